@@ -1,0 +1,28 @@
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+
+/**
+ * Time as the agent sees it. Deadlines and rest times use the boot clock, which neither a step of the
+ * wall clock nor a restart of the process moves; the wall clock is for people only.
+ */
+export interface Clock {
+  /** Milliseconds since this kernel booted (10 ms resolution), suspend included. */
+  bootMs(): number;
+  /** Wall clock, for texts and tags. */
+  now(): Date;
+  /** Resolves after `ms`, or rejects with the signal's reason. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+export const systemClock: Clock = {
+  bootMs: () => Math.round(Number.parseFloat(readFileSync('/proc/uptime', 'utf8')) * 1000),
+  now: () => new Date(),
+  sleep: async (ms, signal) => {
+    await delay(ms, undefined, signal === undefined ? {} : { signal });
+  },
+};
+
+/** The kernel's random identifier of this boot: a changed value means every stamp from before is void. */
+export function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}

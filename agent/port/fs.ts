@@ -1,0 +1,85 @@
+// Files as the agent needs them: whole or not at all. Synchronous throughout, because boot is sequential
+// and the CNI path must not start the runtime's thread pool.
+import {
+  closeSync,
+  fchmodSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+
+/** Type guard for Node's system errors. */
+export function hasCode(error: unknown, ...codes: string[]): boolean {
+  return (
+    typeof error === 'object' && error !== null && 'code' in error && codes.includes(String(error.code))
+  );
+}
+
+/** The file's text, or undefined when it does not exist. Other errors are thrown. */
+export function readIfPresent(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
+
+/** The names in a directory, sorted; an absent directory is empty. */
+export function listIfPresent(path: string): string[] {
+  try {
+    return readdirSync(path).sort();
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return [];
+    throw error;
+  }
+}
+
+/**
+ * Writes a file so that a reader, a crash or a full disk sees either the old text or the new one:
+ * temporary file in the same directory, fsync, rename, fsync of the directory.
+ */
+export function writeAtomic(path: string, text: string | Uint8Array, mode = 0o644): void {
+  const directory = dirname(path);
+  mkdirSync(directory, { recursive: true });
+  const temporary = join(directory, `.${basename(path)}.${process.pid}.tmp`);
+  try {
+    const fd = openSync(temporary, 'w', mode);
+    try {
+      const bytes = typeof text === 'string' ? Buffer.from(text) : text;
+      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+      fchmodSync(fd, mode);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+    syncDirectory(directory);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** Writes only when the text differs; true when it wrote. */
+export function writeIfChanged(path: string, text: string, mode = 0o644): boolean {
+  if (readIfPresent(path) === text) return false;
+  writeAtomic(path, text, mode);
+  return true;
+}
+
+/** Makes a rename in this directory durable. */
+export function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
