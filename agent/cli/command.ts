@@ -1,0 +1,21 @@
+/** Where a command writes: the CLI gives it the process's own streams, tests give it strings. */
+export interface CommandIo {
+  /** Results, and with `--json` nothing but the one object. */
+  stdout: (text: string) => void;
+  /** Progress and messages. */
+  stderr: (text: string) => void;
+  /** True when stdout is a terminal: colour and redrawn lines are only used there. */
+  isTTY: boolean;
+}
+
+/** One subcommand of `eniboot`. Its module is loaded only when it is called. */
+export interface Command {
+  /** As typed: `config`. */
+  name: string;
+  /** One line for the list of commands. */
+  summary: string;
+  /** The whole text of `eniboot <name> --help`. */
+  help: string;
+  /** `args` without the command's name. Resolves to the exit code; throws Failure for what has a code. */
+  run(args: string[], io: CommandIo): Promise<number>;
+}
