@@ -1,162 +1,366 @@
-// The one description of eniboot's configuration. Types, validation, `config schema` and the reference in
-// docs/configuration.md are all derived from it. It says what should exist, never what to do.
-import ipaddr from 'ipaddr.js';
+// The one description of eniboot's configuration. Types, validation, `config schema` and the reference table
+// in docs/configuration.md are all derived from it. It says what should exist, never what to do. Whatever
+// concerns more than one value stands in crosscheck.ts.
 import * as v from 'valibot';
 
-const cidr4 = v.pipe(
-  v.string(),
-  v.check((text) => ipaddr.IPv4.isValidCIDR(text), 'must be an IPv4 CIDR such as 10.0.0.0/16'),
-  v.check(isNetworkAddress, 'has host bits set; write the network address itself'),
-);
-const address4 = v.pipe(
-  v.string(),
-  v.check((text) => ipaddr.IPv4.isValidFourPartDecimal(text), 'must be an IPv4 address such as 10.96.0.10'),
-);
-const ssmReference = v.pipe(
-  v.string(),
-  v.regex(/^ssm:\/[\w./-]+$/, 'must be ssm:/ and the path of a parameter'),
-);
-/** A literal, or `ssm:/path` to be read from Parameter Store at boot. */
-const orParameter = <S extends v.GenericSchema<string, string>>(schema: S) => v.union([schema, ssmReference]);
+const octet = '(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
+const address = `${octet}(?:\\.${octet}){3}`;
+const parameter = 'ssm:/[\\w./-]+';
 
-const id = (prefix: string) =>
-  v.pipe(v.string(), v.regex(new RegExp(`^${prefix}-[0-9a-f]{8,17}$`), `must look like ${prefix}-0123456789abcdef0`));
-const tags = v.pipe(
-  v.record(v.pipe(v.string(), v.minLength(1), v.maxLength(128)), v.pipe(v.string(), v.maxLength(256))),
-  v.check((map) => Object.keys(map).length > 0, 'needs at least one tag'),
-);
-const seconds = (minimum: number, maximum: number) =>
-  v.pipe(v.number(), v.integer(), v.minValue(minimum), v.maxValue(maximum));
-const httpUrl = v.pipe(
+/** Text of one form, or `ssm:/path`, which is read from Parameter Store at boot (parameters.ts). */
+function textOrParameter(form: string, message: string, example: string) {
+  return v.pipe(
+    v.string(),
+    v.regex(new RegExp(`^(?:${form}|${parameter})$`), message),
+    v.examples([example]),
+  );
+}
+
+const cidr = textOrParameter(`${address}/(?:3[0-2]|[12]?\\d)`, 'is not an IPv4 CIDR', '10.0.0.0/16');
+const dnsAddress = textOrParameter(address, 'is not an IPv4 address', '10.96.0.10');
+
+function resourceId(prefix: string, what: string) {
+  return textOrParameter(
+    `${prefix}-(?:[0-9a-f]{8}|[0-9a-f]{17})`,
+    `is not the ID of a ${what}`,
+    `${prefix}-0a1b2c3d4e5f67890`,
+  );
+}
+
+function seconds(minimum: number, maximum: number, text: string) {
+  const message = `must be a whole number of seconds from ${minimum} to ${maximum}`;
+  return v.pipe(
+    v.number(),
+    v.integer(message),
+    v.minValue(minimum, message),
+    v.maxValue(maximum, message),
+    v.description(text),
+  );
+}
+
+function count(minimum: number, maximum: number, text: string) {
+  const message = `must be a whole number from ${minimum} to ${maximum}`;
+  return v.pipe(
+    v.number(),
+    v.integer(message),
+    v.minValue(minimum, message),
+    v.maxValue(maximum, message),
+    v.description(text),
+  );
+}
+
+// EC2's restrictions on tags: keys of 1 to 128 characters, values of up to 256, 50 tags on a resource.
+const tagKey = v.pipe(
   v.string(),
-  v.check((text) => {
-    try {
-      return ['http:', 'https:'].includes(new URL(text).protocol);
-    } catch {
-      return false;
-    }
-  }, 'must be an http:// or https:// address'),
+  v.minLength(1, 'has an empty tag key'),
+  v.maxLength(128, 'has a tag key longer than the 128 characters EC2 allows'),
+);
+const tagValue = v.pipe(
+  v.string(),
+  v.maxLength(256, 'is longer than the 256 characters EC2 allows in a tag'),
+  v.examples(['production']),
 );
 
-/** Subnets or security groups, named by ID or found by tags; exactly one of the two. */
-const byIdOrTags = (prefix: string) =>
-  v.union([
-    v.strictObject({ ids: v.pipe(v.array(orParameter(id(prefix))), v.minLength(1), v.maxLength(16)) }),
-    v.strictObject({ tags }),
-  ]);
+/** Subnets or security groups, named by ID or found by tags: exactly one of the two. */
+function byIdOrTags(prefix: string, what: string, most: number, text: string) {
+  return v.pipe(
+    v.union([
+      v.strictObject({
+        ids: v.pipe(
+          v.array(resourceId(prefix, what)),
+          v.minLength(1, 'is empty'),
+          v.maxLength(most, `has more than ${most} entries`),
+          v.description(
+            `IDs of ${what}s. A parameter may hold several, separated by commas (type StringList).`,
+          ),
+        ),
+      }),
+      v.strictObject({
+        tags: v.pipe(
+          v.record(tagKey, tagValue),
+          v.minEntries(1, 'is empty'),
+          v.description(`Tags that a ${what} must have, all of them.`),
+        ),
+      }),
+    ]),
+    v.description(text),
+  );
+}
 
 export const configSchema = v.strictObject({
-  /** Name of the cluster: a tag on every ENI and what `eni sweep` is limited to. */
   cluster: v.pipe(
-    v.string(),
-    v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/, 'must be 1 to 63 letters, digits, dots, dashes or underscores'),
+    textOrParameter('[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}', 'is not a cluster name', 'production'),
+    v.description(
+      'Name of the cluster: 1 to 63 letters, digits, dots, dashes and underscores. A tag on every ENI, and what `eni sweep` is limited to.',
+    ),
   ),
-  pods: v.strictObject({
-    /** Where pod ENIs are created. Only subnets in the node's own zone are used, the emptiest first. */
-    subnets: byIdOrTags('subnet'),
-    /** Security groups of pod ENIs; without it, those of the boot ENI. At most 5 (the EC2 default quota). */
-    securityGroups: v.optional(byIdOrTags('sg')),
-    /** `auto`: /28 prefixes where the instance type allows them (Nitro), single addresses elsewhere. */
-    addressing: v.optional(v.picklist(['auto', 'prefixes', 'addresses']), 'auto'),
-    /** Upper bound of pods; the real capacity is used when it is lower. */
-    max: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000)), 110),
-    /** CIDRs beyond the VPC's own that pods reach without NAT, through their ENI (peers, transit gateway). */
-    routes: v.optional(v.array(cidr4), []),
-    /** Whether pods may reach the instance metadata service, and with it the node's role. */
-    allowImds: v.optional(v.boolean(), false),
-  }),
-  pool: v.optional(
+  pods: v.pipe(
     v.strictObject({
-      /** Addresses present when the node reports READY; without it, one for each pod of `pods.max`. */
-      target: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000))),
-      /** Seconds an address rests after its pod is gone before it may be given out again. */
-      restSeconds: v.optional(seconds(0, 3600), 60),
-    }),
-    {},
-  ),
-  egress: v.optional(
-    v.strictObject({
-      /** Destinations treated specially; the longest prefix wins. Without an entry: VPC `route`, all else `snat`. */
-      table: v.optional(
+      subnets: byIdOrTags(
+        'subnet',
+        'subnet',
+        16,
+        "Where pod ENIs are created. Only subnets in the node's own zone are used, the one with most free addresses first.",
+      ),
+      securityGroups: v.optional(
+        byIdOrTags(
+          'sg',
+          'security group',
+          16,
+          'Security groups of pod ENIs; without it, those of the boot ENI. EC2 allows 5 on an ENI, up to 16 when the quota is raised.',
+        ),
+      ),
+      addressing: v.optional(
         v.pipe(
-          v.array(v.strictObject({ cidr: cidr4, action: v.picklist(['route', 'snat', 'snat-keep-port']) })),
-          v.maxLength(256),
-          v.check(
-            (rows) => new Set(rows.map((row) => row.cidr)).size === rows.length,
-            'names one CIDR twice',
+          v.picklist(['auto', 'prefixes', 'addresses']),
+          v.description('`auto`: /28 prefixes where the instance type allows them, single addresses elsewhere.'),
+        ),
+        'auto',
+      ),
+      max: v.optional(
+        count(1, 1000, 'Upper bound of pods on the node; its real capacity is used when that is lower.'),
+        110,
+      ),
+      routes: v.optional(
+        v.pipe(
+          v.array(cidr),
+          v.maxLength(256, 'has more than 256 entries'),
+          v.description(
+            "CIDRs beyond the VPC's own that pods reach without NAT, through their own ENI (peered VPCs, a transit gateway).",
           ),
         ),
         [],
       ),
-      /** `require`: fail without a public IPv4 on the boot ENI; `request`: also ask EC2 for one; `ignore`: private egress. */
-      publicAddress: v.optional(v.picklist(['ignore', 'require', 'request']), 'ignore'),
+      allowImds: v.optional(
+        v.pipe(
+          v.boolean(),
+          v.description("Whether pods may reach the instance metadata service, and with it the node's role."),
+        ),
+        false,
+      ),
     }),
+    v.description('Where pod addresses come from and what they reach.'),
+  ),
+  pool: v.optional(
+    v.pipe(
+      v.strictObject({
+        target: v.optional(
+          count(
+            1,
+            1000,
+            'Addresses present when the node reports READY; without it, one for each pod of `pods.max`.',
+          ),
+        ),
+        restSeconds: v.optional(
+          seconds(
+            0,
+            3600,
+            'Seconds an address rests after its pod is gone, before another pod may have it.',
+          ),
+          60,
+        ),
+      }),
+      v.description('The pool of addresses kept ready on the node.'),
+    ),
+    {},
+  ),
+  egress: v.optional(
+    v.pipe(
+      v.strictObject({
+        table: v.optional(
+          v.pipe(
+            v.array(
+              v.strictObject({
+                cidr: v.pipe(cidr, v.description('Destination.')),
+                action: v.pipe(
+                  v.picklist(['route', 'snat', 'snat-keep-port']),
+                  v.description(
+                    "`route`: unchanged, by the pod's ENI. `snat`: by the boot ENI from the node's primary address. `snat-keep-port`: the same, and the source port is kept where it is free.",
+                  ),
+                ),
+              }),
+            ),
+            v.maxLength(256, 'has more than 256 entries'),
+            v.description(
+              "Destinations treated specially; the longest prefix wins. Without an entry: `route` inside the VPC and `pods.routes`, `snat` for all else.",
+            ),
+          ),
+          [],
+        ),
+        publicAddress: v.optional(
+          v.pipe(
+            v.picklist(['ignore', 'require', 'request']),
+            v.description(
+              'A public IPv4 address on the boot ENI. `ignore`: not needed (NAT gateway, private egress). `require`: the boot fails without one. `request`: EC2 is asked for one first.',
+            ),
+          ),
+          'ignore',
+        ),
+      }),
+      v.description('How pods leave the VPC.'),
+    ),
     {},
   ),
   kubernetes: v.optional(
-    v.strictObject({
-      /** Service CIDRs of the cluster. */
-      serviceCidrs: v.optional(v.pipe(v.array(cidr4), v.maxLength(8)), []),
-      /** Cluster DNS addresses for kubelet. */
-      clusterDns: v.optional(v.pipe(v.array(address4), v.maxLength(3)), []),
-      clusterDomain: v.optional(v.pipe(v.string(), v.regex(/^[a-z0-9.-]{1,253}$/)), 'cluster.local'),
-      /** Extra node labels. Zone, region and instance type are always set. */
-      labels: v.optional(v.record(v.string(), v.pipe(v.string(), v.maxLength(63))), {}),
-    }),
+    v.pipe(
+      v.strictObject({
+        serviceCidrs: v.optional(
+          v.pipe(
+            v.array(cidr),
+            v.maxLength(8, 'has more than 8 entries'),
+            v.description('Service CIDRs of the cluster.'),
+          ),
+          [],
+        ),
+        clusterDns: v.optional(
+          v.pipe(
+            v.array(dnsAddress),
+            v.maxLength(3, 'has more than the 3 name servers a resolver uses'),
+            v.description('Addresses of the cluster DNS, for kubelet.'),
+          ),
+          [],
+        ),
+        clusterDomain: v.optional(
+          v.pipe(
+            v.string(),
+            v.regex(
+              /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/,
+              'is not a DNS domain in lower case',
+            ),
+            v.examples(['cluster.local']),
+            v.description('Domain of the cluster, for kubelet.'),
+          ),
+          'cluster.local',
+        ),
+        labels: v.optional(
+          v.pipe(
+            v.record(
+              v.string(),
+              v.pipe(
+                v.string(),
+                v.regex(
+                  /^(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$/,
+                  'is not a label value (at most 63 letters, digits, dots, dashes and underscores, none of these three at its ends)',
+                ),
+                v.examples(['batch']),
+              ),
+            ),
+            v.maxEntries(64, 'has more than 64 entries'),
+            v.description('Node labels beside those for zone, region and instance type, which are always set.'),
+          ),
+          {},
+        ),
+      }),
+      v.description("What kubelet is told about the cluster."),
+    ),
     {},
   ),
   apiServer: v.optional(
-    v.strictObject({
-      /** https://host[:port] of the API server. */
-      endpoint: orParameter(
-        v.pipe(
-          v.string(),
-          v.check((text) => {
-            try {
-              return new URL(text).protocol === 'https:';
-            } catch {
-              return false;
-            }
-          }, 'must be https://host[:port]'),
+    v.pipe(
+      v.strictObject({
+        endpoint: v.pipe(
+          textOrParameter(
+            'https://(?:[A-Za-z0-9.-]+|\\[[0-9A-Fa-f:]+\\])(?::\\d{1,5})?',
+            'is not https://host or https://host:port',
+            'https://api.example.com:6443',
+          ),
+          v.description('https://host[:port] of the API server, tried before READY.'),
         ),
-      ),
-      /** Fail the boot, not only warn, when it cannot be reached. */
-      required: v.optional(v.boolean(), false),
-    }),
+        required: v.optional(
+          v.pipe(
+            v.boolean(),
+            v.description('Fail the boot when it cannot be reached; otherwise that is a warning.'),
+          ),
+          false,
+        ),
+      }),
+      v.description('The API server, whose reachability is part of the verdict. Without it nothing is tried.'),
+    ),
   ),
   boot: v.optional(
-    v.strictObject({
-      /** Seconds for the whole boot, on the boot clock. */
-      deadlineSeconds: v.optional(seconds(10, 3600), 300),
-      /** At most so many seconds are added while EC2 throttles this account. */
-      throttleExtensionSeconds: v.optional(seconds(0, 3600), 300),
-      /** What to do when the boot has failed for good. */
-      onFailure: v.optional(v.picklist(['hold', 'reboot-once', 'terminate']), 'hold'),
-    }),
+    v.pipe(
+      v.strictObject({
+        deadlineSeconds: v.optional(
+          seconds(10, 3600, 'Seconds for the whole boot, on the boot clock: a restart of the agent does not renew it.'),
+          300,
+        ),
+        throttleExtensionSeconds: v.optional(
+          seconds(0, 3600, 'Seconds that may be added, at most, for time EC2 throttled this account.'),
+          300,
+        ),
+        onFailure: v.optional(
+          v.pipe(
+            v.picklist(['hold', 'reboot-once', 'terminate']),
+            v.description(
+              'What to do when the boot has failed for good. `hold`: leave the machine up to look at.',
+            ),
+          ),
+          'hold',
+        ),
+      }),
+      v.description('Time allowed, and what follows when it is not met.'),
+    ),
     {},
   ),
   aws: v.optional(
-    v.strictObject({
-      /** Interface-endpoint addresses; without them the regional public endpoints. */
-      endpoints: v.optional(v.strictObject({ ec2: v.optional(httpUrl), ssm: v.optional(httpUrl) }), {}),
-      /** Tags added to every ENI this node creates. */
-      tags: v.optional(v.record(v.pipe(v.string(), v.minLength(1), v.maxLength(128)), v.pipe(v.string(), v.maxLength(256))), {}),
-    }),
+    v.pipe(
+      v.strictObject({
+        endpoints: v.optional(
+          v.pipe(
+            v.strictObject({
+              ec2: v.optional(endpointUrl('EC2', 'ec2')),
+              ssm: v.optional(endpointUrl('Systems Manager', 'ssm')),
+            }),
+            v.description('Interface-endpoint addresses; without them the public endpoints of the region.'),
+          ),
+          {},
+        ),
+        tags: v.optional(
+          v.pipe(
+            v.record(tagKey, tagValue),
+            v.maxEntries(40, 'has more than 40 entries (EC2 allows 50, eniboot needs up to 10)'),
+            v.description('Tags added to every ENI this node creates.'),
+          ),
+          {},
+        ),
+      }),
+      v.description('How EC2 is reached, and what is written there.'),
+    ),
     {},
   ),
-  /** Parameter that holds this zone's bundle version and digest; `{zone-id}` is replaced. */
   bundle: v.optional(
-    v.strictObject({ parameter: v.optional(v.pipe(v.string(), v.startsWith('/')), '/eniboot/bundle/{zone-id}') }),
+    v.pipe(
+      v.strictObject({
+        parameter: v.optional(
+          v.pipe(
+            v.string(),
+            v.regex(
+              /^\/(?:[\w.-]|\/|\{zone-id\})+$/,
+              'is not the path of a parameter (a leading slash; letters, digits, dots, dashes, slashes; `{zone-id}`)',
+            ),
+            v.examples(['/eniboot/bundle/{zone-id}']),
+            v.description('Its path; `{zone-id}` is replaced by the zone ID, such as use1-az1.'),
+          ),
+          '/eniboot/bundle/{zone-id}',
+        ),
+      }),
+      v.description(
+        "The parameter that holds this zone's bundle version and digest. Without it the baked version is used.",
+      ),
+    ),
   ),
 });
 
 export type Config = v.InferOutput<typeof configSchema>;
 
-function isNetworkAddress(text: string): boolean {
-  try {
-    const [address, length] = ipaddr.IPv4.parseCIDR(text);
-    return ipaddr.IPv4.networkAddressFromCIDR(`${address}/${length}`).toString() === address.toString();
-  } catch {
-    return true;
-  }
+function endpointUrl(service: string, host: string) {
+  return v.pipe(
+    v.string(),
+    v.regex(
+      /^https?:\/\/(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?\/?$/,
+      'is not an http:// or https:// address of a host',
+    ),
+    v.examples([`https://vpce-0a1b2c3d.${host}.eu-central-1.vpce.amazonaws.com`]),
+    v.description(`Address of ${service}.`),
+  );
 }
