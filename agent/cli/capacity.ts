@@ -1,0 +1,102 @@
+import { parseArgs } from 'node:util';
+import { type InstanceLimits, limitsOf, limitsSources } from '../aws/limits/limits.ts';
+import { type Capacity, capacity } from '../boot/capacity.ts';
+import { Failure } from '../messages/failure.ts';
+import type { Command, CommandIo } from './command.ts';
+
+/** The default of `pods.max`; a test holds the two together. */
+const defaultMax = 110;
+
+const help = `Usage: eniboot capacity TYPE [--json]
+
+How many pods a node of an instance type can give an address of its own, and why. Needs neither AWS nor root.
+
+The boot ENI belongs to the control plane and every pod ENI keeps its own primary address, so
+  pods = (ENIs of the default network card - 1) x (addresses per ENI - 1), x 16 with /28 prefixes,
+and never more than pods.max (here its default, ${defaultMax}). pods.addressing: auto means prefixes on Nitro types.
+
+  eniboot capacity m5.large
+  eniboot capacity m5.large --json
+
+Exit codes: 0 shown; 1 the type is unknown or has no room for pods; 2 wrong usage.
+`;
+
+export const capacityCommand: Command = {
+  name: 'capacity',
+  summary: 'how many pods an instance type can address, and why',
+  help,
+  run,
+};
+
+async function run(args: string[], io: CommandIo): Promise<number> {
+  const asked = parse(args);
+  if (typeof asked === 'string') {
+    io.stderr(`eniboot capacity: ${asked}\n${help.split('\n', 1)[0]}\n`);
+    return 2;
+  }
+  const limits = await limitsOf(asked.type);
+  const sources = await limitsSources();
+  if (limits === undefined)
+    throw new Failure(
+      'INSTANCE_TYPE_UNKNOWN',
+      `the table of ${sources[0]?.published} does not know ${asked.type}`,
+      {
+        instanceType: asked.type,
+      },
+    );
+  const rows = (limits.nitro ? (['prefixes', 'addresses'] as const) : (['addresses'] as const)).map((unit) =>
+    capacity(limits, unit, defaultMax),
+  );
+  if (asked.json) io.stdout(`${JSON.stringify({ type: asked.type, limits, capacity: rows, sources })}\n`);
+  else io.stdout(describe(asked.type, limits, rows, sources[0]?.published ?? ''));
+  return 0;
+}
+
+function parse(args: string[]): { type: string; json: boolean } | string {
+  try {
+    const { values, positionals } = parseArgs({
+      args,
+      options: { json: { type: 'boolean', default: false } },
+      allowPositionals: true,
+    });
+    const [type, ...more] = positionals;
+    if (type === undefined) return 'an instance type is missing';
+    if (more.length > 0) return `one instance type at a time, not also ${more.join(' ')}`;
+    return { type: type.toLowerCase(), json: values.json };
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function describe(type: string, limits: InstanceLimits, rows: Capacity[], published: string): string {
+  const facts = [
+    `${limits.defaultCardEnis} ENIs`,
+    `${limits.addressesPerEni} IPv4 addresses each`,
+    limits.nitro ? 'Nitro' : 'not Nitro (no prefixes)',
+    ...(limits.cards > 1
+      ? [`${limits.enis} ENIs on ${limits.cards} cards, only the default card is used`]
+      : []),
+    ...(limits.baselineMbps === undefined ? [] : [`${limits.baselineMbps} Mbit/s baseline`]),
+  ];
+  const table = [
+    ['addressing', 'pod ENIs', 'slots', 'addresses', 'max pods', 'limited by', 'calculation'],
+    ...rows.map((row) => [
+      row.unit,
+      `${row.podEnis}`,
+      `${row.slots}`,
+      `${row.addresses}`,
+      `${row.maxPods}`,
+      row.limitedBy === 'cap' ? 'pods.max' : 'EC2',
+      row.explain,
+    ]),
+  ];
+  return `${type}: ${facts.join(', ')} (published ${published})\n\n${align(table)}`;
+}
+
+function align(rows: string[][]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows
+    .map((row) => `${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')}`.trimEnd())
+    .map((line) => `${line}\n`)
+    .join('');
+}

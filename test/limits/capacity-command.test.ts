@@ -1,0 +1,101 @@
+// `eniboot capacity` as a person and as a script meet it.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import * as v from 'valibot';
+import { capacityCommand } from '../../agent/cli/capacity.ts';
+import { configSchema } from '../../agent/config/schema.ts';
+import { isFailure } from '../../agent/messages/failure.ts';
+
+test('a table for people', async () => {
+  const { code, out, err } = await call('m5.large');
+  assert.is(code, 0);
+  assert.is(err, '');
+  assert.is(
+    out,
+    `m5.large: 3 ENIs, 10 IPv4 addresses each, Nitro, 750 Mbit/s baseline (published ${published(out)})
+
+addressing  pod ENIs  slots  addresses  max pods  limited by  calculation
+prefixes    2         18     288        110       pods.max    (3 ENIs - 1 boot ENI) x (10 - 1) prefixes x 16 = 288, capped at 110 by pods.max
+addresses   2         18     18         18        EC2         (3 ENIs - 1 boot ENI) x (10 - 1) addresses = 18
+`,
+  );
+});
+
+test('--json is one object and nothing else', async () => {
+  const { code, out } = await call('m5.large', '--json');
+  assert.is(code, 0);
+  const { type, limits, capacity, sources } = JSON.parse(out);
+  assert.is(type, 'm5.large');
+  assert.is(limits.addressesPerEni, 10);
+  assert.equal(
+    capacity.map((row: { unit: string; maxPods: number }) => [row.unit, row.maxPods]),
+    [
+      ['prefixes', 110],
+      ['addresses', 18],
+    ],
+  );
+  assert.is(sources.length, 2);
+});
+
+test('a type without Nitro shows no prefixes, one with many cards says which counts', async () => {
+  assert.not.match((await call('m4.large')).out, 'x 16');
+  assert.match((await call('p5.48xlarge')).out, '64 ENIs on 32 cards, only the default card is used');
+});
+
+test('an unknown type and one without room fail by their codes', async () => {
+  await rejects(call('m99.huge'), 'INSTANCE_TYPE_UNKNOWN');
+  await rejects(call('hpc6id.32xlarge'), 'NO_POD_CAPACITY');
+});
+
+test('wrong usage: exit 2, the reason on stderr, nothing on stdout', async () => {
+  for (const [args, reason] of [
+    [[], 'missing'],
+    [['m5.large', 'c5.large'], 'one instance type'],
+    [['m5.large', '--nope'], '--nope'],
+  ] as const) {
+    const { code, out, err } = await call(...args);
+    assert.is(code, 2);
+    assert.is(out, '');
+    assert.match(err, reason);
+  }
+});
+
+test('the cap shown is the default of pods.max', async () => {
+  const { max } = v.getDefaults(configSchema.entries.pods);
+  assert.match(capacityCommand.help, `its default, ${max})`);
+  const { out } = await call('m5.24xlarge', '--json');
+  assert.is(JSON.parse(out).capacity[0].maxPods, max);
+});
+
+async function call(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  let out = '';
+  let err = '';
+  const code = await capacityCommand.run(args, {
+    stdout: (text) => {
+      out += text;
+    },
+    stderr: (text) => {
+      err += text;
+    },
+    isTTY: false,
+  });
+  return { code, out, err };
+}
+
+async function rejects(promise: Promise<unknown>, code: 'INSTANCE_TYPE_UNKNOWN' | 'NO_POD_CAPACITY') {
+  try {
+    await promise;
+  } catch (error) {
+    assert.ok(isFailure(error, code), String(error));
+    return;
+  }
+  assert.unreachable(`no ${code}`);
+}
+
+function published(text: string): string {
+  const day = /\(published (20\d\d-\d\d-\d\d)\)/.exec(text)?.[1];
+  assert.ok(day);
+  return day;
+}
+
+test.run();
