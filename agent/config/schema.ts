@@ -113,7 +113,9 @@ export const configSchema = v.strictObject({
       addressing: v.optional(
         v.pipe(
           v.picklist(['auto', 'prefixes', 'addresses']),
-          v.description('`auto`: /28 prefixes where the instance type allows them, single addresses elsewhere.'),
+          v.description(
+            '`auto`: /28 prefixes where the instance type allows them, single addresses elsewhere.',
+          ),
         ),
         'auto',
       ),
@@ -152,11 +154,7 @@ export const configSchema = v.strictObject({
           ),
         ),
         restSeconds: v.optional(
-          seconds(
-            0,
-            3600,
-            'Seconds an address rests after its pod is gone, before another pod may have it.',
-          ),
+          seconds(0, 3600, 'Seconds an address rests after its pod is gone, before another pod may have it.'),
           60,
         ),
       }),
@@ -182,7 +180,7 @@ export const configSchema = v.strictObject({
             ),
             v.maxLength(256, 'has more than 256 entries'),
             v.description(
-              "Destinations treated specially; the longest prefix wins. Without an entry: `route` inside the VPC and `pods.routes`, `snat` for all else.",
+              'Destinations treated specially; the longest prefix wins. Without an entry: `route` inside the VPC and `pods.routes`, `snat` for all else.',
             ),
           ),
           [],
@@ -246,12 +244,14 @@ export const configSchema = v.strictObject({
               ),
             ),
             v.maxEntries(64, 'has more than 64 entries'),
-            v.description('Node labels beside those for zone, region and instance type, which are always set.'),
+            v.description(
+              'Node labels beside those for zone, region and instance type, which are always set.',
+            ),
           ),
           {},
         ),
       }),
-      v.description("What kubelet is told about the cluster."),
+      v.description('What kubelet is told about the cluster.'),
     ),
     {},
   ),
@@ -274,14 +274,20 @@ export const configSchema = v.strictObject({
           false,
         ),
       }),
-      v.description('The API server, whose reachability is part of the verdict. Without it nothing is tried.'),
+      v.description(
+        'The API server, whose reachability is part of the verdict. Without it nothing is tried.',
+      ),
     ),
   ),
   boot: v.optional(
     v.pipe(
       v.strictObject({
         deadlineSeconds: v.optional(
-          seconds(10, 3600, 'Seconds for the whole boot, on the boot clock: a restart of the agent does not renew it.'),
+          seconds(
+            10,
+            3600,
+            'Seconds for the whole boot, on the boot clock: a restart of the agent does not renew it.',
+          ),
           300,
         ),
         throttleExtensionSeconds: v.optional(

@@ -1,0 +1,375 @@
+// What the schema cannot say: values that are each well formed and still wrong, alone or together.
+// References to parameters are passed over; the same checks run again once they are resolved.
+import ipaddr from 'ipaddr.js';
+import type { Finding } from './problem.ts';
+import type { Config } from './schema.ts';
+import type { Path } from './tree.ts';
+
+export interface CrossFinding extends Finding {
+  /** A warning is shown and does not stop the boot. */
+  level: 'error' | 'warning';
+  path: Path;
+  value: unknown;
+}
+
+interface Cidr {
+  path: Path;
+  text: string;
+  first: number;
+  last: number;
+  length: number;
+}
+
+export function crossCheck(config: Config): CrossFinding[] {
+  return [
+    ...checkCidrs(config),
+    ...checkServices(config),
+    ...checkEgress(config),
+    ...checkNumbers(config),
+    ...checkNames(config),
+    ...checkLabels(config),
+  ];
+}
+
+function cidrsAt(path: Path, texts: readonly string[]): Cidr[] {
+  return texts.flatMap((text, index) => parseCidr([...path, index], text) ?? []);
+}
+
+function parseCidr(path: Path, text: string): Cidr | undefined {
+  if (text.startsWith('ssm:')) return undefined;
+  const [address, length] = ipaddr.IPv4.parseCIDR(text);
+  const size = 2 ** (32 - length);
+  const first = Math.floor(toNumber(address) / size) * size;
+  return { path, text, first, last: first + size - 1, length };
+}
+
+function toNumber(address: ipaddr.IPv4): number {
+  return address.octets.reduce((sum, octet) => sum * 256 + octet, 0);
+}
+
+function overlap(a: Cidr, b: Cidr): boolean {
+  return a.first <= b.last && b.first <= a.last;
+}
+
+function inside(inner: Cidr, outer: Cidr): boolean {
+  return inner.first >= outer.first && inner.last <= outer.last;
+}
+
+function checkCidrs(config: Config): CrossFinding[] {
+  const services = cidrsAt(['kubernetes', 'serviceCidrs'], config.kubernetes.serviceCidrs);
+  const routes = cidrsAt(['pods', 'routes'], config.pods.routes);
+  const rows = egressRows(config);
+  const found: CrossFinding[] = [];
+  for (const cidr of [...services, ...routes, ...rows]) {
+    const network = ipaddr.IPv4.networkAddressFromCIDR(cidr.text).toString();
+    if (!cidr.text.startsWith(`${network}/`)) {
+      found.push({
+        level: 'error',
+        path: cidr.path,
+        value: cidr.text,
+        problem: 'has host bits set',
+        remedy: 'Write the network address itself, or /32 for one address.',
+        suggestion: `${network}/${cidr.length}`,
+      });
+    }
+  }
+  // RFC 1122 (this host, loopback), RFC 3927 (link-local: on EC2 metadata, DNS and time), RFC 5771 (multicast).
+  const special = [
+    { cidr: parseCidr([], '169.254.0.0/16'), what: 'link-local: EC2 answers metadata, DNS and time there' },
+    { cidr: parseCidr([], '127.0.0.0/8'), what: 'the loopback network' },
+    { cidr: parseCidr([], '224.0.0.0/4'), what: 'multicast' },
+  ];
+  for (const cidr of [...services, ...routes, ...rows]) {
+    const hit = special.find((range) => range.cidr !== undefined && inside(cidr, range.cidr));
+    if (hit === undefined) continue;
+    found.push({
+      level: 'error',
+      path: cidr.path,
+      value: cidr.text,
+      problem: `is ${hit.what}`,
+      remedy: 'Remove it; to let pods reach instance metadata there is `pods.allowImds`.',
+    });
+  }
+  for (const list of [services, routes, rows]) {
+    list.forEach((cidr, index) => {
+      const twin = list
+        .slice(0, index)
+        .find((earlier) => earlier.first === cidr.first && earlier.length === cidr.length);
+      if (twin === undefined) return;
+      found.push({
+        level: 'error',
+        path: cidr.path,
+        value: cidr.text,
+        problem: 'names a CIDR twice',
+        remedy: 'Keep one of the two.',
+      });
+    });
+  }
+  return found;
+}
+
+function checkServices(config: Config): CrossFinding[] {
+  const services = cidrsAt(['kubernetes', 'serviceCidrs'], config.kubernetes.serviceCidrs);
+  const routes = cidrsAt(['pods', 'routes'], config.pods.routes);
+  const found: CrossFinding[] = [];
+  services.forEach((cidr, index) => {
+    const other = services
+      .slice(0, index)
+      .find((earlier) => overlap(earlier, cidr) && earlier.length !== cidr.length);
+    if (other !== undefined) {
+      found.push({
+        level: 'error',
+        path: cidr.path,
+        value: cidr.text,
+        problem: `overlaps ${other.text}, another Service CIDR`,
+        remedy: "Write the API server's --service-cluster-ip-range, each range once.",
+      });
+    }
+    // kube-apiserver refuses Service ranges of more than 20 host bits.
+    if (cidr.length < 12) {
+      found.push({
+        level: 'error',
+        path: cidr.path,
+        value: cidr.text,
+        problem: 'is wider than the /12 that kube-apiserver allows for Services',
+        remedy: "Write the API server's own --service-cluster-ip-range.",
+      });
+    }
+    const route = routes.find((candidate) => overlap(candidate, cidr) && candidate.length >= cidr.length);
+    if (route !== undefined) {
+      found.push({
+        level: 'error',
+        path: route.path,
+        value: route.text,
+        problem: `lies in ${cidr.text}, a Service CIDR`,
+        remedy: 'Remove it: Service addresses exist only on nodes, nothing in the VPC answers them.',
+      });
+    }
+  });
+  config.kubernetes.clusterDns.forEach((text, index) => {
+    if (text.startsWith('ssm:') || services.length === 0) return;
+    const path = ['kubernetes', 'clusterDns', index];
+    const dns = parseCidr(path, `${text}/32`);
+    // NodeLocal DNSCache listens on a link-local address.
+    if (dns === undefined || text.startsWith('169.254.')) return;
+    const home = services.find((cidr) => inside(dns, cidr));
+    if (home === undefined) {
+      const allKnown = services.length === config.kubernetes.serviceCidrs.length;
+      if (!allKnown) return;
+      found.push({
+        level: 'warning',
+        path,
+        value: text,
+        problem: 'is in no Service CIDR',
+        remedy:
+          'Check it against `kubectl -n kube-system get service kube-dns`; a DNS server outside the cluster is fine.',
+      });
+    } else if (dns.first === home.first + 1) {
+      found.push({
+        level: 'warning',
+        path,
+        value: text,
+        problem: "is the first address of a Service CIDR, which is the API server's own Service",
+        remedy: 'Check it against `kubectl -n kube-system get service kube-dns`.',
+      });
+    }
+  });
+  const host = endpointHost(config);
+  const api =
+    host === undefined || !ipaddr.IPv4.isValidFourPartDecimal(host) ? undefined : parseCidr([], `${host}/32`);
+  const around = api === undefined ? undefined : services.find((cidr) => inside(api, cidr));
+  if (around !== undefined) {
+    found.push({
+      level: 'error',
+      path: ['apiServer', 'endpoint'],
+      value: config.apiServer?.endpoint,
+      problem: `is a Service address (in ${around.text}), which works only after kubelet and kube-proxy have started`,
+      remedy: 'Write the address of the load balancer or of the API server itself.',
+    });
+  }
+  return found;
+}
+
+function egressRows(config: Config): Cidr[] {
+  return config.egress.table.flatMap(
+    (row, index) => parseCidr(['egress', 'table', index, 'cidr'], row.cidr) ?? [],
+  );
+}
+
+function checkEgress(config: Config): CrossFinding[] {
+  const found: CrossFinding[] = [];
+  const services = cidrsAt(['kubernetes', 'serviceCidrs'], config.kubernetes.serviceCidrs);
+  config.egress.table.forEach((row, index) => {
+    const cidr = parseCidr(['egress', 'table', index, 'cidr'], row.cidr);
+    if (cidr === undefined) return;
+    if (row.action !== 'route' && config.pods.routes.includes(row.cidr)) {
+      found.push({
+        level: 'error',
+        path: ['egress', 'table', index, 'action'],
+        value: row.action,
+        problem: `contradicts \`pods.routes\`, which lists ${row.cidr} for routing without NAT`,
+        remedy: 'Keep it in one of the two places.',
+      });
+    }
+    const around = services.find((service) => inside(cidr, service));
+    if (around !== undefined) {
+      found.push({
+        level: 'warning',
+        path: cidr.path,
+        value: cidr.text,
+        problem: `never matches: it lies in ${around.text}, a Service CIDR, and kube-proxy replaces Service addresses before`,
+        remedy: 'Remove it.',
+      });
+    }
+  });
+  return found;
+}
+
+function checkNumbers(config: Config): CrossFinding[] {
+  const found: CrossFinding[] = [];
+  if (config.pool.target !== undefined && config.pool.target > config.pods.max) {
+    found.push({
+      level: 'error',
+      path: ['pool', 'target'],
+      value: config.pool.target,
+      problem: `is larger than pods.max (${config.pods.max})`,
+      remedy: 'Lower it, or raise `pods.max`; more addresses than pods are never used.',
+    });
+  }
+  if (config.pool.restSeconds === 0) {
+    found.push({
+      level: 'warning',
+      path: ['pool', 'restSeconds'],
+      value: 0,
+      problem: 'gives an address to a new pod at once, while peers may still send to the old one',
+      remedy: 'Leave it at 60 seconds unless addresses are very scarce.',
+    });
+  }
+  if (config.boot.onFailure === 'terminate' && config.boot.deadlineSeconds < 60) {
+    found.push({
+      level: 'warning',
+      path: ['boot', 'deadlineSeconds'],
+      value: config.boot.deadlineSeconds,
+      problem:
+        'is under a minute while `boot.onFailure` terminates the instance: one slow EC2 answer ends it',
+      remedy: 'Allow at least 60 seconds.',
+    });
+  }
+  return found;
+}
+
+function checkNames(config: Config): CrossFinding[] {
+  const found: CrossFinding[] = [];
+  for (const [name, choice] of [
+    ['subnets', config.pods.subnets],
+    ['securityGroups', config.pods.securityGroups],
+  ] as const) {
+    if (choice === undefined || !('ids' in choice)) continue;
+    choice.ids.forEach((id, index) => {
+      if (choice.ids.indexOf(id) === index) return;
+      found.push({
+        level: 'error',
+        path: ['pods', name, 'ids', index],
+        value: id,
+        problem: 'is listed twice',
+        remedy: 'Keep one of the two.',
+      });
+    });
+  }
+  for (const [key, value] of Object.entries(config.aws.tags)) {
+    const owner = /^aws:/i.test(key) ? 'AWS' : /^eniboot[:/]/i.test(key) ? 'eniboot' : undefined;
+    if (owner === undefined) continue;
+    found.push({
+      level: 'error',
+      path: ['aws', 'tags', key],
+      value,
+      problem: `is a tag key reserved for ${owner} itself`,
+      remedy: 'Choose a key with another prefix.',
+    });
+  }
+  const port = config.apiServer === undefined ? undefined : /:(\d+)$/.exec(config.apiServer.endpoint)?.[1];
+  if (port !== undefined && (Number(port) < 1 || Number(port) > 65535)) {
+    found.push({
+      level: 'error',
+      path: ['apiServer', 'endpoint'],
+      value: config.apiServer?.endpoint,
+      problem: `has a port (${port}) outside 1 to 65535`,
+      remedy: 'Write the port of the API server, usually 443 or 6443.',
+    });
+  }
+  if (config.bundle !== undefined && !config.bundle.parameter.includes('{zone-id}')) {
+    found.push({
+      level: 'warning',
+      path: ['bundle', 'parameter'],
+      value: config.bundle.parameter,
+      problem: 'lacks {zone-id}, so that a new version reaches every zone at once',
+      remedy: 'Use one parameter for each zone: put {zone-id} into the path.',
+    });
+  }
+  return found;
+}
+
+function endpointHost(config: Config): string | undefined {
+  const endpoint = config.apiServer?.endpoint;
+  if (endpoint === undefined || endpoint.startsWith('ssm:')) return undefined;
+  return /^https:\/\/([^/:]+)/.exec(endpoint)?.[1];
+}
+
+const labelName = /^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
+const labelPrefix = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/;
+
+/**
+ * kubelet refuses to start with labels in kubernetes.io and k8s.io other than those it may set on itself
+ * (kubernetes/pkg/kubelet/apis/well_known_labels.go): the prefixes kubelet.kubernetes.io and node.kubernetes.io,
+ * and a few single ones, which kubelet or eniboot sets.
+ */
+function checkLabels(config: Config): CrossFinding[] {
+  return Object.entries(config.kubernetes.labels).flatMap(([key, value]) => {
+    const finding = labelFinding(key);
+    if (finding === undefined) return [];
+    return [{ level: 'error' as const, path: ['kubernetes', 'labels', key], value, ...finding }];
+  });
+}
+
+const setAnyway = new Set([
+  'kubernetes.io/hostname',
+  'kubernetes.io/os',
+  'kubernetes.io/arch',
+  'node.kubernetes.io/instance-type',
+  'topology.kubernetes.io/zone',
+  'topology.kubernetes.io/region',
+  'topology.k8s.aws/zone-id',
+  'beta.kubernetes.io/os',
+  'beta.kubernetes.io/arch',
+  'beta.kubernetes.io/instance-type',
+  'failure-domain.beta.kubernetes.io/zone',
+  'failure-domain.beta.kubernetes.io/region',
+]);
+
+function labelFinding(key: string): Finding | undefined {
+  const slash = key.lastIndexOf('/');
+  const prefix = slash === -1 ? undefined : key.slice(0, slash);
+  const name = key.slice(slash + 1);
+  if (!labelName.test(name) || (prefix !== undefined && !labelPrefix.test(prefix))) {
+    return {
+      problem: 'is not a label key',
+      remedy:
+        'Write name or domain/name: letters, digits, dots, dashes, underscores; the name at most 63 characters.',
+    };
+  }
+  if (setAnyway.has(key)) {
+    return {
+      problem: 'is a label that is set by itself',
+      remedy: 'Remove it; its value comes from the instance.',
+    };
+  }
+  if (prefix === undefined) return undefined;
+  const inKubernetes = /(?:^|\.)(?:kubernetes|k8s)\.io$/.test(prefix);
+  const allowed = /(?:^|\.)(?:kubelet|node)\.kubernetes\.io$/.test(prefix);
+  if (!inKubernetes || allowed) return undefined;
+  return {
+    problem: 'is a label that kubelet must not set on its own node, and refuses to start with',
+    remedy:
+      'Use a domain of your own or node.kubernetes.io/; roles (node-role.kubernetes.io) are set from outside with kubectl label.',
+  };
+}

@@ -1,0 +1,45 @@
+import { type Path, type Position, pathText } from './tree.ts';
+
+/** One thing wrong with the configuration: what, where, and what to do about it. */
+export interface ConfigProblem {
+  /** `pods.subnets.ids[0]`; empty when it concerns the document as a whole. */
+  path: string;
+  /** The value as read, in JSON and cut to 80 characters; hidden where the key says that it is a secret. */
+  value?: string;
+  problem: string;
+  /** What to do, in the imperative. */
+  remedy: string;
+  /** The key or value that was probably meant. */
+  suggestion?: string;
+  /** File, or part of the user data. */
+  source: string;
+  /** From 1; 0 when the source could not be read at all. */
+  line: number;
+  column: number;
+}
+
+export interface Finding {
+  problem: string;
+  remedy: string;
+  suggestion?: string;
+}
+
+/** `value`: undefined when there is none to show. */
+export function problemAt(at: Position, path: Path, value: unknown, finding: Finding): ConfigProblem {
+  return {
+    path: pathText(path),
+    ...(value === undefined ? {} : { value: shown(path, value) }),
+    ...finding,
+    source: at.source,
+    line: at.line,
+    column: at.column,
+  };
+}
+
+const secretKey = /pass(word|wd|phrase)|secret|token|credential|private/i;
+
+function shown(path: Path, value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value);
+  if (path.some((part) => secretKey.test(String(part))) || secretKey.test(text)) return '(hidden)';
+  return text.length <= 80 ? text : `${text.slice(0, 79)}…`;
+}

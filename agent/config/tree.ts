@@ -1,0 +1,90 @@
+// A parsed document as plain data that remembers where each value stands: what merging, validation and
+// `config show` work on, so that every message can name file, line and column.
+
+/** Where a value stands; line and column count from 1. */
+export interface Position {
+  source: string;
+  line: number;
+  column: number;
+}
+
+export type Scalar = string | number | boolean | null;
+
+export type Tree =
+  | { kind: 'map'; at: Position; entries: Map<string, { at: Position; tree: Tree }> }
+  | { kind: 'list'; at: Position; items: Tree[] }
+  | { kind: 'scalar'; at: Position; value: Scalar };
+
+export type Path = readonly (string | number)[];
+
+/** `pods.subnets.ids[0]`; a key with other characters is quoted: `aws.tags["a.b"]`. */
+export function pathText(path: Path): string {
+  return path.reduce<string>((text, part) => {
+    if (typeof part === 'number') return `${text}[${part}]`;
+    if (!/^[A-Za-z_][\w-]*$/.test(part)) return `${text}[${JSON.stringify(part)}]`;
+    return text === '' ? part : `${text}.${part}`;
+  }, '');
+}
+
+/** The plain value, as the schema takes it. */
+export function toValue(tree: Tree): unknown {
+  if (tree.kind === 'scalar') return tree.value;
+  if (tree.kind === 'list') return tree.items.map(toValue);
+  return Object.fromEntries([...tree.entries].map(([key, entry]) => [key, toValue(entry.tree)]));
+}
+
+/** The position of the value at `path`, or of the nearest value around it. */
+export function positionOf(tree: Tree, path: Path): Position {
+  const [head, ...rest] = path;
+  const child = head === undefined ? undefined : childOf(tree, head);
+  return child === undefined ? tree.at : positionOf(child, rest);
+}
+
+/** The value at `path`, if there is one. */
+export function treeAt(tree: Tree, path: Path): Tree | undefined {
+  const [head, ...rest] = path;
+  if (head === undefined) return tree;
+  const child = childOf(tree, head);
+  return child === undefined ? undefined : treeAt(child, rest);
+}
+
+/**
+ * Lays `over` on `under`: maps merge key by key, everything else is replaced. A map named in `whole` is
+ * replaced as a whole: its keys are alternatives, so that keys of both sources together would make no sense.
+ */
+export function mergeTrees(under: Tree, over: Tree, whole: readonly string[], path: Path = []): Tree {
+  if (under.kind !== 'map' || over.kind !== 'map' || whole.includes(pathText(path))) return over;
+  const entries = new Map(under.entries);
+  for (const [key, entry] of over.entries) {
+    const below = entries.get(key);
+    const tree = below === undefined ? entry.tree : mergeTrees(below.tree, entry.tree, whole, [...path, key]);
+    entries.set(key, { at: entry.at, tree });
+  }
+  return { kind: 'map', at: over.at, entries };
+}
+
+/** The tree without the values at these paths; a value in a list takes the whole list with it. */
+export function withoutPaths(tree: Tree, paths: readonly Path[]): Tree {
+  const doomed = new Set(
+    paths.map((path) => {
+      const index = path.findIndex((part) => typeof part === 'number');
+      return pathText(index === -1 ? path : path.slice(0, index));
+    }),
+  );
+  const prune = (node: Tree, path: Path): Tree => {
+    if (node.kind !== 'map') return node;
+    const entries = new Map<string, { at: Position; tree: Tree }>();
+    for (const [key, entry] of node.entries) {
+      const inner = [...path, key];
+      if (!doomed.has(pathText(inner))) entries.set(key, { at: entry.at, tree: prune(entry.tree, inner) });
+    }
+    return { kind: 'map', at: node.at, entries };
+  };
+  return prune(tree, []);
+}
+
+function childOf(tree: Tree, part: string | number): Tree | undefined {
+  if (tree.kind === 'map') return tree.entries.get(String(part))?.tree;
+  if (tree.kind === 'list' && typeof part === 'number') return tree.items[part];
+  return undefined;
+}
