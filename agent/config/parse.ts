@@ -178,18 +178,25 @@ function decode(bytes: Uint8Array): string | { line: number; column: number; fin
       },
     };
   }
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  const control = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/.exec(text);
-  if (control === null) return text;
-  const before = text.slice(0, control.index).split('\n');
+  const at = [...text].findIndex(isControl);
+  if (at === -1) return text;
+  const upTo = [...text].slice(0, at + 1);
+  const line = upTo.filter((character) => character === '\n').length + 1;
+  const code = upTo.at(-1)?.codePointAt(0) ?? 0;
   return {
-    line: before.length,
-    column: (before.at(-1)?.length ?? 0) + 1,
+    line,
+    column: at - upTo.lastIndexOf('\n'),
     finding: {
-      problem: `holds a control character (0x${control[0].charCodeAt(0).toString(16).padStart(2, '0')})`,
+      problem: `holds a control character (0x${code.toString(16).padStart(2, '0')})`,
       remedy: 'Remove it; a file damaged by a crash or a full disk often holds zero bytes.',
     },
   };
+}
+
+/** What YAML does not count as printable, below 0x80. */
+function isControl(character: string): boolean {
+  const code = character.codePointAt(0) ?? 0;
+  return (code < 0x20 && code !== 0x09 && code !== 0x0a && code !== 0x0d) || code === 0x7f;
 }
 
 function firstBrokenLine(bytes: Uint8Array): number {

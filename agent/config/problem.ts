@@ -1,3 +1,4 @@
+import { Failure } from '../messages/failure.ts';
 import { type Path, type Position, pathText } from './tree.ts';
 
 /** One thing wrong with the configuration: what, where, and what to do about it. */
@@ -42,4 +43,21 @@ function shown(path: Path, value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   if (path.some((part) => secretKey.test(String(part))) || secretKey.test(text)) return '(hidden)';
   return text.length <= 80 ? text : `${text.slice(0, 79)}…`;
+}
+
+/** The failure that carries these problems, all of them, in `facts.problems`. */
+export function invalid(problems: ConfigProblem[]): Failure {
+  const [first, ...others] = problems;
+  const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+  return new Failure('CONFIG_INVALID', `${first === undefined ? '' : problemLine(first)}${more}`, {
+    problems,
+  });
+}
+
+/** One line: where, what path, what value, what is wrong. */
+export function problemLine(problem: ConfigProblem): string {
+  const where = problem.line === 0 ? problem.source : `${problem.source}:${problem.line}:${problem.column}`;
+  const what = problem.path === '' ? '' : ` ${problem.path}`;
+  const value = problem.value === undefined ? '' : ` ${problem.value}`;
+  return `${where}:${what}${value} ${problem.problem}`;
 }

@@ -63,7 +63,10 @@ export function mergeTrees(under: Tree, over: Tree, whole: readonly string[], pa
   return { kind: 'map', at: over.at, entries };
 }
 
-/** The tree without the values at these paths; a value in a list takes the whole list with it. */
+/**
+ * The tree without the values at these paths; a value in a list takes the whole list with it, the last value
+ * of a map the map.
+ */
 export function withoutPaths(tree: Tree, paths: readonly Path[]): Tree {
   const doomed = new Set(
     paths.map((path) => {
@@ -71,16 +74,18 @@ export function withoutPaths(tree: Tree, paths: readonly Path[]): Tree {
       return pathText(index === -1 ? path : path.slice(0, index));
     }),
   );
-  const prune = (node: Tree, path: Path): Tree => {
-    if (node.kind !== 'map') return node;
-    const entries = new Map<string, { at: Position; tree: Tree }>();
-    for (const [key, entry] of node.entries) {
-      const inner = [...path, key];
-      if (!doomed.has(pathText(inner))) entries.set(key, { at: entry.at, tree: prune(entry.tree, inner) });
-    }
-    return { kind: 'map', at: node.at, entries };
-  };
-  return prune(tree, []);
+  return prune(tree, [], doomed) ?? { kind: 'map', at: tree.at, entries: new Map() };
+}
+
+function prune(tree: Tree, path: Path, doomed: ReadonlySet<string>): Tree | undefined {
+  if (path.length > 0 && doomed.has(pathText(path))) return undefined;
+  if (tree.kind !== 'map' || tree.entries.size === 0) return tree;
+  const entries = new Map<string, { at: Position; tree: Tree }>();
+  for (const [key, entry] of tree.entries) {
+    const kept = prune(entry.tree, [...path, key], doomed);
+    if (kept !== undefined) entries.set(key, { at: entry.at, tree: kept });
+  }
+  return entries.size === 0 ? undefined : { kind: 'map', at: tree.at, entries };
 }
 
 function childOf(tree: Tree, part: string | number): Tree | undefined {

@@ -8,6 +8,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   writeSync,
@@ -16,9 +17,7 @@ import { basename, dirname, join } from 'node:path';
 
 /** Type guard for Node's system errors. */
 export function hasCode(error: unknown, ...codes: string[]): boolean {
-  return (
-    typeof error === 'object' && error !== null && 'code' in error && codes.includes(String(error.code))
-  );
+  return typeof error === 'object' && error !== null && 'code' in error && codes.includes(String(error.code));
 }
 
 /** The file's text, or undefined when it does not exist. Other errors are thrown. */
@@ -79,6 +78,28 @@ export function syncDirectory(path: string): void {
   const fd = openSync(path, 'r');
   try {
     fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * The file's bytes, at most `limit` of them (so that /dev/zero ends too), or undefined when it does not exist.
+ * Other errors are thrown.
+ */
+export function readBytesIfPresent(path: string, limit: number): Uint8Array | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+  try {
+    const bytes = Buffer.alloc(limit);
+    let at = 0;
+    for (let got = -1; got !== 0 && at < limit; at += got) got = readSync(fd, bytes, at, limit - at, null);
+    return bytes.subarray(0, at);
   } finally {
     closeSync(fd);
   }

@@ -1,0 +1,67 @@
+import * as v from 'valibot';
+import { Failure } from '../messages/failure.ts';
+import { type CrossFinding, crossCheck } from './crosscheck.ts';
+import { type ConfigProblem, problemAt } from './problem.ts';
+import { type Config, configSchema } from './schema.ts';
+import { mergeTrees, positionOf, type Tree, toValue, treeAt, withoutPaths } from './tree.ts';
+import { type PlacedProblem, validate } from './validate.ts';
+
+/** Maps whose keys are alternatives: the later source's choice replaces the earlier one. */
+export const alternatives = ['pods.subnets', 'pods.securityGroups'];
+
+/**
+ * Holds the merged document against the schema and the checks across values. `complete` is false when a part of
+ * the document is known to be lacking: then nothing is called missing. The config stands only with no problems.
+ */
+export function checkTree(
+  tree: Tree,
+  complete = true,
+): { config: Config | undefined; problems: ConfigProblem[]; warnings: ConfigProblem[] } {
+  const placed = validate(tree);
+  const parsed = v.safeParse(configSchema, toValue(placed.length === 0 ? tree : soundPart(tree, placed)));
+  if (placed.length === 0 && !parsed.success) {
+    throw new Failure(
+      'INTERNAL',
+      'the configuration fits the walk over the schema but not the schema itself',
+      {
+        issues: v.summarize(parsed.issues),
+      },
+    );
+  }
+  const crossed = parsed.success ? crossCheck(parsed.output) : [];
+  const ofLevel = (level: CrossFinding['level']) =>
+    crossed
+      .filter((one) => one.level === level)
+      .map(({ level: _, path, value, ...finding }) =>
+        problemAt(positionOf(tree, path), path, value, finding),
+      );
+  const problems = [
+    ...placed.filter((one) => complete || !one.missing).map((one) => one.problem),
+    ...ofLevel('error'),
+  ];
+  const sound = placed.length === 0 && problems.length === 0 && parsed.success;
+  return { config: sound ? parsed.output : undefined, problems, warnings: ofLevel('warning') };
+}
+
+/**
+ * What is left when every refused value is taken out, with stand-ins for what must be there: the checks across
+ * values run on it, so that all problems appear at once.
+ */
+function soundPart(tree: Tree, placed: PlacedProblem[]): Tree {
+  const at = tree.at;
+  const map = (key: string, inner: Tree): Tree => ({
+    kind: 'map',
+    at,
+    entries: new Map([[key, { at, tree: inner }]]),
+  });
+  const required = mergeTrees(
+    map('cluster', { kind: 'scalar', at, value: 'stand-in' }),
+    map('pods', map('subnets', map('tags', map('stand-in', { kind: 'scalar', at, value: '' })))),
+    [],
+  );
+  const doomed = placed.map((one) => {
+    const optional = one.missing && treeAt(required, one.path) === undefined;
+    return optional ? one.path.slice(0, -1) : one.path;
+  });
+  return mergeTrees(required, withoutPaths(tree, doomed), alternatives);
+}
