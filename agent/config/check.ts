@@ -32,9 +32,7 @@ export function checkTree(
   const ofLevel = (level: CrossFinding['level']) =>
     crossed
       .filter((one) => one.level === level)
-      .map(({ level: _, path, value, ...finding }) =>
-        problemAt(positionOf(tree, path), path, value, finding),
-      );
+      .map((one) => problemAt(positionOf(tree, one.path), one.path, one.value, one.finding));
   const problems = [
     ...placed.filter((one) => complete || !one.missing).map((one) => one.problem),
     ...ofLevel('error'),

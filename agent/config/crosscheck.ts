@@ -1,15 +1,17 @@
 // What the schema cannot say: values that are each well formed and still wrong, alone or together.
 // References to parameters are passed over; the same checks run again once they are resolved.
 import ipaddr from 'ipaddr.js';
+import { nodeLabelProblem } from '../boot/kubelet-labels.ts';
 import type { Finding } from './problem.ts';
 import type { Config } from './schema.ts';
 import type { Path } from './tree.ts';
 
-export interface CrossFinding extends Finding {
+export interface CrossFinding {
   /** A warning is shown and does not stop the boot. */
   level: 'error' | 'warning';
   path: Path;
   value: unknown;
+  finding: Finding;
 }
 
 interface Cidr {
@@ -67,9 +69,11 @@ function checkCidrs(config: Config): CrossFinding[] {
         level: 'error',
         path: cidr.path,
         value: cidr.text,
-        problem: 'has host bits set',
-        remedy: 'Write the network address itself, or /32 for one address.',
-        suggestion: `${network}/${cidr.length}`,
+        finding: {
+          problem: 'has host bits set',
+          remedy: 'Write the network address itself, or /32 for one address.',
+          suggestion: `${network}/${cidr.length}`,
+        },
       });
     }
   }
@@ -86,8 +90,10 @@ function checkCidrs(config: Config): CrossFinding[] {
       level: 'error',
       path: cidr.path,
       value: cidr.text,
-      problem: `is ${hit.what}`,
-      remedy: 'Remove it; to let pods reach instance metadata there is `pods.allowImds`.',
+      finding: {
+        problem: `is ${hit.what}`,
+        remedy: 'Remove it; to let pods reach instance metadata there is `pods.allowImds`.',
+      },
     });
   }
   for (const list of [services, routes, rows]) {
@@ -100,8 +106,7 @@ function checkCidrs(config: Config): CrossFinding[] {
         level: 'error',
         path: cidr.path,
         value: cidr.text,
-        problem: 'names a CIDR twice',
-        remedy: 'Keep one of the two.',
+        finding: { problem: 'names a CIDR twice', remedy: 'Keep one of the two.' },
       });
     });
   }
@@ -121,8 +126,10 @@ function checkServices(config: Config): CrossFinding[] {
         level: 'error',
         path: cidr.path,
         value: cidr.text,
-        problem: `overlaps ${other.text}, another Service CIDR`,
-        remedy: "Write the API server's --service-cluster-ip-range, each range once.",
+        finding: {
+          problem: `overlaps ${other.text}, another Service CIDR`,
+          remedy: "Write the API server's --service-cluster-ip-range, each range once.",
+        },
       });
     }
     // kube-apiserver refuses Service ranges of more than 20 host bits.
@@ -131,8 +138,10 @@ function checkServices(config: Config): CrossFinding[] {
         level: 'error',
         path: cidr.path,
         value: cidr.text,
-        problem: 'is wider than the /12 that kube-apiserver allows for Services',
-        remedy: "Write the API server's own --service-cluster-ip-range.",
+        finding: {
+          problem: 'is wider than the /12 that kube-apiserver allows for Services',
+          remedy: "Write the API server's own --service-cluster-ip-range.",
+        },
       });
     }
     const route = routes.find((candidate) => overlap(candidate, cidr) && candidate.length >= cidr.length);
@@ -141,8 +150,10 @@ function checkServices(config: Config): CrossFinding[] {
         level: 'error',
         path: route.path,
         value: route.text,
-        problem: `lies in ${cidr.text}, a Service CIDR`,
-        remedy: 'Remove it: Service addresses exist only on nodes, nothing in the VPC answers them.',
+        finding: {
+          problem: `lies in ${cidr.text}, a Service CIDR`,
+          remedy: 'Remove it: Service addresses exist only on nodes, nothing in the VPC answers them.',
+        },
       });
     }
   });
@@ -160,17 +171,21 @@ function checkServices(config: Config): CrossFinding[] {
         level: 'warning',
         path,
         value: text,
-        problem: 'is in no Service CIDR',
-        remedy:
-          'Check it against `kubectl -n kube-system get service kube-dns`; a DNS server outside the cluster is fine.',
+        finding: {
+          problem: 'is in no Service CIDR',
+          remedy:
+            'Check it against `kubectl -n kube-system get service kube-dns`; a DNS server outside the cluster is fine.',
+        },
       });
     } else if (dns.first === home.first + 1) {
       found.push({
         level: 'warning',
         path,
         value: text,
-        problem: "is the first address of a Service CIDR, which is the API server's own Service",
-        remedy: 'Check it against `kubectl -n kube-system get service kube-dns`.',
+        finding: {
+          problem: "is the first address of a Service CIDR, which is the API server's own Service",
+          remedy: 'Check it against `kubectl -n kube-system get service kube-dns`.',
+        },
       });
     }
   });
@@ -183,8 +198,10 @@ function checkServices(config: Config): CrossFinding[] {
       level: 'error',
       path: ['apiServer', 'endpoint'],
       value: config.apiServer?.endpoint,
-      problem: `is a Service address (in ${around.text}), which works only after kubelet and kube-proxy have started`,
-      remedy: 'Write the address of the load balancer or of the API server itself.',
+      finding: {
+        problem: `is a Service address (in ${around.text}), which works only after kubelet and kube-proxy have started`,
+        remedy: 'Write the address of the load balancer or of the API server itself.',
+      },
     });
   }
   return found;
@@ -207,8 +224,10 @@ function checkEgress(config: Config): CrossFinding[] {
         level: 'error',
         path: ['egress', 'table', index, 'action'],
         value: row.action,
-        problem: `contradicts \`pods.routes\`, which lists ${row.cidr} for routing without NAT`,
-        remedy: 'Keep it in one of the two places.',
+        finding: {
+          problem: `contradicts \`pods.routes\`, which lists ${row.cidr} for routing without NAT`,
+          remedy: 'Keep it in one of the two places.',
+        },
       });
     }
     const around = services.find((service) => inside(cidr, service));
@@ -217,8 +236,10 @@ function checkEgress(config: Config): CrossFinding[] {
         level: 'warning',
         path: cidr.path,
         value: cidr.text,
-        problem: `never matches: it lies in ${around.text}, a Service CIDR, and kube-proxy replaces Service addresses before`,
-        remedy: 'Remove it.',
+        finding: {
+          problem: `never matches: it lies in ${around.text}, a Service CIDR, and kube-proxy replaces Service addresses before`,
+          remedy: 'Remove it.',
+        },
       });
     }
   });
@@ -232,8 +253,10 @@ function checkNumbers(config: Config): CrossFinding[] {
       level: 'error',
       path: ['pool', 'target'],
       value: config.pool.target,
-      problem: `is larger than pods.max (${config.pods.max})`,
-      remedy: 'Lower it, or raise `pods.max`; more addresses than pods are never used.',
+      finding: {
+        problem: `is larger than pods.max (${config.pods.max})`,
+        remedy: 'Lower it, or raise `pods.max`; more addresses than pods are never used.',
+      },
     });
   }
   if (config.pool.restSeconds === 0) {
@@ -241,8 +264,10 @@ function checkNumbers(config: Config): CrossFinding[] {
       level: 'warning',
       path: ['pool', 'restSeconds'],
       value: 0,
-      problem: 'gives an address to a new pod at once, while peers may still send to the old one',
-      remedy: 'Leave it at 60 seconds unless addresses are very scarce.',
+      finding: {
+        problem: 'gives an address to a new pod at once, while peers may still send to the old one',
+        remedy: 'Leave it at 60 seconds unless addresses are very scarce.',
+      },
     });
   }
   if (config.boot.onFailure === 'terminate' && config.boot.deadlineSeconds < 60) {
@@ -250,9 +275,11 @@ function checkNumbers(config: Config): CrossFinding[] {
       level: 'warning',
       path: ['boot', 'deadlineSeconds'],
       value: config.boot.deadlineSeconds,
-      problem:
-        'is under a minute while `boot.onFailure` terminates the instance: one slow EC2 answer ends it',
-      remedy: 'Allow at least 60 seconds.',
+      finding: {
+        problem:
+          'is under a minute while `boot.onFailure` terminates the instance: one slow EC2 answer ends it',
+        remedy: 'Allow at least 60 seconds.',
+      },
     });
   }
   return found;
@@ -271,8 +298,7 @@ function checkNames(config: Config): CrossFinding[] {
         level: 'error',
         path: ['pods', name, 'ids', index],
         value: id,
-        problem: 'is listed twice',
-        remedy: 'Keep one of the two.',
+        finding: { problem: 'is listed twice', remedy: 'Keep one of the two.' },
       });
     });
   }
@@ -283,8 +309,10 @@ function checkNames(config: Config): CrossFinding[] {
       level: 'error',
       path: ['aws', 'tags', key],
       value,
-      problem: `is a tag key reserved for ${owner} itself`,
-      remedy: 'Choose a key with another prefix.',
+      finding: {
+        problem: `is a tag key reserved for ${owner} itself`,
+        remedy: 'Choose a key with another prefix.',
+      },
     });
   }
   const port = config.apiServer === undefined ? undefined : /:(\d+)$/.exec(config.apiServer.endpoint)?.[1];
@@ -293,8 +321,10 @@ function checkNames(config: Config): CrossFinding[] {
       level: 'error',
       path: ['apiServer', 'endpoint'],
       value: config.apiServer?.endpoint,
-      problem: `has a port (${port}) outside 1 to 65535`,
-      remedy: 'Write the port of the API server, usually 443 or 6443.',
+      finding: {
+        problem: `has a port (${port}) outside 1 to 65535`,
+        remedy: 'Write the port of the API server, usually 443 or 6443.',
+      },
     });
   }
   if (config.bundle !== undefined && !config.bundle.parameter.includes('{zone-id}')) {
@@ -302,8 +332,10 @@ function checkNames(config: Config): CrossFinding[] {
       level: 'warning',
       path: ['bundle', 'parameter'],
       value: config.bundle.parameter,
-      problem: 'lacks {zone-id}, so that a new version reaches every zone at once',
-      remedy: 'Use one parameter for each zone: put {zone-id} into the path.',
+      finding: {
+        problem: 'lacks {zone-id}, so that a new version reaches every zone at once',
+        remedy: 'Use one parameter for each zone: put {zone-id} into the path.',
+      },
     });
   }
   return found;
@@ -315,61 +347,11 @@ function endpointHost(config: Config): string | undefined {
   return /^https:\/\/([^/:]+)/.exec(endpoint)?.[1];
 }
 
-const labelName = /^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
-const labelPrefix = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/;
-
-/**
- * kubelet refuses to start with labels in kubernetes.io and k8s.io other than those it may set on itself
- * (kubernetes/pkg/kubelet/apis/well_known_labels.go): the prefixes kubelet.kubernetes.io and node.kubernetes.io,
- * and a few single ones, which kubelet or eniboot sets.
- */
 function checkLabels(config: Config): CrossFinding[] {
-  return Object.entries(config.kubernetes.labels).flatMap(([key, value]) => {
-    const finding = labelFinding(key);
-    if (finding === undefined) return [];
-    return [{ level: 'error' as const, path: ['kubernetes', 'labels', key], value, ...finding }];
+  return Object.entries(config.kubernetes.labels).flatMap(([key, value]): CrossFinding[] => {
+    const problem = nodeLabelProblem(key, value);
+    if (problem === undefined) return [];
+    const remedy = 'Choose another key, or set it from outside with `kubectl label node`.';
+    return [{ level: 'error', path: ['kubernetes', 'labels', key], value, finding: { problem, remedy } }];
   });
-}
-
-const setAnyway = new Set([
-  'kubernetes.io/hostname',
-  'kubernetes.io/os',
-  'kubernetes.io/arch',
-  'node.kubernetes.io/instance-type',
-  'topology.kubernetes.io/zone',
-  'topology.kubernetes.io/region',
-  'topology.k8s.aws/zone-id',
-  'beta.kubernetes.io/os',
-  'beta.kubernetes.io/arch',
-  'beta.kubernetes.io/instance-type',
-  'failure-domain.beta.kubernetes.io/zone',
-  'failure-domain.beta.kubernetes.io/region',
-]);
-
-function labelFinding(key: string): Finding | undefined {
-  const slash = key.lastIndexOf('/');
-  const prefix = slash === -1 ? undefined : key.slice(0, slash);
-  const name = key.slice(slash + 1);
-  if (!labelName.test(name) || (prefix !== undefined && !labelPrefix.test(prefix))) {
-    return {
-      problem: 'is not a label key',
-      remedy:
-        'Write name or domain/name: letters, digits, dots, dashes, underscores; the name at most 63 characters.',
-    };
-  }
-  if (setAnyway.has(key)) {
-    return {
-      problem: 'is a label that is set by itself',
-      remedy: 'Remove it; its value comes from the instance.',
-    };
-  }
-  if (prefix === undefined) return undefined;
-  const inKubernetes = /(?:^|\.)(?:kubernetes|k8s)\.io$/.test(prefix);
-  const allowed = /(?:^|\.)(?:kubelet|node)\.kubernetes\.io$/.test(prefix);
-  if (!inKubernetes || allowed) return undefined;
-  return {
-    problem: 'is a label that kubelet must not set on its own node, and refuses to start with',
-    remedy:
-      'Use a domain of your own or node.kubernetes.io/; roles (node-role.kubernetes.io) are set from outside with kubectl label.',
-  };
 }

@@ -1,6 +1,7 @@
 import { hasCode, listIfPresent, readBytesIfPresent } from '../port/fs.ts';
 import type { ConfigSource } from './load.ts';
-import { userDataSources } from './userdata.ts';
+import { isMultipart } from './mime.ts';
+import { configMarker, configMediaType, userDataSources } from './userdata.ts';
 
 const configFile = '/etc/eniboot/config.yaml';
 const dropInFolder = '/etc/eniboot/config.d';
@@ -14,25 +15,37 @@ const readLimit = 64 * 1024 + 1;
  */
 export function readConfigSources(extra: { userData?: Uint8Array | string } = {}): ConfigSource[] {
   return [
-    ...(readSource(configFile) ?? []),
+    ...[readSource(configFile)].filter((source) => source !== undefined),
     ...dropIns(),
     ...(extra.userData === undefined ? [] : userDataSources(extra.userData)),
   ];
 }
 
 /**
- * The source at this path, undefined when there is no such file. A file may also hold user data
- * (MIME, gzip, base64): then its configuration parts.
+ * What a file named by an operator holds: a configuration, or user data with configuration in it (MIME, gzip,
+ * base64), of which only that is taken.
  */
-export function readSource(path: string): ConfigSource[] | undefined {
-  let content: Uint8Array | undefined;
-  try {
-    content = readBytesIfPresent(path, readLimit);
-  } catch (error) {
-    return [{ name: path, refused: unreadable(error) }];
+export function readFileSources(path: string): ConfigSource[] {
+  const source = readSource(path);
+  if (source === undefined) {
+    return [{ name: path, refused: { problem: 'does not exist', remedy: 'Check the path.' } }];
   }
-  if (content === undefined) return undefined;
-  return [{ name: path, content }];
+  if ('refused' in source) return [source];
+  const inside = userDataSources(source.content, path);
+  if (inside.length > 0) return inside;
+  if (!isMultipart(Buffer.from(source.content).toString('latin1'))) return [source];
+  const problem = `is a MIME message without a part of type ${configMediaType} or one that begins with ${configMarker}`;
+  return [{ name: path, refused: { problem, remedy: 'Add that type or that first line to the part.' } }];
+}
+
+/** The file as it is; undefined when there is none. */
+function readSource(path: string): ConfigSource | undefined {
+  try {
+    const content = readBytesIfPresent(path, readLimit);
+    return content === undefined ? undefined : { name: path, content };
+  } catch (error) {
+    return { name: path, refused: unreadable(error) };
+  }
 }
 
 function dropIns(): ConfigSource[] {
@@ -47,12 +60,12 @@ function dropIns(): ConfigSource[] {
     if (name.startsWith('.')) return [];
     if (name.endsWith('.yaml')) {
       const problem = 'is a link to a file that does not exist';
-      return (
-        readSource(path) ?? [{ name: path, refused: { problem, remedy: 'Correct the link or remove it.' } }]
-      );
+      const remedy = 'Correct the link or remove it.';
+      return [readSource(path) ?? { name: path, refused: { problem, remedy } }];
     }
-    if (!/\.(yml|json|ya?ml\.txt|yaml)$/i.test(name)) return [];
-    const remedy = `Rename it to ${name.replace(/\.[^.]*$|\.ya?ml\.txt$/i, '')}.yaml, or remove it.`;
+    // What was most likely meant to be read; backups of editors and package managers were not.
+    if (!/\.(ya?ml|json)(\.txt)?$/i.test(name)) return [];
+    const remedy = `Rename it to ${name.replace(/\.(ya?ml|json)(\.txt)?$/i, '')}.yaml, or remove it.`;
     return [{ name: path, refused: { problem: 'is not read: only names in .yaml are', remedy } }];
   });
 }

@@ -40,7 +40,7 @@ function unwrap(bytes: Uint8Array, name: string, ours: boolean, layers: number):
   if (isMultipart(text)) return fromParts(text, name, layers);
   const firstLine = (text.split('\n', 1)[0] ?? '').trimEnd();
   if (ours || firstLine === configMarker) return [{ name, content: bytes }];
-  if (/^#\s*eniboot[\s_-]*config/i.test(firstLine)) {
+  if (/^#\s*eniboot[\s_-]?config$/i.test(firstLine)) {
     const problem = `begins with ${JSON.stringify(firstLine.slice(0, 40))}, which is nearly but not ${configMarker}`;
     return [{ name, refused: { problem, remedy: `Write the first line as ${configMarker}, nothing else.` } }];
   }
