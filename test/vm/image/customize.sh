@@ -1,0 +1,50 @@
+#!/bin/sh
+# Run by mmdebstrap on the unpacked root ($1), with this directory as $2. Everything that belongs to one
+# machine is left out, as in an AMI: host name, machine ID, keys, network profiles.
+set -eu
+root=$1
+here=$2
+
+: >"$root/etc/machine-id"
+rm -f "$root/etc/hostname" "$root/var/lib/dbus/machine-id" "$root/etc/network/interfaces"
+printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
+printf '/dev/vda / ext4 defaults,noatime 0 1\n' >"$root/etc/fstab"
+cp -a "$here/rootfs/." "$root/"
+chown -R 0:0 "$root/etc/cloud" "$root/etc/systemd"
+
+# The root password is empty: the only way in is the serial console of this one VM.
+chroot "$root" passwd -d root >/dev/null
+
+# Units that only cost time here, and those that would reach for a network that has no Internet.
+for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer \
+  e2scrub_reap.service systemd-timesyncd.service man-db.timer; do
+  ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
+
+# The kernel has ext4 and virtio_pci built in but virtio_blk as a module: an initramfs of one shell script
+# that loads it and switches over costs under a second, the distribution's own several under emulation.
+kernel=$(basename "$(ls -d "$root"/lib/modules/*)")
+early="$root/tmp/early"
+mkdir -p "$early/bin" "$early/proc" "$early/sys" "$early/dev" "$early/root"
+cp "$root/usr/bin/busybox" "$early/bin/"
+find "$root/lib/modules/$kernel" -name 'virtio_blk.ko*' -exec cp {} "$early/" \;
+[ ! -e "$early/virtio_blk.ko.xz" ] || xz -d "$early/virtio_blk.ko.xz"
+cat >"$early/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox insmod /virtio_blk.ko
+i=0
+while [ ! -b /dev/vda ] && [ $i -lt 100 ]; do /bin/busybox usleep 50000; i=$((i + 1)); done
+/bin/busybox mount -t ext4 -o rw,noatime /dev/vda /root
+/bin/busybox mount -o move /dev /root/dev
+exec /bin/busybox switch_root /root /sbin/init
+INIT
+chmod 755 "$early/init"
+chroot "$root" sh -c 'cd /tmp/early && find . | cpio -o --quiet -H newc --owner 0:0' >"$root/boot/early.cpio"
+rm -rf "$early"
+rm -f "$root"/boot/initrd.img-* "$root"/boot/System.map-*
+
+# /usr is not newer than what was made from it, as in a finished image: no first boot spends time on that.
+touch -r "$root/usr" "$root/etc/.updated" "$root/var/.updated"
+ln -sf "vmlinuz-$kernel" "$root/boot/kernel"

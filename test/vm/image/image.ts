@@ -1,0 +1,122 @@
+// The root image of the VM: a Debian with systemd, NetworkManager, cloud-init and a cloud kernel, made once for
+// each version of its recipe and kept outside the clone.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { join, relative } from 'node:path';
+
+/** Debian's code name; trixie's systemd (257) is the closest to Fedora's that can be had here. */
+const suite = 'trixie';
+/** Room for two installed versions of the executable, logs and an upgrade; the file is sparse. */
+const imageSize = '4G';
+const recipe = import.meta.dirname;
+
+export interface Image {
+  /** Raw ext4 file system, never written to by a run. */
+  root: string;
+  kernel: string;
+  initrd: string;
+  /** First 12 digits of the recipe's SHA-256. */
+  digest: string;
+}
+
+/** Where downloads and built images live: `$XDG_CACHE_HOME/eniboot/vm`, by default below `~/.cache`. */
+export function cacheDirectory(): string {
+  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'vm');
+}
+
+/** Returns the image of the present recipe, building it when it is not cached (about 90 s, needs the network). */
+export function ensureImage(progress: (line: string) => void): Image {
+  const digest = recipeDigest();
+  const directory = join(cacheDirectory(), digest);
+  if (!existsSync(directory)) build(directory, progress);
+  return {
+    root: join(directory, 'root.raw'),
+    kernel: join(directory, 'kernel'),
+    initrd: join(directory, 'early.cpio'),
+    digest,
+  };
+}
+
+function build(directory: string, progress: (line: string) => void): void {
+  progress(`building the ${suite} root image (once for each recipe, about 90 s)`);
+  mkdirSync(cacheDirectory(), { recursive: true });
+  const work = mkdtempSync(join(cacheDirectory(), '.build-'));
+  const root = join(work, 'root');
+  try {
+    // Files in the image belong to users of its own, so without root the whole build runs under mapped IDs.
+    const asRoot = process.getuid?.() === 0 ? [] : ['unshare', '--user', '--map-auto', '--map-root-user'];
+    must([
+      ...asRoot,
+      'mmdebstrap',
+      '--mode=root',
+      '--variant=minbase',
+      '--format=directory',
+      '--aptopt=Acquire::Check-Valid-Until "false"',
+      ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
+      `--include=${packages().join(',')}`,
+      `--customize-hook=sh ${join(recipe, 'customize.sh')} "$1" ${recipe}`,
+      suite,
+      root,
+    ]);
+    const out = join(work, 'out');
+    mkdirSync(out);
+    copyFileSync(join(root, 'boot', 'kernel'), join(out, 'kernel'));
+    copyFileSync(join(root, 'boot', 'early.cpio'), join(out, 'early.cpio'));
+    must([
+      ...asRoot,
+      'mke2fs',
+      '-q',
+      '-t',
+      'ext4',
+      '-L',
+      'root',
+      '-d',
+      root,
+      join(out, 'root.raw'),
+      imageSize,
+    ]);
+    must([...asRoot, 'rm', '-rf', root]);
+    renameSync(out, directory);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+function packages(): string[] {
+  return readFileSync(join(recipe, 'packages.txt'), 'utf8').trim().split('\n');
+}
+
+function recipeDigest(): string {
+  const hash = createHash('sha256').update(`${suite} ${imageSize}\n`);
+  for (const file of filesBelow(recipe)) {
+    hash.update(`${relative(recipe, file)}\n`).update(readFileSync(file));
+  }
+  return hash.digest('hex').slice(0, 12);
+}
+
+function filesBelow(directory: string): string[] {
+  return readdirSync(directory)
+    .sort()
+    .map((name) => join(directory, name))
+    .flatMap((path) => (statSync(path).isDirectory() ? filesBelow(path) : [path]));
+}
+
+function must(command: string[]): void {
+  const [file = '', ...args] = command;
+  const result = spawnSync(file, args, { encoding: 'utf8', timeout: 900_000, maxBuffer: 64 * 1024 * 1024 });
+  if (result.status === 0) return;
+  const reason = result.error?.message ?? `exit code ${result.status}`;
+  throw new Error(`${command.join(' ')}: ${reason}\n${(result.stderr ?? '').slice(-4000)}`);
+}
