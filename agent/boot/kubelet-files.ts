@@ -1,4 +1,5 @@
 // What kubelet and cri-o are told about this node, as files. Pure: the kubelet phase reads the machine and writes them.
+import ipaddr from 'ipaddr.js';
 import { stringify as toToml } from 'smol-toml';
 import { stringify as toYaml } from 'yaml';
 import { Failure } from '../messages/failure.ts';
@@ -54,6 +55,9 @@ const dropInDirectory = '/etc/kubernetes/kubelet.conf.d';
  */
 export function kubeletFiles(node: KubeletNode): NodeFile[] {
   requireSupported(node.kubeletVersion);
+  // With an empty --node-ip kubelet would choose one itself, by the default route of that moment.
+  if (!ipaddr.IPv4.isValidFourPartDecimal(node.nodeIp))
+    throw new Failure('INTERNAL', `the node IP is not an IPv4 address: ${JSON.stringify(node.nodeIp)}`);
   return [
     {
       path: '/run/eniboot/kubelet/10-eniboot.conf',

@@ -62,6 +62,15 @@ test('versions that were not compared are refused, with the range', () => {
     );
 });
 
+test('kubelet is never left to choose its node IP', () => {
+  for (const nodeIp of ['', '10.0.0', 'fd00::1', '10.0.0.5 --v=9'])
+    assert.throws(
+      () => kubeletFiles({ ...node, nodeIp }),
+      (error: unknown) => isFailure(error, 'INTERNAL'),
+      nodeIp,
+    );
+});
+
 test('distribution and pre-release versions are understood', () => {
   for (const kubeletVersion of [
     'v1.37.0-rc.1',
