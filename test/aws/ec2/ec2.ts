@@ -1,0 +1,188 @@
+// The state machine of EC2: one call in, one answer or AwsError out, no I/O. The HTTP server, the devices and
+// a fleet on virtual time all use this.
+
+import * as addresses from './actions/addresses.ts';
+import * as describe from './actions/describe.ts';
+import * as instances from './actions/instances.ts';
+import * as interfaces from './actions/interfaces.ts';
+import * as tags from './actions/tags.ts';
+import { AddressSpace } from './addresses.ts';
+import { AwsError, throttled } from './errors.ts';
+import type { Scheduler } from './scheduler.ts';
+import { realScheduler } from './scheduler.ts';
+import type { Caller, Ec2Event } from './state.ts';
+import { type BucketSize, Throttle } from './throttle.ts';
+import {
+  type AttachFault,
+  addSubnet,
+  type Ec2Latency,
+  idSource,
+  type SubnetSpec,
+  type World,
+} from './world.ts';
+
+export interface Ec2Options {
+  region?: string;
+  scheduler?: Scheduler;
+  vpcCidrs?: string[];
+  subnets?: SubnetSpec[];
+  latency?: Partial<Ec2Latency>;
+  /** Bucket sizes that differ from EC2's own, by action; `undefined` for an action means EC2's own. */
+  bucketOf?: (action: string) => BucketSize | undefined;
+  attachFault?: () => AttachFault | undefined;
+}
+
+/** One API call, as it will be judged in tests. */
+export interface ApiCall {
+  service: 'ec2' | 'ssm';
+  action: string;
+  instanceId?: string | undefined;
+  at: number;
+  mutating: boolean;
+  /** False when it was refused: error, throttle, denial, dry run. */
+  accepted: boolean;
+  error?: string | undefined;
+  request?: object | undefined;
+}
+
+type Handler = (world: World, request: never) => object;
+
+const readers: Record<string, Handler> = {
+  DescribeAddresses: describe.describeAddresses,
+  DescribeInstances: describe.describeInstances,
+  DescribeInstanceTypes: describe.describeInstanceTypes,
+  DescribeNetworkInterfaces: describe.describeNetworkInterfaces,
+  DescribeSecurityGroups: describe.describeSecurityGroups,
+  DescribeSubnets: describe.describeSubnets,
+  DescribeTags: describe.describeTagsAction,
+  DescribeVpcs: describe.describeVpcs,
+};
+
+const writers: Record<string, Handler> = {
+  AllocateAddress: addresses.allocateAddress,
+  AssignPrivateIpAddresses: addresses.assignPrivateIpAddresses,
+  AssociateAddress: addresses.associateAddress,
+  AttachNetworkInterface: interfaces.attachNetworkInterface,
+  CreateNetworkInterface: interfaces.createNetworkInterface,
+  CreateTags: tags.createTags,
+  DeleteNetworkInterface: interfaces.deleteNetworkInterface,
+  DeleteTags: tags.deleteTags,
+  DetachNetworkInterface: interfaces.detachNetworkInterface,
+  DisassociateAddress: addresses.disassociateAddress,
+  ModifyNetworkInterfaceAttribute: interfaces.modifyNetworkInterfaceAttribute,
+  RebootInstances: instances.rebootInstances,
+  RunInstances: instances.runInstances,
+  StartInstances: instances.startInstances,
+  StopInstances: instances.stopInstances,
+  TerminateInstances: instances.terminateInstances,
+  UnassignPrivateIpAddresses: addresses.unassignPrivateIpAddresses,
+};
+
+export interface Ec2 {
+  world: World;
+  calls: ApiCall[];
+  /** Actions the caller's role lacks; a name or `*`. */
+  denied: Set<string>;
+  /**
+   * Carries out one action. Input and output have the shapes of @aws-sdk/client-ec2.
+   * Throws AwsError with EC2's own code.
+   */
+  send(action: string, request: object, caller?: Caller): object;
+  subscribe(listener: (event: Ec2Event) => void): void;
+}
+
+export function createEc2(options: Ec2Options = {}): Ec2 {
+  const scheduler = options.scheduler ?? realScheduler;
+  const listeners: ((event: Ec2Event) => void)[] = [];
+  const region = options.region ?? 'eu-west-1';
+  const nextId = idSource(region);
+  const vpcId = nextId('vpc');
+  const groupId = nextId('sg');
+  const world: World = {
+    region,
+    accountId: '123456789012',
+    scheduler,
+    latency: { attachMs: 0, detachMs: 0, describeLagMs: 0, instanceMs: 0, ...options.latency },
+    vpc: {
+      id: vpcId,
+      cidrs: options.vpcCidrs ?? ['10.0.0.0/16', '100.64.0.0/16'],
+      tags: new Map([['Name', 'eniboot']]),
+    },
+    subnets: new Map(),
+    groups: new Map([[groupId, { id: groupId, name: 'default', vpcId, tags: new Map() }]]),
+    enis: new Map(),
+    instances: new Map(),
+    elasticIps: new Map(),
+    attachments: new Map(),
+    tokens: new Map(),
+    attachFault: options.attachFault ?? (() => undefined),
+    // 198.51.100.0/24 is set aside for documentation (RFC 5737): no simulated node can be mistaken for a real one.
+    publicIps: new AddressSpace('198.51.100.0/24'),
+    emit: (event) => {
+      for (const listener of listeners) listener(event);
+    },
+    nextId,
+  };
+  for (const subnet of options.subnets ?? []) addSubnet(world, subnet);
+
+  const calls: ApiCall[] = [];
+  const denied = new Set<string>();
+  const throttle = new Throttle(scheduler, (action) => options.bucketOf?.(action) ?? defaultBucket(action));
+
+  function carryOut(action: string, request: object): object {
+    const handler = readers[action] ?? writers[action];
+    if (handler === undefined)
+      throw new AwsError('InvalidAction', `The action ${action} is not valid for this web service.`);
+    if (!throttle.take(action)) throw throttled();
+    if (denied.has(action) || denied.has('*'))
+      throw new AwsError(
+        'UnauthorizedOperation',
+        'You are not authorized to perform this operation. Encoded authorization failure message: simulated',
+      );
+    if ('DryRun' in request && request.DryRun === true)
+      throw new AwsError('DryRunOperation', 'Request would have succeeded, but DryRun flag is set.');
+    return handler(world, request as never);
+  }
+
+  return {
+    world,
+    calls,
+    denied,
+    subscribe: (listener) => {
+      listeners.push(listener);
+    },
+    send: (action, request, caller = {}) => {
+      const call: ApiCall = {
+        service: 'ec2',
+        action,
+        instanceId: caller.instanceId,
+        at: scheduler.now(),
+        mutating: action in writers,
+        accepted: false,
+        request,
+      };
+      calls.push(call);
+      try {
+        const answer = carryOut(action, request);
+        call.accepted = true;
+        return answer;
+      } catch (error) {
+        if (error instanceof AwsError) call.error = error.code;
+        throw error;
+      }
+    },
+  };
+}
+
+export function isMutating(action: string): boolean {
+  return action in writers;
+}
+
+/**
+ * Bucket sizes from "Request throttling for the Amazon EC2 API": each API has a bucket of its own;
+ * non-mutating 100 and 20 a second, mutating 50 and 5 a second, RunInstances 5 and 2.
+ */
+export function defaultBucket(action: string): BucketSize {
+  if (action === 'RunInstances') return { capacity: 5, refill: 2 };
+  return action in writers ? { capacity: 50, refill: 5 } : { capacity: 100, refill: 20 };
+}

@@ -1,0 +1,107 @@
+// What the modelled region holds. Plain data; only the functions under actions/ change it.
+import type { AddressSpace } from './addresses.ts';
+
+export interface Subnet {
+  id: string;
+  vpcId: string;
+  cidr: string;
+  zone: string;
+  zoneId: string;
+  tags: Map<string, string>;
+  space: AddressSpace;
+  /** EC2 gives instances launched here a public IPv4. */
+  mapPublicIp: boolean;
+}
+
+export interface SecurityGroup {
+  id: string;
+  name: string;
+  vpcId: string;
+  tags: Map<string, string>;
+}
+
+export interface Attachment {
+  id: string;
+  instanceId: string;
+  /** As EC2 reports it; a device may be at another one only under a fault. */
+  deviceIndex: number;
+  networkCardIndex: number;
+  status: 'attaching' | 'attached' | 'detaching';
+  deleteOnTermination: boolean;
+  attachedAt: number;
+}
+
+export interface Eni {
+  id: string;
+  mac: string;
+  subnetId: string;
+  vpcId: string;
+  zone: string;
+  primaryIp: string;
+  secondaryIps: string[];
+  /** /28 prefixes, such as 10.0.64.16/28. */
+  prefixes: string[];
+  groups: string[];
+  description: string;
+  tags: Map<string, string>;
+  sourceDestCheck: boolean;
+  attachment?: Attachment | undefined;
+  publicIp?: string | undefined;
+  /** Elastic IP association; absent when `publicIp` is an auto-assigned one. */
+  allocationId?: string | undefined;
+  createdAt: number;
+  /** Address or prefix → when it was assigned: what a lagging metadata service goes by. */
+  assignedAt: Map<string, number>;
+}
+
+export type InstanceState = 'pending' | 'running' | 'stopping' | 'stopped' | 'shutting-down' | 'terminated';
+
+export interface InstanceRecord {
+  id: string;
+  type: string;
+  imageId: string;
+  zone: string;
+  zoneId: string;
+  subnetId: string;
+  vpcId: string;
+  state: InstanceState;
+  tags: Map<string, string>;
+  groups: string[];
+  launchTime: number;
+  hopLimit: number;
+  tagsInMetadata: boolean;
+  userData?: string | undefined;
+  /** Name of the role in the instance profile. */
+  role?: string | undefined;
+  shutdownBehavior: 'stop' | 'terminate';
+  /** Auto Scaling's target lifecycle state, such as InService or Warmed:Stopped. */
+  lifecycleState?: string | undefined;
+  createdAt: number;
+}
+
+export interface ElasticIp {
+  allocationId: string;
+  publicIp: string;
+  associationId?: string | undefined;
+  eniId?: string | undefined;
+  tags: Map<string, string>;
+}
+
+export interface Vpc {
+  id: string;
+  cidrs: string[];
+  tags: Map<string, string>;
+}
+
+/** Tells the devices what the model decided; delivered in order, synchronously. */
+export type Ec2Event =
+  | { kind: 'attached'; eni: Eni; attachment: Attachment }
+  | { kind: 'detached'; eni: Eni; attachment: Attachment }
+  | { kind: 'addresses'; eni: Eni }
+  | { kind: 'created' | 'deleted'; eni: Eni }
+  | { kind: 'instance'; instance: InstanceRecord; action: 'reboot' | 'stop' | 'start' | 'terminate' };
+
+/** Who calls: an instance by its role's credentials, or an operator. */
+export interface Caller {
+  instanceId?: string | undefined;
+}

@@ -1,0 +1,144 @@
+import { createHash } from 'node:crypto';
+import { AddressSpace, contains } from './addresses.ts';
+import { AwsError } from './errors.ts';
+import { instanceTypes, type TypeLimits } from './instance-types.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { Ec2Event, ElasticIp, Eni, InstanceRecord, SecurityGroup, Subnet, Vpc } from './state.ts';
+
+/** Milliseconds each thing takes. */
+export interface Ec2Latency {
+  /** AttachNetworkInterface's answer until the attachment is `attached`. */
+  attachMs: number;
+  detachMs: number;
+  /** Age below which an object is missing from a describe that does not name its ID. */
+  describeLagMs: number;
+  /** StopInstances, StartInstances, TerminateInstances until the new state holds. */
+  instanceMs: number;
+}
+
+/** What the next attachments do instead of the right thing. */
+export interface AttachFault {
+  /** Stays in `attaching` for good. */
+  stuck?: boolean;
+  /** The device index the attachment gets, whatever was asked. */
+  deviceIndex?: number;
+  /** Extra milliseconds in `attaching`. */
+  delayMs?: number;
+}
+
+export interface World {
+  region: string;
+  accountId: string;
+  scheduler: Scheduler;
+  latency: Ec2Latency;
+  vpc: Vpc;
+  subnets: Map<string, Subnet>;
+  groups: Map<string, SecurityGroup>;
+  enis: Map<string, Eni>;
+  instances: Map<string, InstanceRecord>;
+  elasticIps: Map<string, ElasticIp>;
+  /** Instance ID → its ENIs by device index. Kept beside `enis` so that a fleet of thousands stays fast. */
+  attachments: Map<string, Map<number, Eni>>;
+  /** Client token → what was asked with it and what came of it. */
+  tokens: Map<string, { request: string; result: string }>;
+  attachFault: () => AttachFault | undefined;
+  publicIps: AddressSpace;
+  emit: (event: Ec2Event) => void;
+  nextId: (prefix: string) => string;
+}
+
+export interface SubnetSpec {
+  cidr: string;
+  zone: string;
+  tags?: Record<string, string>;
+  mapPublicIp?: boolean;
+}
+
+/** IDs that look like AWS's and are the same in every run: the nth of its kind in this region. */
+export function idSource(seed: string): (prefix: string) => string {
+  const counts = new Map<string, number>();
+  return (prefix) => {
+    const count = (counts.get(prefix) ?? 0) + 1;
+    counts.set(prefix, count);
+    const digest = createHash('sha256').update(`${seed}/${prefix}/${count}`).digest('hex');
+    return `${prefix}-0${digest.slice(0, 16)}`;
+  };
+}
+
+export function addSubnet(world: World, spec: SubnetSpec): Subnet {
+  const subnet: Subnet = {
+    id: world.nextId('subnet'),
+    vpcId: world.vpc.id,
+    cidr: spec.cidr,
+    zone: spec.zone,
+    zoneId: zoneId(spec.zone),
+    tags: new Map(Object.entries(spec.tags ?? {})),
+    space: new AddressSpace(spec.cidr),
+    mapPublicIp: spec.mapPublicIp ?? false,
+  };
+  world.subnets.set(subnet.id, subnet);
+  return subnet;
+}
+
+/** eu-west-1a → euw1-az1. In a real account the letters are shuffled; here they are not. */
+function zoneId(zone: string): string {
+  const [area = '', side = '', rest = ''] = zone.split('-');
+  const letter = rest.at(-1) ?? 'a';
+  return `${area}${side[0] ?? ''}${Number.parseInt(rest, 10)}-az${letter.charCodeAt(0) - 96}`;
+}
+
+export function subnetOf(world: World, id: string): Subnet {
+  const subnet = world.subnets.get(id);
+  if (subnet === undefined)
+    throw new AwsError('InvalidSubnetID.NotFound', `The subnet ID '${id}' does not exist`);
+  return subnet;
+}
+
+export function eniOf(world: World, id: string | undefined): Eni {
+  if (id === undefined)
+    throw new AwsError('MissingParameter', 'The request must contain the parameter networkInterfaceId');
+  if (!/^eni-[0-9a-f]{8,17}$/.test(id))
+    throw new AwsError('InvalidNetworkInterfaceID.Malformed', `Invalid id: "${id}" (expecting "eni-...")`);
+  const eni = world.enis.get(id);
+  if (eni === undefined)
+    throw new AwsError(
+      'InvalidNetworkInterfaceID.NotFound',
+      `The networkInterface ID '${id}' does not exist`,
+    );
+  return eni;
+}
+
+export function instanceOf(world: World, id: string | undefined): InstanceRecord {
+  if (id === undefined)
+    throw new AwsError('MissingParameter', 'The request must contain the parameter instanceId');
+  const instance = world.instances.get(id);
+  if (instance === undefined)
+    throw new AwsError('InvalidInstanceID.NotFound', `The instance ID '${id}' does not exist`);
+  return instance;
+}
+
+export function limitsOf(type: string): TypeLimits {
+  const limits = instanceTypes[type];
+  if (limits === undefined)
+    throw new AwsError(
+      'InvalidInstanceType',
+      `The following supplied instance types do not exist: [${type}]`,
+    );
+  return limits;
+}
+
+/** The ENIs of an instance, by device index. */
+export function enisOf(world: World, instanceId: string): Eni[] {
+  const byIndex = world.attachments.get(instanceId);
+  if (byIndex === undefined) return [];
+  return [...byIndex.entries()].sort((a, b) => a[0] - b[0]).map(([, eni]) => eni);
+}
+
+/** The ENI that owns an address inside the VPC. */
+export function eniByAddress(world: World, address: string): Eni | undefined {
+  for (const eni of world.enis.values()) {
+    if (eni.primaryIp === address || eni.secondaryIps.includes(address)) return eni;
+    if (eni.prefixes.some((prefix) => contains(prefix, address))) return eni;
+  }
+  return undefined;
+}

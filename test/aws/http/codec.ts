@@ -1,0 +1,153 @@
+// The EC2 Query protocol: form parameters in, XML out. Names come from the API description inside
+// @aws-sdk/client-ec2, so that every action speaks AWS's own wire format.
+import * as sdk from '@aws-sdk/client-ec2';
+import { AwsError } from '../ec2/errors.ts';
+
+// A shape in the SDK is an array: [kind, namespace, name, traits, ...rest], kinds below; a member is a shape, a
+// number for a simple type, a function returning either, or [one of these, traits].
+const listKind = 1;
+const structureKind = 3;
+const operationKind = 9;
+const booleanType = 2;
+const numberType = 1;
+const timestampTypes = [4, 5, 6, 7];
+
+interface Traits {
+  xmlName?: string;
+  ec2QueryName?: string;
+}
+
+interface Shape {
+  kind: 'structure' | 'list' | 'boolean' | 'number' | 'timestamp' | 'string';
+  traits: Traits;
+  members?: [string, unknown][];
+  item?: unknown;
+}
+
+function open(schema: unknown): Shape {
+  const target = typeof schema === 'function' ? (schema as () => unknown)() : schema;
+  if (typeof target === 'number') return { kind: simple(target), traits: {} };
+  if (!Array.isArray(target)) throw new Error(`unexpected shape in the API description: ${String(target)}`);
+  const [kind, second] = target as unknown[];
+  if (kind === structureKind && typeof second === 'string') {
+    const [, , , , names, schemas] = target as [number, string, string, unknown, string[], unknown[]];
+    return { kind: 'structure', traits: {}, members: names.map((name, index) => [name, schemas[index]]) };
+  }
+  if (kind === listKind && typeof second === 'string') return { kind: 'list', traits: {}, item: target[4] };
+  if (kind === 0 && typeof second === 'string') return { kind: simple(target[4] as number), traits: {} };
+  const traits = typeof second === 'object' && second !== null ? (second as Traits) : {};
+  const inner = open(kind);
+  return { ...inner, traits: { ...inner.traits, ...traits } };
+}
+
+function simple(type: number): Shape['kind'] {
+  if (type === booleanType) return 'boolean';
+  if (type === numberType) return 'number';
+  if (timestampTypes.includes(type)) return 'timestamp';
+  if (type >= 64) return 'list';
+  return 'string';
+}
+
+function operation(action: string): { input: unknown; output: unknown } {
+  const shape: unknown = (sdk as Record<string, unknown>)[`${action}$`];
+  if (!Array.isArray(shape) || shape[0] !== operationKind)
+    throw new AwsError('InvalidAction', `The action ${action} is not valid for this web service.`);
+  return { input: shape[4], output: shape[5] };
+}
+
+interface Tree {
+  text?: string;
+  children: Map<string, Tree>;
+}
+
+/** Form parameters of one request as the SDK's input object. Unknown parameters are refused, as EC2 does. */
+export function decodeRequest(action: string, form: URLSearchParams): object {
+  const root: Tree = { children: new Map() };
+  for (const [key, value] of form) {
+    if (key === 'Action' || key === 'Version') continue;
+    let at = root;
+    for (const part of key.split('.')) {
+      const child = at.children.get(part) ?? { children: new Map() };
+      at.children.set(part, child);
+      at = child;
+    }
+    at.text = value;
+  }
+  return decode(open(operation(action).input), root, '') as object;
+}
+
+function decode(shape: Shape, tree: Tree, path: string): unknown {
+  if (shape.kind === 'structure') {
+    const byName = new Map(
+      (shape.members ?? []).map(([name, schema]) => [queryName(name, open(schema)), { name, schema }]),
+    );
+    const result: Record<string, unknown> = {};
+    for (const [key, child] of tree.children) {
+      const member = byName.get(key);
+      if (member === undefined)
+        throw new AwsError('UnknownParameter', `The parameter ${path}${key} is not recognized`);
+      result[member.name] = decode(open(member.schema), child, `${path}${key}.`);
+    }
+    return result;
+  }
+  if (shape.kind === 'list') {
+    const item = shape.item === undefined ? { kind: 'string' as const, traits: {} } : open(shape.item);
+    return [...tree.children.entries()]
+      .sort(([a], [b]) => Number(a) - Number(b))
+      .map(([index, child]) => decode(item, child, `${path}${index}.`));
+  }
+  const text = tree.text ?? '';
+  if (shape.kind === 'boolean') return text === 'true';
+  if (shape.kind !== 'number') return text;
+  if (!/^-?\d+$/.test(text))
+    throw new AwsError(
+      'InvalidParameterValue',
+      `Value (${text}) for parameter ${path.slice(0, -1)} is invalid. An integer is expected.`,
+    );
+  return Number(text);
+}
+
+function queryName(name: string, shape: Shape): string {
+  const { ec2QueryName, xmlName } = shape.traits;
+  if (ec2QueryName !== undefined) return ec2QueryName;
+  const wire = xmlName ?? name;
+  return `${wire[0]?.toUpperCase() ?? ''}${wire.slice(1)}`;
+}
+
+/** The SDK's output object as the XML document EC2 sends. */
+export function encodeResponse(action: string, answer: object, requestId: string): string {
+  const output = open(operation(action).output);
+  const empty = (output.members ?? []).length === 0 || Object.keys(answer).length === 0;
+  // Actions without a result of their own answer <return>true</return>.
+  const body = empty ? '<return>true</return>' : encode(output, answer);
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<${action}Response xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>${requestId}</requestId>${body}</${action}Response>\n`;
+}
+
+function encode(shape: Shape, value: unknown): string {
+  if (shape.kind === 'structure') {
+    return (shape.members ?? [])
+      .map(([name, schema]) => {
+        const inner = (value as Record<string, unknown>)[name];
+        if (inner === undefined || inner === null) return '';
+        const member = open(schema);
+        const tag = member.traits.xmlName ?? name;
+        return `<${tag}>${encode(member, inner)}</${tag}>`;
+      })
+      .join('');
+  }
+  if (shape.kind === 'list') {
+    const item = shape.item === undefined ? { kind: 'string' as const, traits: {} } : open(shape.item);
+    return (value as unknown[]).map((one) => `<item>${encode(item, one)}</item>`).join('');
+  }
+  return escapeXml(value instanceof Date ? value.toISOString() : String(value));
+}
+
+export function encodeError(code: string, message: string, requestId: string): string {
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error><Code>${escapeXml(code)}</Code><Message>${escapeXml(message)}</Message></Error></Errors><RequestID>${requestId}</RequestID></Response>\n`;
+}
+
+const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+
+function escapeXml(text: string): string {
+  return text.replace(/[&<>"]/g, (character) => entities[character] ?? '');
+}

@@ -1,0 +1,152 @@
+// One HTTP endpoint for EC2 (Query protocol) and SSM (JSON protocol), told apart as AWS's own clients do: by X-Amz-Target.
+import { randomUUID } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ApiCall, Ec2 } from '../ec2/ec2.ts';
+import { isMutating } from '../ec2/ec2.ts';
+import { AwsError } from '../ec2/errors.ts';
+import type { Caller } from '../ec2/state.ts';
+import type { Ec2Fault, Faults, Rules } from '../faults.ts';
+import { isSsmMutating, type Ssm } from '../ssm/ssm.ts';
+import { decodeRequest, encodeError, encodeResponse } from './codec.ts';
+import { type KnownKey, verifySignature } from './signature.ts';
+
+export interface ApiOptions {
+  ec2: Ec2;
+  ssm: Ssm;
+  faults: Faults;
+  keyOf: (accessKeyId: string) => KnownKey | undefined;
+  /** Milliseconds every call takes at least. */
+  latencyMs: () => number;
+}
+
+/** What differs between the two services. */
+interface Service {
+  name: ApiCall['service'];
+  rules: Rules<Ec2Fault>;
+  mutating: (action: string) => boolean;
+  decode: () => object;
+  send: (request: object, caller: Caller) => object;
+  encode: (answer: object) => string;
+  encodeError: (error: AwsError) => string;
+  contentType: string;
+}
+
+/** A server not yet listening. */
+export function createApi(options: ApiOptions): Server {
+  const { ec2, ssm, faults } = options;
+
+  function ec2Service(action: string, form: URLSearchParams, requestId: string): Service {
+    return {
+      name: 'ec2',
+      rules: faults.ec2,
+      mutating: isMutating,
+      decode: () => decodeRequest(action, form),
+      send: (request, caller) => ec2.send(action, request, caller),
+      encode: (answer) => encodeResponse(action, answer, requestId),
+      encodeError: (error) => encodeError(error.code, error.message, requestId),
+      contentType: 'text/xml;charset=UTF-8',
+    };
+  }
+
+  function ssmService(action: string, body: string): Service {
+    return {
+      name: 'ssm',
+      rules: faults.ssm,
+      mutating: isSsmMutating,
+      decode: () => JSON.parse(body) as object,
+      send: (request, caller) => ssm.send(action, request, caller),
+      encode: (answer) => JSON.stringify(answer),
+      encodeError: (error) => JSON.stringify({ __type: error.code, message: error.message }),
+      contentType: 'application/x-amz-json-1.1',
+    };
+  }
+
+  async function serve(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const body = await bodyOf(incoming);
+    const requestId = randomUUID();
+    const target = /^AmazonSSM\.(\w+)$/.exec(String(incoming.headers['x-amz-target'] ?? ''))?.[1];
+    const form = new URLSearchParams(target === undefined ? body : '');
+    const action = target ?? form.get('Action') ?? '';
+    const service = target === undefined ? ec2Service(action, form, requestId) : ssmService(action, body);
+    const reply = (status: number, text: string): void => {
+      response.writeHead(status, {
+        'content-type': service.contentType,
+        'x-amzn-requestid': requestId,
+        'content-length': Buffer.byteLength(text),
+      });
+      response.end(text);
+    };
+    const refuse = (error: AwsError, caller: Caller): void => {
+      ec2.calls.push({
+        service: service.name,
+        action,
+        instanceId: caller.instanceId,
+        at: ec2.world.scheduler.now(),
+        mutating: service.mutating(action),
+        accepted: false,
+        error: error.code,
+      });
+      reply(error.status, service.encodeError(error));
+    };
+
+    let caller: Caller = {};
+    try {
+      const { method = 'POST', url = '/', headers } = incoming;
+      const scope = { region: ec2.world.region, service: service.name };
+      caller = {
+        instanceId: verifySignature(
+          { method, url, headers, body },
+          scope,
+          options.keyOf,
+          ec2.world.scheduler.now(),
+        ).instanceId,
+      };
+    } catch (error) {
+      if (error instanceof AwsError) return refuse(error, caller);
+      throw error;
+    }
+    const fault = service.rules.take(
+      (rule) =>
+        (rule.action === action || rule.action === '*') &&
+        (rule.instanceId === undefined || rule.instanceId === caller.instanceId),
+    );
+    const wait = options.latencyMs() + (fault?.delayMs ?? 0);
+    if (wait > 0) await delay(wait);
+    if (fault?.unanswered === true) return;
+    if (fault?.close === true) return void incoming.socket.destroy();
+    if (fault?.error !== undefined)
+      return refuse(
+        new AwsError(fault.error, fault.message ?? `Simulated ${fault.error}`, fault.status),
+        caller,
+      );
+    let answer: object;
+    try {
+      answer = service.send(service.decode(), caller);
+    } catch (error) {
+      if (!(error instanceof AwsError)) throw error;
+      return reply(error.status, service.encodeError(error));
+    }
+    if (fault?.lost === 'hang') return;
+    if (fault?.lost === 'close') return void incoming.socket.destroy();
+    reply(
+      200,
+      service.encode(fault?.edit === undefined ? answer : fault.edit(structuredClone(answer) as never)),
+    );
+  }
+
+  return createServer((incoming, response) => {
+    serve(incoming, response).catch((error: unknown) => {
+      process.stderr.write(
+        `simulated API: ${error instanceof Error ? (error.stack ?? '') : String(error)}\n`,
+      );
+      response.writeHead(500).end();
+    });
+  });
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}

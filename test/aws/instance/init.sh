@@ -1,0 +1,50 @@
+# PID 1 of a simulated instance: lays the instance's own directories over the machine's, then reaps orphans.
+# $1: the instance's base directory; what must survive a reboot is in there. $2...: paths to keep visible.
+set -eu
+base=$1
+shift
+mount --make-rprivate /
+own() { # own directory $2 at $1, on a mount point the machine need not have
+  mount --bind "$base/$2" "$1"
+}
+# An overlay where the kernel allows one, else a copy.
+layer() { # $1: the machine's directory, $2: name in the base directory
+  mount -t overlay overlay -o "lowerdir=$1,upperdir=$base/$2,workdir=$base/$2.work" "$1" 2>/dev/null && return
+  if [ ! -e "$base/$2.copied" ]; then
+    cp -a "$1/." "$base/$2/" 2>/dev/null || :
+    : >"$base/$2.copied"
+  fi
+  own "$1" "$2"
+}
+layer /etc etc
+if [ ! -e "$base/fresh" ]; then
+  rm -rf /etc/cni /etc/eniboot /etc/kubernetes /etc/crio
+  rm -f /etc/resolv.conf
+  : >"$base/fresh"
+fi
+layer /usr/libexec usr-libexec
+mkdir -p /usr/libexec/eniboot
+own /usr/libexec/eniboot libexec
+for kept in "$@"; do
+  case $kept in
+    /var/*) mkdir -p "$base$kept" && mount --bind "$kept" "$base$kept" ;;
+    /opt/*) mkdir -p "$base$kept" && mount --bind "$kept" "$base$kept" ;;
+  esac
+done
+mount --rbind "$base/var" /var
+mount --rbind "$base/opt" /opt
+mount --bind "$base/console" /dev/console
+mount -t proc proc /proc
+mount --bind "$base/boot_id" /proc/sys/kernel/random/boot_id
+mount -t sysfs sysfs /sys
+cat "$base/hostname" >/proc/sys/kernel/hostname
+cat "$base/machine-id" >/etc/machine-id
+cat "$base/resolv.conf" >/etc/resolv.conf
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/netns /run/lock
+cd /
+echo ready
+exec >/dev/null </dev/null
+trap '' TERM INT HUP
+sleep infinity &
+while :; do wait || :; done

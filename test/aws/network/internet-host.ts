@@ -1,0 +1,29 @@
+// A program of its own, started inside the Internet's namespace: answers every HTTP request with the source
+// address it saw ("/" as text, "/seen" as JSON with the port).
+import { execFileSync } from 'node:child_process';
+import { createServer } from 'node:http';
+
+process.stdout.write('unshared\n');
+process.stdin.once('data', () => {
+  const links = [
+    'link set lo up',
+    'addr add 203.0.113.80/24 dev eth0',
+    'link set eth0 up',
+    'route add default via 203.0.113.1',
+    // The whole of TEST-NET-1 answers too, so that a test can talk to many hosts.
+    'route add local 192.0.2.0/24 dev lo',
+  ];
+  execFileSync('ip', ['-batch', '-'], { input: `${links.join('\n')}\n` });
+  for (const port of [80, 443, 6443])
+    createServer(answer).listen(port, '0.0.0.0', () => port === 80 && process.stdout.write('listening\n'));
+});
+
+function answer(...[request, response]: Parameters<NonNullable<Parameters<typeof createServer>[1]>>): void {
+  const address = request.socket.remoteAddress?.replace('::ffff:', '') ?? '';
+  if (request.url === '/seen') {
+    response.setHeader('content-type', 'application/json');
+    response.end(`${JSON.stringify({ address, port: request.socket.remotePort })}\n`);
+    return;
+  }
+  response.end(`${address}\n`);
+}

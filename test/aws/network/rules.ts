@@ -1,0 +1,77 @@
+// The nftables rules that make the namespace as unforgiving as a VPC.
+
+/** Sent by IMDS itself, so that nothing else is touched by an instance's hop limit. */
+const metadata = '169.254.169.254';
+
+/**
+ * Per interface: `ports` binds the VPC-side device to the ENI's MAC, `owned` holds the addresses EC2 assigned to
+ * it. A packet or ARP message with another sender is dropped and its sender remembered; a packet for an address that is
+ * not assigned is not delivered. `unchecked` holds ENIs whose source/destination check is off.
+ */
+export const baseRules = `
+table bridge vpc {
+  set ports { type ifname . ether_addr; }
+  set owned { type ether_addr . ipv4_addr; flags interval; }
+  set unchecked { type ether_addr; }
+  set spoofed { type ether_addr . ipv4_addr; flags dynamic; size 65535; counter; }
+  set undelivered { type ether_addr . ipv4_addr; flags dynamic; size 65535; counter; }
+  counter foreign_mac { }
+  chain from_instance {
+    type filter hook prerouting priority -300; policy accept;
+    iifname "sub*" accept
+    iifname . ether saddr != @ports counter name foreign_mac drop
+    ether type arp arp saddr ip 0.0.0.0 accept
+    ether type arp ether saddr . arp saddr ip @owned accept
+    ether type arp add @spoofed { ether saddr . arp saddr ip counter } drop
+    ether type != ip drop
+    ether saddr @unchecked accept
+    ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
+    ether saddr . ip saddr != @owned add @spoofed { ether saddr . ip saddr counter } drop
+  }
+  chain between {
+    type filter hook forward priority 0; policy accept;
+    ether type ip meta pkttype { broadcast, multicast } drop
+  }
+  chain to_instance {
+    type filter hook postrouting priority 300; policy accept;
+    ether type != ip accept
+    udp sport 67 udp dport 68 accept
+    ether daddr @unchecked accept
+    ether daddr . ip daddr != @owned add @undelivered { ether daddr . ip daddr counter } drop
+  }
+}
+table ip vpc {
+  set publics { type ipv4_addr; }
+  map public_of { type ipv4_addr : ipv4_addr; }
+  map private_of { type ipv4_addr : ipv4_addr; }
+  map hops { type ipv4_addr : verdict; flags interval; }
+  set no_public { type ipv4_addr; flags dynamic; size 65535; counter; }
+  chain forward {
+    type filter hook forward priority 0; policy accept;
+    oifname "igw0" ct state established accept
+    oifname "igw0" ip saddr != @publics add @no_public { ip saddr counter } drop
+    iifname "igw0" ct state established accept
+    iifname "igw0" ct status & dnat == 0 drop
+  }
+  chain inbound {
+    type nat hook prerouting priority -100; policy accept;
+    iifname "igw0" dnat to ip daddr map @private_of
+  }
+  chain outbound {
+    type nat hook postrouting priority 100; policy accept;
+    oifname "igw0" snat to ip saddr map @public_of
+  }
+  chain metadata {
+    type filter hook output priority 0; policy accept;
+    ip saddr ${metadata} tcp sport 80 meta length > 60 ip daddr vmap @hops
+  }
+}
+`;
+
+/**
+ * The chain that gives IMDS answers their hop limit. Connection set-up passes whatever the limit, only data is
+ * short-lived: what a container behind one hop too many sees on EC2 is a PUT that hangs.
+ */
+export function hopChain(limit: number): string {
+  return `add chain ip vpc hop${limit}\nflush chain ip vpc hop${limit}\nadd rule ip vpc hop${limit} ip ttl set ${limit} accept\n`;
+}
