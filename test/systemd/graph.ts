@@ -1,0 +1,202 @@
+// Builds the file tree of a node in a folder (a release's real units, ours over them, enabled as on the image) and has
+// that release's own systemd load it and queue the boot.
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { type Release, rootOf } from './releases.ts';
+
+const here = import.meta.dirname;
+/** Our tree, as it lies in the repository. */
+export const nodeTree = join(here, '..', '..', 'systemd');
+const units = 'usr/lib/systemd/system';
+
+export interface Node {
+  release: Release;
+  /** cloud-init's units order themselves differently on Fedora. */
+  cloudInit: 'debian' | 'fedora';
+  runtime: 'crio' | 'containerd';
+  /** Files added last, by path; to break things with. */
+  extra?: Record<string, string>;
+}
+
+/** Makes the root of such a node, calls `use` with its path and removes it again. */
+export function withNode<T>(node: Node, use: (root: string) => T): T {
+  const place = mkdtempSync(join(tmpdir(), 'eniboot-node-'));
+  try {
+    const root = layOver(rootOf(node.release), place);
+    for (const name of ['bin', 'sbin', 'lib', 'lib64']) symlinkSync(`usr/${name}`, join(root, name));
+    for (const name of ['dev', 'proc', 'root', 'run', 'sys', 'tmp']) mkdirSync(join(root, name));
+    if (node.cloudInit === 'fedora') orderAsOnFedora(root);
+    for (const name of node.runtime === 'crio'
+      ? ['crio.service', 'crio-wipe.service']
+      : ['containerd.service'])
+      addFixture(root, name);
+    addFixture(root, 'kubelet.service');
+    addFixture(root, '10-kubeadm.conf', 'kubelet.service.d');
+    for (const program of [
+      'usr/bin/kubelet',
+      'usr/bin/cat',
+      'usr/bin/rm',
+      'usr/libexec/eniboot/current/eniboot',
+    ])
+      addProgram(root, program);
+    cpSync(nodeTree, root, { recursive: true, verbatimSymlinks: true });
+    write(root, 'usr/lib/systemd/system-preset/50-node.preset', nodePreset);
+    for (const [path, text] of Object.entries(node.extra ?? {})) write(root, path, text);
+    runIn(root, 'systemctl', ['preset-all']);
+    // What cloud-init's generator does when it finds a datasource.
+    mkdirSync(join(root, 'etc/systemd/system/multi-user.target.wants'), { recursive: true });
+    symlinkSync(
+      `/${units}/cloud-init.target`,
+      join(root, 'etc/systemd/system/multi-user.target.wants/cloud-init.target'),
+    );
+    return use(root);
+  } finally {
+    spawnSync('umount', ['--recursive', '--lazy', place]);
+    rmSync(place, { recursive: true, force: true });
+  }
+}
+
+/** A writable root over the cached one; a copy where the kernel has no overlay for us, ten times slower. */
+function layOver(base: string, place: string): string {
+  const root = join(place, 'root');
+  const script = `mount -t tmpfs tmpfs "$2" && cd "$2" && mkdir upper work root &&
+    mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" overlay root`;
+  const mounted = spawnSync('sh', ['-uc', script, 'sh', base, place], { stdio: 'ignore' });
+  if (mounted.status !== 0) cpSync(base, root, { recursive: true, verbatimSymlinks: true });
+  return root;
+}
+
+/** Runs a program of the release inside the root, /proc and all; standard output and error together. */
+export function runIn(
+  root: string,
+  program: string,
+  args: string[],
+): { exitCode: number | null; output: string } {
+  const script = 'mount --rbind /proc "$1/proc" && exec chroot "$@"';
+  const result = spawnSync('unshare', ['--mount', 'sh', '-euc', script, 'sh', root, program, ...args], {
+    encoding: 'utf8',
+    timeout: 60_000,
+    env: {
+      PATH: '/usr/bin:/usr/sbin:/bin:/sbin',
+      LC_ALL: 'C',
+      SYSTEMD_LOG_LEVEL: 'info',
+      SYSTEMD_LOG_TARGET: 'console',
+    },
+  });
+  if (result.error !== undefined) throw result.error;
+  return { exitCode: result.status, output: `${result.stdout}${result.stderr}` };
+}
+
+/**
+ * What systemd says when it queues the boot (multi-user.target), kubelet, and each unit of ours. It breaks a cycle by deleting a job, says
+ * so, and exits with 0, hence `cycles`. `ours` are the lines about our files or units.
+ */
+export function verify(root: string): { output: string; cycles: string[]; ours: string[] } {
+  const ours = readdirSync(join(nodeTree, units)).filter((name) => name.startsWith('eniboot'));
+  const output = [['multi-user.target'], ['kubelet.service'], ours]
+    .map((queued) => runIn(root, 'systemd-analyze', ['verify', '--man=no', ...queued]).output)
+    .join('\n');
+  const lines = output.split('\n');
+  return {
+    output,
+    cycles: lines.filter((line) => /ordering cycle|deleted to break/i.test(line)),
+    ours: lines.filter((line) => line.includes('eniboot')),
+  };
+}
+
+/** Units of a tree by name, whether in /usr/lib or in /etc. */
+export function readUnit(root: string, path: string): string {
+  return readFileSync(join(root, units, path), 'utf8');
+}
+
+/** Fedora's cloud image and eniboot's services, and nothing else: Fedora's last preset is `disable *` as well. */
+const nodePreset = `
+enable NetworkManager.service
+enable NetworkManager-wait-online.service
+enable cloud-init-*.service
+enable cloud-config.service
+enable cloud-final.service
+enable chrony.service
+enable chronyd.service
+enable ssh.service
+enable sshd.service
+enable systemd-resolved.service
+enable nftables.service
+enable firewalld.service
+enable crio.service
+enable crio-wipe.service
+enable containerd.service
+enable getty@.service
+enable remote-fs.target
+disable *
+`;
+
+/**
+ * The lines by which cloud-init's unit templates differ between the variants debian and fedora, in 25.1 and in 26.2
+ * (systemd/*.tmpl of cloud-init; only ordering).
+ */
+function orderAsOnFedora(root: string): void {
+  const edit = (name: string, change: (text: string) => string) => {
+    const path = join(root, units, name);
+    const before = readFileSync(path, 'utf8');
+    const after = change(before);
+    if (after === before) throw new Error(`${name} has none of the lines that differ on Fedora`);
+    writeFileSync(path, after);
+  };
+  const without = (text: string, ...lines: string[]) =>
+    text
+      .split('\n')
+      .filter((line) => !lines.includes(line))
+      .join('\n');
+  edit('cloud-init-main.service', (text) => without(text, 'DefaultDependencies=no'));
+  edit('cloud-init-local.service', (text) =>
+    without(text, 'DefaultDependencies=no', 'Before=sysinit.target'),
+  );
+  edit('cloud-init-network.service', (text) =>
+    without(text, 'Before=sysinit.target', 'Before=shutdown.target', 'Conflicts=shutdown.target').replace(
+      'After=networking.service',
+      'After=NetworkManager.service\nAfter=NetworkManager-wait-online.service',
+    ),
+  );
+}
+
+function addFixture(root: string, name: string, folder = ''): void {
+  const to = join(root, units, folder, name);
+  mkdirSync(dirname(to), { recursive: true });
+  copyFileSync(join(here, 'fixtures', name), to);
+}
+
+/** systemd checks only that a program is there and executable; it is never run. */
+function addProgram(root: string, path: string): void {
+  write(root, path, '#!/bin/false\n');
+  chmodSync(join(root, path), 0o755);
+}
+
+function write(root: string, path: string, text: string): void {
+  const to = join(root, path);
+  mkdirSync(dirname(to), { recursive: true });
+  writeFileSync(to, text);
+}
+
+/** True when a command exists on this machine. */
+export function hasCommand(name: string): boolean {
+  try {
+    execFileSync('sh', ['-c', `command -v "$1"`, 'sh', name], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
