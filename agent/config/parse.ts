@@ -251,7 +251,12 @@ function syntaxFinding(code: string, message: string): Finding {
       remedy: 'Keep one document to a file: remove the second `---`, or make a drop-in of what follows it.',
     };
   }
-  if (code === 'BAD_INDENT' || code === 'BLOCK_AS_IMPLICIT_KEY' || code === 'MISSING_CHAR') {
+  if (
+    code === 'BAD_INDENT' ||
+    code === 'BLOCK_AS_IMPLICIT_KEY' ||
+    code === 'MULTILINE_IMPLICIT_KEY' ||
+    code === 'MISSING_CHAR'
+  ) {
     return {
       problem,
       remedy: 'Check the indentation, the colon and the quotes of this line and the one above.',

@@ -40,7 +40,8 @@ export function problemAt(at: Position, path: Path, value: unknown, finding: Fin
 const secretKey = /pass(word|wd|phrase)|secret|token|credential|private/i;
 
 function shown(path: Path, value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
+  const finite = typeof value !== 'number' || Number.isFinite(value);
+  const text = finite ? JSON.stringify(value) : String(value);
   if (path.some((part) => secretKey.test(String(part))) || secretKey.test(text)) return '(hidden)';
   return text.length <= 80 ? text : `${text.slice(0, 79)}…`;
 }

@@ -3,8 +3,9 @@ import type { ConfigSource } from './load.ts';
 import { isMultipart } from './mime.ts';
 import { configMarker, configMediaType, userDataSources } from './userdata.ts';
 
-const configFile = '/etc/eniboot/config.yaml';
-const dropInFolder = '/etc/eniboot/config.d';
+const folder = '/etc/eniboot';
+const fileName = 'config.yaml';
+const dropInFolder = `${folder}/config.d`;
 /** One byte more than a document may have: enough to see that it is too large. */
 const readLimit = 64 * 1024 + 1;
 
@@ -15,8 +16,8 @@ const readLimit = 64 * 1024 + 1;
  */
 export function readConfigSources(extra: { userData?: Uint8Array | string } = {}): ConfigSource[] {
   return [
-    ...[readSource(configFile)].filter((source) => source !== undefined),
-    ...dropIns(),
+    ...listed(folder, (name) => (name === fileName ? readListed(`${folder}/${name}`) : [])),
+    ...listed(dropInFolder, dropIn),
     ...(extra.userData === undefined ? [] : userDataSources(extra.userData)),
   ];
 }
@@ -48,26 +49,29 @@ function readSource(path: string): ConfigSource | undefined {
   }
 }
 
-function dropIns(): ConfigSource[] {
-  let names: string[];
+/** What `read` makes of each name in a folder, in order. */
+function listed(path: string, read: (name: string) => ConfigSource[]): ConfigSource[] {
   try {
-    names = listIfPresent(dropInFolder);
+    return listIfPresent(path).flatMap(read);
   } catch (error) {
-    return [{ name: dropInFolder, refused: unreadable(error) }];
+    return [{ name: path, refused: unreadable(error) }];
   }
-  return names.flatMap((name) => {
-    const path = `${dropInFolder}/${name}`;
-    if (name.startsWith('.')) return [];
-    if (name.endsWith('.yaml')) {
-      const problem = 'is a link to a file that does not exist';
-      const remedy = 'Correct the link or remove it.';
-      return [readSource(path) ?? { name: path, refused: { problem, remedy } }];
-    }
-    // What was most likely meant to be read; backups of editors and package managers were not.
-    if (!/\.(ya?ml|json)(\.txt)?$/i.test(name)) return [];
-    const remedy = `Rename it to ${name.replace(/\.(ya?ml|json)(\.txt)?$/i, '')}.yaml, or remove it.`;
-    return [{ name: path, refused: { problem: 'is not read: only names in .yaml are', remedy } }];
-  });
+}
+
+function readListed(path: string): ConfigSource[] {
+  const problem = 'is a link to a file that does not exist';
+  const remedy = 'Correct the link or remove it.';
+  return [readSource(path) ?? { name: path, refused: { problem, remedy } }];
+}
+
+function dropIn(name: string): ConfigSource[] {
+  const path = `${dropInFolder}/${name}`;
+  if (name.startsWith('.')) return [];
+  if (name.endsWith('.yaml')) return readListed(path);
+  // What was most likely meant to be read; backups of editors and package managers were not.
+  if (!/\.(ya?ml|json)(\.txt)?$/i.test(name)) return [];
+  const remedy = `Rename it to ${name.replace(/\.(ya?ml|json)(\.txt)?$/i, '')}.yaml, or remove it.`;
+  return [{ name: path, refused: { problem: 'is not read: only names in .yaml are', remedy } }];
 }
 
 function unreadable(error: unknown): { problem: string; remedy: string } {

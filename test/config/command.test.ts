@@ -1,0 +1,142 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { configCommand } from '../../agent/cli/config.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'eniboot-config-'));
+test.after(() => rmSync(folder, { recursive: true }));
+
+function file(name: string, content: string | Uint8Array): string {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+const good = file('good.yaml', 'cluster: prod\npods:\n  subnets: {tags: {role: pods}}\n  max: 60\n');
+const bad = file('bad.yaml', 'clustr: prod\npods:\n  subnets: {tags: {role: pods}}\n  max: 0\n');
+
+async function run(args: string[], isTTY = false) {
+  let out = '';
+  let err = '';
+  const code = await configCommand.run(args, {
+    stdout: (text) => {
+      out += text;
+    },
+    stderr: (text) => {
+      err += text;
+    },
+    isTTY,
+  });
+  return { code, out, err };
+}
+
+test('check: a valid file', async () => {
+  assert.equal(await run(['check', good]), { code: 0, out: `valid: ${good}\n`, err: '' });
+  assert.equal(await run(['check', '--json', good]), {
+    code: 0,
+    out: '{"valid":true,"problems":[],"warnings":[]}\n',
+    err: '',
+  });
+});
+
+test('check: what is wrong, for people', async () => {
+  const { code, out, err } = await run(['check', bad]);
+  assert.is(code, 1);
+  assert.is(err, '');
+  assert.is(
+    out,
+    `${bad}:1:1: error: clustr is an unknown key
+  value   "prod"
+  meant   cluster
+  remedy  Write \`cluster\` instead.
+
+${bad}:4:8: error: pods.max must be a whole number from 1 to 1000
+  value   0
+  remedy  Choose a value in that range.
+
+2 errors
+`,
+  );
+});
+
+test('check: what is wrong, for programs', async () => {
+  const { code, out } = await run(['check', bad, '--json']);
+  assert.is(code, 1);
+  const report = JSON.parse(out) as { valid: boolean; problems: { path: string; line: number }[] };
+  assert.is(report.valid, false);
+  assert.equal(
+    report.problems.map((problem) => `${problem.line} ${problem.path}`),
+    ['1 clustr', '4 pods.max'],
+  );
+});
+
+test('colour only on a terminal', async () => {
+  assert.not.match((await run(['check', bad])).out, /\u001b/);
+  assert.match((await run(['check', bad], true)).out, /\u001b\[31merror\u001b\[0m/);
+});
+
+test('check: warnings do not make it invalid', async () => {
+  const { code, out } = await run(['check', good, file('rest.yaml', 'pool: {restSeconds: 0}\n')]);
+  assert.is(code, 0);
+  assert.match(out, /rest\.yaml:1:21: warning: pool\.restSeconds gives/);
+  assert.match(out, /1 warning\nvalid: /);
+});
+
+test('check: user data is taken apart, alone and on top of a file', async () => {
+  const packed = file('user-data.gz', gzipSync('#eniboot-config\npods: {max: 0}\n'));
+  const { code, out } = await run(['check', good, packed]);
+  assert.is(code, 1);
+  assert.match(out, /user-data\.gz:2:13: error: pods\.max must be/);
+});
+
+test('check: a MIME message without our part, a folder and an absent file are said to be so', async () => {
+  const foreign =
+    'Content-Type: multipart/mixed; boundary="b"\n\n--b\nContent-Type: text/plain\n\nhello\n--b--\n';
+  assert.match((await run(['check', file('mime.txt', foreign)])).out, /without a part of type application/);
+  assert.match((await run(['check', folder])).out, /the document is a folder/);
+  assert.match((await run(['check', join(folder, 'absent.yaml')])).out, /does not exist/);
+});
+
+test('show: each value with its origin; what it prints is itself valid', async () => {
+  const { code, out } = await run(['show', good]);
+  assert.is(code, 0);
+  const rows = new Map(
+    out
+      .trimEnd()
+      .split('\n')
+      .map((line) => [line.split(/ +/)[0], line.split(/ {2,}/).slice(1)]),
+  );
+  assert.equal(rows.get('pods.max'), ['60', `${good}:4`]);
+  assert.equal(rows.get('pods.subnets.tags.role'), ['"pods"', `${good}:3`]);
+  assert.equal(rows.get('boot.deadlineSeconds'), ['300', 'default']);
+  const shown = JSON.parse((await run(['show', '--json', good])).out) as { config: object; origins: object };
+  const again = file('again.json', JSON.stringify(shown.config));
+  assert.equal(JSON.parse((await run(['show', '--json', again])).out).config, shown.config);
+});
+
+test('show: nothing on standard output when the configuration is refused', async () => {
+  const { code, out, err } = await run(['show', bad]);
+  assert.is(code, 1);
+  assert.is(out, '');
+  assert.match(err, /2 errors/);
+});
+
+test('schema: one JSON document', async () => {
+  const { code, out } = await run(['schema']);
+  assert.is(code, 0);
+  assert.is((JSON.parse(out) as { title: string }).title, 'eniboot configuration');
+});
+
+test('wrong usage is told apart from a wrong configuration', async () => {
+  for (const args of [[], ['chek'], ['check', '--jsn'], ['schema', good]]) {
+    const { code, out, err } = await run(args);
+    assert.is(code, 2);
+    assert.is(out, '');
+    assert.match(err, /^eniboot config: .*\nUsage: /);
+  }
+});
+
+test.run();
