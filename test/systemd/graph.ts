@@ -79,13 +79,13 @@ function layOver(base: string, place: string): string {
   return root;
 }
 
-/** Runs a program of the release inside the root, /proc and all; standard output and error together. */
+/** Runs a program of the release inside the root, /proc and /sys included; standard output and error together. */
 export function runIn(
   root: string,
   program: string,
   args: string[],
 ): { exitCode: number | null; output: string } {
-  const script = 'mount --rbind /proc "$1/proc" && exec chroot "$@"';
+  const script = 'for fs in proc sys; do mount --rbind "/$fs" "$1/$fs"; done; exec chroot "$@"';
   const result = spawnSync('unshare', ['--mount', 'sh', '-euc', script, 'sh', root, program, ...args], {
     encoding: 'utf8',
     timeout: 60_000,
