@@ -27,6 +27,8 @@ interface Shape {
 function open(schema: unknown): Shape {
   const target = typeof schema === 'function' ? (schema as () => unknown)() : schema;
   if (typeof target === 'number') return { kind: simple(target), traits: {} };
+  // Operations without an output.
+  if (target === 'unit') return { kind: 'structure', traits: {}, members: [] };
   if (!Array.isArray(target)) throw new Error(`unexpected shape in the API description: ${String(target)}`);
   const [kind, second] = target as unknown[];
   if (kind === structureKind && typeof second === 'string') {
