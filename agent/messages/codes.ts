@@ -50,6 +50,304 @@ export const failureCodes = {
       'Install a kubelet whose minor version is in the range the message names, or an eniboot that knows this one.',
     transient: false,
   },
+  USAGE: {
+    title: 'The command line was not understood.',
+    remedy: 'See `eniboot --help`, or `eniboot COMMAND --help`.',
+    transient: false,
+  },
+  ALREADY_RUNNING: {
+    title: 'Another run of eniboot holds the lock.',
+    remedy: 'Wait for it: `eniboot status` shows how far it is. The lock ends with its process.',
+    transient: true,
+  },
+  DEADLINE: {
+    title: 'The boot ran out of time.',
+    remedy:
+      'Look at the slowest phase in `eniboot status`; raise boot.deadlineSeconds only if each of them made progress.',
+    transient: false,
+  },
+  IMDS_UNREACHABLE: {
+    title: 'The instance metadata service does not answer.',
+    remedy:
+      'Check that the instance has metadata enabled (HttpEndpoint), that the boot ENI is up with its address, and that no firewall rule drops 169.254.169.254.',
+    transient: true,
+  },
+  IMDS_FORBIDDEN: {
+    title: 'The instance metadata service refuses this instance.',
+    remedy:
+      'Turn the metadata endpoint on: `aws ec2 modify-instance-metadata-options --http-endpoint enabled`.',
+    transient: false,
+  },
+  IMDS_ERROR: {
+    title: 'The instance metadata service answers with errors.',
+    remedy:
+      'It recovers by itself as a rule; if it does not, stop and start the instance and tell AWS support the status in the facts.',
+    transient: true,
+  },
+  IMDS_INCOMPLETE: {
+    title: 'The instance metadata service lacks something every instance has.',
+    remedy: 'It lags behind EC2 for seconds after a launch; if it stays so, stop and start the instance.',
+    transient: true,
+  },
+  IMDS_DISAGREES: {
+    title: 'Instance metadata and EC2 tell different things about a pod ENI.',
+    remedy:
+      'Wait and run `eniboot check` again; compare with `aws ec2 describe-network-interfaces` for the ENI in the facts.',
+    transient: true,
+  },
+  NO_INSTANCE_ROLE: {
+    title: 'The instance has no instance profile.',
+    remedy: 'Launch it with a profile whose role has the policy that `eniboot iam-policy` prints.',
+    transient: true,
+  },
+  BOOT_ENI_NOT_PRIMARY: {
+    title: 'The ENI with the instance MAC does not have device number 0.',
+    remedy:
+      'This is no usual EC2 instance, or metadata has not settled; compare with `aws ec2 describe-instances`.',
+    transient: true,
+  },
+  BOOT_ENI_NO_DEVICE: {
+    title: "No network device has the boot ENI's MAC.",
+    remedy:
+      'Check that the ena driver is loaded (`dmesg | grep ena`) and that nothing has changed the MAC (`ip -d link`).',
+    transient: true,
+  },
+  BOOT_ENI_AMBIGUOUS: {
+    title: "More than one device has the boot ENI's MAC.",
+    remedy:
+      'Remove the device that copies it (see the names in the message): a bond, bridge or clone made by the image or by user data.',
+    transient: false,
+  },
+  BOOT_ENI_NO_ADDRESS: {
+    title: 'The boot ENI does not carry its primary address.',
+    remedy: 'See why DHCP failed: `journalctl -u NetworkManager -b`, `nmcli device`.',
+    transient: true,
+  },
+  NO_DEFAULT_ROUTE: {
+    title: 'No default route leaves by the boot ENI with its primary address.',
+    remedy:
+      'Look at `ip route` and `ip rule`: another device or VPN has taken the default route, or DHCP gave none.',
+    transient: true,
+  },
+  NETWORK_MANAGER: {
+    title: 'NetworkManager did not take a command.',
+    remedy: 'See `journalctl -u NetworkManager -b` and run the command in the message by hand.',
+    transient: true,
+  },
+  ENI_MANAGED_BY_OS: {
+    title: 'The operating system manages a pod ENI.',
+    remedy: 'Find the profile that claims it (`nmcli -f all connection`) and remove it from the image.',
+    transient: true,
+  },
+  TOOL_MISSING: {
+    title: 'A host tool eniboot needs is not installed.',
+    remedy:
+      'Install the tool named in the message (iproute, nftables, util-linux, coreutils); the image build checks for all of them.',
+    transient: false,
+  },
+  KERNEL_QUERY: {
+    title: "The kernel's network state could not be read.",
+    remedy: 'Run the command in the message by hand; an iproute2 older than 5.15 lacks what is asked for.',
+    transient: true,
+  },
+  KERNEL_CHANGE: {
+    title: 'The kernel refused a change of the network state.',
+    remedy:
+      'Run the command in the message by hand; its error names the reason. A read-only /proc/sys means a wrong sandbox.',
+    transient: true,
+  },
+  NFT_FAILED: {
+    title: 'nftables refused the egress table.',
+    remedy:
+      'Check that nf_tables, nft_masq, nft_nat and nft_ct are loaded (`lsmod | grep nft`) and run the command in the message by hand.',
+    transient: true,
+  },
+  EGRESS_TABLE_DIFFERS: {
+    title: 'The egress table is not as planned.',
+    remedy: 'Something flushes or edits it: see `nft monitor`; `eniboot repair` puts it back.',
+    transient: true,
+  },
+  EGRESS_RULE_MISSING: {
+    title: 'The policy rule for marked replies is missing.',
+    remedy:
+      'Something removes foreign rules (systemd-networkd does unless told not to); `eniboot repair` puts it back.',
+    transient: true,
+  },
+  SYSCTL_DIFFERS: {
+    title: 'A kernel setting is not as needed.',
+    remedy:
+      'Find who sets it: `grep -r` its name in /etc/sysctl.d, /usr/lib/sysctl.d and the user data; `eniboot repair` sets it again.',
+    transient: true,
+  },
+  NO_PUBLIC_ADDRESS: {
+    title: 'Egress needs a public IPv4 address and the boot ENI has none.',
+    remedy:
+      'EC2 gives none after a stop and start with several ENIs. Set egress.publicAddress to request, associate an Elastic IP, or route through a NAT gateway and set it to ignore.',
+    transient: false,
+  },
+  EC2_UNAVAILABLE: {
+    title: 'EC2 gives no usable answer.',
+    remedy:
+      'Check the route to the EC2 endpoint (NAT, interface endpoint, its security group) and the AWS health dashboard.',
+    transient: true,
+  },
+  EC2_THROTTLED: {
+    title: "EC2 throttles this account's calls.",
+    remedy:
+      'Launch fewer nodes at once, or ask AWS for a higher request rate; the deadline is extended meanwhile.',
+    transient: true,
+  },
+  EC2_DENIED: {
+    title: 'The instance role may not make a call it needs.',
+    remedy: 'Attach the policy that `eniboot iam-policy` prints; the action stands in the message.',
+    transient: false,
+  },
+  EC2_AUTH: {
+    title: "EC2 does not accept the instance's credentials.",
+    remedy: 'Check the clock (`chronyc tracking`) and that the role of the instance profile still exists.',
+    transient: true,
+  },
+  EC2_REFUSED: {
+    title: 'EC2 refused a request.',
+    remedy:
+      'Look up the EC2 code in the message in the EC2 API reference; the parameters stand in the facts.',
+    transient: false,
+  },
+  EC2_INCONSISTENT: {
+    title: 'EC2 contradicts itself about an ENI.',
+    remedy: 'Its describe calls lag behind; the next try settles it as a rule.',
+    transient: true,
+  },
+  SSM_FAILED: {
+    title: 'Parameter Store gives no usable answer.',
+    remedy: 'Check the route to the SSM endpoint; the configuration refers to the parameters in the facts.',
+    transient: true,
+  },
+  SSM_DENIED: {
+    title: 'The instance role may not read a parameter.',
+    remedy:
+      'Allow ssm:GetParameters on the parameters in the facts; `eniboot iam-policy` prints the statement.',
+    transient: false,
+  },
+  NO_POD_SUBNET: {
+    title: "No configured pod subnet is in this node's zone.",
+    remedy: 'Add a subnet of the zone named in the message to pods.subnets, or tag one as configured.',
+    transient: false,
+  },
+  NO_SECURITY_GROUP: {
+    title: 'No security group matches pods.securityGroups.',
+    remedy: 'Tag a security group of this VPC as configured, or name groups by ID.',
+    transient: false,
+  },
+  SUBNETS_FULL: {
+    title: 'No pod subnet of this zone has room.',
+    remedy:
+      'Add a larger pod subnet. Prefixes need 16 free addresses in a row: pods.addressing auto falls back to single addresses.',
+    transient: false,
+  },
+  ENI_LIMIT: {
+    title: 'The instance cannot have another ENI.',
+    remedy:
+      "Detach ENIs that are not eniboot's, or use an instance type with more; `eniboot capacity TYPE` shows the limits.",
+    transient: false,
+  },
+  ATTACH_STUCK: {
+    title: 'EC2 does not finish attaching a pod ENI.',
+    remedy:
+      'The host is at fault: terminate the instance so that another takes its place, and tell AWS support the ENI.',
+    transient: true,
+  },
+  DEVICE_MISSING: {
+    title: 'A pod ENI is attached, but its device has not appeared.',
+    remedy: 'See `dmesg | grep -e ena -e pci`; if the kernel saw no hot-plug, terminate the instance.',
+    transient: true,
+  },
+  NO_POD_ENI: {
+    title: 'No pod ENI is attached.',
+    remedy: 'Look at the attach phase in `eniboot status` and at the ENIs of the instance in EC2.',
+    transient: true,
+  },
+  POD_ENI_DOWN: {
+    title: "A pod ENI's device is down or without carrier.",
+    remedy:
+      '`eniboot repair` brings it up; without carrier, the attachment is broken: terminate the instance.',
+    transient: true,
+  },
+  POD_ENI_MTU: {
+    title: 'A pod ENI has another MTU than the boot ENI.',
+    remedy: 'Find who sets it (a .link file or NetworkManager profile); `eniboot repair` sets it again.',
+    transient: true,
+  },
+  POD_ENI_CONFIGURED: {
+    title: 'Something configures a pod ENI in the host.',
+    remedy:
+      'Find who (DHCP client, NetworkManager, cloud-init hotplug) and take the ENI from it; `eniboot repair` removes the address.',
+    transient: true,
+  },
+  POOL_EMPTY: {
+    title: 'The address pool has no address.',
+    remedy:
+      'Check that the pod ENIs have prefixes or addresses in EC2, and the attach phase in `eniboot status`.',
+    transient: true,
+  },
+  MANIFEST_MISSING: {
+    title: 'The installed version has no usable manifest.',
+    remedy: 'Install the bundle again; manifest.json must lie beside the executable.',
+    transient: false,
+  },
+  BAD_DIGEST: {
+    title: 'An installed file is not what its manifest says.',
+    remedy:
+      "Do not trust this machine's copy: terminate the instance, check the image or bundle it came from.",
+    transient: false,
+  },
+  PLUGINS_MISSING: {
+    title: 'The CNI plugins are not installed.',
+    remedy:
+      'See the install phase; something else writes to /opt/cni/bin. `eniboot repair` installs them again.',
+    transient: true,
+  },
+  KUBELET_MISSING: {
+    title: 'There is no kubelet on this machine.',
+    remedy: 'Install kubelet in the image, or write its version into /usr/libexec/eniboot/kubelet-version.',
+    transient: false,
+  },
+  KUBELET_FILES_DIFFER: {
+    title: "kubelet's or cri-o's drop-in is not as written.",
+    remedy:
+      'Something else writes the files named in the message; put your settings into a drop-in that sorts after them.',
+    transient: true,
+  },
+  API_SERVER_UNREACHABLE: {
+    title: 'The API server does not answer.',
+    remedy: 'Check apiServer.endpoint, its security group and the route from the boot ENI.',
+    transient: true,
+  },
+  CONFLIST_DIFFERS: {
+    title: 'The CNI configuration is not as written.',
+    remedy: 'Something else writes to /etc/cni/net.d; the image must hold no other conflist.',
+    transient: true,
+  },
+  RUNTIME_DOWN: {
+    title: 'The container runtime does not run.',
+    remedy: 'See `journalctl -u crio -b` (or containerd).',
+    transient: true,
+  },
+  KUBELET_DOWN: {
+    title: 'kubelet does not run.',
+    remedy: 'See `journalctl -u kubelet -b`; `systemctl start kubelet` after the cause is mended.',
+    transient: true,
+  },
+  NOT_BOOTED: {
+    title: 'This boot has no READY verdict.',
+    remedy: 'Run `eniboot status`, mend what it names, then `eniboot boot`.',
+    transient: false,
+  },
+  FILE_WRITE: {
+    title: 'A file could not be written.',
+    remedy: 'Check free space (`df`), and that the path in the message is on a writable file system.',
+    transient: true,
+  },
   INTERNAL: {
     title: 'eniboot met an error it has no name for.',
     remedy: 'Keep `eniboot support-bundle` and report it with the message.',

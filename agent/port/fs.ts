@@ -11,6 +11,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -103,4 +104,15 @@ export function readBytesIfPresent(path: string, limit: number): Uint8Array | un
   } finally {
     closeSync(fd);
   }
+}
+
+/** Points a link at a target by one rename, whatever stood at the path before (but a directory). */
+export function linkAtomic(path: string, target: string): void {
+  const directory = dirname(path);
+  mkdirSync(directory, { recursive: true });
+  const temporary = join(directory, `.${basename(path)}.${process.pid}.tmp`);
+  rmSync(temporary, { force: true });
+  symlinkSync(target, temporary);
+  renameSync(temporary, path);
+  syncDirectory(directory);
 }

@@ -1,4 +1,7 @@
+import { writeSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
+import { Failure } from '../messages/failure.ts';
 
 /** How this process was called: differs between Node and the compiled executable, nowhere else. */
 export interface Invocation {
@@ -32,4 +35,50 @@ export function version(): { version: string; commit: string } {
     version: typeof ENIBOOT_VERSION === 'string' ? ENIBOOT_VERSION : '0.0.0-dev',
     commit: typeof ENIBOOT_COMMIT === 'string' ? ENIBOOT_COMMIT : 'unknown',
   };
+}
+
+/** A variable of the environment. */
+export function environment(name: string): string | undefined {
+  return process.env[name];
+}
+
+/** Processors this process may use: what the scheduler and cgroups leave of the machine. */
+export function processors(): number {
+  return availableParallelism();
+}
+
+/** @throws NOT_ROOT: what follows changes the machine. */
+export function requireRoot(command: string): void {
+  if (process.geteuid?.() !== 0) throw new Failure('NOT_ROOT', `eniboot ${command} needs root`);
+}
+
+/** Standard output and error as the commands see them; whole texts, written before the process ends. */
+export function standardStreams() {
+  return {
+    stdout: (text: string) => writeWhole(1, text),
+    stderr: (text: string) => writeWhole(2, text),
+    isTTY: process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined,
+  };
+}
+
+/**
+ * Ends the process with a code. Explicitly, because idle keep-alive connections would hold it; nothing is
+ * lost, since everything was written synchronously.
+ */
+export function finish(code: number): never {
+  process.exit(code);
+}
+
+function writeWhole(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(fd, bytes, at);
+    } catch (error) {
+      if (!(error instanceof Error) || !('code' in error)) throw error;
+      // A reader that went away (a closed pager) is no failure; a full pipe is tried again.
+      if (error.code === 'EPIPE') return;
+      if (error.code !== 'EAGAIN') throw error;
+    }
+  }
 }

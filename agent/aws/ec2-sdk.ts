@@ -1,0 +1,368 @@
+// The Ec2 interface over @aws-sdk/client-ec2. The SDK is loaded on first use: its import is the largest
+// single cost of the agent's start, and it is paid while IMDS answers.
+import type { NetworkInterface } from '@aws-sdk/client-ec2';
+import { Failure } from '../messages/failure.ts';
+import { type Ec2, type Eni, ec2Actions } from './ec2.ts';
+import type { Imds } from './imds.ts';
+import { limitsFromDescribe } from './limits/limits.ts';
+import { readCredentials } from './metadata.ts';
+
+/** Milliseconds one attempt may take; longer than any call seen in the field, short enough to try again. */
+const ATTEMPT_MS = 5_000;
+
+export interface SdkOptions {
+  region: string;
+  endpoint: string | undefined;
+  imds: Imds;
+}
+
+export async function createEc2(options: SdkOptions): Promise<Ec2> {
+  const sdk = await import('@aws-sdk/client-ec2');
+  const client = new sdk.EC2Client({
+    region: options.region,
+    ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+    credentials: () => readCredentials(options.imds),
+    maxAttempts: 1,
+    requestHandler: { connectionTimeout: 2_000, requestTimeout: ATTEMPT_MS, throwOnRequestTimeout: true },
+  });
+
+  /** One attempt at one call; every way to fail becomes a Failure with EC2's own code in the facts. */
+  async function attempt<T>(
+    method: keyof Ec2,
+    facts: Record<string, unknown>,
+    call: () => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await withTimeLimit(call());
+    } catch (error) {
+      throw toFailure(ec2Actions[method], facts, error);
+    }
+  }
+
+  async function describeInterfaces(
+    method: keyof Ec2,
+    facts: Record<string, unknown>,
+    input: { NetworkInterfaceIds?: string[]; Filters?: { Name: string; Values: string[] }[] },
+  ): Promise<Eni[]> {
+    const found: NetworkInterface[] = [];
+    let NextToken: string | undefined;
+    do {
+      const page = await attempt(method, facts, () =>
+        client.send(
+          new sdk.DescribeNetworkInterfacesCommand({
+            ...input,
+            ...(NextToken === undefined ? {} : { NextToken }),
+          }),
+        ),
+      );
+      found.push(...(page.NetworkInterfaces ?? []));
+      NextToken = page.NextToken;
+    } while (NextToken !== undefined && NextToken !== '');
+    return found.map(toEni);
+  }
+
+  return {
+    describeAttachedEnis: (instanceId) =>
+      describeInterfaces(
+        'describeAttachedEnis',
+        { instanceId },
+        {
+          Filters: [{ Name: 'attachment.instance-id', Values: [instanceId] }],
+        },
+      ),
+
+    describeEnis: (filter) =>
+      'ids' in filter
+        ? describeInterfaces('describeEnis', { ids: filter.ids }, { NetworkInterfaceIds: filter.ids })
+        : describeInterfaces(
+            'describeEnis',
+            { tags: filter.tags },
+            {
+              Filters: [
+                ...tagFilters(filter.tags),
+                ...(filter.status === undefined ? [] : [{ Name: 'status', Values: [filter.status] }]),
+              ],
+            },
+          ),
+
+    async describeSubnets(vpcId, selector) {
+      const answer = await attempt('describeSubnets', { vpcId, selector }, () =>
+        client.send(
+          new sdk.DescribeSubnetsCommand(
+            'ids' in selector
+              ? { SubnetIds: selector.ids }
+              : { Filters: [vpcFilter(vpcId), ...tagFilters(selector.tags)] },
+          ),
+        ),
+      );
+      return (answer.Subnets ?? [])
+        .filter((subnet) => subnet.VpcId === vpcId)
+        .map((subnet) => ({
+          subnetId: subnet.SubnetId ?? '',
+          zone: subnet.AvailabilityZone ?? '',
+          cidr: subnet.CidrBlock ?? '',
+          freeAddresses: subnet.AvailableIpAddressCount ?? 0,
+        }));
+    },
+
+    async describeSecurityGroupIds(vpcId, selector) {
+      const answer = await attempt('describeSecurityGroupIds', { vpcId, selector }, () =>
+        client.send(
+          new sdk.DescribeSecurityGroupsCommand(
+            'ids' in selector
+              ? { GroupIds: selector.ids }
+              : { Filters: [vpcFilter(vpcId), ...tagFilters(selector.tags)] },
+          ),
+        ),
+      );
+      return (answer.SecurityGroups ?? []).map((group) => group.GroupId ?? '').sort();
+    },
+
+    async describeVpcCidrs(vpcId) {
+      const answer = await attempt('describeVpcCidrs', { vpcId }, () =>
+        client.send(new sdk.DescribeVpcsCommand({ VpcIds: [vpcId] })),
+      );
+      return (answer.Vpcs?.[0]?.CidrBlockAssociationSet ?? [])
+        .filter((block) => block.CidrBlockState?.State === 'associated')
+        .map((block) => block.CidrBlock ?? '');
+    },
+
+    async describeInstanceType(type) {
+      const answer = await attempt('describeInstanceType', { type }, () =>
+        client.send(new sdk.DescribeInstanceTypesCommand({ InstanceTypes: [type as never] })),
+      );
+      return limitsFromDescribe(type, answer.InstanceTypes?.[0]);
+    },
+
+    async describeTags(resourceId) {
+      const answer = await attempt('describeTags', { resourceId }, () =>
+        client.send(
+          new sdk.DescribeTagsCommand({ Filters: [{ Name: 'resource-id', Values: [resourceId] }] }),
+        ),
+      );
+      return toTags(answer.Tags);
+    },
+
+    async describeLiveInstances(instanceIds) {
+      const answer = await attempt('describeLiveInstances', { instanceIds }, () =>
+        // A filter, not InstanceIds: an unknown ID is an empty answer there and an error here.
+        client.send(
+          new sdk.DescribeInstancesCommand({ Filters: [{ Name: 'instance-id', Values: instanceIds }] }),
+        ),
+      );
+      return (answer.Reservations ?? [])
+        .flatMap((reservation) => reservation.Instances ?? [])
+        .filter((instance) => instance.State?.Name !== 'terminated')
+        .map((instance) => instance.InstanceId ?? '');
+    },
+
+    async createEni(request) {
+      const answer = await attempt(
+        'createEni',
+        { subnetId: request.subnetId, token: request.clientToken },
+        () =>
+          client.send(
+            new sdk.CreateNetworkInterfaceCommand({
+              SubnetId: request.subnetId,
+              Groups: request.securityGroupIds,
+              Description: request.description,
+              ClientToken: request.clientToken,
+              ...(request.addresses.kind === 'prefixes'
+                ? { Ipv4PrefixCount: request.addresses.count }
+                : { SecondaryPrivateIpAddressCount: request.addresses.count }),
+              TagSpecifications: [
+                {
+                  ResourceType: 'network-interface',
+                  Tags: Object.entries(request.tags).map(([Key, Value]) => ({ Key, Value })),
+                },
+              ],
+            }),
+          ),
+      );
+      if (answer.NetworkInterface === undefined) {
+        throw new Failure('EC2_UNAVAILABLE', 'EC2 answered CreateNetworkInterface without an ENI');
+      }
+      return toEni(answer.NetworkInterface);
+    },
+
+    async attachEni(eniId, instanceId, deviceIndex) {
+      const answer = await attempt('attachEni', { eniId, deviceIndex }, () =>
+        client.send(
+          new sdk.AttachNetworkInterfaceCommand({
+            NetworkInterfaceId: eniId,
+            InstanceId: instanceId,
+            DeviceIndex: deviceIndex,
+          }),
+        ),
+      );
+      return answer.AttachmentId ?? '';
+    },
+
+    async setDeleteOnTermination(eniId, attachmentId) {
+      await attempt('setDeleteOnTermination', { eniId }, () =>
+        client.send(
+          new sdk.ModifyNetworkInterfaceAttributeCommand({
+            NetworkInterfaceId: eniId,
+            Attachment: { AttachmentId: attachmentId, DeleteOnTermination: true },
+          }),
+        ),
+      );
+    },
+
+    async assignAddresses(eniId, addresses) {
+      await attempt('assignAddresses', { eniId, ...addresses }, () =>
+        client.send(
+          new sdk.AssignPrivateIpAddressesCommand({
+            NetworkInterfaceId: eniId,
+            ...(addresses.kind === 'prefixes'
+              ? { Ipv4PrefixCount: addresses.count }
+              : { SecondaryPrivateIpAddressCount: addresses.count }),
+          }),
+        ),
+      );
+    },
+
+    async deleteEni(eniId) {
+      await attempt('deleteEni', { eniId }, () =>
+        client.send(new sdk.DeleteNetworkInterfaceCommand({ NetworkInterfaceId: eniId })),
+      );
+    },
+
+    async createTags(resourceId, tags) {
+      await attempt('createTags', { resourceId }, () =>
+        client.send(
+          new sdk.CreateTagsCommand({
+            Resources: [resourceId],
+            Tags: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })),
+          }),
+        ),
+      );
+    },
+
+    async requestPublicAddress(eniId) {
+      await attempt('requestPublicAddress', { eniId }, () =>
+        client.send(
+          new sdk.ModifyNetworkInterfaceAttributeCommand({
+            NetworkInterfaceId: eniId,
+            AssociatePublicIpAddress: true,
+          }),
+        ),
+      );
+    },
+
+    async terminateInstance(instanceId) {
+      await attempt('terminateInstance', { instanceId }, () =>
+        client.send(new sdk.TerminateInstancesCommand({ InstanceIds: [instanceId] })),
+      );
+    },
+  };
+}
+
+/** The SDK bounds the wait for a connection and for an idle socket, not the whole exchange. */
+async function withTimeLimit<T>(call: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(Object.assign(new Error(`no answer within ${ATTEMPT_MS} ms`), { code: 'ETIMEDOUT' })),
+      ATTEMPT_MS,
+    );
+  });
+  try {
+    return await Promise.race([call, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+// AWS's own codes. Source: EC2 API reference, "Error codes for the Amazon EC2 API".
+const THROTTLED = new Set([
+  'RequestLimitExceeded',
+  'Throttling',
+  'ThrottlingException',
+  'ResourceAlreadyAssociated.Throttled',
+]);
+const BUSY = new Set([
+  'Unavailable',
+  'ServiceUnavailable',
+  'InternalError',
+  'InternalFailure',
+  'RequestTimeout',
+]);
+const DENIED = new Set(['UnauthorizedOperation', 'AccessDenied', 'OptInRequired', 'Blocked']);
+const UNAUTHENTICATED = new Set([
+  'AuthFailure',
+  'SignatureDoesNotMatch',
+  'RequestExpired',
+  'InvalidClientTokenId',
+  'ExpiredToken',
+]);
+
+function toFailure(action: string, facts: Record<string, unknown>, error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  const name = error instanceof Error ? error.name : 'Error';
+  const message = error instanceof Error ? error.message : String(error);
+  const status = httpStatus(error);
+  const all = { action, ...facts, ec2Code: name, ...(status === undefined ? {} : { status }) };
+  if (THROTTLED.has(name)) return new Failure('EC2_THROTTLED', `EC2 throttles ${action}`, all, error);
+  if (DENIED.has(name))
+    return new Failure('EC2_DENIED', `the instance role may not call ${action}`, all, error);
+  if (UNAUTHENTICATED.has(name))
+    return new Failure('EC2_AUTH', `EC2 does not accept the credentials: ${name}`, all, error);
+  // Only an answer that names a code of EC2's is a refusal; everything else may be different next time.
+  if (BUSY.has(name) || status === undefined || status >= 500) {
+    return new Failure('EC2_UNAVAILABLE', `no usable answer from EC2 to ${action}: ${message}`, all, error);
+  }
+  return new Failure('EC2_REFUSED', `EC2 refuses ${action}: ${name}: ${message}`, all, error);
+}
+
+function httpStatus(error: unknown): number | undefined {
+  if (typeof error !== 'object' || error === null || !('$metadata' in error)) return undefined;
+  const metadata = error.$metadata as { httpStatusCode?: number };
+  return metadata.httpStatusCode;
+}
+
+function toEni(eni: NetworkInterface): Eni {
+  const attachment = eni.Attachment;
+  const addresses = eni.PrivateIpAddresses ?? [];
+  return {
+    eniId: eni.NetworkInterfaceId ?? '',
+    mac: (eni.MacAddress ?? '').toLowerCase(),
+    subnetId: eni.SubnetId ?? '',
+    vpcId: eni.VpcId ?? '',
+    zone: eni.AvailabilityZone ?? '',
+    status: eni.Status ?? '',
+    description: eni.Description ?? '',
+    primaryAddress: eni.PrivateIpAddress ?? '',
+    secondaryAddresses: addresses
+      .filter((one) => one.Primary !== true)
+      .map((one) => one.PrivateIpAddress ?? ''),
+    prefixes: (eni.Ipv4Prefixes ?? []).map((one) => one.Ipv4Prefix ?? ''),
+    tags: toTags(eni.TagSet),
+    securityGroupIds: (eni.Groups ?? []).map((group) => group.GroupId ?? '').sort(),
+    attachment:
+      attachment === undefined || attachment.AttachmentId === undefined
+        ? undefined
+        : {
+            attachmentId: attachment.AttachmentId,
+            instanceId: attachment.InstanceId,
+            deviceIndex: attachment.DeviceIndex ?? -1,
+            networkCard: attachment.NetworkCardIndex ?? 0,
+            status: attachment.Status ?? '',
+            deleteOnTermination: attachment.DeleteOnTermination ?? false,
+          },
+  };
+}
+
+function toTags(
+  tags: { Key?: string | undefined; Value?: string | undefined }[] | undefined,
+): Record<string, string> {
+  return Object.fromEntries((tags ?? []).map((tag) => [tag.Key ?? '', tag.Value ?? '']));
+}
+
+function tagFilters(tags: Record<string, string>): { Name: string; Values: string[] }[] {
+  return Object.entries(tags).map(([key, value]) => ({ Name: `tag:${key}`, Values: [value] }));
+}
+
+function vpcFilter(vpcId: string): { Name: string; Values: string[] } {
+  return { Name: 'vpc-id', Values: [vpcId] };
+}

@@ -1,0 +1,95 @@
+// The instance metadata service, version 2 only. It lags behind EC2 and answers 404 for one ENI while
+// others are fine, so every read says "absent" (undefined) apart from "failed" (a Failure).
+import { Failure, isFailure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
+import { http } from '../port/net.ts';
+
+const HOST = '169.254.169.254';
+/** Longest token life IMDS allows, in seconds. Source: EC2 user guide, "Use IMDSv2". */
+const TOKEN_SECONDS = 21_600;
+const REQUEST_MS = 2_000;
+
+export interface Imds {
+  /** The text at a path below /latest/, or undefined when IMDS answers 404 (or an empty body). */
+  read(path: string): Promise<string | undefined>;
+  /** The same as bytes: user data may be compressed. */
+  readBytes(path: string): Promise<Uint8Array | undefined>;
+  /** Requests sent so far, token requests included. */
+  readonly requests: number;
+}
+
+/** @param until boot-clock milliseconds after which a failing read gives up; asked again for each read. */
+export function createImds(clock: Clock, until: () => number): Imds {
+  let token: Promise<string> | undefined;
+  let requests = 0;
+
+  async function fetchToken(): Promise<string> {
+    requests += 1;
+    const answer = await http({
+      method: 'PUT',
+      host: HOST,
+      path: '/latest/api/token',
+      headers: { 'x-aws-ec2-metadata-token-ttl-seconds': String(TOKEN_SECONDS) },
+      timeoutMs: REQUEST_MS,
+    });
+    if (answer.status === 200 && answer.body.length > 0) return answer.body.toString('utf8');
+    throw refusal('/latest/api/token', answer.status);
+  }
+
+  async function attempt(path: string): Promise<Buffer | undefined> {
+    token ??= fetchToken();
+    const value = await token.catch((error: unknown) => {
+      token = undefined;
+      throw error;
+    });
+    requests += 1;
+    const answer = await http({
+      method: 'GET',
+      host: HOST,
+      path: `/latest/${path}`,
+      headers: { 'x-aws-ec2-metadata-token': value },
+      timeoutMs: REQUEST_MS,
+    });
+    if (answer.status === 200) return answer.body.length === 0 ? undefined : answer.body;
+    if (answer.status === 404) return undefined;
+    // An expired or revoked token: the next attempt asks for a new one.
+    if (answer.status === 401) token = undefined;
+    throw refusal(`/latest/${path}`, answer.status);
+  }
+
+  async function patiently(path: string): Promise<Buffer | undefined> {
+    for (let tries = 0; ; tries += 1) {
+      try {
+        return await attempt(path);
+      } catch (error) {
+        const failure = isFailure(error) ? error : unreachable(path, error);
+        const pause = Math.min(2_000, 50 * 2 ** tries) * (0.5 + Math.random() / 2);
+        if (!failure.transient || clock.bootMs() + pause >= until()) throw failure;
+        await clock.sleep(pause);
+      }
+    }
+  }
+
+  return {
+    get requests() {
+      return requests;
+    },
+    readBytes: patiently,
+    read: async (path) => (await patiently(path))?.toString('utf8'),
+  };
+}
+
+function refusal(path: string, status: number): Failure {
+  if (status === 403) return new Failure('IMDS_FORBIDDEN', `IMDS refuses ${path}`, { path, status });
+  return new Failure('IMDS_ERROR', `IMDS answers ${status} for ${path}`, { path, status });
+}
+
+function unreachable(path: string, cause: unknown): Failure {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new Failure(
+    'IMDS_UNREACHABLE',
+    `no answer from ${HOST} for ${path}: ${reason}`,
+    { path, reason },
+    cause,
+  );
+}

@@ -1,0 +1,166 @@
+// What the instance says about itself: one snapshot of IMDS as plain data. Kept to few requests, since the
+// service shares a limit of 1,024 packets a second per ENI with DNS.
+import { Failure } from '../messages/failure.ts';
+import type { Imds } from './imds.ts';
+
+export interface InstanceIdentity {
+  instanceId: string;
+  instanceType: string;
+  imageId: string;
+  region: string;
+  zone: string;
+  /** Zone ID (use1-az1): the same physical zone in every account. */
+  zoneId: string;
+  accountId: string;
+  /** MAC of the boot ENI, lower case. */
+  mac: string;
+}
+
+/** An ENI as IMDS shows it. Lists are empty when IMDS has no such key. */
+export interface MetadataEni {
+  mac: string;
+  eniId: string;
+  /** IMDS says 0 for a new ENI before it knows better: trust 0 only together with the boot MAC. */
+  deviceNumber: number;
+  subnetId: string;
+  subnetCidr: string;
+  /** Primary first. */
+  addresses: string[];
+  /** /28 prefixes. */
+  prefixes: string[];
+}
+
+export interface BootEniMetadata extends MetadataEni {
+  vpcId: string;
+  vpcCidrs: string[];
+  securityGroupIds: string[];
+  publicAddress: string | undefined;
+}
+
+export async function readIdentity(imds: Imds): Promise<InstanceIdentity> {
+  const [document, mac, zoneId] = await Promise.all([
+    required(imds, 'dynamic/instance-identity/document'),
+    required(imds, 'meta-data/mac'),
+    required(imds, 'meta-data/placement/availability-zone-id'),
+  ]);
+  const fields = parseDocument(document);
+  return {
+    instanceId: field(fields, 'instanceId'),
+    instanceType: field(fields, 'instanceType'),
+    imageId: field(fields, 'imageId'),
+    region: field(fields, 'region'),
+    zone: field(fields, 'availabilityZone'),
+    accountId: field(fields, 'accountId'),
+    zoneId: zoneId.trim(),
+    mac: mac.trim().toLowerCase(),
+  };
+}
+
+/** MACs of all ENIs IMDS knows, lower case, in its order. */
+export async function listMacs(imds: Imds): Promise<string[]> {
+  const text = await required(imds, 'meta-data/network/interfaces/macs/');
+  return lines(text).map((line) => line.replace(/\/$/, '').toLowerCase());
+}
+
+/** One ENI, or undefined while IMDS has only part of it: an ENI just attached or just detached. */
+export async function readEni(imds: Imds, mac: string): Promise<MetadataEni | undefined> {
+  const key = (name: string) => imds.read(`meta-data/network/interfaces/macs/${mac}/${name}`);
+  const [eniId, deviceNumber, subnetId, subnetCidr, addresses, prefixes] = await Promise.all([
+    key('interface-id'),
+    key('device-number'),
+    key('subnet-id'),
+    key('subnet-ipv4-cidr-block'),
+    key('local-ipv4s'),
+    key('ipv4-prefix'),
+  ]);
+  if (eniId === undefined || deviceNumber === undefined || subnetId === undefined) return undefined;
+  if (subnetCidr === undefined || addresses === undefined) return undefined;
+  return {
+    mac,
+    eniId: eniId.trim(),
+    deviceNumber: Number.parseInt(deviceNumber, 10),
+    subnetId: subnetId.trim(),
+    subnetCidr: subnetCidr.trim(),
+    addresses: lines(addresses),
+    prefixes: lines(prefixes ?? ''),
+  };
+}
+
+/**
+ * The boot ENI. An empty list of VPC CIDRs is returned as such: some Nitro families omit secondary CIDRs and
+ * a 200 with an empty body has been seen, so the caller asks EC2 before it believes it.
+ */
+export async function readBootEni(imds: Imds, mac: string): Promise<BootEniMetadata> {
+  const key = (name: string) => imds.read(`meta-data/network/interfaces/macs/${mac}/${name}`);
+  const [eni, vpcId, vpcCidrs, groups, publicAddresses] = await Promise.all([
+    readEni(imds, mac),
+    key('vpc-id'),
+    key('vpc-ipv4-cidr-blocks'),
+    key('security-group-ids'),
+    key('public-ipv4s'),
+  ]);
+  if (eni === undefined || vpcId === undefined) {
+    throw new Failure('IMDS_INCOMPLETE', 'IMDS does not describe the boot ENI completely', { mac });
+  }
+  return {
+    ...eni,
+    vpcId: vpcId.trim(),
+    vpcCidrs: lines(vpcCidrs ?? ''),
+    securityGroupIds: lines(groups ?? ''),
+    publicAddress: lines(publicAddresses ?? '')[0],
+  };
+}
+
+/** `Warmed:*` while the instance waits in an Auto Scaling warm pool; undefined outside one. */
+export async function readLifecycleTarget(imds: Imds): Promise<string | undefined> {
+  return (await imds.read('meta-data/autoscaling/target-lifecycle-state'))?.trim();
+}
+
+/** Name of the instance profile's role and its temporary credentials. */
+export async function readCredentials(imds: Imds): Promise<{
+  accessKeyId: string;
+  secretAccessKey: string;
+  sessionToken: string;
+  expiration: Date;
+}> {
+  const role = (await imds.read('meta-data/iam/security-credentials/'))?.trim().split('\n')[0];
+  if (role === undefined) {
+    throw new Failure('NO_INSTANCE_ROLE', 'the instance has no instance profile, so EC2 cannot be called');
+  }
+  const fields = parseDocument(await required(imds, `meta-data/iam/security-credentials/${role}`));
+  return {
+    accessKeyId: field(fields, 'AccessKeyId'),
+    secretAccessKey: field(fields, 'SecretAccessKey'),
+    sessionToken: field(fields, 'Token'),
+    expiration: new Date(field(fields, 'Expiration')),
+  };
+}
+
+async function required(imds: Imds, path: string): Promise<string> {
+  const text = await imds.read(path);
+  if (text === undefined) throw new Failure('IMDS_INCOMPLETE', `IMDS has nothing at ${path}`, { path });
+  return text;
+}
+
+function parseDocument(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
+  } catch {
+    // Falls through: the text itself may hold credentials, so the error names only the fact.
+  }
+  throw new Failure('IMDS_INCOMPLETE', 'IMDS answered with a document that is not JSON');
+}
+
+function field(fields: Record<string, unknown>, name: string): string {
+  const value = fields[name];
+  if (typeof value === 'string' && value !== '') return value;
+  throw new Failure('IMDS_INCOMPLETE', `IMDS answered without ${name}`, { name });
+}
+
+function lines(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
+}

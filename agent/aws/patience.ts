@@ -1,0 +1,96 @@
+// Patience with EC2: a client-side token bucket for calls that change something, and retries with full
+// jitter. Thousands of nodes boot at once against one account's buckets, so the spread is what keeps them
+// all moving; and time lost to throttling is reported, since it extends the boot's deadline.
+import { type FailureCode, isFailure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
+import { type Ec2, ec2Actions, isMutating } from './ec2.ts';
+
+export interface CallRecord {
+  action: string;
+  mutating: boolean;
+  outcome: 'accepted' | FailureCode;
+  /** Milliseconds of this attempt. */
+  ms: number;
+}
+
+export interface PatienceOptions {
+  clock: Clock;
+  /** Boot-clock milliseconds after which no further attempt is made; asked again before each. */
+  until: () => number;
+  /** Called with the milliseconds spent waiting because EC2 throttled. */
+  onThrottled: (ms: number) => void;
+  onCall: (record: CallRecord) => void;
+  /** Uniform in [0, 1). */
+  random?: () => number;
+}
+
+/** Mutating calls this node allows itself: a burst, then so many a second. */
+const BURST = 8;
+const REFILL_PER_SECOND = 1;
+const FIRST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 20_000;
+
+export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
+  const random = options.random ?? Math.random;
+  let tokens = BURST;
+  let filledAt = options.clock.bootMs();
+  // Raised by each throttled answer and lowered by each accepted one: the slow-down outlives one call.
+  let slowdown = 0;
+
+  async function takeToken(): Promise<void> {
+    for (;;) {
+      const now = options.clock.bootMs();
+      tokens = Math.min(BURST, tokens + ((now - filledAt) / 1000) * REFILL_PER_SECOND);
+      filledAt = now;
+      if (tokens >= 1) break;
+      await options.clock.sleep(Math.ceil(((1 - tokens) / REFILL_PER_SECOND) * 1000));
+    }
+    tokens -= 1;
+  }
+
+  async function call(method: keyof Ec2, args: unknown[]): Promise<unknown> {
+    const mutating = isMutating(method);
+    for (let tries = 0; ; tries += 1) {
+      if (mutating) await takeToken();
+      const started = options.clock.bootMs();
+      const record = (outcome: CallRecord['outcome']) =>
+        options.onCall({
+          action: ec2Actions[method],
+          mutating,
+          outcome,
+          ms: options.clock.bootMs() - started,
+        });
+      try {
+        const result = await (ec2[method] as (...all: unknown[]) => Promise<unknown>)(...args);
+        record('accepted');
+        slowdown = Math.max(0, slowdown - 1);
+        return result;
+      } catch (error) {
+        record(isFailure(error) ? error.code : 'INTERNAL');
+        if (!isFailure(error) || !error.transient) throw error;
+        const throttled = error.code === 'EC2_THROTTLED';
+        if (throttled) slowdown = Math.min(6, slowdown + 1);
+        const ceiling = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.max(tries, slowdown));
+        const pause = Math.ceil(random() * ceiling);
+        if (throttled) options.onThrottled(pause);
+        if (options.clock.bootMs() + pause >= options.until()) throw error;
+        await options.clock.sleep(pause);
+      }
+    }
+  }
+
+  const methods = Object.keys(ec2Actions) as (keyof Ec2)[];
+  return Object.fromEntries(
+    methods.map((method) => [method, (...args: unknown[]) => call(method, args)]),
+  ) as unknown as Ec2;
+}
+
+/** Failures after which asking EC2 anything more is pointless for a while. */
+export const CLOUD_SILENT: ReadonlySet<string> = new Set<FailureCode>([
+  'EC2_UNAVAILABLE',
+  'EC2_THROTTLED',
+  'EC2_AUTH',
+  'EC2_DENIED',
+  'NO_INSTANCE_ROLE',
+  'IMDS_UNREACHABLE',
+]);

@@ -1,0 +1,313 @@
+// attach: at least one pod ENI with its addresses, its device up and bare, its prefixes in the pool. EC2 is
+// the only source for what is ours; IMDS and kernel must agree with it before anything is used.
+import type { Eni } from '../aws/ec2.ts';
+import { readEni } from '../aws/metadata.ts';
+import { ipBatch, type Link, listLinks, waitForLinks } from '../host/links.ts';
+import { readSysctl, writeSysctl } from '../host/sysctl.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
+import { addToPool, countStates, listOwned } from '../pool/pool.ts';
+import { applySteps } from './attach-apply.ts';
+import {
+  type AttachStep,
+  foreignEnisOf,
+  INSTANCE_TAG,
+  POD_ROLE,
+  planAttach,
+  podEnisOf,
+  ROLE_TAG,
+} from './attach-plan.ts';
+import { capacity } from './capacity.ts';
+import { refreshEgressTable, SILENCE_MS } from './egress.ts';
+import { recallEnis, rememberEnis } from './memory.ts';
+import {
+  type Boot,
+  type Change,
+  type Check,
+  fail,
+  nodeOf,
+  type Phase,
+  type PodEni,
+  pass,
+  warn,
+} from './phase.ts';
+
+interface Observed {
+  /** From EC2; undefined when EC2 stayed silent and the boot goes on without it. */
+  attached: Eni[] | undefined;
+  unattached: Eni[];
+  links: Link[];
+  owned: number;
+}
+
+type Planned = Change &
+  (
+    | { kind: 'step'; step: AttachStep }
+    | { kind: 'device'; mac: string; lines: string[] }
+    | { kind: 'pool'; eniId: string; cidr: string }
+  );
+
+export const attach: Phase<Observed, Planned> = {
+  name: 'attach',
+  budgetSeconds: 180,
+
+  async observe(boot) {
+    const links = await listLinks();
+    const owned = listOwned().length;
+    const attached = await describeAttached(boot);
+    if (attached === undefined) {
+      boot.pods = podsFromMemory(boot, links);
+      return { attached, unattached: [], links, owned };
+    }
+    boot.pods = podEnisOf(attached).map((eni) => toPodEni(eni, boot));
+    const target = targetOf(boot);
+    const short = boot.pods.reduce((sum, pod) => sum + sizeOf(pod), 0) < target || boot.pods.length === 0;
+    // Only a boot that would create something needs to know what an earlier, killed run left behind.
+    const unattached = short ? await describeUnattached(boot) : [];
+    return { attached, unattached, links, owned };
+  },
+
+  plan(observed, boot) {
+    const steps = observed.attached === undefined ? [] : planSteps(observed, boot);
+    const owned = new Set(listOwned().map((one) => `${one.eniId} ${one.cidr}`));
+    return [
+      ...steps.map((step): Planned => ({ kind: 'step', step, summary: step.summary })),
+      ...boot.pods.flatMap((pod) => devicePlan(pod, observed.links, boot)),
+      ...boot.pods.flatMap((pod) =>
+        pod.cidrs
+          .filter((cidr) => !owned.has(`${pod.eniId} ${cidr}`))
+          .map(
+            (cidr): Planned => ({
+              kind: 'pool',
+              eniId: pod.eniId,
+              cidr,
+              summary: `add ${cidr} of ${pod.eniId} to the pool`,
+            }),
+          ),
+      ),
+    ];
+  },
+
+  async apply(changes, observed, boot) {
+    const steps = changes.flatMap((change) => (change.kind === 'step' ? [change.step] : []));
+    if (steps.length > 0 && observed.attached !== undefined) {
+      const enis = await applySteps(steps, observed.attached, boot);
+      boot.pods = podEnisOf(enis).map((eni) => toPodEni(eni, boot));
+    }
+    if (observed.attached !== undefined) {
+      rememberEnis(nodeOf(boot).identity.instanceId, {
+        pods: boot.pods.map((pod) => pod.eniId),
+        foreign: foreignEnisOf(observed.attached).map((eni) => eni.eniId),
+      });
+    }
+    await bringUpDevices(boot);
+    await fillPool(boot);
+  },
+
+  async verify(boot) {
+    const { free, leased, cooling } = countStates();
+    const total = free + leased + cooling;
+    const target = targetOf(boot);
+    return [
+      boot.pods.length > 0
+        ? pass(
+            'pod-enis',
+            `${boot.pods.length} pod ENI${boot.pods.length > 1 ? 's' : ''}: ${boot.pods.map((pod) => pod.eniId).join(', ')}`,
+            { pods: boot.pods },
+          )
+        : fail('pod-enis', 'NO_POD_ENI', 'no pod ENI is attached'),
+      checkPool(total, target, { free, leased, cooling }),
+      ...checkForeign(boot),
+    ];
+  },
+};
+
+/** Addresses wanted in the pool: configured, or one for each pod kubelet will be told of. */
+export function targetOf(boot: Boot): number {
+  const { config } = boot;
+  return Math.min(config.pool.target ?? Number.POSITIVE_INFINITY, capacityOf(boot).maxPods);
+}
+
+export function capacityOf(boot: Boot) {
+  const { limits } = nodeOf(boot);
+  return capacity(limits, boot.config.pods.addressing, boot.config.pods.max);
+}
+
+/** What EC2 has attached; undefined when EC2 is silent but nothing needs it. */
+async function describeAttached(boot: Boot): Promise<Eni[] | undefined> {
+  const node = nodeOf(boot);
+  const canGoOn = node.otherEnis.length > 0;
+  if (boot.localOnly) return undefined;
+  try {
+    if (canGoOn) boot.limitPatience(SILENCE_MS);
+    const ec2 = await boot.ec2();
+    return await boot.waiting(ec2.describeAttachedEnis(node.identity.instanceId));
+  } catch (error) {
+    if (!canGoOn || !isFailure(error, 'EC2_UNAVAILABLE', 'EC2_THROTTLED', 'NO_INSTANCE_ROLE')) throw error;
+    boot.degradations.push(`pod ENIs are those IMDS and kernel agree on: ${error.message}`);
+    return undefined;
+  } finally {
+    boot.limitPatience(undefined);
+  }
+}
+
+async function describeUnattached(boot: Boot): Promise<Eni[]> {
+  const ec2 = await boot.ec2();
+  const tags = { [INSTANCE_TAG]: nodeOf(boot).identity.instanceId, [ROLE_TAG]: POD_ROLE };
+  return boot.waiting(ec2.describeEnis({ tags, status: 'available' }));
+}
+
+/**
+ * Without EC2: ENIs that IMDS describes and whose device is here. What an earlier boot of this instance
+ * learned from EC2 decides which are ours; on a first boot, a device that somebody has configured is not.
+ */
+function podsFromMemory(boot: Boot, links: Link[]): PodEni[] {
+  const { identity, otherEnis } = nodeOf(boot);
+  const memory = recallEnis(identity.instanceId);
+  return otherEnis
+    .filter((eni) => eni.deviceNumber > 0)
+    .filter((eni) => {
+      const link = links.find((one) => one.mac === eni.mac && !one.stacked);
+      if (link === undefined) return false;
+      if (memory !== undefined) return memory.pods.includes(eni.eniId);
+      return link.addresses.every((address) => address.family === 6);
+    })
+    .map((eni) => ({
+      eniId: eni.eniId,
+      mac: eni.mac,
+      deviceIndex: eni.deviceNumber,
+      subnetId: eni.subnetId,
+      subnetCidr: eni.subnetCidr,
+      primaryAddress: eni.addresses[0] ?? '',
+      cidrs: [...eni.prefixes, ...eni.addresses.slice(1).map((address) => `${address}/32`)],
+    }));
+}
+
+function planSteps(observed: Observed, boot: Boot): AttachStep[] {
+  const { identity, limits } = nodeOf(boot);
+  return planAttach({
+    instanceId: identity.instanceId,
+    cluster: boot.config.cluster,
+    attached: observed.attached ?? [],
+    unattached: observed.unattached,
+    limits,
+    addressing: capacityOf(boot).unit,
+    target: targetOf(boot),
+  });
+}
+
+function toPodEni(eni: Eni, boot: Boot): PodEni {
+  const known = nodeOf(boot).otherEnis.find((one) => one.eniId === eni.eniId);
+  return {
+    eniId: eni.eniId,
+    mac: eni.mac,
+    deviceIndex: eni.attachment?.deviceIndex ?? 0,
+    subnetId: eni.subnetId,
+    subnetCidr: known?.subnetCidr ?? '',
+    primaryAddress: eni.primaryAddress,
+    cidrs: [...eni.prefixes, ...eni.secondaryAddresses.map((address) => `${address}/32`)],
+  };
+}
+
+/** What a pod ENI's device lacks: up, the boot ENI's MTU, no address of either family. */
+function devicePlan(pod: PodEni, links: Link[], boot: Boot): Planned[] {
+  const link = links.find((one) => one.mac === pod.mac && !one.stacked);
+  if (link === undefined) return [];
+  const { mtu } = nodeOf(boot).bootDevice;
+  const lines: string[] = [];
+  if (link.addrGenMode !== 'none') lines.push(`link set dev ${link.name} addrgenmode none`);
+  if (link.addresses.length > 0) lines.push(`address flush dev ${link.name}`);
+  if (link.mtu !== mtu) lines.push(`link set dev ${link.name} mtu ${mtu}`);
+  if (!link.up) lines.push(`link set dev ${link.name} up`);
+  if (lines.length === 0) return [];
+  return [
+    {
+      kind: 'device',
+      mac: pod.mac,
+      lines,
+      summary: `prepare ${link.name}: ${lines.map((line) => line.replace(`link set dev ${link.name} `, '')).join(', ')}`,
+    },
+  ];
+}
+
+/** Waits for each pod ENI's device, woken by the kernel, and makes it bare and up. */
+async function bringUpDevices(boot: Boot): Promise<void> {
+  const macs = boot.pods.map((pod) => pod.mac);
+  const present = (links: Link[]) =>
+    macs.every((mac) => links.some((link) => link.mac === mac && !link.stacked));
+  const remaining = Math.max(0, boot.until() - boot.clock.bootMs());
+  const links = await boot.waiting(waitForLinks(present, remaining));
+  if (links === undefined) throw await explainMissingDevice(boot, macs);
+  for (const pod of boot.pods) {
+    const [change] = devicePlan(pod, links, boot);
+    const name = links.find((link) => link.mac === pod.mac && !link.stacked)?.name ?? '';
+    // A router's advertisement would put an address on the device as soon as it is up.
+    const acceptRa = `net/ipv6/conf/${name}/accept_ra`;
+    if (readSysctl(acceptRa) !== undefined && readSysctl(acceptRa) !== '0') writeSysctl(acceptRa, '0');
+    if (change?.kind === 'device') await ipBatch(change.lines);
+  }
+}
+
+async function explainMissingDevice(boot: Boot, macs: string[]): Promise<Failure> {
+  const links = await listLinks();
+  const missing = boot.pods.filter((pod) => !links.some((link) => link.mac === pod.mac));
+  const facts = {
+    missing: missing.map((pod) => pod.eniId),
+    macs,
+    devices: links.map((link) => `${link.name} ${link.mac}`),
+  };
+  const ids = missing.map((pod) => pod.eniId).join(', ');
+  const ec2 = await boot.ec2();
+  const described = await ec2.describeEnis({ ids: missing.map((pod) => pod.eniId) }).catch(() => []);
+  const stuck = described.filter((eni) => eni.attachment?.status !== 'attached');
+  return stuck.length > 0
+    ? new Failure('ATTACH_STUCK', `EC2 still attaches ${ids}`, {
+        ...facts,
+        status: stuck[0]?.attachment?.status,
+      })
+    : new Failure(
+        'DEVICE_MISSING',
+        `EC2 has attached ${ids}, but no device with that MAC has appeared`,
+        facts,
+      );
+}
+
+/** The egress set first, then the pool: an address that can be leased can always leave. */
+async function fillPool(boot: Boot): Promise<void> {
+  const wanted = boot.pods.flatMap((pod) => pod.cidrs.map((cidr) => ({ eniId: pod.eniId, cidr })));
+  const all = new Set([...listOwned().map((owned) => owned.cidr), ...wanted.map((owned) => owned.cidr)]);
+  await refreshEgressTable(boot, [...all]);
+  for (const owned of wanted) addToPool(owned, 0);
+}
+
+/** The subnet's CIDR of each pod ENI, from IMDS, for those EC2 described. */
+export async function completeSubnets(boot: Boot): Promise<void> {
+  for (const pod of boot.pods) {
+    if (pod.subnetCidr !== '') continue;
+    const seen = await boot.waiting(readEni(boot.imds, pod.mac));
+    if (seen !== undefined) pod.subnetCidr = seen.subnetCidr;
+  }
+}
+
+function checkPool(total: number, target: number, counts: Record<string, number>): Check {
+  const evidence = { ...counts, target };
+  if (total === 0) return fail('pool', 'POOL_EMPTY', 'the address pool is empty', evidence);
+  return total < target
+    ? warn('pool', `the pool has ${total} addresses, ${target} are wanted`, evidence)
+    : pass('pool', `the pool has ${total} addresses, ${counts['free']} of them free`, evidence);
+}
+
+function checkForeign(boot: Boot): Check[] {
+  const { otherEnis } = nodeOf(boot);
+  const foreign = otherEnis.filter((eni) => !boot.pods.some((pod) => pod.eniId === eni.eniId));
+  return foreign.length === 0
+    ? []
+    : [
+        warn('foreign-enis', `${foreign.length} ENI not tagged ${ROLE_TAG}=${POD_ROLE} is left alone`, {
+          enis: foreign.map((eni) => eni.eniId),
+        }),
+      ];
+}
+
+function sizeOf(pod: PodEni): number {
+  return pod.cidrs.reduce((sum, cidr) => sum + (cidr.endsWith('/28') ? 16 : 1), 0);
+}

@@ -1,0 +1,74 @@
+// The boot's deadline: one moment on the boot clock, kept in /run so that a restart of the agent does not
+// renew it, moved only by time lost to EC2's throttling and only up to the configured cap.
+import { RUN_DIR } from '../host/names.ts';
+import { bootId, type Clock } from '../port/clock.ts';
+import { readIfPresent, writeAtomic } from '../port/fs.ts';
+
+const FILE = `${RUN_DIR}/deadline.json`;
+/** Before the configuration is known. Seconds. */
+const DEFAULT_SECONDS = 300;
+const DEFAULT_EXTENSION_SECONDS = 300;
+
+interface State {
+  bootId: string;
+  startedMs: number;
+  extendedMs: number;
+  attempts: number;
+}
+
+export interface Deadline {
+  /** Boot-clock milliseconds. */
+  at(): number;
+  startedMs: number;
+  /** Runs of the agent in this boot, this one included. */
+  attempts: number;
+  /** Once the configuration is known. */
+  configure(seconds: number, extensionSeconds: number): void;
+  /** Adds time lost to throttling; returns the milliseconds really added. */
+  extend(ms: number): number;
+}
+
+/** Continues this boot's deadline, or starts one: a finished boot's later runs start a new one. */
+export function openDeadline(clock: Clock): Deadline {
+  const known = readState();
+  const state: State =
+    known !== undefined && known.bootId === bootId()
+      ? { ...known, attempts: known.attempts + 1 }
+      : { bootId: bootId(), startedMs: clock.bootMs(), extendedMs: 0, attempts: 1 };
+  let seconds = DEFAULT_SECONDS;
+  let extensionSeconds = DEFAULT_EXTENSION_SECONDS;
+  const save = () => writeAtomic(FILE, JSON.stringify(state), 0o600);
+  save();
+  return {
+    at: () => state.startedMs + seconds * 1000 + state.extendedMs,
+    startedMs: state.startedMs,
+    attempts: state.attempts,
+    configure(newSeconds, newExtension) {
+      seconds = newSeconds;
+      extensionSeconds = newExtension;
+    },
+    extend(ms) {
+      const added = Math.max(0, Math.min(ms, extensionSeconds * 1000 - state.extendedMs));
+      if (added === 0) return 0;
+      state.extendedMs += added;
+      save();
+      return added;
+    },
+  };
+}
+
+/** After a verdict: the next run in this boot has a deadline of its own. */
+export function closeDeadline(): void {
+  writeAtomic(FILE, '{}', 0o600);
+}
+
+function readState(): State | undefined {
+  try {
+    const value = JSON.parse(readIfPresent(FILE) ?? '{}') as Partial<State>;
+    return typeof value.startedMs === 'number' && typeof value.bootId === 'string'
+      ? (value as State)
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}

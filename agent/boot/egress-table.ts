@@ -1,0 +1,126 @@
+// The egress table as text: pure, from the node, the pool and the configured table. One shared table for
+// the whole node; a pod adds no rule, no chain and no element.
+import type { Config } from '../config/schema.ts';
+import { BOOT_ENI_MARK, IMDS_ADDRESS, POD_LINK_PREFIX } from '../host/names.ts';
+import { type Range, rangeOf, toAddress } from '../pool/ipv4.ts';
+
+export type EgressAction = 'route' | 'snat' | 'snat-keep-port';
+
+export interface EgressInput {
+  /** Device name of the boot ENI. */
+  device: string;
+  /** Primary address of the boot ENI: the source of everything that leaves. */
+  nodeAddress: string;
+  /** All CIDR blocks of the VPC. */
+  vpcCidrs: string[];
+  /** The pool: prefixes and single addresses of all pod ENIs. */
+  poolCidrs: string[];
+  config: Pick<Config, 'egress' | 'pods'>;
+}
+
+interface ActionRange extends Range {
+  action: EgressAction;
+}
+
+/** The body of table inet eniboot. */
+export function renderEgressTable(input: EgressInput): string {
+  const { device, nodeAddress } = input;
+  const mark = `0x${BOOT_ENI_MARK.toString(16).padStart(8, '0')}`;
+  const pods = `"${POD_LINK_PREFIX}*"`;
+  const verdicts = flatten(egressRows(input))
+    .filter((range) => range.action !== 'snat')
+    .map((range) => `${showRange(range)} : ${range.action === 'route' ? 'return' : 'goto keep_port'}`);
+  const imdsGuard = input.config.pods.allowImds
+    ? ''
+    : `  chain imds_guard {
+    type filter hook forward priority filter; policy accept;
+    ip saddr @pool4 ip daddr ${IMDS_ADDRESS} reject with icmp type admin-prohibited
+  }
+`;
+  return `  set pool4 {
+    type ipv4_addr; flags interval; auto-merge;${elements([...input.poolCidrs].sort(byAddress))}
+  }
+  map actions4 {
+    type ipv4_addr : verdict; flags interval;${elements(verdicts)}
+  }
+  chain postrouting {
+    type nat hook postrouting priority srcnat - 5; policy accept;
+    ip saddr @pool4 oifname ${pods} snat ip to ${nodeAddress}
+    ip saddr @pool4 oifname "${device}" goto egress
+  }
+  chain egress {
+    ip daddr vmap @actions4
+    snat ip to ${nodeAddress} fully-random
+  }
+  chain keep_port {
+    snat ip to ${nodeAddress}
+  }
+  chain marks {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "${device}" ct direction original ct mark set ct mark or ${mark}
+    iifname ${pods} ct mark and ${mark} == ${mark} meta mark set meta mark or ${mark}
+  }
+  chain clamp {
+    type filter hook forward priority mangle; policy accept;
+    ip saddr @pool4 oifname "${device}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+  }
+${imdsGuard}`;
+}
+
+/** All rows, the built-in ones first: a configured row for the same CIDR comes later and wins. */
+function egressRows(input: EgressInput): { cidr: string; action: EgressAction }[] {
+  return [
+    ...[...input.vpcCidrs, ...input.config.pods.routes, '224.0.0.0/4'].map((cidr) => ({
+      cidr,
+      action: 'route' as const,
+    })),
+    ...input.config.egress.table,
+  ];
+}
+
+/**
+ * Longest prefix wins, as disjoint ranges in order: interval maps of nftables cannot overlap. CIDRs nest or
+ * are disjoint, so laying the shorter prefixes first and the longer ones over them is enough.
+ */
+export function flatten(rows: { cidr: string; action: EgressAction }[]): ActionRange[] {
+  const ordered = rows
+    .map((row) => ({ ...rangeOf(row.cidr), action: row.action }))
+    .sort((a, b) => b.last - b.first - (a.last - a.first));
+  let ranges: ActionRange[] = [];
+  for (const row of ordered) {
+    ranges = ranges.flatMap((range) => subtract(range, row));
+    ranges.push(row);
+  }
+  ranges.sort((a, b) => a.first - b.first);
+  const merged: ActionRange[] = [];
+  for (const range of ranges) {
+    const before = merged.at(-1);
+    if (before !== undefined && before.last + 1 === range.first && before.action === range.action) {
+      before.last = range.last;
+    } else {
+      merged.push({ ...range });
+    }
+  }
+  return merged;
+}
+
+function subtract(range: ActionRange, hole: Range): ActionRange[] {
+  if (hole.last < range.first || hole.first > range.last) return [range];
+  const left = { ...range, last: hole.first - 1 };
+  const right = { ...range, first: hole.last + 1 };
+  return [left, right].filter((part) => part.first <= part.last);
+}
+
+function showRange(range: Range): string {
+  return range.first === range.last
+    ? toAddress(range.first)
+    : `${toAddress(range.first)}-${toAddress(range.last)}`;
+}
+
+function elements(list: string[]): string {
+  return list.length === 0 ? '' : ` elements = { ${list.join(', ')} }`;
+}
+
+function byAddress(a: string, b: string): number {
+  return rangeOf(a).first - rangeOf(b).first;
+}

@@ -1,0 +1,260 @@
+// egress: pods reach the Internet as the boot ENI's primary address, through one nftables table that is
+// replaced whole. Also what makes replies to NodePort and hostPort connections leave the way they came.
+import { ipBatch, listRules, type Rule, routeTo } from '../host/links.ts';
+import { BOOT_ENI_MARK, BOOT_ENI_RULE_PRIORITY, ROUTE_PROTOCOL, RUN_DIR } from '../host/names.ts';
+import { compareTable, replaceTable, type TableState } from '../host/nft.ts';
+import { readSysctl, writeSysctl } from '../host/sysctl.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
+import { ownedCidrs } from '../pool/pool.ts';
+import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { renderEgressTable } from './egress-table.ts';
+import { type Boot, type Change, type Check, fail, nodeOf, type Phase, pass } from './phase.ts';
+
+interface Observed {
+  /** The planned table's text, and how the kernel's compares with it. */
+  body: string;
+  table: TableState;
+  rules: Rule[];
+  sysctls: Record<string, string | undefined>;
+  publicAddress: string | undefined;
+}
+
+type Planned = Change &
+  (
+    | { kind: 'table'; body: string }
+    | { kind: 'rule' }
+    | { kind: 'sysctl'; path: string; value: string }
+    | { kind: 'public-address'; eniId: string }
+  );
+
+/** Destination for "how does the Internet look from here": documentation space, never answered, never sent to. */
+const SOMEWHERE = '198.51.100.1';
+
+export const egress: Phase<Observed, Planned> = {
+  name: 'egress',
+  budgetSeconds: 60,
+
+  async observe(boot) {
+    const { bootDevice, bootEni } = nodeOf(boot);
+    bootEni.vpcCidrs = await confirmVpcCidrs(boot);
+    const body = tableOf(boot);
+    const [table, rules] = await Promise.all([compareTable(body), listRules()]);
+    const sysctls = Object.fromEntries(
+      Object.keys(wantedSysctls(bootDevice.name)).map((path) => [path, readSysctl(path)]),
+    );
+    return { body, table, rules, sysctls, publicAddress: bootEni.publicAddress };
+  },
+
+  plan(observed, boot) {
+    const { bootDevice, bootEni } = nodeOf(boot);
+    const changes: Planned[] = [];
+    for (const [path, value] of Object.entries(wantedSysctls(bootDevice.name))) {
+      if (observed.sysctls[path] !== value) {
+        changes.push({ kind: 'sysctl', path, value, summary: `set ${path} to ${value}` });
+      }
+    }
+    if (!observed.table.intact) {
+      const verb = observed.table.present ? 'replace' : 'create';
+      changes.push({ kind: 'table', body: observed.body, summary: `${verb} table inet eniboot` });
+    }
+    if (!observed.rules.some(isBootEniRule)) {
+      changes.push({
+        kind: 'rule',
+        summary: `add rule ${BOOT_ENI_RULE_PRIORITY}: marked replies use the main table`,
+      });
+    }
+    if (observed.publicAddress === undefined && boot.config.egress.publicAddress === 'request') {
+      changes.push({
+        kind: 'public-address',
+        eniId: bootEni.eniId,
+        summary: `ask EC2 for a public IPv4 address on ${bootEni.eniId}`,
+      });
+    }
+    return changes;
+  },
+
+  async apply(changes, _observed, boot) {
+    for (const change of changes) {
+      if (change.kind === 'sysctl') writeSysctl(change.path, change.value);
+      else if (change.kind === 'table') await replaceTable(change.body);
+      else if (change.kind === 'rule') await ipBatch([`rule add ${bootEniRule()}`]);
+      else await requestPublicAddress(boot, change.eniId);
+    }
+  },
+
+  async verify(boot) {
+    const { bootDevice } = nodeOf(boot);
+    const [table, rules, route] = await Promise.all([
+      compareTable(tableOf(boot)),
+      listRules(),
+      routeTo(SOMEWHERE),
+    ]);
+    return [
+      table.intact
+        ? pass('egress-table', 'table inet eniboot is as planned')
+        : fail(
+            'egress-table',
+            'EGRESS_TABLE_DIFFERS',
+            `table inet eniboot ${table.present ? 'is not as planned' : 'is missing'}`,
+            { ...table },
+          ),
+      rules.some(isBootEniRule)
+        ? pass('egress-rule', `rule ${BOOT_ENI_RULE_PRIORITY} sends marked replies by the main table`)
+        : fail('egress-rule', 'EGRESS_RULE_MISSING', `rule ${BOOT_ENI_RULE_PRIORITY} is missing`, { rules }),
+      checkRoute(boot, route),
+      ...checkSysctls(bootDevice.name),
+      checkPublicAddress(boot),
+    ];
+  },
+};
+
+/** Renders the table for the pool as it is now; attach uses it again when prefixes have been added. */
+export async function refreshEgressTable(boot: Boot, poolCidrs: string[]): Promise<void> {
+  const body = tableOf(boot, poolCidrs);
+  const { intact } = await compareTable(body);
+  if (!intact) await replaceTable(body);
+}
+
+function tableOf(boot: Boot, poolCidrs: string[] = ownedCidrs()): string {
+  const { bootDevice, bootEni } = nodeOf(boot);
+  return renderEgressTable({
+    device: bootDevice.name,
+    nodeAddress: bootEni.addresses[0] ?? '',
+    vpcCidrs: bootEni.vpcCidrs,
+    poolCidrs,
+    config: boot.config,
+  });
+}
+
+/**
+ * All CIDR blocks of the VPC. EC2 is asked because IMDS omits secondary blocks on some instance families;
+ * when EC2 does not answer, what IMDS says is used, unless it says nothing: a node that would send VPC
+ * traffic to the Internet is worse than no node.
+ */
+async function confirmVpcCidrs(boot: Boot): Promise<string[]> {
+  const { bootEni } = nodeOf(boot);
+  const fromImds = bootEni.vpcCidrs;
+  const known = readVpcCidrs();
+  if (known !== undefined) return [...new Set([...known, ...fromImds])].sort();
+  if (boot.localOnly) return [...fromImds].sort();
+  try {
+    if (fromImds.length > 0) boot.limitPatience(SILENCE_MS);
+    const ec2 = await boot.ec2();
+    const fromEc2 = await boot.waiting(ec2.describeVpcCidrs(bootEni.vpcId));
+    const all = [...new Set([...fromEc2, ...fromImds])].sort();
+    writeAtomic(VPC_FILE, JSON.stringify(fromEc2), 0o600);
+    return all;
+  } catch (error) {
+    if (fromImds.length === 0 || !isFailure(error, 'EC2_UNAVAILABLE', 'EC2_THROTTLED', 'NO_INSTANCE_ROLE'))
+      throw error;
+    boot.degradations.push(`VPC CIDRs are IMDS's: ${error.message}`);
+    return [...fromImds].sort();
+  } finally {
+    boot.limitPatience(undefined);
+  }
+}
+
+/** EC2's answer, for the rest of this boot: repair asks nobody. */
+const VPC_FILE = `${RUN_DIR}/vpc-cidrs.json`;
+
+function readVpcCidrs(): string[] | undefined {
+  try {
+    const value: unknown = JSON.parse(readIfPresent(VPC_FILE) ?? 'null');
+    return Array.isArray(value) ? value.map(String) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** How long EC2 may stay silent where the boot can go on without it. */
+export const SILENCE_MS = 12_000;
+
+async function requestPublicAddress(boot: Boot, eniId: string): Promise<void> {
+  const { imds, clock } = boot;
+  const { bootEni } = nodeOf(boot);
+  const ec2 = await boot.ec2();
+  await boot.waiting(ec2.requestPublicAddress(eniId));
+  for (let pause = 250; clock.bootMs() + pause < boot.until(); pause = Math.min(4_000, pause * 2)) {
+    const seen = await boot.waiting(
+      imds.read(`meta-data/network/interfaces/macs/${bootEni.mac}/public-ipv4s`),
+    );
+    if (seen !== undefined) {
+      bootEni.publicAddress = seen.trim().split('\n')[0];
+      return;
+    }
+    await boot.waiting(clock.sleep(pause));
+  }
+  throw new Failure('NO_PUBLIC_ADDRESS', 'EC2 accepted the request, but IMDS shows no public IPv4 address', {
+    eniId,
+  });
+}
+
+function wantedSysctls(device: string): Record<string, string> {
+  return {
+    'net/ipv4/ip_forward': '1',
+    // Loose, on the boot ENI alone: replies to NodePort connections may come back by another device.
+    [`net/ipv4/conf/${device}/rp_filter`]: '2',
+  };
+}
+
+function checkSysctls(device: string): Check[] {
+  return Object.entries(wantedSysctls(device)).map(([path, wanted]) => {
+    const actual = readSysctl(path);
+    return actual === wanted
+      ? pass(`sysctl-${path.split('/').at(-1)}`, `${path} is ${wanted}`)
+      : fail(`sysctl-${path.split('/').at(-1)}`, 'SYSCTL_DIFFERS', `${path} is ${actual}, not ${wanted}`, {
+          path,
+          actual,
+          wanted,
+        });
+  });
+}
+
+function bootEniRule(): string {
+  const mark = `0x${BOOT_ENI_MARK.toString(16)}`;
+  return `priority ${BOOT_ENI_RULE_PRIORITY} fwmark ${mark}/${mark} lookup main protocol ${ROUTE_PROTOCOL}`;
+}
+
+function isBootEniRule(rule: Rule): boolean {
+  return (
+    rule.priority === BOOT_ENI_RULE_PRIORITY &&
+    rule.mark === BOOT_ENI_MARK &&
+    rule.mask === BOOT_ENI_MARK &&
+    rule.table === 'main'
+  );
+}
+
+function checkRoute(boot: Boot, route: { device: string; source: string } | undefined): Check {
+  const { bootDevice, bootEni } = nodeOf(boot);
+  const evidence = {
+    destination: SOMEWHERE,
+    ...route,
+    expected: { device: bootDevice.name, source: bootEni.addresses[0] },
+  };
+  return route?.device === bootDevice.name && route.source === bootEni.addresses[0]
+    ? pass('egress-route', `the Internet is reached by ${route.device} from ${route.source}`, evidence)
+    : fail(
+        'egress-route',
+        'NO_DEFAULT_ROUTE',
+        'the Internet is not reached by the boot ENI from its primary address',
+        evidence,
+      );
+}
+
+function checkPublicAddress(boot: Boot): Check {
+  const { publicAddress, eniId } = nodeOf(boot).bootEni;
+  if (publicAddress !== undefined)
+    return pass('public-address', `the boot ENI has public address ${publicAddress}`, { publicAddress });
+  if (boot.config.egress.publicAddress === 'ignore') {
+    return pass(
+      'public-address',
+      'the boot ENI has no public IPv4 address: egress is private (NAT gateway or none)',
+    );
+  }
+  return fail(
+    'public-address',
+    'NO_PUBLIC_ADDRESS',
+    'egress needs a public IPv4 address and the boot ENI has none',
+    { eniId },
+  );
+}

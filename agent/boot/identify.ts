@@ -1,0 +1,142 @@
+// identify: which of this machine's devices is the boot ENI. By MAC, never by name, and never by guess:
+// exactly one physical device carries the instance's own MAC, or the boot ends here with both lists shown.
+import type { InstanceLimits } from '../aws/limits/limits.ts';
+import {
+  type BootEniMetadata,
+  type InstanceIdentity,
+  listMacs,
+  type MetadataEni,
+  readBootEni,
+  readEni,
+  readIdentity,
+  readLifecycleTarget,
+} from '../aws/metadata.ts';
+import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
+import { Failure } from '../messages/failure.ts';
+import { readNodeConfig } from './node-config.ts';
+import { type Boot, type Change, fail, type NodeFacts, nodeOf, type Phase, pass } from './phase.ts';
+
+interface Observed {
+  facts: NodeFacts;
+}
+
+export const identify: Phase<Observed, Change> = {
+  name: 'identify',
+  budgetSeconds: 60,
+
+  async observe(boot) {
+    const { imds } = boot;
+    const [identity, macs, lifecycleTarget, links] = await Promise.all([
+      boot.waiting(readIdentity(imds)),
+      boot.waiting(listMacs(imds)),
+      boot.waiting(readLifecycleTarget(imds)),
+      listLinks(),
+    ]);
+    boot.config = await boot.waiting(readNodeConfig(imds, identity.region));
+    const [bootEni, others] = await Promise.all([
+      boot.waiting(readBootEni(imds, identity.mac)),
+      boot.waiting(Promise.all(macs.filter((mac) => mac !== identity.mac).map((mac) => readEni(imds, mac)))),
+    ]);
+    const facts: NodeFacts = {
+      identity,
+      bootEni,
+      bootDevice: findBootDevice(links, bootEni),
+      otherEnis: others.filter((eni): eni is MetadataEni => eni !== undefined),
+      limits: await findLimits(boot, identity),
+      lifecycleTarget,
+    };
+    // Set here, not in apply: identify changes nothing, and `plan` and `check` need the facts too.
+    boot.node = facts;
+    return { facts };
+  },
+
+  plan: () => [],
+
+  apply: async () => {},
+
+  async verify(boot) {
+    const { bootEni, bootDevice } = nodeOf(boot);
+    const routes = await listRoutes();
+    return [
+      pass('boot-eni', `boot ENI ${bootEni.eniId} is ${bootDevice.name}`, {
+        eniId: bootEni.eniId,
+        mac: bootEni.mac,
+        device: bootDevice.name,
+        bus: bootDevice.bus ?? 'virtual',
+      }),
+      checkPrimaryAddress(bootEni, bootDevice),
+      checkDefaultRoute(bootDevice, routes),
+    ];
+  },
+};
+
+/** The one device with the boot ENI's MAC. Devices stacked on it (VLAN, ipvlan, bridge) share its MAC. */
+function findBootDevice(links: Link[], bootEni: BootEniMetadata): Link {
+  if (bootEni.deviceNumber !== 0) {
+    throw new Failure(
+      'BOOT_ENI_NOT_PRIMARY',
+      `IMDS gives the boot ENI device number ${bootEni.deviceNumber}, not 0`,
+      {
+        mac: bootEni.mac,
+        deviceNumber: bootEni.deviceNumber,
+      },
+    );
+  }
+  const candidates = links.filter((link) => link.mac === bootEni.mac && !link.stacked);
+  const hardware = candidates.filter((link) => link.bus !== undefined);
+  const chosen = hardware.length > 0 ? hardware : candidates;
+  const [only, ...rest] = chosen;
+  if (only === undefined) {
+    throw new Failure('BOOT_ENI_NO_DEVICE', `no device has the boot ENI's MAC ${bootEni.mac}`, {
+      mac: bootEni.mac,
+      devices: links.map((link) => `${link.name} ${link.mac}`),
+    });
+  }
+  if (rest.length > 0) {
+    throw new Failure(
+      'BOOT_ENI_AMBIGUOUS',
+      `${chosen.length} devices have the boot ENI's MAC ${bootEni.mac}`,
+      {
+        mac: bootEni.mac,
+        devices: chosen.map((link) => link.name),
+      },
+    );
+  }
+  return only;
+}
+
+/** From the built-in table; EC2 is asked only about types newer than it. */
+async function findLimits(boot: Boot, { instanceType, region }: InstanceIdentity): Promise<InstanceLimits> {
+  const { limitsOf } = await import('../aws/limits/limits.ts');
+  const known = await limitsOf(instanceType);
+  if (known !== undefined) return known;
+  const ec2 = await boot.ec2(region);
+  return boot.waiting(ec2.describeInstanceType(instanceType));
+}
+
+function checkPrimaryAddress(bootEni: BootEniMetadata, device: Link) {
+  const primary = bootEni.addresses[0];
+  const present = device.addresses.some((one) => one.address === primary);
+  const evidence = { primary, device: device.name, addresses: device.addresses.map((one) => one.address) };
+  return present
+    ? pass('boot-eni-address', `${device.name} carries the primary address ${primary}`, evidence)
+    : fail(
+        'boot-eni-address',
+        'BOOT_ENI_NO_ADDRESS',
+        `${device.name} does not carry its primary address ${primary}`,
+        evidence,
+      );
+}
+
+function checkDefaultRoute(device: Link, routes: Route[]) {
+  const defaults = routes.filter((route) => route.destination === 'default');
+  const evidence = { routes: defaults };
+  return defaults.some((route) => route.device === device.name)
+    ? pass('boot-eni-default-route', `the default route leaves by ${device.name}`, evidence)
+    : fail(
+        'boot-eni-default-route',
+        'NO_DEFAULT_ROUTE',
+        `no default route leaves by ${device.name}`,
+        evidence,
+      );
+}

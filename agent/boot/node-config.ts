@@ -1,0 +1,19 @@
+// The node's configuration: files of the image, drop-ins, user data, and values that stand in Parameter Store.
+import type { Imds } from '../aws/imds.ts';
+import { loadConfig } from '../config/load.ts';
+import { parameterReferences, resolveParameters } from '../config/parameters.ts';
+import type { Config } from '../config/schema.ts';
+import { readConfigSources } from '../config/sources.ts';
+
+/** @throws Failure CONFIG_MISSING, CONFIG_INVALID with every problem in its facts, or why IMDS or SSM failed. */
+export async function readNodeConfig(imds: Imds, region: string): Promise<Config> {
+  const userData = await imds.readBytes('user-data');
+  const { config } = loadConfig(readConfigSources(userData === undefined ? {} : { userData }));
+  const names = parameterReferences(config);
+  if (names.length === 0) return config;
+  const { readParameters } = await import('../aws/ssm.ts');
+  return resolveParameters(
+    config,
+    await readParameters(names, { region, endpoint: config.aws.endpoints.ssm, imds }),
+  );
+}

@@ -1,0 +1,120 @@
+// What a boot phase is, and what the phases share. Each phase observes, plans (pure), applies (idempotent)
+// and verifies (evidence); the sequence in sequence.ts runs them under one deadline.
+import type { Ec2 } from '../aws/ec2.ts';
+import type { Imds } from '../aws/imds.ts';
+import type { InstanceLimits } from '../aws/limits/limits.ts';
+import type { BootEniMetadata, InstanceIdentity, MetadataEni } from '../aws/metadata.ts';
+import type { Config } from '../config/schema.ts';
+import type { Link } from '../host/links.ts';
+import { Failure, type FailureCode } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
+import type { Log } from '../port/log.ts';
+
+export const phaseNames = [
+  'identify',
+  'reserve',
+  'egress',
+  'attach',
+  'install',
+  'kubelet',
+  'verify',
+  'ready',
+] as const;
+export type PhaseName = (typeof phaseNames)[number];
+
+/** One thing to do, in words for people; phases add the data they need to do it. */
+export interface Change {
+  summary: string;
+}
+
+/** One fact that was looked at. `warn` never stops a boot. */
+export interface Check {
+  id: string;
+  result: 'pass' | 'warn' | 'fail';
+  summary: string;
+  /** What was seen: values, not judgements. */
+  evidence: Record<string, unknown>;
+  /** Set when the result is `fail`. */
+  code?: FailureCode;
+}
+
+export interface Phase<Observed = unknown, Planned extends Change = Change> {
+  name: PhaseName;
+  /** Seconds this phase may take before it counts as failed; the boot's deadline may end it earlier. */
+  budgetSeconds: number;
+  observe(boot: Boot): Promise<Observed>;
+  /** Pure: the same observation gives the same changes; none when everything is as it should be. */
+  plan(observed: Observed, boot: Boot): Planned[];
+  apply(changes: Planned[], observed: Observed, boot: Boot): Promise<void>;
+  verify(boot: Boot): Promise<Check[]>;
+}
+
+/** The node as identify found it. */
+export interface NodeFacts {
+  identity: InstanceIdentity;
+  bootEni: BootEniMetadata;
+  /** The boot ENI's device. */
+  bootDevice: Link;
+  /** ENIs other than the boot ENI, as far as IMDS describes them completely. */
+  otherEnis: MetadataEni[];
+  limits: InstanceLimits;
+  /** Target lifecycle state in a warm pool, for example `Warmed:Stopped`. */
+  lifecycleTarget: string | undefined;
+}
+
+/** A pod ENI in use: EC2 and kernel both have it. */
+export interface PodEni {
+  eniId: string;
+  mac: string;
+  deviceIndex: number;
+  subnetId: string;
+  subnetCidr: string;
+  primaryAddress: string;
+  /** /28 prefixes and single addresses as CIDRs: what the pool is made of. */
+  cidrs: string[];
+}
+
+/** What runs through a whole boot. */
+export interface Boot {
+  clock: Clock;
+  log: Log;
+  imds: Imds;
+  config: Config;
+  /** Opened on first use; patience included. The region is only needed before identify is done. */
+  ec2(region?: string): Promise<Ec2>;
+  /** Boot-clock milliseconds at which the running phase must be over. */
+  until(): number;
+  /** Narrows until() for what follows, to at most so many milliseconds from now; undefined restores it. */
+  limitPatience(ms: number | undefined): void;
+  /** Runs a wait for the cloud and books its time, so that the agent's own time can be told apart. */
+  waiting<T>(wait: Promise<T>): Promise<T>;
+  /** Nothing may be changed in EC2, and nothing there needs to be looked up: repair. */
+  localOnly: boolean;
+  /** Why this boot is degraded, if it is. */
+  degradations: string[];
+  node: NodeFacts | undefined;
+  pods: PodEni[];
+}
+
+/** The node, once identify has run. */
+export function nodeOf(boot: Boot): NodeFacts {
+  if (boot.node === undefined) throw new Failure('INTERNAL', 'a phase ran before identify');
+  return boot.node;
+}
+
+export function pass(id: string, summary: string, evidence: Record<string, unknown> = {}): Check {
+  return { id, result: 'pass', summary, evidence };
+}
+
+export function warn(id: string, summary: string, evidence: Record<string, unknown> = {}): Check {
+  return { id, result: 'warn', summary, evidence };
+}
+
+export function fail(
+  id: string,
+  code: FailureCode,
+  summary: string,
+  evidence: Record<string, unknown> = {},
+): Check {
+  return { id, result: 'fail', code, summary, evidence };
+}

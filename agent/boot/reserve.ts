@@ -1,0 +1,131 @@
+// reserve: the boot ENI belongs to the control plane. It keeps its lease and its manager; every other ENA
+// device is taken from whoever would configure it, now and for ENIs that come later.
+import { type Link, listLinks } from '../host/links.ts';
+import { managedDevices, reloadNetworkManager, unmanage } from '../host/network-manager.ts';
+import { readIfPresent, writeIfChanged } from '../port/fs.ts';
+import { type Boot, type Change, type Check, fail, nodeOf, type Phase, pass, warn } from './phase.ts';
+
+/** Below /run: a decision about this machine must not end up in an image made from it. */
+const NM_FILE = '/run/NetworkManager/conf.d/90-eniboot.conf';
+
+interface Observed {
+  file: string | undefined;
+  managers: Map<string, { managed: boolean }> | undefined;
+  links: Link[];
+}
+
+type Planned = Change & ({ kind: 'write'; text: string } | { kind: 'unmanage'; device: string });
+
+export const reserve: Phase<Observed, Planned> = {
+  name: 'reserve',
+  budgetSeconds: 30,
+
+  observe: async () => {
+    const [managers, links] = await Promise.all([managedDevices(), listLinks()]);
+    return { file: readIfPresent(NM_FILE), managers, links };
+  },
+
+  plan(observed, boot) {
+    const { bootDevice, bootEni } = nodeOf(boot);
+    const text = networkManagerFile(bootEni.mac);
+    const changes: Planned[] = [];
+    if (observed.file !== text) {
+      changes.push({ kind: 'write', text, summary: `write ${NM_FILE}: only ${bootDevice.name} is managed` });
+    }
+    for (const link of podDevices(observed.links, bootEni.mac)) {
+      if (observed.managers?.get(link.name)?.managed === true) {
+        changes.push({
+          kind: 'unmanage',
+          device: link.name,
+          summary: `take ${link.name} from NetworkManager`,
+        });
+      }
+    }
+    return changes;
+  },
+
+  async apply(changes, observed) {
+    for (const change of changes) {
+      if (change.kind === 'write') {
+        writeIfChanged(NM_FILE, change.text);
+        if (observed.managers !== undefined) await reloadNetworkManager();
+      } else {
+        await unmanage(change.device);
+      }
+    }
+  },
+
+  async verify(boot) {
+    const { bootEni, bootDevice } = nodeOf(boot);
+    const [managers, links] = await Promise.all([managedDevices(), listLinks()]);
+    return [
+      checkManagers(managers, links, boot),
+      checkSecondaries(boot),
+      checkUntouched(
+        bootDevice,
+        links.find((link) => link.mac === bootEni.mac && !link.stacked),
+      ),
+    ];
+  },
+};
+
+/**
+ * NetworkManager's view: no device gets a profile by itself, the boot ENI alone stays managed. `except:`
+ * also covers ENIs attached hours later.
+ */
+function networkManagerFile(bootMac: string): string {
+  return `# Written by eniboot at boot: the boot ENI stays managed, every other ENI belongs to pods.
+[main]
+no-auto-default=*
+
+[keyfile]
+unmanaged-devices=interface-name:enb*,except:mac:${bootMac};driver:ena,except:mac:${bootMac};driver:virtio_net,except:mac:${bootMac}
+`;
+}
+
+/** Devices other than the boot ENI's that are, or look like, ENIs. */
+function podDevices(links: Link[], bootMac: string): Link[] {
+  return links.filter((link) => link.bus !== undefined && link.mac !== bootMac);
+}
+
+function checkManagers(managers: Observed['managers'], links: Link[], boot: Boot): Check {
+  const { bootEni, bootDevice } = nodeOf(boot);
+  if (managers === undefined)
+    return pass('unmanaged', 'NetworkManager does not run: nothing else configures ENIs');
+  const evidence = { devices: Object.fromEntries(managers) };
+  const taken = podDevices(links, bootEni.mac).filter((link) => managers.get(link.name)?.managed === true);
+  if (taken.length > 0) {
+    const names = taken.map((link) => link.name).join(', ');
+    return fail('unmanaged', 'ENI_MANAGED_BY_OS', `NetworkManager manages ${names}`, evidence);
+  }
+  return pass('unmanaged', `NetworkManager manages no ENI but ${bootDevice.name}`, evidence);
+}
+
+/** Secondary addresses on the boot ENI are nobody's here: pods never get them, so they are only shown. */
+function checkSecondaries(boot: Boot): Check {
+  const { bootEni } = nodeOf(boot);
+  const secondaries = [...bootEni.addresses.slice(1), ...bootEni.prefixes];
+  return secondaries.length === 0
+    ? pass('boot-eni-reserved', 'the boot ENI has its primary address only')
+    : warn(
+        'boot-eni-reserved',
+        `the boot ENI has ${secondaries.length} secondary addresses that no pod will use`,
+        { secondaries },
+      );
+}
+
+function checkUntouched(before: Link, now: Link | undefined): Check {
+  const evidence = { before: addressesOf(before), now: now === undefined ? undefined : addressesOf(now) };
+  return now !== undefined && now.up && JSON.stringify(evidence.before) === JSON.stringify(evidence.now)
+    ? pass('boot-eni-untouched', `${now.name} kept its addresses`, evidence)
+    : fail(
+        'boot-eni-untouched',
+        'BOOT_ENI_NO_ADDRESS',
+        'the boot ENI lost an address or went down',
+        evidence,
+      );
+}
+
+function addressesOf(link: Link): string[] {
+  return link.addresses.filter((one) => one.family === 4).map((one) => `${one.address}/${one.prefixLength}`);
+}

@@ -1,0 +1,197 @@
+// The boot, from identify to ready, under one deadline. A transient failure is tried again inside its
+// phase's budget; a permanent one, an empty budget or the deadline ends the boot with a named code.
+import { setImmediate as breathe } from 'node:timers/promises';
+import { digestOf } from '../host/digest.ts';
+import { takeLock } from '../host/lock.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
+import { POOL_LOCK } from '../pool/pool.ts';
+import type { Clock } from '../port/clock.ts';
+import { hasCode } from '../port/fs.ts';
+import type { Log } from '../port/log.ts';
+import { invocation } from '../port/runtime.ts';
+import { attach } from './attach.ts';
+import { closeDeadline, type Deadline, openDeadline } from './deadline.ts';
+import { egress } from './egress.ts';
+import { identify } from './identify.ts';
+import { install } from './install.ts';
+import { kubelet } from './kubelet.ts';
+import type { Change, Check, Phase, PhaseName } from './phase.ts';
+import { ready } from './ready.ts';
+import { reserve } from './reserve.ts';
+import { openSession, type Session } from './session.ts';
+import {
+  failureStatus,
+  type PhaseStatus,
+  type Progress,
+  pendingPhases,
+  type Status,
+  statusOf,
+} from './status.ts';
+import { verify } from './verify.ts';
+
+export const phases: readonly Phase<any, any>[] = [
+  identify,
+  reserve,
+  egress,
+  attach,
+  install,
+  kubelet,
+  verify,
+  ready,
+];
+
+/** Who is told how the boot goes: the terminal, the journal, systemd, the status file. */
+export interface Watcher {
+  progress(status: Status, phase: PhaseStatus): Promise<void> | void;
+}
+
+export interface SequenceOptions {
+  clock: Clock;
+  log: Log;
+  watchers: Watcher[];
+}
+
+/** Milliseconds to wait for another run to end: a killed one's lock goes within moments. */
+const LOCK_PATIENCE_MS = 5_000;
+
+/** Runs all phases. Resolves with the final status, ready or failed; rejects only when the lock is taken. */
+export async function runSequence(options: SequenceOptions): Promise<{ status: Status; session: Session }> {
+  const lock = await waitForLock(options.clock);
+  try {
+    const deadline = openDeadline(options.clock);
+    const session = openSession({
+      clock: options.clock,
+      log: options.log,
+      onThrottled: (ms) => {
+        session.phaseEndsAt += deadline.extend(ms);
+      },
+    });
+    // Read ahead and hashed by another process while this one waits for IMDS and EC2; install asks for it.
+    digestOf(invocation().executable).catch(() => {});
+    const list = pendingPhases(
+      Object.fromEntries(phases.map((phase) => [phase.name, phase.budgetSeconds])) as Record<
+        PhaseName,
+        number
+      >,
+    );
+    const progress: Progress = {
+      session,
+      phases: list,
+      startedAt: options.clock.now(),
+      attempts: deadline.attempts,
+      get deadlineMs() {
+        return deadline.at();
+      },
+      startedMs: deadline.startedMs,
+    };
+    for (const [at, phase] of phases.entries()) {
+      const state = list[at] as PhaseStatus;
+      try {
+        await runPhase(phase, state, progress, deadline, options);
+      } catch (error) {
+        const failure = toFailure(error);
+        state.state = 'failed';
+        const status = statusOf(progress, 'failed', failureStatus(failure, phase.name));
+        await tell(options, status, state);
+        closeDeadline();
+        return { status, session };
+      }
+    }
+    const status = statusOf(progress, 'ready');
+    closeDeadline();
+    return { status, session };
+  } finally {
+    lock.release();
+  }
+}
+
+async function runPhase(
+  phase: Phase<unknown, Change>,
+  state: PhaseStatus,
+  progress: Progress,
+  deadline: Deadline,
+  options: SequenceOptions,
+): Promise<void> {
+  const { session } = progress;
+  const started = performance.now();
+  const waitedBefore = session.waitedMs();
+  session.phaseEndsAt = Math.min(options.clock.bootMs() + phase.budgetSeconds * 1000, deadline.at());
+  state.state = 'running';
+  for (let tries = 0; ; tries += 1) {
+    state.attempts = tries + 1;
+    await tell(options, statusOf(progress, 'booting'), state);
+    try {
+      if (options.clock.bootMs() >= deadline.at()) {
+        throw new Failure('DEADLINE', `the boot's deadline was over when ${phase.name} began`, {
+          phase: phase.name,
+        });
+      }
+      await attempt(phase, state, session);
+      state.state = 'done';
+      book();
+      await tell(options, statusOf(progress, 'booting'), state);
+      if (phase.name === 'identify') {
+        const { boot } = session.config;
+        deadline.configure(boot.deadlineSeconds, boot.throttleExtensionSeconds);
+      }
+      return;
+    } catch (error) {
+      book();
+      const failure = toFailure(error);
+      const pause = Math.min(4_000, 250 * 2 ** tries) * (0.5 + Math.random() / 2);
+      if (!failure.transient || options.clock.bootMs() + pause >= session.phaseEndsAt) throw failure;
+      options.log.warn('phase failed, trying again', {
+        phase: phase.name,
+        code: failure.code,
+        reason: failure.message,
+      });
+      await session.waiting(options.clock.sleep(pause));
+    }
+  }
+
+  function book(): void {
+    state.ms = Math.round(performance.now() - started);
+    state.waitMs = Math.round(session.waitedMs() - waitedBefore);
+  }
+}
+
+/** One try at one phase: what is there, what is missing, do it, and look whether it holds. */
+async function attempt(phase: Phase<unknown, Change>, state: PhaseStatus, session: Session): Promise<void> {
+  const observed = await phase.observe(session);
+  const changes = phase.plan(observed, session);
+  state.changes = [...new Set([...state.changes, ...changes.map((change) => change.summary)])];
+  await phase.apply(changes, observed, session);
+  await breathe();
+  state.checks = await phase.verify(session);
+  const failed = state.checks.find((check) => check.result === 'fail');
+  if (failed !== undefined) throw failureOf(failed);
+}
+
+export function failureOf(check: Check): Failure {
+  return new Failure(check.code ?? 'INTERNAL', check.summary, { check: check.id, ...check.evidence });
+}
+
+async function tell(options: SequenceOptions, status: Status, phase: PhaseStatus): Promise<void> {
+  for (const watcher of options.watchers) await watcher.progress(status, phase);
+}
+
+async function waitForLock(clock: Clock): Promise<{ release: () => void }> {
+  for (const started = clock.bootMs(); ; ) {
+    const lock = await takeLock(POOL_LOCK);
+    if (lock !== undefined) return lock;
+    if (clock.bootMs() - started > LOCK_PATIENCE_MS) {
+      throw new Failure('ALREADY_RUNNING', `another run holds ${POOL_LOCK}`, { lock: POOL_LOCK });
+    }
+    await clock.sleep(50);
+  }
+}
+
+function toFailure(error: unknown): Failure {
+  if (isFailure(error)) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  if (hasCode(error, 'ENOSPC', 'EROFS', 'EACCES', 'EPERM', 'EDQUOT', 'EIO', 'ENOTDIR', 'EISDIR')) {
+    const { code, path } = error as NodeJS.ErrnoException;
+    return new Failure('FILE_WRITE', message, { errno: code, path }, error);
+  }
+  return new Failure('INTERNAL', message, { stack: error instanceof Error ? error.stack : undefined }, error);
+}

@@ -1,0 +1,138 @@
+// The verdict leaves the machine: one line on the console, a text file for the metrics collector, READY for
+// systemd, a tag for whoever only has the EC2 API. None of these can turn a good boot into a bad one.
+import { appendFileSync } from 'node:fs';
+import { CLOUD_SILENT } from '../aws/patience.ts';
+import { STATE_DIR } from '../host/names.ts';
+import { notifySystemd } from '../host/notify.ts';
+import { run } from '../port/exec.ts';
+import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import type { Session } from './session.ts';
+import type { Status } from './status.ts';
+import { writeStatus } from './status.ts';
+
+const CONSOLE = '/dev/console';
+const VERDICT_TAG = 'eniboot/verdict';
+const METRICS = `${STATE_DIR}/metrics/boot.prom`;
+/** The tag is for people far away; a slow EC2 must not hold up kubelet for it. */
+const TAG_PATIENCE_MS = 3_000;
+
+/** Publishes the final status everywhere. Resolves when all have been told or have failed to listen. */
+export async function publish(status: Status, session: Session): Promise<void> {
+  await tag(status, session);
+  // Written after the tag, so that its call is in the books, and before READY, so that kubelet's start sees it.
+  attemptTo('write the status file', session, () => writeStatus(status));
+  attemptTo('write metrics', session, () => writeAtomic(METRICS, metricsText(status)));
+  attemptTo('write to the console', session, () => appendFileSync(CONSOLE, `${consoleLine(status)}\n`));
+  const summary =
+    status.verdict === 'ready'
+      ? readySummary(status)
+      : `FAILED ${status.failure?.code}: ${status.failure?.message}`;
+  await notifySystemd([
+    ...(status.verdict === 'ready' ? ['--ready'] : []),
+    `--status=${summary.slice(0, 500)}`,
+  ]);
+}
+
+/** `eniboot: READY|FAILED <code> <version> <seconds>s` */
+export function consoleLine(status: Status): string {
+  const code =
+    status.verdict === 'ready' ? (status.degraded.length > 0 ? 'DEGRADED' : 'OK') : status.failure?.code;
+  return `eniboot: ${status.verdict === 'ready' ? 'READY' : 'FAILED'} ${code} ${status.version} ${status.seconds}s`;
+}
+
+/**
+ * What the operator configured for a boot that failed for good. `hold` leaves everything as it is; a second
+ * failure after a reboot holds too; terminate falls back to hold when EC2 does not take the call.
+ */
+export async function actOnFailure(status: Status, session: Session): Promise<string> {
+  if (!session.hasConfig() || session.node === undefined) return 'hold';
+  const action = session.config.boot.onFailure;
+  const { instanceId } = session.node.identity;
+  if (action === 'reboot-once') {
+    const mark = `${STATE_DIR}/${instanceId}/rebooted`;
+    if (readIfPresent(mark) !== undefined) return 'hold (rebooted once already)';
+    writeAtomic(mark, `${status.failure?.code}\n`);
+    await run('systemctl', ['reboot']);
+    return 'reboot';
+  }
+  if (action === 'terminate') {
+    session.phaseEndsAt = session.clock.bootMs() + 30_000;
+    try {
+      const ec2 = await session.ec2();
+      await ec2.terminateInstance(instanceId);
+      return 'terminate';
+    } catch (error) {
+      session.log.error('instance not terminated', { reason: String(error) });
+      return 'hold (EC2 did not take the termination)';
+    }
+  }
+  return 'hold';
+}
+
+function readySummary(status: Status): string {
+  const pods = `${status.capacity?.maxPods} pods, ${status.podEnis.length} pod ENI`;
+  return status.degraded.length === 0 ? `READY: ${pods}` : `READY, degraded: ${status.degraded.join('; ')}`;
+}
+
+/** Tags the instance, unless the tag says the same already: a boot that changes nothing makes no change here. */
+async function tag(status: Status, session: Session): Promise<void> {
+  if (session.node === undefined) return;
+  const { instanceId } = session.node.identity;
+  const verdict = status.verdict === 'ready' ? 'ready' : `failed:${status.failure?.code}`;
+  const value = `${verdict}@${status.version}`;
+  // A node that has just found EC2 silent does not ask it again for a label.
+  if (status.degraded.length > 0 || CLOUD_SILENT.has(status.failure?.code ?? '')) return;
+  session.phaseEndsAt = session.clock.bootMs() + TAG_PATIENCE_MS;
+  try {
+    const ec2 = await session.ec2();
+    const tags = await session.waiting(ec2.describeTags(instanceId));
+    if (tags[VERDICT_TAG] !== value)
+      await session.waiting(ec2.createTags(instanceId, { [VERDICT_TAG]: value }));
+  } catch (error) {
+    session.log.warn('instance not tagged', { reason: String(error) });
+  }
+}
+
+function attemptTo(what: string, session: Session, action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    session.log.warn(`could not ${what}`, { reason: String(error) });
+  }
+}
+
+/** Prometheus text format, for node_exporter's textfile collector. */
+function metricsText(status: Status): string {
+  const lines = [
+    '# HELP eniboot_boot_ready 1 when the last boot ended READY.',
+    '# TYPE eniboot_boot_ready gauge',
+    `eniboot_boot_ready{version="${status.version}",code="${status.failure?.code ?? ''}"} ${status.verdict === 'ready' ? 1 : 0}`,
+    '# HELP eniboot_boot_degraded 1 when it ended READY without something that was asked for.',
+    '# TYPE eniboot_boot_degraded gauge',
+    `eniboot_boot_degraded ${status.degraded.length > 0 ? 1 : 0}`,
+    '# HELP eniboot_boot_seconds Seconds from the first run of the agent to its verdict.',
+    '# TYPE eniboot_boot_seconds gauge',
+    `eniboot_boot_seconds ${status.seconds}`,
+    '# HELP eniboot_boot_attempts Runs of the agent until the verdict.',
+    '# TYPE eniboot_boot_attempts gauge',
+    `eniboot_boot_attempts ${status.attempts}`,
+    '# HELP eniboot_boot_phase_seconds Seconds of each phase, and the part of them spent waiting for the cloud.',
+    '# TYPE eniboot_boot_phase_seconds gauge',
+    ...status.phases.flatMap((phase) => [
+      `eniboot_boot_phase_seconds{phase="${phase.name}",part="total"} ${phase.ms / 1000}`,
+      `eniboot_boot_phase_seconds{phase="${phase.name}",part="waiting"} ${phase.waitMs / 1000}`,
+    ]),
+    '# HELP eniboot_boot_ec2_calls EC2 calls by action.',
+    '# TYPE eniboot_boot_ec2_calls gauge',
+    ...Object.entries(status.cloud.ec2Calls).map(
+      ([action, calls]) => `eniboot_boot_ec2_calls{action="${action}"} ${calls}`,
+    ),
+    '# HELP eniboot_boot_imds_requests Requests to the instance metadata service.',
+    '# TYPE eniboot_boot_imds_requests gauge',
+    `eniboot_boot_imds_requests ${status.cloud.imdsRequests}`,
+    '# HELP eniboot_max_pods Pods kubelet was told it may run.',
+    '# TYPE eniboot_max_pods gauge',
+    `eniboot_max_pods ${status.capacity?.maxPods ?? 0}`,
+  ];
+  return `${lines.join('\n')}\n`;
+}

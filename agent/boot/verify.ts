@@ -1,0 +1,169 @@
+// verify: the last look before kubelet may start. Everything earlier phases promised is looked at again,
+// together, and EC2, IMDS and kernel must tell one story about each pod ENI.
+import { type MetadataEni, readEni } from '../aws/metadata.ts';
+import { routerAnswers } from '../host/arp.ts';
+import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
+import { rangeOf, toAddress } from '../pool/ipv4.ts';
+import { tcpReaches } from '../port/net.ts';
+import { attach } from './attach.ts';
+import { egress } from './egress.ts';
+import { identify } from './identify.ts';
+import { install } from './install.ts';
+import { kubelet } from './kubelet.ts';
+import {
+  type Boot,
+  type Change,
+  type Check,
+  fail,
+  nodeOf,
+  type Phase,
+  type PodEni,
+  pass,
+  warn,
+} from './phase.ts';
+import { reserve } from './reserve.ts';
+
+export const verify: Phase<undefined, Change> = {
+  name: 'verify',
+  budgetSeconds: 60,
+  observe: async () => undefined,
+  plan: () => [],
+  apply: async () => {},
+
+  async verify(boot) {
+    const [links, routes, metadata] = await Promise.all([
+      listLinks(),
+      listRoutes(),
+      boot.waiting(Promise.all(boot.pods.map((pod) => readEni(boot.imds, pod.mac)))),
+    ]);
+    const checks = await Promise.all([
+      ...[identify, reserve, egress, attach, install, kubelet].map((phase) => phase.verify(boot)),
+      ...boot.pods.map((pod, at) => checkPodEni(boot, pod, links, routes, metadata[at])),
+      checkApiServer(boot).then((check) => (check === undefined ? [] : [check])),
+    ]);
+    return checks.flat();
+  },
+};
+
+async function checkPodEni(
+  boot: Boot,
+  pod: PodEni,
+  links: Link[],
+  routes: Route[],
+  metadata: MetadataEni | undefined,
+): Promise<Check[]> {
+  const agreement = checkAgreement(pod, metadata);
+  const link = links.find((one) => one.mac === pod.mac && !one.stacked);
+  if (link === undefined) {
+    return [
+      agreement,
+      fail(`device ${pod.eniId}`, 'DEVICE_MISSING', `no device has the MAC ${pod.mac}`, { mac: pod.mac }),
+    ];
+  }
+  return [
+    agreement,
+    checkDevice(boot, pod, link),
+    checkBare(pod, link, routes),
+    await checkRouter(pod, link, metadata),
+  ];
+}
+
+function checkAgreement(pod: PodEni, metadata: MetadataEni | undefined): Check {
+  const id = `imds ${pod.eniId}`;
+  if (metadata === undefined)
+    return fail(id, 'IMDS_DISAGREES', `IMDS does not show ${pod.eniId} yet`, { mac: pod.mac });
+  const seen = [...metadata.prefixes, ...metadata.addresses.slice(1).map((address) => `${address}/32`)];
+  const evidence = {
+    ec2: [...pod.cidrs].sort(),
+    imds: [...seen].sort(),
+    deviceNumber: metadata.deviceNumber,
+    deviceIndex: pod.deviceIndex,
+  };
+  if (JSON.stringify(evidence.ec2) !== JSON.stringify(evidence.imds)) {
+    return fail(id, 'IMDS_DISAGREES', `IMDS and EC2 differ about the addresses of ${pod.eniId}`, evidence);
+  }
+  if (metadata.deviceNumber !== pod.deviceIndex) {
+    return fail(
+      id,
+      'IMDS_DISAGREES',
+      `IMDS gives ${pod.eniId} device number ${metadata.deviceNumber}, EC2 ${pod.deviceIndex}`,
+      evidence,
+    );
+  }
+  return pass(id, `EC2 and IMDS agree on ${pod.eniId}`, evidence);
+}
+
+function checkDevice(boot: Boot, pod: PodEni, link: Link): Check {
+  const { mtu } = nodeOf(boot).bootDevice;
+  const evidence = {
+    device: link.name,
+    kind: link.kind ?? 'hardware',
+    bus: link.bus,
+    up: link.up,
+    carrier: link.carrier,
+    mtu: link.mtu,
+  };
+  if (!link.up || !link.carrier)
+    return fail(
+      `device ${pod.eniId}`,
+      'POD_ENI_DOWN',
+      `${link.name} is ${link.up ? 'without carrier' : 'down'}`,
+      evidence,
+    );
+  if (link.mtu !== mtu)
+    return fail(
+      `device ${pod.eniId}`,
+      'POD_ENI_MTU',
+      `${link.name} has MTU ${link.mtu}, the boot ENI ${mtu}`,
+      evidence,
+    );
+  return pass(`device ${pod.eniId}`, `${link.name} is up, MTU ${link.mtu}`, evidence);
+}
+
+/** A pod ENI's device is bare: addresses and routes on it belong to pods, in their own namespaces. */
+function checkBare(pod: PodEni, link: Link, routes: Route[]): Check {
+  const addresses = link.addresses.map((one) => one.address);
+  const own = routes.filter((route) => route.device === link.name);
+  const evidence = { device: link.name, addresses, routes: own };
+  return addresses.length === 0 && own.length === 0
+    ? pass(`bare ${pod.eniId}`, `${link.name} has no address and no route`, evidence)
+    : fail(
+        `bare ${pod.eniId}`,
+        'POD_ENI_CONFIGURED',
+        `${link.name} carries ${[...addresses, ...own.map((route) => `a route to ${route.destination}`)].join(', ')}`,
+        evidence,
+      );
+}
+
+/**
+ * Asked with sender 0.0.0.0, since the device has no address. Whether EC2's router answers that is not
+ * documented, so silence is a warning.
+ */
+async function checkRouter(pod: PodEni, link: Link, metadata: MetadataEni | undefined): Promise<Check> {
+  const cidr = pod.subnetCidr === '' ? metadata?.subnetCidr : pod.subnetCidr;
+  if (cidr === undefined) return warn(`router ${pod.eniId}`, 'the subnet of the pod ENI is not known');
+  const router = toAddress(rangeOf(cidr).first + 1);
+  const answered = await routerAnswers(link.name, router);
+  const evidence = { device: link.name, router };
+  if (answered === undefined)
+    return warn(`router ${pod.eniId}`, 'arping is not installed: the router was not asked', evidence);
+  return answered
+    ? pass(`router ${pod.eniId}`, `subnet router ${router} answers on ${link.name}`, evidence)
+    : warn(`router ${pod.eniId}`, `subnet router ${router} does not answer on ${link.name}`, evidence);
+}
+
+async function checkApiServer(boot: Boot): Promise<Check | undefined> {
+  const { apiServer } = boot.config;
+  if (apiServer === undefined) return undefined;
+  const url = new URL(apiServer.endpoint);
+  const port = url.port === '' ? 443 : Number(url.port);
+  const reached = await boot.waiting(
+    tcpReaches(url.hostname, port, nodeOf(boot).bootEni.addresses[0] ?? '', 3_000),
+  );
+  const evidence = { endpoint: apiServer.endpoint, ...reached };
+  if (reached.ok) return pass('api-server', `the API server answers at ${url.host}`, evidence);
+  const summary = `the API server does not answer at ${url.host}: ${reached.reason}`;
+  return apiServer.required
+    ? fail('api-server', 'API_SERVER_UNREACHABLE', summary, evidence)
+    : warn('api-server', summary, evidence);
+}

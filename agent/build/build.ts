@@ -1,0 +1,142 @@
+// `npm run build`: one self-contained executable for each CPU, its manifest, the bundle and the digests.
+// The same commit gives the same bytes: nothing here looks at the clock or at where it runs.
+
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fetchPackage, lockedVersion } from './npm-package.ts';
+
+const root = join(import.meta.dirname, '../..');
+const dist = join(root, 'dist');
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+
+const targets = {
+  x64: { bun: '@oven/bun-linux-x64', target: 'bun-linux-x64' },
+  arm64: { bun: '@oven/bun-linux-aarch64', target: 'bun-linux-arm64' },
+} as const;
+type Arch = keyof typeof targets;
+
+/** Names in /opt/cni/bin; all of them links to the executable. */
+const plugins = ['eniboot'];
+
+const asked = process.argv.slice(2).filter((word) => !word.startsWith('-'));
+if (process.argv.includes('--help') || asked.some((word) => !(word in targets))) {
+  process.stdout.write(
+    'Usage: npm run build [-- x64] [-- arm64]\nBuilds dist/<arch>/eniboot, its manifest and bundle; both CPUs by default.\n',
+  );
+  process.exit(process.argv.includes('--help') ? 0 : 2);
+}
+const archs = asked.length === 0 ? (Object.keys(targets) as Arch[]) : (asked as Arch[]);
+
+const commit = git('rev-parse', 'HEAD') ?? 'unknown';
+// Bundles carry the commit's own time: tar would otherwise carry the time of the build.
+const commitTime = Number(git('log', '-1', '--format=%ct') ?? '0');
+const compiler = await fetchPackage(targets[process.arch as Arch].bun, root);
+
+const digests: Record<string, { sha256: string; bytes: number }> = {};
+for (const arch of archs) await build(arch);
+writeFileSync(
+  join(dist, 'manifest.json'),
+  `${JSON.stringify({ version, commit, files: digests }, null, 2)}\n`,
+);
+
+async function build(arch: Arch): Promise<void> {
+  const folder = join(dist, arch);
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const base = await fetchPackage(targets[arch].bun, root);
+  const executable = join(folder, 'eniboot');
+  execFileSync(
+    join(compiler, 'bin/bun'),
+    [
+      'build',
+      'agent/main.ts',
+      '--compile',
+      '--bytecode',
+      '--splitting',
+      '--format=esm',
+      '--minify',
+      `--target=${targets[arch].target}`,
+      `--compile-executable-path=${join(base, 'bin/bun')}`,
+      // A .env or bunfig.toml in the working directory must not reach a root process.
+      '--no-compile-autoload-dotenv',
+      '--no-compile-autoload-bunfig',
+      `--define=ENIBOOT_VERSION=${JSON.stringify(version)}`,
+      `--define=ENIBOOT_COMMIT=${JSON.stringify(commit)}`,
+      `--outfile=${executable}`,
+    ],
+    {
+      cwd: root,
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '' },
+    },
+  );
+  chmodSync(executable, 0o755);
+  const sha256 = digestOf(executable);
+  writeFileSync(
+    join(folder, 'manifest.json'),
+    `${JSON.stringify({ version, commit, arch, runtime: `bun ${lockedVersion(targets[arch].bun, root)}`, files: [{ path: 'eniboot', sha256 }], plugins }, null, 2)}\n`,
+  );
+  for (const notice of ['LICENSE', 'NOTICE']) copyFileSync(join(root, notice), join(folder, notice));
+  const bundle = join(dist, `eniboot-${version}-${arch}.tar.gz`);
+  packBundle(folder, bundle);
+  for (const [name, path] of [
+    [`${arch}/eniboot`, executable],
+    [`${arch}/manifest.json`, join(folder, 'manifest.json')],
+    [`eniboot-${version}-${arch}.tar.gz`, bundle],
+  ] as const) {
+    digests[name] = { sha256: digestOf(path), bytes: statSync(path).size };
+    process.stdout.write(
+      `${digests[name].sha256}  dist/${name}  ${(digests[name].bytes / 1e6).toFixed(1)} MB\n`,
+    );
+  }
+}
+
+function packBundle(folder: string, bundle: string): void {
+  const files = ['LICENSE', 'NOTICE', 'eniboot', 'manifest.json'];
+  for (const file of files) utimesSync(join(folder, file), commitTime, commitTime);
+  const tar = execFileSync(
+    'tar',
+    [
+      '--create',
+      '--owner=0',
+      '--group=0',
+      '--numeric-owner',
+      '--format=ustar',
+      '--sort=name',
+      `--mtime=@${commitTime}`,
+      '--directory',
+      folder,
+      ...files,
+    ],
+    { maxBuffer: 512 * 1024 * 1024 },
+  );
+  writeFileSync(
+    bundle,
+    execFileSync('gzip', ['--no-name', '-6'], { input: tar, maxBuffer: 512 * 1024 * 1024 }),
+  );
+}
+
+function digestOf(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
+}
+
+function git(...args: string[]): string | undefined {
+  try {
+    return execFileSync('git', args, { cwd: root, stdio: ['ignore', 'pipe', 'ignore'] })
+      .toString()
+      .trim();
+  } catch {
+    return undefined;
+  }
+}

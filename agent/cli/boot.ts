@@ -1,0 +1,73 @@
+import { runSequence } from '../boot/sequence.ts';
+import { actOnFailure, consoleLine, publish } from '../boot/verdict.ts';
+import { journalWatcher, statusFileWatcher, systemdWatcher } from '../boot/watchers.ts';
+import { systemClock } from '../port/clock.ts';
+import { createLog } from '../port/log.ts';
+import { environment, requireRoot } from '../port/runtime.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+import { planCommand } from './plan.ts';
+import { terminalWatcher } from './progress.ts';
+
+const help = `Usage: eniboot boot [--dry-run] [--json]
+
+Turns this EC2 instance into a node and says so, or says why not. Runs the phases
+  identify → reserve → egress → attach → install → kubelet → verify → ready
+under one deadline (boot.deadlineSeconds, 5 minutes). May be run any number of times, also while pods live: what is
+as it should be is left alone. eniboot.service runs it at boot; kubelet starts only after READY.
+
+  --dry-run   show what would be changed, phase by phase, and change nothing (the same as \`eniboot plan\`)
+  --json      print the final status as one JSON object (docs/status.md) and nothing else on stdout
+
+The verdict stands in /run/eniboot/status.json, on the console, in the instance tag eniboot/verdict and in
+/var/lib/eniboot/metrics/boot.prom. \`eniboot status\` shows it; docs/failures.md lists every code with its remedy.
+
+Exit codes: 0 READY (also degraded); 1 FAILED, with a code; 2 wrong usage.
+`;
+
+export const bootCommand: Command = {
+  name: 'boot',
+  summary: 'make this instance a node: all phases, one verdict',
+  help,
+  async run(args, io) {
+    const { values } = parse('boot', args, { 'dry-run': { type: 'boolean' }, json: { type: 'boolean' } });
+    if (values['dry-run'] === true) return planCommand.run(values.json === true ? ['--json'] : [], io);
+    requireRoot('boot');
+    // Under systemd the journal gets one structured line a phase; a person gets the short table.
+    const journal = environment('JOURNAL_STREAM') !== undefined;
+    const log = createLog({ level: journal ? 'info' : 'warn', form: journal ? 'json' : 'text' });
+    const terminal = terminalWatcher(io);
+    const { status, session } = await runSequence({
+      clock: systemClock,
+      log,
+      watchers: [
+        statusFileWatcher(log),
+        systemdWatcher,
+        ...(journal ? [journalWatcher(log)] : []),
+        ...(journal || values.json === true ? [] : [terminal]),
+      ],
+    }).finally(() => terminal.stop());
+    await publish(status, session);
+    if (values.json === true) io.stdout(`${JSON.stringify(status)}\n`);
+    else if (!journal) io.stdout(summary(status));
+    if (status.verdict === 'ready') {
+      log.info('boot ended', { line: consoleLine(status) });
+      return 0;
+    }
+    const { failure } = status;
+    log.error('boot failed', { ...failure, action: await actOnFailure(status, session) });
+    return 1;
+  },
+};
+
+function summary(status: Parameters<typeof consoleLine>[0]): string {
+  const lines = [consoleLine(status)];
+  for (const reason of status.degraded) lines.push(`  degraded: ${reason}`);
+  if (status.failure !== undefined) {
+    lines.push(
+      `  ${status.failure.phase}: ${status.failure.message}`,
+      `  what to do: ${status.failure.remedy}`,
+    );
+  }
+  return `${lines.join('\n')}\n`;
+}

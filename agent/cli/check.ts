@@ -1,0 +1,73 @@
+import { looking } from '../boot/look.ts';
+import type { Check } from '../boot/phase.ts';
+import { checkRunning } from '../boot/running.ts';
+import { failureCodes } from '../messages/codes.ts';
+import { isFailure } from '../messages/failure.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+import { paint, table } from './table.ts';
+
+const help = `Usage: eniboot check [--json]
+
+Is this node healthy now? Looks again at everything a boot verifies, and at what only a running node can show (the
+runtime answers, kubelet is up). Read-only: changes nothing, may be run at any time by anyone who is root.
+
+  --json      one object: { "healthy": true, "checks": [ { "id", "result", "summary", "evidence", "code"? } ] }
+
+Exit codes: 0 healthy (warnings included); 1 at least one check fails; 2 wrong usage.
+`;
+
+export const checkCommand: Command = {
+  name: 'check',
+  summary: 'is this node healthy; read-only',
+  help,
+  async run(args, io) {
+    const { values } = parse('check', args, { json: { type: 'boolean' } });
+    const checks = await looking(async (session, phases) => {
+      const results: Check[] = [];
+      for (const phase of phases) {
+        // The earlier phases' eyes set up what verify and ready look at; verify repeats their checks itself.
+        if (phase.name === 'identify' || phase.name === 'egress' || phase.name === 'attach') {
+          const failed = await phase.observe(session).then(
+            () => undefined,
+            (error: unknown) => error,
+          );
+          if (failed !== undefined) {
+            results.push(toCheck(phase.name, failed));
+            if (phase.name === 'identify') return results;
+          }
+        }
+        if (phase.name === 'verify' || phase.name === 'ready') {
+          results.push(
+            ...(await phase.verify(session).catch((error: unknown) => [toCheck(phase.name, error)])),
+          );
+        }
+      }
+      return [...results, ...(await checkRunning())];
+    });
+    const healthy = checks.every((check) => check.result !== 'fail');
+    if (values.json === true) io.stdout(`${JSON.stringify({ healthy, checks })}\n`);
+    else io.stdout(show(checks, io.isTTY));
+    return healthy ? 0 : 1;
+  },
+};
+
+function toCheck(phase: string, error: unknown): Check {
+  if (!isFailure(error)) throw error;
+  return { id: phase, result: 'fail', code: error.code, summary: error.message, evidence: error.facts };
+}
+
+function show(checks: Check[], colour: boolean): string {
+  const marks = {
+    pass: paint('green', 'pass', colour),
+    warn: paint('yellow', 'warn', colour),
+    fail: paint('red', 'FAIL', colour),
+  };
+  const rows = table(checks.map((check) => [marks[check.result], check.id, check.summary]));
+  const remedies = checks
+    .filter((check) => check.code !== undefined)
+    .map((check) => `${check.code}: ${failureCodes[check.code ?? 'INTERNAL'].remedy}\n`);
+  const counts = { pass: 0, warn: 0, fail: 0 };
+  for (const check of checks) counts[check.result] += 1;
+  return `${rows}${remedies.join('')}${counts.pass} pass, ${counts.warn} warn, ${counts.fail} fail\n`;
+}

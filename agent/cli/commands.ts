@@ -1,0 +1,51 @@
+// The list of commands. Modules are loaded when called: `eniboot status` must not pay for the AWS SDK.
+import type { Command } from './command.ts';
+
+interface Entry {
+  name: string;
+  summary: string;
+  load(): Promise<Command>;
+}
+
+export const commands: readonly Entry[] = [
+  {
+    name: 'boot',
+    summary: 'make this instance a node: all phases, one verdict',
+    load: async () => (await import('./boot.ts')).bootCommand,
+  },
+  {
+    name: 'plan',
+    summary: 'what boot would change; changes nothing',
+    load: async () => (await import('./plan.ts')).planCommand,
+  },
+  {
+    name: 'status',
+    summary: "this boot's verdict, phases and timings",
+    load: async () => (await import('./status.ts')).statusCommand,
+  },
+  {
+    name: 'check',
+    summary: 'is this node healthy; read-only',
+    load: async () => (await import('./check.ts')).checkCommand,
+  },
+  {
+    name: 'repair',
+    summary: 'put back what was changed since boot',
+    load: async () => (await import('./repair.ts')).repairCommand,
+  },
+  {
+    name: 'config',
+    summary: 'check, show or describe the configuration',
+    load: async () => (await import('./config.ts')).configCommand,
+  },
+  {
+    name: 'capacity',
+    summary: 'how many pods an instance type can address, and why',
+    load: async () => (await import('./capacity.ts')).capacityCommand,
+  },
+  {
+    name: 'version',
+    summary: 'version and commit of this executable',
+    load: async () => (await import('./version.ts')).versionCommand,
+  },
+];

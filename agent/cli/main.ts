@@ -1,0 +1,68 @@
+// The command line: finds the command, runs it, and turns whatever goes wrong into one message and an exit code.
+
+import { nearest } from '../config/nearest.ts';
+import { isFailure } from '../messages/failure.ts';
+import type { CommandIo } from './command.ts';
+import { commands } from './commands.ts';
+import { paint, table } from './table.ts';
+
+/** Exit codes shared by all commands; each command's help names its own. */
+const FAILED = 1;
+const USAGE = 2;
+/** A defect of eniboot: the only exit systemd tries again. */
+const DEFECT = 70;
+
+/** Runs `eniboot ARGS`; resolves to the exit code, never rejects. */
+export async function main(args: string[], io: CommandIo): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    if (name === 'help' && rest[0] !== undefined) return main([rest[0], '--help'], io);
+    io.stdout(overview());
+    return name === undefined ? USAGE : 0;
+  }
+  const entry = commands.find((command) => command.name === (name === '--version' ? 'version' : name));
+  if (entry === undefined) {
+    const close = nearest(
+      name,
+      commands.map((command) => command.name),
+    );
+    io.stderr(
+      `eniboot: no command ${name}${close === undefined ? '' : `; did you mean ${close}?`}\nSee eniboot --help.\n`,
+    );
+    return USAGE;
+  }
+  try {
+    const command = await entry.load();
+    if (rest.includes('--help') || rest.includes('-h')) {
+      io.stdout(command.help);
+      return 0;
+    }
+    return await command.run(rest, io);
+  } catch (error) {
+    return report(error, rest.includes('--json'), io);
+  }
+}
+
+function report(error: unknown, json: boolean, io: CommandIo): number {
+  if (!isFailure(error)) {
+    io.stderr(
+      `eniboot: INTERNAL: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    );
+    return DEFECT;
+  }
+  const { code, message, remedy, facts } = error;
+  if (json) io.stdout(`${JSON.stringify({ failure: { code, message, remedy, facts } })}\n`);
+  io.stderr(`${paint('red', `eniboot: ${code}: ${message}`, io.isTTY)}\n  what to do: ${remedy}\n`);
+  return code === 'USAGE' ? USAGE : FAILED;
+}
+
+function overview(): string {
+  return `eniboot turns an EC2 instance into a Kubernetes node whose pods have VPC addresses.
+
+Usage: eniboot COMMAND [OPTIONS]
+
+${table(commands.map((command) => [`  ${command.name}`, command.summary]))}
+\`eniboot COMMAND --help\` explains each; all take --json. Exit codes: 0 good, 1 not good (with a code),
+2 wrong usage, 70 a defect of eniboot.
+`;
+}

@@ -1,0 +1,61 @@
+import { looking } from '../boot/look.ts';
+import { Failure } from '../messages/failure.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+import { paint } from './table.ts';
+
+const help = `Usage: eniboot plan [--json]
+
+What \`eniboot boot\` would change on this machine and in EC2 now, phase by phase. Reads IMDS, EC2, the kernel and files;
+changes nothing.
+
+  --json      one object: { "phases": [ { "name", "changes": [] } ], "failure": { "code", … } }
+
+Exit codes: 0 shown (also when nothing would change); 1 a phase cannot be planned, with a code; 2 wrong usage.
+`;
+
+export const planCommand: Command = {
+  name: 'plan',
+  summary: 'what boot would change; changes nothing',
+  help,
+  async run(args, io) {
+    const { values } = parse('plan', args, { json: { type: 'boolean' } });
+    const planned = await looking(async (session, phases) => {
+      const shown: { name: string; changes: string[] }[] = [];
+      let failure: Failure | undefined;
+      for (const phase of phases) {
+        if (phase.name === 'verify') continue;
+        try {
+          const observed = await phase.observe(session);
+          shown.push({
+            name: phase.name,
+            changes: phase.plan(observed, session).map((change) => change.summary),
+          });
+        } catch (error) {
+          if (!(error instanceof Failure)) throw error;
+          failure = error;
+          shown.push({ name: phase.name, changes: [] });
+          // Without identify nothing else can be planned; other phases stand by themselves.
+          if (phase.name === 'identify') break;
+        }
+      }
+      return { shown, failure };
+    });
+    const { shown, failure } = planned;
+    if (values.json === true) {
+      const { code, message, remedy } = failure ?? {};
+      io.stdout(
+        `${JSON.stringify({ phases: shown, ...(failure === undefined ? {} : { failure: { code, message, remedy } }) })}\n`,
+      );
+    } else {
+      for (const phase of shown) {
+        io.stdout(
+          `  ${phase.name.padEnd(9)} ${phase.changes.length === 0 ? paint('dim', 'nothing to change', io.isTTY) : ''}\n`,
+        );
+        for (const change of phase.changes) io.stdout(`    + ${change}\n`);
+      }
+    }
+    if (failure !== undefined) throw failure;
+    return 0;
+  },
+};

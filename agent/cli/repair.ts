@@ -1,0 +1,35 @@
+import { repair } from '../boot/repair.ts';
+import { requireRoot } from '../port/runtime.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+
+const help = `Usage: eniboot repair [--json]
+
+Puts back what something else has changed on this node since it booted: the egress table, policy rule and kernel
+settings, devices of pod ENIs, NetworkManager's configuration, plugins and drop-ins. Creates, attaches and gives back
+nothing in EC2. eniboot-repair.timer runs it; a node that never became READY is left to \`eniboot boot\`.
+
+  --json      one object: { "changes": [], "failures": [ { "phase", "code", "message" } ] }
+
+Exit codes: 0 everything is as it should be now; 1 something could not be put back; 2 wrong usage.
+`;
+
+export const repairCommand: Command = {
+  name: 'repair',
+  summary: 'put back what was changed since boot',
+  help,
+  async run(args, io) {
+    const { values } = parse('repair', args, { json: { type: 'boolean' } });
+    requireRoot('repair');
+    const { changes, failures } = await repair();
+    if (values.json === true) {
+      io.stdout(`${JSON.stringify({ changes, failures })}\n`);
+    } else {
+      for (const change of changes) io.stdout(`+ ${change}\n`);
+      if (changes.length === 0 && failures.length === 0) io.stdout('nothing to repair\n');
+      for (const failure of failures)
+        io.stderr(`eniboot: ${failure.phase}: ${failure.code}: ${failure.message}\n`);
+    }
+    return failures.length === 0 ? 0 : 1;
+  },
+};

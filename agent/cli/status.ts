@@ -1,0 +1,76 @@
+import { readStatus, type Status } from '../boot/status.ts';
+import { consoleLine } from '../boot/verdict.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+import { paint, table } from './table.ts';
+
+const help = `Usage: eniboot status [--json]
+
+The verdict of this boot: what the agent found, did and how long each phase took. Reads /run/eniboot/status.json
+(docs/status.md) and nothing else, so it is quick and always works.
+
+Exit codes: 0 READY (also degraded); 1 FAILED; 3 booting still, or not booted by eniboot; 2 wrong usage.
+`;
+
+export const statusCommand: Command = {
+  name: 'status',
+  summary: "this boot's verdict, phases and timings",
+  help,
+  async run(args, io) {
+    const { values } = parse('status', args, { json: { type: 'boolean' } });
+    const status = readStatus();
+    if (values.json === true) io.stdout(`${JSON.stringify(status ?? { verdict: 'none' })}\n`);
+    else if (status === undefined)
+      io.stdout('eniboot has not run in this boot (/run/eniboot/status.json is absent)\n');
+    else io.stdout(show(status, io.isTTY));
+    if (status === undefined || status.verdict === 'booting') return 3;
+    return status.verdict === 'ready' ? 0 : 1;
+  },
+};
+
+function show(status: Status, colour: boolean): string {
+  const head =
+    status.verdict === 'booting'
+      ? `eniboot: booting, ${status.remainingSeconds} s left`
+      : consoleLine(status);
+  const style = { ready: 'green', failed: 'red', booting: 'yellow' } as const;
+  const facts = [
+    ...(status.instance === undefined
+      ? []
+      : [['instance', `${status.instance.id} ${status.instance.type} in ${status.instance.zone}`]]),
+    ...(status.bootEni === undefined
+      ? []
+      : [
+          [
+            'boot ENI',
+            `${status.bootEni.id} ${status.bootEni.device} ${status.bootEni.address}${status.bootEni.publicAddress === undefined ? '' : ` (public ${status.bootEni.publicAddress})`}`,
+          ],
+        ]),
+    ...status.podEnis.map((pod) => [
+      `pod ENI ${pod.deviceIndex}`,
+      `${pod.id} in ${pod.subnet}, ${pod.addresses} addresses`,
+    ]),
+    ...(status.capacity === undefined
+      ? []
+      : [['max pods', `${status.capacity.maxPods} = ${status.capacity.explain}`]]),
+    [
+      'cloud',
+      `${status.cloud.imdsRequests} IMDS requests, ${Object.values(status.cloud.ec2Calls).reduce((a, b) => a + b, 0)} EC2 calls, ${status.cloud.ec2Mutating} of them changes; waited ${status.cloud.waitMs / 1000} s`,
+    ],
+    ...status.degraded.map((reason) => ['degraded', reason]),
+    ...(status.failure === undefined
+      ? []
+      : [
+          ['failure', `${status.failure.phase}: ${status.failure.message}`],
+          ['what to do', status.failure.remedy],
+        ]),
+  ];
+  const phases = status.phases.map((phase) => [
+    phase.name,
+    phase.state,
+    phase.state === 'pending' ? '' : `${(phase.ms / 1000).toFixed(2)} s`,
+    phase.state === 'pending' ? '' : `${(phase.waitMs / 1000).toFixed(2)} s`,
+    phase.attempts > 1 ? `${phase.attempts} tries` : '',
+  ]);
+  return `${paint(style[status.verdict], head, colour)}\n${table(facts)}\n${table([['phase', 'state', 'time', 'waiting', ''], ...phases])}`;
+}

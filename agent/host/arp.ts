@@ -1,0 +1,13 @@
+import { run } from '../port/exec.ts';
+
+/**
+ * Whether an address answers ARP on a device, asked with sender 0.0.0.0 (an address probe, RFC 5227), twice
+ * at most. undefined when arping is not installed. With -D, arping exits 1 when somebody answered.
+ */
+export async function routerAnswers(device: string, address: string): Promise<boolean | undefined> {
+  const result = await run('arping', ['-D', '-q', '-c', '2', '-w', '2', '-I', device, address], {
+    timeoutMs: 4_000,
+  });
+  if (result.missing) return undefined;
+  return result.exitCode === 1;
+}

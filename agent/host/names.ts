@@ -1,0 +1,26 @@
+// Names and numbers eniboot owns on a machine. All of them are documented in docs/what-it-touches.md; repair
+// and garbage collection act on nothing else.
+
+/** nftables table, family inet. */
+export const NFT_TABLE = 'eniboot';
+/** Host ends of pod links begin with this; NetworkManager and udev leave such devices alone. */
+export const POD_LINK_PREFIX = 'enb';
+/**
+ * Connection and packet mark of connections that entered by the boot ENI: one bit, always masked. Chosen
+ * clear of kube-proxy (0x4000, 0x8000), amazon-vpc-cni-k8s (0x80), Calico (0xffff0000) and Cilium (0x0f00).
+ */
+export const BOOT_ENI_MARK = 0x2000;
+/** Priority of the rule that sends marked replies out by the main table. */
+export const BOOT_ENI_RULE_PRIORITY = 512;
+/** Routing protocol number on every route and rule of eniboot (free in rtnetlink's registry). */
+export const ROUTE_PROTOCOL = 140;
+/** Link-local address of the instance metadata service. */
+export const IMDS_ADDRESS = '169.254.169.254';
+
+/** Everything decided at boot; gone with the boot. */
+export const RUN_DIR = '/run/eniboot';
+export const STATUS_FILE = `${RUN_DIR}/status.json`;
+/** Installed versions and the links `current` and `previous`. */
+export const LIBEXEC_DIR = '/usr/libexec/eniboot';
+/** What must outlive a boot, keyed by instance so that an image never carries it to another machine. */
+export const STATE_DIR = '/var/lib/eniboot';

@@ -1,0 +1,33 @@
+// NetworkManager is told by configuration, reloaded and checked; never restarted, since a restart touches
+// the boot ENI's lease.
+import { run } from '../port/exec.ts';
+import { succeeded } from '../port/exec-result.ts';
+import { must } from './command.ts';
+
+/** Devices and whether NetworkManager leaves them alone; undefined when it is not there or not running. */
+export async function managedDevices(): Promise<Map<string, { managed: boolean }> | undefined> {
+  const result = await run('nmcli', ['--terse', '--fields', 'DEVICE,STATE', 'device', 'status'], {
+    timeoutMs: 5_000,
+  });
+  if (!succeeded(result)) return undefined;
+  return new Map(
+    result.stdout
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => {
+        // Terse output escapes colons inside values; device names have none.
+        const at = line.indexOf(':');
+        return [line.slice(0, at), { managed: line.slice(at + 1) !== 'unmanaged' }];
+      }),
+  );
+}
+
+/** Makes NetworkManager read its configuration files again. */
+export async function reloadNetworkManager(): Promise<void> {
+  await must('NETWORK_MANAGER', 'nmcli', ['general', 'reload', 'conf'], { timeoutMs: 5_000 });
+}
+
+/** Takes a device from NetworkManager at once, where the reloaded configuration has not done so. */
+export async function unmanage(device: string): Promise<void> {
+  await must('NETWORK_MANAGER', 'nmcli', ['device', 'set', device, 'managed', 'no'], { timeoutMs: 5_000 });
+}

@@ -1,0 +1,35 @@
+// IPv4 ranges as numbers: the arithmetic behind the egress table and the address pool.
+import { Failure } from '../messages/failure.ts';
+
+export interface Range {
+  first: number;
+  last: number;
+}
+
+/** The addresses of a CIDR. Throws INTERNAL for text that is not one: callers validate first. */
+export function rangeOf(cidr: string): Range {
+  const [address = '', length = '32'] = cidr.split('/');
+  const bits = Number(length);
+  const value = toNumber(address);
+  const size = 2 ** (32 - bits);
+  const first = Math.floor(value / size) * size;
+  return { first, last: first + size - 1 };
+}
+
+export function toNumber(address: string): number {
+  const parts = address.split('.').map(Number);
+  if (parts.length !== 4 || parts.some((part) => !Number.isInteger(part) || part < 0 || part > 255)) {
+    throw new Failure('INTERNAL', `not an IPv4 address: ${address}`);
+  }
+  return parts.reduce((sum, part) => sum * 256 + part, 0);
+}
+
+export function toAddress(value: number): string {
+  return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
+}
+
+export function contains(outer: string, inner: string): boolean {
+  const a = rangeOf(outer);
+  const b = rangeOf(inner);
+  return a.first <= b.first && b.last <= a.last;
+}

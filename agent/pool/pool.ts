@@ -1,0 +1,108 @@
+// The address pool: the file system is the database and rename(2) is the transaction. One empty file per
+// address, in the directory that names its state; the file's name holds the rest, so that one rename is the
+// whole change and exactly one caller wins. Callers here hold the pool's flock (boot, refill, collect);
+// the CNI path needs none.
+import { closeSync, mkdirSync, openSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { RUN_DIR } from '../host/names.ts';
+import { hasCode, listIfPresent } from '../port/fs.ts';
+import { rangeOf, toAddress } from './ipv4.ts';
+
+const POOL_DIR = `${RUN_DIR}/pool`;
+/** The flock that boot, refill and collect take. */
+export const POOL_LOCK = `${POOL_DIR}/lock`;
+
+type State = 'free' | 'leased' | 'cooling' | 'retiring';
+
+/** What an entry's name says. */
+export interface Entry {
+  state: State;
+  address: string;
+  eniId: string;
+  /** Everything after address and ENI: a release stamp (boot-clock ms), or container ID and interface. */
+  rest: string;
+}
+
+/** A prefix (/28) or single address (/32) that is in the pool, with the ENI it belongs to. */
+export interface Owned {
+  eniId: string;
+  cidr: string;
+}
+
+export function listOwned(): Owned[] {
+  return listIfPresent(`${POOL_DIR}/owned`).flatMap((eniId) =>
+    listIfPresent(`${POOL_DIR}/owned/${eniId}`).map((name) => ({ eniId, cidr: name.replace('-', '/') })),
+  );
+}
+
+/** CIDRs of the whole pool, for the egress table. */
+export function ownedCidrs(): string[] {
+  return listOwned().map((owned) => owned.cidr);
+}
+
+export function listEntries(state: State): Entry[] {
+  return listIfPresent(`${POOL_DIR}/${state}`).map((name) => {
+    const [address = '', eniId = '', ...rest] = name.split(',');
+    return { state, address, eniId, rest: rest.join(',') };
+  });
+}
+
+/**
+ * Brings a prefix's addresses into the pool, once: a marker made with O_EXCL says it is in. The entries are
+ * laid out in a temporary directory, renamed whole to `adding/`, and moved one by one to `free/`, so that a
+ * run killed anywhere is finished by the next call and never lays an address out twice.
+ *
+ * @param releasedAt boot-clock milliseconds the addresses count as released at: 0 for those found at boot.
+ * @returns false when the prefix was in the pool already.
+ */
+export function addToPool(owned: Owned, releasedAt: number): boolean {
+  for (const state of ['free', 'leased', 'cooling', 'retiring', 'adding']) {
+    mkdirSync(`${POOL_DIR}/${state}`, { recursive: true, mode: 0o700 });
+  }
+  const name = owned.cidr.replace('/', '-');
+  const marker = `${POOL_DIR}/owned/${owned.eniId}/${name}`;
+  const adding = `${POOL_DIR}/adding/${name}`;
+  const unfinished = listIfPresent(`${POOL_DIR}/adding`).includes(name);
+  if (!unfinished) {
+    if (listIfPresent(dirname(marker)).includes(name)) return false;
+    layOut(owned, releasedAt, adding);
+  }
+  const isNew = claim(marker);
+  for (const entry of listIfPresent(adding)) renameSync(join(adding, entry), `${POOL_DIR}/free/${entry}`);
+  rmdirSync(adding);
+  return isNew;
+}
+
+/** Addresses of the pool that have been given out or rest; the ENI's other addresses are free. */
+export function countStates(): Record<State, number> {
+  const count = (state: State) => listIfPresent(`${POOL_DIR}/${state}`).length;
+  return {
+    free: count('free'),
+    leased: count('leased'),
+    cooling: count('cooling'),
+    retiring: count('retiring'),
+  };
+}
+
+function layOut(owned: Owned, releasedAt: number, adding: string): void {
+  const temporary = `${POOL_DIR}/.laying-out`;
+  rmSync(temporary, { recursive: true, force: true });
+  mkdirSync(temporary, { mode: 0o700 });
+  const { first, last } = rangeOf(owned.cidr);
+  for (let address = first; address <= last; address += 1) {
+    writeFileSync(`${temporary}/${toAddress(address)},${owned.eniId},${releasedAt}`, '');
+  }
+  renameSync(temporary, adding);
+}
+
+/** True when this call made the marker. */
+function claim(marker: string): boolean {
+  mkdirSync(dirname(marker), { recursive: true, mode: 0o700 });
+  try {
+    closeSync(openSync(marker, 'wx', 0o600));
+    return true;
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) return false;
+    throw error;
+  }
+}

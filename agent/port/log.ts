@@ -1,0 +1,31 @@
+// The one log of the agent: winston, JSON lines on standard error for the journal, a short text line on a
+// terminal. Messages are constant texts; what varies stands in fields.
+import { createLogger, format, type Logger, transports } from 'winston';
+
+export type Log = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
+
+export interface LogOptions {
+  level: 'debug' | 'info' | 'warn' | 'error';
+  /** JSON for machines (the journal), text for people. */
+  form: 'json' | 'text';
+}
+
+export function createLog(options: LogOptions): Log {
+  return createLogger({
+    level: options.level,
+    format:
+      options.form === 'json'
+        ? format.combine(format.timestamp(), format.json())
+        : format.printf(
+            ({ level, message, ...fields }) => `${level}: ${String(message)}${showFields(fields)}`,
+          ),
+    transports: [new transports.Console({ stderrLevels: ['error', 'warn', 'info', 'debug'] })],
+  });
+}
+
+function showFields(fields: Record<string, unknown>): string {
+  const shown = Object.entries(fields).map(
+    ([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
+  return shown.length === 0 ? '' : `  ${shown.join(' ')}`;
+}

@@ -1,0 +1,89 @@
+// Plain HTTP and TCP for the agent. Not fetch(): it would send instance metadata requests through a proxy
+// named in the environment, and pulls in much more at start-up.
+import { Agent, request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
+
+export interface HttpAnswer {
+  status: number;
+  body: Buffer;
+}
+
+export interface HttpCall {
+  method: 'GET' | 'PUT';
+  host: string;
+  path: string;
+  headers?: Record<string, string>;
+  /** Milliseconds for the whole exchange. */
+  timeoutMs: number;
+}
+
+const keepAlive = new Agent({ keepAlive: true, maxSockets: 8 });
+
+/** One plain HTTP exchange on port 80. Rejects with the system's error, or one with code ETIMEDOUT. */
+export function http(call: HttpCall): Promise<HttpAnswer> {
+  return new Promise((resolve, reject) => {
+    const outgoing = httpRequest(
+      {
+        agent: keepAlive,
+        method: call.method,
+        host: call.host,
+        path: call.path,
+        headers: call.headers ?? {},
+      },
+      (incoming) => {
+        const chunks: Buffer[] = [];
+        incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+        incoming.on('error', settle);
+        incoming.on('end', () => {
+          if (!incoming.complete) return settle(systemError('ECONNRESET', 'the answer was cut short'));
+          settle(undefined, { status: incoming.statusCode ?? 0, body: Buffer.concat(chunks) });
+        });
+        incoming.on('close', () => settle(systemError('ECONNRESET', 'the answer was cut short')));
+      },
+    );
+    const timer = setTimeout(() => {
+      settle(systemError('ETIMEDOUT', `no answer within ${call.timeoutMs} ms`));
+      outgoing.destroy();
+    }, call.timeoutMs);
+    let settled = false;
+    function settle(error?: Error, answer?: HttpAnswer): void {
+      if (settled) return;
+      settled = true;
+      clearTimeout(timer);
+      if (answer === undefined) reject(error ?? systemError('EIO', 'no answer'));
+      else resolve(answer);
+    }
+    outgoing.on('error', settle);
+    outgoing.end();
+  });
+}
+
+/** Whether a TCP connection from `localAddress` opens within `timeoutMs`; otherwise the reason it did not. */
+export function tcpReaches(
+  host: string,
+  port: number,
+  localAddress: string,
+  timeoutMs: number,
+): Promise<{ ok: true; ms: number } | { ok: false; reason: string }> {
+  const started = performance.now();
+  return new Promise((resolve) => {
+    const socket = connect({ host, port, localAddress });
+    const timer = setTimeout(() => finish(`no answer within ${timeoutMs} ms`), timeoutMs);
+    function finish(reason?: string): void {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(reason === undefined ? { ok: true, ms: performance.now() - started } : { ok: false, reason });
+    }
+    socket.on('connect', () => finish());
+    socket.on('error', (error) => finish(error.message));
+  });
+}
+
+/** Lets the process end although idle connections are still open. */
+export function closeIdleConnections(): void {
+  keepAlive.destroy();
+}
+
+function systemError(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code });
+}
