@@ -97,7 +97,8 @@ export interface Faults {
   clear(): void;
 }
 
-export function createFaults(denied: Set<string>): Faults {
+export function createFaults(): Faults {
+  const denied = new Set<string>();
   const faults = {
     ec2: createRules<Ec2Fault>(),
     ssm: createRules<Ec2Fault>(),

@@ -26,7 +26,9 @@ export interface Ec2Options {
   scheduler?: Scheduler;
   vpcCidrs?: string[];
   subnets?: SubnetSpec[];
-  latency?: Partial<Ec2Latency>;
+  /** Kept, not copied: changing it later counts. Without it nothing takes time. */
+  latency?: Ec2Latency;
+  denied?: Set<string>;
   /** Bucket sizes that differ from EC2's own, by action; `undefined` for an action means EC2's own. */
   bucketOf?: (action: string) => BucketSize | undefined;
   attachFault?: () => AttachFault | undefined;
@@ -102,7 +104,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     region,
     accountId: '123456789012',
     scheduler,
-    latency: { attachMs: 0, detachMs: 0, describeLagMs: 0, instanceMs: 0, ...options.latency },
+    latency: options.latency ?? { attachMs: 0, detachMs: 0, describeLagMs: 0, instanceMs: 0 },
     vpc: {
       id: vpcId,
       cidrs: options.vpcCidrs ?? ['10.0.0.0/16', '100.64.0.0/16'],
@@ -126,7 +128,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
   for (const subnet of options.subnets ?? []) addSubnet(world, subnet);
 
   const calls: ApiCall[] = [];
-  const denied = new Set<string>();
+  const denied = options.denied ?? new Set<string>();
   const throttle = new Throttle(scheduler, (action) => options.bucketOf?.(action) ?? defaultBucket(action));
 
   function carryOut(action: string, request: object): object {

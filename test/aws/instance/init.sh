@@ -9,14 +9,17 @@ own() { # own directory $2 at $1, on a mount point the machine need not have
 }
 # An overlay where the kernel allows one, else a copy.
 layer() { # $1: the machine's directory, $2: name in the base directory
-  mount -t overlay overlay -o "lowerdir=$1,upperdir=$base/$2,workdir=$base/$2.work" "$1" 2>/dev/null && return
+  mount -t overlay overlay -o "lowerdir=$1,upperdir=$base/$2,workdir=$base/$2.work" "$1" 2>/dev/null || copy "$1" "$2"
+}
+copy() {
   if [ ! -e "$base/$2.copied" ]; then
-    cp -a "$1/." "$base/$2/" 2>/dev/null || :
+    cp -a "$1/." "$base/$2/" 2>/dev/null || : # what may not be read is left out
     : >"$base/$2.copied"
   fi
   own "$1" "$2"
 }
-layer /etc etc
+# Without real root, files of the machine's root belong to nobody in here, and an overlay would keep it so.
+if grep -q ' 4294967295$' /proc/self/uid_map; then layer /etc etc; else copy /etc etc; fi
 if [ ! -e "$base/fresh" ]; then
   rm -rf /etc/cni /etc/eniboot /etc/kubernetes /etc/crio
   rm -f /etc/resolv.conf
@@ -37,7 +40,8 @@ mount --bind "$base/console" /dev/console
 mount -t proc proc /proc
 mount --bind "$base/boot_id" /proc/sys/kernel/random/boot_id
 mount -t sysfs sysfs /sys
-cat "$base/hostname" >/proc/sys/kernel/hostname
+# The sysctl refuses a user namespace, the system call does not.
+hostname -F "$base/hostname"
 cat "$base/machine-id" >/etc/machine-id
 cat "$base/resolv.conf" >/etc/resolv.conf
 mount -t tmpfs -o mode=755 tmpfs /run

@@ -6,12 +6,14 @@ import { parseCidr, toAddress } from '../ec2/addresses.ts';
 import type { Eni, Subnet } from '../ec2/state.ts';
 import type { World } from '../ec2/world.ts';
 import { createQueue, feed } from './programs.ts';
+import { startResolver } from './resolver.ts';
 import { baseRules, hopChain } from './rules.ts';
 
-/** Where the instance's end of a link goes: a namespace by its process, or a tap device a VM has opened. */
-export type Socket =
-  | { kind: 'netns'; pid: number; device: string; mtu: number; carrier: boolean }
-  | { kind: 'tap'; device: string };
+/** Where the instance's end of a link goes: into a namespace, given by a process in it, or to a VM that opens a tap. */
+export type Socket = { mtu: number; carrier: boolean } & (
+  | { kind: 'netns'; pid: number; device: string }
+  | { kind: 'tap'; device: string }
+);
 
 export interface Drop {
   mac: string;
@@ -22,7 +24,7 @@ export interface Drop {
 export interface Network {
   /** Connects an ENI. The instance's end arrives down and without an address. */
   plug(eni: Eni, socket: Socket): Promise<void>;
-  unplug(eni: Eni): Promise<void>;
+  unplug(eniId: string): Promise<void>;
   /** Brings rules and neighbours in line with what EC2 says about the ENI now. */
   update(eni: Eni): Promise<void>;
   /** Packets dropped because their sender is not assigned to the ENI they came from. */
@@ -57,7 +59,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
   const [internetPid] = await Promise.all([internet.unshared, feed('nft', ['-f', '-'], baseRules)]);
   await feed('ip', ['-batch', '-'], vpcLinks(world, bridges, serviceAddress, internetPid));
   internet.configure();
-  await internet.listening;
+  const [resolver] = await Promise.all([startResolver(world, bridges, serviceAddress), internet.listening]);
 
   function bridgeOf(eni: Eni): string {
     const bridge = bridges.get(eni.subnetId);
@@ -95,20 +97,21 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
     plug: (eni, socket) =>
       queue(async () => {
         const device = socket.kind === 'tap' ? socket.device : portName(eni);
-        const port: Port = { device, kind: socket.kind, state: nothing };
+        const port: Port = { eni, device, state: nothing };
         ports.set(eni.id, port);
+        resolver?.know(eni);
         await feed('ip', ['-batch', '-'], portLinks(eni, bridgeOf(eni), device, socket));
         await Promise.all([
           feed('bridge', ['fdb', 'replace', eni.mac, 'dev', device, 'master', 'static']),
           sync(eni, port, stateOf(world, eni, device)),
         ]);
       }),
-    unplug: (eni) =>
+    unplug: (eniId) =>
       queue(async () => {
-        const port = ports.get(eni.id);
+        const port = ports.get(eniId);
         if (port === undefined) return;
-        ports.delete(eni.id);
-        await sync(eni, port, { ...nothing, hopLimit: port.state.hopLimit });
+        ports.delete(eniId);
+        await sync(port.eni, port, { ...nothing, hopLimit: port.state.hopLimit });
         // A namespace that died took its end along, and with it ours.
         await feed('ip', ['link', 'del', port.device]).catch((error: Error) => {
           if (!error.message.includes('Cannot find device')) throw error;
@@ -129,6 +132,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
     stop: () =>
       queue(async () => {
         internet.child.kill('SIGKILL');
+        resolver?.stop();
         const links = [...[...ports.values()].map((port) => port.device), ...bridges.values(), 'igw0'];
         await feed(
           'ip',
@@ -146,8 +150,8 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
 }
 
 interface Port {
+  eni: Eni;
   device: string;
-  kind: Socket['kind'];
   state: PortState;
 }
 
@@ -214,11 +218,11 @@ export function portName(eni: Eni): string {
 function portLinks(eni: Eni, bridge: string, device: string, socket: Socket): string {
   const create =
     socket.kind === 'tap'
-      ? []
+      ? [`tuntap add dev ${device} mode tap`, `link set ${device} mtu ${socket.mtu}`]
       : [
           `link add ${device} mtu ${socket.mtu} type veth peer name ${socket.device} address ${eni.mac} mtu ${socket.mtu} netns ${socket.pid}`,
         ];
-  const up = socket.kind === 'netns' && !socket.carrier ? [] : [`link set ${device} up`];
+  const up = !socket.carrier ? [] : [`link set ${device} up`];
   return [
     ...create,
     `link set ${device} master ${bridge}`,

@@ -1,0 +1,150 @@
+// The instance as tests see it: EC2's record, and the machine behind it.
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ExecOptions, ExecResult } from '../../../agent/port/exec-result.ts';
+import type { Ec2 } from '../ec2/ec2.ts';
+import type { Eni, InstanceRecord } from '../ec2/state.ts';
+import { enisOf, subnetOf } from '../ec2/world.ts';
+import type { Faults } from '../faults.ts';
+import type { LaunchOptions } from '../launch.ts';
+import type { Network } from '../network/network.ts';
+import type { Body } from './body.ts';
+import type { Machine } from './machine.ts';
+import { createNamespaced } from './namespaced.ts';
+import { createVm } from './vm.ts';
+
+export interface Instance {
+  readonly id: string;
+  readonly type: string;
+  readonly zone: string;
+  /** What EC2 holds: state, tags, lifecycle state, hop limit. May be changed. */
+  readonly record: InstanceRecord;
+  readonly bootEni: Eni;
+  /** By device index, boot ENI first. */
+  readonly enis: Eni[];
+  /** PID of its init, 0 while it is off. */
+  readonly pid: number;
+  /** Its file tree, reached from outside. */
+  readonly root: string;
+  /** Everything written to /dev/console since launch. */
+  consoleLog(): string;
+  /** The device an ENI came as: a name inside the instance, or the tap of a VM. */
+  deviceOf(eniId: string): string | undefined;
+  /** Runs a program inside all its namespaces; a time-out (default 10 s) kills it. */
+  run(file: string, args: string[], options?: ExecOptions): Promise<ExecResult>;
+  /** The same, left running: `kill` reaches the program itself. */
+  spawn(file: string, args: string[], options?: SpawnOptions): ChildProcess;
+  /** A file as the instance sees it; undefined when it does not exist. */
+  read(path: string): string | undefined;
+  write(path: string, text: string, mode?: number): void;
+  /** New boot ID, empty /run, devices plugged again; /etc, /var, /opt and /usr/libexec/eniboot kept. */
+  reboot(): Promise<void>;
+  /** The public IPv4 is given back. */
+  stop(): Promise<void>;
+  /** A new public IPv4 only when exactly one ENI is attached. */
+  start(): Promise<void>;
+  terminate(): Promise<void>;
+}
+
+/** What the cloud itself needs of an instance. */
+export interface Driven extends Instance {
+  powerOn(): Promise<void>;
+  /** The model says `attached`: the device comes a little later. */
+  attached(eni: Eni): Promise<void>;
+  detached(eni: Eni): Promise<void>;
+  obey(action: 'reboot' | 'stop' | 'start' | 'terminate'): Promise<void>;
+  destroy(): Promise<void>;
+}
+
+export interface Surroundings {
+  ec2: Ec2;
+  network: Network;
+  faults: Faults;
+  deviceMs: () => number;
+  settled: () => Promise<void>;
+}
+
+export function createInstance(around: Surroundings, record: InstanceRecord, wanted: LaunchOptions): Driven {
+  const { ec2, network, faults } = around;
+  const { world } = ec2;
+  const bootEni = enisOf(world, record.id)[0];
+  if (bootEni === undefined) throw new Error(`${record.id} has no boot ENI`);
+  const present = (): Eni[] =>
+    enisOf(world, record.id).filter((eni) => eni.attachment?.status === 'attached');
+  const takeFault = () => faults.device.take(() => true) ?? {};
+
+  const namespaced =
+    wanted.vm === undefined
+      ? createNamespaced(
+          {
+            id: record.id,
+            region: world.region,
+            bootEni,
+            subnet: subnetOf(world, bootEni.subnetId),
+            files: wanted.files ?? {},
+            present,
+            faultForLaunched: takeFault,
+          },
+          network,
+        )
+      : undefined;
+  const body: Body = namespaced ?? createVm(wanted.vm as NonNullable<typeof wanted.vm>, present, network);
+
+  function machine(): Machine {
+    if (namespaced === undefined)
+      throw new Error(`${record.id} is a VM: reach into it through whoever runs it`);
+    return namespaced.machine;
+  }
+
+  async function ask(action: string, state: InstanceRecord['state']): Promise<void> {
+    ec2.send(action, { InstanceIds: [record.id] });
+    for (let tries = 0; record.state !== state; tries++) {
+      if (tries > 10_000) throw new Error(`${record.id} did not become ${state}`);
+      await delay(1);
+    }
+    await around.settled();
+  }
+
+  return {
+    id: record.id,
+    type: record.type,
+    zone: record.zone,
+    record,
+    bootEni,
+    get enis() {
+      return enisOf(world, record.id);
+    },
+    get pid() {
+      return machine().pid;
+    },
+    get root() {
+      return machine().root;
+    },
+    consoleLog: () => machine().console(),
+    deviceOf: body.deviceOf,
+    run: (file, args, options) => machine().run(file, args, options),
+    spawn: (file, args, options) => machine().spawn(file, args, options),
+    read: (path) => machine().read(path),
+    write: (path, text, mode) => machine().write(path, text, mode),
+    reboot: () => ask('RebootInstances', 'running'),
+    stop: () => ask('StopInstances', 'stopped'),
+    start: () => ask('StartInstances', 'running'),
+    terminate: () => ask('TerminateInstances', 'terminated'),
+    powerOn: body.powerOn,
+    attached: async (eni) => {
+      const fault = takeFault();
+      await delay(around.deviceMs() + (fault.delayMs ?? 0));
+      if (eni.attachment?.instanceId === record.id) await body.plug(eni, fault);
+    },
+    detached: body.unplug,
+    obey: async (action) => {
+      if (action !== 'start') await body.powerOff();
+      if (action === 'reboot' || action === 'start') await body.powerOn();
+      await wanted.vm?.onPower?.(action);
+    },
+    destroy: async () => {
+      await body.powerOff();
+      await body.destroy();
+    },
+  };
+}
