@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
-import type { ConfigSource, LoadedConfig } from '../config/load.ts';
+import type { LoadedConfig } from '../config/load.ts';
 import type { ConfigProblem } from '../config/problem.ts';
+import type { ConfigSource } from '../config/source.ts';
 import type { Path } from '../config/tree.ts';
 import { isFailure } from '../messages/failure.ts';
 import type { Command, CommandIo } from './command.ts';

@@ -5,20 +5,8 @@ import { alternatives, checkTree } from './check.ts';
 import { parseSource } from './parse.ts';
 import { type ConfigProblem, invalid, problemAt } from './problem.ts';
 import type { Config } from './schema.ts';
+import type { ConfigSource } from './source.ts';
 import { mergeTrees, type Path, pathText, type Tree } from './tree.ts';
-
-/** One place configuration comes from; a list of them goes from lowest to highest precedence. */
-export type ConfigSource =
-  | {
-      /** As messages name it: a path, or `user data`. */
-      name: string;
-      content: Uint8Array | string;
-    }
-  | {
-      name: string;
-      /** It is there and cannot be used: reported with all other problems. */
-      refused: { problem: string; remedy: string };
-    };
 
 export interface LoadedConfig {
   config: Config;

@@ -1,6 +1,6 @@
 // The little of MIME (RFC 2045, 2046) that user data uses: the parts of a multipart message, decoded.
 
-export interface MimePart {
+interface MimePart {
   /** Lower case, without parameters; `text/plain` when absent. */
   type: string;
   filename: string | undefined;

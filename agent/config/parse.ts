@@ -2,10 +2,9 @@
 // Anchors, aliases and tags are refused, which leaves no way to make a small text large.
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { type ConfigProblem, type Finding, problemAt } from './problem.ts';
+import { maximumBytes } from './source.ts';
 import { type Path, type Position, type Scalar, type Tree } from './tree.ts';
 
-/** The most a document may measure; EC2 user data is at most 16 KiB. */
-export const maximumBytes = 64 * 1024;
 const maximumDepth = 32;
 
 /** The document as a tree, or everything that keeps it from being one. */

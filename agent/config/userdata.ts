@@ -1,7 +1,7 @@
 // Finds eniboot's configuration in EC2 user data, which it shares with cloud-init and shell scripts.
 import { gunzipSync } from 'node:zlib';
-import type { ConfigSource } from './load.ts';
 import { isMultipart, mimeParts } from './mime.ts';
+import type { ConfigSource } from './source.ts';
 
 /** Media type of a part that holds configuration. */
 export const configMediaType = 'application/vnd.eniboot.config+yaml';

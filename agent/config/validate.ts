@@ -179,7 +179,7 @@ function reportUnknown(
 }
 
 /** Every path the schema knows, list items and free keys left out. */
-export function allPaths(schema: SchemaNode = configSchema, path: string[] = []): string[][] {
+function allPaths(schema: SchemaNode = configSchema, path: string[] = []): string[][] {
   if (schema.wrapped !== undefined) return allPaths(schema.wrapped, path);
   const parts = schema.type === 'union' ? ((schema.options ?? []) as SchemaNode[]) : [schema];
   return parts.flatMap((part) =>

@@ -1,6 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type ConfigSource, loadConfig } from '../../agent/config/load.ts';
+import { loadConfig } from '../../agent/config/load.ts';
+import type { ConfigSource } from '../../agent/config/source.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 
 const base = `cluster: prod
