@@ -3,7 +3,7 @@
 import type { Eni } from '../aws/ec2.ts';
 import { readEni } from '../aws/metadata.ts';
 import { ipBatch, type Link, listLinks, waitForLinks } from '../host/links.ts';
-import { readSysctl, writeSysctl } from '../host/sysctl.ts';
+import { writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { addToPool, countStates, listOwned } from '../pool/pool.ts';
 import { applySteps } from './attach-apply.ts';
@@ -42,7 +42,7 @@ interface Observed {
 type Planned = Change &
   (
     | { kind: 'step'; step: AttachStep }
-    | { kind: 'device'; mac: string; lines: string[] }
+    | { kind: 'device'; device: string; ipv6Auto: boolean; lines: string[] }
     | { kind: 'pool'; eniId: string; cidr: string }
   );
 
@@ -214,7 +214,7 @@ function devicePlan(pod: PodEni, links: Link[], boot: Boot): Planned[] {
   if (link === undefined) return [];
   const { mtu } = nodeOf(boot).bootDevice;
   const lines: string[] = [];
-  if (link.addrGenMode !== 'none') lines.push(`link set dev ${link.name} addrgenmode none`);
+  if (link.ipv6Auto) lines.push(`link set dev ${link.name} addrgenmode none`);
   if (link.addresses.length > 0) lines.push(`address flush dev ${link.name}`);
   if (link.mtu !== mtu) lines.push(`link set dev ${link.name} mtu ${mtu}`);
   if (!link.up) lines.push(`link set dev ${link.name} up`);
@@ -222,7 +222,8 @@ function devicePlan(pod: PodEni, links: Link[], boot: Boot): Planned[] {
   return [
     {
       kind: 'device',
-      mac: pod.mac,
+      device: link.name,
+      ipv6Auto: link.ipv6Auto,
       lines,
       summary: `prepare ${link.name}: ${lines.map((line) => line.replace(`link set dev ${link.name} `, '')).join(', ')}`,
     },
@@ -239,11 +240,10 @@ async function bringUpDevices(boot: Boot): Promise<void> {
   if (links === undefined) throw await explainMissingDevice(boot, macs);
   for (const pod of boot.pods) {
     const [change] = devicePlan(pod, links, boot);
-    const name = links.find((link) => link.mac === pod.mac && !link.stacked)?.name ?? '';
+    if (change?.kind !== 'device') continue;
     // A router's advertisement would put an address on the device as soon as it is up.
-    const acceptRa = `net/ipv6/conf/${name}/accept_ra`;
-    if (readSysctl(acceptRa) !== undefined && readSysctl(acceptRa) !== '0') writeSysctl(acceptRa, '0');
-    if (change?.kind === 'device') await ipBatch(change.lines);
+    if (change.ipv6Auto) writeSysctl(`net/ipv6/conf/${change.device}/accept_ra`, '0');
+    await ipBatch(change.lines);
   }
 }
 

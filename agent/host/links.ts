@@ -3,6 +3,7 @@
 import { run } from '../port/exec.ts';
 import { follow } from '../port/follow.ts';
 import { must } from './command.ts';
+import { readSysctl } from './sysctl.ts';
 
 export interface Link {
   index: number;
@@ -18,8 +19,8 @@ export interface Link {
   stacked: boolean;
   /** Bus of a real or paravirtual NIC (pci, virtio); undefined for purely virtual devices. */
   bus: string | undefined;
-  /** IPv6 address generation mode: `none` keeps link-local addresses off the device. */
-  addrGenMode: string | undefined;
+  /** The kernel would give the device an IPv6 address by itself (link-local or autoconfigured). */
+  ipv6Auto: boolean;
   addresses: LinkAddress[];
 }
 
@@ -75,7 +76,7 @@ export async function listLinks(): Promise<Link[]> {
       kind,
       stacked: kind !== undefined && STACKED_KINDS.has(kind),
       bus: text(entry['parentbus']),
-      addrGenMode: text(entry['inet6_addr_gen_mode']),
+      ipv6Auto: configuresItself(String(entry['ifname'])),
       addresses: ((entry['addr_info'] ?? []) as Record<string, unknown>[])
         .filter((address) => address['local'] !== undefined)
         .map((address) => ({
@@ -147,6 +148,12 @@ export async function waitForLinks(
   } finally {
     events.stop();
   }
+}
+
+/** From /proc/sys: `ip -j address` leaves it out. Absent where IPv6 is off. Mode 1 is `none`. */
+function configuresItself(device: string): boolean {
+  const mode = readSysctl(`net/ipv6/conf/${device}/addr_gen_mode`);
+  return mode !== undefined && (mode !== '1' || readSysctl(`net/ipv6/conf/${device}/accept_ra`) !== '0');
 }
 
 function parse(json: string): Record<string, unknown>[] {

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Starts a script of this repository on a machine that has nothing but npm: installs the pinned Node and packages
+# when they are missing, and the Debian packages the script's tier needs. Everything said goes to standard error.
+#   test/launch.sh TIER SCRIPT [ARGS]      tier: none, demo, test or vm (column 2 of test/packages.txt)
+set -eu
+cd "$(dirname "$0")/.."
+tier=$1
+shift
+say() { printf '%s\n' "$*" >&2; }
+if [ ! -x node_modules/.bin/node ]; then
+  say 'installing npm packages (npm ci)'
+  npm ci --no-fund --no-audit --loglevel=error >&2
+fi
+case $tier in
+  none) wanted='' ;;
+  demo) wanted=$(awk '$2 == "demo" { print $1 }' test/packages.txt) ;;
+  test) wanted=$(awk '$2 == "demo" || $2 == "test" { print $1 }' test/packages.txt) ;;
+  *) wanted=$(awk '/^[a-z0-9]/ { print $1 }' test/packages.txt) ;;
+esac
+missing=''
+for package in $wanted; do
+  dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+  if ! command -v apt-get >/dev/null; then
+    say "not found (Debian package names):$missing"
+    say 'Install what provides them and run this again; continuing, since names differ elsewhere.'
+  elif [ "$(id -u)" = 0 ]; then
+    say "installing Debian packages:$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086 # a list
+    apt-get install -y --no-install-recommends $missing >/tmp/eniboot-apt.$$ 2>&1 ||
+      { apt-get update && apt-get install -y --no-install-recommends $missing; } >/tmp/eniboot-apt.$$ 2>&1 ||
+      { cat /tmp/eniboot-apt.$$ >&2; rm -f /tmp/eniboot-apt.$$; exit 1; }
+    rm -f /tmp/eniboot-apt.$$
+  else
+    say "These Debian packages are needed:$missing"
+    say "As root: apt-get install --no-install-recommends$missing"
+    exit 1
+  fi
+fi
+PATH=$PWD/node_modules/.bin:$PATH
+export PATH
+exec node "$@"
