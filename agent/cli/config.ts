@@ -1,10 +1,12 @@
-import { parseArgs } from 'node:util';
 import type { LoadedConfig } from '../config/load.ts';
 import type { ConfigProblem } from '../config/problem.ts';
 import type { ConfigSource } from '../config/source.ts';
 import type { Path } from '../config/tree.ts';
-import { isFailure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
+import { systemClock } from '../port/clock.ts';
+import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
+import { paint, table } from './table.ts';
 
 const help = `Usage: eniboot config check [FILE…] [--json]
        eniboot config show [FILE…] [--json]
@@ -15,11 +17,9 @@ check   Reads the configuration as a boot would and lists everything wrong with 
 show    Prints the configuration in effect, defaults included, and where each value comes from.
 schema  Prints the JSON Schema (draft 7), for editors and other tools.
 
-FILE…   Files instead of /etc/eniboot/config.yaml and /etc/eniboot/config.d/*.yaml; a later one wins. A file of
-        user data (MIME, gzip, base64, #eniboot-config) is taken apart first.
+FILE…   Files instead of those of the machine (/etc/eniboot/config.yaml, /etc/eniboot/config.d/*.yaml and the
+        instance's user data); a later one wins. A file of user data (MIME, gzip, base64) is taken apart first.
 --json  One object on standard output.
-
-The user data of the running instance is not read here; save it to a file and name that last.
 
   eniboot config check base.yaml user-data.txt
   eniboot config show | grep -v default
@@ -36,79 +36,84 @@ export const configCommand: Command = {
 };
 
 async function run(args: string[], io: CommandIo): Promise<number> {
-  const asked = parse(args);
-  if (typeof asked === 'string') {
-    io.stderr(`eniboot config: ${asked}\n${help.split('\n\n', 1)[0]}\n`);
-    return 2;
-  }
-  if (asked.verb === 'schema') {
+  const { verb, files, json } = understand(args);
+  if (verb === 'schema') {
     const { configJsonSchema } = await import('../config/json-schema.ts');
     io.stdout(`${JSON.stringify(configJsonSchema(), null, 2)}\n`);
     return 0;
   }
-  const read = await load(asked.files);
+  const sources = await sourcesOf(files, io);
+  const read = await load(sources);
   if ('problems' in read) {
-    if (asked.json) io.stdout(`${JSON.stringify(invalidReport(asked.verb, read.problems))}\n`);
-    else if (asked.verb === 'show') io.stderr(describeProblems(read.problems, 'error', false));
+    if (json) io.stdout(`${JSON.stringify(invalidReport(verb, read.problems))}\n`);
+    else if (verb === 'show') io.stderr(describeProblems(read.problems, 'error', false));
     else io.stdout(describeProblems(read.problems, 'error', io.isTTY));
     return 1;
   }
-  const { loaded, sources } = read;
-  if (asked.verb === 'show') {
+  const { loaded } = read;
+  if (verb === 'show') {
     const { pathText } = await import('../config/tree.ts');
-    io.stdout(asked.json ? `${JSON.stringify(showReport(loaded))}\n` : showTable(loaded, pathText));
+    io.stdout(json ? `${JSON.stringify(showReport(loaded))}\n` : showTable(loaded, pathText));
     return 0;
   }
-  if (asked.json) {
+  if (json) {
     io.stdout(`${JSON.stringify({ valid: true, problems: [], warnings: loaded.warnings })}\n`);
     return 0;
   }
   if (loaded.warnings.length > 0) io.stdout(describeProblems(loaded.warnings, 'warning', io.isTTY));
-  io.stdout(`valid: ${sources.join(', ')}\n`);
+  io.stdout(`valid: ${sources.map((source) => source.name).join(', ')}\n`);
   return 0;
 }
 
-interface Asked {
-  verb: 'check' | 'show' | 'schema';
-  files: string[];
-  json: boolean;
+type Verb = 'check' | 'show' | 'schema';
+
+function understand(args: string[]): { verb: Verb; files: string[]; json: boolean } {
+  const { values, positionals } = parse(
+    'config',
+    args,
+    { json: { type: 'boolean' } },
+    Number.POSITIVE_INFINITY,
+  );
+  const [verb, ...files] = positionals;
+  if (verb !== 'check' && verb !== 'show' && verb !== 'schema') {
+    const found = verb === undefined ? 'nothing' : verb;
+    throw new Failure('USAGE', `eniboot config: check, show or schema is expected, not ${found}`);
+  }
+  if (verb === 'schema' && files.length > 0)
+    throw new Failure('USAGE', 'eniboot config: schema takes no file');
+  return { verb, files, json: values.json === true };
 }
 
-function parse(args: string[]): Asked | string {
+/** What a boot would read, or the files named. */
+async function sourcesOf(files: string[], io: CommandIo): Promise<ConfigSource[]> {
+  const { readConfigSources, readFileSources } = await import('../config/sources.ts');
+  if (files.length > 0) return files.flatMap(readFileSources);
+  const { createImds } = await import('../aws/imds.ts');
   try {
-    const { values, positionals } = parseArgs({
-      args,
-      options: { json: { type: 'boolean', default: false } },
-      allowPositionals: true,
-    });
-    const [verb, ...files] = positionals;
-    if (verb === undefined) return 'check, show or schema is missing';
-    if (verb !== 'check' && verb !== 'show' && verb !== 'schema') {
-      return `${JSON.stringify(verb)} is none of check, show, schema`;
-    }
-    if (verb === 'schema' && files.length > 0) return 'schema takes no file';
-    return { verb, files, json: values.json };
+    // One attempt: off EC2 nobody answers.
+    const userData = await createImds(systemClock, () => 0).readBytes('user-data');
+    return readConfigSources(userData === undefined ? {} : { userData });
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    if (!isFailure(error)) throw error;
+    io.stderr(`note: the user data was not read, a boot would read it too (${error.message})\n`);
+    return readConfigSources();
   }
 }
 
 /** Loading is lazy: the YAML parser and the schema cost more than the rest of the command line. */
 async function load(
-  files: string[],
-): Promise<{ loaded: LoadedConfig; sources: string[] } | { problems: ConfigProblem[] }> {
+  sources: ConfigSource[],
+): Promise<{ loaded: LoadedConfig } | { problems: ConfigProblem[] }> {
   const { loadConfig } = await import('../config/load.ts');
-  const { readConfigSources, readFileSources } = await import('../config/sources.ts');
-  const sources: ConfigSource[] = files.length === 0 ? readConfigSources() : files.flatMap(readFileSources);
   try {
-    return { loaded: loadConfig(sources), sources: sources.map((source) => source.name) };
+    return { loaded: loadConfig(sources) };
   } catch (error) {
     if (isFailure(error, 'CONFIG_INVALID')) return { problems: error.facts['problems'] as ConfigProblem[] };
     throw error;
   }
 }
 
-function invalidReport(verb: Asked['verb'], problems: ConfigProblem[]): object {
+function invalidReport(verb: Verb, problems: ConfigProblem[]): object {
   return { ...(verb === 'check' ? { valid: false } : {}), problems, warnings: [] };
 }
 
@@ -126,13 +131,7 @@ function showTable(loaded: LoadedConfig, pathText: (path: Path) => string): stri
     const text = pathText(path);
     return [text, JSON.stringify(value), loaded.origins.get(text) ?? 'default'];
   });
-  const widths = [0, 1].map((column) =>
-    Math.min(60, Math.max(...rows.map((row) => row[column]?.length ?? 0))),
-  );
-  return rows
-    .map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '))
-    .map((line) => `${line.trimEnd()}\n`)
-    .join('');
+  return table(rows);
 }
 
 function leavesOf(value: unknown, path: Path): [Path, unknown][] {
@@ -146,8 +145,7 @@ function leavesOf(value: unknown, path: Path): [Path, unknown][] {
 }
 
 function describeProblems(problems: ConfigProblem[], level: 'error' | 'warning', colour: boolean): string {
-  const escape = level === 'error' ? '\u001b[31m' : '\u001b[33m';
-  const mark = colour ? `${escape}${level}\u001b[0m` : level;
+  const mark = paint(level === 'error' ? 'red' : 'yellow', level, colour);
   const texts = problems.map((problem) => {
     const where = problem.line === 0 ? problem.source : `${problem.source}:${problem.line}:${problem.column}`;
     const what = problem.path === '' ? 'the document' : problem.path;

@@ -5,6 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configCommand } from '../../agent/cli/config.ts';
+import { isFailure } from '../../agent/messages/failure.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'eniboot-config-'));
 test.after(() => rmSync(folder, { recursive: true }));
@@ -132,10 +133,12 @@ test('schema: one JSON document', async () => {
 
 test('wrong usage is told apart from a wrong configuration', async () => {
   for (const args of [[], ['chek'], ['check', '--jsn'], ['schema', good]]) {
-    const { code, out, err } = await run(args);
-    assert.is(code, 2);
-    assert.is(out, '');
-    assert.match(err, /^eniboot config: .*\nUsage: /);
+    let said: unknown;
+    await run(args).catch((error: unknown) => {
+      said = error;
+    });
+    assert.ok(isFailure(said, 'USAGE'), args.join(' '));
+    assert.match((said as Error).message, /^eniboot config: /);
   }
 });
 

@@ -3,14 +3,18 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 
 const program = join(import.meta.dirname, 'run-config.ts');
 const minimal = 'cluster: prod\npods: {subnets: {tags: {role: pods}}}\n';
 
-/** Runs `eniboot config` where /etc/eniboot holds these files; a value `-> x` makes a link to x. */
-function onNode(files: Record<string, string | Uint8Array>, args: string[]) {
+/**
+ * Runs `eniboot config` where /etc/eniboot holds these files (a value `-> x` makes a link to x) and, if given, the
+ * metadata service this user data.
+ */
+function onNode(files: Record<string, string | Uint8Array>, args: string[], userData?: string | Uint8Array) {
   const root = mkdtempSync(join(tmpdir(), 'eniboot-etc-'));
   try {
     chmodSync(root, 0o755);
@@ -21,9 +25,21 @@ function onNode(files: Record<string, string | Uint8Array>, args: string[]) {
       else writeFileSync(path, content);
     }
     const user = process.getuid?.() === 0 ? [] : ['--map-root-user'];
-    const mount = 'mount -t overlay overlay -o "lowerdir=$1:/etc" /etc && shift && exec "$@"';
-    const command = ['--mount', 'sh', '-c', mount, 'sh', root, process.execPath, program, ...args];
-    const result = spawnSync('unshare', [...user, ...command], { encoding: 'utf8', timeout: 20_000 });
+    const steps = [
+      'ip link set lo up',
+      'ip address add 169.254.169.254/32 dev lo',
+      'mount -t overlay overlay -o "lowerdir=$1:/etc" /etc',
+      'shift',
+      'exec "$@"',
+    ];
+    const command = ['--mount', '--net', 'sh', '-euc', steps.join('\n'), 'sh', root];
+    const env = userData === undefined ? {} : { STAND_IN_USER_DATA: join(root, 'user-data') };
+    if (userData !== undefined) writeFileSync(join(root, 'user-data'), userData);
+    const result = spawnSync('unshare', [...user, ...command, process.execPath, program, ...args], {
+      encoding: 'utf8',
+      timeout: 20_000,
+      env: { ...process.env, ...env },
+    });
     return { code: result.status, out: result.stdout, err: result.stderr };
   } finally {
     rmSync(root, { recursive: true });
@@ -43,17 +59,34 @@ test('config.yaml, then the drop-ins by name', () => {
     },
     ['show'],
   );
-  assert.is(err, '');
+  assert.match(err, /^note: the user data was not read/);
   assert.is(code, 0);
   assert.match(out, /^pods\.max +20 +\/etc\/eniboot\/config\.d\/20-late\.yaml:1$/m);
   assert.match(out, /^boot\.deadlineSeconds +200 +\/etc\/eniboot\/config\.d\/10-early\.yaml:2$/m);
   assert.match(out, /^cluster +"prod" +\/etc\/eniboot\/config\.yaml:1$/m);
 });
 
+test('the user data of the instance comes last', () => {
+  const { code, out, err } = onNode(
+    { 'config.yaml': minimal, 'config.d/10.yaml': 'pods: {max: 10}\n' },
+    ['show'],
+    gzipSync('#eniboot-config\npods:\n  max: 30\n'),
+  );
+  assert.is(err, '');
+  assert.is(code, 0);
+  assert.match(out, /^pods\.max +30 +user data:3$/m);
+});
+
+test('user data alone suffices, and what belongs to others changes nothing', () => {
+  assert.is(onNode({ 'other.txt': '' }, ['check'], `#eniboot-config\n${minimal}`).out, 'valid: user data\n');
+  const script = '#!/bin/sh\ntrue\n';
+  assert.is(onNode({ 'config.yaml': minimal }, ['check'], script).out, 'valid: /etc/eniboot/config.yaml\n');
+});
+
 test('nothing there', () => {
   const { code, err } = onNode({ 'other.txt': '' }, ['check']);
   assert.is(code, 1);
-  assert.match(err, /^CONFIG_MISSING/);
+  assert.match(err, /^CONFIG_MISSING/m);
 });
 
 test('drop-ins alone suffice', () => {

@@ -1,6 +1,22 @@
-// `eniboot config` as a process of its own, for tests that need one.
+// `eniboot config` as a process of its own. With a file named in STAND_IN_USER_DATA, a stand-in for the instance
+// metadata service serves it on 169.254.169.254, which must be an address of this network namespace.
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { configCommand } from '../../agent/cli/config.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
+
+const userData = process.env['STAND_IN_USER_DATA'];
+const imds = createServer((request, response) => {
+  if (request.method === 'PUT' && request.url === '/latest/api/token') response.end('token');
+  else if (request.headers['x-aws-ec2-metadata-token'] !== 'token') response.writeHead(401).end();
+  else if (request.url === '/latest/user-data') response.end(readFileSync(userData ?? ''));
+  else response.writeHead(404).end();
+});
+if (userData !== undefined) {
+  await new Promise<void>((listening) => {
+    imds.listen(80, '169.254.169.254', listening);
+  });
+}
 
 try {
   process.exitCode = await configCommand.run(process.argv.slice(2), {
@@ -12,4 +28,7 @@ try {
   if (!isFailure(error)) throw error;
   process.stderr.write(`${error.code}: ${error.message}\n`);
   process.exitCode = 1;
+} finally {
+  imds.closeAllConnections();
+  imds.close();
 }
