@@ -39,7 +39,7 @@ if (coverage !== undefined) {
 // Black-box tests run the executable as it ships.
 execFileSync(
   process.execPath,
-  [join(root, 'agent/build/build.ts'), process.arch === 'arm64' ? 'arm64' : 'x64'],
+  [join(root, 'agent/build/build.ts'), '--no-bundle', process.arch === 'arm64' ? 'arm64' : 'x64'],
   {
     stdio: ['ignore', 'ignore', 'inherit'],
   },

@@ -31,11 +31,8 @@ export const verify: Phase<undefined, Change> = {
   apply: async () => {},
 
   async verify(boot) {
-    const [links, routes, metadata] = await Promise.all([
-      listLinks(),
-      listRoutes(),
-      boot.waiting(Promise.all(boot.pods.map((pod) => readEni(boot.imds, pod.mac)))),
-    ]);
+    const metadata = await Promise.all(boot.pods.map((pod) => boot.waiting(settledMetadata(boot, pod))));
+    const [links, routes] = await Promise.all([listLinks(), listRoutes()]);
     const checks = await Promise.all([
       ...[identify, reserve, egress, attach, install, kubelet].map((phase) => phase.verify(boot)),
       ...boot.pods.map((pod, at) => checkPodEni(boot, pod, links, routes, metadata[at])),
@@ -44,6 +41,23 @@ export const verify: Phase<undefined, Change> = {
     return checks.flat();
   },
 };
+
+/**
+ * What IMDS says about a pod ENI, once it says what EC2 does: it lags behind by seconds. What identify read is
+ * enough where it agrees already; the wait ends in time for the checks to be made and reported.
+ */
+async function settledMetadata(boot: Boot, pod: PodEni): Promise<MetadataEni | undefined> {
+  let seen = nodeOf(boot).otherEnis.find((eni) => eni.mac === pod.mac);
+  for (let pause = 100; ; pause = Math.min(2_000, pause * 2)) {
+    if (seen !== undefined && agrees(pod, seen)) return seen;
+    if (boot.clock.bootMs() + pause + REPORT_MS >= boot.until()) return seen;
+    await boot.clock.sleep(pause);
+    seen = await readEni(boot.imds, pod.mac);
+  }
+}
+
+/** Milliseconds the checks may take after the wait. */
+const REPORT_MS = 5_000;
 
 async function checkPodEni(
   boot: Boot,
@@ -72,14 +86,13 @@ function checkAgreement(pod: PodEni, metadata: MetadataEni | undefined): Check {
   const id = `imds ${pod.eniId}`;
   if (metadata === undefined)
     return fail(id, 'IMDS_DISAGREES', `IMDS does not show ${pod.eniId} yet`, { mac: pod.mac });
-  const seen = [...metadata.prefixes, ...metadata.addresses.slice(1).map((address) => `${address}/32`)];
   const evidence = {
     ec2: [...pod.cidrs].sort(),
-    imds: [...seen].sort(),
+    imds: cidrsOf(metadata),
     deviceNumber: metadata.deviceNumber,
     deviceIndex: pod.deviceIndex,
   };
-  if (JSON.stringify(evidence.ec2) !== JSON.stringify(evidence.imds)) {
+  if (!sameAddresses(pod, metadata)) {
     return fail(id, 'IMDS_DISAGREES', `IMDS and EC2 differ about the addresses of ${pod.eniId}`, evidence);
   }
   if (metadata.deviceNumber !== pod.deviceIndex) {
@@ -91,6 +104,18 @@ function checkAgreement(pod: PodEni, metadata: MetadataEni | undefined): Check {
     );
   }
   return pass(id, `EC2 and IMDS agree on ${pod.eniId}`, evidence);
+}
+
+function agrees(pod: PodEni, metadata: MetadataEni): boolean {
+  return sameAddresses(pod, metadata) && metadata.deviceNumber === pod.deviceIndex;
+}
+
+function sameAddresses(pod: PodEni, metadata: MetadataEni): boolean {
+  return JSON.stringify([...pod.cidrs].sort()) === JSON.stringify(cidrsOf(metadata));
+}
+
+function cidrsOf(metadata: MetadataEni): string[] {
+  return [...metadata.prefixes, ...metadata.addresses.slice(1).map((address) => `${address}/32`)].sort();
 }
 
 function checkDevice(boot: Boot, pod: PodEni, link: Link): Check {

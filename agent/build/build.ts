@@ -32,10 +32,11 @@ const plugins = ['eniboot'];
 const asked = process.argv.slice(2).filter((word) => !word.startsWith('-'));
 if (process.argv.includes('--help') || asked.some((word) => !(word in targets))) {
   process.stdout.write(
-    'Usage: npm run build [-- x64] [-- arm64]\nBuilds dist/<arch>/eniboot, its manifest and bundle; both CPUs by default.\n',
+    'Usage: npm run build [-- [--no-bundle] [x64] [arm64]]\nBuilds dist/<arch>/eniboot, its manifest and bundle (dist/eniboot-<version>-<arch>.tar.gz); both CPUs by default.\n',
   );
   process.exit(process.argv.includes('--help') ? 0 : 2);
 }
+const withBundle = !process.argv.includes('--no-bundle');
 const archs = asked.length === 0 ? (Object.keys(targets) as Arch[]) : (asked as Arch[]);
 
 const commit = git('rev-parse', 'HEAD') ?? 'unknown';
@@ -89,11 +90,11 @@ async function build(arch: Arch): Promise<void> {
   );
   for (const notice of ['LICENSE', 'NOTICE']) copyFileSync(join(root, notice), join(folder, notice));
   const bundle = join(dist, `eniboot-${version}-${arch}.tar.gz`);
-  packBundle(folder, bundle);
+  if (withBundle) packBundle(folder, bundle);
   for (const [name, path] of [
     [`${arch}/eniboot`, executable],
     [`${arch}/manifest.json`, join(folder, 'manifest.json')],
-    [`eniboot-${version}-${arch}.tar.gz`, bundle],
+    ...(withBundle ? ([[`eniboot-${version}-${arch}.tar.gz`, bundle]] as const) : []),
   ] as const) {
     digests[name] = { sha256: digestOf(path), bytes: statSync(path).size };
     process.stdout.write(

@@ -1,0 +1,78 @@
+// `npm run check`: everything that can be said about the sources without running them.
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { licenceProblems, licencesPage } from './licences.ts';
+
+const root = join(import.meta.dirname, '..');
+const bin = (name: string) => join(root, 'node_modules/.bin', name);
+const fix = process.argv.includes('--fix');
+if (process.argv.includes('--help')) {
+  process.stdout.write(
+    'Usage: npm run check [-- --fix]\nFormat, lint (with the banned raw imports), types, dead code, shell scripts, licences, generated pages.\n',
+  );
+  process.exit(0);
+}
+
+interface Step {
+  name: string;
+  run(): string | undefined;
+}
+
+const steps: Step[] = [
+  { name: 'format', run: () => command(bin('biome'), ['check', ...(fix ? ['--write'] : []), '.']) },
+  {
+    name: 'lint',
+    run: () => command(bin('oxlint'), ['--type-aware', '--deny-warnings', ...(fix ? ['--fix'] : [])]),
+  },
+  { name: 'types', run: () => command(bin('tsc'), ['-p', '.']) },
+  { name: 'dead code', run: () => command(bin('knip'), []) },
+  { name: 'shell', run: shell },
+  { name: 'licences', run: () => licenceProblems(root) },
+  { name: 'licence page', run: () => generated('docs/licences.md', licencesPage(root)) },
+];
+
+let failed = 0;
+for (const step of steps) {
+  const started = performance.now();
+  const problem = step.run();
+  const time = `${((performance.now() - started) / 1000).toFixed(1)} s`.padStart(7);
+  process.stdout.write(`${problem === undefined ? 'ok    ' : 'FAILED'} ${time}  ${step.name}\n`);
+  if (problem !== undefined) {
+    failed += 1;
+    process.stdout.write(`${problem.trimEnd()}\n`);
+  }
+}
+process.exit(failed === 0 ? 0 : 1);
+
+/** What the command said when it failed; undefined when it was content. */
+function command(file: string, args: string[]): string | undefined {
+  const result = spawnSync(file, args, { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  return result.status === 0
+    ? undefined
+    : `${result.stdout ?? ''}${result.stderr ?? ''}${result.error?.message ?? ''}`;
+}
+
+function shell(): string | undefined {
+  const listed = spawnSync('git', ['ls-files'], { cwd: root, encoding: 'utf8' }).stdout.split('\n');
+  const scripts = listed.filter((path) => path !== '' && isShell(path));
+  return command('shellcheck', ['--severity=info', ...scripts]);
+}
+
+function isShell(path: string): boolean {
+  if (path.endsWith('.sh')) return true;
+  if (/\.[a-z]+$/.test(path)) return false;
+  try {
+    return /^#!\/bin\/(ba)?sh/.test(readFileSync(join(root, path), 'utf8').slice(0, 20));
+  } catch {
+    return false;
+  }
+}
+
+function generated(path: string, wanted: string): string | undefined {
+  const folder = join(root, path, '..');
+  const present =
+    readdirSync(folder).includes(path.split('/').at(-1) ?? '') &&
+    readFileSync(join(root, path), 'utf8') === wanted;
+  return present ? undefined : `${path} is out of date: node test/licences.ts --write`;
+}
