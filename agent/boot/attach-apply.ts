@@ -2,18 +2,12 @@
 // way, leaves nothing that the next run does not find and finish.
 import { createHash } from 'node:crypto';
 import type { AddressRequest, CreateEni, Ec2, Eni, Subnet } from '../aws/ec2.ts';
+import { CLUSTER_TAG, CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
 import { RUN_DIR } from '../host/names.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { bootId } from '../port/clock.ts';
 import { listIfPresent, readIfPresent, writeAtomic } from '../port/fs.ts';
-import {
-  type AttachStep,
-  CLUSTER_TAG,
-  CREATED_TAG,
-  INSTANCE_TAG,
-  POD_ROLE,
-  ROLE_TAG,
-} from './attach-plan.ts';
+import type { AttachStep } from './attach-plan.ts';
 import { type Boot, nodeOf } from './phase.ts';
 
 /** EC2's codes for a subnet that cannot give what was asked. Source: EC2 API reference, error codes. */

@@ -1,17 +1,11 @@
 // Which calls bring this node's pod ENIs to their target: pure, from what EC2 says is there.
 import type { AddressRequest, Eni } from '../aws/ec2.ts';
 import type { InstanceLimits } from '../aws/limits/limits.ts';
+import { POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
 import { Failure } from '../messages/failure.ts';
 
 /** Addresses in one /28 prefix. */
 const PREFIX_SIZE = 16;
-
-/** Tag that makes an ENI ours: only ENIs that carry it are ever used, changed or deleted. */
-export const ROLE_TAG = 'eniboot/role';
-export const POD_ROLE = 'pods';
-export const CLUSTER_TAG = 'eniboot/cluster';
-export const INSTANCE_TAG = 'eniboot/instance';
-export const CREATED_TAG = 'eniboot/created';
 
 export interface AttachInput {
   instanceId: string;

@@ -2,20 +2,13 @@
 // the only source for what is ours; IMDS and kernel must agree with it before anything is used.
 import type { Eni } from '../aws/ec2.ts';
 import { readEni } from '../aws/metadata.ts';
+import { INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
 import { ipBatch, type Link, listLinks, waitForLinks } from '../host/links.ts';
 import { writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { addToPool, countStates, listOwned } from '../pool/pool.ts';
 import { applySteps } from './attach-apply.ts';
-import {
-  type AttachStep,
-  foreignEnisOf,
-  INSTANCE_TAG,
-  POD_ROLE,
-  planAttach,
-  podEnisOf,
-  ROLE_TAG,
-} from './attach-plan.ts';
+import { type AttachStep, foreignEnisOf, planAttach, podEnisOf } from './attach-plan.ts';
 import { capacity } from './capacity.ts';
 import { refreshEgressTable, SILENCE_MS } from './egress.ts';
 import { recallEnis, rememberEnis } from './memory.ts';

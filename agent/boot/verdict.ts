@@ -2,6 +2,7 @@
 // systemd, a tag for whoever only has the EC2 API. None of these can turn a good boot into a bad one.
 import { appendFileSync } from 'node:fs';
 import { CLOUD_SILENT } from '../aws/patience.ts';
+import { VERDICT_TAG } from '../aws/tags.ts';
 import { STATE_DIR } from '../host/names.ts';
 import { notifySystemd } from '../host/notify.ts';
 import { run } from '../port/exec.ts';
@@ -11,7 +12,6 @@ import type { Status } from './status.ts';
 import { writeStatus } from './status.ts';
 
 const CONSOLE = '/dev/console';
-const VERDICT_TAG = 'eniboot/verdict';
 const METRICS = `${STATE_DIR}/metrics/boot.prom`;
 /** The tag is for people far away; a slow EC2 must not hold up kubelet for it. */
 const TAG_PATIENCE_MS = 3_000;
