@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { pointerOf, type Release, releases, unitCache } from './releases.ts';
 
 /** Taken with all they depend on: these run, in a root of their own. libseccomp2 is only opened at run time. */
-const programs = ['systemd', 'udev', 'libseccomp2'];
+const programs = ['systemd', 'udev', 'libseccomp2', 'dash', 'coreutils', 'util-linux'];
 /** Taken alone, for their units. */
 const services = [
   'cloud-init',
@@ -31,7 +31,7 @@ const services = [
   'systemd-resolved',
 ];
 /** Changed when the contents of an extracted root change. */
-const layout = '1';
+const layout = '2';
 const weekMs = 7 * 24 * 3600 * 1000;
 
 function fetchRelease(release: Release): string {

@@ -1,6 +1,6 @@
 // Builds the file tree of a node in a folder (a release's real units, ours over them, enabled as on the image) and has
 // that release's own systemd load it and queue the boot.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -29,44 +29,59 @@ export interface Node {
   runtime: 'crio' | 'containerd';
   /** Files added last, by path; to break things with. */
   extra?: Record<string, string>;
+  /** Those of `extra` that are programs. */
+  programs?: string[];
 }
 
 /** Makes the root of such a node, calls `use` with its path and removes it again. */
 export function withNode<T>(node: Node, use: (root: string) => T): T {
   const place = mkdtempSync(join(tmpdir(), 'eniboot-node-'));
   try {
-    const root = layOver(rootOf(node.release), place);
-    for (const name of ['bin', 'sbin', 'lib', 'lib64']) symlinkSync(`usr/${name}`, join(root, name));
-    for (const name of ['dev', 'proc', 'root', 'run', 'sys', 'tmp']) mkdirSync(join(root, name));
-    if (node.cloudInit === 'fedora') orderAsOnFedora(root);
-    for (const name of node.runtime === 'crio'
-      ? ['crio.service', 'crio-wipe.service']
-      : ['containerd.service'])
-      addFixture(root, name);
-    addFixture(root, 'kubelet.service');
-    addFixture(root, '10-kubeadm.conf', 'kubelet.service.d');
-    for (const program of [
-      'usr/bin/kubelet',
-      'usr/bin/cat',
-      'usr/bin/rm',
-      'usr/libexec/eniboot/current/eniboot',
-    ])
-      addProgram(root, program);
-    cpSync(nodeTree, root, { recursive: true, verbatimSymlinks: true });
-    write(root, 'usr/lib/systemd/system-preset/50-node.preset', nodePreset);
-    for (const [path, text] of Object.entries(node.extra ?? {})) write(root, path, text);
-    runIn(root, 'systemctl', ['preset-all']);
-    // What cloud-init's generator does when it finds a datasource.
-    mkdirSync(join(root, 'etc/systemd/system/multi-user.target.wants'), { recursive: true });
-    symlinkSync(
-      `/${units}/cloud-init.target`,
-      join(root, 'etc/systemd/system/multi-user.target.wants/cloud-init.target'),
-    );
-    return use(root);
+    return use(compose(node, place));
   } finally {
-    spawnSync('umount', ['--recursive', '--lazy', place]);
-    rmSync(place, { recursive: true, force: true });
+    remove(place);
   }
+}
+
+/** The same for a use that takes its time. */
+export async function withNodeAsync<T>(node: Node, use: (root: string) => Promise<T>): Promise<T> {
+  const place = mkdtempSync(join(tmpdir(), 'eniboot-node-'));
+  try {
+    return await use(compose(node, place));
+  } finally {
+    remove(place);
+  }
+}
+
+function remove(place: string): void {
+  spawnSync('umount', ['--recursive', '--lazy', place]);
+  rmSync(place, { recursive: true, force: true });
+}
+
+function compose(node: Node, place: string): string {
+  const root = layOver(rootOf(node.release), place);
+  for (const name of ['bin', 'sbin', 'lib', 'lib64']) symlinkSync(`usr/${name}`, join(root, name));
+  for (const name of ['dev', 'proc', 'root', 'run', 'sys', 'tmp']) mkdirSync(join(root, name));
+  if (node.cloudInit === 'fedora') orderAsOnFedora(root);
+  for (const name of node.runtime === 'crio' ? ['crio.service', 'crio-wipe.service'] : ['containerd.service'])
+    addFixture(root, name);
+  addFixture(root, 'kubelet.service');
+  addFixture(root, '10-kubeadm.conf', 'kubelet.service.d');
+  // systemd checks that a program is there and executable.
+  for (const program of ['usr/bin/kubelet', 'usr/libexec/eniboot/current/eniboot'])
+    write(root, program, '#!/bin/false\n', 0o755);
+  cpSync(nodeTree, root, { recursive: true, verbatimSymlinks: true });
+  write(root, 'usr/lib/systemd/system-preset/50-node.preset', nodePreset);
+  for (const [path, text] of Object.entries(node.extra ?? {}))
+    write(root, path, text, node.programs?.includes(path) ? 0o755 : 0o644);
+  runIn(root, 'systemctl', ['preset-all']);
+  // What cloud-init's generator does when it finds a datasource.
+  mkdirSync(join(root, 'etc/systemd/system/multi-user.target.wants'), { recursive: true });
+  symlinkSync(
+    `/${units}/cloud-init.target`,
+    join(root, 'etc/systemd/system/multi-user.target.wants/cloud-init.target'),
+  );
+  return root;
 }
 
 /** A writable root over the cached one; a copy where the kernel has no overlay for us, ten times slower. */
@@ -115,11 +130,6 @@ export function verify(root: string): { output: string; cycles: string[]; ours: 
     cycles: lines.filter((line) => /ordering cycle|deleted to break/i.test(line)),
     ours: lines.filter((line) => line.includes('eniboot')),
   };
-}
-
-/** Units of a tree by name, whether in /usr/lib or in /etc. */
-export function readUnit(root: string, path: string): string {
-  return readFileSync(join(root, units, path), 'utf8');
 }
 
 /** Fedora's cloud image and eniboot's services, and nothing else: Fedora's last preset is `disable *` as well. */
@@ -179,24 +189,9 @@ function addFixture(root: string, name: string, folder = ''): void {
   copyFileSync(join(here, 'fixtures', name), to);
 }
 
-/** systemd checks only that a program is there and executable; it is never run. */
-function addProgram(root: string, path: string): void {
-  write(root, path, '#!/bin/false\n');
-  chmodSync(join(root, path), 0o755);
-}
-
-function write(root: string, path: string, text: string): void {
+function write(root: string, path: string, text: string, mode = 0o644): void {
   const to = join(root, path);
   mkdirSync(dirname(to), { recursive: true });
   writeFileSync(to, text);
-}
-
-/** True when a command exists on this machine. */
-export function hasCommand(name: string): boolean {
-  try {
-    execFileSync('sh', ['-c', `command -v "$1"`, 'sh', name], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
+  chmodSync(to, mode);
 }

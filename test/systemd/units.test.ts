@@ -128,7 +128,7 @@ test('timers and the path unit start services that wait for a boot and are skipp
 test('the refill flag is removed before anything else can be skipped or fail', () => {
   const flag = value(read('eniboot-refill.path'), 'Path.PathExists') ?? 'none';
   const service = read('eniboot-refill.service');
-  assert.is(service.get('Service.ExecCondition')?.[0], `/usr/bin/rm -f ${flag}`);
+  assert.is(service.get('Service.ExecCondition')?.[0], `+/usr/bin/rm -f ${flag}`);
   assert.is(value(service, 'Unit.StartLimitIntervalSec'), '0');
 });
 

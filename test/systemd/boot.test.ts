@@ -1,0 +1,233 @@
+// The units at work under a real systemd: who starts when, how often, and not at all. The agent and kubelet are
+// stand-ins written in shell; what is tested is everything around them.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Container, whyNot, withContainer } from './container.ts';
+import { withNodeAsync } from './graph.ts';
+import { type Release, releases } from './releases.ts';
+
+const unable = whyNot();
+if (unable !== undefined) console.log(`skipped, ${unable}; the virtual machine's tests cover this`);
+
+/** Stand-in for kubelet: notes each start and its arguments. */
+const kubelet = '#!/bin/sh\necho "$@" >>/run/kubelet-started\nexec sleep 1000\n';
+
+const ready = 'systemd-notify --ready --status=ready';
+
+/** Stand-ins for `eniboot boot`, by what they do. */
+const agents = {
+  good: ready,
+  'crash once': `[ -e /run/eniboot/crashed ] || { : >/run/eniboot/crashed; kill -9 $$; }\n${ready}`,
+  'fail for good': 'exit 1',
+  'crash always': 'kill -9 $$',
+  'refill again and again': ready,
+  hold: `: >/run/eniboot/kubelet-held\n${ready}`,
+  'end without READY': 'exit 0',
+  environment: `env >/run/eniboot/environment\n${ready}`,
+  'write here and there': `
+for path in /etc/cni/net.d /etc/kubernetes/kubelet.conf.d /etc/crio/crio.conf.d /opt/cni/bin /usr/libexec/eniboot \\
+  /run/NetworkManager/conf.d /run/eniboot /var/lib/eniboot /etc /usr/bin /var/log /run /opt /etc/cni /root; do
+  if (: >"$path/probe") 2>/dev/null; then echo "$path"; fi
+done >/run/eniboot/writable
+${ready}`,
+} satisfies Record<string, string>;
+
+async function boot(
+  release: Release,
+  agent: keyof typeof agents,
+  use: (container: Container) => Promise<void>,
+  extra = {},
+) {
+  const files = {
+    'usr/libexec/eniboot/current/eniboot': `#!/bin/sh
+echo "$*" >>/run/eniboot/calls
+case "$*" in boot) ;; *)
+  ${agent === 'refill again and again' ? ': >/run/eniboot/pool/refill-wanted' : ''}
+  exit 0 ;;
+esac
+echo attempt >>/run/eniboot/attempts
+${agents[agent]}
+`,
+    'usr/bin/kubelet': kubelet,
+    // Nothing but systemd itself and our units is enabled: the other services' programs are not in this root.
+    'usr/lib/systemd/system-preset/00-only.preset':
+      'enable eniboot*.service\nenable eniboot*.timer\nenable eniboot*.path\ndisable *\n',
+    ...extra,
+  };
+  await withNodeAsync(
+    {
+      release,
+      cloudInit: 'fedora',
+      runtime: 'crio',
+      extra: files,
+      programs: ['usr/libexec/eniboot/current/eniboot', 'usr/bin/kubelet'],
+    },
+    (root) => withContainer(root, use),
+  );
+}
+
+const lines = (text: string | undefined) => (text ?? '').split('\n').filter((line) => line !== '');
+const starts = (container: Container) => lines(container.read('run/kubelet-started')).length;
+const state = (container: Container, unit: string) => container.systemctl('is-active', unit).output.trim();
+const settled = (container: Container) =>
+  container.until('the boot is over', () => state(container, 'eniboot.service') !== 'activating');
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** On each release: what depends on how a version of systemd does it. */
+function onEach(name: string, run: (release: Release) => Promise<void>): void {
+  if (unable === undefined) for (const release of releases) test(`${name} (${release})`, () => run(release));
+}
+
+/** On one release, for the time it takes. */
+function onOne(name: string, run: (release: Release) => Promise<void>): void {
+  if (unable === undefined) test(name, () => run('trixie'));
+}
+
+onEach('a good boot starts kubelet, once, and refuses to be stopped', (release) =>
+  boot(release, 'good', async (container) => {
+    await container.until('kubelet runs', () => starts(container) === 1);
+    assert.is(state(container, 'eniboot.service'), 'active');
+    const stopped = container.systemctl('stop', 'eniboot.service');
+    assert.is.not(stopped.exitCode, 0);
+    assert.match(stopped.output, /may be requested by dependency only|refused/i);
+    assert.is.not(container.systemctl('restart', 'eniboot.service').exitCode, 0);
+    await pause(300);
+    assert.is(starts(container), 1);
+    assert.is(lines(container.read('run/eniboot/attempts')).length, 1);
+  }),
+);
+
+onEach('an agent that crashes once is tried again, and kubelet starts, once', (release) =>
+  boot(release, 'crash once', async (container) => {
+    await container.until('kubelet runs', () => starts(container) === 1);
+    assert.is(lines(container.read('run/eniboot/attempts')).length, 2);
+    await pause(300);
+    assert.is(starts(container), 1);
+  }),
+);
+
+for (const agent of ['fail for good', 'end without READY'] as const) {
+  onOne(`${agent}: kubelet never starts, not even by hand`, (release) =>
+    boot(release, agent, async (container) => {
+      await container.until(
+        'the boot has failed',
+        () => lines(container.read('run/eniboot/attempts')).length > 0,
+      );
+      if (agent === 'fail for good') {
+        await container.until('it is given up', () => state(container, 'eniboot.service') === 'failed');
+        await pause(1500);
+        assert.is(
+          lines(container.read('run/eniboot/attempts')).length,
+          1,
+          'an orderly failure is not tried again',
+        );
+        assert.is.not(container.systemctl('start', 'kubelet.service').exitCode, 0);
+      } else await pause(1500);
+      assert.is(starts(container), 0);
+    }),
+  );
+}
+
+onOne('a node that holds kubelet back is READY without it', (release) =>
+  boot(release, 'hold', async (container) => {
+    await settled(container);
+    await pause(300);
+    assert.is(state(container, 'eniboot.service'), 'active');
+    assert.is(starts(container), 0);
+  }),
+);
+
+onEach('the sandbox lets the agent write where it must and nowhere else', (release) =>
+  boot(release, 'write here and there', async (container) => {
+    await settled(container);
+    assert.equal(lines(container.read('run/eniboot/writable')), [
+      '/etc/cni/net.d',
+      '/etc/kubernetes/kubelet.conf.d',
+      '/etc/crio/crio.conf.d',
+      '/opt/cni/bin',
+      '/usr/libexec/eniboot',
+      '/run/NetworkManager/conf.d',
+      '/run/eniboot',
+      '/var/lib/eniboot',
+    ]);
+  }),
+);
+
+onOne(
+  `variables that hijack the runtime do not reach the agent, even from the manager's environment`,
+  (release) =>
+    boot(
+      release,
+      'environment',
+      async (container) => {
+        await settled(container);
+        const environment = container.read('run/eniboot/environment') ?? '';
+        assert.match(environment, /^HARMLESS=1$/m);
+        assert.not.match(environment, /BUN_/);
+      },
+      {
+        'etc/systemd/system.conf.d/x.conf':
+          '[Manager]\nDefaultEnvironment=HARMLESS=1 BUN_BE_BUN=1 BUN_OPTIONS=--preload=/x\n',
+      },
+    ),
+);
+
+onOne(`kubelet's flags: kubeadm's, then the operator's, then this boot's`, (release) =>
+  boot(
+    release,
+    'good',
+    async (container) => {
+      await container.until('kubelet runs', () => starts(container) === 1);
+      const flags =
+        '--config=/var/lib/kubelet/config.yaml --operator=1 --two=2 --node-ip=10.0.0.7 --node-labels=a=b';
+      assert.match(container.read('run/kubelet-started') ?? '', new RegExp(`${flags}\n$`));
+    },
+    {
+      'etc/sysconfig/kubelet': 'KUBELET_EXTRA_ARGS=--operator=1 --two=2\n',
+      'usr/libexec/eniboot/current/eniboot': `#!/bin/sh\necho 'ENIBOOT_KUBELET_ARGS=--node-ip=10.0.0.7 --node-labels=a=b' >/run/eniboot/kubelet.env\n${ready}\n`,
+    },
+  ),
+);
+
+onOne('the refill flag starts a refill each time it is set, and is gone afterwards', (release) =>
+  boot(release, 'good', async (container) => {
+    await container.until('kubelet runs', () => starts(container) === 1);
+    const refills = () =>
+      lines(container.read('run/eniboot/calls')).filter((call) => call === 'pool refill').length;
+    for (let time = 1; time <= 3; time++) {
+      container.write('run/eniboot/pool/refill-wanted', '');
+      await container.until(
+        `refill ${time}`,
+        () => refills() === time && container.read('run/eniboot/pool/refill-wanted') === undefined,
+      );
+    }
+    await pause(500);
+    assert.is(refills(), 3, 'no loop');
+    assert.is(state(container, 'eniboot-refill.path'), 'active');
+  }),
+);
+
+onOne('a refill whose flag is set again at once runs once a second, not in a busy loop', (release) =>
+  boot(release, 'refill again and again', async (container) => {
+    await container.until('kubelet runs', () => starts(container) === 1);
+    container.write('run/eniboot/pool/refill-wanted', '');
+    await pause(3000);
+    const refills = lines(container.read('run/eniboot/calls')).filter(
+      (call) => call === 'pool refill',
+    ).length;
+    assert.ok(refills >= 2 && refills <= 4, `${refills} in 3 s`);
+  }),
+);
+
+onOne('repair, refill and collect are skipped on a node whose boot has failed', (release) =>
+  boot(release, 'fail for good', async (container) => {
+    await container.until('the boot has failed', () => state(container, 'eniboot.service') === 'failed');
+    for (const name of ['repair', 'refill', 'collect']) {
+      assert.is(container.systemctl('start', `eniboot-${name}.service`).exitCode, 0, name);
+      assert.is(state(container, `eniboot-${name}.service`), 'inactive', name);
+    }
+    assert.equal(lines(container.read('run/eniboot/calls')), ['boot']);
+  }),
+);
+
+test.run();
