@@ -32,7 +32,7 @@ export const identify: Phase<Observed, Change> = {
       boot.waiting(readLifecycleTarget(imds)),
       listLinks(),
     ]);
-    boot.config = await boot.waiting(readNodeConfig(imds, identity.region));
+    boot.config = await boot.waiting(readNodeConfig(imds, identity.region, boot.log));
     const [bootEni, others] = await Promise.all([
       boot.waiting(readBootEni(imds, identity.mac)),
       boot.waiting(Promise.all(macs.filter((mac) => mac !== identity.mac).map((mac) => readEni(imds, mac)))),

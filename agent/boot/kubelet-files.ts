@@ -2,8 +2,8 @@
 import ipaddr from 'ipaddr.js';
 import { stringify as toToml } from 'smol-toml';
 import { stringify as toYaml } from 'yaml';
+import { nodeLabelProblem } from '../config/node-labels.ts';
 import { Failure } from '../messages/failure.ts';
-import { nodeLabelProblem } from './kubelet-labels.ts';
 import { kubeReserved } from './kubelet-reserve.ts';
 
 export interface KubeletNode {

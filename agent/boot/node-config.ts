@@ -2,13 +2,21 @@
 import type { Imds } from '../aws/imds.ts';
 import { loadConfig } from '../config/load.ts';
 import { parameterReferences, resolveParameters } from '../config/parameters.ts';
+import { problemLine } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
 import { readConfigSources } from '../config/sources.ts';
+import type { Log } from '../port/log.ts';
 
 /** @throws Failure CONFIG_MISSING, CONFIG_INVALID with every problem in its facts, or why IMDS or SSM failed. */
-export async function readNodeConfig(imds: Imds, region: string): Promise<Config> {
+export async function readNodeConfig(imds: Imds, region: string, log: Log): Promise<Config> {
   const userData = await imds.readBytes('user-data');
-  const { config } = loadConfig(readConfigSources(userData === undefined ? {} : { userData }));
+  const { config, warnings } = loadConfig(readConfigSources(userData === undefined ? {} : { userData }));
+  for (const warning of warnings) {
+    log.warn('configuration is most likely not meant', {
+      problem: problemLine(warning),
+      remedy: warning.remedy,
+    });
+  }
   const names = parameterReferences(config);
   if (names.length === 0) return config;
   const { readParameters } = await import('../aws/ssm.ts');

@@ -6,6 +6,7 @@ import { createLog } from '../port/log.ts';
 import { environment, requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
+import { failureLines } from './failure-text.ts';
 import { planCommand } from './plan.ts';
 import { terminalWatcher } from './progress.ts';
 
@@ -64,10 +65,8 @@ function summary(status: Parameters<typeof consoleLine>[0]): string {
   const lines = [consoleLine(status)];
   for (const reason of status.degraded) lines.push(`  degraded: ${reason}`);
   if (status.failure !== undefined) {
-    lines.push(
-      `  ${status.failure.phase}: ${status.failure.message}`,
-      `  what to do: ${status.failure.remedy}`,
-    );
+    const [first, ...rest] = failureLines(status.failure);
+    lines.push(`  in ${status.failure.phase}: ${first}`, ...rest);
   }
   return `${lines.join('\n')}\n`;
 }

@@ -4,6 +4,7 @@ import { nearest } from '../config/nearest.ts';
 import { isFailure } from '../messages/failure.ts';
 import type { CommandIo } from './command.ts';
 import { commands } from './commands.ts';
+import { failureLines } from './failure-text.ts';
 import { paint, table } from './table.ts';
 
 /** Exit codes shared by all commands; each command's help names its own. */
@@ -52,7 +53,8 @@ function report(error: unknown, json: boolean, io: CommandIo): number {
   }
   const { code, message, remedy, facts } = error;
   if (json) io.stdout(`${JSON.stringify({ failure: { code, message, remedy, facts } })}\n`);
-  io.stderr(`${paint('red', `eniboot: ${code}: ${message}`, io.isTTY)}\n  what to do: ${remedy}\n`);
+  const [first = '', ...rest] = failureLines({ code, message, remedy, facts });
+  io.stderr(`${[paint('red', `eniboot: ${first}`, io.isTTY), ...rest].join('\n')}\n`);
   return code === 'USAGE' ? USAGE : FAILED;
 }
 

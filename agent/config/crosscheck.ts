@@ -1,7 +1,7 @@
 // What the schema cannot say: values that are each well formed and still wrong, alone or together.
 // References to parameters are passed over; the same checks run again once they are resolved.
 import ipaddr from 'ipaddr.js';
-import { nodeLabelProblem } from '../boot/kubelet-labels.ts';
+import { nodeLabelProblem } from './node-labels.ts';
 import type { Finding } from './problem.ts';
 import type { Config } from './schema.ts';
 import type { Path } from './tree.ts';

@@ -56,7 +56,7 @@ export function invalid(problems: ConfigProblem[]): Failure {
 }
 
 /** One line: where, what path, what value, what is wrong. */
-function problemLine(problem: ConfigProblem): string {
+export function problemLine(problem: ConfigProblem): string {
   const where = problem.line === 0 ? problem.source : `${problem.source}:${problem.line}:${problem.column}`;
   const what = problem.path === '' ? '' : ` ${problem.path}`;
   const value = problem.value === undefined ? '' : ` ${problem.value}`;

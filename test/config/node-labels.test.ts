@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { kubeletFiles } from '../../agent/boot/kubelet-files.ts';
-import { nodeLabelProblem } from '../../agent/boot/kubelet-labels.ts';
+import { nodeLabelProblem } from '../../agent/config/node-labels.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { node } from './node.ts';
 
