@@ -137,9 +137,9 @@ function isFresh(release: Release): boolean {
 mkdirSync(unitCache, { recursive: true });
 for (const release of releases.filter((one) => !isFresh(one))) {
   try {
-    console.log(`${release}: ${fetchRelease(release)}`);
+    process.stdout.write(`${release}: ${fetchRelease(release)}\n`);
   } catch (error) {
     if (!existsSync(pointerOf(release))) throw error;
-    console.log(`${release}: no newer packages to be had, the last ones are used`);
+    process.stdout.write(`${release}: no newer packages to be had, the last ones are used\n`);
   }
 }

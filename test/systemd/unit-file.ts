@@ -14,8 +14,8 @@ export function parseUnit(...texts: string[]): Unit {
       const setting = /^(\w+)=(.*)$/.exec(line);
       if (setting === null) continue;
       const name = `${section}.${setting[1]}`;
-      const value = (setting[2] ?? '').trim();
-      unit.set(name, value === '' ? [] : [...(unit.get(name) ?? []), value]);
+      const given = (setting[2] ?? '').trim();
+      unit.set(name, given === '' ? [] : [...(unit.get(name) ?? []), given]);
     }
   }
   return unit;
@@ -23,7 +23,7 @@ export function parseUnit(...texts: string[]): Unit {
 
 /** All words of a list setting such as After=. */
 export function words(unit: Unit, name: string): string[] {
-  return (unit.get(name) ?? []).flatMap((value) => value.split(/\s+/));
+  return (unit.get(name) ?? []).flatMap((given) => given.split(/\s+/));
 }
 
 /** The last value of a setting, which is the one that counts. */
