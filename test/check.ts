@@ -1,8 +1,8 @@
 // `npm run check`: everything that can be said about the sources without running them.
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { licenceProblems, licencesPage } from './licences.ts';
+import { generatedPages, licenceProblems } from './pages.ts';
 
 const root = join(import.meta.dirname, '..');
 const bin = (name: string) => join(root, 'node_modules/.bin', name);
@@ -29,7 +29,7 @@ const steps: Step[] = [
   { name: 'dead code', run: () => command(bin('knip'), []) },
   { name: 'shell', run: shell },
   { name: 'licences', run: () => licenceProblems(root) },
-  { name: 'licence page', run: () => generated('docs/licences.md', licencesPage(root)) },
+  { name: 'generated pages', run: stalePages },
 ];
 
 let failed = 0;
@@ -69,10 +69,11 @@ function isShell(path: string): boolean {
   }
 }
 
-function generated(path: string, wanted: string): string | undefined {
-  const folder = join(root, path, '..');
-  const present =
-    readdirSync(folder).includes(path.split('/').at(-1) ?? '') &&
-    readFileSync(join(root, path), 'utf8') === wanted;
-  return present ? undefined : `${path} is out of date: node test/licences.ts --write`;
+function stalePages(): string | undefined {
+  const stale = Object.entries(generatedPages(root)).filter(
+    ([path, wanted]) => !existsSync(join(root, path)) || readFileSync(join(root, path), 'utf8') !== wanted,
+  );
+  return stale.length === 0
+    ? undefined
+    : `out of date: ${stale.map(([path]) => path).join(', ')}; run: node test/pages.ts`;
 }

@@ -1,6 +1,8 @@
-// Licences of the npm packages that are bundled into the executable, from the lock file and their own words.
+// Pages of docs/ that are made from the code, so that they cannot say something else: the failure table from
+// codes.ts, the licences of bundled npm packages from the lock file. `node test/pages.ts` writes them.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { failureCodes } from '../agent/messages/codes.ts';
 
 const ALLOWED = new Set(['MIT', 'Apache-2.0', 'ISC', 'BSD-2-Clause', 'BSD-3-Clause', '0BSD']);
 
@@ -18,11 +20,33 @@ export function licenceProblems(root: string): string | undefined {
     : bad.map((one) => `${one.name}@${one.version}: ${one.licence}\n`).join('');
 }
 
-export function licencesPage(root: string): string {
+/** Path → text of every generated page. */
+export function generatedPages(root: string): Record<string, string> {
+  return { 'docs/failures.md': failuresPage(), 'docs/licences.md': licencesPage(root) };
+}
+
+function failuresPage(): string {
+  const rows = Object.entries(failureCodes).map(
+    ([code, text]) =>
+      `| \`${code}\` | ${text.title} | ${text.transient ? 'yes' : 'no'} | ${text.remedy.replaceAll('|', '\\|')} |\n`,
+  );
+  return `# Failure codes
+
+Written by \`node test/pages.ts\` from agent/messages/codes.ts. A code stands in the console line, in the instance tag
+\`eniboot/verdict\`, in /run/eniboot/status.json (with the facts: what, where, EC2's own code) and in the log.
+\`Again\` tells whether eniboot itself tries again inside the phase's budget and the deadline; where it does not, the
+boot ends at once.
+
+| code | meaning | again | what to do |
+|---|---|---|---|
+${rows.join('')}`;
+}
+
+function licencesPage(root: string): string {
   const rows = bundled(root).map((one) => `| ${one.name} | ${one.version} | ${one.licence} |\n`);
   return `# Licences of bundled npm packages
 
-Written by \`node test/licences.ts --write\`; \`npm run check\` refuses a licence outside ${[...ALLOWED].join(', ')}.
+Written by \`node test/pages.ts\`; \`npm run check\` refuses a licence outside ${[...ALLOWED].join(', ')}.
 What the runtime links in stands in [NOTICE](../NOTICE).
 
 | package | version | licence |
@@ -48,5 +72,5 @@ function bundled(root: string): Package[] {
 
 if (import.meta.main) {
   const root = join(import.meta.dirname, '..');
-  writeFileSync(join(root, 'docs/licences.md'), licencesPage(root));
+  for (const [path, text] of Object.entries(generatedPages(root))) writeFileSync(join(root, path), text);
 }
