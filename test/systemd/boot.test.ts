@@ -13,7 +13,8 @@ if (unable !== undefined) process.stdout.write(`skipped: ${unable}\n`);
 /** Stand-in for kubelet: notes each start and its arguments. */
 const kubelet = '#!/bin/sh\necho "$@" >>/run/kubelet-started\nexec sleep 1000\n';
 
-const ready = 'systemd-notify --ready --status=ready';
+const notify = 'systemd-notify --ready --status=ready';
+const ready = `: >/run/eniboot/kubelet-released\n${notify}`;
 
 /** Stand-ins for `eniboot boot`, by what they do. */
 const agents = {
@@ -22,7 +23,7 @@ const agents = {
   'fail for good': 'exit 1',
   'crash always': 'kill -9 $$',
   'refill again and again': ready,
-  hold: `: >/run/eniboot/kubelet-held\n${ready}`,
+  'warm up': notify,
   'end without READY': 'exit 0',
   environment: `env >/run/eniboot/environment\n${ready}`,
   'write here and there': `
@@ -129,8 +130,8 @@ for (const agent of ['fail for good', 'end without READY'] as const) {
   );
 }
 
-onOne('a node that holds kubelet back is READY without it', (release) =>
-  boot(release, 'hold', async (container) => {
+onOne('an instance prepared for a warm pool is READY without kubelet', (release) =>
+  boot(release, 'warm up', async (container) => {
     await settled(container);
     await pause(300);
     assert.is(state(container, 'eniboot.service'), 'active');
