@@ -1,7 +1,7 @@
 // One QEMU machine in the current network namespace: a PCIe PC with a disk, a serial console, NICs on taps that
 // come and go as ENIs do, and a command channel of its own that needs no network.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { openSync, readFileSync } from 'node:fs';
+import { copyFileSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connectLines } from './lines.ts';
@@ -19,6 +19,8 @@ export interface Nic {
   /** Tap in this network namespace. */
   tap: string;
   mac: string;
+  /** Announced to the guest, as ENA does: 9001 in a VPC. */
+  mtu: number;
 }
 
 export interface MachineOptions {
@@ -52,17 +54,19 @@ export interface Machine {
   run(script: string, timeoutMs?: number): Promise<GuestResult>;
   /** Resolves with the boot ID once the guest's command channel answers in the present boot. */
   ready(timeoutMs: number): Promise<string>;
-  /** Resolves with the new boot ID when the guest has come up again after a reboot asked for earlier. */
-  rebooted(previousBootId: string, timeoutMs: number): Promise<string>;
+  /** Reboots the guest as an operator would; resolves with its new boot ID. */
+  reboot(timeoutMs: number): Promise<string>;
   plug(nic: Nic): Promise<void>;
   unplug(id: string): Promise<void>;
   /** All that the serial console printed since power-on. */
   console(): string;
-  /** Resolves when the console matches; its text is part of the error when it does not in time. */
-  consoleShows(pattern: RegExp, timeoutMs: number): Promise<void>;
-  /** Saves disk and memory under a name; the machine goes on. */
-  snapshot(name: string): Promise<void>;
-  /** Asks the guest to power off and waits until it has. */
+  /** Resolves when the console has printed a match since position `from`; the error holds its last lines. */
+  consoleShows(pattern: RegExp, timeoutMs: number, from?: number): Promise<string>;
+  /** Host milliseconds since power-on. */
+  elapsedMs(): number;
+  /** Saves memory and disk in a copy of the disk, under a name there; the machine goes on. */
+  snapshot(name: string, copy: string): Promise<void>;
+  /** Presses the power button, as EC2 does to stop an instance, and waits until the guest has powered off. */
   powerOff(timeoutMs: number): Promise<void>;
   /** Ends QEMU at once. */
   kill(): Promise<void>;
@@ -90,14 +94,16 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   lost.catch(() => undefined);
   qemu.once('error', () => undefined);
 
+  const ended = () => qemu.exitCode !== null || qemu.signalCode !== null;
+
   const qmp = await Promise.race([connectQmp(paths.qmp), lost]);
   const guest = await Promise.race([openChannel(paths.control), lost]);
   await qmp.command('cont');
+  const poweredOnAt = performance.now();
 
   return {
     run: (script, timeoutMs = 60_000) => Promise.race([guest.run(script, timeoutMs), lost]),
     ready: (timeoutMs) => Promise.race([guest.ready(timeoutMs), lost]),
-    rebooted: (previous, timeoutMs) => Promise.race([guest.rebooted(previous, timeoutMs), lost]),
     plug: async (nic) => {
       const taken = new Set(used.values());
       const slot = Array.from({ length: slots }, (_, index) => index).find((index) => !taken.has(index));
@@ -115,11 +121,14 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
       used.delete(id);
     },
     console: () => readFileSync(paths.console, 'utf8'),
-    consoleShows: async (pattern, timeoutMs) => {
+    consoleShows: async (pattern, timeoutMs, from = 0) => {
       const giveUpAt = performance.now() + timeoutMs;
-      while (!pattern.test(readFileSync(paths.console, 'utf8'))) {
-        if (performance.now() > giveUpAt) {
-          const tail = readFileSync(paths.console, 'utf8').split('\n').slice(-25).join('\n');
+      for (;;) {
+        const text = readFileSync(paths.console, 'utf8').slice(from);
+        const match = pattern.exec(text);
+        if (match !== null) return match[0];
+        if (performance.now() > giveUpAt || ended()) {
+          const tail = text.split('\n').slice(-25).join('\n');
           throw new Error(
             `the console does not show ${pattern} after ${timeoutMs / 1000} s; it ends:\n${tail}`,
           );
@@ -127,9 +136,20 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         await delay(100);
       }
     },
-    snapshot: (name) => qmp.monitor(`savevm ${name}`),
+    elapsedMs: () => performance.now() - poweredOnAt,
+    snapshot: async (name, copy) => {
+      await qmp.command('stop');
+      await qmp.monitor(`savevm ${name}`);
+      copyFileSync(options.disk, copy);
+      await qmp.command('cont');
+    },
+    reboot: async (timeoutMs) => {
+      const previous = await guest.ready(timeoutMs);
+      guest.post('systemctl reboot --no-block');
+      return Promise.race([guest.rebooted(previous, timeoutMs), lost]);
+    },
     powerOff: async (timeoutMs) => {
-      await guest.post('systemctl poweroff --no-block');
+      await qmp.command('system_powerdown');
       await withTimeout(gone, timeoutMs, 'the guest did not power off');
     },
     kill: async () => {
@@ -180,7 +200,7 @@ function commandLine(
     .slice(0, 29)}`.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
   const kernelArguments = [
     'root=/dev/vda rw console=ttyS0 quiet panic=-1',
-    // The same names for NICs as on a machine with ACPI slots, the same log whatever the speed.
+    // The console is a log that tests read: no colours, and every unit on it.
     'systemd.show_status=true systemd.log_color=0 mitigations=off',
     ...(options.kernelArguments ?? []),
   ];
@@ -221,7 +241,7 @@ function netdev(nic: Nic): Record<string, unknown> {
 }
 
 function nicDevice(nic: Nic): Record<string, unknown> {
-  return { id: nic.id, netdev: `net-${nic.id}`, mac: nic.mac, romfile: '' };
+  return { id: nic.id, netdev: `net-${nic.id}`, mac: nic.mac, host_mtu: nic.mtu, romfile: '' };
 }
 
 function nicArguments(nic: Nic, bus: string): string[] {
@@ -238,7 +258,7 @@ function nicArguments(nic: Nic, bus: string): string[] {
 interface Channel {
   run(script: string, timeoutMs: number): Promise<GuestResult>;
   /** Sends a script whose answer nobody waits for. */
-  post(script: string): Promise<void>;
+  post(script: string): void;
   ready(timeoutMs: number): Promise<string>;
   rebooted(previousBootId: string, timeoutMs: number): Promise<string>;
   close(): void;
@@ -287,7 +307,7 @@ async function openChannel(path: string): Promise<Channel> {
       });
       return withTimeout(answer, timeoutMs + 10_000, `the guest did not answer to: ${script}`);
     },
-    post: async (script) => {
+    post: (script) => {
       send(script, 10);
     },
     ready: (timeoutMs) => boot(() => true, timeoutMs),

@@ -1,6 +1,5 @@
 // The root image of the VM: a Debian with systemd, NetworkManager, cloud-init and a cloud kernel, made once for
 // each version of its recipe and kept outside the clone.
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
@@ -15,12 +14,19 @@ import {
 } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, relative } from 'node:path';
+import { must } from '../must.ts';
 
 /** Debian's code name; trixie's systemd (257) is the closest to Fedora's that can be had here. */
 const suite = 'trixie';
 /** Room for two installed versions of the executable, logs and an upgrade; the file is sparse. */
 const imageSize = '4G';
-const recipe = import.meta.dirname;
+const recipe = join(import.meta.dirname, 'recipe');
+
+const bootstrapOptions = [
+  ...['--mode=root', '--variant=minbase', '--format=directory'],
+  '--aptopt=Acquire::Check-Valid-Until "false"',
+  ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
+];
 
 export interface Image {
   /** Raw ext4 file system, never written to by a run. */
@@ -49,6 +55,21 @@ export function ensureImage(progress: (line: string) => void): Image {
   };
 }
 
+/** Versions of Debian packages in the image; a package it lacks is left out. */
+export function packageVersions(image: Image, names: string[]): Record<string, string> {
+  const status = must(['debugfs', '-R', 'cat /var/lib/dpkg/status', image.root]);
+  const found = new Map(
+    status.split('\n\n').map((block) => [field(block, 'Package') ?? '', field(block, 'Version') ?? '']),
+  );
+  return Object.fromEntries(
+    names.flatMap((name) => (found.has(name) ? [[name, found.get(name) ?? '']] : [])),
+  );
+}
+
+function field(block: string, name: string): string | undefined {
+  return new RegExp(`^${name}: (.*)$`, 'm').exec(block)?.[1];
+}
+
 function build(directory: string, progress: (line: string) => void): void {
   progress(`building the ${suite} root image (once for each recipe, about 90 s)`);
   mkdirSync(cacheDirectory(), { recursive: true });
@@ -57,19 +78,18 @@ function build(directory: string, progress: (line: string) => void): void {
   try {
     // Files in the image belong to users of its own, so without root the whole build runs under mapped IDs.
     const asRoot = process.getuid?.() === 0 ? [] : ['unshare', '--user', '--map-auto', '--map-root-user'];
-    must([
-      ...asRoot,
-      'mmdebstrap',
-      '--mode=root',
-      '--variant=minbase',
-      '--format=directory',
-      '--aptopt=Acquire::Check-Valid-Until "false"',
-      ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
-      `--include=${packages().join(',')}`,
-      `--customize-hook=sh ${join(recipe, 'customize.sh')} "$1" ${recipe}`,
-      suite,
-      root,
-    ]);
+    must(
+      [
+        ...asRoot,
+        'mmdebstrap',
+        ...bootstrapOptions,
+        `--include=${packages().join(',')}`,
+        ...customize(),
+        suite,
+        root,
+      ],
+      900_000,
+    );
     const out = join(work, 'out');
     mkdirSync(out);
     copyFileSync(join(root, 'boot', 'kernel'), join(out, 'kernel'));
@@ -94,12 +114,16 @@ function build(directory: string, progress: (line: string) => void): void {
   }
 }
 
+function customize(): string[] {
+  return [`--customize-hook=sh ${join(recipe, 'customize.sh')} "$1" ${recipe}`];
+}
+
 function packages(): string[] {
   return readFileSync(join(recipe, 'packages.txt'), 'utf8').trim().split('\n');
 }
 
 function recipeDigest(): string {
-  const hash = createHash('sha256').update(`${suite} ${imageSize}\n`);
+  const hash = createHash('sha256').update(JSON.stringify([suite, imageSize, bootstrapOptions]));
   for (const file of filesBelow(recipe)) {
     hash.update(`${relative(recipe, file)}\n`).update(readFileSync(file));
   }
@@ -111,12 +135,4 @@ function filesBelow(directory: string): string[] {
     .sort()
     .map((name) => join(directory, name))
     .flatMap((path) => (statSync(path).isDirectory() ? filesBelow(path) : [path]));
-}
-
-function must(command: string[]): void {
-  const [file = '', ...args] = command;
-  const result = spawnSync(file, args, { encoding: 'utf8', timeout: 900_000, maxBuffer: 64 * 1024 * 1024 });
-  if (result.status === 0) return;
-  const reason = result.error?.message ?? `exit code ${result.status}`;
-  throw new Error(`${command.join(' ')}: ${reason}\n${(result.stderr ?? '').slice(-4000)}`);
 }

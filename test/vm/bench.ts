@@ -1,0 +1,329 @@
+// A node in the VM: the simulated AWS on one side, QEMU on the other, and what cases ask of both.
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Status } from '../../agent/boot/status.ts';
+import {
+  type Cloud,
+  type CloudOptions,
+  type Instance,
+  type LaunchOptions,
+  startCloud,
+} from '../aws/index.ts';
+import { type Accelerator, type Machine, type Nic, startMachine } from './machine.ts';
+import { must } from './must.ts';
+
+type Eni = Instance['bootEni'];
+
+/** What every case of a run shares. */
+export interface Bench {
+  /** Folder for disks and logs. */
+  work: string;
+  /** Root image with this build laid over it. */
+  root: string;
+  kernel: string;
+  initrd: string;
+  accelerator: Accelerator;
+  /** Multiplies every wait: emulation is 10 to 20 times slower than KVM, more so on a busy machine. */
+  patience: number;
+}
+
+export interface NodeOptions extends Omit<LaunchOptions, 'vm' | 'userData'> {
+  /** Lines added to the node's configuration, which is its user data. */
+  config?: string;
+  cloud?: CloudOptions;
+}
+
+export interface Node {
+  cloud: Cloud;
+  instance: Instance;
+  /** The machine of the present power-on. */
+  readonly machine: Machine;
+  /** Changes the configuration, as an operator changes user data of a stopped instance. */
+  configure(extra: string): void;
+  /** Waits for the verdict on the console, then until systemd has nothing left to do. */
+  verdict(): Promise<Observation>;
+  observe(): Promise<Observation>;
+  /** From here on, the verdict of an earlier boot on the console does not count. */
+  forgetConsole(): void;
+  end(): Promise<void>;
+}
+
+/** What stands in the guest at one moment. */
+export interface Observation {
+  status: Status;
+  /** Lines of the console that hold a verdict. */
+  verdicts: string[];
+  /** Starts of the stand-ins in this boot. */
+  starts: Start[];
+  failedUnits: string[];
+  /** The journal's complaints about the order of units. */
+  cycles: string[];
+  /** `systemctl show` of eniboot.service and kubelet.service. */
+  eniboot: Record<string, string>;
+  kubelet: Record<string, string>;
+  devices: Device[];
+  /** Host milliseconds from power-on until the guest's clock began to run; meaningless after a snapshot. */
+  firmwareMs: number;
+}
+
+export interface Start {
+  name: string;
+  /** Boot clock, seconds. */
+  at: number;
+  /** ActiveState of eniboot.service at that moment. */
+  eniboot: string;
+  args: string;
+}
+
+export interface Device {
+  name: string;
+  mac: string;
+  /** With prefix length, both families. */
+  addresses: string[];
+  up: boolean;
+  mtu: number;
+  /** As NetworkManager has it: `connected`, `unmanaged`, … */
+  state: string;
+}
+
+/** Name of the snapshot that stands just before eniboot. */
+const gate = 'gate';
+
+/** A node just powered on, from its first instruction. */
+export async function coldNode(
+  bench: Bench,
+  options: NodeOptions = {},
+  kernelArguments: string[] = [],
+): Promise<Node> {
+  const work = mkdtempSync(join(bench.work, 'node-'));
+  const disk = join(work, 'disk.qcow2');
+  must(['qemu-img', 'create', '-q', '-f', 'qcow2', '-b', bench.root, '-F', 'raw', disk]);
+  return launch(bench, options, work, disk, { kernelArguments });
+}
+
+/** A node that has booted up to eniboot, and the disk that other nodes go on from. */
+export async function nodeAtGate(bench: Bench): Promise<Node> {
+  const node = await coldNode(bench, {}, ['e2e.gate']);
+  await node.machine.ready(120_000 * bench.patience);
+  const wait = 'until [ -e /run/e2e/gate-reached ]; do sleep 0.2; done';
+  const reached = await node.machine.run(wait, 180_000 * bench.patience);
+  if (reached.exitCode !== 0) throw new Error(`the boot never came to eniboot:\n${node.machine.console()}`);
+  await node.machine.snapshot(gate, gateDisk(bench));
+  return node;
+}
+
+/** A node that goes on from where nodeAtGate stood, in a cloud of its own. */
+export async function nodeFromGate(bench: Bench, options: NodeOptions = {}): Promise<Node> {
+  const work = mkdtempSync(join(bench.work, 'node-'));
+  const disk = join(work, 'disk.qcow2');
+  copyFileSync(gateDisk(bench), disk);
+  return launch(bench, options, work, disk, { kernelArguments: ['e2e.gate'], from: gate });
+}
+
+/** Lets the boot go on into eniboot. */
+export async function openGate(node: Node): Promise<void> {
+  const result = await node.machine.run('touch /run/e2e/gate-open');
+  if (result.exitCode !== 0) throw new Error(`the gate did not open: ${result.stderr}`);
+}
+
+async function launch(
+  bench: Bench,
+  options: NodeOptions,
+  work: string,
+  disk: string,
+  how: { kernelArguments: string[]; from?: string },
+): Promise<Node> {
+  const { config = '', cloud: cloudOptions, ...launchOptions } = options;
+  const cloud = await startCloud(cloudOptions);
+  let machine: Machine | undefined;
+  let powerOns = 0;
+  let consoleFrom = 0;
+
+  const instance = await cloud.launch({
+    ...launchOptions,
+    userData: userData(cloud, config),
+    vm: {
+      onPlug: async (eni, tap) => machine?.plug(nicOf(eni, tap)),
+      onUnplug: async (eni) => machine?.unplug(eni.id),
+      onPower: async (action) => {
+        if (action === 'stop' || action === 'terminate') await machine?.powerOff(120_000 * bench.patience);
+        if (action === 'start') await powerOn({ kernelArguments: how.kernelArguments });
+      },
+    },
+  });
+
+  async function powerOn(start: { kernelArguments: string[]; from?: string }): Promise<Machine> {
+    powerOns += 1;
+    consoleFrom = 0;
+    const folder = join(work, `power-on-${powerOns}`);
+    mkdirSync(folder);
+    const [boot, ...pods] = instance.enis.map((eni) => nicOf(eni, instance.deviceOf(eni.id) ?? ''));
+    if (boot === undefined) throw new Error(`${instance.id} has no boot ENI`);
+    // A snapshot knows only the boot ENI; the others are plugged in as soon as it runs.
+    const later = start.from === undefined ? [] : pods;
+    const started = await startMachine({
+      work: folder,
+      disk,
+      kernel: bench.kernel,
+      initrd: bench.initrd,
+      firmware: { instanceId: instance.id, instanceType: instance.type },
+      bootNic: boot,
+      podNics: start.from === undefined ? pods : [],
+      accelerator: bench.accelerator,
+      ...start,
+    });
+    machine = started;
+    if (start.from !== undefined) await arrive(started, later);
+    return started;
+  }
+
+  await powerOn(how);
+  const current = (): Machine => {
+    if (machine === undefined) throw new Error('the machine is off');
+    return machine;
+  };
+  return {
+    cloud,
+    instance,
+    get machine() {
+      return current();
+    },
+    configure: (extra) => {
+      instance.record.userData = userData(cloud, extra);
+    },
+    verdict: async () => {
+      await current().consoleShows(/eniboot: (READY|FAILED) .*/, 400_000 * bench.patience, consoleFrom);
+      const observation = await settledObservation(current(), bench);
+      return observation;
+    },
+    observe: () => observe(current(), consoleFrom),
+    forgetConsole: () => {
+      consoleFrom = current().console().length;
+    },
+    end: async () => {
+      await machine?.kill();
+      await cloud.stop();
+      rmSync(work, { recursive: true, force: true });
+    },
+  };
+
+  async function settledObservation(from: Machine, { patience }: Bench): Promise<Observation> {
+    // Returns when the boot's jobs are done: `running`, or `degraded` with a failed unit.
+    await from.run('timeout 110 systemctl is-system-running --wait', 120_000 * patience);
+    // kubelet is started by a job of its own, after everything else.
+    await from.run(
+      'for i in 1 2 3 4 5 6 7 8 9 10; do [ -n "$(systemctl list-jobs --no-legend)" ] || break; sleep 1; done',
+    );
+    return observe(from, consoleFrom);
+  }
+}
+
+/** The snapshot wakes up later, in a cloud whose routers have other MACs: its clock and neighbours are brought up to date. */
+async function arrive(machine: Machine, pods: Nic[]): Promise<void> {
+  const now = (Date.now() / 1000).toFixed(1);
+  const result = await machine.run(`date -s @${now} >/dev/null && ip neigh flush all`);
+  if (result.exitCode !== 0) throw new Error(`the snapshot did not wake up: ${result.stderr}`);
+  for (const nic of pods) await machine.plug(nic);
+  for (const nic of pods) {
+    const found = await machine.run(`until ip -o link | grep -q ${nic.mac}; do sleep 0.1; done`, 60_000);
+    if (found.exitCode !== 0) throw new Error(`${nic.id} did not arrive in the guest`);
+  }
+}
+
+function userData(cloud: Cloud, extra: string): string {
+  return `#eniboot-config
+cluster: e2e
+pods:
+  subnets:
+    tags: { eniboot: pods }
+aws:
+  endpoints: { ec2: "${cloud.endpoints.ec2}", ssm: "${cloud.endpoints.ssm}" }
+${extra}`;
+}
+
+function nicOf(eni: Eni, tap: string): Nic {
+  const mtu = Number(readFileSync(`/sys/class/net/${tap}/mtu`, 'utf8'));
+  return { id: eni.id, tap, mac: eni.mac, mtu };
+}
+
+function gateDisk(bench: Bench): string {
+  return join(bench.work, 'gate.qcow2');
+}
+
+export function hasGate(bench: Bench): boolean {
+  return existsSync(gateDisk(bench));
+}
+
+const sections = {
+  status: 'cat /run/eniboot/status.json 2>/dev/null || echo null',
+  starts: 'cat /run/e2e/started 2>/dev/null',
+  failed: 'systemctl list-units --state=failed --plain --no-legend --full | cut -d" " -f1',
+  cycles: 'journalctl -b -o cat --no-pager _PID=1 | grep -E "ordering cycle|deleted to break"',
+  eniboot: 'systemctl show eniboot.service',
+  kubelet: 'systemctl show kubelet.service',
+  addresses: 'ip -j address',
+  states: 'nmcli -t -f DEVICE,STATE device',
+  uptime: 'cat /proc/uptime',
+};
+
+/** Everything in one script: a round trip and a process each cost a good part of a second under emulation. */
+async function observe(machine: Machine, consoleFrom: number): Promise<Observation> {
+  const script = Object.entries(sections)
+    .map(([name, command]) => `echo '@@${name}'; ${command}`)
+    .join('\n');
+  const elapsed = machine.elapsedMs();
+  const { stdout } = await machine.run(script);
+  const found = new Map<string, string>();
+  for (const part of stdout.split(/^@@/m).slice(1)) {
+    const at = part.indexOf('\n');
+    found.set(part.slice(0, at), part.slice(at + 1).trim());
+  }
+  const text = (name: keyof typeof sections) => found.get(name) ?? '';
+  const lines = (name: keyof typeof sections) =>
+    text(name)
+      .split('\n')
+      .filter((line) => line !== '');
+  const states = new Map(lines('states').map((line) => line.split(':', 2) as [string, string]));
+  return {
+    status: JSON.parse(text('status')) as Status,
+    verdicts:
+      machine
+        .console()
+        .slice(consoleFrom)
+        .match(/eniboot: (READY|FAILED) .*/g) ?? [],
+    starts: lines('starts').map((line) => {
+      const [name = '', at = '', eniboot = '', ...args] = line.split(' ');
+      return { name, at: Number(at), eniboot, args: args.join(' ') };
+    }),
+    failedUnits: lines('failed'),
+    cycles: lines('cycles'),
+    eniboot: properties(text('eniboot')),
+    kubelet: properties(text('kubelet')),
+    devices: (JSON.parse(text('addresses')) as Link[])
+      .filter((link) => link.link_type === 'ether')
+      .map((link) => ({
+        name: link.ifname,
+        mac: link.address,
+        addresses: link.addr_info.map((one) => `${one.local}/${one.prefixlen}`),
+        up: link.flags.includes('UP'),
+        mtu: link.mtu,
+        state: states.get(link.ifname) ?? 'unknown',
+      })),
+    firmwareMs: elapsed - Number(text('uptime').split(' ')[0]) * 1000,
+  };
+}
+
+interface Link {
+  ifname: string;
+  link_type: string;
+  address: string;
+  flags: string[];
+  mtu: number;
+  addr_info: { local: string; prefixlen: number }[];
+}
+
+function properties(text: string): Record<string, string> {
+  return Object.fromEntries(
+    text.split('\n').map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
+  );
+}
