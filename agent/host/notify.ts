@@ -2,10 +2,12 @@ import { run } from '../port/exec.ts';
 import { environment } from '../port/runtime.ts';
 
 /**
- * Tells systemd about readiness and progress, when it listens. Through systemd-notify, since the shipped
+ * Tells systemd about readiness and progress, when it listens: options of systemd-notify (`--ready`,
+ * `--status=…`), then assignments of sd_notify(3). Through systemd-notify, since the shipped
  * runtime has no unix datagram sockets. A lost notification is not a failure of the boot.
  */
-export async function notifySystemd(assignments: string[]): Promise<void> {
+export async function notifySystemd(words: string[]): Promise<void> {
   if (environment('NOTIFY_SOCKET') === undefined) return;
-  await run('systemd-notify', ['--', ...assignments], { timeoutMs: 5_000 });
+  // No `--` before them: what follows it is sent as it stands, and systemd knows no field called --ready.
+  await run('systemd-notify', words, { timeoutMs: 5_000 });
 }
