@@ -1,6 +1,6 @@
 // The Ec2 interface over @aws-sdk/client-ec2. The SDK is loaded on first use: its import is the largest
 // single cost of the agent's start, and it is paid while IMDS answers.
-import type { NetworkInterface } from '@aws-sdk/client-ec2';
+import type { EC2Client, Instance, NetworkInterface } from '@aws-sdk/client-ec2';
 import { Failure } from '../messages/failure.ts';
 import { type Ec2, type Eni, ec2Actions } from './ec2.ts';
 import type { Imds } from './imds.ts';
@@ -10,22 +10,46 @@ import { readCredentials } from './metadata.ts';
 /** Milliseconds one attempt may take; longer than any call seen in the field, short enough to try again. */
 const ATTEMPT_MS = 5_000;
 
+const ONE_ATTEMPT = {
+  maxAttempts: 1,
+  requestHandler: { connectionTimeout: 2_000, requestTimeout: ATTEMPT_MS, throwOnRequestTimeout: true },
+};
+
 export interface SdkOptions {
   region: string;
   endpoint: string | undefined;
   imds: Imds;
 }
 
+/** EC2 as a node calls it: with the credentials of its instance profile. */
 export async function createEc2(options: SdkOptions): Promise<Ec2> {
   const sdk = await import('@aws-sdk/client-ec2');
-  const client = new sdk.EC2Client({
-    region: options.region,
-    ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
-    credentials: () => readCredentials(options.imds),
-    maxAttempts: 1,
-    requestHandler: { connectionTimeout: 2_000, requestTimeout: ATTEMPT_MS, throwOnRequestTimeout: true },
-  });
+  return ec2Over(
+    sdk,
+    new sdk.EC2Client({
+      region: options.region,
+      ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+      credentials: () => readCredentials(options.imds),
+      ...ONE_ATTEMPT,
+    }),
+  );
+}
 
+/**
+ * EC2 as an operator calls it, from anywhere: credentials, endpoint and (unless given) region come from where every
+ * AWS tool looks, the AWS_* environment and ~/.aws. Throws USAGE when no region is set anywhere.
+ */
+export async function createOperatorEc2(region: string | undefined): Promise<{ ec2: Ec2; region: string }> {
+  const sdk = await import('@aws-sdk/client-ec2');
+  const client = new sdk.EC2Client({ ...(region === undefined ? {} : { region }), ...ONE_ATTEMPT });
+  try {
+    return { ec2: ec2Over(sdk, client), region: await client.config.region() };
+  } catch (error) {
+    throw new Failure('USAGE', 'no AWS region: give --region or set AWS_REGION', {}, error);
+  }
+}
+
+function ec2Over(sdk: typeof import('@aws-sdk/client-ec2'), client: EC2Client): Ec2 {
   /** One attempt at one call; every way to fail becomes a Failure with EC2's own code in the facts. */
   async function attempt<T>(
     method: keyof Ec2,
@@ -144,14 +168,22 @@ export async function createEc2(options: SdkOptions): Promise<Ec2> {
     },
 
     async describeLiveInstances(instanceIds) {
-      const answer = await attempt('describeLiveInstances', { instanceIds }, () =>
-        // A filter, not InstanceIds: an unknown ID is an empty answer there and an error here.
-        client.send(
-          new sdk.DescribeInstancesCommand({ Filters: [{ Name: 'instance-id', Values: instanceIds }] }),
-        ),
-      );
-      return (answer.Reservations ?? [])
-        .flatMap((reservation) => reservation.Instances ?? [])
+      const found: Instance[] = [];
+      let NextToken: string | undefined;
+      do {
+        const page = await attempt('describeLiveInstances', { instanceIds }, () =>
+          client.send(
+            new sdk.DescribeInstancesCommand({
+              // A filter, not InstanceIds: for an unknown ID it answers with less, InstanceIds with an error.
+              Filters: [{ Name: 'instance-id', Values: instanceIds }],
+              ...(NextToken === undefined ? {} : { NextToken }),
+            }),
+          ),
+        );
+        found.push(...(page.Reservations ?? []).flatMap((reservation) => reservation.Instances ?? []));
+        NextToken = page.NextToken;
+      } while (NextToken !== undefined && NextToken !== '');
+      return found
         .filter((instance) => instance.State?.Name !== 'terminated')
         .map((instance) => instance.InstanceId ?? '');
     },
@@ -302,10 +334,11 @@ function toFailure(action: string, facts: Record<string, unknown>, error: unknow
   const name = error instanceof Error ? error.name : 'Error';
   const message = error instanceof Error ? error.message : String(error);
   const status = httpStatus(error);
+  if (name === 'CredentialsProviderError' || name === 'TokenProviderError')
+    return new Failure('NO_CREDENTIALS', `no AWS credentials to call ${action} with: ${message}`, {}, error);
   const all = { action, ...facts, ec2Code: name, ...(status === undefined ? {} : { status }) };
   if (THROTTLED.has(name)) return new Failure('EC2_THROTTLED', `EC2 throttles ${action}`, all, error);
-  if (DENIED.has(name))
-    return new Failure('EC2_DENIED', `the instance role may not call ${action}`, all, error);
+  if (DENIED.has(name)) return new Failure('EC2_DENIED', `this role may not call ${action}`, all, error);
   if (UNAUTHENTICATED.has(name))
     return new Failure('EC2_AUTH', `EC2 does not accept the credentials: ${name}`, all, error);
   // Only an answer that names a code of EC2's is a refusal; everything else may be different next time.

@@ -67,7 +67,7 @@ export interface Ec2 {
   describeVpcCidrs(vpcId: string): Promise<string[]>;
   describeInstanceType(type: string): Promise<InstanceLimits>;
   describeTags(resourceId: string): Promise<Record<string, string>>;
-  /** Those of the given instances that EC2 knows and that are not terminated. */
+  /** Those of the given instances (at most 200) that EC2 knows and that are not terminated. */
   describeLiveInstances(instanceIds: string[]): Promise<string[]>;
 
   createEni(request: CreateEni): Promise<Eni>;

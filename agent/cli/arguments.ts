@@ -1,9 +1,10 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { nearest } from '../config/nearest.ts';
 import { Failure } from '../messages/failure.ts';
 
 type Options = NonNullable<ParseArgsConfig['options']>;
 
-/** Options and operands of one command. Throws USAGE, saying what was not understood. */
+/** Options and operands of one command. Throws USAGE, saying what was not understood and what was likely meant. */
 export function parse<O extends Options>(command: string, args: string[], options: O, operands = 0) {
   try {
     const parsed = parseArgs({ args, options, allowPositionals: true, strict: true });
@@ -13,9 +14,12 @@ export function parse<O extends Options>(command: string, args: string[], option
     return parsed;
   } catch (error) {
     if (error instanceof Failure) throw error;
+    const said = error instanceof Error ? (error.message.split('. ')[0] ?? '') : String(error);
+    const unknown = /^Unknown option '--([^']+)'/.exec(said)?.[1];
+    const close = unknown === undefined ? undefined : nearest(unknown, Object.keys(options));
     throw new Failure(
       'USAGE',
-      `eniboot ${command}: ${error instanceof Error ? error.message.split('. ')[0] : String(error)}`,
+      `eniboot ${command}: ${said}${close === undefined ? '' : `; did you mean --${close}?`}`,
     );
   }
 }

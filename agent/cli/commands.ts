@@ -44,6 +44,16 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./capacity.ts')).capacityCommand,
   },
   {
+    name: 'eni',
+    summary: 'sweep: find and remove pod ENIs of dead instances',
+    load: async () => (await import('./eni.ts')).eniCommand,
+  },
+  {
+    name: 'iam-policy',
+    summary: 'the least a node or a sweep must be allowed, as a policy',
+    load: async () => (await import('./iam-policy.ts')).iamPolicyCommand,
+  },
+  {
     name: 'version',
     summary: 'version and commit of this executable',
     load: async () => (await import('./version.ts')).versionCommand,

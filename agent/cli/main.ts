@@ -1,7 +1,7 @@
 // The command line: finds the command, runs it, and turns whatever goes wrong into one message and an exit code.
 
 import { nearest } from '../config/nearest.ts';
-import { isFailure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import type { CommandIo } from './command.ts';
 import { commands } from './commands.ts';
 import { failureLines } from './failure-text.ts';
@@ -21,18 +21,9 @@ export async function main(args: string[], io: CommandIo): Promise<number> {
     io.stdout(overview());
     return name === undefined ? USAGE : 0;
   }
-  const entry = commands.find((command) => command.name === (name === '--version' ? 'version' : name));
-  if (entry === undefined) {
-    const close = nearest(
-      name,
-      commands.map((command) => command.name),
-    );
-    io.stderr(
-      `eniboot: no command ${name}${close === undefined ? '' : `; did you mean ${close}?`}\nSee eniboot --help.\n`,
-    );
-    return USAGE;
-  }
   try {
+    const entry = commands.find((command) => command.name === (name === '--version' ? 'version' : name));
+    if (entry === undefined) throw unknown(name);
     const command = await entry.load();
     if (rest.includes('--help') || rest.includes('-h')) {
       io.stdout(command.help);
@@ -44,8 +35,17 @@ export async function main(args: string[], io: CommandIo): Promise<number> {
   }
 }
 
+function unknown(name: string): Failure {
+  const close = nearest(
+    name,
+    commands.map((command) => command.name),
+  );
+  return new Failure('USAGE', `no command ${name}${close === undefined ? '' : `; did you mean ${close}?`}`);
+}
+
 function report(error: unknown, json: boolean, io: CommandIo): number {
   if (!isFailure(error)) {
+    if (json) io.stdout(`${JSON.stringify({ failure: { code: 'INTERNAL', message: String(error) } })}\n`);
     io.stderr(
       `eniboot: INTERNAL: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
     );

@@ -207,6 +207,12 @@ export const failureCodes = {
     remedy: 'Check the clock (`chronyc tracking`) and that the role of the instance profile still exists.',
     transient: true,
   },
+  NO_CREDENTIALS: {
+    title: 'No AWS credentials were found.',
+    remedy:
+      'Set AWS_PROFILE, log in with `aws sso login`, or run it under a role; `aws sts get-caller-identity` shows who you are.',
+    transient: false,
+  },
   EC2_REFUSED: {
     title: 'EC2 refused a request.',
     remedy:

@@ -61,6 +61,16 @@ export function standardStreams() {
   };
 }
 
+/** Exit code of a command a person stopped: 128 + SIGINT, what a shell makes of Ctrl-C. */
+export const INTERRUPTED = 130;
+
+/** Aborted by Ctrl-C or SIGTERM, so that a command can tidy up; the second one ends the process at once. */
+export function interruption(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => controller.abort());
+  return controller.signal;
+}
+
 /**
  * Ends the process with a code. Explicitly, because idle keep-alive connections would hold it; nothing is
  * lost, since everything was written synchronously.

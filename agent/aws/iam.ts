@@ -1,0 +1,204 @@
+// Least-privilege policies as data. Actions come from the table of calls (ec2Actions); resource types and condition
+// keys are those of the Service Authorization Reference for Amazon EC2 and AWS Systems Manager. docs/iam.md says of
+// each statement what it is for and what it cannot prevent.
+import { type Ec2, ec2Actions } from './ec2.ts';
+import { CLUSTER_TAG, POD_ROLE, ROLE_TAG, SWEEP_SEEN_TAG, VERDICT_TAG } from './tags.ts';
+
+/** Role tag of a boot ENI that the node may ask a public address for: written by the operator's launch template. */
+const BOOT_ROLE = 'boot';
+
+type Condition = Record<string, Record<string, string | string[]>>;
+
+export interface Statement {
+  Sid: string;
+  Effect: 'Allow';
+  Action: string[];
+  Resource: string[];
+  Condition?: Condition;
+}
+
+export interface Policy {
+  Version: '2012-10-17';
+  Statement: Statement[];
+}
+
+/** Where the policy holds; what is undefined is left open. */
+export interface Scope {
+  region: string | undefined;
+  account: string | undefined;
+  cluster: string | undefined;
+}
+
+/** Subnets or security groups a node may use; `any` where the configuration does not say before the boot. */
+export type Allowed = { ids: string[] } | { tags: Record<string, string> } | 'any';
+
+/** What a configuration asks of EC2 and Parameter Store. */
+export interface NodeNeeds {
+  subnets: Allowed;
+  securityGroups: Allowed;
+  /** Names (`/path`) of parameters the configuration refers to. */
+  parameters: string[];
+  /** egress.publicAddress is `request`. */
+  publicAddress: boolean;
+  /** boot.onFailure is `terminate`. */
+  terminate: boolean;
+}
+
+/** For the role in the instance profile of nodes. */
+export function nodePolicy(scope: Scope, needs: NodeNeeds): Policy {
+  const ours = podTags(scope);
+  const itself: Condition = {
+    ArnLike: { 'ec2:SourceInstanceARN': arn(scope, 'instance', '${ec2:InstanceID}') },
+  };
+  return policy([
+    {
+      Sid: 'Look',
+      Action: ec2(
+        'describeAttachedEnis',
+        'describeSubnets',
+        'describeSecurityGroupIds',
+        'describeVpcCidrs',
+        'describeInstanceType',
+        'describeTags',
+      ),
+      Resource: ['*'],
+      Condition: inRegion(scope),
+    },
+    {
+      Sid: 'CreatePodEni',
+      Action: ec2('createEni'),
+      Resource: [arn(scope, 'network-interface', '*')],
+      Condition: { StringEquals: keys('aws:RequestTag', ours) },
+    },
+    using('CreateInPodSubnets', scope, 'subnet', needs.subnets),
+    using('CreateWithSecurityGroups', scope, 'security-group', needs.securityGroups),
+    {
+      Sid: 'TagWhileCreating',
+      Action: ec2('createTags'),
+      Resource: [arn(scope, 'network-interface', '*')],
+      Condition: { StringEquals: { 'ec2:CreateAction': ec2Actions.createEni } },
+    },
+    {
+      Sid: 'ChangePodEnis',
+      Action: ec2('attachEni', 'setDeleteOnTermination', 'assignAddresses', 'deleteEni'),
+      Resource: [arn(scope, 'network-interface', '*')],
+      Condition: { StringEquals: keys('aws:ResourceTag', ours) },
+    },
+    {
+      Sid: 'AttachToItself',
+      Action: ec2('attachEni', 'setDeleteOnTermination'),
+      Resource: [arn(scope, 'instance', '*')],
+      Condition: itself,
+    },
+    {
+      Sid: 'TagItselfWithItsVerdict',
+      Action: ec2('createTags'),
+      Resource: [arn(scope, 'instance', '*')],
+      Condition: { ...itself, 'ForAllValues:StringEquals': { 'aws:TagKeys': [VERDICT_TAG] } },
+    },
+    ...when(needs.publicAddress, {
+      Sid: 'AskForAPublicAddress',
+      Action: ec2('requestPublicAddress'),
+      Resource: [arn(scope, 'network-interface', '*')],
+      Condition: { StringEquals: keys('aws:ResourceTag', { ...ours, [ROLE_TAG]: BOOT_ROLE }) },
+    }),
+    ...when(needs.terminate, {
+      Sid: 'TerminateItself',
+      Action: ec2('terminateInstance'),
+      Resource: [arn(scope, 'instance', '*')],
+      Condition: itself,
+    }),
+    ...when(needs.parameters.length > 0, {
+      Sid: 'ReadParameters',
+      Action: ['ssm:GetParameters'],
+      Resource: needs.parameters.map(
+        (name) => `${prefix(scope, 'ssm')}:${scope.account ?? '*'}:parameter${name}`,
+      ),
+    }),
+  ]);
+}
+
+/** For the role that runs `eni sweep`. */
+export function sweepPolicy(scope: Scope): Policy {
+  const leftover: Condition = { StringEquals: keys('aws:ResourceTag', podTags(scope)) };
+  const enis = [arn(scope, 'network-interface', '*')];
+  return policy([
+    {
+      Sid: 'Look',
+      Action: ec2('describeEnis', 'describeLiveInstances'),
+      Resource: ['*'],
+      Condition: inRegion(scope),
+    },
+    {
+      Sid: 'MarkPodEnis',
+      Action: ec2('createTags'),
+      Resource: enis,
+      Condition: { ...leftover, 'ForAllValues:StringEquals': { 'aws:TagKeys': [SWEEP_SEEN_TAG] } },
+    },
+    { Sid: 'DeletePodEnis', Action: ec2('deleteEni'), Resource: enis, Condition: leftover },
+  ]);
+}
+
+function policy(
+  statements: (Omit<Statement, 'Effect' | 'Condition'> & { Condition?: Condition | undefined })[],
+): Policy {
+  return {
+    Version: '2012-10-17',
+    Statement: statements.map(({ Sid, Action, Resource, Condition }) => ({
+      Sid,
+      Effect: 'Allow',
+      Action,
+      Resource,
+      ...(Condition === undefined ? {} : { Condition }),
+    })),
+  };
+}
+
+/** Where pod ENIs may be created. Subnets and groups may belong to another account that shares them. */
+function using(sid: string, scope: Scope, type: 'subnet' | 'security-group', allowed: Allowed) {
+  const shared = { ...scope, account: undefined };
+  const ids = allowed !== 'any' && 'ids' in allowed ? allowed.ids : ['*'];
+  return {
+    Sid: sid,
+    Action: ec2('createEni'),
+    Resource: ids.map((id) => arn(shared, type, id)),
+    Condition:
+      allowed !== 'any' && 'tags' in allowed
+        ? { StringEquals: keys('aws:ResourceTag', allowed.tags) }
+        : undefined,
+  };
+}
+
+function podTags(scope: Scope): Record<string, string> {
+  return { [ROLE_TAG]: POD_ROLE, ...(scope.cluster === undefined ? {} : { [CLUSTER_TAG]: scope.cluster }) };
+}
+
+/** `{ 'aws:ResourceTag/eniboot/role': 'pods' }` */
+function keys(kind: string, tags: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(tags).map(([key, value]) => [`${kind}/${key}`, value]));
+}
+
+function ec2(...methods: (keyof Ec2)[]): string[] {
+  return [...new Set(methods.map((method) => `ec2:${ec2Actions[method]}`))];
+}
+
+function inRegion({ region }: Scope): Condition | undefined {
+  return region === undefined ? undefined : { StringEquals: { 'ec2:Region': region } };
+}
+
+function arn(scope: Scope, type: string, id: string): string {
+  return `${prefix(scope, 'ec2')}:${scope.account ?? '*'}:${type}/${id}`;
+}
+
+function prefix({ region }: Scope, service: string): string {
+  const partition = region?.startsWith('cn-')
+    ? 'aws-cn'
+    : region?.startsWith('us-gov-')
+      ? 'aws-us-gov'
+      : 'aws';
+  return `arn:${partition}:${service}:${region ?? '*'}`;
+}
+
+function when<T>(needed: boolean, statement: T): T[] {
+  return needed ? [statement] : [];
+}

@@ -1,0 +1,101 @@
+import { type Allowed, type NodeNeeds, nodePolicy, type Scope, sweepPolicy } from '../aws/iam.ts';
+import type { Config } from '../config/schema.ts';
+import { Failure } from '../messages/failure.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+
+const help = `Usage: eniboot iam-policy [node] [--config FILE] [--cluster NAME] [--account ID] [--region REGION] [--json]
+       eniboot iam-policy sweep [--cluster NAME] [--account ID] [--region REGION] [--json]
+
+Prints an IAM policy document with the calls that are made and no others. docs/iam.md explains each statement. Needs
+neither AWS nor root.
+
+node    (default) for the role in the instance profile of nodes: create, attach and fill pod ENIs of its own cluster,
+        tag and, if so configured, terminate itself and nobody else.
+sweep   for the role that runs \`eniboot eni sweep\`: mark and delete unattached pod ENIs. Not for nodes.
+
+  --config FILE     the nodes' configuration: limits the policy to its cluster, subnets and security groups, and adds what it
+                    asks for (boot.onFailure: terminate, egress.publicAddress: request, values from ssm:/…)
+  --cluster NAME    only ENIs of this cluster; default: the one in FILE, else every cluster
+  --account ID      only in this account, 12 digits
+  --region REGION   only in this region; also selects the partition (aws, aws-cn, aws-us-gov)
+  --json            on one line
+
+  eniboot iam-policy --config node.yaml --account 123456789012 --region eu-central-1 > node-policy.json
+  aws iam put-role-policy --role-name node --policy-name eniboot --policy-document file://node-policy.json
+
+Exit codes: 0 printed; 1 the configuration was refused, with a code; 2 wrong usage.
+`;
+
+export const iamPolicyCommand: Command = {
+  name: 'iam-policy',
+  summary: 'the least a node or a sweep must be allowed, as a policy',
+  help,
+  async run(args, io) {
+    const { values, positionals } = parse(
+      'iam-policy',
+      args,
+      {
+        config: { type: 'string' },
+        cluster: { type: 'string' },
+        account: { type: 'string' },
+        region: { type: 'string' },
+        json: { type: 'boolean' },
+      },
+      1,
+    );
+    const whose = positionals[0] ?? 'node';
+    if (whose !== 'node' && whose !== 'sweep') {
+      throw new Failure('USAGE', `eniboot iam-policy: no policy ${whose}; there are node and sweep`);
+    }
+    if (whose === 'sweep' && values.config !== undefined) {
+      throw new Failure('USAGE', 'eniboot iam-policy: --config is for nodes; a sweep reads none');
+    }
+    const config = values.config === undefined ? undefined : await readConfig(values.config);
+    const scope: Scope = {
+      cluster: checked('--cluster', values.cluster, /^[\w.-]{1,63}$/) ?? literal(config?.cluster),
+      account: checked('--account', values.account, /^\d{12}$/),
+      region: checked('--region', values.region, /^[a-z]{2}(-[a-z]+)+-\d$/),
+    };
+    const policy = whose === 'node' ? nodePolicy(scope, await needsOf(config)) : sweepPolicy(scope);
+    io.stdout(`${JSON.stringify(policy, null, values.json === true ? undefined : 2)}\n`);
+    return 0;
+  },
+};
+
+async function readConfig(path: string): Promise<Config> {
+  const { loadConfig } = await import('../config/load.ts');
+  const { readFileSources } = await import('../config/sources.ts');
+  return loadConfig(readFileSources(path)).config;
+}
+
+/** Without a configuration: what every configuration needs. */
+async function needsOf(config: Config | undefined): Promise<NodeNeeds> {
+  if (config === undefined) {
+    return { subnets: 'any', securityGroups: 'any', parameters: [], publicAddress: false, terminate: false };
+  }
+  const { parameterReferences } = await import('../config/parameters.ts');
+  return {
+    subnets: allowed(config.pods.subnets),
+    securityGroups: allowed(config.pods.securityGroups),
+    parameters: parameterReferences(config),
+    publicAddress: config.egress.publicAddress === 'request',
+    terminate: config.boot.onFailure === 'terminate',
+  };
+}
+
+/** Values that stand in Parameter Store are not known here; without a choice, groups are the boot ENI's. */
+function allowed(choice: Config['pods']['securityGroups']): Allowed {
+  if (choice === undefined) return 'any';
+  const values = 'ids' in choice ? choice.ids : Object.values(choice.tags);
+  return values.some((value) => literal(value) === undefined) ? 'any' : choice;
+}
+
+function literal(value: string | undefined): string | undefined {
+  return value?.startsWith('ssm:/') === true ? undefined : value;
+}
+
+function checked(option: string, value: string | undefined, form: RegExp): string | undefined {
+  if (value === undefined || form.test(value)) return value;
+  throw new Failure('USAGE', `eniboot iam-policy: ${option} ${value} is not of its form`);
+}
