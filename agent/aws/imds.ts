@@ -38,8 +38,13 @@ export function createImds(clock: Clock, until: () => number): Imds {
 
   async function attempt(path: string): Promise<Buffer | undefined> {
     token ??= fetchToken();
-    const value = await token.catch((error: unknown) => {
-      token = undefined;
+    const used = token;
+    // Many reads share a token: only the one that is in use now is given up, not its successor.
+    const giveUp = () => {
+      if (token === used) token = undefined;
+    };
+    const value = await used.catch((error: unknown) => {
+      giveUp();
       throw error;
     });
     requests += 1;
@@ -53,7 +58,7 @@ export function createImds(clock: Clock, until: () => number): Imds {
     if (answer.status === 200) return answer.body.length === 0 ? undefined : answer.body;
     if (answer.status === 404) return undefined;
     // An expired or revoked token: the next attempt asks for a new one.
-    if (answer.status === 401) token = undefined;
+    if (answer.status === 401) giveUp();
     throw refusal(`/latest/${path}`, answer.status);
   }
 

@@ -1,7 +1,7 @@
 // Patience with EC2: a client-side token bucket for calls that change something, and retries with full
 // jitter. Thousands of nodes boot at once against one account's buckets, so the spread is what keeps them
 // all moving; and time lost to throttling is reported, since it extends the boot's deadline.
-import { type FailureCode, isFailure } from '../messages/failure.ts';
+import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { type Ec2, ec2Actions, isMutating } from './ec2.ts';
 
@@ -29,6 +29,13 @@ const BURST = 8;
 const REFILL_PER_SECOND = 1;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 20_000;
+/** An attempt made when the time is all but over still gets so long. */
+const SHORTEST_ATTEMPT_MS = 500;
+/**
+ * Calls that do more when sent twice and have no token: without an answer, only a look can tell whether they
+ * were carried out, so they are not repeated blindly.
+ */
+const NOT_REPEATABLE: ReadonlySet<keyof Ec2> = new Set<keyof Ec2>(['assignAddresses']);
 
 export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
   const random = options.random ?? Math.random;
@@ -61,13 +68,15 @@ export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
           ms: options.clock.bootMs() - started,
         });
       try {
-        const result = await (ec2[method] as (...all: unknown[]) => Promise<unknown>)(...args);
+        const attempt = (ec2[method] as (...all: unknown[]) => Promise<unknown>)(...args);
+        const result = await inTime(attempt, method);
         record('accepted');
         slowdown = Math.max(0, slowdown - 1);
         return result;
       } catch (error) {
         record(isFailure(error) ? error.code : 'INTERNAL');
         if (!isFailure(error) || !error.transient) throw error;
+        if (error.code === 'EC2_UNAVAILABLE' && NOT_REPEATABLE.has(method)) throw error;
         const throttled = error.code === 'EC2_THROTTLED';
         if (throttled) slowdown = Math.min(6, slowdown + 1);
         const ceiling = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.max(tries, slowdown));
@@ -76,6 +85,24 @@ export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
         if (options.clock.bootMs() + pause >= options.until()) throw error;
         await options.clock.sleep(pause);
       }
+    }
+  }
+
+  /** No attempt outlasts the time there is: an EC2 that never answers must not hold up a verdict. */
+  async function inTime(attempt: Promise<unknown>, method: keyof Ec2): Promise<unknown> {
+    const limit = Math.max(SHORTEST_ATTEMPT_MS, options.until() - options.clock.bootMs());
+    if (!Number.isFinite(limit)) return attempt;
+    const timer = new AbortController();
+    const late = options.clock.sleep(limit, timer.signal).then(() => {
+      const action = ec2Actions[method];
+      throw new Failure('EC2_UNAVAILABLE', `no answer from EC2 to ${action} in the time left`, { action });
+    });
+    try {
+      return await Promise.race([attempt, late]);
+    } finally {
+      timer.abort();
+      late.catch(() => {});
+      attempt.catch(() => {});
     }
   }
 

@@ -1,92 +1,213 @@
 // The EC2 side of attach: carries out planned steps so that a run killed anywhere, or an answer lost on the
 // way, leaves nothing that the next run does not find and finish.
-import { createHash } from 'node:crypto';
 import type { AddressRequest, CreateEni, Ec2, Eni, Subnet } from '../aws/ec2.ts';
 import { CLUSTER_TAG, CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
-import { RUN_DIR } from '../host/names.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
-import { bootId } from '../port/clock.ts';
-import { listIfPresent, readIfPresent, writeAtomic } from '../port/fs.ts';
-import type { AttachStep } from './attach-plan.ts';
+import { type Attempt, beginAttempt, closeAttempt, noteCreated, openAttempts } from './attach-attempts.ts';
+import { type AttachStep, podEnisOf, poolSizeOf } from './attach-plan.ts';
 import { type Boot, nodeOf } from './phase.ts';
 
 /** EC2's codes for a subnet that cannot give what was asked. Source: EC2 API reference, error codes. */
 const SUBNET_EXHAUSTED = ['InsufficientFreeAddressesInSubnet', 'InsufficientCidrBlocks'];
 /** How often another device index is tried when EC2 says ours is taken. */
 const INDEX_TRIES = 5;
+/** How long a describe may lag behind with addresses that EC2 has confirmed. Milliseconds. */
+const ADDRESS_LAG_MS = 10_000;
 
-/** Runs the steps in order and returns everything attached afterwards, as EC2 describes it. */
-export async function applySteps(steps: AttachStep[], attached: Eni[], boot: Boot): Promise<Eni[]> {
+export interface Applied {
+  /** Everything attached afterwards, as EC2 describes it. */
+  attached: Eni[];
+  /** EC2 gives no more here: a further plan would only be refused again. */
+  exhausted: boolean;
+}
+
+/** What a describe must show before a step counts as done. */
+type Expected = Map<string, { poolSize: number }>;
+
+/**
+ * Runs the steps in order. A full subnet or EC2's own ENI limit is no reason to fail where pods have an ENI
+ * already: the pool is smaller then, and says so.
+ */
+export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot): Promise<Applied> {
   const ec2 = await boot.ec2();
-  const { identity } = nodeOf(boot);
+  const expected: Expected = new Map();
+  let exhausted = false;
   for (const step of steps) {
-    if (step.kind === 'protect')
+    if (step.kind === 'protect') {
       await boot.waiting(ec2.setDeleteOnTermination(step.eniId, step.attachmentId));
-    else if (step.kind === 'assign') await assign(ec2, step.eniId, step.addresses, boot);
-    else if (step.kind === 'adopt') await attachAt(ec2, step.eniId, step.deviceIndex, boot);
-    else if (!(await createAndAttach(ec2, step, attached, boot))) break;
+      expect(expected, step.eniId, 0);
+    } else if (step.kind === 'assign') {
+      const assigned = await assign(ec2, step.eniId, step.addresses, boot);
+      const eni = before.find((one) => one.eniId === step.eniId);
+      if (eni !== undefined) expect(expected, step.eniId, poolSizeOf(eni) + assigned);
+      exhausted ||= assigned === 0;
+    } else if (step.kind === 'adopt') {
+      await attachAt(ec2, step.eniId, step.deviceIndex, boot);
+      expect(expected, step.eniId, 0);
+    } else {
+      try {
+        const eni = await createAndAttach(ec2, step, boot);
+        expect(expected, eni.eniId, poolSizeOf(eni));
+      } catch (error) {
+        const podsHaveOne = podEnisOf(before).length > 0 || expected.size > 0;
+        if (!podsHaveOne || !isFailure(error, 'ENI_LIMIT', 'SUBNETS_FULL')) throw error;
+        boot.log.warn('no further pod ENI', { code: error.code, reason: error.message });
+        exhausted = true;
+        break;
+      }
+    }
   }
-  return settled(ec2, identity.instanceId, boot);
+  return { attached: await settled(ec2, expected, boot), exhausted };
 }
 
 /**
- * What is attached once EC2's describe has caught up with what was just done: it is eventually consistent.
- * Only then are the attempts' tokens given up, so that a run that never saw its ENI asks for the same one.
+ * ENIs an earlier run of this boot asked for and that no run has seen attached: asked for again with the same
+ * token where the answer never came, looked up by ID (which lags less than a filter) where it did.
  */
-async function settled(ec2: Ec2, instanceId: string, boot: Boot): Promise<Eni[]> {
+export async function resumeAttempts(boot: Boot): Promise<Eni[]> {
+  const found: Eni[] = [];
+  for (const attempt of openAttempts()) {
+    const ec2 = await boot.ec2();
+    const eniId = attempt.eniId ?? (await repeat(ec2, attempt, boot));
+    const eni = eniId === undefined ? undefined : await lookUp(ec2, eniId, boot);
+    if (eni === undefined) closeAttempt(attempt);
+    else found.push(eni);
+  }
+  return found;
+}
+
+/**
+ * For a boot that has failed: deletes what it created and could not attach, since nobody else will for hours.
+ * Returns the IDs that may be left behind.
+ */
+export async function giveBack(boot: Boot): Promise<string[]> {
+  const attempts = openAttempts();
+  if (attempts.length === 0) return [];
+  const left: string[] = [];
+  const ec2 = await boot.ec2();
+  // An ENI whose answer was lost is only known by its tags.
+  const tagged = await describeUnattached(ec2, boot).catch(() => []);
+  const known = attempts.flatMap(({ eniId }) => eniId ?? []);
+  for (const eniId of new Set([...known, ...tagged.map((eni) => eni.eniId)])) {
+    try {
+      const eni = await lookUp(ec2, eniId, boot);
+      if (eni?.attachment !== undefined) continue;
+      if (eni !== undefined) await remove(ec2, eniId, boot);
+      const attempt = attempts.find((one) => one.eniId === eniId);
+      if (attempt !== undefined) closeAttempt(attempt);
+    } catch (error) {
+      boot.log.warn('ENI left behind', { eniId, reason: String(error) });
+      left.push(eniId);
+    }
+  }
+  return left;
+}
+
+/** Our own ENIs that are attached to nothing. */
+export async function describeUnattached(ec2: Ec2, boot: Boot): Promise<Eni[]> {
+  const tags = { [INSTANCE_TAG]: nodeOf(boot).identity.instanceId, [ROLE_TAG]: POD_ROLE };
+  return boot.waiting(ec2.describeEnis({ tags, status: 'available' }));
+}
+
+/** The ENI, or undefined when EC2 does not know it. */
+export async function lookUp(ec2: Ec2, eniId: string, boot: Boot): Promise<Eni | undefined> {
+  try {
+    const [eni] = await boot.waiting(ec2.describeEnis({ ids: [eniId] }));
+    return eni;
+  } catch (error) {
+    if (refusedWith(error, 'InvalidNetworkInterfaceID.NotFound')) return undefined;
+    throw error;
+  }
+}
+
+/** EC2's describe is eventually consistent: waits until it shows what was done, and closes the attempts seen. */
+async function settled(ec2: Ec2, expected: Expected, boot: Boot): Promise<Eni[]> {
+  const { instanceId } = nodeOf(boot).identity;
+  const started = boot.clock.bootMs();
   for (let pause = 100; ; pause = Math.min(2_000, pause * 2)) {
     const attached = await boot.waiting(ec2.describeAttachedEnis(instanceId));
-    const unseen = openAttempts().filter(({ eniId }) => !attached.some((eni) => eni.eniId === eniId));
-    if (unseen.length === 0) {
-      for (const { slot } of openAttempts()) forgetAttempt(slot);
-      return attached;
+    const unsettled: string[] = [];
+    const short: string[] = [];
+    for (const [eniId, { poolSize }] of expected) {
+      const eni = attached.find((one) => one.eniId === eniId);
+      if (eni?.attachment?.deleteOnTermination !== true) unsettled.push(eniId);
+      else if (poolSizeOf(eni) < poolSize) short.push(eniId);
     }
-    if (boot.clock.bootMs() + pause >= boot.until()) return attached;
+    for (const attempt of openAttempts()) {
+      if (attached.some((eni) => eni.eniId === attempt.eniId)) closeAttempt(attempt);
+    }
+    const now = boot.clock.bootMs();
+    if (unsettled.length === 0 && (short.length === 0 || now - started > ADDRESS_LAG_MS)) return attached;
+    if (now + pause >= boot.until()) {
+      if (unsettled.length === 0) return attached;
+      throw new Failure(
+        'EC2_INCONSISTENT',
+        `EC2 accepted it, but does not show ${unsettled.join(', ')} attached with delete-on-termination`,
+        { unsettled, attached: attached.map((eni) => eni.eniId) },
+      );
+    }
     await boot.waiting(boot.clock.sleep(pause));
   }
 }
 
-/** A full subnet is no reason to fail where pods already have addresses: the pool is smaller, and says so. */
-async function assign(ec2: Ec2, eniId: string, addresses: AddressRequest, boot: Boot): Promise<void> {
-  try {
-    await boot.waiting(ec2.assignAddresses(eniId, addresses));
-  } catch (error) {
-    if (!refusedWith(error, ...SUBNET_EXHAUSTED, 'PrivateIpAddressLimitExceeded')) throw error;
-    boot.log.warn('addresses not assigned', { eniId, ...addresses, reason: String(error) });
-  }
+function expect(expected: Expected, eniId: string, poolSize: number): void {
+  expected.set(eniId, { poolSize: Math.max(poolSize, expected.get(eniId)?.poolSize ?? 0) });
 }
 
-/** False when the type's ENI limit is reached although the table says otherwise, and pods have an ENI. */
+/** Returns the pool addresses gained: 0 when the subnet or the ENI is full. */
+async function assign(ec2: Ec2, eniId: string, addresses: AddressRequest, boot: Boot): Promise<number> {
+  for (const request of fallbacks(addresses, addresses.count, boot)) {
+    try {
+      await boot.waiting(ec2.assignAddresses(eniId, request));
+      return request.kind === 'prefixes' ? request.count * 16 : request.count;
+    } catch (error) {
+      if (!refusedWith(error, ...SUBNET_EXHAUSTED, 'PrivateIpAddressLimitExceeded')) throw error;
+      boot.log.warn('addresses not assigned', { eniId, ...request, reason: String(error) });
+    }
+  }
+  return 0;
+}
+
 async function createAndAttach(
   ec2: Ec2,
   step: Extract<AttachStep, { kind: 'create' }>,
-  attached: Eni[],
   boot: Boot,
-): Promise<boolean> {
-  const eniId = await create(ec2, step, boot);
+): Promise<Eni> {
+  const { eni, attempt } = await create(ec2, step, boot);
   try {
-    await attachAt(ec2, eniId, step.deviceIndex, boot);
-    return true;
+    await attachAt(ec2, eni.eniId, step.deviceIndex, boot);
+    return eni;
   } catch (error) {
     if (!isFailure(error, 'ENI_LIMIT')) throw error;
-    await boot.waiting(ec2.deleteEni(eniId));
-    forgetAttempt(step.deviceIndex);
-    if (attached.length <= 1) throw error;
-    boot.log.warn('ENI limit reached', { eniId, reason: error.message });
-    return false;
+    await remove(ec2, eni.eniId, boot);
+    closeAttempt(attempt);
+    throw error;
   }
 }
 
 /** Creates the ENI in the emptiest pod subnet of the zone that can hold it. */
-async function create(ec2: Ec2, step: Extract<AttachStep, { kind: 'create' }>, boot: Boot): Promise<string> {
+async function create(
+  ec2: Ec2,
+  step: Extract<AttachStep, { kind: 'create' }>,
+  boot: Boot,
+): Promise<{ eni: Eni; attempt: Attempt }> {
   const subnets = await podSubnets(ec2, boot);
   const securityGroupIds = await securityGroups(ec2, boot);
   const refused: string[] = [];
-  for (const addresses of fallbacks(step.addresses, boot)) {
+  for (const addresses of fallbacks(step.addresses, nodeOf(boot).limits.addressesPerEni - 1, boot)) {
     for (const subnet of subnets) {
+      const attempt = beginAttempt(nodeOf(boot).identity.instanceId, {
+        subnetId: subnet.subnetId,
+        securityGroupIds,
+        addresses,
+        ...labels(boot),
+      });
       try {
-        return await createIn(ec2, subnet, addresses, securityGroupIds, step.deviceIndex, boot);
+        const eni = await boot.waiting(ec2.createEni(attempt.request));
+        noteCreated(attempt, eni.eniId);
+        return { eni, attempt: { ...attempt, eniId: eni.eniId } };
       } catch (error) {
+        if (isRefusal(error)) closeAttempt(attempt);
         if (!refusedWith(error, ...SUBNET_EXHAUSTED)) throw error;
         refused.push(`${subnet.subnetId} (${subnet.freeAddresses} free): ${String(error)}`);
       }
@@ -102,54 +223,38 @@ async function create(ec2: Ec2, step: Extract<AttachStep, { kind: 'create' }>, b
   );
 }
 
-/** Prefixes need 16 addresses in a row; where `auto` chose them, a fragmented subnet still gives single ones. */
-function fallbacks(addresses: AddressRequest, boot: Boot): AddressRequest[] {
+function labels(boot: Boot): Pick<CreateEni, 'description' | 'tags'> {
+  const { instanceId } = nodeOf(boot).identity;
+  return {
+    description: `eniboot pods of ${instanceId}`,
+    tags: {
+      ...boot.config.aws.tags,
+      [ROLE_TAG]: POD_ROLE,
+      [CLUSTER_TAG]: boot.config.cluster,
+      [INSTANCE_TAG]: instanceId,
+      [CREATED_TAG]: boot.clock.now().toISOString(),
+    },
+  };
+}
+
+/**
+ * Prefixes need 16 addresses in a row; where `auto` chose them, a fragmented subnet still gives single ones,
+ * one in each of so many slots.
+ */
+function fallbacks(addresses: AddressRequest, slots: number, boot: Boot): AddressRequest[] {
   if (addresses.kind !== 'prefixes' || boot.config.pods.addressing !== 'auto') return [addresses];
-  const slots = nodeOf(boot).limits.addressesPerEni - 1;
   return [addresses, { kind: 'addresses', count: Math.min(slots, addresses.count * 16) }];
 }
 
-async function createIn(
-  ec2: Ec2,
-  subnet: Subnet,
-  addresses: AddressRequest,
-  securityGroupIds: string[],
-  slot: number,
-  boot: Boot,
-): Promise<string> {
-  const { identity } = nodeOf(boot);
-  for (;;) {
-    const attempt = readAttempt(slot);
-    const request: CreateEni = {
-      subnetId: subnet.subnetId,
-      securityGroupIds,
-      description: `eniboot pods of ${identity.instanceId}`,
-      tags: {
-        ...boot.config.aws.tags,
-        [ROLE_TAG]: POD_ROLE,
-        [CLUSTER_TAG]: boot.config.cluster,
-        [INSTANCE_TAG]: identity.instanceId,
-        // The token covers the tags too: a time that changed between two tries would be another request.
-        [CREATED_TAG]: attempt.created,
-      },
-      addresses,
-      clientToken: tokenFor(identity.instanceId, slot, attempt, [
-        subnet.subnetId,
-        addresses,
-        securityGroupIds,
-      ]),
-    };
-    try {
-      const eni = await boot.waiting(ec2.createEni(request));
-      writeAtomic(attemptFile(slot), JSON.stringify({ ...attempt, eniId: eni.eniId }), 0o600);
-      return eni.eniId;
-    } catch (error) {
-      if (refusedWith(error, 'IdempotentParameterMismatch')) {
-        forgetAttempt(slot);
-        continue;
-      }
-      throw error;
-    }
+/** The same request again: the ENI's ID, or undefined when EC2 has never made one for it and refuses to. */
+async function repeat(ec2: Ec2, attempt: Attempt, boot: Boot): Promise<string | undefined> {
+  try {
+    const { eniId } = await boot.waiting(ec2.createEni(attempt.request));
+    noteCreated(attempt, eniId);
+    return eniId;
+  } catch (error) {
+    if (isRefusal(error)) return undefined;
+    throw error;
   }
 }
 
@@ -172,31 +277,33 @@ async function attachAt(ec2: Ec2, eniId: string, wantedIndex: number, boot: Boot
         );
       }
       if (refusedWith(error, 'InvalidNetworkInterfaceID.NotFound')) {
-        // The token led to an ENI that was deleted since: the next run asks with a new one.
-        forgetAttempt(wantedIndex);
-        throw new Failure(
-          'EC2_INCONSISTENT',
-          `EC2 does not know ${eniId}, which it has just created`,
-          { eniId },
-          error,
-        );
+        // Seconds old, or deleted by somebody: the next try finds out which.
+        throw new Failure('EC2_INCONSISTENT', `EC2 does not know ${eniId}, which is ours`, { eniId }, error);
       }
       if (!isFailure(error, 'EC2_REFUSED') || tries >= INDEX_TRIES) throw error;
       // Either an earlier attempt succeeded and its answer was lost, or the index is taken: look.
-      const attached = await boot.waiting(ec2.describeAttachedEnis(identity.instanceId));
-      const mine = attached.find((eni) => eni.eniId === eniId);
-      if (mine?.attachment !== undefined) {
+      const mine = await lookUp(ec2, eniId, boot);
+      if (mine?.attachment?.instanceId === identity.instanceId) {
         if (!mine.attachment.deleteOnTermination) {
           await boot.waiting(ec2.setDeleteOnTermination(eniId, mine.attachment.attachmentId));
         }
         return;
       }
+      const attached = await boot.waiting(ec2.describeAttachedEnis(identity.instanceId));
       const used = new Set(attached.map((eni) => eni.attachment?.deviceIndex));
       if (!used.has(deviceIndex) && !mentionsIndex(error)) throw error;
       deviceIndex += 1;
       while (used.has(deviceIndex)) deviceIndex += 1;
       boot.log.warn('device index taken', { eniId, wanted: wantedIndex, next: deviceIndex });
     }
+  }
+}
+
+async function remove(ec2: Ec2, eniId: string, boot: Boot): Promise<void> {
+  try {
+    await boot.waiting(ec2.deleteEni(eniId));
+  } catch (error) {
+    if (!refusedWith(error, 'InvalidNetworkInterfaceID.NotFound')) throw error;
   }
 }
 
@@ -231,54 +338,9 @@ async function securityGroups(ec2: Ec2, boot: Boot): Promise<string[]> {
   });
 }
 
-/**
- * One attempt to create an ENI in a slot, written down before the call: a killed run's successor sends the
- * same token and gets the same ENI, also while a describe does not show it yet.
- */
-interface Attempt {
-  counter: number;
-  created: string;
-}
-
-const ATTEMPTS = `${RUN_DIR}/attach`;
-
-function attemptFile(slot: number): string {
-  return `${ATTEMPTS}/${slot}.json`;
-}
-
-function parseAttempt(slot: number): Partial<Attempt> & { eniId?: string } {
-  const text = readIfPresent(attemptFile(slot));
-  return text === undefined ? {} : (JSON.parse(text) as Partial<Attempt> & { eniId?: string });
-}
-
-/** Slots whose ENI has been created and not yet been seen attached. */
-function openAttempts(): { slot: number; eniId: string }[] {
-  return listIfPresent(ATTEMPTS)
-    .map((name) => Number.parseInt(name, 10))
-    .filter(Number.isInteger)
-    .flatMap((slot) => {
-      const { eniId } = parseAttempt(slot);
-      return eniId === undefined ? [] : [{ slot, eniId }];
-    });
-}
-
-function readAttempt(slot: number): Attempt {
-  const { counter = 0, created } = parseAttempt(slot);
-  if (created !== undefined) return { counter, created };
-  const attempt = { counter, created: new Date().toISOString() };
-  writeAtomic(attemptFile(slot), JSON.stringify(attempt), 0o600);
-  return attempt;
-}
-
-/** The attempt is over: the next one in this slot uses a token of its own. */
-function forgetAttempt(slot: number): void {
-  writeAtomic(attemptFile(slot), JSON.stringify({ counter: (parseAttempt(slot).counter ?? 0) + 1 }), 0o600);
-}
-
-/** At most 64 ASCII characters, the limit of EC2's client tokens. */
-function tokenFor(instanceId: string, slot: number, attempt: Attempt, parameters: unknown): string {
-  const text = JSON.stringify([instanceId, bootId(), slot, attempt, parameters]);
-  return createHash('sha256').update(text).digest('hex');
+/** EC2 has said no, so nothing was made. */
+function isRefusal(error: unknown): boolean {
+  return isFailure(error, 'EC2_REFUSED', 'EC2_DENIED');
 }
 
 function refusedWith(error: unknown, ...codes: string[]): boolean {

@@ -2,15 +2,15 @@
 // the only source for what is ours; IMDS and kernel must agree with it before anything is used.
 import type { Eni } from '../aws/ec2.ts';
 import { readEni } from '../aws/metadata.ts';
-import { INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
-import { ipBatch, type Link, listLinks, waitForLinks } from '../host/links.ts';
+import { POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
+import { ipBatch, type Link, listLinks, listRoutes, type Route, waitForLinks } from '../host/links.ts';
 import { writeSysctl } from '../host/sysctl.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure } from '../messages/failure.ts';
 import { addToPool, countStates, listOwned } from '../pool/pool.ts';
-import { applySteps } from './attach-apply.ts';
+import { applySteps, describeUnattached, lookUp, resumeAttempts } from './attach-apply.ts';
 import { type AttachStep, foreignEnisOf, planAttach, podEnisOf } from './attach-plan.ts';
 import { capacity } from './capacity.ts';
-import { refreshEgressTable, SILENCE_MS } from './egress.ts';
+import { isSilence, refreshEgressTable, silenceMs } from './egress.ts';
 import { recallEnis, rememberEnis } from './memory.ts';
 import {
   type Boot,
@@ -29,7 +29,7 @@ interface Observed {
   attached: Eni[] | undefined;
   unattached: Eni[];
   links: Link[];
-  owned: number;
+  routes: Route[];
 }
 
 type Planned = Change &
@@ -44,27 +44,27 @@ export const attach: Phase<Observed, Planned> = {
   budgetSeconds: 180,
 
   async observe(boot) {
-    const links = await listLinks();
-    const owned = listOwned().length;
+    const [links, routes] = await Promise.all([listLinks(), listRoutes()]);
     const attached = await describeAttached(boot);
     if (attached === undefined) {
       boot.pods = podsFromMemory(boot, links);
-      return { attached, unattached: [], links, owned };
+      return { attached, unattached: [], links, routes };
     }
     boot.pods = podEnisOf(attached).map((eni) => toPodEni(eni, boot));
     const target = targetOf(boot);
     const short = boot.pods.reduce((sum, pod) => sum + sizeOf(pod), 0) < target || boot.pods.length === 0;
     // Only a boot that would create something needs to know what an earlier, killed run left behind.
-    const unattached = short ? await describeUnattached(boot) : [];
-    return { attached, unattached, links, owned };
+    const unattached = short ? await describeUnattached(await boot.ec2(), boot) : [];
+    return { attached, unattached, links, routes };
   },
 
   plan(observed, boot) {
-    const steps = observed.attached === undefined ? [] : planSteps(observed, boot);
+    const steps =
+      observed.attached === undefined ? [] : planSteps(observed.attached, observed.unattached, boot);
     const owned = new Set(listOwned().map((one) => `${one.eniId} ${one.cidr}`));
     return [
       ...steps.map((step): Planned => ({ kind: 'step', step, summary: step.summary })),
-      ...boot.pods.flatMap((pod) => devicePlan(pod, observed.links, boot)),
+      ...boot.pods.flatMap((pod) => devicePlan(pod, observed.links, observed.routes, boot)),
       ...boot.pods.flatMap((pod) =>
         pod.cidrs
           .filter((cidr) => !owned.has(`${pod.eniId} ${cidr}`))
@@ -80,16 +80,14 @@ export const attach: Phase<Observed, Planned> = {
     ];
   },
 
-  async apply(changes, observed, boot) {
-    const steps = changes.flatMap((change) => (change.kind === 'step' ? [change.step] : []));
-    if (steps.length > 0 && observed.attached !== undefined) {
-      const enis = await applySteps(steps, observed.attached, boot);
-      boot.pods = podEnisOf(enis).map((eni) => toPodEni(eni, boot));
-    }
-    if (observed.attached !== undefined) {
+  async apply(_changes, observed, boot) {
+    const { attached } = observed;
+    if (attached !== undefined) {
+      const reached = await reachTarget(attached, observed.unattached, boot);
+      boot.pods = podEnisOf(reached).map((eni) => toPodEni(eni, boot));
       rememberEnis(nodeOf(boot).identity.instanceId, {
         pods: boot.pods.map((pod) => pod.eniId),
-        foreign: foreignEnisOf(observed.attached).map((eni) => eni.eniId),
+        foreign: foreignEnisOf(reached).map((eni) => eni.eniId),
       });
     }
     await bringUpDevices(boot);
@@ -131,22 +129,17 @@ async function describeAttached(boot: Boot): Promise<Eni[] | undefined> {
   const canGoOn = node.otherEnis.length > 0;
   if (boot.localOnly) return undefined;
   try {
-    if (canGoOn) boot.limitPatience(SILENCE_MS);
+    if (canGoOn) boot.limitPatience(silenceMs(boot));
     const ec2 = await boot.ec2();
-    return await boot.waiting(ec2.describeAttachedEnis(node.identity.instanceId));
+    const attached = await boot.waiting(ec2.describeAttachedEnis(node.identity.instanceId));
+    return [...attached, ...(await overlooked(attached, boot))];
   } catch (error) {
-    if (!canGoOn || !isFailure(error, 'EC2_UNAVAILABLE', 'EC2_THROTTLED', 'NO_INSTANCE_ROLE')) throw error;
+    if (!canGoOn || !isSilence(error)) throw error;
     boot.degradations.push(`pod ENIs are those IMDS and kernel agree on: ${error.message}`);
     return undefined;
   } finally {
     boot.limitPatience(undefined);
   }
-}
-
-async function describeUnattached(boot: Boot): Promise<Eni[]> {
-  const ec2 = await boot.ec2();
-  const tags = { [INSTANCE_TAG]: nodeOf(boot).identity.instanceId, [ROLE_TAG]: POD_ROLE };
-  return boot.waiting(ec2.describeEnis({ tags, status: 'available' }));
 }
 
 /**
@@ -175,13 +168,51 @@ function podsFromMemory(boot: Boot, links: Link[]): PodEni[] {
     }));
 }
 
-function planSteps(observed: Observed, boot: Boot): AttachStep[] {
+/**
+ * ENIs that IMDS shows on this instance and the filtered describe does not: it is eventually consistent, and
+ * an ENI it overlooks would be created a second time.
+ */
+async function overlooked(attached: Eni[], boot: Boot): Promise<Eni[]> {
+  const { identity, otherEnis } = nodeOf(boot);
+  const ec2 = await boot.ec2();
+  const found: Eni[] = [];
+  for (const { eniId } of otherEnis) {
+    if (attached.some((eni) => eni.eniId === eniId)) continue;
+    const eni = await lookUp(ec2, eniId, boot);
+    if (eni?.attachment?.instanceId === identity.instanceId) found.push(eni);
+  }
+  return found;
+}
+
+/** More than one where EC2 gives less than was asked: single addresses instead of prefixes. */
+const ROUNDS = 4;
+
+/** Brings the pod ENIs to their target, as far as EC2 gives; returns everything attached. */
+async function reachTarget(before: Eni[], found: Eni[], boot: Boot): Promise<Eni[]> {
+  const { instanceId } = nodeOf(boot).identity;
+  const resumed = await resumeAttempts(boot);
+  const isNew = (list: Eni[]) => (eni: Eni) => !list.some((one) => one.eniId === eni.eniId);
+  const ours = resumed.filter((eni) => eni.attachment?.instanceId === instanceId);
+  let attached = [...before, ...ours.filter(isNew(before))];
+  let unattached = [...found, ...resumed.filter((eni) => eni.attachment === undefined).filter(isNew(found))];
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const steps = planSteps(attached, unattached, boot);
+    if (steps.length === 0) break;
+    const applied = await applySteps(steps, attached, boot);
+    attached = applied.attached;
+    unattached = [];
+    if (applied.exhausted) break;
+  }
+  return attached;
+}
+
+function planSteps(attached: Eni[], unattached: Eni[], boot: Boot): AttachStep[] {
   const { identity, limits } = nodeOf(boot);
   return planAttach({
     instanceId: identity.instanceId,
     cluster: boot.config.cluster,
-    attached: observed.attached ?? [],
-    unattached: observed.unattached,
+    attached,
+    unattached,
     limits,
     addressing: capacityOf(boot).unit,
     target: targetOf(boot),
@@ -201,14 +232,15 @@ function toPodEni(eni: Eni, boot: Boot): PodEni {
   };
 }
 
-/** What a pod ENI's device lacks: up, the boot ENI's MTU, no address of either family. */
-function devicePlan(pod: PodEni, links: Link[], boot: Boot): Planned[] {
+/** What a pod ENI's device lacks: up, the boot ENI's MTU, no address of either family, no route. */
+function devicePlan(pod: PodEni, links: Link[], routes: Route[], boot: Boot): Planned[] {
   const link = links.find((one) => one.mac === pod.mac && !one.stacked);
   if (link === undefined) return [];
   const { mtu } = nodeOf(boot).bootDevice;
   const lines: string[] = [];
   if (link.ipv6Auto) lines.push(`link set dev ${link.name} addrgenmode none`);
   if (link.addresses.length > 0) lines.push(`address flush dev ${link.name}`);
+  if (routes.some((route) => route.device === link.name)) lines.push(`route flush dev ${link.name}`);
   if (link.mtu !== mtu) lines.push(`link set dev ${link.name} mtu ${mtu}`);
   if (!link.up) lines.push(`link set dev ${link.name} up`);
   if (lines.length === 0) return [];
@@ -223,6 +255,12 @@ function devicePlan(pod: PodEni, links: Link[], boot: Boot): Planned[] {
   ];
 }
 
+/** Puts back what something else has undone since apply, from what apply learned: asks nobody. */
+export async function reassert(boot: Boot): Promise<void> {
+  await bringUpDevices(boot);
+  await fillPool(boot);
+}
+
 /** Waits for each pod ENI's device, woken by the kernel, and makes it bare and up. */
 async function bringUpDevices(boot: Boot): Promise<void> {
   const macs = boot.pods.map((pod) => pod.mac);
@@ -231,8 +269,9 @@ async function bringUpDevices(boot: Boot): Promise<void> {
   const remaining = Math.max(0, boot.until() - boot.clock.bootMs());
   const links = await boot.waiting(waitForLinks(present, remaining));
   if (links === undefined) throw await explainMissingDevice(boot, macs);
+  const routes = await listRoutes();
   for (const pod of boot.pods) {
-    const [change] = devicePlan(pod, links, boot);
+    const [change] = devicePlan(pod, links, routes, boot);
     if (change?.kind !== 'device') continue;
     // A router's advertisement would put an address on the device as soon as it is up.
     if (change.ipv6Auto) writeSysctl(`net/ipv6/conf/${change.device}/accept_ra`, '0');

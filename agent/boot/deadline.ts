@@ -19,9 +19,13 @@ interface State {
 export interface Deadline {
   /** Boot-clock milliseconds. */
   at(): number;
-  startedMs: number;
+  readonly startedMs: number;
   /** Runs of the agent in this boot, this one included. */
-  attempts: number;
+  readonly attempts: number;
+  /** Writes down that this run has begun: not before it holds the lock. */
+  begin(): void;
+  /** After a verdict: the next run in this boot has a deadline of its own. */
+  close(): void;
   /** Once the configuration is known. */
   configure(seconds: number, extensionSeconds: number): void;
   /** Adds time lost to throttling; returns the milliseconds really added. */
@@ -30,19 +34,30 @@ export interface Deadline {
 
 /** Continues this boot's deadline, or starts one: a finished boot's later runs start a new one. */
 export function openDeadline(clock: Clock): Deadline {
-  const known = readState();
-  const state: State =
-    known !== undefined && known.bootId === bootId()
-      ? { ...known, attempts: known.attempts + 1 }
-      : { bootId: bootId(), startedMs: clock.bootMs(), extendedMs: 0, attempts: 1 };
+  let state = continued(clock);
   let seconds = DEFAULT_SECONDS;
   let extensionSeconds = DEFAULT_EXTENSION_SECONDS;
   const save = () => writeAtomic(FILE, JSON.stringify(state), 0o600);
-  save();
   return {
     at: () => state.startedMs + seconds * 1000 + state.extendedMs,
-    startedMs: state.startedMs,
-    attempts: state.attempts,
+    get startedMs() {
+      return state.startedMs;
+    },
+    get attempts() {
+      return state.attempts;
+    },
+    begin() {
+      // Again, since the run that held the lock until now may have given its verdict.
+      state = continued(clock);
+      save();
+    },
+    close() {
+      try {
+        writeAtomic(FILE, '{}', 0o600);
+      } catch {
+        // The verdict stands; on a disk that takes nothing, a later run has no longer deadline.
+      }
+    },
     configure(newSeconds, newExtension) {
       seconds = newSeconds;
       extensionSeconds = newExtension;
@@ -57,17 +72,20 @@ export function openDeadline(clock: Clock): Deadline {
   };
 }
 
-/** After a verdict: the next run in this boot has a deadline of its own. */
-export function closeDeadline(): void {
-  writeAtomic(FILE, '{}', 0o600);
+function continued(clock: Clock): State {
+  const known = readState();
+  return known !== undefined && known.bootId === bootId()
+    ? { ...known, attempts: known.attempts + 1 }
+    : { bootId: bootId(), startedMs: clock.bootMs(), extendedMs: 0, attempts: 1 };
 }
 
 function readState(): State | undefined {
   try {
-    const value = JSON.parse(readIfPresent(FILE) ?? '{}') as Partial<State>;
-    return typeof value.startedMs === 'number' && typeof value.bootId === 'string'
-      ? (value as State)
-      : undefined;
+    const value = JSON.parse(readIfPresent(FILE) ?? '{}') as Partial<Record<keyof State, unknown>>;
+    const { bootId: boot, startedMs, extendedMs, attempts } = value;
+    if (typeof boot !== 'string' || typeof startedMs !== 'number') return undefined;
+    if (typeof extendedMs !== 'number' || typeof attempts !== 'number') return undefined;
+    return { bootId: boot, startedMs, extendedMs, attempts };
   } catch {
     return undefined;
   }

@@ -138,15 +138,14 @@ async function confirmVpcCidrs(boot: Boot): Promise<string[]> {
   if (known !== undefined) return [...new Set([...known, ...fromImds])].sort();
   if (boot.localOnly) return [...fromImds].sort();
   try {
-    if (fromImds.length > 0) boot.limitPatience(SILENCE_MS);
+    if (fromImds.length > 0) boot.limitPatience(silenceMs(boot));
     const ec2 = await boot.ec2();
     const fromEc2 = await boot.waiting(ec2.describeVpcCidrs(bootEni.vpcId));
     const all = [...new Set([...fromEc2, ...fromImds])].sort();
     writeAtomic(VPC_FILE, JSON.stringify(fromEc2), 0o600);
     return all;
   } catch (error) {
-    if (fromImds.length === 0 || !isFailure(error, 'EC2_UNAVAILABLE', 'EC2_THROTTLED', 'NO_INSTANCE_ROLE'))
-      throw error;
+    if (fromImds.length === 0 || !isSilence(error)) throw error;
     boot.degradations.push(`VPC CIDRs are IMDS's: ${error.message}`);
     return [...fromImds].sort();
   } finally {
@@ -166,8 +165,15 @@ function readVpcCidrs(): string[] | undefined {
   }
 }
 
-/** How long EC2 may stay silent where the boot can go on without it. */
-export const SILENCE_MS = 12_000;
+/** How long EC2 may stay silent where the boot can go on without it; a short deadline leaves less. Milliseconds. */
+export function silenceMs(boot: Boot): number {
+  return Math.max(0, Math.min(12_000, (boot.until() - boot.clock.bootMs()) / 4));
+}
+
+/** EC2 has not said no: it has not answered, or cannot be asked. */
+export function isSilence(error: unknown): error is Failure {
+  return isFailure(error, 'EC2_UNAVAILABLE', 'EC2_THROTTLED', 'EC2_AUTH', 'NO_INSTANCE_ROLE');
+}
 
 async function requestPublicAddress(boot: Boot, eniId: string): Promise<void> {
   const { imds, clock } = boot;

@@ -25,3 +25,13 @@ export async function readNodeConfig(imds: Imds, region: string, log: Log): Prom
     await readParameters(names, { region, endpoint: config.aws.endpoints.ssm, imds }),
   );
 }
+
+/** The `boot` section as far as files alone tell it; undefined when they are no whole configuration yet. */
+export function bootSettingsOfFiles(): Config['boot'] | undefined {
+  try {
+    return loadConfig(readConfigSources()).config.boot;
+  } catch {
+    // Said in full when identify reads it together with the user data.
+    return undefined;
+  }
+}

@@ -47,6 +47,8 @@ export interface Phase<Observed = unknown, Planned extends Change = Change> {
   plan(observed: Observed, boot: Boot): Planned[];
   apply(changes: Planned[], observed: Observed, boot: Boot): Promise<void>;
   verify(boot: Boot): Promise<Check[]>;
+  /** Before another try, where observing again would not find out what to mend. */
+  mend?(boot: Boot): Promise<void>;
 }
 
 /** The node as identify found it. */

@@ -10,11 +10,13 @@ import { hasCode } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
 import { invocation } from '../port/runtime.ts';
 import { attach } from './attach.ts';
-import { closeDeadline, type Deadline, openDeadline } from './deadline.ts';
+import { giveBack } from './attach-apply.ts';
+import { type Deadline, openDeadline } from './deadline.ts';
 import { egress } from './egress.ts';
 import { identify } from './identify.ts';
 import { install } from './install.ts';
 import { kubelet } from './kubelet.ts';
+import { bootSettingsOfFiles } from './node-config.ts';
 import type { Change, Check, Phase, PhaseName } from './phase.ts';
 import { ready } from './ready.ts';
 import { reserve } from './reserve.ts';
@@ -54,54 +56,83 @@ export interface SequenceOptions {
 /** Milliseconds to wait for another run to end: a killed one's lock goes within moments. */
 const LOCK_PATIENCE_MS = 5_000;
 
-/** Runs all phases. Resolves with the final status, ready or failed; rejects only when the lock is taken. */
+/**
+ * Runs all phases. Resolves with the final status, ready or failed; rejects only with ALREADY_RUNNING: that
+ * other run gives the verdict.
+ */
 export async function runSequence(options: SequenceOptions): Promise<{ status: Status; session: Session }> {
-  const lock = await waitForLock(options.clock);
+  const { clock } = options;
+  const deadline = openDeadline(clock);
+  const session = openSession({
+    clock,
+    log: options.log,
+    onThrottled: (ms) => {
+      session.phaseEndsAt += deadline.extend(ms);
+    },
+  });
+  const budgets = Object.fromEntries(phases.map((phase) => [phase.name, phase.budgetSeconds]));
+  const list = pendingPhases(budgets as Record<PhaseName, number>);
+  const progress: Progress = {
+    session,
+    phases: list,
+    startedAt: clock.now(),
+    get attempts() {
+      return deadline.attempts;
+    },
+    get deadlineMs() {
+      return deadline.at();
+    },
+    get startedMs() {
+      return deadline.startedMs;
+    },
+  };
+  let running = list[0] as PhaseStatus;
+  let lock: { release: () => void } | undefined;
   try {
-    const deadline = openDeadline(options.clock);
-    const session = openSession({
-      clock: options.clock,
-      log: options.log,
-      onThrottled: (ms) => {
-        session.phaseEndsAt += deadline.extend(ms);
-      },
-    });
+    lock = await waitForLock(clock);
+    deadline.begin();
+    // Identify itself is bound by it, so what the files say of it counts before user data can be read.
+    const early = bootSettingsOfFiles();
+    if (early !== undefined) deadline.configure(early.deadlineSeconds, early.throttleExtensionSeconds);
     // Read ahead and hashed by another process while this one waits for IMDS and EC2; install asks for it.
     digestOf(invocation().executable).catch(() => {});
-    const list = pendingPhases(
-      Object.fromEntries(phases.map((phase) => [phase.name, phase.budgetSeconds])) as Record<
-        PhaseName,
-        number
-      >,
-    );
-    const progress: Progress = {
-      session,
-      phases: list,
-      startedAt: options.clock.now(),
-      attempts: deadline.attempts,
-      get deadlineMs() {
-        return deadline.at();
-      },
-      startedMs: deadline.startedMs,
-    };
     for (const [at, phase] of phases.entries()) {
-      const state = list[at] as PhaseStatus;
-      try {
-        await runPhase(phase, state, progress, deadline, options);
-      } catch (error) {
-        const failure = toFailure(error);
-        state.state = 'failed';
-        const status = statusOf(progress, 'failed', failureStatus(failure, phase.name));
-        await tell(options, status, state);
-        closeDeadline();
-        return { status, session };
-      }
+      running = list[at] as PhaseStatus;
+      await runPhase(phase, running, progress, deadline, options);
     }
-    const status = statusOf(progress, 'ready');
-    closeDeadline();
+    deadline.close();
+    return { status: statusOf(progress, 'ready'), session };
+  } catch (error) {
+    const failure = toFailure(error);
+    if (failure.code === 'ALREADY_RUNNING') throw failure;
+    running.state = 'failed';
+    const leftBehind = await giveBackUnattached(session);
+    const status = statusOf(progress, 'failed', {
+      ...failureStatus(failure, running.name),
+      ...(leftBehind.length === 0 ? {} : { facts: { ...failure.facts, leftBehind } }),
+    });
+    if (lock !== undefined) {
+      await tell(options, status, running);
+      deadline.close();
+    }
     return { status, session };
   } finally {
-    lock.release();
+    lock?.release();
+  }
+}
+
+/** Milliseconds to spend on tidying up in EC2 after the boot has failed. */
+const GIVE_BACK_MS = 5_000;
+
+/** IDs of ENIs that could not be given back. A failed boot has one failure: this adds none. */
+async function giveBackUnattached(session: Session): Promise<string[]> {
+  if (session.node === undefined) return [];
+  session.phaseEndsAt = session.clock.bootMs() + GIVE_BACK_MS;
+  try {
+    return await giveBack(session);
+  } catch (error) {
+    session.log.warn('what was created was not looked for', { reason: String(error) });
+    return [];
   }
 }
 
@@ -146,12 +177,22 @@ async function runPhase(
         reason: failure.message,
       });
       await session.waiting(options.clock.sleep(pause));
+      await mend(phase, session);
     }
   }
 
   function book(): void {
     state.ms = Math.round(performance.now() - started);
     state.waitMs = Math.round(session.waitedMs() - waitedBefore);
+  }
+}
+
+/** What stands in the way of mending is what the next try will find. */
+async function mend(phase: Phase<unknown, Change>, session: Session): Promise<void> {
+  try {
+    await phase.mend?.(session);
+  } catch (error) {
+    session.log.warn('not mended', { phase: phase.name, reason: String(error) });
   }
 }
 

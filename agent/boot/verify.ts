@@ -5,7 +5,7 @@ import { routerAnswers } from '../host/arp.ts';
 import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
 import { rangeOf, toAddress } from '../pool/ipv4.ts';
 import { tcpReaches } from '../port/net.ts';
-import { attach } from './attach.ts';
+import { attach, reassert } from './attach.ts';
 import { egress } from './egress.ts';
 import { identify } from './identify.ts';
 import { install } from './install.ts';
@@ -40,7 +40,25 @@ export const verify: Phase<undefined, Change> = {
     ]);
     return checks.flat();
   },
+
+  /** Something else works on this machine too (a firewall reload, a DHCP client): what it undid is put back. */
+  async mend(boot) {
+    await redo(reserve, boot);
+    await redo(egress, boot);
+    await redo(install, boot);
+    await redo(kubelet, boot);
+    await reassert(boot);
+  },
 };
+
+async function redo<Observed, Planned extends Change>(
+  phase: Phase<Observed, Planned>,
+  boot: Boot,
+): Promise<void> {
+  const observed = await phase.observe(boot);
+  const changes = phase.plan(observed, boot);
+  if (changes.length > 0) await phase.apply(changes, observed, boot);
+}
 
 /**
  * What IMDS says about a pod ENI, once it says what EC2 does: it lags behind by seconds. What identify read is

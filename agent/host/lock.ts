@@ -1,12 +1,23 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { Failure } from '../messages/failure.ts';
+import { hasCode } from '../port/fs.ts';
 import { hold } from '../port/hold.ts';
 
 /**
  * Takes an exclusive flock(2) on a file; undefined when somebody else has it. The lock lives in a child
  * that waits for its input to end, so it is gone the moment this process is, however it ends.
+ *
+ * @throws Failure TOOL_MISSING without flock(1), FILE_WRITE when the file cannot be made.
  */
 export async function takeLock(path: string): Promise<{ release: () => void } | undefined> {
-  mkdirSync(dirname(path), { recursive: true });
-  return hold('flock', ['--nonblock', '--no-fork', path, 'sh', '-c', 'echo held; exec cat']);
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    return await hold('flock', ['--nonblock', '--no-fork', path, 'sh', '-c', 'echo held; exec cat']);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT'))
+      throw new Failure('TOOL_MISSING', 'flock is not installed', { tool: 'flock' });
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Failure('FILE_WRITE', `cannot lock ${path}: ${reason}`, { path }, error);
+  }
 }

@@ -49,6 +49,7 @@ export function writeAtomic(path: string, text: string | Uint8Array, mode = 0o64
   const directory = dirname(path);
   mkdirSync(directory, { recursive: true });
   const temporary = join(directory, `.${basename(path)}.${process.pid}.tmp`);
+  removeOrphans(path);
   try {
     const fd = openSync(temporary, 'w', mode);
     try {
@@ -64,6 +65,29 @@ export function writeAtomic(path: string, text: string | Uint8Array, mode = 0o64
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;
+  }
+}
+
+/**
+ * Removes temporary files of this path that a killed run left: some programs read every file of a folder that
+ * eniboot writes to, whatever its name.
+ */
+function removeOrphans(path: string): void {
+  const directory = dirname(path);
+  const prefix = `.${basename(path)}.`;
+  for (const name of listIfPresent(directory)) {
+    if (!name.startsWith(prefix) || !name.endsWith('.tmp')) continue;
+    const pid = Number(name.slice(prefix.length, -'.tmp'.length));
+    if (Number.isInteger(pid) && !isAlive(pid)) rmSync(join(directory, name), { force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return hasCode(error, 'EPERM');
   }
 }
 
@@ -111,6 +135,7 @@ export function linkAtomic(path: string, target: string): void {
   const directory = dirname(path);
   mkdirSync(directory, { recursive: true });
   const temporary = join(directory, `.${basename(path)}.${process.pid}.tmp`);
+  removeOrphans(path);
   rmSync(temporary, { force: true });
   symlinkSync(target, temporary);
   renameSync(temporary, path);
