@@ -7,7 +7,7 @@ import { realScheduler, type Scheduler } from './ec2/scheduler.ts';
 import type { Ec2Event, Eni, Subnet } from './ec2/state.ts';
 import type { BucketSize } from './ec2/throttle.ts';
 import type { SubnetSpec } from './ec2/world.ts';
-import { createFaults, type Faults } from './faults.ts';
+import { createFaults, type Faults, isFor } from './faults.ts';
 import { createApi } from './http/server.ts';
 import type { KnownKey } from './http/signature.ts';
 import { createImds, type ImdsRequest } from './imds/server.ts';
@@ -118,7 +118,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     subnets: options.subnets ?? defaultSubnets(region),
     latency,
     denied: faults.denied,
-    attachFault: () => faults.attach.take(() => true),
+    attachFault: (instanceId) => faults.attach.take((fault) => isFor(fault, instanceId)),
     ...(options.vpcCidrs === undefined ? {} : { vpcCidrs: options.vpcCidrs }),
     ...(options.bucketOf === undefined ? {} : { bucketOf: options.bucketOf }),
   });

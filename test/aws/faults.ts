@@ -41,6 +41,7 @@ export interface ImdsFault {
 
 /** What becomes of the device of the next ENI that is attached. */
 export interface DeviceFault {
+  instanceId?: string;
   never?: boolean;
   /** Milliseconds more than usual. */
   delayMs?: number;
@@ -59,9 +60,15 @@ export interface DeviceFault {
 }
 
 export interface AttachmentFault {
+  instanceId?: string;
   stuck?: boolean;
   deviceIndex?: number;
   delayMs?: number;
+}
+
+/** A fault that names an instance is for that one only. */
+export function isFor(fault: { instanceId?: string }, instanceId: string): boolean {
+  return fault.instanceId === undefined || fault.instanceId === instanceId;
 }
 
 interface Limits {

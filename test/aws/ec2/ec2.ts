@@ -31,7 +31,7 @@ export interface Ec2Options {
   denied?: Set<string>;
   /** Bucket sizes that differ from EC2's own, by action; `undefined` for an action means EC2's own. */
   bucketOf?: (action: string) => BucketSize | undefined;
-  attachFault?: () => AttachFault | undefined;
+  attachFault?: (instanceId: string) => AttachFault | undefined;
 }
 
 /** One API call, as it will be judged in tests. */

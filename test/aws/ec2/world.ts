@@ -41,7 +41,7 @@ export interface World {
   attachments: Map<string, Map<number, Eni>>;
   /** Client token → what was asked with it and what came of it. */
   tokens: Map<string, { request: string; result: string }>;
-  attachFault: () => AttachFault | undefined;
+  attachFault: (instanceId: string) => AttachFault | undefined;
   publicIps: AddressSpace;
   emit: (event: Ec2Event) => void;
   nextId: (prefix: string) => string;

@@ -5,7 +5,7 @@ import type { ExecOptions, ExecResult } from '../../../agent/port/exec-result.ts
 import type { Ec2 } from '../ec2/ec2.ts';
 import type { Eni, InstanceRecord } from '../ec2/state.ts';
 import { enisOf, subnetOf } from '../ec2/world.ts';
-import type { Faults } from '../faults.ts';
+import { type Faults, isFor } from '../faults.ts';
 import type { LaunchOptions } from '../launch.ts';
 import type { Network } from '../network/network.ts';
 import type { Body } from './body.ts';
@@ -71,7 +71,7 @@ export function createInstance(around: Surroundings, record: InstanceRecord, wan
   if (bootEni === undefined) throw new Error(`${record.id} has no boot ENI`);
   const present = (): Eni[] =>
     enisOf(world, record.id).filter((eni) => eni.attachment?.status === 'attached');
-  const takeFault = () => faults.device.take(() => true) ?? {};
+  const takeFault = () => faults.device.take((fault) => isFor(fault, record.id)) ?? {};
 
   const namespaced =
     wanted.vm === undefined

@@ -81,7 +81,7 @@ export function attachNetworkInterface(
   const eni = eniOf(world, request.NetworkInterfaceId);
   const instance = instanceOf(world, request.InstanceId);
   if (request.DeviceIndex === undefined) throw missing('deviceIndex');
-  const fault = world.attachFault();
+  const fault = world.attachFault(instance.id);
   const attachment = attach(world, eni, instance, {
     deviceIndex: fault?.deviceIndex ?? request.DeviceIndex,
     networkCardIndex: request.NetworkCardIndex ?? 0,
@@ -116,6 +116,12 @@ export function attach(
     throw new AwsError(
       'AttachmentLimitExceeded',
       `Interface count ${attached.size + 1} exceeds the limit for ${instance.type}`,
+    );
+  const { addressesPerEni } = limitsOf(instance.type);
+  if (1 + eni.secondaryIps.length + eni.prefixes.length > addressesPerEni)
+    throw new AwsError(
+      'PrivateIpAddressLimitExceeded',
+      `Interface ${eni.id} has more addresses than the ${addressesPerEni} an interface of ${instance.type} may have`,
     );
   if (wanted.networkCardIndex !== 0)
     throw invalidValue(`Network card index ${wanted.networkCardIndex} is not valid for ${instance.type}`);
