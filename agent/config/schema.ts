@@ -153,6 +153,22 @@ export const configSchema = v.strictObject({
             'Addresses present when the node reports READY; without it, one for each pod of `pods.max`.',
           ),
         ),
+        lowWater: v.optional(
+          count(
+            0,
+            1000,
+            'With fewer free addresses than this, and pods still to come, more are asked of EC2: on attached ENIs first, then by another ENI.',
+          ),
+          8,
+        ),
+        surplus: v.optional(
+          count(
+            32,
+            1000,
+            'With more free addresses than `lowWater` and this together, idle prefixes and ENIs go back to EC2. The pool never shrinks below `target`.',
+          ),
+          32,
+        ),
         restSeconds: v.optional(
           seconds(0, 3600, 'Seconds an address rests after its pod is gone, before another pod may have it.'),
           60,

@@ -201,7 +201,7 @@ export const badConfigs: BadConfig[] = [
         line: 6,
         value: '[{"target":10}]',
         problem: /must be a map/,
-        remedy: /target, restSeconds/,
+        remedy: /target, lowWater, surplus, restSeconds/,
       },
     ],
   },

@@ -48,7 +48,12 @@ export const validDocument = fc.record(
       { requiredKeys: ['subnets'] },
     ),
     pool: fc.record(
-      { target: fc.integer({ min: 1, max: 110 }), restSeconds: fc.integer({ min: 0, max: 3600 }) },
+      {
+        target: fc.integer({ min: 1, max: 110 }),
+        lowWater: fc.integer({ min: 0, max: 1000 }),
+        surplus: fc.integer({ min: 32, max: 1000 }),
+        restSeconds: fc.integer({ min: 0, max: 3600 }),
+      },
       optional,
     ),
     egress: fc.record(
