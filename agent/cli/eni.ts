@@ -128,12 +128,15 @@ interface Done {
 async function connect(wanted: string | undefined, stopped: AbortSignal) {
   const { ec2, region } = await createOperatorEc2(wanted);
   let lastAnswer = systemClock.bootMs();
+  let refused = false;
   const patient = withPatience(ec2, {
     clock: { ...systemClock, sleep: (ms) => systemClock.sleep(ms, stopped) },
-    until: () => lastAnswer + SILENCE_MS,
+    until: () => (refused ? 0 : lastAnswer + SILENCE_MS),
     onThrottled: () => {},
     onCall: (record) => {
       if (record.outcome === 'accepted') lastAnswer = systemClock.bootMs();
+      // A node's credentials come by themselves a little later; a person's do not.
+      if (record.outcome === 'EC2_AUTH') refused = true;
     },
   });
   return { ec2: patient, region };

@@ -1,0 +1,59 @@
+// The executable as an operator runs it: outside any node, in the namespace the test itself is in.
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import type { Cloud } from '../aws/index.ts';
+
+export const EXECUTABLE = join(
+  import.meta.dirname,
+  '../../dist',
+  process.arch === 'arm64' ? 'arm64' : 'x64',
+  'eniboot',
+);
+
+export interface Ended {
+  code: number | null;
+  signal: string | null;
+  out: string;
+  err: string;
+  ms: number;
+}
+
+export interface CallOptions {
+  env?: Record<string, string>;
+  /** Called with everything written so far, at each piece of output; may send signals. */
+  watch?: (out: string, kill: (signal: NodeJS.Signals) => void) => void;
+}
+
+/** Runs `eniboot ARGS` with nothing of this process's environment but PATH. Killed after 60 s. */
+export function eniboot(args: string[], options: CallOptions = {}): Promise<Ended> {
+  const started = performance.now();
+  const child = spawn(EXECUTABLE, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: 60_000,
+    killSignal: 'SIGKILL',
+    env: { PATH: process.env['PATH'] ?? '', HOME: '/nonexistent', ...options.env },
+  });
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (piece: Buffer) => {
+    out += piece.toString();
+    options.watch?.(out, (signal) => child.kill(signal));
+  });
+  child.stderr.on('data', (piece: Buffer) => {
+    err += piece.toString();
+  });
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve({ code, signal, out, err, ms: performance.now() - started }));
+  });
+}
+
+/** The environment of somebody who may do everything in the simulated region. */
+export function operatorEnvironment(cloud: Cloud): Record<string, string> {
+  return {
+    AWS_ACCESS_KEY_ID: cloud.operator.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: cloud.operator.secretAccessKey,
+    AWS_REGION: cloud.region,
+    AWS_ENDPOINT_URL: cloud.endpoints.ec2,
+  };
+}
