@@ -18,7 +18,7 @@ export interface Container {
 export function whyNot(): string | undefined {
   const probe =
     'd=$(mktemp -d); mount -t cgroup2 cgroup2 "$d" && mkdir "$d/eniboot-probe-$$" && rmdir "$d/eniboot-probe-$$"; umount "$d"';
-  const result = spawnSync('unshare', ['--mount', '--cgroup', 'sh', '-euc', probe], { encoding: 'utf8' });
+  const result = spawnSync('unshare', ['--mount', 'sh', '-euc', probe], { encoding: 'utf8' });
   return result.status === 0 ? undefined : `no cgroup2 hierarchy to make groups in: ${result.stderr.trim()}`;
 }
 
@@ -71,11 +71,7 @@ export async function withContainer(
     );
     await use(container);
   } finally {
-    spawnSync('sh', ['-c', 'echo 1 >"$1/cgroup.kill"', 'sh', join(place, 'cgroup', group)]);
-    await new Promise((resolve) =>
-      outer.exitCode === null && outer.signalCode === null ? outer.once('exit', resolve) : resolve(undefined),
-    );
-    spawnSync('find', [join(place, 'cgroup', group), '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';']);
+    spawnSync('sh', ['-euc', end, 'sh', join(place, 'cgroup', group)], { stdio: 'inherit' });
   }
 }
 
@@ -89,6 +85,12 @@ const prepare = `
   : >"$1/etc/machine-id"
   echo root:x:0:0::/root:/bin/sh >"$1/etc/passwd"
   echo root:x:0: >"$1/etc/group"`;
+
+/** The groups can be removed once the kernel has buried the last process, some milliseconds after the kill. */
+const end = `
+  echo 1 >"$1/cgroup.kill"
+  while grep -q 'populated 1' "$1/cgroup.events"; do sleep 0.02; done
+  find "$1" -depth -type d -exec rmdir {} +`;
 
 const boot = `
   echo $$ >"$2/cgroup/$3/cgroup.procs"

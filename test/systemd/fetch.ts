@@ -74,12 +74,15 @@ function privateApt(work: string, release: Release): (...args: string[]) => stri
   writeFileSync(join(work, 'sources.list'), `deb [signed-by=${keyring}] ${mirror()} ${release} main\n`);
   writeFileSync(
     join(work, 'apt.conf'),
-    `Dir::State "${work}";
+    `${transport()}
+Dir::State "${work}";
 Dir::State::lists "${work}/lists";
 Dir::State::status "${work}/status";
 Dir::Cache "${work}";
 Dir::Cache::archives "${work}/archives";
 Dir::Etc::sourcelist "${work}/sources.list";
+Dir::Etc::main "/dev/null";
+Dir::Etc::parts "/dev/null";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 APT::Install-Recommends "false";
@@ -98,6 +101,14 @@ Debug::NoLocking "true";
       timeout: 300_000,
       maxBuffer: 64 * 1024 * 1024,
     }).split('\n');
+}
+
+/** How this machine reaches its mirror (proxies and the like), without its hooks, which act on the machine's own apt. */
+function transport(): string {
+  return execFileSync('apt-config', ['dump'], { encoding: 'utf8' })
+    .split('\n')
+    .filter((line) => line.startsWith('Acquire::'))
+    .join('\n');
 }
 
 /** The Debian mirror this machine uses. */
