@@ -55,14 +55,17 @@ export class AddressSpace {
     return this.range.last - this.range.first + 1 - this.#used;
   }
 
-  /** The lowest free address, or undefined when the subnet is full. */
+  /** The next free address after the last one given out: one that was given back is not reused at once. */
   takeAny(): string | undefined {
-    for (let value = this.#nextSingle; value <= this.range.last; value++) {
-      if (this.#isFree(value)) {
-        this.#take(value);
-        this.#nextSingle = value + 1;
-        return toAddress(value);
-      }
+    const { first, last } = this.range;
+    const size = last - first + 1;
+    if (this.free === 0) return undefined;
+    for (let step = 0; step < size; step++) {
+      const value = first + ((this.#nextSingle - first + step) % size);
+      if (!this.#isFree(value)) continue;
+      this.#take(value);
+      this.#nextSingle = value + 1;
+      return toAddress(value);
     }
     return undefined;
   }
@@ -95,7 +98,6 @@ export class AddressSpace {
       this.#blocks.delete(block);
       this.#used -= 16;
       this.#nextBlock = Math.min(this.#nextBlock, block);
-      this.#nextSingle = Math.min(this.#nextSingle, block * 16);
       return;
     }
     const value = toNumber(address);
@@ -105,7 +107,6 @@ export class AddressSpace {
     if (left === 0) this.#blocks.delete(block);
     else this.#blocks.set(block, left);
     this.#used--;
-    this.#nextSingle = Math.min(this.#nextSingle, value);
     if (left === 0) this.#nextBlock = Math.min(this.#nextBlock, block);
   }
 

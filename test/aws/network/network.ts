@@ -82,8 +82,12 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
       change('ip vpc public_of', port.state.publicOf, wanted.publicOf),
       change('ip vpc private_of', port.state.privateOf, wanted.privateOf),
     ].join('');
+    // dnsmasq puts an entry of its own in the place of ours when it answers; that one may be gone already.
     for (const address of port.state.neighbours.filter((one) => !wanted.neighbours.includes(one)))
-      lines.push(`neigh del ${address} dev ${bridge}`);
+      lines.push(
+        `neigh replace ${address} lladdr ${eni.mac} dev ${bridge} nud permanent`,
+        `neigh del ${address} dev ${bridge}`,
+      );
     for (const address of wanted.neighbours.filter((one) => !port.state.neighbours.includes(one)))
       lines.push(`neigh replace ${address} lladdr ${eni.mac} dev ${bridge} nud permanent`);
     port.state = wanted;
@@ -111,6 +115,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
         const port = ports.get(eniId);
         if (port === undefined) return;
         ports.delete(eniId);
+        resolver?.forget(eniId);
         await sync(port.eni, port, { ...nothing, hopLimit: port.state.hopLimit });
         // A namespace that died took its end along, and with it ours.
         await feed('ip', ['link', 'del', port.device]).catch((error: Error) => {

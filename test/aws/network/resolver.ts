@@ -9,6 +9,7 @@ import type { World } from '../ec2/world.ts';
 export interface Resolver {
   /** Leases the ENI's primary address from now on. */
   know(eni: Eni): void;
+  forget(eniId: string): void;
   stop(): void;
 }
 
@@ -55,6 +56,10 @@ export async function startResolver(
   child.unref();
   return {
     know: (eni) => writeFileSync(join(hosts, eni.id), `${eni.mac},${eni.primaryIp},1h\n`),
+    forget: (eniId) => {
+      rmSync(join(hosts, eniId), { force: true });
+      child.kill('SIGHUP'); // a new file is noticed, a removed one is not
+    },
     stop: () => {
       child.kill('SIGKILL');
       rmSync(home, { recursive: true, force: true });

@@ -20,17 +20,13 @@ table bridge vpc {
     type filter hook prerouting priority -300; policy accept;
     iifname "sub*" accept
     iifname . ether saddr != @ports counter name foreign_mac drop
+    ether type != { arp, ip } drop
+    ether saddr @unchecked accept
     ether type arp arp saddr ip 0.0.0.0 accept
     ether type arp ether saddr . arp saddr ip @owned accept
     ether type arp add @spoofed { ether saddr . arp saddr ip counter } drop
-    ether type != ip drop
-    ether saddr @unchecked accept
     ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
     ether saddr . ip saddr != @owned add @spoofed { ether saddr . ip saddr counter } drop
-  }
-  chain between {
-    type filter hook forward priority 0; policy accept;
-    ether type ip meta pkttype { broadcast, multicast } drop
   }
   chain to_instance {
     type filter hook postrouting priority 300; policy accept;

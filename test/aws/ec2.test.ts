@@ -1,0 +1,333 @@
+import type {
+  CreateNetworkInterfaceResult,
+  DescribeNetworkInterfacesResult,
+  DescribeSubnetsResult,
+  RunInstancesRequest,
+} from '@aws-sdk/client-ec2';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { AwsError, createEc2, type Ec2, type Ec2Options, virtualScheduler } from './index.ts';
+
+function region(options: Ec2Options = {}) {
+  const scheduler = virtualScheduler();
+  const ec2 = createEc2({
+    scheduler,
+    subnets: [
+      { cidr: '10.0.0.0/24', zone: 'eu-west-1a', mapPublicIp: true },
+      { cidr: '10.0.64.0/24', zone: 'eu-west-1a' },
+      { cidr: '10.0.1.0/24', zone: 'eu-west-1b' },
+    ],
+    latency: { attachMs: 1000, detachMs: 1000, describeLagMs: 500, instanceMs: 100 },
+    ...options,
+  });
+  const [nodes = '', pods = '', otherZone = ''] = [...ec2.world.subnets.keys()];
+  return { ec2, scheduler, nodes, pods, otherZone };
+}
+
+function run(ec2: Ec2, subnet: string, more: RunInstancesRequest | object = {}): string {
+  const answer = ec2.send('RunInstances', {
+    ImageId: 'ami-1',
+    SubnetId: subnet,
+    InstanceType: 'm5.large',
+    MinCount: 1,
+    MaxCount: 1,
+    ...more,
+  });
+  return (answer as { Instances: { InstanceId: string }[] }).Instances[0]?.InstanceId ?? '';
+}
+
+function create(ec2: Ec2, subnet: string, more: object = {}): string {
+  const answer: CreateNetworkInterfaceResult = ec2.send('CreateNetworkInterface', {
+    SubnetId: subnet,
+    ...more,
+  });
+  return answer.NetworkInterface?.NetworkInterfaceId ?? '';
+}
+
+function attach(ec2: Ec2, eni: string, instance: string, index: number): object {
+  return ec2.send('AttachNetworkInterface', {
+    NetworkInterfaceId: eni,
+    InstanceId: instance,
+    DeviceIndex: index,
+  });
+}
+
+function codeOf(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof AwsError) return error.code;
+    throw error;
+  }
+  return 'none';
+}
+
+function free(ec2: Ec2, subnet: string): number | undefined {
+  const { Subnets = [] }: DescribeSubnetsResult = ec2.send('DescribeSubnets', { SubnetIds: [subnet] });
+  return Subnets[0]?.AvailableIpAddressCount;
+}
+
+test('a subnet counts its addresses: five reserved, one for each, sixteen for a prefix', () => {
+  const { ec2, pods } = region();
+  assert.is(free(ec2, pods), 251);
+  const eni = create(ec2, pods, { Ipv4PrefixCount: 2 });
+  assert.is(free(ec2, pods), 251 - 1 - 32);
+  ec2.send('AssignPrivateIpAddresses', { NetworkInterfaceId: eni, SecondaryPrivateIpAddressCount: 3 });
+  assert.is(free(ec2, pods), 251 - 1 - 32 - 3);
+  ec2.send('DeleteNetworkInterface', { NetworkInterfaceId: eni });
+  assert.is(free(ec2, pods), 251);
+});
+
+test('prefixes need an aligned free block; single addresses fill what is left', () => {
+  const { ec2, pods } = region();
+  // Blocks 0 and 15 hold reserved addresses, so 14 of 16 can be prefixes.
+  create(ec2, pods, { Ipv4PrefixCount: 14 });
+  assert.is(
+    codeOf(() => create(ec2, pods, { Ipv4PrefixCount: 1 })),
+    'InsufficientCidrBlocks',
+  );
+  const before = free(ec2, pods);
+  assert.is(
+    codeOf(() => create(ec2, pods, { SecondaryPrivateIpAddressCount: 200 })),
+    'InsufficientFreeAddressesInSubnet',
+  );
+  assert.is(free(ec2, pods), before, 'a refused request keeps nothing');
+});
+
+test('a client token makes a repeated create answer with the first ENI', () => {
+  const { ec2, pods } = region();
+  const first = create(ec2, pods, { ClientToken: 'a', Ipv4PrefixCount: 1 });
+  assert.is(create(ec2, pods, { Ipv4PrefixCount: 1, ClientToken: 'a' }), first);
+  assert.is(ec2.world.enis.size, 1);
+  assert.is(
+    codeOf(() => create(ec2, pods, { ClientToken: 'a', Ipv4PrefixCount: 2 })),
+    'IdempotentParameterMismatch',
+  );
+  assert.is.not(create(ec2, pods, { ClientToken: 'b', Ipv4PrefixCount: 1 }), first);
+});
+
+test('an attachment takes its time and its limits hold', () => {
+  const { ec2, scheduler, nodes, pods, otherZone } = region();
+  const instance = run(ec2, nodes);
+  const eni = create(ec2, pods);
+  attach(ec2, eni, instance, 1);
+  const status = (): string | undefined => ec2.world.enis.get(eni)?.attachment?.status;
+  assert.is(status(), 'attaching');
+  scheduler.advance(999);
+  assert.is(status(), 'attaching');
+  scheduler.advance(1);
+  assert.is(status(), 'attached');
+  assert.is(
+    codeOf(() => attach(ec2, eni, instance, 2)),
+    'InvalidNetworkInterface.InUse',
+  );
+  assert.is(
+    codeOf(() => attach(ec2, create(ec2, pods), instance, 1)),
+    'InvalidParameterValue',
+  );
+  assert.is(
+    codeOf(() => attach(ec2, create(ec2, otherZone), instance, 2)),
+    'InvalidParameterCombination',
+  );
+  attach(ec2, create(ec2, pods), instance, 2);
+  assert.is(
+    codeOf(() => attach(ec2, create(ec2, pods), instance, 3)),
+    'AttachmentLimitExceeded',
+  );
+  assert.is(
+    codeOf(() => ec2.send('AssignPrivateIpAddresses', { NetworkInterfaceId: eni, Ipv4PrefixCount: 10 })),
+    'PrivateIpAddressLimitExceeded',
+  );
+  assert.is(
+    codeOf(() => ec2.send('DeleteNetworkInterface', { NetworkInterfaceId: eni })),
+    'InvalidParameterValue',
+  );
+  assert.is(
+    codeOf(() => ec2.send('DeleteNetworkInterface', { NetworkInterfaceId: 'eni-00000000' })),
+    'InvalidNetworkInterfaceID.NotFound',
+  );
+  assert.is(
+    codeOf(() => create(ec2, 'subnet-00000000')),
+    'InvalidSubnetID.NotFound',
+  );
+  assert.is(
+    codeOf(() => create(ec2, pods, { Groups: ['sg-00000000'] })),
+    'InvalidGroup.NotFound',
+  );
+});
+
+test('the boot ENI cannot be detached', () => {
+  const { ec2, nodes } = region();
+  const instance = run(ec2, nodes);
+  const boot = ec2.world.attachments.get(instance)?.get(0);
+  assert.is(
+    codeOf(() => ec2.send('DetachNetworkInterface', { AttachmentId: boot?.attachment?.id })),
+    'OperationNotPermitted',
+  );
+});
+
+test('a describe by filter misses a young ENI, one by ID does not', () => {
+  const { ec2, scheduler, pods } = region();
+  const TagSpecifications = [{ ResourceType: 'network-interface', Tags: [{ Key: 'cluster', Value: 'one' }] }];
+  const eni = create(ec2, pods, { TagSpecifications });
+  const find = (request: object): number =>
+    (
+      (ec2.send('DescribeNetworkInterfaces', request) as DescribeNetworkInterfacesResult).NetworkInterfaces ??
+      []
+    ).length;
+  const byTag = { Filters: [{ Name: 'tag:cluster', Values: ['o*'] }] };
+  assert.is(find(byTag), 0);
+  assert.is(find({ NetworkInterfaceIds: [eni] }), 1);
+  scheduler.advance(500);
+  assert.is(find(byTag), 1);
+  assert.is(find({ Filters: [{ Name: 'tag:cluster', Values: ['two'] }] }), 0);
+  assert.is(
+    codeOf(() => find({ Filters: [{ Name: 'colour', Values: ['red'] }] })),
+    'InvalidParameterValue',
+  );
+});
+
+test('pages hold every object once', () => {
+  const { ec2, scheduler, pods } = region();
+  for (let count = 0; count < 12; count++) create(ec2, pods);
+  scheduler.advance(500);
+  const seen: (string | undefined)[] = [];
+  let NextToken: string | undefined;
+  do {
+    const answer: DescribeNetworkInterfacesResult = ec2.send('DescribeNetworkInterfaces', {
+      MaxResults: 5,
+      NextToken,
+    });
+    seen.push(...(answer.NetworkInterfaces ?? []).map((one) => one.NetworkInterfaceId));
+    NextToken = answer.NextToken;
+  } while (NextToken !== undefined);
+  assert.is(seen.length, 12);
+  assert.is(new Set(seen).size, 12);
+});
+
+test('each action has a token bucket that fills with time', () => {
+  const { ec2, scheduler, pods } = region({
+    bucketOf: (action) => (action === 'CreateNetworkInterface' ? { capacity: 2, refill: 1 } : undefined),
+  });
+  create(ec2, pods);
+  create(ec2, pods);
+  assert.is(
+    codeOf(() => create(ec2, pods)),
+    'RequestLimitExceeded',
+  );
+  assert.is(
+    codeOf(() => ec2.send('DescribeVpcs', {})),
+    'none',
+  );
+  scheduler.advance(1000);
+  create(ec2, pods);
+  assert.is(
+    codeOf(() => create(ec2, pods)),
+    'RequestLimitExceeded',
+  );
+  assert.equal(
+    ec2.calls.map((call) => call.accepted),
+    [true, true, false, true, true, false],
+  );
+});
+
+test('termination deletes only ENIs marked so; the others stay behind', () => {
+  const { ec2, scheduler, nodes, pods } = region();
+  const instance = run(ec2, nodes);
+  const [kept, deleted] = [create(ec2, pods), create(ec2, pods)];
+  attach(ec2, kept, instance, 1);
+  attach(ec2, deleted, instance, 2);
+  scheduler.advance(1000);
+  const AttachmentId = ec2.world.enis.get(deleted)?.attachment?.id;
+  ec2.send('ModifyNetworkInterfaceAttribute', {
+    NetworkInterfaceId: deleted,
+    Attachment: { AttachmentId, DeleteOnTermination: true },
+  });
+  ec2.send('TerminateInstances', { InstanceIds: [instance] });
+  scheduler.advance(100);
+  assert.equal([...ec2.world.enis.keys()], [kept]);
+  assert.is(ec2.world.enis.get(kept)?.attachment, undefined);
+});
+
+test('a stop takes the public address; a start gives one only to a single ENI; it can be asked for again', () => {
+  const { ec2, scheduler, nodes, pods } = region();
+  const publicOf = (instance: string): string | undefined =>
+    ec2.world.attachments.get(instance)?.get(0)?.publicIp;
+  const cycle = (instance: string): void => {
+    ec2.send('StopInstances', { InstanceIds: [instance] });
+    scheduler.advance(100);
+    assert.is(publicOf(instance), undefined);
+    ec2.send('StartInstances', { InstanceIds: [instance] });
+  };
+  const single = run(ec2, nodes);
+  assert.ok(publicOf(single));
+  cycle(single);
+  assert.ok(publicOf(single));
+
+  const several = run(ec2, nodes);
+  attach(ec2, create(ec2, pods), several, 1);
+  scheduler.advance(1000);
+  cycle(several);
+  assert.is(publicOf(several), undefined);
+  const boot = ec2.world.attachments.get(several)?.get(0)?.id;
+  ec2.send('ModifyNetworkInterfaceAttribute', { NetworkInterfaceId: boot, AssociatePublicIpAddress: true });
+  assert.ok(publicOf(several));
+
+  const { AllocationId } = ec2.send('AllocateAddress', {}) as { AllocationId: string };
+  ec2.send('AssociateAddress', { AllocationId, NetworkInterfaceId: boot });
+  const elastic = publicOf(several);
+  ec2.send('StopInstances', { InstanceIds: [several] });
+  scheduler.advance(100);
+  assert.is(publicOf(several), elastic, 'an Elastic IP outlives a stop');
+});
+
+test('a denied action and a dry run change nothing', () => {
+  const { ec2, pods } = region();
+  assert.is(
+    codeOf(() => create(ec2, pods, { DryRun: true })),
+    'DryRunOperation',
+  );
+  ec2.denied.add('CreateNetworkInterface');
+  assert.is(
+    codeOf(() => create(ec2, pods)),
+    'UnauthorizedOperation',
+  );
+  assert.is(
+    codeOf(() => ec2.send('LaunchRocket', {})),
+    'InvalidAction',
+  );
+  assert.is(ec2.world.enis.size, 0);
+});
+
+test('the same calls give the same IDs, so that a failing run can be repeated', () => {
+  const ids = (): string[] => {
+    const { ec2, nodes, pods } = region();
+    return [run(ec2, nodes), create(ec2, pods)];
+  };
+  assert.equal(ids(), ids());
+});
+
+test('5,000 nodes attach an ENI each on virtual time within seconds', () => {
+  const wide = [
+    { cidr: '10.0.0.0/16', zone: 'eu-west-1a' },
+    { cidr: '10.64.0.0/10', zone: 'eu-west-1a' },
+  ];
+  const { ec2, scheduler, nodes, pods } = region({
+    subnets: wide,
+    bucketOf: () => ({ capacity: 1e9, refill: 1e9 }),
+  });
+  const started = performance.now();
+  for (let count = 0; count < 5000; count++) {
+    const instance = run(ec2, nodes);
+    attach(ec2, create(ec2, pods, { Ipv4PrefixCount: 7 }), instance, 1);
+    scheduler.advance(1000);
+    const mine: DescribeNetworkInterfacesResult = ec2.send('DescribeNetworkInterfaces', {
+      Filters: [{ Name: 'attachment.instance-id', Values: [instance] }],
+    });
+    assert.is(mine.NetworkInterfaces?.length, 2);
+  }
+  const ms = performance.now() - started;
+  assert.ok(ms < 10_000, `took ${ms} ms`);
+});
+
+test.run();
