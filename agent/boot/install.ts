@@ -2,30 +2,23 @@
 // plugins. A switch of version is one rename of a link; the version before stays.
 import { lstatSync, readlinkSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { digestOf } from '../host/digest.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
-import { Failure } from '../messages/failure.ts';
-import { hasCode, linkAtomic, readIfPresent } from '../port/fs.ts';
+import { hasCode, linkAtomic } from '../port/fs.ts';
 import { invocation } from '../port/runtime.ts';
-import { type Change, type Check, fail, type Phase, pass } from './phase.ts';
+import { type BundleState, followBundle } from './bundle.ts';
+import { checkFiles, type FileDigest, type Manifest, readManifest } from './manifest.ts';
+import { type Change, type Check, fail, type Phase, pass, warn } from './phase.ts';
 
 const PLUGIN_DIR = '/opt/cni/bin';
 const CURRENT = `${LIBEXEC_DIR}/current`;
 const PREVIOUS = `${LIBEXEC_DIR}/previous`;
 
-/** What a bundle says of itself: lies beside the executable. */
-interface Manifest {
-  version: string;
-  files: { path: string; sha256: string }[];
-  /** Names in the plugin folder, all of them links to the executable. */
-  plugins: string[];
-}
-
 interface Observed {
   manifest: Manifest;
   /** Folder of the running version. */
   folder: string;
-  digests: { path: string; wanted: string; actual: string; ms: number }[];
+  digests: FileDigest[];
+  bundle: BundleState;
   current: string | undefined;
   links: Record<string, string | undefined>;
 }
@@ -36,11 +29,16 @@ export const install: Phase<Observed, Planned> = {
   name: 'install',
   budgetSeconds: 60,
 
-  observe: () => observeInstalled(),
+  async observe(boot) {
+    const folder = runningFolder();
+    const bundle = await followBundle(boot, readManifest(folder).version);
+    return { ...(await observeInstalled(folder)), bundle };
+  },
 
   plan(observed) {
     const changes: Planned[] = [];
-    const version = basename(observed.folder);
+    // A staged version is handed over to, and installs its own plugins.
+    const version = basename(observed.bundle.staged ?? observed.folder);
     if (observed.current !== version) {
       if (observed.current !== undefined) {
         changes.push({
@@ -52,7 +50,7 @@ export const install: Phase<Observed, Planned> = {
       changes.push({ from: CURRENT, to: version, summary: `make ${version} current` });
     }
     for (const [name, target] of Object.entries(observed.links)) {
-      if (target === executableLink()) continue;
+      if (target === executableLink() || observed.bundle.staged !== undefined) continue;
       changes.push({
         from: `${PLUGIN_DIR}/${name}`,
         to: executableLink(),
@@ -62,69 +60,62 @@ export const install: Phase<Observed, Planned> = {
     return changes;
   },
 
-  async apply(changes, observed) {
-    refuseWrongDigest(observed);
+  async apply(changes, observed, boot) {
     for (const change of changes) linkAtomic(change.from, change.to);
+    boot.bundle = observed.bundle;
   },
 
-  async verify() {
-    const observed = await observeInstalled();
-    refuseWrongDigest(observed);
-    return [checkDigests(observed), checkPlugins(observed)];
+  async verify(boot) {
+    const observed = await observeInstalled(runningFolder());
+    // A staged version installs its own plugins once it has taken over.
+    const plugins = boot.bundle?.staged === undefined ? [checkPlugins(observed)] : [];
+    return [checkDigests(observed), ...plugins, ...checkBundle(boot.bundle)];
   },
 };
 
-async function observeInstalled(): Promise<Observed> {
-  const folder = dirname(invocation().executable);
+/** Points `current` back at the version that runs: the one handed over to did not come up. */
+export function takeBack(): void {
+  linkAtomic(CURRENT, basename(runningFolder()));
+}
+
+/** The folder of the running version; its manifest lies beside the executable. */
+function runningFolder(): string {
+  return dirname(invocation().executable);
+}
+
+/** Digests are checked before anything is switched: a damaged version never becomes current. */
+async function observeInstalled(folder: string): Promise<Omit<Observed, 'bundle'>> {
   const manifest = readManifest(folder);
-  const digests = await Promise.all(
-    manifest.files.map(async (file) => {
-      const { sha256, ms } = await digestOf(`${folder}/${file.path}`);
-      return { path: file.path, wanted: file.sha256, actual: sha256, ms };
-    }),
-  );
   return {
     manifest,
     folder,
-    digests,
+    digests: await checkFiles(folder, manifest),
     current: linkTarget(CURRENT),
     links: Object.fromEntries(manifest.plugins.map((name) => [name, linkTarget(`${PLUGIN_DIR}/${name}`)])),
   };
 }
 
-function readManifest(folder: string): Manifest {
-  const path = `${folder}/manifest.json`;
-  const text = readIfPresent(path);
-  if (text === undefined) throw new Failure('MANIFEST_MISSING', `${path} is not there`, { path });
-  try {
-    const value = JSON.parse(text) as Partial<Manifest>;
-    if (typeof value.version === 'string' && Array.isArray(value.files) && Array.isArray(value.plugins))
-      return value as Manifest;
-  } catch {
-    // Falls through: damaged text and a wrong shape are the same to the reader.
-  }
-  throw new Failure('MANIFEST_MISSING', `${path} is damaged`, { path });
+function checkBundle(bundle: BundleState | undefined): Check[] {
+  if (bundle === undefined || bundle.wanted === bundle.running) return [];
+  if (bundle.wanted === undefined && bundle.reason === undefined) return [];
+  const evidence = { running: bundle.running, wanted: bundle.wanted };
+  return [
+    warn(
+      'bundle',
+      `behind the zone: running ${bundle.running}, wanted ${bundle.wanted ?? 'unknown'}: ${bundle.reason}`,
+      evidence,
+    ),
+  ];
 }
 
-/** Checked before anything is switched: a damaged bundle never becomes current. */
-function refuseWrongDigest(observed: Observed): void {
-  const wrong = observed.digests.find((digest) => digest.actual !== digest.wanted);
-  if (wrong === undefined) return;
-  throw new Failure('BAD_DIGEST', `${observed.folder}/${wrong.path} is not what its manifest says`, {
-    path: `${observed.folder}/${wrong.path}`,
-    wanted: wrong.wanted,
-    actual: wrong.actual,
-  });
-}
-
-function checkDigests(observed: Observed): Check {
+function checkDigests(observed: Pick<Observed, 'manifest' | 'digests'>): Check {
   return pass('digest', `version ${observed.manifest.version} matches its manifest`, {
     version: observed.manifest.version,
     digests: observed.digests,
   });
 }
 
-function checkPlugins(observed: Observed): Check {
+function checkPlugins(observed: Pick<Observed, 'manifest' | 'links'>): Check {
   const wrong = Object.entries(observed.links).filter(([, target]) => target !== executableLink());
   return wrong.length === 0
     ? pass('plugins', `${observed.manifest.plugins.length} plugins in ${PLUGIN_DIR}`, {

@@ -9,6 +9,7 @@ import type { Link } from '../host/links.ts';
 import { Failure, type FailureCode } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import type { Log } from '../port/log.ts';
+import type { BundleState } from './bundle.ts';
 
 export const phaseNames = [
   'identify',
@@ -92,6 +93,10 @@ export interface Boot {
   waiting<T>(wait: Promise<T>): Promise<T>;
   /** Nothing may be changed in EC2, and nothing there needs to be looked up: repair. */
   localOnly: boolean;
+  /** This run was handed the boot by another version: it hands over to nobody. */
+  handedOver: boolean;
+  /** What the install phase learned about the zone's bundle. */
+  bundle: BundleState | undefined;
   /** Why this boot is degraded, if it is. */
   degradations: string[];
   node: NodeFacts | undefined;

@@ -51,6 +51,18 @@ export interface SequenceOptions {
   clock: Clock;
   log: Log;
   watchers: Watcher[];
+  /**
+   * Another version began this boot and handed it to us: a failure is not the verdict, the other one goes on.
+   * Or it is back with us, who had handed it over. Either way it is finished here, whatever the zone wants.
+   */
+  handedOver?: 'to-us' | 'back' | undefined;
+}
+
+export interface Outcome {
+  status: Status;
+  session: Session;
+  /** The executable that has to finish the boot: this node was behind its zone's version. */
+  handOver?: string;
 }
 
 /** Milliseconds to wait for another run to end: a killed one's lock goes within moments. */
@@ -60,12 +72,13 @@ const LOCK_PATIENCE_MS = 5_000;
  * Runs all phases. Resolves with the final status, ready or failed; rejects only with ALREADY_RUNNING: that
  * other run gives the verdict.
  */
-export async function runSequence(options: SequenceOptions): Promise<{ status: Status; session: Session }> {
+export async function runSequence(options: SequenceOptions): Promise<Outcome> {
   const { clock } = options;
   const deadline = openDeadline(clock);
   const session = openSession({
     clock,
     log: options.log,
+    handedOver: options.handedOver !== undefined,
     onThrottled: (ms) => {
       session.phaseEndsAt += deadline.extend(ms);
     },
@@ -99,6 +112,10 @@ export async function runSequence(options: SequenceOptions): Promise<{ status: S
     for (const [at, phase] of phases.entries()) {
       running = list[at] as PhaseStatus;
       await runPhase(phase, running, progress, deadline, options);
+      const staged = phase.name === 'install' ? session.bundle?.staged : undefined;
+      // The other version finishes this boot, under the same deadline.
+      if (staged !== undefined)
+        return { status: statusOf(progress, 'booting'), session, handOver: `${staged}/eniboot` };
     }
     deadline.close();
     return { status: statusOf(progress, 'ready'), session };
@@ -113,7 +130,7 @@ export async function runSequence(options: SequenceOptions): Promise<{ status: S
     });
     if (lock !== undefined) {
       await tell(options, status, running);
-      deadline.close();
+      if (options.handedOver !== 'to-us') deadline.close();
     }
     return { status, session };
   } finally {

@@ -23,6 +23,7 @@ export interface SessionOptions {
   clock: Clock;
   log: Log;
   onThrottled: (ms: number) => void;
+  handedOver?: boolean;
 }
 
 export function openSession(options: SessionOptions): Session {
@@ -40,6 +41,8 @@ export function openSession(options: SessionOptions): Session {
     phaseEndsAt: Number.POSITIVE_INFINITY,
     calls: [],
     localOnly: false,
+    handedOver: options.handedOver ?? false,
+    bundle: undefined,
     degradations: [],
     node: undefined,
     pods: [],

@@ -1,7 +1,10 @@
+import { takeBack } from '../boot/install.ts';
 import { runSequence } from '../boot/sequence.ts';
+import type { Status } from '../boot/status.ts';
 import { actOnFailure, consoleLine, publish } from '../boot/verdict.ts';
 import { journalWatcher, statusFileWatcher, systemdWatcher } from '../boot/watchers.ts';
 import { systemClock } from '../port/clock.ts';
+import { runInPlace } from '../port/hand-over.ts';
 import { createLog } from '../port/log.ts';
 import { environment, requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
@@ -26,6 +29,9 @@ The verdict stands in /run/eniboot/status.json, on the console, in the instance 
 Exit codes: 0 READY (also degraded); 1 FAILED, with a code; 2 wrong usage.
 `;
 
+/** Set for a version that is handed a boot another one began. */
+const HANDED_OVER = 'ENIBOOT_HANDED_OVER';
+
 export const bootCommand: Command = {
   name: 'boot',
   summary: 'make this instance a node: all phases, one verdict',
@@ -38,16 +44,34 @@ export const bootCommand: Command = {
     const journal = environment('JOURNAL_STREAM') !== undefined;
     const log = createLog({ level: journal ? 'info' : 'warn', form: journal ? 'json' : 'text' });
     const terminal = terminalWatcher(io);
-    const { status, session } = await runSequence({
-      clock: systemClock,
-      log,
-      watchers: [
-        statusFileWatcher(log),
-        systemdWatcher,
-        ...(journal ? [journalWatcher(log)] : []),
-        ...(journal || values.json === true ? [] : [terminal]),
-      ],
-    }).finally(() => terminal.stop());
+    const sequence = (handedOver: 'to-us' | 'back' | undefined) =>
+      runSequence({
+        clock: systemClock,
+        log,
+        handedOver,
+        watchers: [
+          statusFileWatcher(log),
+          systemdWatcher,
+          ...(journal ? [journalWatcher(log)] : []),
+          ...(journal || values.json === true ? [] : [terminal]),
+        ],
+      }).finally(() => terminal.stop());
+    const successor = environment(HANDED_OVER) !== undefined;
+    let outcome = await sequence(successor ? 'to-us' : undefined);
+    if (outcome.handOver !== undefined) {
+      log.info("handing over to the zone's version", { executable: outcome.handOver });
+      if ((await runInPlace(outcome.handOver, ['boot', ...args], { [HANDED_OVER]: '1' })) === 0) return 0;
+      log.error("the zone's version did not come up; going on with this one", {
+        executable: outcome.handOver,
+      });
+      takeBack();
+      outcome = await sequence('back');
+    }
+    const { status, session } = outcome;
+    if (successor && status.verdict !== 'ready') {
+      log.error('boot failed; the version before goes on', failureFields(status));
+      return 1;
+    }
     await publish(status, session);
     if (values.json === true) io.stdout(`${JSON.stringify(status)}\n`);
     else if (!journal) io.stdout(summary(status));
@@ -55,13 +79,18 @@ export const bootCommand: Command = {
       log.info('boot ended', { line: consoleLine(status) });
       return 0;
     }
-    const { failure } = status;
-    log.error('boot failed', { ...failure, action: await actOnFailure(status, session) });
+    log.error('boot failed', { ...failureFields(status), action: await actOnFailure(status, session) });
     return 1;
   },
 };
 
-function summary(status: Parameters<typeof consoleLine>[0]): string {
+/** `message` is winston's own field. */
+function failureFields({ failure }: Status): Record<string, unknown> {
+  const { message: reason, ...others } = failure ?? { message: '' };
+  return { ...others, reason };
+}
+
+function summary(status: Status): string {
   const lines = [consoleLine(status)];
   for (const reason of status.degraded) lines.push(`  degraded: ${reason}`);
   if (status.failure !== undefined) {

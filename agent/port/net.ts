@@ -1,6 +1,9 @@
 // Plain HTTP and TCP for the agent. Not fetch(): it would send instance metadata requests through a proxy
 // named in the environment, and pulls in much more at start-up.
+import { createHash } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
 import { Agent, request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
 
 export interface HttpAnswer {
@@ -54,6 +57,53 @@ export function http(call: HttpCall): Promise<HttpAnswer> {
       else resolve(answer);
     }
     outgoing.on('error', settle);
+    outgoing.end();
+  });
+}
+
+/**
+ * Downloads to a file, whole or not at all as far as the caller can see: it gets the SHA-256 of what was
+ * written, or an error (status, size, time-out, connection). No redirects: an address is what was published.
+ */
+export function download(
+  url: string,
+  path: string,
+  limits: { timeoutMs: number; maxBytes: number },
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const hash = createHash('sha256');
+    const file = createWriteStream(path, { mode: 0o600 });
+    let bytes = 0;
+    const timer = setTimeout(() => fail(`not complete within ${limits.timeoutMs} ms`), limits.timeoutMs);
+    const request = url.startsWith('https:') ? httpsRequest : httpRequest;
+    const outgoing = request(url, { headers: { accept: '*/*' } }, (incoming) => {
+      if (incoming.statusCode !== 200) return fail(`the answer is ${incoming.statusCode}`);
+      incoming.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > limits.maxBytes) return fail(`more than ${limits.maxBytes} bytes`);
+        hash.update(chunk);
+        if (!file.write(chunk)) {
+          incoming.pause();
+          file.once('drain', () => incoming.resume());
+        }
+      });
+      incoming.on('error', (error) => fail(error.message));
+      incoming.on('close', () => {
+        if (!incoming.complete) fail('the answer was cut short');
+      });
+      incoming.on('end', () => {
+        clearTimeout(timer);
+        file.end(() => resolve(hash.digest('hex')));
+      });
+    });
+    function fail(reason: string): void {
+      clearTimeout(timer);
+      outgoing.destroy();
+      file.destroy();
+      reject(new Error(reason));
+    }
+    file.on('error', (error) => fail(error.message));
+    outgoing.on('error', (error) => fail(error.message));
     outgoing.end();
   });
 }

@@ -1,7 +1,8 @@
-import { writeSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { Failure } from '../messages/failure.ts';
+import { hasCode } from './fs.ts';
 
 /** How this process was called: differs between Node and the compiled executable, nowhere else. */
 export interface Invocation {
@@ -42,6 +43,9 @@ export function environment(name: string): string | undefined {
   return process.env[name];
 }
 
+/** The CPU as bundles name it. */
+export const architecture: 'x64' | 'arm64' = process.arch === 'arm64' ? 'arm64' : 'x64';
+
 /** Processors this process may use: what the scheduler and cgroups leave of the machine. */
 export function processors(): number {
   return availableParallelism();
@@ -69,6 +73,27 @@ export function interruption(): AbortSignal {
   const controller = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => controller.abort());
   return controller.signal;
+}
+
+/** Standard input to its end, at most `limit` bytes of it: what does not end is cut there. */
+export function readInput(limit: number): string {
+  const chunks: Buffer[] = [];
+  for (let left = limit; left > 0; ) {
+    const chunk = Buffer.alloc(Math.min(left, 65_536));
+    let got: number;
+    try {
+      got = readSync(0, chunk);
+    } catch (error) {
+      // A writer that is slower than we are; a closed descriptor is an empty input.
+      if (hasCode(error, 'EAGAIN')) continue;
+      if (hasCode(error, 'EOF', 'EBADF')) break;
+      throw error;
+    }
+    if (got === 0) break;
+    chunks.push(chunk.subarray(0, got));
+    left -= got;
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 /**

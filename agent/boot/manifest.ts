@@ -1,0 +1,53 @@
+// What a bundle says of itself, and whether its files are that.
+import { digestOf } from '../host/digest.ts';
+import { Failure } from '../messages/failure.ts';
+import { readIfPresent } from '../port/fs.ts';
+
+/** manifest.json, beside the executable; written by the build. */
+export interface Manifest {
+  version: string;
+  files: { path: string; sha256: string }[];
+  /** Names in the plugin folder, all of them links to the executable. */
+  plugins: string[];
+}
+
+export interface FileDigest {
+  path: string;
+  sha256: string;
+  /** Milliseconds the hashing took; 0 when it was done earlier in this boot. */
+  ms: number;
+}
+
+/** @throws MANIFEST_MISSING when it is absent or damaged. */
+export function readManifest(folder: string): Manifest {
+  const path = `${folder}/manifest.json`;
+  const text = readIfPresent(path);
+  if (text === undefined) throw new Failure('MANIFEST_MISSING', `${path} is not there`, { path });
+  try {
+    const value = JSON.parse(text) as Partial<Manifest>;
+    if (typeof value.version === 'string' && Array.isArray(value.files) && Array.isArray(value.plugins)) {
+      return value as Manifest;
+    }
+  } catch {
+    // Falls through: damaged text and a wrong shape are the same to the reader.
+  }
+  throw new Failure('MANIFEST_MISSING', `${path} is damaged`, { path });
+}
+
+/** Digests of all files. @throws BAD_DIGEST for the first that is missing or not what the manifest says. */
+export async function checkFiles(folder: string, manifest: Manifest): Promise<FileDigest[]> {
+  return Promise.all(
+    manifest.files.map(async (file) => {
+      const path = `${folder}/${file.path}`;
+      const { sha256, ms } = await digestOf(path);
+      if (sha256 !== file.sha256) {
+        throw new Failure('BAD_DIGEST', `${path} is not what its manifest says`, {
+          path,
+          wanted: file.sha256,
+          actual: sha256,
+        });
+      }
+      return { path, sha256, ms };
+    }),
+  );
+}
