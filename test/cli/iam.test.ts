@@ -1,0 +1,248 @@
+// The policies against the calls the sources make, the Service Authorization Reference, and a real boot.
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Ec2, ec2Actions } from '../../agent/aws/ec2.ts';
+import type { Policy } from '../../agent/aws/iam.ts';
+import { type ApiCall, type Cloud, startCloud } from '../aws/index.ts';
+import { configText, launchNode } from '../boot/node.ts';
+import { eniboot, operatorEnvironment } from './executable.ts';
+import { allowing, type Check, checksOf } from './policy.ts';
+
+interface Reference {
+  serviceKeys: string[];
+  actions: Record<string, Record<string, string[]>>;
+}
+const reference = JSON.parse(
+  readFileSync(join(import.meta.dirname, 'authorization.json'), 'utf8'),
+) as Reference;
+
+/** Asks for everything a configuration can ask for. */
+const everything = `
+boot: { onFailure: terminate }
+egress: { publicAddress: request }
+kubernetes: { clusterDns: ["ssm:/eniboot/dns"] }
+`;
+const configFile = join(tmpdir(), `eniboot-iam-${process.pid}.yaml`);
+let cloud: Cloud;
+/** What each recorded call would have been checked for, in the moment of the call. */
+const checks: Check[] = [];
+
+test.before(async () => {
+  cloud = await startCloud();
+  const push = cloud.calls.push.bind(cloud.calls);
+  cloud.calls.push = (...calls: ApiCall[]) => {
+    checks.push(...calls.flatMap((call) => checksOf(cloud, call)));
+    return push(...calls);
+  };
+  writeFileSync(configFile, configText(cloud, everything));
+});
+test.after(async () => {
+  rmSync(configFile, { force: true });
+  await cloud.stop();
+});
+
+test('the node policy holds exactly the actions the node calls', async () => {
+  const sources = ['agent/boot'].flatMap((folder) =>
+    readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8')),
+  );
+  const methods = sources.flatMap((text) =>
+    [...text.matchAll(/\bec2\.(\w+)\(/g)].map((match) => match[1] ?? ''),
+  );
+  const called = [...new Set(methods)].filter((name): name is keyof Ec2 => name in ec2Actions);
+  assert.ok(called.length > 10, `only ${called.join()} found`);
+  const wanted = [...called.map((name) => `ec2:${ec2Actions[name]}`), 'ssm:GetParameters'];
+  assert.equal(actionsOf(await policy(['--config', configFile])), [...new Set(wanted)].sort());
+});
+
+test('the sweep policy holds exactly the actions a sweep calls', async () => {
+  const text = readFileSync('agent/aws/sweep.ts', 'utf8');
+  const wanted = [...text.matchAll(/\bec2\.(\w+)\(/g)].map(
+    (match) => `ec2:${ec2Actions[match[1] as keyof Ec2]}`,
+  );
+  assert.equal(actionsOf(await policy(['sweep'])), [...new Set(wanted)].sort());
+});
+
+test('nothing is allowed that the configuration does not ask for', async () => {
+  const plain = actionsOf(await policy(['node']));
+  assert.not.ok(plain.includes('ec2:TerminateInstances'));
+  assert.not.ok(plain.includes('ssm:GetParameters'));
+  const text = JSON.stringify(await policy(['--config', configFile, '--cluster', 'other']));
+  assert.match(text, '"aws:ResourceTag/eniboot/cluster":"other"');
+  assert.not.match(text, '"demo"');
+});
+
+test('every resource type and condition key is one AWS documents for the action', async () => {
+  for (const args of [
+    ['node'],
+    ['--config', configFile, '--region', 'eu-west-1'],
+    ['sweep', '--cluster', 'c'],
+  ]) {
+    const { Statement } = await policy(args);
+    const covered = new Map<string, Set<string>>();
+    for (const statement of Statement) {
+      const used = keysOf(statement.Condition ?? {});
+      for (const action of statement.Action) {
+        const types = reference.actions[action];
+        assert.ok(types !== undefined, `${action} is not in the reference`);
+        for (const resource of statement.Resource) {
+          const type = resource === '*' ? '' : (/:([\w-]+)\/[^:]*$/.exec(resource)?.[1] ?? '');
+          const keys = types[`${type}*`] ?? types[type];
+          assert.ok(keys !== undefined, `${action} has no resource type ${type}`);
+          covered.set(action, (covered.get(action) ?? new Set()).add(type));
+          const known = [...keys, ...(types[''] ?? []), ...reference.serviceKeys];
+          for (const key of used)
+            assert.ok(known.includes(key), `${statement.Sid}: ${action} knows no ${key}`);
+        }
+      }
+    }
+    for (const [action, types] of covered)
+      for (const required of Object.keys(reference.actions[action] ?? {}).filter((type) =>
+        type.endsWith('*'),
+      ))
+        assert.ok(types.has(required.slice(0, -1)), `${action} always needs a ${required}`);
+  }
+});
+
+test('a real boot is allowed in every call, and every statement is needed', async () => {
+  cloud.ssm.put('/eniboot/dns', '10.96.0.10');
+  checks.length = 0;
+  const node = await launchNode(cloud, { publicIp: false, config: configText(cloud, everything) });
+  node.instance.bootEni.tags.set('eniboot/role', 'boot').set('eniboot/cluster', 'demo');
+  const { status } = await node.boot();
+  assert.is(status?.verdict, 'ready', JSON.stringify(status?.failure));
+  const allowed = await policy([
+    '--config',
+    configFile,
+    '--account',
+    cloud.ec2.world.accountId,
+    '--region',
+    cloud.region,
+  ]);
+  const used = new Set<string>();
+  const judge = () => {
+    for (const check of checks.splice(0)) {
+      const statement = allowing(allowed, check);
+      assert.ok(statement !== undefined, `denied: ${JSON.stringify(check)}`);
+      used.add(statement.Sid);
+    }
+  };
+  judge();
+  assert.ok(cloud.calls.some((call) => call.action === 'ModifyNetworkInterfaceAttribute'));
+
+  cloud.faults.device.add({ never: true });
+  const failing = await launchNode(cloud, {
+    config: configText(cloud, 'boot: { onFailure: terminate, deadlineSeconds: 10 }'),
+  });
+  await failing.boot().catch(() => undefined); // its machine goes while it runs
+  judge();
+  assert.equal([...used].sort(), allowed.Statement.map((statement) => statement.Sid).sort());
+});
+
+test('what a stolen node credential must not do is denied', async () => {
+  const [first, second] = [
+    await cloud.launch(),
+    await cloud.launch({ podEnis: [{ tags: { 'eniboot/role': 'pods', 'eniboot/cluster': 'other' } }] }),
+  ];
+  const allowed = await policy(['--config', configFile]);
+  const from = (action: string, request: object, service: 'ec2' | 'ssm' = 'ec2') =>
+    checksOf(cloud, {
+      service,
+      action,
+      instanceId: first.id,
+      at: 0,
+      mutating: true,
+      accepted: true,
+      request,
+    }).every((check) => allowing(allowed, check) !== undefined);
+  const subnet = [...cloud.subnets.values()];
+  const tags = (all: Record<string, string>) => [
+    { ResourceType: 'network-interface', Tags: Object.entries(all).map(([Key, Value]) => ({ Key, Value })) },
+  ];
+  const ours = { 'eniboot/role': 'pods', 'eniboot/cluster': 'demo' };
+  const podSubnet = subnet.find((one) => one.tags.get('eniboot') === 'pods')?.id;
+  assert.ok(from('TerminateInstances', { InstanceIds: [first.id] }), 'itself');
+  assert.ok(from('CreateNetworkInterface', { SubnetId: podSubnet, TagSpecifications: tags(ours) }));
+
+  const forbidden: [string, object][] = [
+    ['TerminateInstances', { InstanceIds: [second.id] }],
+    ['CreateNetworkInterface', { SubnetId: podSubnet }],
+    [
+      'CreateNetworkInterface',
+      { SubnetId: podSubnet, TagSpecifications: tags({ ...ours, 'eniboot/cluster': 'other' }) },
+    ],
+    ['CreateNetworkInterface', { SubnetId: subnet[0]?.id, TagSpecifications: tags(ours) }],
+    ['AttachNetworkInterface', { InstanceId: second.id, NetworkInterfaceId: second.enis[1]?.id }],
+    ['DeleteNetworkInterface', { NetworkInterfaceId: second.enis[1]?.id }],
+    ['ModifyNetworkInterfaceAttribute', { NetworkInterfaceId: second.bootEni.id }],
+    ['AssignPrivateIpAddresses', { NetworkInterfaceId: second.bootEni.id }],
+    ['CreateTags', { Resources: [second.id], Tags: [{ Key: 'eniboot/verdict', Value: 'ready' }] }],
+    ['CreateTags', { Resources: [first.id], Tags: [{ Key: 'Name', Value: 'x' }] }],
+    ['CreateTags', { Resources: [second.enis[1]?.id], Tags: [{ Key: 'eniboot/cluster', Value: 'demo' }] }],
+  ];
+  for (const [action, request] of forbidden)
+    assert.not.ok(from(action, request), `${action} ${JSON.stringify(request)}`);
+  assert.not.ok(from('GetParameters', { Names: ['/other'] }, 'ssm'));
+  assert.ok(from('GetParameters', { Names: ['/eniboot/dns'] }, 'ssm'));
+});
+
+test('a sweep is allowed in every call it makes', async () => {
+  const old = new Date(Date.now() - 3_600_000).toISOString();
+  for (const seen of [{}, { 'eniboot/sweep-seen': old }]) {
+    const all = {
+      'eniboot/role': 'pods',
+      'eniboot/cluster': 'demo',
+      'eniboot/instance': 'i-0dead0000000000aa',
+      'eniboot/created': old,
+      ...seen,
+    };
+    cloud.ec2.send('CreateNetworkInterface', {
+      SubnetId: [...cloud.subnets.values()].at(-1)?.id,
+      TagSpecifications: [
+        {
+          ResourceType: 'network-interface',
+          Tags: Object.entries(all).map(([Key, Value]) => ({ Key, Value })),
+        },
+      ],
+    });
+  }
+  await cloud.settled();
+  checks.length = 0;
+  const swept = await eniboot(['eni', 'sweep', '--apply'], { env: operatorEnvironment(cloud) });
+  assert.match(swept.out, /1 deleted, 1 marked/, swept.err);
+  const allowed = await policy(['sweep', '--cluster', 'demo']);
+  const used = checks.map((check) => allowing(allowed, check)?.Sid ?? `denied: ${JSON.stringify(check)}`);
+  assert.equal([...new Set(used)].sort(), allowed.Statement.map((statement) => statement.Sid).sort());
+});
+
+test('docs/iam.md explains every statement', async () => {
+  const page = readFileSync('docs/iam.md', 'utf8');
+  for (const { Sid } of [
+    ...(await policy(['--config', configFile])).Statement,
+    ...(await policy(['sweep'])).Statement,
+  ])
+    assert.match(page, `| \`${Sid}\` |`);
+});
+
+async function policy(args: string[]): Promise<Policy> {
+  const { code, out, err } = await eniboot(['iam-policy', ...args]);
+  assert.is(code, 0, err);
+  return JSON.parse(out) as Policy;
+}
+
+function actionsOf({ Statement }: Policy): string[] {
+  return [...new Set(Statement.flatMap((statement) => statement.Action))].sort();
+}
+
+/** Condition keys as the reference writes them, and those used as variables. */
+function keysOf(condition: Record<string, Record<string, string | string[]>>): string[] {
+  const keys = Object.values(condition).flatMap((one) => Object.keys(one));
+  const variables = [...JSON.stringify(condition).matchAll(/\$\{([^}]+)\}/g)].map((match) => match[1] ?? '');
+  return [...keys, ...variables].map((key) =>
+    key.replace(/^(aws:(?:RequestTag|ResourceTag))\/.*/, '$1/${TagKey}'),
+  );
+}
+
+test.run();
