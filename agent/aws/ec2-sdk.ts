@@ -14,11 +14,13 @@ import {
   DescribeSubnetsCommand,
   DescribeTagsCommand,
   DescribeVpcsCommand,
+  DetachNetworkInterfaceCommand,
   EC2Client,
   type Instance,
   ModifyNetworkInterfaceAttributeCommand,
   type NetworkInterface,
   TerminateInstancesCommand,
+  UnassignPrivateIpAddressesCommand,
 } from '@aws-sdk/client-ec2';
 import { Failure } from '../messages/failure.ts';
 import { type Ec2, type Eni, ec2Actions } from './ec2.ts';
@@ -265,6 +267,26 @@ function ec2Over(client: EC2Client): Ec2 {
               : { SecondaryPrivateIpAddressCount: addresses.count }),
           }),
         ),
+      );
+    },
+
+    async unassignAddresses(eniId, cidrs) {
+      const single = cidrs.filter((cidr) => cidr.endsWith('/32')).map((cidr) => cidr.slice(0, -3));
+      const prefixes = cidrs.filter((cidr) => !cidr.endsWith('/32'));
+      await attempt('unassignAddresses', { eniId, cidrs }, () =>
+        client.send(
+          new UnassignPrivateIpAddressesCommand({
+            NetworkInterfaceId: eniId,
+            ...(single.length === 0 ? {} : { PrivateIpAddresses: single }),
+            ...(prefixes.length === 0 ? {} : { Ipv4Prefixes: prefixes }),
+          }),
+        ),
+      );
+    },
+
+    async detachEni(attachmentId) {
+      await attempt('detachEni', { attachmentId }, () =>
+        client.send(new DetachNetworkInterfaceCommand({ AttachmentId: attachmentId })),
       );
     },
 

@@ -74,6 +74,9 @@ export interface Ec2 {
   attachEni(eniId: string, instanceId: string, deviceIndex: number): Promise<string>;
   setDeleteOnTermination(eniId: string, attachmentId: string): Promise<void>;
   assignAddresses(eniId: string, addresses: AddressRequest): Promise<void>;
+  /** Takes prefixes (/28) and single addresses (/32), written as CIDRs, from an ENI. */
+  unassignAddresses(eniId: string, cidrs: string[]): Promise<void>;
+  detachEni(attachmentId: string): Promise<void>;
   deleteEni(eniId: string): Promise<void>;
   createTags(resourceId: string, tags: Record<string, string>): Promise<void>;
   requestPublicAddress(eniId: string): Promise<void>;
@@ -94,6 +97,8 @@ export const ec2Actions = {
   attachEni: 'AttachNetworkInterface',
   setDeleteOnTermination: 'ModifyNetworkInterfaceAttribute',
   assignAddresses: 'AssignPrivateIpAddresses',
+  unassignAddresses: 'UnassignPrivateIpAddresses',
+  detachEni: 'DetachNetworkInterface',
   deleteEni: 'DeleteNetworkInterface',
   createTags: 'CreateTags',
   requestPublicAddress: 'ModifyNetworkInterfaceAttribute',

@@ -80,13 +80,20 @@ export function nodePolicy(scope: Scope, needs: NodeNeeds): Policy {
     },
     {
       Sid: 'ChangePodEnis',
-      Action: ec2('attachEni', 'setDeleteOnTermination', 'assignAddresses', 'deleteEni'),
+      Action: ec2(
+        'attachEni',
+        'setDeleteOnTermination',
+        'assignAddresses',
+        'unassignAddresses',
+        'detachEni',
+        'deleteEni',
+      ),
       Resource: [arn(scope, 'network-interface', '*')],
       Condition: { StringEquals: keys('aws:ResourceTag', ours) },
     },
     {
       Sid: 'AttachToItself',
-      Action: ec2('attachEni', 'setDeleteOnTermination'),
+      Action: ec2('attachEni', 'setDeleteOnTermination', 'detachEni'),
       Resource: [arn(scope, 'instance', '*')],
       Condition: itself,
     },
