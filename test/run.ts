@@ -1,9 +1,9 @@
 // The test runner: uvu files, each in a process and sandbox of its own, killed when it runs out of time.
 // uvu alone exits 0 when it finds no file and waits for ever for a test that hangs.
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
 /** Seconds a file may take unless its first lines say `// time limit: N s`. */
@@ -44,6 +44,13 @@ execFileSync(
     stdio: ['ignore', 'ignore', 'inherit'],
   },
 );
+
+// Sandboxes have no network: what a folder's tests need from outside is fetched before.
+for (const fetch of new Set(
+  files.map((file) => join(dirname(file), 'fetch.ts')).filter((path) => existsSync(path)),
+)) {
+  execFileSync(process.execPath, [fetch], { stdio: ['ignore', 'ignore', 'inherit'] });
+}
 
 interface Outcome {
   passed: number;

@@ -78,6 +78,11 @@ function networkManagerFile(bootMac: string): string {
 [main]
 no-auto-default=*
 
+# udev has marked every card but the first in PCI order as unmanaged; the boot ENI may be another one.
+[device-eniboot-boot-eni]
+match-device=mac:${bootMac}
+managed=1
+
 [keyfile]
 unmanaged-devices=interface-name:enb*,except:mac:${bootMac};driver:ena,except:mac:${bootMac};driver:virtio_net,except:mac:${bootMac}
 `;

@@ -102,7 +102,7 @@ export async function runSequence(options: SequenceOptions): Promise<Outcome> {
   let running = list[0] as PhaseStatus;
   let lock: { release: () => void } | undefined;
   try {
-    lock = await waitForLock(clock);
+    lock = await takeLock(POOL_LOCK, clock, LOCK_PATIENCE_MS);
     deadline.begin();
     // Identify itself is bound by it, so what the files say of it counts before user data can be read.
     const early = bootSettingsOfFiles();
@@ -231,17 +231,6 @@ export function failureOf(check: Check): Failure {
 
 async function tell(options: SequenceOptions, status: Status, phase: PhaseStatus): Promise<void> {
   for (const watcher of options.watchers) await watcher.progress(status, phase);
-}
-
-async function waitForLock(clock: Clock): Promise<{ release: () => void }> {
-  for (const started = clock.bootMs(); ; ) {
-    const lock = await takeLock(POOL_LOCK);
-    if (lock !== undefined) return lock;
-    if (clock.bootMs() - started > LOCK_PATIENCE_MS) {
-      throw new Failure('ALREADY_RUNNING', `another run holds ${POOL_LOCK}`, { lock: POOL_LOCK });
-    }
-    await clock.sleep(50);
-  }
 }
 
 function toFailure(error: unknown): Failure {

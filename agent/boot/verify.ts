@@ -2,7 +2,7 @@
 // together, and EC2, IMDS and kernel must tell one story about each pod ENI.
 import { type MetadataEni, readEni } from '../aws/metadata.ts';
 import { routerAnswers } from '../host/arp.ts';
-import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
+import { driverOf, type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
 import { rangeOf, toAddress } from '../pool/ipv4.ts';
 import { tcpReaches } from '../port/net.ts';
 import { attach, reassert } from './attach.ts';
@@ -32,6 +32,8 @@ export const verify: Phase<undefined, Change> = {
 
   async verify(boot) {
     const metadata = await Promise.all(boot.pods.map((pod) => boot.waiting(settledMetadata(boot, pod))));
+    // EC2 describes an ENI without its subnet's CIDR; the node file needs it.
+    for (const [at, pod] of boot.pods.entries()) pod.subnetCidr ||= metadata[at]?.subnetCidr ?? '';
     const [links, routes] = await Promise.all([listLinks(), listRoutes()]);
     const checks = await Promise.all([
       ...[identify, reserve, egress, attach, install, kubelet].map((phase) => phase.verify(boot)),
@@ -142,6 +144,7 @@ function checkDevice(boot: Boot, pod: PodEni, link: Link): Check {
     device: link.name,
     kind: link.kind ?? 'hardware',
     bus: link.bus,
+    driver: driverOf(link.name),
     up: link.up,
     carrier: link.carrier,
     mtu: link.mtu,

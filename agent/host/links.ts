@@ -1,5 +1,7 @@
 // Network devices, addresses, routes and rules through iproute2: `ip -j` to look, `ip -batch` to change.
 // Devices are found by MAC, never by name: udev renames them while we look.
+import { readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
 import { run } from '../port/exec.ts';
 import { follow } from '../port/follow.ts';
 import { must } from './command.ts';
@@ -154,6 +156,15 @@ export async function waitForLinks(
 function configuresItself(device: string): boolean {
   const mode = readSysctl(`net/ipv6/conf/${device}/addr_gen_mode`);
   return mode !== undefined && (mode !== '1' || readSysctl(`net/ipv6/conf/${device}/accept_ra`) !== '0');
+}
+
+/** Kernel driver of a NIC (`ena`, `virtio_net`), from sysfs; undefined for virtual devices. */
+export function driverOf(device: string): string | undefined {
+  try {
+    return basename(readlinkSync(`/sys/class/net/${device}/device/driver`));
+  } catch {
+    return undefined;
+  }
 }
 
 function parse(json: string): Record<string, unknown>[] {

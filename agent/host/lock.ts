@@ -1,16 +1,32 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Failure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
 import { hasCode } from '../port/fs.ts';
 import { hold } from '../port/hold.ts';
 
 /**
- * Takes an exclusive flock(2) on a file; undefined when somebody else has it. The lock lives in a child
- * that waits for its input to end, so it is gone the moment this process is, however it ends.
+ * Takes an exclusive flock(2) on a file, waiting at most `patienceMs` for whoever has it. The lock lives in a
+ * child that waits for its input to end, so it is gone the moment this process is, however it ends.
  *
- * @throws Failure TOOL_MISSING without flock(1), FILE_WRITE when the file cannot be made.
+ * @throws Failure ALREADY_RUNNING, TOOL_MISSING without flock(1), FILE_WRITE when the file cannot be made.
  */
-export async function takeLock(path: string): Promise<{ release: () => void } | undefined> {
+export async function takeLock(
+  path: string,
+  clock: Clock,
+  patienceMs: number,
+): Promise<{ release: () => void }> {
+  for (const started = clock.bootMs(); ; ) {
+    const lock = await tryLock(path);
+    if (lock !== undefined) return lock;
+    if (clock.bootMs() - started > patienceMs) {
+      throw new Failure('ALREADY_RUNNING', `another run holds ${path}`, { lock: path });
+    }
+    await clock.sleep(50);
+  }
+}
+
+async function tryLock(path: string): Promise<{ release: () => void } | undefined> {
   try {
     mkdirSync(dirname(path), { recursive: true });
     return await hold('flock', ['--nonblock', '--no-fork', path, 'sh', '-c', 'echo held; exec cat']);

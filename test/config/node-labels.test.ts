@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { kubeletFiles } from '../../agent/boot/kubelet-files.ts';
 import { nodeLabelProblem } from '../../agent/config/node-labels.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
-import { node } from './node.ts';
+import { node } from '../kubelet/node.ts';
 
 test('labels a kubelet may give its own node', () => {
   for (const [key, value] of [
