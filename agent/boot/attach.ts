@@ -1,15 +1,14 @@
 // attach: at least one pod ENI with its addresses, its device up and bare, its prefixes in the pool. EC2 is
 // the only source for what is ours; IMDS and kernel must agree with it before anything is used.
 import type { Eni } from '../aws/ec2.ts';
-import { readEni } from '../aws/metadata.ts';
 import { POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
 import { ipBatch, type Link, listLinks, listRoutes, type Route, waitForLinks } from '../host/links.ts';
 import { writeSysctl } from '../host/sysctl.ts';
 import { Failure } from '../messages/failure.ts';
-import { addToPool, countStates, listOwned } from '../pool/pool.ts';
+import { addToPool, countStates, listOwned, NEVER_USED } from '../pool/pool.ts';
 import { applySteps, describeUnattached, lookUp, resumeAttempts } from './attach-apply.ts';
 import { type AttachStep, foreignEnisOf, planAttach, podEnisOf } from './attach-plan.ts';
-import { capacity } from './capacity.ts';
+import { type Capacity, capacity } from './capacity.ts';
 import { isSilence, refreshEgressTable, silenceMs } from './egress.ts';
 import { recallEnis, rememberEnis } from './memory.ts';
 import {
@@ -48,9 +47,11 @@ export const attach: Phase<Observed, Planned> = {
     const attached = await describeAttached(boot);
     if (attached === undefined) {
       boot.pods = podsFromMemory(boot, links);
+      boot.foreignEnis = nodeOf(boot).otherEnis.length - boot.pods.length;
       return { attached, unattached: [], links, routes };
     }
     boot.pods = podEnisOf(attached).map((eni) => toPodEni(eni, boot));
+    boot.foreignEnis = foreignEnisOf(attached).length;
     const target = targetOf(boot);
     const short = boot.pods.reduce((sum, pod) => sum + sizeOf(pod), 0) < target || boot.pods.length === 0;
     // Only a boot that would create something needs to know what an earlier, killed run left behind.
@@ -82,16 +83,18 @@ export const attach: Phase<Observed, Planned> = {
 
   async apply(_changes, observed, boot) {
     const { attached } = observed;
+    const found = new Set(boot.pods.flatMap((pod) => pod.cidrs));
     if (attached !== undefined) {
       const reached = await reachTarget(attached, observed.unattached, boot);
       boot.pods = podEnisOf(reached).map((eni) => toPodEni(eni, boot));
+      boot.foreignEnis = foreignEnisOf(reached).length;
       rememberEnis(nodeOf(boot).identity.instanceId, {
         pods: boot.pods.map((pod) => pod.eniId),
         foreign: foreignEnisOf(reached).map((eni) => eni.eniId),
       });
     }
     await bringUpDevices(boot);
-    await fillPool(boot);
+    await fillPool(boot, found);
   },
 
   async verify(boot) {
@@ -118,9 +121,15 @@ export function targetOf(boot: Boot): number {
   return Math.min(config.pool.target ?? Number.POSITIVE_INFINITY, capacityOf(boot).maxPods);
 }
 
-export function capacityOf(boot: Boot) {
+/** What this very instance can address: ENIs that are not ours take their slots away. */
+export function capacityOf(boot: Boot): Capacity {
   const { limits } = nodeOf(boot);
-  return capacity(limits, boot.config.pods.addressing, boot.config.pods.max);
+  const { addressing, max } = boot.config.pods;
+  if (boot.foreignEnis === 0) return capacity(limits, addressing, max);
+  // Without any slot left attach fails with ENI_LIMIT, which says more than a capacity of none.
+  const defaultCardEnis = Math.max(2, limits.defaultCardEnis - boot.foreignEnis);
+  const left = capacity({ ...limits, defaultCardEnis }, addressing, max);
+  return { ...left, explain: `${left.explain}; ${boot.foreignEnis} more not eniboot's` };
 }
 
 /** What EC2 has attached; undefined when EC2 is silent but nothing needs it. */
@@ -303,21 +312,18 @@ async function explainMissingDevice(boot: Boot, macs: string[]): Promise<Failure
       );
 }
 
-/** The egress set first, then the pool: an address that can be leased can always leave. */
-async function fillPool(boot: Boot): Promise<void> {
+/**
+ * The egress set first, then the pool: an address that can be leased can always leave. Addresses `found` at
+ * the start may have had a pod before this boot and rest; those this run asked for need not.
+ */
+async function fillPool(
+  boot: Boot,
+  found: ReadonlySet<string> = new Set(boot.pods.flatMap((pod) => pod.cidrs)),
+): Promise<void> {
   const wanted = boot.pods.flatMap((pod) => pod.cidrs.map((cidr) => ({ eniId: pod.eniId, cidr })));
   const all = new Set([...listOwned().map((owned) => owned.cidr), ...wanted.map((owned) => owned.cidr)]);
   await refreshEgressTable(boot, [...all]);
-  for (const owned of wanted) addToPool(owned, 0);
-}
-
-/** The subnet's CIDR of each pod ENI, from IMDS, for those EC2 described. */
-export async function completeSubnets(boot: Boot): Promise<void> {
-  for (const pod of boot.pods) {
-    if (pod.subnetCidr !== '') continue;
-    const seen = await boot.waiting(readEni(boot.imds, pod.mac));
-    if (seen !== undefined) pod.subnetCidr = seen.subnetCidr;
-  }
+  for (const owned of wanted) addToPool(owned, found.has(owned.cidr) ? 0 : NEVER_USED);
 }
 
 function checkPool(total: number, target: number, counts: Record<string, number>): Check {

@@ -101,6 +101,8 @@ export interface Boot {
   degradations: string[];
   node: NodeFacts | undefined;
   pods: PodEni[];
+  /** ENIs on this instance that are neither the boot ENI nor ours. */
+  foreignEnis: number;
 }
 
 /** The node, once identify has run. */

@@ -46,6 +46,7 @@ export function openSession(options: SessionOptions): Session {
     degradations: [],
     node: undefined,
     pods: [],
+    foreignEnis: 0,
     get config() {
       if (config === undefined)
         throw new Failure('INTERNAL', 'the configuration was asked for before it was read');
