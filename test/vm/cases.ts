@@ -1,6 +1,7 @@
 // What a node must survive on a real kernel with systemd, NetworkManager and cloud-init. Each case says what
 // happens to the node; what holds in all of them stands in sound().
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   type Bench,
@@ -187,6 +188,7 @@ export const cases: readonly Case[] = [
         const device = seen.devices.find((one) => one.mac === eni.mac);
         assert.ok(device, 'the device came');
         bare(device);
+        assert.equal(packetsFrom(node, eni.id), 0, 'nobody asked for a lease or anything else');
         // Someone sets it up: even then the kernel gives it no address, and nobody asks for a lease.
         await node.machine.run(`ip link set ${device.name} up`);
         await delay(10_000 * bench.patience);
@@ -325,6 +327,12 @@ async function attachAnother(node: Node) {
   return eni;
 }
 
+/** Packets that the guest has sent through an ENI. */
+function packetsFrom(node: Node, eniId: string): number {
+  const tap = node.instance.deviceOf(eniId) ?? '';
+  return Number(readFileSync(`/sys/class/net/${tap}/statistics/rx_packets`, 'utf8'));
+}
+
 /** The ruleset without its counters. */
 async function ruleset(node: Node): Promise<string> {
   const listed = await node.machine.run('nft --stateless list ruleset');
@@ -362,7 +370,13 @@ async function withGate(
 async function withNode(starting: Promise<Node>, body: (node: Node) => Promise<Timing[]>): Promise<Timing[]> {
   const node = await starting;
   try {
-    return await body(node);
+    const timings = await body(node);
+    assert.deepEqual(
+      await node.cloud.network.spoofed(),
+      [],
+      'no packet left with an address its ENI does not have',
+    );
+    return timings;
   } catch (error) {
     if (error instanceof Error) error.message += await lastWords(node);
     throw error;
