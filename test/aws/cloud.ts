@@ -61,9 +61,10 @@ export interface CloudOptions {
   scheduler?: Scheduler;
 }
 
-/** An ENI nobody will ever use or delete. */
+/** Something that costs money or space and that nobody will ever use or delete. */
 export interface Leak {
-  kind: 'eni';
+  kind: 'eni' | 'addresses';
+  /** ENI or subnet. */
   id: string;
   why: string;
   tags: Record<string, string>;
@@ -90,6 +91,8 @@ export interface Cloud {
   /** Every pending hot-plug, rule change and power action has happened. */
   settled(): Promise<void>;
   leakReport(): Leak[];
+  /** Serves the EC2 and SSM APIs on a Unix socket as well, for clients outside the namespace. */
+  listenOn(socketPath: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -142,7 +145,8 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     return undefined;
   }
 
-  const api = createApi({ ec2, ssm, faults, keyOf, latencyMs: () => latency.apiMs });
+  const newApi = () => createApi({ ec2, ssm, faults, keyOf, latencyMs: () => latency.apiMs });
+  const api = newApi();
   const imds = createImds({
     world,
     faults: faults.imds,
@@ -150,16 +154,17 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     lagMs: () => latency.imdsLagMs,
     credentialsOf: roleCredentials,
   });
+  const servers = [api, imds];
   await Promise.all([listen(api, serviceAddress), listen(imds, metadataAddress)]);
 
   const instances = new Map<string, Driven>();
   const pending = new Set<Promise<unknown>>();
   function track(job: Promise<unknown>): void {
-    const settled = job.catch((error: unknown) =>
+    const finished = job.catch((error: unknown) =>
       process.stderr.write(`simulated device: ${String(error)}\n`),
     );
-    pending.add(settled);
-    void settled.finally(() => pending.delete(settled));
+    pending.add(finished);
+    void finished.finally(() => pending.delete(finished));
   }
   ec2.subscribe((event) => {
     const job = deviceJob(event);
@@ -206,10 +211,18 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     },
     settled,
     leakReport: () => leaks(ec2),
+    listenOn: async (socketPath) => {
+      const server = newApi();
+      servers.push(server);
+      await new Promise<void>((done, fail) => {
+        server.once('error', fail);
+        server.listen(socketPath, done);
+      });
+    },
     stop: async () => {
       for (const instance of instances.values()) await instance.destroy();
       await settled();
-      await Promise.all([api, imds].map(close));
+      await Promise.all(servers.map(close));
       await network.stop();
     },
   };
@@ -217,15 +230,37 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
 
 function leaks(ec2: Ec2): Leak[] {
   const { world } = ec2;
-  return [...world.enis.values()].flatMap((eni) => {
+  const enis = [...world.enis.values()];
+  const orphans = enis.flatMap((eni): Leak[] => {
     const owner = world.instances.get(eni.attachment?.instanceId ?? '');
     if (owner !== undefined && owner.state !== 'terminated') return [];
     const why =
       eni.attachment === undefined
         ? 'attached to nothing'
         : `attached to ${eni.attachment.instanceId}, which is gone`;
-    return [{ kind: 'eni' as const, id: eni.id, why, tags: Object.fromEntries(eni.tags) }];
+    return [{ kind: 'eni', id: eni.id, why, tags: Object.fromEntries(eni.tags) }];
   });
+  const reserved = 5;
+  const lost = [...world.subnets.values()].flatMap((subnet): Leak[] => {
+    const { first, last } = subnet.space.range;
+    const held = enis.filter((eni) => eni.subnetId === subnet.id).map(addressCount);
+    const missing =
+      last - first + 1 - reserved - subnet.space.free - held.reduce((sum, count) => sum + count, 0);
+    if (missing === 0) return [];
+    return [
+      {
+        kind: 'addresses',
+        id: subnet.id,
+        why: `${missing} taken without an ENI`,
+        tags: Object.fromEntries(subnet.tags),
+      },
+    ];
+  });
+  return [...orphans, ...lost];
+}
+
+function addressCount(eni: Eni): number {
+  return 1 + eni.secondaryIps.length + 16 * eni.prefixes.length;
 }
 
 function requirePrivateNamespace(): void {

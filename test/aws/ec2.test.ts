@@ -330,4 +330,17 @@ test('5,000 nodes attach an ENI each on virtual time within seconds', () => {
   assert.ok(ms < 10_000, `took ${ms} ms`);
 });
 
+test('virtual time moves on by itself while everybody waits for it', async () => {
+  const scheduler = virtualScheduler(0);
+  const sleep = (ms: number): Promise<void> => new Promise((done) => scheduler.after(ms, done));
+  const woken: number[] = [];
+  for (const ms of [30, 10, 20])
+    void sleep(ms)
+      .then(() => sleep(1000))
+      .then(() => woken.push(ms));
+  await scheduler.run(() => woken.length === 3);
+  assert.equal(woken, [10, 20, 30]);
+  assert.is(scheduler.now(), 1030);
+});
+
 test.run();

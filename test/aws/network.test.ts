@@ -46,7 +46,9 @@ function connects(from: Instance, to: string, source?: string): Promise<boolean>
   return succeeds(from, `socat -u /dev/null TCP4:${to}:80,connect-timeout=1${bind}`);
 }
 
-test.before(() => Promise.all([listen(node), listen(otherNode)]));
+test.before(async () => {
+  await Promise.all([listen(node), listen(otherNode)]);
+});
 test.after(() => cloud.stop());
 
 test('the Internet sees the public address of the boot ENI, and reaches it', async () => {

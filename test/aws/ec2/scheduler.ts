@@ -20,6 +20,11 @@ export interface VirtualScheduler extends Scheduler {
   advance(ms: number): void;
   /** Runs the next task and moves time to it; false when there is none. */
   step(): boolean;
+  /**
+   * Moves time on whenever everything that runs waits for it, until `done`. Throws when nothing is left to wait for.
+   * What waits for real input or output (a socket, a child process) is not seen.
+   */
+  run(done: () => boolean): Promise<void>;
 }
 
 interface Task {
@@ -62,6 +67,14 @@ export function virtualScheduler(startMs = Date.UTC(2026, 0, 1)): VirtualSchedul
       now = end;
     },
     step: () => runNext(Number.POSITIVE_INFINITY),
+    run: async (done) => {
+      for (;;) {
+        await new Promise(setImmediate); // every promise that can settle has settled by then
+        if (done()) return;
+        if (!runNext(Number.POSITIVE_INFINITY))
+          throw new Error('nothing is left to wait for on virtual time');
+      }
+    },
   };
 }
 

@@ -202,9 +202,9 @@ async function collect(
   }, options.timeoutMs ?? 10_000);
   const abort = (): void => void child.kill('SIGKILL');
   options.signal?.addEventListener('abort', abort, { once: true });
-  const [code, signal] = await new Promise<[number | null, string | null]>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (...end) => resolve(end));
+  const [code, signal] = await new Promise<[number | null, string | null]>((done, fail) => {
+    child.once('error', fail);
+    child.once('close', (...end) => done(end));
   });
   clearTimeout(timer);
   options.signal?.removeEventListener('abort', abort);
