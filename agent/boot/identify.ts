@@ -12,7 +12,7 @@ import {
   readLifecycleTarget,
 } from '../aws/metadata.ts';
 import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { readNodeConfig } from './node-config.ts';
 import { type Boot, type Change, fail, type NodeFacts, nodeOf, type Phase, pass } from './phase.ts';
 
@@ -111,7 +111,17 @@ async function findLimits(boot: Boot, { instanceType, region }: InstanceIdentity
   const known = await limitsOf(instanceType);
   if (known !== undefined) return known;
   const ec2 = await boot.ec2(region);
-  return boot.waiting(ec2.describeInstanceType(instanceType));
+  try {
+    return await boot.waiting(ec2.describeInstanceType(instanceType));
+  } catch (error) {
+    if (!isFailure(error, 'EC2_REFUSED')) throw error;
+    throw new Failure(
+      'INSTANCE_TYPE_UNKNOWN',
+      `neither the built-in table nor EC2 knows ${instanceType}`,
+      { instanceType },
+      error,
+    );
+  }
 }
 
 function checkPrimaryAddress(bootEni: BootEniMetadata, device: Link) {

@@ -165,14 +165,18 @@ async function runPhase(
   const waitedBefore = session.waitedMs();
   session.phaseEndsAt = Math.min(options.clock.bootMs() + phase.budgetSeconds * 1000, deadline.at());
   state.state = 'running';
+  let last: Failure | undefined;
   for (let tries = 0; ; tries += 1) {
     state.attempts = tries + 1;
     await tell(options, statusOf(progress, 'booting'), state);
     try {
       if (options.clock.bootMs() >= deadline.at()) {
-        throw new Failure('DEADLINE', `the boot's deadline was over when ${phase.name} began`, {
-          phase: phase.name,
-        });
+        throw (
+          last ??
+          new Failure('DEADLINE', `the boot's deadline was over when ${phase.name} began`, {
+            phase: phase.name,
+          })
+        );
       }
       await attempt(phase, state, session);
       state.state = 'done';
@@ -186,6 +190,7 @@ async function runPhase(
     } catch (error) {
       book();
       const failure = toFailure(error);
+      last = failure;
       const pause = Math.min(4_000, 250 * 2 ** tries) * (0.5 + Math.random() / 2);
       if (!failure.transient || options.clock.bootMs() + pause >= session.phaseEndsAt) throw failure;
       options.log.warn('phase failed, trying again', {
