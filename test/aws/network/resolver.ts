@@ -27,12 +27,10 @@ export async function startResolver(
   const child = spawn(
     'dnsmasq',
     [
-      '--keep-in-foreground',
-      '--log-facility=-',
+      // Also keeps it from changing its user and group, which a user namespace refuses.
+      '--no-daemon',
       '--conf-file=/dev/null',
       '--pid-file=',
-      '--user=root',
-      '--group=root',
       '--no-hosts',
       '--no-resolv',
       '--no-ping',
