@@ -23,34 +23,39 @@ export const checkCommand: Command = {
   help,
   async run(args, io) {
     const { values } = parse('check', args, { json: { type: 'boolean' } });
-    const checks = await looking(async (session, phases) => {
-      const results: Check[] = [];
-      for (const phase of phases) {
-        // The earlier phases' eyes set up what verify and ready look at; verify repeats their checks itself.
-        if (phase.name === 'identify' || phase.name === 'egress' || phase.name === 'attach') {
-          const failed = await phase.observe(session).then(
-            () => undefined,
-            (error: unknown) => error,
-          );
-          if (failed !== undefined) {
-            results.push(toCheck(phase.name, failed));
-            if (phase.name === 'identify') return results;
-          }
-        }
-        if (phase.name === 'verify' || phase.name === 'ready') {
-          results.push(
-            ...(await phase.verify(session).catch((error: unknown) => [toCheck(phase.name, error)])),
-          );
-        }
-      }
-      return [...results, ...(await checkRunning())];
-    });
+    const checks = await checkNode();
     const healthy = checks.every((check) => check.result !== 'fail');
     if (values.json === true) io.stdout(`${JSON.stringify({ healthy, checks })}\n`);
     else io.stdout(show(checks, io.isTTY));
     return healthy ? 0 : 1;
   },
 };
+
+/** What verify, ready and a look at the running units find. Reads only. */
+export async function checkNode(): Promise<Check[]> {
+  return looking(async (session, phases) => {
+    const results: Check[] = [];
+    for (const phase of phases) {
+      // The earlier phases' eyes set up what verify and ready look at; verify repeats their checks itself.
+      if (phase.name === 'identify' || phase.name === 'egress' || phase.name === 'attach') {
+        const failed = await phase.observe(session).then(
+          () => undefined,
+          (error: unknown) => error,
+        );
+        if (failed !== undefined) {
+          results.push(toCheck(phase.name, failed));
+          if (phase.name === 'identify') return results;
+        }
+      }
+      if (phase.name === 'verify' || phase.name === 'ready') {
+        results.push(
+          ...(await phase.verify(session).catch((error: unknown) => [toCheck(phase.name, error)])),
+        );
+      }
+    }
+    return [...results, ...(await checkRunning())];
+  });
+}
 
 function toCheck(phase: string, error: unknown): Check {
   if (!isFailure(error)) throw error;

@@ -54,6 +54,11 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./iam-policy.ts')).iamPolicyCommand,
   },
   {
+    name: 'support-bundle',
+    summary: 'one file with everything support needs, without secrets',
+    load: async () => (await import('./support-bundle.ts')).supportBundleCommand,
+  },
+  {
     name: 'version',
     summary: 'version and commit of this executable',
     load: async () => (await import('./version.ts')).versionCommand,

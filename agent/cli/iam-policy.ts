@@ -15,7 +15,7 @@ node    (default) for the role in the instance profile of nodes: create, attach 
 sweep   for the role that runs \`eniboot eni sweep\`: mark and delete unattached pod ENIs. Not for nodes.
 
   --config FILE     the nodes' configuration: limits the policy to its cluster, subnets and security groups, and adds what it
-                    asks for (boot.onFailure: terminate, egress.publicAddress: request, values from ssm:/…)
+                    asks for (boot.onFailure: terminate, egress.publicAddress: request, values from ssm:/…, bundle)
   --cluster NAME    only ENIs of this cluster; default: the one in FILE, else every cluster
   --account ID      only in this account, 12 digits
   --region REGION   only in this region; also selects the partition (aws, aws-cn, aws-us-gov)
@@ -78,10 +78,15 @@ async function needsOf(config: Config | undefined): Promise<NodeNeeds> {
   return {
     subnets: allowed(config.pods.subnets),
     securityGroups: allowed(config.pods.securityGroups),
-    parameters: parameterReferences(config),
+    parameters: [...parameterReferences(config), ...bundleParameters(config)],
     publicAddress: config.egress.publicAddress === 'request',
     terminate: config.boot.onFailure === 'terminate',
   };
+}
+
+/** The zone's bundle: a node reads that of its own zone, the policy does not know which that is. */
+function bundleParameters({ bundle }: Config): string[] {
+  return bundle === undefined ? [] : [bundle.parameter.replaceAll('{zone-id}', '*')];
 }
 
 /** Values that stand in Parameter Store are not known here; without a choice, groups are the boot ENI's. */

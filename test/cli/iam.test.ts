@@ -24,6 +24,7 @@ const everything = `
 boot: { onFailure: terminate }
 egress: { publicAddress: request }
 kubernetes: { clusterDns: ["ssm:/eniboot/dns"] }
+bundle: {}
 `;
 const configFile = join(tmpdir(), `eniboot-iam-${process.pid}.yaml`);
 let cloud: Cloud;
@@ -45,7 +46,7 @@ test.after(async () => {
 });
 
 test('the node policy holds exactly the actions the node calls', async () => {
-  const sources = ['agent/boot'].flatMap((folder) =>
+  const sources = ['agent/boot', 'agent/pool'].flatMap((folder) =>
     readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8')),
   );
   const methods = sources.flatMap((text) =>
@@ -185,7 +186,7 @@ test('what a stolen node credential must not do is denied', async () => {
   for (const [action, request] of forbidden)
     assert.not.ok(from(action, request), `${action} ${JSON.stringify(request)}`);
   assert.not.ok(from('GetParameters', { Names: ['/other'] }, 'ssm'));
-  assert.ok(from('GetParameters', { Names: ['/eniboot/dns'] }, 'ssm'));
+  assert.ok(from('GetParameters', { Names: ['/eniboot/dns', '/eniboot/bundle/euw1-az1'] }, 'ssm'));
 });
 
 test('a sweep is allowed in every call it makes', async () => {
