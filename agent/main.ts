@@ -1,6 +1,13 @@
 #!/usr/bin/env node
-// One executable, several names: called as a CNI plugin it is the plugin, otherwise agent and command line.
-import { main } from './cli/main.ts';
-import { finish, invocation, standardStreams } from './port/runtime.ts';
+// One executable, several jobs: called as a CNI plugin it is the plugin, otherwise agent and command line. Each
+// half is loaded only when it is the one that is called: a pod waits for the plugin to start.
+import { environment, finish, invocation, standardStreams } from './port/runtime.ts';
 
-finish(await main(invocation().args, standardStreams()));
+const streams = standardStreams();
+if (environment('CNI_COMMAND') === undefined) {
+  const { main } = await import('./cli/main.ts');
+  finish(await main(invocation().args, streams));
+} else {
+  const { runPlugin } = await import('../cni/main.ts');
+  finish(runPlugin(streams.stdout));
+}

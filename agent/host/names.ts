@@ -12,6 +12,14 @@ export const POD_LINK_PREFIX = 'enb';
 export const BOOT_ENI_MARK = 0x2000;
 /** Priority of the rule that sends marked replies out by the main table. */
 export const BOOT_ENI_RULE_PRIORITY = 512;
+/**
+ * Mark of Service traffic that must turn back into the pod it came from: one bit, always masked, clear of
+ * the same others.
+ */
+export const SERVICE_MARK = 0x1000;
+/** Priorities of a pod's two rules: by the device its packets come from, and by SERVICE_MARK and its address. */
+export const POD_RULE_PRIORITY = 1024;
+export const POD_MARK_RULE_PRIORITY = 1025;
 /** Routing protocol number on every route and rule of eniboot (free in rtnetlink's registry). */
 export const ROUTE_PROTOCOL = 140;
 /** Link-local address of the instance metadata service. */

@@ -349,6 +349,63 @@ export const failureCodes = {
     remedy: 'Run `eniboot status`, mend what it names, then `eniboot boot`.',
     transient: false,
   },
+  NODE_NOT_READY: {
+    title: 'The node is not ready for pods.',
+    remedy: 'Run `eniboot status`: the boot writes /run/eniboot/node.json when every check holds.',
+    transient: true,
+  },
+  POOL_EXHAUSTED: {
+    title: 'No address is free for another pod.',
+    remedy:
+      'Wait for the refill, which has been asked for; `eniboot pool` shows the addresses. If they are all leased, the node is full: lower max-pods or use a larger type.',
+    transient: true,
+  },
+  CNI_VERSION: {
+    title: 'The CNI version of the network configuration is not supported.',
+    remedy: 'Use a cniVersion that `CNI_COMMAND=VERSION eniboot` lists.',
+    transient: false,
+  },
+  CNI_FIELD: {
+    title: 'The network configuration or the runtime asks for something eniboot does not do.',
+    remedy: 'Remove the field named in the message; pods get an address of the pool, never a fixed one.',
+    transient: false,
+  },
+  CNI_ENVIRONMENT: {
+    title: 'The runtime called the plugin with missing or wrong CNI variables.',
+    remedy: 'Correct the variables named in the message; the CNI specification defines them.',
+    transient: false,
+  },
+  CNI_INPUT: {
+    title: "The plugin's standard input is not a JSON object.",
+    remedy: 'Give the network configuration on standard input; runtimes do so by themselves.',
+    transient: false,
+  },
+  CNI_CONFIG: {
+    title: 'The network configuration is not valid.',
+    remedy:
+      'Correct the key named in the message; the boot writes a valid /etc/cni/net.d/10-eniboot.conflist.',
+    transient: false,
+  },
+  NETNS_GONE: {
+    title: "The container's network namespace is not there.",
+    remedy: 'Nothing: the container ended before its network was made, and the runtime starts it again.',
+    transient: true,
+  },
+  NETNS_OWN: {
+    title: "The container's network namespace is the node's own.",
+    remedy: 'Do not give host-network containers to a CNI plugin.',
+    transient: false,
+  },
+  ALREADY_ATTACHED: {
+    title: 'The container has this interface already.',
+    remedy: 'Detach it first (CNI DEL); a runtime adds an interface once.',
+    transient: false,
+  },
+  ATTACHMENT_DIFFERS: {
+    title: "A pod's network is not as it was made.",
+    remedy: 'Delete the pod; see `eniboot check` for what else differs on this node.',
+    transient: false,
+  },
   FILE_WRITE: {
     title: 'A file could not be written.',
     remedy: 'Check free space (`df`), and that the path in the message is on a writable file system.',

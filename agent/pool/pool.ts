@@ -8,9 +8,12 @@ import { RUN_DIR } from '../host/names.ts';
 import { hasCode, listIfPresent } from '../port/fs.ts';
 import { rangeOf, toAddress } from './ipv4.ts';
 
-const POOL_DIR = `${RUN_DIR}/pool`;
+export const POOL_DIR = `${RUN_DIR}/pool`;
 /** The flock that boot, refill and collect take. */
 export const POOL_LOCK = `${POOL_DIR}/lock`;
+
+/** The stamp of an address that EC2 has just given and no pod has had: it need not rest. */
+export const NEVER_USED = 'new';
 
 type State = 'free' | 'leased' | 'cooling' | 'retiring';
 
@@ -19,7 +22,7 @@ export interface Entry {
   state: State;
   address: string;
   eniId: string;
-  /** Everything after address and ENI: a release stamp (boot-clock ms), or container ID and interface. */
+  /** Everything after address and ENI: a release stamp (boot-clock ms, or NEVER_USED), or container ID and interface. */
   rest: string;
 }
 
@@ -52,10 +55,11 @@ export function listEntries(state: State): Entry[] {
  * laid out in a temporary directory, renamed whole to `adding/`, and moved one by one to `free/`, so that a
  * run killed anywhere is finished by the next call and never lays an address out twice.
  *
- * @param releasedAt boot-clock milliseconds the addresses count as released at: 0 for those found at boot.
+ * @param releasedAt boot-clock milliseconds the addresses count as released at: 0 for those found at boot,
+ *   NEVER_USED for those asked for just now.
  * @returns false when the prefix was in the pool already.
  */
-export function addToPool(owned: Owned, releasedAt: number): boolean {
+export function addToPool(owned: Owned, releasedAt: number | typeof NEVER_USED): boolean {
   for (const state of ['free', 'leased', 'cooling', 'retiring', 'adding']) {
     mkdirSync(`${POOL_DIR}/${state}`, { recursive: true, mode: 0o700 });
   }
@@ -84,7 +88,7 @@ export function countStates(): Record<State, number> {
   };
 }
 
-function layOut(owned: Owned, releasedAt: number, adding: string): void {
+function layOut(owned: Owned, releasedAt: number | typeof NEVER_USED, adding: string): void {
   const temporary = `${POOL_DIR}/.laying-out`;
   rmSync(temporary, { recursive: true, force: true });
   mkdirSync(temporary, { mode: 0o700 });

@@ -84,8 +84,12 @@ export function readInput(limit: number): string {
     try {
       got = readSync(0, chunk);
     } catch (error) {
-      // A writer that is slower than we are; a closed descriptor is an empty input.
-      if (hasCode(error, 'EAGAIN')) continue;
+      if (hasCode(error, 'EAGAIN')) {
+        // A writer that is slower than we are, on a descriptor that does not block.
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+        continue;
+      }
+      // A closed descriptor is an empty input.
       if (hasCode(error, 'EOF', 'EBADF')) break;
       throw error;
     }

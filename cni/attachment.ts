@@ -1,0 +1,220 @@
+// What an attachment is, as text for `ip -batch` and `nft`: pure. Both sides of it, and why each part is there:
+//
+//   pod   eth0   ipvlan (L2) on the pod ENI, carries the pod's address: all VPC traffic, no NAT, no host stack
+//         veth0  no address: the node itself, Services, and everything outside the VPC
+//   node  enb…   the other end of veth0, no address either
+//
+// Service traffic leaves by veth0, kube-proxy picks a backend on the node, and the pod's table there turns it
+// back into the pod, which sends it out of eth0 as itself: the backend sees the pod's address.
+import {
+  BOOT_ENI_MARK,
+  IMDS_ADDRESS,
+  NFT_TABLE,
+  POD_LINK_PREFIX,
+  POD_MARK_RULE_PRIORITY,
+  POD_RULE_PRIORITY,
+  ROUTE_PROTOCOL,
+  SERVICE_MARK,
+} from '../agent/host/names.ts';
+import type { NodeFile } from '../agent/host/node-file.ts';
+import { contains, rangeOf, toAddress, toNumber } from '../agent/pool/ipv4.ts';
+
+/** Name of the pod's end of the unnumbered link. */
+export const POD_VETH = 'veth0';
+
+export interface Attachment {
+  address: string;
+  /** The pod's interface: eth0. */
+  ifName: string;
+  /** Length of the ENI's subnet. */
+  prefixLength: number;
+  /** The subnet's router, at its first address (VPC User Guide, "Subnet CIDR blocks"). */
+  router: string;
+  nodeAddresses: string[];
+  /** CIDRs beyond the ENI's own subnet that eth0 reaches through the router. */
+  routes: string[];
+  allowImds: boolean;
+  /** Of the veth; eth0 has its ENI's. */
+  mtu: number;
+  hostLink: string;
+  hostMac: string;
+  podMac: string;
+  /** Number of the pod's routing table on the node: its address. */
+  table: number;
+  /** Device group of the pod's interface: what DEL knows it by, whoever's namespace the path leads to by then. */
+  group: number;
+}
+
+/** The names and numbers of an address: all that DEL needs to know. */
+export function traceOf(
+  address: string,
+): Pick<Attachment, 'hostLink' | 'hostMac' | 'podMac' | 'table' | 'group'> {
+  const table = toNumber(address);
+  const digits = table.toString(16).padStart(8, '0');
+  const mac = (kind: string) => `02:${kind}:${(digits.match(/../g) ?? []).join(':')}`;
+  return {
+    hostLink: `${POD_LINK_PREFIX}${digits}`,
+    hostMac: mac('e0'),
+    podMac: mac('e1'),
+    table,
+    group: table % 2 ** 31,
+  };
+}
+
+/** The address a host link's name stands for; undefined when it is none of ours. */
+export function addressOfHostLink(name: string): string | undefined {
+  const digits = new RegExp(`^${POD_LINK_PREFIX}([0-9a-f]{8})$`).exec(name)?.[1];
+  return digits === undefined ? undefined : toAddress(Number.parseInt(digits, 16));
+}
+
+export function attachmentOf(
+  node: NodeFile,
+  address: string,
+  subnetCidr: string,
+  ifName: string,
+): Attachment {
+  return {
+    address,
+    ifName,
+    prefixLength: Number(subnetCidr.split('/')[1]),
+    router: toAddress(rangeOf(subnetCidr).first + 1),
+    nodeAddresses: node.nodeAddresses,
+    // What lies in the subnet is reached without the router: the route of the address itself covers it.
+    routes: node.podRoutes.filter((cidr) => !contains(subnetCidr, cidr)),
+    allowImds: node.allowImds,
+    mtu: node.mtu,
+    ...traceOf(address),
+  };
+}
+
+/**
+ * Lines for `ip -batch` on the node. Both links are made inside the pod's namespace at once: a link that is
+ * moved there costs a grace period of the kernel each, tens of milliseconds under load.
+ *
+ * @param eniDevice device of the pod ENI.
+ */
+export function hostLines(a: Attachment, netns: string, eniDevice: string, ipv6: boolean): string[] {
+  return [
+    `link add link ${eniDevice} name ${a.ifName} group ${a.group} netns ${netns} type ipvlan mode l2`,
+    `link add name ${a.hostLink} address ${a.hostMac} mtu ${a.mtu} type veth peer name ${POD_VETH} address ${a.podMac} mtu ${a.mtu} netns ${netns}`,
+    ...silence(a.hostLink, ipv6),
+    `link set dev ${a.hostLink} up`,
+    // Permanent, since an address-less device asks with a sender that arp_ignore=1 (kube-proxy's strict ARP) does not answer.
+    `neigh replace ${a.address} lladdr ${a.podMac} dev ${a.hostLink} nud permanent`,
+    `route replace ${a.address}/32 dev ${a.hostLink} scope link proto ${ROUTE_PROTOCOL}`,
+    ...turnBackRoutes(a).map(
+      (cidr) =>
+        `route replace ${cidr} via ${a.address} dev ${a.hostLink} onlink table ${a.table} proto ${ROUTE_PROTOCOL}`,
+    ),
+    ...rulesOf(a).map((rule) => `rule add ${rule}`),
+  ];
+}
+
+/** Lines for `ip -batch` in the pod. */
+export function podLines(a: Attachment, ipv6: boolean): string[] {
+  const [node = ''] = a.nodeAddresses;
+  const proto = `proto ${ROUTE_PROTOCOL}`;
+  return [
+    'link set dev lo up',
+    ...silence(a.ifName, ipv6),
+    `link set dev ${a.ifName} up`,
+    `address add ${a.address}/${a.prefixLength} dev ${a.ifName}`,
+    ...a.routes.map((cidr) => `route replace ${cidr} via ${a.router} dev ${a.ifName} ${proto}`),
+    ...silence(POD_VETH, ipv6),
+    `link set dev ${POD_VETH} up`,
+    ...a.nodeAddresses.flatMap((address) => [
+      `neigh replace ${address} lladdr ${a.hostMac} dev ${POD_VETH} nud permanent`,
+      `route replace ${address}/32 dev ${POD_VETH} scope link src ${a.address} ${proto}`,
+    ]),
+    `route replace default via ${node} dev ${POD_VETH} src ${a.address} ${proto}`,
+    ...(a.allowImds ? [] : [`route replace unreachable ${IMDS_ADDRESS}/32 ${proto}`]),
+    // Connections that came in by veth0 from anybody but the node (NodePort, hostPort) are answered there.
+    `route replace default via ${node} dev ${POD_VETH} table ${ROUTE_PROTOCOL} ${proto}`,
+    `rule add ${replyRule()}`,
+  ];
+}
+
+/** Settings of the pod's namespace, as paths below /proc/sys and values. */
+export function podSysctls(a: Attachment): [string, string][] {
+  return [
+    // Service traffic turns back through the pod.
+    ['net/ipv4/ip_forward', '1'],
+    // The node's redirect for exactly that traffic is not to be believed.
+    ['net/ipv4/conf/all/accept_redirects', '0'],
+    ['net/ipv4/conf/all/rp_filter', '0'],
+    [`net/ipv4/conf/${a.ifName}/rp_filter`, '1'],
+    [`net/ipv4/conf/${POD_VETH}/rp_filter`, '1'],
+    // So that the source check of a marked packet asks the same table as its reply will.
+    [`net/ipv4/conf/${POD_VETH}/src_valid_mark`, '1'],
+  ];
+}
+
+/** The pod's own nftables table, replaced whole. */
+export function podTable(a: Attachment): string {
+  const mark = hex(BOOT_ENI_MARK);
+  const node = a.nodeAddresses.join(', ');
+  return `table ip ${NFT_TABLE}
+delete table ip ${NFT_TABLE}
+table ip ${NFT_TABLE} {
+  chain prerouting {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "${POD_VETH}" ip saddr != { ${node} } ct direction original ct state new ct mark set ct mark or ${mark}
+    iifname "${POD_VETH}" ct mark and ${mark} == ${mark} meta mark set meta mark or ${mark}
+  }
+  chain output {
+    type route hook output priority mangle; policy accept;
+    ct direction reply ct mark and ${mark} == ${mark} meta mark set meta mark or ${mark}
+  }
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr { ${node} } oifname "${a.ifName}" snat ip to ${a.address} fully-random
+  }
+}
+`;
+}
+
+/** Lines that take the node's side away; each may find nothing. Routes and neighbours go with the link. */
+export function removalLines(address: string): string[] {
+  const trace = traceOf(address);
+  return [
+    `link del dev ${trace.hostLink}`,
+    ...rulesOf({ address, ...trace }).map((rule) => `rule del ${rule}`),
+  ];
+}
+
+/**
+ * Lines that take the pod's side away. The first fails where no interface is of our making, which ends the
+ * batch: the path may lead to another pod by now.
+ */
+export function podRemovalLines(address: string): string[] {
+  return [`link del group ${traceOf(address).group}`, `rule del ${replyRule()}`];
+}
+
+/** The node's rules for one pod: packets from its link, and Service traffic of IPVS, which has no input device. */
+export function rulesOf(a: Pick<Attachment, 'address' | 'hostLink' | 'table'>): string[] {
+  const mark = hex(SERVICE_MARK);
+  return [
+    `priority ${POD_RULE_PRIORITY} iif ${a.hostLink} lookup ${a.table} protocol ${ROUTE_PROTOCOL}`,
+    `priority ${POD_MARK_RULE_PRIORITY} from ${a.address} fwmark ${mark}/${mark} lookup ${a.table} protocol ${ROUTE_PROTOCOL}`,
+  ];
+}
+
+/** What the pod's table on the node sends back into the pod: all that its eth0 reaches. */
+export function turnBackRoutes(a: Attachment): string[] {
+  const subnet = `${toAddress(rangeOf(`${a.address}/${a.prefixLength}`).first)}/${a.prefixLength}`;
+  return [...new Set([...a.routes, ...(a.routes.some((cidr) => contains(cidr, subnet)) ? [] : [subnet])])];
+}
+
+function replyRule(): string {
+  const mark = hex(BOOT_ENI_MARK);
+  return `priority ${POD_RULE_PRIORITY} fwmark ${mark}/${mark} lookup ${ROUTE_PROTOCOL} protocol ${ROUTE_PROTOCOL}`;
+}
+
+/** No IPv6 address by itself: all pods of an ENI share its MAC and would collide on one link-local address. */
+function silence(device: string, ipv6: boolean): string[] {
+  return ipv6 ? [`link set dev ${device} addrgenmode none`] : [];
+}
+
+function hex(mark: number): string {
+  return `0x${mark.toString(16)}`;
+}

@@ -1,0 +1,200 @@
+// A call of the plugin, as the CNI specification 1.1.0 defines it: variables and configuration, checked before
+// anything is touched. https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md
+import { statSync } from 'node:fs';
+import { Failure } from '../agent/messages/failure.ts';
+import type { Owner } from '../agent/pool/lease.ts';
+import { hasCode } from '../agent/port/fs.ts';
+
+/** Versions of the specification, oldest first; a result has the form of the configuration's version. */
+export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
+export type Version = (typeof supportedVersions)[number];
+export const newestVersion: Version = '1.1.0';
+
+export type Command = 'ADD' | 'DEL' | 'CHECK' | 'GC' | 'STATUS' | 'VERSION';
+
+/** The command's variables, of which the specification demands some for each command. */
+export interface Variables {
+  containerId: string;
+  netns: string;
+  ifName: string;
+}
+
+export interface Configuration {
+  cniVersion: Version;
+  name: string;
+  /** What the key holds, unchecked. */
+  raw: Record<string, unknown>;
+}
+
+const required: Record<Command, readonly string[]> = {
+  ADD: ['CNI_CONTAINERID', 'CNI_NETNS', 'CNI_IFNAME', 'CNI_PATH'],
+  CHECK: ['CNI_CONTAINERID', 'CNI_NETNS', 'CNI_IFNAME', 'CNI_PATH'],
+  DEL: ['CNI_CONTAINERID', 'CNI_IFNAME', 'CNI_PATH'],
+  GC: ['CNI_PATH'],
+  STATUS: ['CNI_PATH'],
+  VERSION: [],
+};
+
+/** Commands that came with a later version of the specification than 0.1.0. */
+const since: Partial<Record<Command, Version>> = { CHECK: '0.4.0', GC: '1.1.0', STATUS: '1.1.0' };
+
+/** @throws CNI_ENVIRONMENT */
+export function readCommand(value: string): Command {
+  if (Object.hasOwn(required, value)) return value as Command;
+  throw new Failure('CNI_ENVIRONMENT', `unknown CNI_COMMAND: ${JSON.stringify(value)}`);
+}
+
+/** Names every variable that is missing or wrong, not only the first. @throws CNI_ENVIRONMENT */
+export function readVariables(
+  command: Command,
+  environment: (name: string) => string | undefined,
+): Variables {
+  const missing = required[command].filter((name) => (environment(name) ?? '') === '');
+  if (missing.length > 0) {
+    throw new Failure('CNI_ENVIRONMENT', `required variables are missing: ${missing.join(', ')}`, {
+      missing,
+    });
+  }
+  const variables = {
+    containerId: environment('CNI_CONTAINERID') ?? '',
+    netns: environment('CNI_NETNS') ?? '',
+    ifName: environment('CNI_IFNAME') ?? '',
+  };
+  if (command === 'ADD' || command === 'CHECK' || command === 'DEL') {
+    const problems = problemsOf(variables, environment('CNI_ARGS') ?? '');
+    if (problems.length > 0) throw new Failure('CNI_ENVIRONMENT', problems.join('; '), { problems });
+  }
+  return variables;
+}
+
+export function ownerOf(variables: Variables): Owner {
+  return { containerId: variables.containerId, ifName: variables.ifName };
+}
+
+/** @throws CNI_INPUT, CNI_VERSION, CNI_CONFIG, in this order. */
+export function readConfiguration(command: Command, text: string): Configuration {
+  const raw = parseObject(text);
+  const cniVersion = readVersion(raw['cniVersion'] ?? '0.1.0');
+  const { name } = raw;
+  if (typeof name !== 'string' || !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
+    throw new Failure('CNI_CONFIG', `name: ${JSON.stringify(name)} is not the name of a network`, {
+      path: 'name',
+    });
+  }
+  const from = since[command];
+  if (from !== undefined && supportedVersions.indexOf(cniVersion) < supportedVersions.indexOf(from)) {
+    throw new Failure(
+      'CNI_VERSION',
+      `${command} came with CNI ${from}; the configuration says ${cniVersion}`,
+      {
+        command,
+        cniVersion,
+      },
+    );
+  }
+  return { cniVersion, name, raw };
+}
+
+/**
+ * Refuses what an ADD cannot grant instead of ignoring it. @throws CNI_FIELD, CNI_CONFIG
+ */
+export function refuseRequests(configuration: Configuration, cniArgs: string): void {
+  const { raw } = configuration;
+  const runtime = objectAt(raw, 'runtimeConfig');
+  const args = objectAt(objectAt(raw, 'args'), 'cni');
+  const asked: [string, unknown][] = [
+    ['runtimeConfig.ips', runtime['ips']],
+    ['runtimeConfig.mac', runtime['mac']],
+    ['runtimeConfig.infinibandGUID', runtime['infinibandGUID']],
+    ['runtimeConfig.deviceID', runtime['deviceID']],
+    ['args.cni.ips', args['ips']],
+    ['args.cni.mac', args['mac']],
+    ['ipam', raw['ipam']],
+    ['ipMasq', raw['ipMasq']],
+    ...cniArgs
+      .split(';')
+      .map((pair): [string, string] => [`CNI_ARGS ${pair.split('=')[0]}`, pair.slice(pair.indexOf('=') + 1)])
+      .filter(([key]) => key === 'CNI_ARGS IP' || key === 'CNI_ARGS MAC'),
+  ];
+  for (const [field, value] of asked) {
+    if (isEmpty(value)) continue;
+    throw new Failure('CNI_FIELD', `${field}: ${JSON.stringify(value)} is not supported`, { field, value });
+  }
+  if (raw['prevResult'] !== undefined) {
+    throw new Failure(
+      'CNI_CONFIG',
+      'prevResult: eniboot makes the interface, so it comes first in the chain',
+      {
+        path: 'prevResult',
+      },
+    );
+  }
+}
+
+/** Whether the path names the namespace this process is in; undefined when it names none. */
+export function isOwnNamespace(netns: string): boolean | undefined {
+  if (netns === '') return undefined;
+  try {
+    const theirs = statSync(netns, { bigint: true });
+    const own = statSync('/proc/self/ns/net', { bigint: true });
+    return theirs.ino === own.ino && theirs.dev === own.dev;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ESRCH', 'ELOOP', 'EACCES', 'ENAMETOOLONG')) return undefined;
+    throw error;
+  }
+}
+
+function problemsOf({ containerId, netns, ifName }: Variables, args: string): string[] {
+  const problems: string[] = [];
+  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(containerId)) {
+    problems.push(`CNI_CONTAINERID: ${JSON.stringify(containerId)} is not a container ID`);
+  }
+  // The lease is a file whose name holds it, beside address, ENI and interface.
+  if (containerId.length > 180) problems.push('CNI_CONTAINERID is longer than 180 characters');
+  // Stricter than the kernel (quotes, backslash, #, %): these mean something to `ip -batch`.
+  if (!/^[\w.@+=,~-]{1,15}$/.test(ifName) || ifName === '.' || ifName === '..' || ifName === 'veth0') {
+    problems.push(`CNI_IFNAME: ${JSON.stringify(ifName)} cannot be the name of a pod's interface`);
+  }
+  if (netns !== '' && !/^\/[\w./:@+=,~-]+$/.test(netns)) {
+    problems.push(`CNI_NETNS: ${JSON.stringify(netns)} is not a plain absolute path`);
+  }
+  for (const pair of args === '' ? [] : args.split(';')) {
+    if (!/^[^=]+=/.test(pair)) problems.push(`CNI_ARGS: ${JSON.stringify(pair)} is not KEY=VALUE`);
+  }
+  return problems;
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Failure('CNI_INPUT', `standard input is not JSON: ${reason}`, {}, error);
+  }
+  throw new Failure('CNI_INPUT', 'standard input is not a JSON object');
+}
+
+function readVersion(value: unknown): Version {
+  const known = supportedVersions.find((version) => version === value);
+  if (known !== undefined) return known;
+  throw new Failure(
+    'CNI_VERSION',
+    `cniVersion: ${JSON.stringify(value)} is not one of ${supportedVersions.join(', ')}`,
+    { cniVersion: value, supportedVersions },
+  );
+}
+
+function objectAt(value: Record<string, unknown>, key: string): Record<string, unknown> {
+  const inner = value[key];
+  return typeof inner === 'object' && inner !== null && !Array.isArray(inner)
+    ? (inner as Record<string, unknown>)
+    : {};
+}
+
+function isEmpty(value: unknown): boolean {
+  if (value === undefined || value === null || value === '' || value === false) return true;
+  if (Array.isArray(value)) return value.length === 0;
+  return typeof value === 'object' && Object.keys(value).length === 0;
+}

@@ -1,0 +1,52 @@
+import { Failure } from '../agent/messages/failure.ts';
+import { listLeases, releaseLease } from '../agent/pool/lease.ts';
+import { systemClock } from '../agent/port/clock.ts';
+import { addressOfHostLink } from './attachment.ts';
+import type { Configuration } from './call.ts';
+import { listHostLinks, removeAttachment } from './kernel.ts';
+
+/** Where libcni puts the attachments to keep (SPEC 1.1.0, "GC"). */
+const VALID = 'cni.dev/valid-attachments';
+
+/**
+ * Ends every lease that is not among the valid attachments, and removes host links without a lease. Goes on
+ * after an error and reports all of them at the end. The list must be there: an absent one does not mean none.
+ */
+export function collectGarbage(configuration: Configuration): void {
+  const keep = new Set(readValid(configuration.raw[VALID]));
+  // Links before leases: an ADD leases first, so a link that is seen has its lease by then.
+  const links = listHostLinks();
+  const leases = listLeases();
+  const problems: string[] = [];
+  const attempt = (work: () => void): void => {
+    try {
+      work();
+    } catch (error) {
+      problems.push(error instanceof Error ? error.message : String(error));
+    }
+  };
+  for (const lease of leases) {
+    if (keep.has(`${lease.owner.containerId} ${lease.owner.ifName}`)) continue;
+    attempt(() => {
+      removeAttachment(lease.address, undefined);
+      releaseLease(lease, systemClock.bootMs());
+    });
+  }
+  const leased = new Set(leases.map((lease) => lease.address));
+  for (const link of links) {
+    const address = addressOfHostLink(link);
+    if (address !== undefined && !leased.has(address)) attempt(() => removeAttachment(address, undefined));
+  }
+  if (problems.length > 0) throw new Failure('KERNEL_CHANGE', problems.join('; '), { problems });
+}
+
+function readValid(value: unknown): string[] {
+  if (!Array.isArray(value)) {
+    throw new Failure('CNI_CONFIG', `${VALID}: is not the list of attachments to keep`, { path: VALID });
+  }
+  return value.map((one: unknown) => {
+    const { containerID, ifname } = (one ?? {}) as Record<string, unknown>;
+    if (typeof containerID === 'string' && typeof ifname === 'string') return `${containerID} ${ifname}`;
+    throw new Failure('CNI_CONFIG', `${VALID}: an entry lacks containerID or ifname`, { path: VALID });
+  });
+}

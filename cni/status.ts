@@ -1,0 +1,43 @@
+import { readNodeFile } from '../agent/host/node-file.ts';
+import { Failure, isFailure } from '../agent/messages/failure.ts';
+import { listLeases } from '../agent/pool/lease.ts';
+import { deviceOf, isUp } from './kernel.ts';
+
+/** Cannot serve ADD. */
+const UNAVAILABLE = 50;
+/** Cannot serve ADD, and pods that exist may have no network. */
+const LIMITED = 51;
+
+/**
+ * Whether the node can make pods' networks, from local state alone. An empty pool is not reported: kubelet
+ * would turn the node NotReady under pods that are well.
+ */
+export function status(): void {
+  let node: ReturnType<typeof readNodeFile>;
+  try {
+    node = readNodeFile();
+  } catch (error) {
+    if (!isFailure(error, 'NODE_NOT_READY')) throw error;
+    throw new Failure('NODE_NOT_READY', error.message, { cniCode: UNAVAILABLE });
+  }
+  const down = node.podEnis.filter((eni) => {
+    const device = deviceOf(eni.mac);
+    return device === undefined || !isUp(device);
+  });
+  const leased = new Set(listLeases().map((lease) => lease.eniId));
+  const cutOff = down.filter((eni) => leased.has(eni.eniId));
+  if (cutOff.length > 0) {
+    throw new Failure('NODE_NOT_READY', `pod ENIs with pods on them are gone or down: ${names(cutOff)}`, {
+      cniCode: LIMITED,
+    });
+  }
+  if (down.length === node.podEnis.length) {
+    throw new Failure('NODE_NOT_READY', `no pod ENI is there and up: ${names(down)}`, {
+      cniCode: UNAVAILABLE,
+    });
+  }
+}
+
+function names(enis: { eniId: string; mac: string }[]): string {
+  return enis.map((eni) => `${eni.eniId} (${eni.mac})`).join(', ');
+}

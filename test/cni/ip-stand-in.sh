@@ -1,0 +1,87 @@
+#!/bin/sh
+# A stand-in for `ip` on a kernel without ipvlan, placed first in a simulated node's PATH. Everything goes to the real
+# `ip`; only the line that makes an ipvlan makes, instead, a veth whose two directions are tied to the ENI's device
+# by address, as ipvlan (L2) does: the pod's end has the ENI's MAC; a frame for the ENI's MAC goes to the pod that
+# holds its destination address; a frame of the pod goes to the pod of the same ENI that holds its destination, or
+# out of the ENI. Broadcasts (ARP) are forwarded by target address. CHECK is shown the kind "ipvlan" for it.
+# With FAIL_AT=N in $STAND_IN/fail, the Nth batch line of the next call fails: how tests make any step fail.
+set -eu
+real=/usr/sbin/ip
+[ -x "$real" ] || real=/sbin/ip
+state=${STAND_IN:-/run/stand-in}
+case " $* " in
+*' -batch '*) ;;
+*' -d '*) exec_kind=1 ;;
+*) exec "$real" "$@" ;;
+esac
+if [ "${exec_kind:-}" = 1 ]; then
+  "$real" "$@" | sed 's/"info_kind":"veth"/"info_kind":"ipvlan"/'
+  exit
+fi
+mkdir -p "$state"
+batch=$(cat)
+if [ -s "$state/fail" ]; then
+  # The rest of the batch is never seen by the kernel, as when a line is refused.
+  read -r wanted <"$state/fail"
+  before=$(cat "$state/seen" 2>/dev/null || echo 0)
+  lines=$(printf '%s\n' "$batch" | grep -c .)
+  echo $((before + lines)) >"$state/seen"
+  at=$((wanted - before))
+  if [ "$at" -ge 1 ] && [ "$at" -le "$lines" ]; then
+    rm -f "$state/fail" "$state/seen"
+    refuse=$at
+    batch=$(printf '%s\n' "$batch" | head -n $((at - 1)))
+  fi
+fi
+made=$(printf '%s\n' "$batch" | sed -n 's/^link add link \([^ ]*\) name \([^ ]*\) group \([^ ]*\) netns \([^ ]*\) type ipvlan mode l2$/\1 \2 \3 \4/p')
+if [ -n "$made" ]; then
+  # shellcheck disable=SC2086 # four words
+  set -- "$@" && IFS=' ' read -r parent name group netns <<EOF
+$made
+EOF
+  hex=$(printf '%08x' "$group")
+  port=ipv$hex
+  mac=$(cat "/sys/class/net/$parent/address")
+  mtu=$(cat "/sys/class/net/$parent/mtu")
+  # The address is the one this batch gives the pod's other link; a group is the address without its first bit.
+  address=$(printf '%s\n' "$batch" | sed -n 's/^neigh replace \([^ ]*\) .*/\1/p' | head -n 1)
+  batch=$(printf '%s\n' "$batch" | sed "s|^link add link .* type ipvlan mode l2\$|link add name $port mtu $mtu type veth peer name $name address $mac mtu $mtu group $group netns $netns|")
+fi
+status=0
+printf '%s\n' "$batch" | "$real" "$@" || status=$?
+if [ -n "$made" ] && [ -n "${address:-}" ] && [ -e "/sys/class/net/$port" ]; then
+  "$real" link set "$port" addrgenmode none up
+  # One table for each ENI: a map from address to port, used in both directions.
+  if ! nft list table netdev "ipvlan_$parent" >/dev/null 2>&1; then
+    nft -f - <<EOF || :
+table netdev ipvlan_$parent {
+  map ports { type ipv4_addr : iface_index; }
+  chain incoming {
+    type filter hook ingress device "$parent" priority 0; policy accept;
+    arp operation request fwd to arp daddr ip map @ports
+    arp operation reply fwd to arp daddr ip map @ports
+    fwd to ip daddr map @ports
+  }
+  chain outgoing {
+    fwd to ip daddr map @ports
+    arp operation request fwd to arp daddr ip map @ports
+    arp operation reply fwd to arp daddr ip map @ports
+    fwd to "$parent"
+  }
+}
+EOF
+  fi
+  nft delete element netdev "ipvlan_$parent" ports "{ $address }" 2>/dev/null || :
+  nft -f - <<EOF
+table netdev ipvlan_$parent {
+  chain $port { type filter hook ingress device "$port" priority 0; policy accept; jump outgoing; }
+}
+add element netdev ipvlan_$parent ports { $address : $port }
+EOF
+fi
+if [ -n "${refuse:-}" ]; then
+  echo "RTNETLINK answers: Refused by the stand-in" >&2
+  echo "Command failed -:$refuse" >&2
+  exit 1
+fi
+exit "$status"
