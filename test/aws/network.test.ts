@@ -113,6 +113,19 @@ test('the router answers ARP at .1, also to a probe without a sender address', a
   assert.match(await sh(node, `arping -c 1 -w 1 -I ens5 10.0.0.1`), 'Received 1 response');
 });
 
+test('routers can be silent to probes without a sender, or to everybody', async () => {
+  const answers = async (options: string): Promise<boolean> =>
+    succeeds(node, `arping -c 1 -w 1 ${options} | grep -q 'Received 1'`);
+  const probe = `-D -I ${podDevice} 10.0.64.1`;
+  const ask = '-I ens5 10.0.0.1';
+  await cloud.network.answerArp('addressed');
+  assert.equal([await answers(probe), await answers(ask)], [false, true]);
+  await cloud.network.answerArp('none');
+  assert.equal([await answers(probe), await answers(ask)], [false, false]);
+  await cloud.network.answerArp('all');
+  assert.equal([await answers(probe), await answers(ask)], [true, true]);
+});
+
 test('an ARP sender EC2 did not assign gets no answer', async () => {
   // From an address-less device plain arping sends the boot ENI's address, which is not assigned to this ENI.
   assert.match(

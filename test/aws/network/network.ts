@@ -7,7 +7,7 @@ import type { Eni, Subnet } from '../ec2/state.ts';
 import type { World } from '../ec2/world.ts';
 import { createQueue, feed } from './programs.ts';
 import { startResolver } from './resolver.ts';
-import { baseRules, hopChain } from './rules.ts';
+import { baseRules, hopChain, type RouterArp, routerArpRules } from './rules.ts';
 
 /** Where the instance's end of a link goes: into a namespace, given by a process in it, or to a VM that opens a tap. */
 export type Socket = { mtu: number; carrier: boolean } & (
@@ -33,6 +33,8 @@ export interface Network {
   undelivered(): Promise<Drop[]>;
   /** Packets to the Internet from an address without a public one. */
   withoutPublic(): Promise<{ address: string; packets: number }[]>;
+  /** Which ARP requests are answered from now on; all of them at the start. */
+  answerArp(answers: RouterArp): Promise<void>;
   /** Everything asked for so far has reached the kernel. */
   settled(): Promise<void>;
   stop(): Promise<void>;
@@ -133,6 +135,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
       queue(async () =>
         (await listSet('ip', 'no_public')).map(({ key, packets }) => ({ address: String(key), packets })),
       ),
+    answerArp: (answers) => queue(async () => void (await feed('nft', ['-f', '-'], routerArpRules(answers)))),
     settled: () => queue(async () => {}),
     stop: () =>
       queue(async () => {

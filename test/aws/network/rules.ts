@@ -16,11 +16,13 @@ table bridge vpc {
   set spoofed { type ether_addr . ipv4_addr; flags dynamic; size 65535; counter; }
   set undelivered { type ether_addr . ipv4_addr; flags dynamic; size 65535; counter; }
   counter foreign_mac { }
+  chain router_arp { }
   chain from_instance {
     type filter hook prerouting priority -300; policy accept;
     iifname "sub*" accept
     iifname . ether saddr != @ports counter name foreign_mac drop
     ether type != { arp, ip } drop
+    arp operation request jump router_arp
     ether saddr @unchecked accept
     ether type arp arp saddr ip 0.0.0.0 accept
     ether type arp ether saddr . arp saddr ip @owned accept
@@ -63,6 +65,16 @@ table ip vpc {
   }
 }
 `;
+
+/** Which ARP requests routers answer; whether EC2's answer a probe without a sender is not known for certain. */
+export type RouterArp = 'all' | 'addressed' | 'none';
+
+export function routerArpRules(answers: RouterArp): string {
+  const flush = 'flush chain bridge vpc router_arp\n';
+  if (answers === 'all') return flush;
+  const which = answers === 'none' ? '' : 'arp saddr ip 0.0.0.0 ';
+  return `${flush}add rule bridge vpc router_arp ${which}drop\n`;
+}
 
 /**
  * The chain that gives IMDS answers their hop limit. Connection set-up passes whatever the limit, only data is
