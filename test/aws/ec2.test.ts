@@ -81,10 +81,18 @@ test('a subnet counts its addresses: five reserved, one for each, sixteen for a 
 test('prefixes need an aligned free block; single addresses fill what is left', () => {
   const { ec2, pods } = region();
   // Blocks 0 and 15 hold reserved addresses, so 14 of 16 can be prefixes.
-  create(ec2, pods, { Ipv4PrefixCount: 14 });
+  create(ec2, pods, { Ipv4PrefixCount: 13 });
+  create(ec2, pods, { PrivateIpAddress: '10.0.64.230' });
+  assert.ok(Number(free(ec2, pods)) >= 16);
   assert.is(
     codeOf(() => create(ec2, pods, { Ipv4PrefixCount: 1 })),
     'InsufficientCidrBlocks',
+    'fragmented',
+  );
+  assert.is(
+    codeOf(() => create(ec2, pods, { Ipv4PrefixCount: 5 })),
+    'InvalidParameterValue',
+    'too few addresses',
   );
   const before = free(ec2, pods);
   assert.is(
@@ -272,6 +280,11 @@ test('a stop takes the public address; a start gives one only to a single ENI; i
   const boot = ec2.world.attachments.get(several)?.get(0)?.id;
   ec2.send('ModifyNetworkInterfaceAttribute', { NetworkInterfaceId: boot, AssociatePublicIpAddress: true });
   assert.ok(publicOf(several));
+  const two = { SourceDestCheck: { Value: false }, Description: { Value: 'x' } };
+  assert.is(
+    codeOf(() => ec2.send('ModifyNetworkInterfaceAttribute', { NetworkInterfaceId: boot, ...two })),
+    'InvalidParameterCombination',
+  );
 
   const { AllocationId } = ec2.send('AllocateAddress', {}) as { AllocationId: string };
   ec2.send('AssociateAddress', { AllocationId, NetworkInterfaceId: boot });

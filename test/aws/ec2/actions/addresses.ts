@@ -85,6 +85,8 @@ export function addPrefixes(world: World, eni: Eni, count: number): string[] {
   checkLimit(world, eni, count);
   if (count > 0) checkNitro(world, eni);
   const { space } = subnetOf(world, eni.subnetId);
+  // Too few addresses and too few aligned blocks are two errors (reported by users of both: cilium/cilium#31016).
+  if (space.free < 16 * count) throw invalidValue("There aren't sufficient free Ipv4 addresses or prefixes");
   const added: string[] = [];
   for (let left = count; left > 0; left--) {
     const prefix = space.takePrefix();

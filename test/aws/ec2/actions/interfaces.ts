@@ -194,6 +194,9 @@ export function modifyNetworkInterfaceAttribute(
   request: ModifyNetworkInterfaceAttributeRequest,
 ): object {
   const eni = eniOf(world, request.NetworkInterfaceId);
+  const { NetworkInterfaceId: _id, DryRun: _dryRun, ...attributes } = request;
+  if (Object.values(attributes).filter((value) => value !== undefined).length !== 1)
+    throw new AwsError('InvalidParameterCombination', 'Exactly one attribute must be specified at a time');
   for (const group of request.Groups ?? []) groupOf(world, group);
   const change = request.Attachment;
   if (change !== undefined) {
@@ -208,12 +211,8 @@ export function modifyNetworkInterfaceAttribute(
   if (request.Groups?.length) eni.groups = [...request.Groups];
   if (request.Description?.Value !== undefined) eni.description = request.Description.Value;
   if (request.SourceDestCheck?.Value !== undefined) eni.sourceDestCheck = request.SourceDestCheck.Value;
-  if (request.AssociatePublicIpAddress !== undefined) {
-    if (eni.attachment?.deviceIndex !== 0)
-      throw new AwsError(
-        'InvalidParameterCombination',
-        'A public IPv4 address can only be associated with the primary network interface of an instance',
-      );
+  // EC2 takes it for any interface, but it applies to the primary one only.
+  if (request.AssociatePublicIpAddress !== undefined && eni.attachment?.deviceIndex === 0) {
     if (request.AssociatePublicIpAddress) givePublicAddress(world, eni);
     else dropPublicAddress(world, eni);
   }
