@@ -2,9 +2,6 @@
 import { type NodeFile, nodeFileText } from '../host/node-file.ts';
 import { type Boot, nodeOf } from './phase.ts';
 
-/** Fewer addresses than this left to lease, and a refill is asked for. */
-const LOW_WATER = 8;
-
 /** Text of node.json. Every pod ENI must have its subnet by now; one that IMDS does not know yet is left out. */
 export function nodeFile(boot: Boot): string {
   const { identity, bootEni, bootDevice } = nodeOf(boot);
@@ -17,7 +14,7 @@ export function nodeFile(boot: Boot): string {
     podRoutes: [...new Set([...bootEni.vpcCidrs, ...pods.routes])].sort(),
     allowImds: pods.allowImds,
     restMs: pool.restSeconds * 1000,
-    lowWater: LOW_WATER,
+    lowWater: pool.lowWater,
     podEnis: boot.pods
       .filter((pod) => pod.subnetCidr !== '')
       .map(({ eniId, mac, subnetCidr }) => ({ eniId, mac, subnetCidr })),

@@ -4,17 +4,19 @@
 # by address, as ipvlan (L2) does: the pod's end has the ENI's MAC; a frame for the ENI's MAC goes to the pod that
 # holds its destination address; a frame of the pod goes to the pod of the same ENI that holds its destination, or
 # out of the ENI. Broadcasts (ARP) are forwarded by target address. CHECK is shown the kind "ipvlan" for it.
-# With FAIL_AT=N in $STAND_IN/fail, the Nth batch line of the next call fails: how tests make any step fail.
+# Where the rig found a kernel with ipvlan it leaves a file `ipvlan`, and the real thing is made.
+# A number in the file `fail` makes that batch line, counted over calls, fail: how tests make any step fail.
 set -eu
 real=/usr/sbin/ip
 [ -x "$real" ] || real=/sbin/ip
 state=${STAND_IN:-/run/stand-in}
 case " $* " in
 *' -batch '*) ;;
-*' -d '*) exec_kind=1 ;;
+*' -d '*) shows_kind=1 ;;
 *) exec "$real" "$@" ;;
 esac
-if [ "${exec_kind:-}" = 1 ]; then
+if [ "${shows_kind:-}" = 1 ]; then
+  [ ! -e "$state/ipvlan" ] || exec "$real" "$@"
   "$real" "$@" | sed 's/"info_kind":"veth"/"info_kind":"ipvlan"/'
   exit
 fi
@@ -33,7 +35,8 @@ if [ -s "$state/fail" ]; then
     batch=$(printf '%s\n' "$batch" | head -n $((at - 1)))
   fi
 fi
-made=$(printf '%s\n' "$batch" | sed -n 's/^link add link \([^ ]*\) name \([^ ]*\) group \([^ ]*\) netns \([^ ]*\) type ipvlan mode l2$/\1 \2 \3 \4/p')
+made=
+[ -e "$state/ipvlan" ] || made=$(printf '%s\n' "$batch" | sed -n 's/^link add link \([^ ]*\) name \([^ ]*\) group \([^ ]*\) netns \([^ ]*\) type ipvlan mode l2$/\1 \2 \3 \4/p')
 if [ -n "$made" ]; then
   # shellcheck disable=SC2086 # four words
   set -- "$@" && IFS=' ' read -r parent name group netns <<EOF

@@ -1,0 +1,141 @@
+// Simulated nodes that run pods: the real executable called the way a runtime calls it, in pods that are network
+// namespaces of the node. Where the kernel lacks ipvlan, `ip` on the node is a stand-in (ip-stand-in.sh).
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ExecResult } from '../../agent/port/exec-result.ts';
+import type { Cloud } from '../aws/index.ts';
+import { launchNode, type Node, type NodeOptions } from '../boot/node.ts';
+
+const PLUGIN = '/opt/cni/bin/eniboot';
+const STAND_IN = '/run/stand-in';
+const PATH = `${STAND_IN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
+
+/** What the plugin answered: a result, an error, or nothing. */
+export interface Answer {
+  exit: number | null;
+  /** Parsed standard output; undefined when it was empty. */
+  json: any;
+  stdout: string;
+  stderr: string;
+  ms: number;
+}
+
+export interface Pod {
+  id: string;
+  netns: string;
+  address: string;
+  result: any;
+}
+
+export interface PodNode extends Node {
+  /** One plugin call; `config` without cniVersion and name gets 1.1.0 and eniboot. */
+  cni(command: string, variables?: Record<string, string>, config?: unknown): Promise<Answer>;
+  /** Makes a namespace and ADDs it; throws when that fails. */
+  addPod(name: string): Promise<Pod>;
+  /** Runs a program in a namespace of the node. */
+  inPod(name: string, file: string, args: string[]): Promise<ExecResult>;
+  /** Starts an HTTP server on port 80 that answers with the address it sees. '' is the node itself. */
+  serve(name: string, port?: number): Promise<void>;
+  /** The answer to an HTTP GET; empty when none came within 2 s. */
+  fetch(name: string, url: string): Promise<string>;
+  sh(script: string): Promise<string>;
+  /** Makes the Nth line of the next batches fail, counted over calls; undefined clears it. */
+  failAt(line: number | undefined): void;
+  /** What eniboot's pods left on the node: links, rules, routes, leases. Empty when nothing. */
+  leftovers(): Promise<string[]>;
+}
+
+export const conf = { cniVersion: '1.1.0', name: 'eniboot', type: 'eniboot' };
+
+export function variablesOf(id: string, netns: string): Record<string, string> {
+  return { CNI_CONTAINERID: id, CNI_NETNS: netns, CNI_IFNAME: 'eth0' };
+}
+
+/** Boots a node and makes it ready for pods. */
+export async function bootPodNode(cloud: Cloud, options: NodeOptions = {}): Promise<PodNode> {
+  const node = await launchNode(cloud, options);
+  const { status, result } = await node.boot();
+  if (status?.verdict !== 'ready') throw new Error(`the node did not boot: ${result.stderr}${result.stdout}`);
+  return podNode(node);
+}
+
+/** Puts the stand-in onto a node that has booted; again after a reboot, which empties /run. */
+export function podNode(node: Node): PodNode {
+  const { instance } = node;
+  const script = readFileSync(join(import.meta.dirname, 'ip-stand-in.sh'), 'utf8');
+  instance.write(`${STAND_IN}/bin/ip`, script, 0o755);
+  if (kernelHasIpvlan()) instance.write(`${STAND_IN}/ipvlan`, '');
+
+  const self: PodNode = {
+    ...node,
+    async cni(command, variables = {}, config = conf) {
+      const answer = await instance.run(PLUGIN, [], {
+        env: { PATH, CNI_COMMAND: command, CNI_PATH: '/opt/cni/bin', ...variables },
+        input: typeof config === 'string' ? config : JSON.stringify(config),
+        timeoutMs: 30_000,
+      });
+      const { exitCode, stdout, stderr, ms } = answer;
+      return { exit: exitCode, json: stdout === '' ? undefined : JSON.parse(stdout), stdout, stderr, ms };
+    },
+    async addPod(name) {
+      await self.sh(`ip netns add ${name}`);
+      const netns = `/run/netns/${name}`;
+      const { exit, json, stdout, stderr } = await self.cni('ADD', variablesOf(name, netns));
+      if (exit !== 0) throw new Error(`ADD of ${name}: ${stdout}${stderr}`);
+      return { id: name, netns, address: json.ips[0].address.split('/')[0], result: json };
+    },
+    inPod: (name, file, args) => instance.run('ip', ['netns', 'exec', name, file, ...args]),
+    async serve(name, port = 80) {
+      const server = `require('node:http').createServer((q, a) => a.end(q.socket.remoteAddress)).listen(${port}, '0.0.0.0', () => console.log('up'))`;
+      const command = [process.execPath, '-e', server];
+      const [file = '', ...args] = name === '' ? command : ['ip', 'netns', 'exec', name, ...command];
+      const child = instance.spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+      await new Promise<void>((resolve, reject) => {
+        child.stdout?.once('data', () => resolve());
+        child.once('exit', () => reject(new Error(`the server in ${name} ended`)));
+      });
+      child.unref();
+    },
+    async fetch(name, url) {
+      const client = `const r = require('node:http').get(process.argv[1], { timeout: 2000 }, (a) => { a.setEncoding('utf8'); a.on('data', (d) => process.stdout.write(d)); }); r.on('timeout', () => r.destroy()); r.on('error', () => process.exit(1));`;
+      const command = [process.execPath, '-e', client, url];
+      const [file = '', ...args] = name === '' ? command : ['ip', 'netns', 'exec', name, ...command];
+      return (await instance.run(file, args)).stdout.trim();
+    },
+    async sh(text) {
+      const result = await instance.run('sh', ['-ec', text]);
+      if (result.exitCode !== 0) throw new Error(`${text}: ${result.stderr}`);
+      return result.stdout;
+    },
+    failAt(line) {
+      instance.write(`${STAND_IN}/fail`, line === undefined ? '' : `${line}\n`);
+      instance.write(`${STAND_IN}/seen`, '0\n');
+    },
+    async leftovers() {
+      const found = await self.sh(`
+        for link in /sys/class/net/enb*; do [ ! -e "$link" ] || echo "link $link"; done
+        ip rule show | grep -E '^(1024|1025):' | sed 's/^/rule /' || :
+        ip route show table all proto 140 | sed 's/^/route /'
+        ip neigh show nud permanent | sed 's/^/neighbour /'
+        ls /run/eniboot/pool/leased | sed 's/^/lease /'`);
+      return found.split('\n').filter((line) => line !== '');
+    },
+  };
+  return self;
+}
+
+let ipvlan: boolean | undefined;
+
+function kernelHasIpvlan(): boolean {
+  if (ipvlan !== undefined) return ipvlan;
+  const script =
+    'ip link add probe0 type veth peer name probe1 && ip link add link probe0 name probe2 type ipvlan mode l2';
+  try {
+    execFileSync('unshare', ['--net', 'sh', '-c', script], { stdio: 'ignore' });
+    ipvlan = true;
+  } catch {
+    ipvlan = false;
+  }
+  return ipvlan;
+}

@@ -1,0 +1,134 @@
+// time limit: 240 s
+// What pods' packets do: who sees whom with which address, on two simulated nodes in one VPC, with strict
+// reverse-path filters on every device but the boot ENIs and a source check on every ENI.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Cloud, startCloud } from '../aws/index.ts';
+import { bootPodNode, type Pod, type PodNode } from './rig.ts';
+
+let cloud: Cloud;
+let one: PodNode;
+let two: PodNode;
+let a: Pod;
+let b: Pod;
+let far: Pod;
+
+const CLUSTER_IP = '172.20.0.10';
+
+test.before(async () => {
+  cloud = await startCloud();
+  one = await bootPodNode(cloud);
+  two = await bootPodNode(cloud);
+  for (const node of [one, two]) await beStrict(node);
+  a = await one.addPod('a');
+  b = await one.addPod('b');
+  far = await two.addPod('far');
+  await Promise.all([one.serve('a'), one.serve('b'), two.serve('far'), one.serve(''), two.serve('')]);
+});
+test.after(() => cloud.stop());
+
+/** As the image's sysctl.d leaves a node: strict everywhere, loose on the boot ENI, which the agent has seen to. */
+async function beStrict(node: PodNode): Promise<void> {
+  const boot = node.instance.deviceOf(node.instance.bootEni.id);
+  await node.sh(`cd /proc/sys/net/ipv4/conf; echo 0 > all/rp_filter
+    for device in *; do case $device in all|${boot}) ;; *) echo 1 > $device/rp_filter;; esac; done`);
+}
+
+/** kube-proxy as far as packets see it: destination NAT, and masquerading where the caller asks. */
+async function proxy(node: PodNode, rules: string): Promise<void> {
+  await node.sh(`nft -f - <<'EOF'
+table ip proxy
+delete table ip proxy
+table ip proxy {
+  chain services { ${rules}; }
+  chain prerouting { type nat hook prerouting priority dstnat; jump services; }
+  chain output { type nat hook output priority -100; jump services; }
+  chain postrouting { type nat hook postrouting priority srcnat; meta mark and 0x4000 == 0x4000 masquerade; }
+}
+EOF`);
+}
+
+test('pod to pod on one ENI: no NAT', async () => {
+  assert.is(await one.fetch('a', `http://${b.address}/`), a.address);
+});
+
+test('pod to pod on another node: no NAT', async () => {
+  assert.is(await one.fetch('a', `http://${far.address}/`), a.address);
+  assert.is(await two.fetch('far', `http://${a.address}/`), far.address);
+});
+
+test('pod to its node and back: real addresses, over the veth', async () => {
+  const node = one.instance.bootEni.primaryIp;
+  assert.is(await one.fetch('a', `http://${node}/`), a.address);
+  assert.is(await one.fetch('', `http://${a.address}/`), node);
+});
+
+test('pod to another node: by its own ENI, no NAT', async () => {
+  assert.is(await one.fetch('a', `http://${two.instance.bootEni.primaryIp}/`), a.address);
+});
+
+test("pod to the Internet: the boot ENI's public address", async () => {
+  const seen = await one.fetch('a', cloud.internet.curlTarget);
+  assert.is(seen, one.instance.bootEni.publicIp);
+});
+
+test('pods do not reach the instance metadata service', async () => {
+  assert.is(await one.fetch('a', 'http://169.254.169.254/latest/meta-data/'), '');
+  assert.is.not(await one.fetch('', 'http://169.254.169.254/latest/meta-data/'), undefined);
+});
+
+test('a Service backend elsewhere, here, and the caller itself all answer; the first two see the pod', async () => {
+  for (const [backend, seen] of [
+    [far.address, a.address],
+    [b.address, a.address],
+    [a.address, one.instance.bootEni.primaryIp],
+  ] as const) {
+    await proxy(one, `ip daddr ${CLUSTER_IP} tcp dport 80 dnat to ${backend}`);
+    assert.is(await one.fetch('a', `http://${CLUSTER_IP}/`), seen, `backend ${backend}`);
+  }
+});
+
+test('a Service whose backend is the node itself answers', async () => {
+  await proxy(one, `ip daddr ${CLUSTER_IP} tcp dport 80 dnat to ${one.instance.bootEni.primaryIp}`);
+  assert.is(await one.fetch('a', `http://${CLUSTER_IP}/`), a.address);
+});
+
+test('the node reaches a Service whose backend is a pod here or elsewhere', async () => {
+  for (const backend of [far.address, b.address]) {
+    await proxy(
+      one,
+      `ip daddr ${CLUSTER_IP} tcp dport 80 meta mark set meta mark or 0x4000 dnat to ${backend}`,
+    );
+    assert.is(
+      await one.fetch('', `http://${CLUSTER_IP}/`),
+      one.instance.bootEni.primaryIp,
+      `backend ${backend}`,
+    );
+  }
+});
+
+test('NodePort with policy Local: the pod sees the client, from a pod and a node of the VPC', async () => {
+  const node = one.instance.bootEni.primaryIp;
+  await proxy(one, `ip daddr ${node} tcp dport 30080 dnat to ${a.address}:80`);
+  assert.is(await two.fetch('', `http://${node}:30080/`), two.instance.bootEni.primaryIp);
+  assert.is(await two.fetch('far', `http://${node}:30080/`), far.address);
+});
+
+test('NodePort with policy Cluster: to a pod here and to one elsewhere', async () => {
+  const node = one.instance.bootEni.primaryIp;
+  for (const backend of [a.address, far.address]) {
+    await proxy(
+      one,
+      `ip daddr ${node} tcp dport 30080 meta mark set meta mark or 0x4000 dnat to ${backend}:80`,
+    );
+    assert.is(await two.fetch('', `http://${node}:30080/`), node, `backend ${backend}`);
+  }
+});
+
+test('nothing that pods sent was dropped as spoofed', async () => {
+  await cloud.settled();
+  assert.equal(await cloud.network.spoofed(), []);
+  assert.equal(await cloud.network.undelivered(), []);
+});
+
+test.run();
