@@ -27,10 +27,14 @@ export type AttachStep = { summary: string } & (
   | { kind: 'create'; deviceIndex: number; addresses: AddressRequest }
 );
 
-/** Pod ENIs among what is attached: on the default card, not the boot ENI, and tagged as ours. */
+/**
+ * Pod ENIs among what is attached: on the default card, not the boot ENI, and tagged as ours. One that is being
+ * detached takes up its device index and serves nobody any more.
+ */
 export function podEnisOf(attached: Eni[]): Eni[] {
   return attached
     .filter((eni) => eni.tags[ROLE_TAG] === POD_ROLE && (eni.attachment?.deviceIndex ?? 0) > 0)
+    .filter((eni) => eni.attachment?.status !== 'detaching')
     .sort((a, b) => (a.attachment?.deviceIndex ?? 0) - (b.attachment?.deviceIndex ?? 0));
 }
 

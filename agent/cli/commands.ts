@@ -34,6 +34,21 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./repair.ts')).repairCommand,
   },
   {
+    name: 'pods',
+    summary: 'which pod has which address, and since when',
+    load: async () => (await import('./pods.ts')).podsCommand,
+  },
+  {
+    name: 'enis',
+    summary: "this instance's ENIs as kernel, pool and EC2 see them",
+    load: async () => (await import('./enis.ts')).enisCommand,
+  },
+  {
+    name: 'pool',
+    summary: 'the addresses kept for pods; refill or collect them',
+    load: async () => (await import('./pool.ts')).poolCommand,
+  },
+  {
     name: 'config',
     summary: 'check, show or describe the configuration',
     load: async () => (await import('./config.ts')).configCommand,

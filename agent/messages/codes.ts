@@ -334,6 +334,12 @@ export const failureCodes = {
     remedy: 'Something else writes to /etc/cni/net.d; the image must hold no other conflist.',
     transient: true,
   },
+  NO_SANDBOX_LIST: {
+    title: 'The container runtime gives no complete list of its sandboxes.',
+    remedy:
+      'Try `crictl pods`; until it answers, no address of a lost pod is freed. Runtime and crictl must be installed and up.',
+    transient: true,
+  },
   RUNTIME_DOWN: {
     title: 'The container runtime does not run.',
     remedy: 'See `journalctl -u crio -b` (or containerd).',

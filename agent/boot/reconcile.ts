@@ -1,0 +1,54 @@
+// Compares the pool's markers with what EC2 shows. A prefix EC2 no longer shows is taken out of circulation at
+// once and forgotten when a later look agrees; one it shows again stays. New ones are added by attach.
+import {
+  forget,
+  isReadyToLeave,
+  leavingPrefixes,
+  retireWhatIsUnleased,
+  startLeaving,
+  stay,
+} from '../pool/give-back.ts';
+import { listOwned } from '../pool/pool.ts';
+import type { Boot } from './phase.ts';
+
+export interface Refilled {
+  /** What was done, in words. */
+  changes: string[];
+  /** What is wanted and has to wait, and for what. */
+  waiting: string[];
+}
+
+/** One describe may come from before the prefix was assigned; two so far apart may not. Milliseconds. */
+const BELIEF_MS = 60_000;
+
+/** `boot.pods` is what EC2 shows now. */
+export function reconcile(boot: Boot, done: Refilled): void {
+  const shown = new Set(boot.pods.flatMap((pod) => pod.cidrs.map((cidr) => `${pod.eniId} ${cidr}`)));
+  const nowMs = boot.clock.bootMs();
+  const leaving = leavingPrefixes();
+  for (const owned of listOwned()) {
+    const mark = leaving.find((one) => one.eniId === owned.eniId && one.cidr === owned.cidr);
+    if (mark?.why === 'given') continue;
+    const name = `${owned.cidr} of ${owned.eniId}`;
+    if (shown.has(`${owned.eniId} ${owned.cidr}`)) {
+      if (mark === undefined) continue;
+      stay(owned);
+      done.changes.push(`EC2 shows ${name} again: back in use`);
+      continue;
+    }
+    if (mark === undefined) {
+      startLeaving(owned, 'missing', nowMs);
+      done.changes.push(`EC2 does not show ${name}: no pod gets its addresses any more`);
+    }
+    retireWhatIsUnleased(owned);
+    const believed = mark !== undefined && nowMs - mark.sinceMs >= BELIEF_MS;
+    if (believed && isReadyToLeave(owned, { nowMs, restMs: boot.config.pool.restSeconds * 1000 })) {
+      forget(owned, nowMs);
+      done.changes.push(`${name} has left the pool: EC2 does not show it`);
+    } else {
+      done.waiting.push(
+        `${name} is not EC2's any more and leaves when its pods have ended and its addresses rested`,
+      );
+    }
+  }
+}

@@ -1,0 +1,192 @@
+// refill: brings the pool back between its marks. Markers are first compared with EC2; then the pool grows as
+// attach makes it, or prefixes and an ENI nobody needs go back. A run killed anywhere is finished by the next.
+import { rmSync } from 'node:fs';
+import type { Eni } from '../aws/ec2.ts';
+import { readEni } from '../aws/metadata.ts';
+import { takeLock } from '../host/lock.ts';
+import { NODE_FILE } from '../host/node-file.ts';
+import { Failure } from '../messages/failure.ts';
+import { type Balance, balance } from '../pool/balance.ts';
+import { halfRetired, leavingPrefixes, unretire } from '../pool/give-back.ts';
+import { takeInventory } from '../pool/inventory.ts';
+import { leavingEnis } from '../pool/leaving-enis.ts';
+import { listOwned, ownedCidrs, POOL_DIR, POOL_LOCK } from '../pool/pool.ts';
+import { systemClock } from '../port/clock.ts';
+import { readIfPresent, writeAtomic, writeIfChanged } from '../port/fs.ts';
+import { createLog } from '../port/log.ts';
+import { attach, capacityOf, targetOf } from './attach.ts';
+import { describeUnattached } from './attach-apply.ts';
+import { podEnisOf, poolSizeOf } from './attach-plan.ts';
+import { egress } from './egress.ts';
+import { identify } from './identify.ts';
+import { recallEnis, rememberEnis } from './memory.ts';
+import { nodeFile } from './node-facts.ts';
+import { type Boot, nodeOf } from './phase.ts';
+import { type Refilled, reconcile } from './reconcile.ts';
+import { openSession } from './session.ts';
+import { finishLeaving, giveAway } from './shrink.ts';
+import { readStatus } from './status.ts';
+
+/** Set by an ADD that finds the pool low; eniboot-refill.path watches it. */
+const REFILL_WANTED = `${POOL_DIR}/refill-wanted`;
+/** Boot, repair or collect may have the lock. */
+const LOCK_PATIENCE_MS = 30_000;
+/** One run's time in all, below its unit's. */
+const RUN_MS = 150_000;
+/** How often markers are compared with EC2 when nothing else calls for it: less than the timer's interval. */
+const RECONCILE_MS = 240_000;
+
+/**
+ * @throws NOT_BOOTED when this boot has no READY verdict; ALREADY_RUNNING; EC2's failures: nothing that EC2 did
+ * not confirm has changed then.
+ */
+export async function refill(): Promise<Refilled> {
+  // First of all: who finds the pool low from here on is not served by what this run has seen.
+  rmSync(REFILL_WANTED, { force: true });
+  if (readStatus()?.verdict !== 'ready')
+    throw new Failure('NOT_BOOTED', 'this boot has no READY verdict: its pool is filled by boot');
+  const lock = await takeLock(POOL_LOCK, systemClock, LOCK_PATIENCE_MS);
+  try {
+    const session = openSession({
+      clock: systemClock,
+      log: createLog({ level: 'warn', form: 'text' }),
+      onThrottled: () => {},
+    });
+    session.phaseEndsAt = systemClock.bootMs() + RUN_MS;
+    await identify.observe(session);
+    return await refillNode(session);
+  } finally {
+    lock.release();
+  }
+}
+
+async function refillNode(boot: Boot): Promise<Refilled> {
+  const done: Refilled = { changes: [], waiting: [] };
+  for (const owned of halfRetired()) unretire(owned);
+  const past = readPast();
+  const nowMs = boot.clock.bootMs();
+  const wanted = balanceOf(boot);
+  if (wanted.kind === 'enough' && !isUnfinished() && nowMs - past.reconciledMs < RECONCILE_MS) return done;
+  if (wanted.kind === 'grow' && nowMs < past.notBeforeMs) {
+    const seconds = Math.ceil((past.notBeforeMs - nowMs) / 1000);
+    return { ...done, waiting: [`EC2 gave nothing lately: asked again in ${seconds} s at the earliest`] };
+  }
+  try {
+    await level(boot, done);
+  } catch (error) {
+    writePast(past, true, boot);
+    throw error;
+  }
+  const short = balanceOf(boot).kind === 'grow';
+  if (short) done.waiting.push('EC2 gives this node no more addresses now');
+  writePast(past, short, boot);
+  return done;
+}
+
+/** The run proper: what EC2 shows first, then what is wanted of it. */
+async function level(boot: Boot, done: Refilled): Promise<void> {
+  // For its eyes only: it completes the VPC's CIDRs, which the egress table is made of.
+  await egress.observe(boot);
+  const attached = await observeEc2(boot);
+  reconcile(boot, done);
+  if (isUnfinished()) await finishLeaving(boot, done);
+  await fill(attached, 0, boot, done);
+  const wanted = balanceOf(boot);
+  if (wanted.kind === 'grow') await fill(await observeEc2(boot), wanted.missing, boot, done);
+  if (wanted.kind === 'give') await giveAway(wanted, boot, done);
+  await tellPlugin(boot);
+}
+
+/** Everything attached. Sets boot.pods to those of ours. */
+async function observeEc2(boot: Boot): Promise<Eni[]> {
+  const { attached } = await attach.observe(boot);
+  if (attached === undefined)
+    throw new Failure('EC2_UNAVAILABLE', 'EC2 does not answer: the pool stays as it is', {
+      reasons: boot.degradations,
+    });
+  const leaving = leavingEnis();
+  boot.pods = boot.pods.filter((pod) => !leaving.includes(pod.eniId));
+  return attached;
+}
+
+/** What attach does, with so many more addresses as its target; with none more, it only adds what EC2 shows. */
+async function fill(attached: Eni[], missing: number, boot: Boot, done: Refilled): Promise<void> {
+  const { config } = boot;
+  const before = new Set(ownedCidrs());
+  const present = podEnisOf(attached).reduce((sum, eni) => sum + poolSizeOf(eni), 0);
+  const target = Math.max(1, present + missing);
+  const unattached = missing > 0 ? await describeUnattached(await boot.ec2(), boot) : [];
+  boot.config = { ...config, pods: { ...config.pods, max: target }, pool: { ...config.pool, target } };
+  try {
+    await attach.apply([], { attached, unattached, links: [], routes: [] }, boot);
+  } finally {
+    boot.config = config;
+  }
+  for (const { eniId, cidr } of listOwned())
+    if (!before.has(cidr)) done.changes.push(`added ${cidr} of ${eniId}`);
+}
+
+/** The CNI plugin must know an ENI before it can use its addresses, and need not once they are gone. */
+async function tellPlugin(boot: Boot): Promise<void> {
+  const leaving = leavingEnis();
+  boot.pods = boot.pods.filter((pod) => !leaving.includes(pod.eniId));
+  for (const pod of boot.pods) {
+    if (pod.subnetCidr !== '') continue;
+    pod.subnetCidr = (await boot.waiting(readEni(boot.imds, pod.mac)))?.subnetCidr ?? '';
+  }
+  rememberEnis(nodeOf(boot).identity.instanceId, {
+    pods: boot.pods.map((pod) => pod.eniId),
+    foreign: recallEnis(nodeOf(boot).identity.instanceId)?.foreign ?? [],
+  });
+  writeIfChanged(NODE_FILE, nodeFile(boot));
+}
+
+function balanceOf(boot: Boot): Balance {
+  const { pool } = boot.config;
+  const leaving = leavingPrefixes();
+  const prefixes = takeInventory({
+    nowMs: boot.clock.bootMs(),
+    restMs: pool.restSeconds * 1000,
+  }).filter((prefix) => !leaving.some((one) => one.eniId === prefix.eniId && one.cidr === prefix.cidr));
+  const known = boot.pods.length > 0 ? boot.pods.map((pod) => pod.eniId) : prefixes.map((one) => one.eniId);
+  return balance(prefixes, [...new Set(known)], {
+    target: targetOf(boot),
+    lowWater: pool.lowWater,
+    surplus: pool.surplus,
+    maxPods: capacityOf(boot).maxPods,
+  });
+}
+
+function isUnfinished(): boolean {
+  return leavingPrefixes().length > 0 || leavingEnis().length > 0;
+}
+
+interface Past {
+  /** Boot-clock milliseconds of the last comparison with EC2. */
+  reconciledMs: number;
+  /** EC2 is not asked to grow the pool before: it could not, or did not answer. */
+  notBeforeMs: number;
+  /** Milliseconds of that pause; it doubles as long as nothing comes. */
+  pauseMs: number;
+}
+
+const PAST = `${POOL_DIR}/refill.json`;
+const FIRST_PAUSE_MS = 15_000;
+const LONGEST_PAUSE_MS = 300_000;
+
+function readPast(): Past {
+  const never = { reconciledMs: Number.NEGATIVE_INFINITY, notBeforeMs: 0, pauseMs: 0 };
+  try {
+    const value = JSON.parse(readIfPresent(PAST) ?? '{}') as Partial<Past>;
+    return { ...never, ...value };
+  } catch {
+    return never;
+  }
+}
+
+function writePast(before: Past, failed: boolean, boot: Boot): void {
+  const nowMs = boot.clock.bootMs();
+  const pauseMs = failed ? Math.min(LONGEST_PAUSE_MS, Math.max(FIRST_PAUSE_MS, before.pauseMs * 2)) : 0;
+  const past: Past = { reconciledMs: nowMs, notBeforeMs: nowMs + pauseMs, pauseMs };
+  writeAtomic(PAST, JSON.stringify(past), 0o600);
+}

@@ -1,0 +1,180 @@
+import { readStatus } from '../boot/status.ts';
+import { type Link, listLinks } from '../host/links.ts';
+import { readNodeFile } from '../host/node-file.ts';
+import { type PrefixState, takeInventory } from '../pool/inventory.ts';
+import { leavingEnis } from '../pool/leaving-enis.ts';
+import { systemClock } from '../port/clock.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+import { table } from './table.ts';
+
+const help = `Usage: eniboot enis [--ec2] [--json]
+
+This instance's ENIs: the boot ENI, which serves the node alone, and the pod ENIs in the order they are filled, each
+with its device in the kernel and its addresses in the pool. Reads /run/eniboot and the kernel.
+
+  --ec2     also asks EC2 what is attached, and says where the three disagree (needs root and the node's role)
+  --json    one object: { "enis": [ { "eniId", "role", "mac"?, "device"?, "up"?, "carrier"?, "mtu"?, "addresses",
+            "leased", "leaving", "ec2"? } ], "disagreements": [] }
+
+Exit codes: 0 shown and in agreement; 1 they disagree, or failed with a code; 2 wrong usage.
+`;
+
+interface Row {
+  eniId: string;
+  role: 'boot' | 'pods' | 'other';
+  mac: string | undefined;
+  device: string | undefined;
+  up: boolean | undefined;
+  carrier: boolean | undefined;
+  mtu: number | undefined;
+  /** Addresses of the pool. */
+  addresses: number;
+  leased: number;
+  leaving: boolean;
+  ec2: Ec2View | undefined;
+}
+
+type Known = Pick<Row, 'role' | 'mac' | 'device'>;
+
+interface Described {
+  eniId: string;
+  mac: string;
+  role: Row['role'];
+  view: Ec2View;
+}
+
+interface Ec2View {
+  status: string;
+  deviceIndex: number;
+  cidrs: string[];
+}
+
+export const enisCommand: Command = {
+  name: 'enis',
+  summary: "this instance's ENIs as kernel, pool and EC2 see them",
+  help,
+  async run(args, io) {
+    const { values } = parse('enis', args, { ec2: { type: 'boolean' }, json: { type: 'boolean' } });
+    const described = values.ec2 === true ? await askEc2() : undefined;
+    const links = await listLinks();
+    const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs: readNodeFile().restMs });
+    const leaving = leavingEnis();
+    const rows = [...knownEnis(links, prefixes, described ?? [])].map(([eniId, known]): Row => {
+      const link = links.find((candidate) => isDeviceOf(candidate, known));
+      const ofEni = prefixes.filter((prefix) => prefix.eniId === eniId);
+      return {
+        ...known,
+        eniId,
+        device: link?.name,
+        up: link?.up,
+        carrier: link?.carrier,
+        mtu: link?.mtu,
+        addresses: sum(ofEni, 'size'),
+        leased: sum(ofEni, 'leased'),
+        leaving: leaving.includes(eniId),
+        ec2: described?.find((eni) => eni.eniId === eniId)?.view,
+      };
+    });
+    const disagreements = rows.flatMap((row) => compare(row, prefixes, described !== undefined));
+    if (values.json === true) io.stdout(`${JSON.stringify({ enis: rows, disagreements })}\n`);
+    else {
+      io.stdout(show(rows, described !== undefined));
+      for (const text of disagreements) io.stderr(`${text}\n`);
+    }
+    return disagreements.length === 0 ? 0 : 1;
+  },
+};
+
+/** The boot ENI, pod ENIs in the order they are filled, those only the pool knows, those only EC2 knows. */
+function knownEnis(links: Link[], prefixes: PrefixState[], described: Described[]): Map<string, Known> {
+  const known = new Map<string, Known>();
+  const bootEni = readStatus()?.bootEni;
+  if (bootEni !== undefined) {
+    const { device } = bootEni;
+    known.set(bootEni.id, { role: 'boot', mac: links.find((link) => link.name === device)?.mac, device });
+  }
+  const add = (eniId: string, role: Row['role'], mac: string | undefined) => {
+    if (!known.has(eniId)) known.set(eniId, { role, mac, device: undefined });
+  };
+  for (const { eniId, mac } of readNodeFile().podEnis) add(eniId, 'pods', mac);
+  for (const { eniId } of prefixes) add(eniId, 'pods', undefined);
+  for (const { eniId, role, mac } of described) add(eniId, role, mac);
+  return known;
+}
+
+/** What EC2 has attached to this instance. The SDK is only loaded for whoever asks. */
+async function askEc2(): Promise<Described[]> {
+  const [{ looking }, { foreignEnisOf, podEnisOf }, { identify }, { nodeOf }] = await Promise.all([
+    import('../boot/look.ts'),
+    import('../boot/attach-plan.ts'),
+    import('../boot/identify.ts'),
+    import('../boot/phase.ts'),
+  ]);
+  return looking(async (session) => {
+    await identify.observe(session);
+    const ec2 = await session.ec2();
+    const attached = await ec2.describeAttachedEnis(nodeOf(session).identity.instanceId);
+    const pods = podEnisOf(attached);
+    const foreign = foreignEnisOf(attached);
+    return attached.map((eni) => ({
+      eniId: eni.eniId,
+      mac: eni.mac,
+      role: pods.includes(eni) ? 'pods' : foreign.includes(eni) ? 'other' : 'boot',
+      view: {
+        status: eni.attachment?.status ?? eni.status,
+        deviceIndex: eni.attachment?.deviceIndex ?? -1,
+        cidrs: [...eni.prefixes, ...eni.secondaryAddresses.map((address) => `${address}/32`)],
+      },
+    }));
+  });
+}
+
+function isDeviceOf(link: Link, known: Pick<Known, 'mac' | 'device'>): boolean {
+  if (known.device !== undefined) return link.name === known.device;
+  return link.mac === known.mac && !link.stacked;
+}
+
+/** Where kernel, pool and EC2 tell different things, one sentence each. */
+function compare(row: Row, prefixes: PrefixState[], ec2Asked: boolean): string[] {
+  if (row.role !== 'pods' || row.leaving) return [];
+  const found: string[] = [];
+  if (row.device === undefined) found.push(`${row.eniId} has no device in the kernel`);
+  else if (row.up === false) found.push(`${row.device} of ${row.eniId} is down`);
+  else if (row.carrier === false) found.push(`${row.device} of ${row.eniId} has no carrier`);
+  if (!ec2Asked) return found;
+  if (row.ec2 === undefined) return [...found, `EC2 does not show ${row.eniId} attached to this instance`];
+  const pool = prefixes.filter((prefix) => prefix.eniId === row.eniId).map((prefix) => prefix.cidr);
+  const { cidrs } = row.ec2;
+  const onlyPool = pool.filter((cidr) => !cidrs.includes(cidr));
+  const onlyEc2 = cidrs.filter((cidr) => !pool.includes(cidr));
+  if (onlyPool.length > 0) found.push(`${row.eniId}: EC2 does not show ${onlyPool.join(', ')} of the pool`);
+  if (onlyEc2.length > 0) found.push(`${row.eniId}: the pool lacks ${onlyEc2.join(', ')}, which EC2 shows`);
+  return found;
+}
+
+function show(rows: Row[], ec2Asked: boolean): string {
+  return table([
+    ['ENI', 'role', 'device', 'state', 'MTU', 'addresses', 'leased', ...(ec2Asked ? ['EC2'] : []), ''],
+    ...rows.map((row) => [
+      row.eniId,
+      row.role,
+      row.device ?? '-',
+      row.device === undefined
+        ? 'missing'
+        : row.up === false
+          ? 'down'
+          : row.carrier === false
+            ? 'no carrier'
+            : 'up',
+      String(row.mtu ?? '-'),
+      ...(row.role === 'pods' ? [String(row.addresses), String(row.leased)] : ['-', '-']),
+      ...(ec2Asked ? [row.ec2 === undefined ? '-' : `${row.ec2.status} at ${row.ec2.deviceIndex}`] : []),
+      row.leaving ? 'on its way back to EC2' : '',
+    ]),
+  ]);
+}
+
+function sum(prefixes: PrefixState[], field: 'size' | 'leased'): number {
+  return prefixes.reduce((total, prefix) => total + prefix[field], 0);
+}

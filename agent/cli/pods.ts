@@ -1,0 +1,120 @@
+import { statSync } from 'node:fs';
+import { listPodTraces } from '../host/pod-links.ts';
+import { listSandboxes, type Sandbox } from '../host/sandboxes.ts';
+import { isFailure } from '../messages/failure.ts';
+import { toNumber } from '../pool/ipv4.ts';
+import { type Lease, leasePath, listLeases } from '../pool/lease.ts';
+import { systemClock } from '../port/clock.ts';
+import { hasCode } from '../port/fs.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+import { table } from './table.ts';
+
+const help = `Usage: eniboot pods [--json]
+
+Which pod has which address: every lease of the pool, with the ENI it belongs to, the container ID and interface it was
+given to, the pod's name as the runtime tells it (crictl), and for how long. "no link" marks a lease whose link on the
+node is gone; \`eniboot pool collect\` frees it once the pod is provably gone too. Reads /run/eniboot/pool, the kernel
+and the runtime; asks neither EC2 nor the API server.
+
+  --json    one object: { "pods": [ { "address", "eniId", "containerId", "ifName", "namespace"?, "name"?, "since",
+            "linked" } ], "runtime": "answered" | "<why not>" }
+
+Exit codes: 0 shown (names are missing when the runtime does not answer); 1 failed, with a code; 2 wrong usage.
+`;
+
+interface Row {
+  address: string;
+  eniId: string;
+  containerId: string;
+  ifName: string;
+  namespace: string | undefined;
+  name: string | undefined;
+  /** ISO 8601, by the wall clock of then. */
+  since: string;
+  /** The host link is there. */
+  linked: boolean;
+}
+
+export const podsCommand: Command = {
+  name: 'pods',
+  summary: 'which pod has which address, and since when',
+  help,
+  async run(args, io) {
+    const { values } = parse('pods', args, { json: { type: 'boolean' } });
+    const leases = listLeases().sort((a, b) => toNumber(a.address) - toNumber(b.address));
+    const { links } = await listPodTraces();
+    const { sandboxes, runtime } = leases.length === 0 ? nothingToName : await askRuntime();
+    const rows = leases.flatMap((lease) => rowOf(lease, links, sandboxes) ?? []);
+    if (values.json === true) {
+      io.stdout(`${JSON.stringify({ pods: rows, runtime })}\n`);
+      return 0;
+    }
+    if (rows.length === 0) io.stdout('no pod has an address on this node\n');
+    else io.stdout(show(rows));
+    if (runtime !== 'answered') io.stderr(`names of pods are missing: ${runtime}\n`);
+    return 0;
+  },
+};
+
+const nothingToName = { sandboxes: new Map<string, Sandbox>(), runtime: 'answered' };
+
+async function askRuntime(): Promise<{ sandboxes: Map<string, Sandbox>; runtime: string }> {
+  try {
+    const list = await listSandboxes();
+    return { sandboxes: new Map(list.map((sandbox) => [sandbox.id, sandbox])), runtime: 'answered' };
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    return { sandboxes: new Map(), runtime: error.message };
+  }
+}
+
+/** undefined when the lease has ended meanwhile. */
+function rowOf(lease: Lease, links: Set<string>, sandboxes: Map<string, Sandbox>): Row | undefined {
+  const { address, eniId, owner } = lease;
+  const since = sinceOf(leasePath(address, eniId, owner));
+  if (since === undefined) return undefined;
+  const sandbox = sandboxes.get(owner.containerId);
+  return {
+    address,
+    eniId,
+    ...owner,
+    namespace: sandbox?.namespace,
+    name: sandbox?.name,
+    since: since.toISOString(),
+    linked: links.has(address),
+  };
+}
+
+/** A rename sets the time of the inode's change: when the address was leased. */
+function sinceOf(path: string): Date | undefined {
+  try {
+    return statSync(path).ctime;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+function show(rows: Row[]): string {
+  return table([
+    ['address', 'ENI', 'interface', 'container', 'pod', 'for', ''],
+    ...rows.map((row) => [
+      row.address,
+      row.eniId,
+      row.ifName,
+      row.containerId.slice(0, 13),
+      row.name === undefined ? '?' : `${row.namespace}/${row.name}`,
+      duration(systemClock.now().getTime() - Date.parse(row.since)),
+      row.linked ? '' : 'no link',
+    ]),
+  ]);
+}
+
+function duration(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 172_800) return `${Math.floor(seconds / 3_600)} h`;
+  return `${Math.floor(seconds / 86_400)} d`;
+}

@@ -1,0 +1,156 @@
+import { readStatus } from '../boot/status.ts';
+import { takeLock } from '../host/lock.ts';
+import { readNodeFile } from '../host/node-file.ts';
+import { Failure } from '../messages/failure.ts';
+import { type Collected, collect } from '../pool/collect.ts';
+import { leavingPrefixes } from '../pool/give-back.ts';
+import { type PrefixState, takeInventory } from '../pool/inventory.ts';
+import { POOL_LOCK } from '../pool/pool.ts';
+import { systemClock } from '../port/clock.ts';
+import { requireRoot } from '../port/runtime.ts';
+import { parse } from './arguments.ts';
+import type { Command, CommandIo } from './command.ts';
+import { table } from './table.ts';
+
+const help = `Usage: eniboot pool [--json]
+       eniboot pool refill [--json]
+       eniboot pool collect [--json]
+
+The addresses this node keeps for pods. Without a word it shows them, by ENI and prefix:
+  leased    a pod has it
+  ready     a pod could have it now
+  resting   its pod is gone; it rests (pool.restSeconds) before another pod may have it
+  retiring  on its way back to EC2
+It reads /run/eniboot/pool and nothing else. Pods come and go while it reads: it is a look, not a snapshot.
+
+  refill    compares the pool with EC2 and brings it between its marks: more prefixes, or another ENI, when fewer than
+            pool.lowWater addresses are ready; idle ones back to EC2 when more than pool.lowWater + pool.surplus are.
+            eniboot-refill.timer runs it, and eniboot-refill.path when a pod finds the pool low.
+  collect   frees the addresses of pods that are provably gone (no link, no network namespace, unknown to the runtime,
+            for 10 minutes), and removes links and rules no pod accounts for. eniboot-collect.timer runs it.
+
+  --json    one object: { "total", "leased", "ready", "resting", "retiring", "prefixes": [] };
+            refill: { "changes": [], "waiting": [] }; collect: { "freed": [], "kept": [], "removed": [] }
+
+Exit codes: 0 shown, or done (also when there was nothing to do); 1 failed, with a code; 2 wrong usage.
+`;
+
+export const poolCommand: Command = {
+  name: 'pool',
+  summary: 'the addresses kept for pods; refill or collect them',
+  help,
+  async run(args, io) {
+    const { values, positionals } = parse('pool', args, { json: { type: 'boolean' } }, 1);
+    const json = values.json === true;
+    const [action] = positionals;
+    if (action === undefined) return show(json, io);
+    if (action !== 'refill' && action !== 'collect')
+      throw new Failure('USAGE', `eniboot pool: unexpected argument ${action}; refill or collect`);
+    requireRoot(`pool ${action}`);
+    return action === 'refill' ? runRefill(json, io) : runCollect(json, io);
+  },
+};
+
+async function runRefill(json: boolean, io: CommandIo): Promise<number> {
+  // The AWS SDK is only paid for by whoever may call EC2.
+  const { refill } = await import('../boot/refill.ts');
+  const { changes, waiting } = await refill();
+  if (json) io.stdout(`${JSON.stringify({ changes, waiting })}\n`);
+  else {
+    for (const change of changes) io.stdout(`+ ${change}\n`);
+    for (const reason of waiting) io.stderr(`waiting: ${reason}\n`);
+    if (changes.length === 0 && waiting.length === 0) io.stdout('nothing to do\n');
+  }
+  return 0;
+}
+
+async function runCollect(json: boolean, io: CommandIo): Promise<number> {
+  const { freed, kept, removed } = await collectUnderLock();
+  if (json) io.stdout(`${JSON.stringify({ freed, kept, removed })}\n`);
+  else {
+    for (const { address, owner } of freed) io.stdout(`+ freed ${address} of ${owner.containerId}\n`);
+    for (const address of removed) io.stdout(`+ removed link and rules of ${address}\n`);
+    for (const { lease, reason } of kept)
+      io.stderr(`kept ${lease.address} of ${lease.owner.containerId}: ${reason}\n`);
+    if (freed.length + kept.length + removed.length === 0) io.stdout('nothing to do\n');
+  }
+  return 0;
+}
+
+/** Boot, refill or repair may have the lock: collect is in no hurry. Milliseconds. */
+const LOCK_PATIENCE_MS = 60_000;
+
+async function collectUnderLock(): Promise<Collected> {
+  if (readStatus()?.verdict !== 'ready')
+    throw new Failure('NOT_BOOTED', 'this boot has no READY verdict: there is no pool to collect');
+  const lock = await takeLock(POOL_LOCK, systemClock, LOCK_PATIENCE_MS);
+  try {
+    return await collect(systemClock);
+  } finally {
+    lock.release();
+  }
+}
+
+const parts = ['leased', 'ready', 'resting', 'retiring'] as const;
+type Counts = Record<(typeof parts)[number] | 'size', number>;
+
+function show(json: boolean, io: CommandIo): number {
+  const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs: readNodeFile().restMs });
+  const leaving = leavingPrefixes();
+  const all = add(prefixes);
+  if (json) {
+    const { size, ...counts } = all;
+    const shown = prefixes.map((prefix) => ({
+      ...prefix,
+      leaving: leaving.find((one) => one.cidr === prefix.cidr && one.eniId === prefix.eniId)?.why,
+    }));
+    io.stdout(`${JSON.stringify({ total: size, ...counts, prefixes: shown })}\n`);
+    return 0;
+  }
+  const rows = [...new Set(prefixes.map((prefix) => prefix.eniId))].flatMap((eniId) => {
+    const ofEni = prefixes.filter((prefix) => prefix.eniId === eniId);
+    return [
+      [eniId, ...cells(add(ofEni)), bar(add(ofEni))],
+      ...group(ofEni).map(([name, counts]) => [`  ${name}`, ...cells(counts), bar(counts)]),
+    ];
+  });
+  io.stdout(table([['', 'total', ...parts, ''], ...rows, ['all', ...cells(all), bar(all)]]));
+  io.stdout(
+    `bar: ${marks.leased} leased  ${marks.resting} resting  ${marks.retiring} retiring  ${marks.ready} ready\n`,
+  );
+  return 0;
+}
+
+/** Prefixes one by one; single addresses together: a row for each of 200 would tell nothing. */
+function group(ofEni: PrefixState[]): [string, Counts][] {
+  const prefixes = ofEni.filter((prefix) => prefix.size > 1);
+  const single = ofEni.filter((prefix) => prefix.size === 1);
+  return [
+    ...prefixes.map((prefix): [string, Counts] => [prefix.cidr, prefix]),
+    ...(single.length === 0 ? [] : [[`${single.length} addresses`, add(single)] as [string, Counts]]),
+  ];
+}
+
+function add(prefixes: Counts[]): Counts {
+  const sum: Counts = { size: 0, leased: 0, ready: 0, resting: 0, retiring: 0 };
+  for (const prefix of prefixes) {
+    for (const field of ['size', ...parts] as const) sum[field] += prefix[field];
+  }
+  return sum;
+}
+
+function cells(counts: Counts): string[] {
+  return [counts.size, ...parts.map((part) => counts[part])].map(String);
+}
+
+const marks = { leased: '#', resting: '~', retiring: '-', ready: '.' } as const;
+const BAR_WIDTH = 32;
+
+/** One character for an address, or for several where they are many; a part that exists has at least one. */
+function bar(counts: Counts): string {
+  const scale = Math.min(1, BAR_WIDTH / Math.max(1, counts.size));
+  const busy = (['leased', 'resting', 'retiring'] as const)
+    .map((part) => marks[part].repeat(counts[part] === 0 ? 0 : Math.max(1, Math.round(counts[part] * scale))))
+    .join('');
+  return `[${busy.padEnd(Math.round(counts.size * scale), marks.ready)}]`;
+}

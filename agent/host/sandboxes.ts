@@ -1,0 +1,75 @@
+// The pod sandboxes a container runtime has, through crictl. Whoever frees an address because its pod is gone
+// must know that the list is whole: every state, every runtime of the machine, or no list at all.
+import { statSync } from 'node:fs';
+import { Failure } from '../messages/failure.ts';
+import { hasCode } from '../port/fs.ts';
+import { must } from './command.ts';
+
+export interface Sandbox {
+  /** The container ID its CNI calls carry. */
+  id: string;
+  namespace: string;
+  name: string;
+}
+
+/** Where cri-o and containerd listen unless told otherwise. */
+const SOCKETS = ['/run/crio/crio.sock', '/run/containerd/containerd.sock'];
+
+/**
+ * Sandboxes of all states, of every runtime that has a socket.
+ *
+ * @throws NO_SANDBOX_LIST when there is no runtime, one of them does not answer, or its answer is not understood.
+ */
+export async function listSandboxes(): Promise<Sandbox[]> {
+  const sockets = SOCKETS.filter(isSocket);
+  if (sockets.length === 0)
+    throw new Failure('NO_SANDBOX_LIST', 'no container runtime listens', { sockets: SOCKETS });
+  const lists = await Promise.all(sockets.map(listOf));
+  return lists.flat();
+}
+
+async function listOf(socket: string): Promise<Sandbox[]> {
+  // Without --state and --latest, crictl lists sandboxes of every state.
+  const args = ['--runtime-endpoint', `unix://${socket}`, '--timeout', '10s', 'pods', '--output', 'json'];
+  const { stdout } = await must('NO_SANDBOX_LIST', 'crictl', args, { timeoutMs: 15_000 });
+  const items = parseItems(stdout);
+  if (items === undefined)
+    throw new Failure('NO_SANDBOX_LIST', `crictl's list of the sandboxes at ${socket} is not understood`, {
+      socket,
+      output: stdout.slice(0, 500),
+    });
+  return items;
+}
+
+function parseItems(text: string): Sandbox[] | undefined {
+  try {
+    const { items } = JSON.parse(text) as { items?: unknown };
+    if (!Array.isArray(items)) return undefined;
+    const sandboxes = items.map(toSandbox);
+    return sandboxes.includes(undefined) ? undefined : (sandboxes as Sandbox[]);
+  } catch {
+    return undefined;
+  }
+}
+
+function toSandbox(item: unknown): Sandbox | undefined {
+  if (typeof item !== 'object' || item === null || !('id' in item)) return undefined;
+  if (typeof item.id !== 'string' || item.id === '') return undefined;
+  const metadata = ('metadata' in item ? item.metadata : undefined) as
+    | { namespace?: unknown; name?: unknown }
+    | undefined;
+  return {
+    id: item.id,
+    namespace: typeof metadata?.namespace === 'string' ? metadata.namespace : '',
+    name: typeof metadata?.name === 'string' ? metadata.name : '',
+  };
+}
+
+function isSocket(path: string): boolean {
+  try {
+    return statSync(path).isSocket();
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
+    throw error;
+  }
+}

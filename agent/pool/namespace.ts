@@ -1,0 +1,53 @@
+// Which network namespace a lease was made for: written into the lease's file by ADD, read by collect. Only a
+// note: the file's name alone says who has the address.
+import { closeSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
+import { hasCode, readIfPresent } from '../port/fs.ts';
+import { type Lease, leasePath } from './lease.ts';
+
+/** Notes the namespace's path. A lease that has ended meanwhile gets no note. */
+export function noteNamespace(lease: Lease, netns: string): void {
+  let fd: number;
+  try {
+    // Not 'w', which would make a lease of its own where this one has ended.
+    fd = openSync(leasePath(lease.address, lease.eniId, lease.owner), 'r+');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return;
+    throw error;
+  }
+  try {
+    ftruncateSync(fd);
+    writeSync(fd, `${lease.owner.containerId}\n${netns}\n`);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** `unknown` when no note of this owner is there: then nobody may take the namespace for gone. */
+export function namespaceOf(lease: Lease): 'there' | 'gone' | 'unknown' {
+  const text = readIfPresent(leasePath(lease.address, lease.eniId, lease.owner));
+  const [containerId, path] = text?.split('\n') ?? [];
+  // A file keeps the note of its last owner until the next one writes its own.
+  if (containerId !== lease.owner.containerId || path === undefined || path === '') return 'unknown';
+  const process = /^\/proc\/(\d+)\//.exec(path)?.[1];
+  return process === undefined ? pathIs(path) : processIs(Number(process));
+}
+
+function pathIs(path: string): 'there' | 'gone' {
+  try {
+    statSync(path);
+    return 'there';
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return 'gone';
+    throw error;
+  }
+}
+
+/** By signal 0: a unit's sandbox hides other users' processes from /proc, not from kill(2). */
+function processIs(pid: number): 'there' | 'gone' {
+  try {
+    process.kill(pid, 0);
+    return 'there';
+  } catch (error) {
+    return hasCode(error, 'ESRCH') ? 'gone' : 'there';
+  }
+}
