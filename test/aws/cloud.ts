@@ -88,7 +88,7 @@ export interface Cloud {
   operator: { accessKeyId: string; secretAccessKey: string };
   internet: { curlTarget: string; address: string };
   launch(options?: LaunchOptions): Promise<Instance>;
-  /** Every pending hot-plug, rule change and power action has happened. */
+  /** Every pending hot-plug, rule change and power action has happened; rejects when one of them failed. */
   settled(): Promise<void>;
   leakReport(): Leak[];
   /** Serves the EC2 and SSM APIs on a Unix socket as well, for clients outside the namespace. */
@@ -159,10 +159,9 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
 
   const instances = new Map<string, Driven>();
   const pending = new Set<Promise<unknown>>();
+  const broken: unknown[] = [];
   function track(job: Promise<unknown>): void {
-    const finished = job.catch((error: unknown) =>
-      process.stderr.write(`simulated device: ${String(error)}\n`),
-    );
+    const finished = job.catch((error: unknown) => void broken.push(error));
     pending.add(finished);
     void finished.finally(() => pending.delete(finished));
   }
@@ -182,6 +181,8 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   async function settled(): Promise<void> {
     while (pending.size > 0) await Promise.all(pending);
     await network.settled();
+    if (broken.length > 0)
+      throw new AggregateError(broken.splice(0), 'the simulation could not carry out what its model decided');
   }
 
   const endpoint = `http://${serviceAddress}`;
@@ -221,9 +222,12 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     },
     stop: async () => {
       for (const instance of instances.values()) await instance.destroy();
-      await settled();
       await Promise.all(servers.map(close));
-      await network.stop();
+      try {
+        await settled();
+      } finally {
+        await network.stop();
+      }
     },
   };
 }
