@@ -13,6 +13,7 @@ import {
 } from '../aws/metadata.ts';
 import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
+import { capacity } from './capacity.ts';
 import { readNodeConfig } from './node-config.ts';
 import { type Boot, type Change, fail, type NodeFacts, nodeOf, type Phase, pass } from './phase.ts';
 
@@ -45,6 +46,8 @@ export const identify: Phase<Observed, Change> = {
       limits: await findLimits(boot, identity),
       lifecycleTarget,
     };
+    // A type that can hold no pods is found here, before anything is changed.
+    capacity(facts.limits, boot.config.pods.addressing, boot.config.pods.max);
     // Set here, not in apply: identify changes nothing, and `plan` and `check` need the facts too.
     boot.node = facts;
     return { facts };

@@ -160,8 +160,13 @@ export function readStatus(): Status | undefined {
 
 function capacityIfKnown(session: Session): Status['capacity'] {
   if (session.node === undefined || !session.hasConfig()) return undefined;
-  const { maxPods, explain } = capacityOf(session);
-  return { maxPods, explain };
+  try {
+    const { maxPods, explain } = capacityOf(session);
+    return { maxPods, explain };
+  } catch {
+    // An instance type without any is what identify fails with.
+    return undefined;
+  }
 }
 
 function count(names: string[]): Record<string, number> {

@@ -24,6 +24,8 @@ export interface Node {
   boot(options?: ExecOptions): Promise<BootResult>;
   eniboot(args: string[], options?: ExecOptions): Promise<ExecResult>;
   reboot(): Promise<void>;
+  /** What the machine does at power-on before eniboot runs; reboot() includes it, instance.start() does not. */
+  afterPowerOn(): Promise<void>;
   /** Whether kubelet.service would be allowed to start: its condition and its network configuration. */
   kubeletReleased(): boolean;
 }
@@ -62,9 +64,9 @@ export async function launchNode(cloud: Cloud, options: NodeOptions = {}): Promi
     },
     async reboot() {
       await instance.reboot();
-      await installEniboot(instance);
-      await removeBootCopies(instance);
+      await powerOn(instance);
     },
+    afterPowerOn: () => powerOn(instance),
     kubeletReleased: () =>
       instance.read('/run/eniboot/kubelet-released') !== undefined &&
       instance.read('/etc/cni/net.d/10-eniboot.conflist') !== undefined,
@@ -83,6 +85,11 @@ cp "$1/manifest.json" ${LIBEXEC}/${version}/
 printf '%s' "$2" > ${LIBEXEC}/kubelet-version`;
   const result = await instance.run('sh', ['-c', script, 'install', built, KUBELET]);
   if (result.exitCode !== 0) throw new Error(`eniboot not installed in the instance: ${result.stderr}`);
+}
+
+async function powerOn(instance: Instance): Promise<void> {
+  await installEniboot(instance);
+  await removeBootCopies(instance);
 }
 
 /** What tmpfiles.d does at every boot before the runtime starts. */

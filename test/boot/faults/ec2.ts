@@ -1,0 +1,580 @@
+// Faults of the EC2 API, of what it holds, and of the instance's place in it.
+import { is, ok } from 'uvu/assert';
+import { CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
+import { rangeOf, toAddress } from '../../../agent/pool/ipv4.ts';
+import type { AttachmentFault, Ec2Fault } from '../../aws/faults.ts';
+import type { Cloud, CloudOptions, Instance } from '../../aws/index.ts';
+import type { Bench, Fault, Outcome } from './fault.ts';
+
+const zone = 'eu-west-1a';
+
+/** Pod subnets of one zone that can give little; a fault's node is pointed at one of them by its tag. */
+export const ec2CloudOptions: CloudOptions = {
+  subnets: [
+    { cidr: '10.0.0.0/24', zone, tags: { Name: 'nodes-a' }, mapPublicIp: true },
+    { cidr: '10.0.1.0/24', zone: 'eu-west-1b', tags: { Name: 'nodes-b' }, mapPublicIp: true },
+    { cidr: '10.0.64.0/20', zone, tags: { eniboot: 'pods' } },
+    { cidr: '10.0.80.0/20', zone: 'eu-west-1b', tags: { eniboot: 'pods-b' } },
+    { cidr: '10.0.128.0/23', zone, tags: { eniboot: 'next', fragmented: 'yes' } },
+    { cidr: '10.0.132.0/24', zone, tags: { eniboot: 'next' } },
+    { cidr: '10.0.130.0/28', zone, tags: { eniboot: 'full' } },
+    { cidr: '10.0.130.16/28', zone, tags: { eniboot: 'full' } },
+    { cidr: '10.0.131.0/24', zone, tags: { eniboot: 'fragmented', fragmented: 'yes' } },
+  ],
+};
+
+const DEAD = { deadlineSeconds: 10 } as const;
+const podEni = { podEnis: [{ prefixes: 7, tags: { [ROLE_TAG]: POD_ROLE } }] };
+const smallPodEni = { podEnis: [{ prefixes: 1, tags: { [ROLE_TAG]: POD_ROLE } }] };
+
+type Rule = Ec2Fault & { times?: number; skip?: number };
+
+function ec2(...rules: Rule[]): (bench: Bench) => void {
+  return ({ cloud, instance }) => {
+    for (const rule of rules) cloud.faults.ec2.add({ ...rule, instanceId: instance.id });
+  };
+}
+
+function onAttach(rule: AttachmentFault): (bench: Bench) => void {
+  return ({ cloud, instance }) => {
+    cloud.faults.attach.add({ ...rule, instanceId: instance.id, times: 1 });
+  };
+}
+
+function accepted({ cloud, instance }: Bench, action?: string): number {
+  return cloud.calls.filter(
+    (call) =>
+      call.instanceId === instance.id &&
+      call.accepted &&
+      call.mutating &&
+      (action === undefined || call.action === action),
+  ).length;
+}
+
+/** One pod ENI, delete-on-termination, and no call more than it takes. */
+function provesOnePodEni(bench: Bench): void {
+  is(bench.instance.enis.length, 2, 'one pod ENI');
+  ok(bench.instance.enis[1]?.attachment?.deleteOnTermination, 'delete-on-termination');
+}
+
+function denied(action: string, more: Partial<Fault> = {}): Fault {
+  return {
+    name: `UnauthorizedOperation for ${action}`,
+    arrange: ec2({ action, error: 'UnauthorizedOperation' }),
+    expect: { verdict: 'failed', code: 'EC2_DENIED', atOnce: true },
+    prove: (_bench, { status }: Outcome) =>
+      ok(status?.failure?.message.includes(action), `the message names ${action}`),
+    ...more,
+  };
+}
+
+const mutatingCalls = [
+  'CreateNetworkInterface',
+  'AttachNetworkInterface',
+  'ModifyNetworkInterfaceAttribute',
+  'CreateTags',
+];
+
+export const ec2Faults: Fault[] = [
+  {
+    name: 'describe calls lag 2 s behind',
+    alone: (cloud) => {
+      const before = cloud.latency.describeLagMs;
+      cloud.latency.describeLagMs = 2000;
+      return () => {
+        cloud.latency.describeLagMs = before;
+      };
+    },
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  ...['InternalError', 'Unavailable', 'ServiceUnavailable', 'RequestExpired', 'AuthFailure'].map(
+    (error): Fault => ({
+      name: `${error} to the first three calls`,
+      arrange: ec2({ action: '*', error, times: 3 }),
+      expect: { verdict: 'ready' },
+      prove: provesOnePodEni,
+    }),
+  ),
+  {
+    name: 'RequestLimitExceeded to the first four calls',
+    arrange: ec2({ action: '*', error: 'RequestLimitExceeded', times: 4 }),
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  {
+    name: 'throttled through the whole budget: the deadline is extended, up to its cap',
+    ...DEAD,
+    config: { boot: { deadlineSeconds: 10, throttleExtensionSeconds: 4 } },
+    launch: { publicIp: true },
+    arrange: ec2({ action: 'DescribeNetworkInterfaces', error: 'RequestLimitExceeded' }),
+    expect: { verdict: 'failed', code: 'EC2_THROTTLED', phase: 'attach', withinSeconds: 22 },
+    prove: (_bench, { seconds }) => ok(seconds > 5, `ended after ${seconds} s`),
+  },
+  {
+    name: 'throttled, with ENIs in place',
+    ...DEAD,
+    launch: podEni,
+    arrange: ec2({ action: '*', error: 'RequestLimitExceeded' }),
+    expect: { verdict: 'degraded', withinSeconds: 20 },
+  },
+  ...['DescribeVpcs', 'DescribeNetworkInterfaces', 'DescribeSubnets', 'CreateNetworkInterface'].map(
+    (action) => denied(action),
+  ),
+  denied('AttachNetworkInterface', {
+    // What was created and cannot be attached is given back.
+    prove: (bench) => is(accepted(bench, 'DeleteNetworkInterface'), 1),
+  }),
+  denied('ModifyNetworkInterfaceAttribute'),
+  denied('DescribeSecurityGroups', {
+    config: { pods: { securityGroups: { tags: { role: 'pods' } } } },
+  }),
+  denied('AssignPrivateIpAddresses', { launch: smallPodEni }),
+  {
+    name: 'UnauthorizedOperation for AttachNetworkInterface and DeleteNetworkInterface',
+    arrange: ec2(
+      { action: 'AttachNetworkInterface', error: 'UnauthorizedOperation' },
+      { action: 'DeleteNetworkInterface', error: 'UnauthorizedOperation' },
+    ),
+    expect: { verdict: 'failed', code: 'EC2_DENIED', phase: 'attach', atOnce: true, leftBehind: 1 },
+    prove: ({ cloud, instance }, { status }) => {
+      const left = status?.failure?.facts['leftBehind'];
+      const id = cloud.leakReport().find((leak) => leak.tags[INSTANCE_TAG] === instance.id)?.id;
+      is(JSON.stringify(left), JSON.stringify([id]), 'the verdict names the ENI');
+    },
+  },
+  {
+    name: 'UnauthorizedOperation for CreateTags: no tag, but a node',
+    arrange: ec2({ action: 'CreateTags', error: 'UnauthorizedOperation' }),
+    expect: { verdict: 'ready' },
+  },
+  {
+    name: 'UnauthorizedOperation for DescribeTags: no tag, but a node',
+    arrange: ec2({ action: 'DescribeTags', error: 'UnauthorizedOperation' }),
+    expect: { verdict: 'ready' },
+  },
+  {
+    name: 'AuthFailure to every call',
+    ...DEAD,
+    arrange: ec2({ action: '*', error: 'AuthFailure' }),
+    expect: { verdict: 'failed', code: 'EC2_AUTH', phase: 'attach' },
+  },
+  {
+    name: 'AuthFailure to every call, with ENIs in place',
+    ...DEAD,
+    launch: podEni,
+    arrange: ec2({ action: '*', error: 'AuthFailure' }),
+    expect: { verdict: 'degraded', withinSeconds: 20 },
+  },
+  ...mutatingCalls.map(
+    (action): Fault => ({
+      name: `${action} is carried out and its answer lost`,
+      arrange: ec2({ action, lost: 'close', times: 1 }),
+      expect: { verdict: 'ready' },
+      prove: provesOnePodEni,
+    }),
+  ),
+  {
+    name: 'AssignPrivateIpAddresses is carried out and its answer lost',
+    launch: smallPodEni,
+    arrange: ec2({ action: 'AssignPrivateIpAddresses', lost: 'close', times: 1 }),
+    expect: { verdict: 'ready' },
+    prove: (bench) => {
+      provesOnePodEni(bench);
+      is(bench.instance.enis[1]?.prefixes.length, 7, 'no prefix more than asked for');
+    },
+  },
+  {
+    name: 'CreateNetworkInterface is carried out and answers never',
+    arrange: ec2({ action: 'CreateNetworkInterface', lost: 'hang', times: 1 }),
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  {
+    name: 'CreateNetworkInterface is carried out each time and every answer lost',
+    ...DEAD,
+    arrange: ec2({ action: 'CreateNetworkInterface', lost: 'close' }),
+    expect: { verdict: 'failed', code: 'EC2_UNAVAILABLE', phase: 'attach', withinSeconds: 20 },
+    prove: (bench) => is(accepted(bench, 'DeleteNetworkInterface'), 1, 'found by its tags and given back'),
+  },
+  {
+    name: 'every call unanswered, nothing in place',
+    ...DEAD,
+    arrange: ec2({ action: '*', unanswered: true }),
+    expect: { verdict: 'failed', code: 'EC2_UNAVAILABLE', phase: 'attach', withinSeconds: 20 },
+  },
+  {
+    name: 'every call unanswered, with ENIs in place',
+    deadlineSeconds: 20,
+    launch: podEni,
+    arrange: ec2({ action: '*', unanswered: true }),
+    expect: { verdict: 'degraded', withinSeconds: 20 },
+    prove: ({ instance }) => is(instance.enis.length, 2),
+  },
+  {
+    name: 'every call unanswered, no VPC CIDR in IMDS either',
+    ...DEAD,
+    launch: podEni,
+    arrange: ({ cloud, instance }) => {
+      cloud.faults.ec2.add({ action: '*', unanswered: true, instanceId: instance.id });
+      cloud.faults.imds.add({
+        instanceId: instance.id,
+        path: /vpc-ipv4-cidr-blocks$/,
+        edit: () => '',
+      });
+    },
+    expect: { verdict: 'failed', code: 'EC2_UNAVAILABLE', phase: 'egress', withinSeconds: 20 },
+  },
+  {
+    name: "every call unanswered, only somebody else's ENI in place",
+    ...DEAD,
+    launch: { podEnis: 1 },
+    bootedBefore: false,
+    arrange: async ({ cloud, instance }) => {
+      // As an earlier boot of this instance learned it.
+      const foreign = instance.enis[1]?.id ?? '';
+      instance.write(
+        `/var/lib/eniboot/${instance.id}/enis.json`,
+        `${JSON.stringify({ pods: [], foreign: [foreign] })}\n`,
+      );
+      cloud.faults.ec2.add({ action: '*', unanswered: true, instanceId: instance.id });
+    },
+    expect: { verdict: 'failed', code: 'NO_POD_ENI', phase: 'attach', withinSeconds: 20 },
+  },
+  {
+    name: 'connections closed without an answer for the first four calls',
+    arrange: ec2({ action: '*', close: true, times: 4 }),
+    expect: { verdict: 'ready' },
+  },
+  {
+    name: 'the attachment stays in attaching',
+    ...DEAD,
+    arrange: onAttach({ stuck: true }),
+    expect: { verdict: 'failed', code: 'ATTACH_STUCK', phase: 'attach', withinSeconds: 20 },
+  },
+  {
+    name: 'the attachment takes 4 s',
+    arrange: onAttach({ delayMs: 4000 }),
+    expect: { verdict: 'ready' },
+  },
+  {
+    name: 'EC2 attaches at another device index than asked',
+    arrange: onAttach({ deviceIndex: 3 }),
+    expect: { verdict: 'ready' },
+    prove: (bench) => {
+      provesOnePodEni(bench);
+      is(bench.instance.enis[1]?.attachment?.deviceIndex, 3);
+    },
+  },
+  {
+    name: 'the device index is taken by an ENI that neither IMDS nor EC2 show yet',
+    launch: { podEnis: 1 },
+    arrange: ({ cloud, instance }) => {
+      const foreign = instance.enis[1];
+      cloud.faults.imds.add({
+        instanceId: instance.id,
+        path: /\/macs\/$/,
+        edit: () => `${instance.bootEni.mac}/`,
+      });
+      cloud.faults.ec2.add({
+        action: 'DescribeNetworkInterfaces',
+        instanceId: instance.id,
+        times: 2,
+        edit: without(foreign?.id ?? ''),
+      });
+    },
+    expect: { verdict: 'ready' },
+    prove: ({ instance }) => {
+      is(instance.enis.length, 3);
+      is(instance.enis[2]?.attachment?.deviceIndex, 2, 'the next index');
+    },
+  },
+  {
+    name: 'describe calls never show our ENI',
+    ...DEAD,
+    arrange: ({ cloud, instance }) => {
+      cloud.faults.ec2.add({
+        action: 'DescribeNetworkInterfaces',
+        instanceId: instance.id,
+        edit: ((answer: { NetworkInterfaces?: { NetworkInterfaceId?: string }[] }) => ({
+          ...answer,
+          NetworkInterfaces: (answer.NetworkInterfaces ?? []).filter(
+            (eni) => eni.NetworkInterfaceId === instance.bootEni.id,
+          ),
+        })) as never,
+      });
+    },
+    expect: { verdict: 'failed', code: 'EC2_INCONSISTENT', phase: 'attach', withinSeconds: 20 },
+  },
+  {
+    name: 'a describe omits the pod ENI that is in place',
+    launch: podEni,
+    arrange: ({ cloud, instance }) => {
+      cloud.faults.ec2.add({
+        action: 'DescribeNetworkInterfaces',
+        instanceId: instance.id,
+        times: 1,
+        edit: without(instance.enis[1]?.id ?? ''),
+      });
+    },
+    expect: { verdict: 'ready' },
+    prove: (bench) => is(accepted(bench, 'CreateNetworkInterface'), 0, 'no second pod ENI'),
+  },
+  {
+    name: 'the emptiest pod subnet is fragmented: the next one is used',
+    config: { pods: { subnets: { tags: { eniboot: 'next' } } } },
+    arrange: ({ cloud }) => fragment(cloud),
+    expect: { verdict: 'ready' },
+    prove: ({ cloud, instance }) => {
+      const eni = instance.enis[1];
+      is(cloud.subnets.get(eni?.subnetId ?? '')?.cidr, '10.0.132.0/24');
+      is(eni?.prefixes.length, 7);
+    },
+  },
+  {
+    name: 'every pod subnet is full',
+    config: { pods: { subnets: { tags: { eniboot: 'full' } } } },
+    arrange: ({ cloud }) => fill(cloud),
+    expect: { verdict: 'failed', code: 'SUBNETS_FULL', phase: 'attach', atOnce: true },
+  },
+  {
+    name: 'every pod subnet is fragmented: single addresses, on as many ENIs as there may be',
+    config: { pods: { subnets: { tags: { eniboot: 'fragmented' } } } },
+    arrange: ({ cloud }) => fragment(cloud),
+    expect: { verdict: 'ready' },
+    prove: async (bench) => {
+      is(bench.instance.enis.length, 4);
+      is(bench.instance.enis[1]?.secondaryIps.length, 14);
+      const again = await bench.node.boot();
+      is(again.status?.cloud.ec2Mutating, 0, 'the second boot asks for nothing more');
+    },
+  },
+  {
+    name: 'every pod subnet is fragmented, and prefixes are demanded',
+    config: { pods: { subnets: { tags: { eniboot: 'fragmented' } }, addressing: 'prefixes' } },
+    arrange: ({ cloud }) => fragment(cloud),
+    expect: { verdict: 'failed', code: 'SUBNETS_FULL', phase: 'attach', atOnce: true },
+  },
+  {
+    name: 'the pod subnet is full, and a pod ENI without any address is in place',
+    ...DEAD,
+    config: { pods: { subnets: { tags: { eniboot: 'full' } } } },
+    launch: { podEnis: [{ tags: { [ROLE_TAG]: POD_ROLE } }] },
+    arrange: (bench) => {
+      fill(bench.cloud);
+      ec2({ action: 'AssignPrivateIpAddresses', error: 'InsufficientCidrBlocks' })(bench);
+      ec2({ action: 'AssignPrivateIpAddresses', error: 'InsufficientFreeAddressesInSubnet' })(bench);
+    },
+    expect: { verdict: 'failed', code: 'POOL_EMPTY', phase: 'attach', withinSeconds: 20 },
+  },
+  {
+    name: "somebody else's ENI is attached: it is left alone",
+    launch: { podEnis: 1 },
+    expect: { verdict: 'ready' },
+    prove: (bench) => {
+      is(bench.instance.enis.length, 3);
+      is(bench.instance.enis[1]?.tags.size, 0, 'the foreign ENI is as it was');
+      is(accepted(bench), 4);
+    },
+  },
+  {
+    name: "somebody else's ENIs take all the room there is",
+    launch: { type: 'm5.large', podEnis: 2 },
+    expect: { verdict: 'failed', code: 'ENI_LIMIT', phase: 'attach', atOnce: true },
+  },
+  {
+    name: 'EC2 allows fewer ENIs than the table says',
+    arrange: ec2({ action: 'AttachNetworkInterface', error: 'AttachmentLimitExceeded' }),
+    expect: { verdict: 'failed', code: 'ENI_LIMIT', phase: 'attach', atOnce: true },
+    prove: (bench) => is(accepted(bench, 'DeleteNetworkInterface'), 1),
+  },
+  {
+    name: 'EC2 allows fewer ENIs than the table says, and pods have one already',
+    config: { pods: { subnets: { tags: { eniboot: 'pods' } }, addressing: 'addresses' } },
+    arrange: ec2({ action: 'AttachNetworkInterface', error: 'AttachmentLimitExceeded', skip: 1 }),
+    expect: { verdict: 'ready' },
+    prove: (bench) => is(bench.instance.enis.length, 2),
+  },
+  {
+    name: 'an ENI that a killed run of an earlier boot left is adopted',
+    arrange: ({ cloud, instance }) => {
+      const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('eniboot') === 'pods');
+      const tags = {
+        [ROLE_TAG]: POD_ROLE,
+        [INSTANCE_TAG]: instance.id,
+        [CREATED_TAG]: '2026-01-01T00:00:00.000Z',
+      };
+      cloud.ec2.send('CreateNetworkInterface', {
+        SubnetId: subnet?.id,
+        Ipv4PrefixCount: 7,
+        TagSpecifications: [
+          {
+            ResourceType: 'network-interface',
+            Tags: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })),
+          },
+        ],
+      });
+    },
+    expect: { verdict: 'ready' },
+    prove: (bench) => {
+      provesOnePodEni(bench);
+      is(accepted(bench, 'CreateNetworkInterface'), 0);
+    },
+  },
+  {
+    name: 'a pod ENI without delete-on-termination',
+    launch: { podEnis: [{ prefixes: 7, tags: { [ROLE_TAG]: POD_ROLE }, deleteOnTermination: false }] },
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  {
+    name: 'a security group that does not exist',
+    config: { pods: { securityGroups: { ids: ['sg-0123456789abcdef0'] } } },
+    expect: { verdict: 'failed', code: 'EC2_REFUSED', phase: 'attach', atOnce: true },
+  },
+  {
+    name: 'tags that no security group has',
+    config: { pods: { securityGroups: { tags: { role: 'nobody' } } } },
+    expect: { verdict: 'failed', code: 'NO_SECURITY_GROUP', phase: 'attach', atOnce: true },
+  },
+  {
+    name: "no pod subnet in the node's zone",
+    config: { pods: { subnets: { tags: { eniboot: 'pods-b' } } } },
+    expect: { verdict: 'failed', code: 'NO_POD_SUBNET', phase: 'attach', atOnce: true },
+  },
+  {
+    name: 'an instance without a role',
+    ...DEAD,
+    arrange: withoutRole,
+    expect: { verdict: 'failed', code: 'NO_INSTANCE_ROLE', phase: 'attach', withinSeconds: 20 },
+  },
+  {
+    name: 'an instance without a role, with ENIs in place',
+    ...DEAD,
+    launch: podEni,
+    arrange: withoutRole,
+    expect: { verdict: 'degraded', withinSeconds: 20 },
+  },
+  {
+    name: 'an instance type that neither the table nor EC2 knows',
+    arrange: instanceType('z9.mega'),
+    expect: { verdict: 'failed', code: 'INSTANCE_TYPE_UNKNOWN', phase: 'identify', atOnce: true },
+  },
+  {
+    name: 'an instance type the table does not know, and EC2 may not be asked',
+    arrange: (bench) => {
+      instanceType('z9.mega')(bench);
+      ec2({ action: 'DescribeInstanceTypes', error: 'UnauthorizedOperation' })(bench);
+    },
+    expect: { verdict: 'failed', code: 'EC2_DENIED', phase: 'identify', atOnce: true },
+  },
+  {
+    name: 'prefixes are demanded of an instance type without them',
+    launch: { type: 't2.medium' },
+    config: { pods: { addressing: 'prefixes' } },
+    expect: { verdict: 'failed', code: 'PREFIXES_UNSUPPORTED', phase: 'identify', atOnce: true },
+  },
+  {
+    name: 'a public address is required and there is none',
+    launch: { publicIp: false },
+    config: { egress: { publicAddress: 'require' } },
+    expect: { verdict: 'failed', code: 'NO_PUBLIC_ADDRESS', phase: 'egress', atOnce: true },
+  },
+  {
+    name: 'a public address is asked for',
+    launch: { publicIp: false },
+    config: { egress: { publicAddress: 'request' } },
+    expect: { verdict: 'ready' },
+    prove: ({ instance }) => ok(instance.bootEni.publicIp, 'the boot ENI has one'),
+  },
+  {
+    name: 'a public address is asked for, and IMDS never shows it',
+    ...DEAD,
+    launch: { publicIp: false },
+    config: { egress: { publicAddress: 'request' } },
+    arrange: ({ cloud, instance }) => {
+      cloud.faults.imds.add({ instanceId: instance.id, path: /public-ipv4s$/, status: 404 });
+    },
+    expect: { verdict: 'failed', code: 'NO_PUBLIC_ADDRESS', phase: 'egress', withinSeconds: 20 },
+  },
+  {
+    name: 'UnauthorizedOperation for a public address that is asked for',
+    launch: { publicIp: false },
+    config: { egress: { publicAddress: 'request' } },
+    arrange: ec2({ action: 'ModifyNetworkInterfaceAttribute', error: 'UnauthorizedOperation' }),
+    expect: { verdict: 'failed', code: 'EC2_DENIED', phase: 'egress', atOnce: true },
+  },
+  {
+    name: 'the public address is gone after stop and start',
+    launch: podEni,
+    config: { egress: { publicAddress: 'require' } },
+    arrange: stopAndStart,
+    expect: { verdict: 'failed', code: 'NO_PUBLIC_ADDRESS', phase: 'egress', atOnce: true },
+  },
+  {
+    name: 'SSM answers InternalServerError',
+    ...DEAD,
+    config: { cluster: 'ssm:/eniboot/cluster' },
+    arrange: ({ cloud, instance }) => {
+      cloud.faults.ssm.add({
+        action: '*',
+        error: 'InternalServerError',
+        status: 500,
+        instanceId: instance.id,
+      });
+    },
+    expect: { verdict: 'failed', code: 'SSM_FAILED', phase: 'identify', withinSeconds: 20 },
+  },
+  {
+    name: 'SSM denies a parameter',
+    config: { cluster: 'ssm:/eniboot/cluster' },
+    arrange: ({ cloud, instance }) => {
+      cloud.faults.ssm.add({ action: '*', error: 'AccessDeniedException', instanceId: instance.id });
+    },
+    expect: { verdict: 'failed', code: 'SSM_DENIED', phase: 'identify', atOnce: true },
+  },
+];
+
+function without(eniId: string): never {
+  return ((answer: { NetworkInterfaces?: { NetworkInterfaceId?: string }[] }) => ({
+    ...answer,
+    NetworkInterfaces: (answer.NetworkInterfaces ?? []).filter((eni) => eni.NetworkInterfaceId !== eniId),
+  })) as never;
+}
+
+/** One used address in every block of 16: many are free, no prefix is. */
+function fragment(cloud: Cloud): void {
+  for (const subnet of cloud.subnets.values()) {
+    if (subnet.tags.get('fragmented') !== 'yes') continue;
+    const { first, last } = rangeOf(subnet.cidr);
+    for (let address = first + 8; address < last; address += 16) subnet.space.takeThis(toAddress(address));
+  }
+}
+
+function fill(cloud: Cloud): void {
+  for (const subnet of cloud.subnets.values()) {
+    if (subnet.tags.get('eniboot') !== 'full') continue;
+    while (subnet.space.takeAny() !== undefined);
+  }
+}
+
+function withoutRole({ instance }: Bench): void {
+  instance.record.role = undefined;
+}
+
+function instanceType(type: string): (bench: Bench) => void {
+  return ({ cloud, instance }) => {
+    cloud.faults.imds.add({
+      instanceId: instance.id,
+      path: '/latest/dynamic/instance-identity/document',
+      edit: (text) => text.replace(/"instanceType": "[^"]*"/, `"instanceType": "${type}"`),
+    });
+  };
+}
+
+/** EC2 gives an instance with several ENIs no new public address. */
+async function stopAndStart({ node, instance }: { node: Bench['node']; instance: Instance }): Promise<void> {
+  await instance.stop();
+  await instance.start();
+  await node.afterPowerOn();
+}

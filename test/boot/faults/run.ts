@@ -1,0 +1,219 @@
+// Runs a table of faults against one simulated cloud: one node for each, several at a time, every one judged
+// by the same rules.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { INSTANCE_TAG } from '../../../agent/aws/tags.ts';
+import { phaseNames } from '../../../agent/boot/phase.ts';
+import type { Status } from '../../../agent/boot/status.ts';
+import { type Cloud, type CloudOptions, startCloud } from '../../aws/index.ts';
+import { ENIBOOT, launchNode, type Node } from '../node.ts';
+import type { Bench, ConfigChange, Fault, Outcome } from './fault.ts';
+import { othersState } from './machine.ts';
+import { poolInEc2, poolOf } from './pool.ts';
+
+/** Nodes booting at once: most of a failing boot is waiting. */
+const LANES = 4;
+const USUAL_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Registers one test for each fault, and one that nothing is left in the cloud that no fault has named. */
+export async function runFaults(faults: readonly Fault[], options: CloudOptions = {}): Promise<void> {
+  const cloud = await startCloud(options);
+  const leftBehind: string[] = [];
+  const done = new Map<Fault, Promise<void>>();
+  const only = process.env['FAULT'];
+  const chosen = faults.filter((fault) => only === undefined || fault.name.includes(only));
+
+  // Those that change the whole cloud go first, one after the other.
+  for (const fault of chosen.filter((one) => one.alone !== undefined)) {
+    const undo = fault.alone?.(cloud);
+    const job = play(cloud, fault, leftBehind);
+    done.set(fault, job);
+    await job.catch(() => {});
+    undo?.();
+  }
+  const waiting = chosen.filter((fault) => fault.alone === undefined);
+  const finished = new Map(waiting.map((fault) => [fault, Promise.withResolvers<void>()]));
+  for (const [fault, { promise }] of finished) {
+    promise.catch(() => {}); // reported by the fault's own test
+    done.set(fault, promise);
+  }
+  async function lane(): Promise<void> {
+    for (let fault = waiting.shift(); fault !== undefined; fault = waiting.shift()) {
+      await play(cloud, fault, leftBehind).then(finished.get(fault)?.resolve, finished.get(fault)?.reject);
+    }
+  }
+  for (let at = 0; at < LANES; at += 1) void lane();
+  for (const fault of chosen) test(fault.name, () => done.get(fault));
+  test('nothing is left in EC2 but what a fault has named', async () => {
+    await Promise.allSettled(done.values());
+    await cloud.settled();
+    assert.equal(
+      cloud
+        .leakReport()
+        .map((leak) => leak.id)
+        .sort(),
+      leftBehind.sort(),
+    );
+  });
+  test.after(() => cloud.stop());
+  test.run();
+}
+
+async function play(cloud: Cloud, fault: Fault, leftBehind: string[]): Promise<void> {
+  const node = await launchNode(cloud, { ...fault.launch, config: configFor(cloud, fault) });
+  const bench: Bench = { cloud, node, instance: node.instance };
+  if (fault.bootedBefore === true) {
+    const { status, result } = await node.boot();
+    assert.is(status?.verdict, 'ready', `before the fault: ${result.stdout}${result.stderr}`);
+  }
+  await fault.arrange?.(bench);
+  const before = await othersState(bench.instance);
+  const outcome = await bootWith(bench, fault);
+  const said = `${outcome.result.stdout.slice(0, 300)}\n${JSON.stringify(outcome.status?.failure)}\n${outcome.result.stderr.slice(-3000)}`;
+  try {
+    judgeVerdict(fault, outcome);
+    judgeConsole(bench, outcome);
+    judgeRelease(fault, bench);
+    judgePool(fault, bench);
+    assert.equal(changesBetween(before, await othersState(bench.instance)), [], 'others’ state is as it was');
+    await fault.prove?.(bench, outcome);
+    const left = unattachedOf(bench);
+    assert.is(left.length, fault.expect.leftBehind ?? 0, `ENIs left behind: ${left.join(', ')}`);
+    leftBehind.push(...left);
+  } catch (error) {
+    if (error instanceof Error) error.message += `\n${said}`;
+    throw error;
+  }
+}
+
+function configFor(cloud: Cloud, fault: Fault): string | null {
+  if (fault.configText !== undefined) return fault.configText;
+  const sections: ConfigChange = {
+    cluster: 'demo',
+    pods: { subnets: { tags: { eniboot: 'pods' } } },
+    aws: { endpoints: { ec2: cloud.endpoints.ec2, ssm: cloud.endpoints.ssm } },
+    boot: { deadlineSeconds: fault.deadlineSeconds ?? 60 },
+  };
+  for (const [name, section] of Object.entries(fault.config ?? {})) {
+    const under = sections[name];
+    sections[name] =
+      typeof section === 'object' && typeof under === 'object' ? { ...under, ...section } : section;
+  }
+  return `${JSON.stringify(sections, null, 2)}\n`;
+}
+
+async function bootWith(bench: Bench, fault: Fault): Promise<Outcome> {
+  const over = new AbortController();
+  const beside = fault.during?.(bench, over.signal);
+  const started = performance.now();
+  const path = fault.path === undefined ? USUAL_PATH : fault.path.replace('USUAL', USUAL_PATH);
+  const result = await bench.instance.run('env', [`PATH=${path}`, ENIBOOT, 'boot', '--json'], {
+    timeoutMs: 100_000,
+  });
+  const seconds = (performance.now() - started) / 1000;
+  over.abort();
+  await beside;
+  return { result, status: parse(result.stdout), seconds };
+}
+
+function parse(text: string): Status | undefined {
+  try {
+    const value = JSON.parse(text) as Partial<Status>;
+    return value.schema === 1 ? (value as Status) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function judgeVerdict(fault: Fault, { status, result, seconds }: Outcome): void {
+  const { verdict, code, phase, atOnce } = fault.expect;
+  if (verdict === 'refused') {
+    assert.is(status, undefined, 'no verdict of its own');
+    assert.ok(code !== undefined && result.stderr.includes(code), `${code} is said`);
+    assert.is(result.exitCode, 1);
+  } else if (verdict === 'failed') {
+    assert.is(status?.verdict, 'failed');
+    assert.is(status?.failure?.code, code);
+    if (phase !== undefined) assert.is(status?.failure?.phase, phase);
+    assert.ok((status?.failure?.remedy ?? '').length > 20, 'a remedy is given');
+    assert.ok((status?.failure?.message ?? '').length > 10, 'it says what happened');
+    assert.is(result.exitCode, 1);
+    if (atOnce === true) {
+      const failed = status?.phases.find((one) => one.state === 'failed');
+      assert.is(failed?.attempts, 1, 'a permanent failure is not tried again');
+    }
+  } else {
+    assert.is(status?.verdict, 'ready');
+    assert.is((status?.degraded ?? []).length > 0, verdict === 'degraded', 'degraded or not');
+    assert.equal(
+      status?.phases.map((one) => one.state),
+      phaseNames.map(() => 'done'),
+    );
+    assert.is(result.exitCode, 0);
+  }
+  const bound = fault.expect.withinSeconds ?? (verdict === 'ready' || verdict === 'degraded' ? 30 : 15);
+  assert.ok(seconds <= bound, `took ${seconds.toFixed(1)} s, may take ${bound} s`);
+}
+
+/** The last line on the console is the verdict. */
+function judgeConsole(bench: Bench, { status }: Outcome): void {
+  if (status === undefined) return;
+  const last = bench.instance.consoleLog().trim().split('\n').at(-1) ?? '';
+  const expected =
+    status.verdict === 'ready'
+      ? `eniboot: READY ${status.degraded.length > 0 ? 'DEGRADED' : 'OK'} `
+      : `eniboot: FAILED ${status.failure?.code} `;
+  assert.ok(last.startsWith(expected), `console says: ${last}`);
+}
+
+/** kubelet may start exactly when everything holds, and no conflist tells the runtime otherwise. */
+function judgeRelease(fault: Fault, { instance }: Bench): void {
+  const { verdict, kubelet } = fault.expect;
+  const isReady = verdict === 'ready' || verdict === 'degraded' || fault.bootedBefore === true;
+  const released = instance.read('/run/eniboot/kubelet-released') !== undefined;
+  const conflist = instance.read('/etc/cni/net.d/10-eniboot.conflist') !== undefined;
+  assert.is(released, (kubelet ?? (isReady ? 'released' : 'held')) === 'released', 'kubelet released');
+  assert.is(conflist, isReady, 'conflist in place');
+}
+
+/** READY: exactly what EC2 has assigned, each address once. Otherwise: nothing that EC2 has not, nothing twice. */
+function judgePool(fault: Fault, { instance }: Bench): void {
+  const has = poolOf(instance);
+  const wanted = poolInEc2(instance);
+  assert.is(new Set(has.addresses).size, has.addresses.length, 'no address is in the pool twice');
+  if (fault.expect.verdict === 'ready' || fault.expect.verdict === 'degraded') {
+    assert.equal(has, wanted, 'the pool is what EC2 has assigned');
+    assert.ok(has.addresses.length > 0, 'the pool is not empty');
+    return;
+  }
+  assert.equal(
+    has.owned.filter((one) => !wanted.owned.includes(one)),
+    [],
+    'nothing in the pool that EC2 has not assigned',
+  );
+}
+
+function unattachedOf({ cloud, instance }: Bench): string[] {
+  return cloud
+    .leakReport()
+    .filter((leak) => leak.tags[INSTANCE_TAG] === instance.id)
+    .map((leak) => leak.id);
+}
+
+function changesBetween(before: string[], after: string[]): string[] {
+  const was = new Set(before);
+  const is = new Set(after);
+  return [
+    ...before.filter((line) => !is.has(line)).map((line) => `- ${line}`),
+    ...after.filter((line) => !was.has(line)).map((line) => `+ ${line}`),
+  ];
+}
+
+/** A program for a stand-in to be: a script in a directory of its own, to be put first on the PATH. */
+export async function standIn(bench: Bench, name: string, script: string): Promise<void> {
+  bench.instance.write(`/opt/stand-ins/${name}`, `#!/bin/sh\n${script}\n`, 0o755);
+}
+
+export const STAND_INS_FIRST = '/opt/stand-ins:USUAL';
+
+export type { Node };
