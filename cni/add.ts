@@ -1,6 +1,7 @@
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease, type Lease, takeLease, undoLease } from '../agent/pool/lease.ts';
+import { noteNamespace } from '../agent/pool/namespace.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { readIfPresent } from '../agent/port/fs.ts';
 import { attachmentOf } from './attachment.ts';
@@ -37,6 +38,7 @@ export function add(variables: Variables, configuration: Configuration): Record<
   });
   const eni = usable.find((one) => one.eniId === lease.eniId) ?? usable[0];
   if (eni === undefined) throw new Failure('INTERNAL', `leased ${lease.address} of an ENI not asked for`);
+  noteNamespace(lease, netns);
   const attachment = attachmentOf(node, lease.address, eni.subnetCidr, variables.ifName);
   try {
     makeAttachment(attachment, netns, eni.device);

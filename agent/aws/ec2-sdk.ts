@@ -258,7 +258,7 @@ function ec2Over(client: EC2Client): Ec2 {
     },
 
     async assignAddresses(eniId, addresses) {
-      await attempt('assignAddresses', { eniId, ...addresses }, () =>
+      const answer = await attempt('assignAddresses', { eniId, ...addresses }, () =>
         client.send(
           new AssignPrivateIpAddressesCommand({
             NetworkInterfaceId: eniId,
@@ -268,6 +268,10 @@ function ec2Over(client: EC2Client): Ec2 {
           }),
         ),
       );
+      return [
+        ...(answer.AssignedIpv4Prefixes ?? []).map((one) => one.Ipv4Prefix ?? ''),
+        ...(answer.AssignedPrivateIpAddresses ?? []).map((one) => `${one.PrivateIpAddress ?? ''}/32`),
+      ];
     },
 
     async unassignAddresses(eniId, cidrs) {

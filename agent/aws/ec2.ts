@@ -73,7 +73,8 @@ export interface Ec2 {
   createEni(request: CreateEni): Promise<Eni>;
   attachEni(eniId: string, instanceId: string, deviceIndex: number): Promise<string>;
   setDeleteOnTermination(eniId: string, attachmentId: string): Promise<void>;
-  assignAddresses(eniId: string, addresses: AddressRequest): Promise<void>;
+  /** Returns what EC2 gave, as CIDRs. */
+  assignAddresses(eniId: string, addresses: AddressRequest): Promise<string[]>;
   /** Takes prefixes (/28) and single addresses (/32), written as CIDRs, from an ENI. */
   unassignAddresses(eniId: string, cidrs: string[]): Promise<void>;
   detachEni(attachmentId: string): Promise<void>;

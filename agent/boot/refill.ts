@@ -7,10 +7,10 @@ import { takeLock } from '../host/lock.ts';
 import { NODE_FILE } from '../host/node-file.ts';
 import { Failure } from '../messages/failure.ts';
 import { type Balance, balance } from '../pool/balance.ts';
-import { halfRetired, leavingPrefixes, unretire } from '../pool/give-back.ts';
+import { expireGone, halfRetired, leavingPrefixes, unretire } from '../pool/give-back.ts';
 import { takeInventory } from '../pool/inventory.ts';
 import { leavingEnis } from '../pool/leaving-enis.ts';
-import { listOwned, ownedCidrs, POOL_DIR, POOL_LOCK } from '../pool/pool.ts';
+import { finishAdding, listOwned, ownedCidrs, POOL_DIR, POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { readIfPresent, writeAtomic, writeIfChanged } from '../port/fs.ts';
 import { createLog } from '../port/log.ts';
@@ -62,9 +62,11 @@ export async function refill(): Promise<Refilled> {
 
 async function refillNode(boot: Boot): Promise<Refilled> {
   const done: Refilled = { changes: [], waiting: [] };
-  for (const owned of halfRetired()) unretire(owned);
-  const past = readPast();
   const nowMs = boot.clock.bootMs();
+  finishAdding();
+  for (const owned of halfRetired()) unretire(owned);
+  expireGone(nowMs);
+  const past = readPast();
   const wanted = balanceOf(boot);
   if (wanted.kind === 'enough' && !isUnfinished() && nowMs - past.reconciledMs < RECONCILE_MS) return done;
   if (wanted.kind === 'grow' && nowMs < past.notBeforeMs) {

@@ -10,9 +10,8 @@ import { mkdirSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs
 import { hasCode, listIfPresent } from '../port/fs.ts';
 import { hasRested, type RestOptions } from './inventory.ts';
 import { rangeOf, toNumber } from './ipv4.ts';
-import { type Entry, listEntries, listOwned, type Owned, POOL_DIR } from './pool.ts';
+import { type Entry, LEAVING, listEntries, listOwned, type Owned, POOL_DIR } from './pool.ts';
 
-const LEAVING = `${POOL_DIR}/leaving`;
 /** How long a describe of EC2 may show what EC2 has already taken. Milliseconds. */
 const DESCRIBE_LAG_MS = 300_000;
 
@@ -86,12 +85,20 @@ export function forget(owned: Owned, nowMs: number): void {
   }
 }
 
-/** Prefixes that left so lately that a describe may still show them. */
-export function recentlyGone(nowMs: number): Owned[] {
+/** Forgets prefixes that left so long ago that every describe knows it by now. */
+export function expireGone(nowMs: number): void {
+  for (const one of gone()) if (nowMs - one.sinceMs >= DESCRIBE_LAG_MS) rmSync(pathOf(one), { force: true });
+}
+
+/** EC2 has just given these in an answer, no describe: they are the pool's again, however lately they left. */
+export function welcomeBack(eniId: string, cidrs: string[]): void {
+  for (const one of gone())
+    if (one.eniId === eniId && cidrs.includes(one.cidr)) rmSync(pathOf(one), { force: true });
+}
+
+function gone(): Leaving[] {
   const present = listOwned();
-  const gone = listLeaving().filter((one) => !present.some((prefix) => same(prefix, one)));
-  for (const one of gone) if (nowMs - one.sinceMs >= DESCRIBE_LAG_MS) rmSync(pathOf(one), { force: true });
-  return gone.filter((one) => nowMs - one.sinceMs < DESCRIBE_LAG_MS);
+  return listLeaving().filter((one) => !present.some((prefix) => same(prefix, one)));
 }
 
 /** Prefixes with retired addresses that are not leaving: a run was killed while it retired them. */

@@ -12,6 +12,9 @@ export const POOL_DIR = `${RUN_DIR}/pool`;
 /** The flock that boot, refill and collect take. */
 export const POOL_LOCK = `${POOL_DIR}/lock`;
 
+/** Prefixes on their way back to EC2, and those that have just arrived there: give-back.ts. */
+export const LEAVING = `${POOL_DIR}/leaving`;
+
 /** The stamp of an address that EC2 has just given and no pod has had: it need not rest. */
 export const NEVER_USED = 'new';
 
@@ -57,7 +60,7 @@ export function listEntries(state: State): Entry[] {
  *
  * @param releasedAt boot-clock milliseconds the addresses count as released at: 0 for those found at boot,
  *   NEVER_USED for those asked for just now.
- * @returns false when the prefix was in the pool already.
+ * @returns false when the prefix is in the pool already, or left it so lately that who shows it may be wrong.
  */
 export function addToPool(owned: Owned, releasedAt: number | typeof NEVER_USED): boolean {
   for (const state of ['free', 'leased', 'cooling', 'retiring', 'adding']) {
@@ -69,12 +72,23 @@ export function addToPool(owned: Owned, releasedAt: number | typeof NEVER_USED):
   const unfinished = listIfPresent(`${POOL_DIR}/adding`).includes(name);
   if (!unfinished) {
     if (listIfPresent(dirname(marker)).includes(name)) return false;
+    if (listIfPresent(LEAVING).some((leaving) => leaving.startsWith(`${name},${owned.eniId},`))) return false;
     layOut(owned, releasedAt, adding);
   }
   const isNew = claim(marker);
-  for (const entry of listIfPresent(adding)) renameSync(join(adding, entry), `${POOL_DIR}/free/${entry}`);
-  rmdirSync(adding);
+  release(adding);
   return isNew;
+}
+
+/** Finishes what a killed run began to add, also where EC2 no longer has the prefix. */
+export function finishAdding(): void {
+  const owned = listOwned();
+  for (const name of listIfPresent(`${POOL_DIR}/adding`)) {
+    const adding = `${POOL_DIR}/adding/${name}`;
+    // Without its marker nothing of it was in use: whoever finds the prefix adds it again.
+    if (owned.some((one) => one.cidr === name.replace('-', '/'))) release(adding);
+    else rmSync(adding, { recursive: true });
+  }
 }
 
 /** Addresses of the pool that have been given out or rest; the ENI's other addresses are free. */
@@ -97,6 +111,11 @@ function layOut(owned: Owned, releasedAt: number | typeof NEVER_USED, adding: st
     writeFileSync(`${temporary}/${toAddress(address)},${owned.eniId},${releasedAt}`, '');
   }
   renameSync(temporary, adding);
+}
+
+function release(adding: string): void {
+  for (const entry of listIfPresent(adding)) renameSync(join(adding, entry), `${POOL_DIR}/free/${entry}`);
+  rmdirSync(adding);
 }
 
 /** True when this call made the marker. */
