@@ -105,19 +105,18 @@ interface Entry {
   bytes: number;
   /** Secrets, or what looked like one, taken out. */
   removed: number;
-  /** Bytes left out at the beginning. */
+  /** Bytes by which it is shorter than what was found. */
   cut: number;
   problem?: string;
 }
 
 function pack(parts: Part[], now: Date): { bytes: Uint8Array; entries: Entry[] } {
   const files = parts.map((part) => {
-    // Before the cut: a key whose first line is cut off would not be recognised any more.
-    const { text, removed } = redact(part.text);
-    const whole = Buffer.from(text);
     const limit = part.name.startsWith('journal-') ? JOURNAL_LIMIT : PART_LIMIT;
-    const cut = Math.max(0, whole.length - limit);
-    return { part, removed, cut, bytes: whole.subarray(cut) };
+    // Secrets are taken out of more than is kept: what the first cut tears apart goes with the second.
+    const { text, removed } = redact(part.text.slice(-2 * limit));
+    const bytes = Buffer.from(text).subarray(-limit);
+    return { part, removed, cut: Math.max(0, Buffer.byteLength(part.text) - bytes.length), bytes };
   });
   const entries = files.map(
     ({ part, removed, cut, bytes }): Entry => ({
