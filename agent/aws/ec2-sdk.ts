@@ -240,6 +240,8 @@ function ec2Over(client: EC2Client): Ec2 {
             NetworkInterfaceId: eniId,
             InstanceId: instanceId,
             DeviceIndex: deviceIndex,
+            // The default card, said explicitly: without it EC2 has refused attachments on multi-card types.
+            NetworkCardIndex: 0,
           }),
         ),
       );

@@ -2,7 +2,9 @@
 // way, leaves nothing that the next run does not find and finish.
 import type { AddressRequest, CreateEni, Ec2, Eni, Subnet } from '../aws/ec2.ts';
 import { CLUSTER_TAG, CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
+import { type Link, waitForLinks } from '../host/links.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
+import { welcomeBack } from '../pool/give-back.ts';
 import { type Attempt, beginAttempt, closeAttempt, noteCreated, openAttempts } from './attach-attempts.ts';
 import { type AttachStep, podEnisOf, poolSizeOf } from './attach-plan.ts';
 import { type Boot, nodeOf } from './phase.ts';
@@ -24,6 +26,9 @@ export interface Applied {
 /** What a describe must show before a step counts as done. */
 type Expected = Map<string, { poolSize: number }>;
 
+/** How long a describe may wait for a device that EC2 has promised; milliseconds. */
+const DEVICE_FIRST_MS = 5_000;
+
 /**
  * Runs the steps in order. A full subnet or EC2's own ENI limit is no reason to fail where pods have an ENI
  * already: the pool is smaller then, and says so.
@@ -31,6 +36,7 @@ type Expected = Map<string, { poolSize: number }>;
 export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot): Promise<Applied> {
   const ec2 = await boot.ec2();
   const expected: Expected = new Map();
+  const macs: string[] = [];
   let exhausted = false;
   for (const step of steps) {
     if (step.kind === 'protect') {
@@ -48,6 +54,7 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
       try {
         const eni = await createAndAttach(ec2, step, boot);
         expect(expected, eni.eniId, poolSizeOf(eni));
+        macs.push(eni.mac);
       } catch (error) {
         const podsHaveOne = podEnisOf(before).length > 0 || expected.size > 0;
         if (!podsHaveOne || !isFailure(error, 'ENI_LIMIT', 'SUBNETS_FULL')) throw error;
@@ -57,7 +64,19 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
       }
     }
   }
+  await devicesFirst(macs, boot);
   return { attached: await settled(ec2, expected, boot), exhausted };
+}
+
+/**
+ * A describe right after an attach shows nothing yet, and describes are what thousands of nodes booting at once
+ * share: the device, of which the kernel tells us for nothing, says when it is worth asking.
+ */
+async function devicesFirst(macs: string[], boot: Boot): Promise<void> {
+  if (macs.length === 0) return;
+  const present = (links: Link[]) => macs.every((mac) => links.some((link) => link.mac === mac));
+  const remaining = Math.max(0, boot.until() - boot.clock.bootMs());
+  await boot.waiting(waitForLinks(present, Math.min(DEVICE_FIRST_MS, remaining)));
 }
 
 /**
@@ -158,10 +177,10 @@ function expect(expected: Expected, eniId: string, poolSize: number): void {
 async function assign(ec2: Ec2, eniId: string, addresses: AddressRequest, boot: Boot): Promise<number> {
   for (const request of fallbacks(addresses, addresses.count, boot)) {
     try {
-      await boot.waiting(ec2.assignAddresses(eniId, request));
+      welcomeBack(eniId, await boot.waiting(ec2.assignAddresses(eniId, request)));
       return request.kind === 'prefixes' ? request.count * 16 : request.count;
     } catch (error) {
-      if (!refusedWith(error, ...SUBNET_EXHAUSTED, 'PrivateIpAddressLimitExceeded')) throw error;
+      if (!subnetExhausted(error) && !refusedWith(error, 'PrivateIpAddressLimitExceeded')) throw error;
       boot.log.warn('addresses not assigned', { eniId, ...request, reason: String(error) });
     }
   }
@@ -208,7 +227,7 @@ async function create(
         return { eni, attempt: { ...attempt, eniId: eni.eniId } };
       } catch (error) {
         if (isRefusal(error)) closeAttempt(attempt);
-        if (!refusedWith(error, ...SUBNET_EXHAUSTED)) throw error;
+        if (!subnetExhausted(error)) throw error;
         refused.push(`${subnet.subnetId} (${subnet.freeAddresses} free): ${String(error)}`);
       }
     }
@@ -345,6 +364,15 @@ function isRefusal(error: unknown): boolean {
 
 function refusedWith(error: unknown, ...codes: string[]): boolean {
   return isFailure(error, 'EC2_REFUSED') && codes.includes(String(error.facts['ec2Code']));
+}
+
+/**
+ * Besides its own codes EC2 says it with a general one and these words, when fewer addresses are free than
+ * asked for (cilium/cilium#31016).
+ */
+function subnetExhausted(error: unknown): boolean {
+  if (refusedWith(error, ...SUBNET_EXHAUSTED)) return true;
+  return refusedWith(error, 'InvalidParameterValue') && /sufficient free/i.test(String(error));
 }
 
 function mentionsIndex(error: Failure): boolean {

@@ -48,6 +48,7 @@ const show = spawn('sh', [sandbox, process.execPath, join(import.meta.dirname, '
   cwd: root,
   stdio: 'inherit',
 });
-// Ctrl-C reaches the whole foreground group: the sandbox ends and takes everything in it along.
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => show.kill('SIGTERM'));
+// Ctrl-C reaches the whole foreground group, and the sandbox takes everything in it along when it ends.
+process.on('SIGINT', () => {});
+process.on('SIGTERM', () => show.kill('SIGKILL'));
 show.on('close', (code, signal) => process.exit(code ?? (signal === null ? 1 : 130)));
