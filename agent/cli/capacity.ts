@@ -1,7 +1,7 @@
-import { parseArgs } from 'node:util';
 import { type InstanceLimits, limitsOf, limitsSources } from '../aws/limits/limits.ts';
 import { type Capacity, capacity } from '../boot/capacity.ts';
 import { Failure } from '../messages/failure.ts';
+import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
 
 /** The default of `pods.max`; a test holds the two together. */
@@ -29,43 +29,26 @@ export const capacityCommand: Command = {
 };
 
 async function run(args: string[], io: CommandIo): Promise<number> {
-  const asked = parse(args);
-  if (typeof asked === 'string') {
-    io.stderr(`eniboot capacity: ${asked}\n${help.split('\n', 1)[0]}\n`);
-    return 2;
-  }
-  const limits = await limitsOf(asked.type);
+  const { values, positionals } = parse('capacity', args, { json: { type: 'boolean' } }, 1);
+  const type = positionals[0]?.toLowerCase();
+  if (type === undefined)
+    throw new Failure('USAGE', 'eniboot capacity: an instance type is missing, such as m5.large');
+  const limits = await limitsOf(type);
   const sources = await limitsSources();
   if (limits === undefined)
     throw new Failure(
       'INSTANCE_TYPE_UNKNOWN',
-      `the table of ${sources[0]?.published} does not know ${asked.type}`,
+      `the table of ${sources[0]?.published} does not know ${type}`,
       {
-        instanceType: asked.type,
+        instanceType: type,
       },
     );
   const rows = (limits.nitro ? (['prefixes', 'addresses'] as const) : (['addresses'] as const)).map((unit) =>
     capacity(limits, unit, defaultMax),
   );
-  if (asked.json) io.stdout(`${JSON.stringify({ type: asked.type, limits, capacity: rows, sources })}\n`);
-  else io.stdout(describe(asked.type, limits, rows, sources[0]?.published ?? ''));
+  if (values.json === true) io.stdout(`${JSON.stringify({ type, limits, capacity: rows, sources })}\n`);
+  else io.stdout(describe(type, limits, rows, sources[0]?.published ?? ''));
   return 0;
-}
-
-function parse(args: string[]): { type: string; json: boolean } | string {
-  try {
-    const { values, positionals } = parseArgs({
-      args,
-      options: { json: { type: 'boolean', default: false } },
-      allowPositionals: true,
-    });
-    const [type, ...more] = positionals;
-    if (type === undefined) return 'an instance type is missing';
-    if (more.length > 0) return `one instance type at a time, not also ${more.join(' ')}`;
-    return { type: type.toLowerCase(), json: values.json };
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
 }
 
 function describe(type: string, limits: InstanceLimits, rows: Capacity[], published: string): string {
@@ -96,7 +79,12 @@ function describe(type: string, limits: InstanceLimits, rows: Capacity[], publis
 function align(rows: string[][]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   return rows
-    .map((row) => `${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')}`.trimEnd())
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
     .map((line) => `${line}\n`)
     .join('');
 }

@@ -61,7 +61,7 @@ export function standardStreams() {
   return {
     stdout: (text: string) => writeWhole(1, text),
     stderr: (text: string) => writeWhole(2, text),
-    isTTY: process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined,
+    isTTY: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '',
   };
 }
 
@@ -119,10 +119,14 @@ function writeWhole(fd: number, text: string): void {
     try {
       at += writeSync(fd, bytes, at);
     } catch (error) {
-      if (!(error instanceof Error) || !('code' in error)) throw error;
-      // A reader that went away (a closed pager) is no failure; a full pipe is tried again.
-      if (error.code === 'EPIPE') return;
-      if (error.code !== 'EAGAIN') throw error;
+      // A full pipe is tried again; a reader that went away (a closed pager) is no failure, and for messages
+      // about messages there is no place at all.
+      if (hasCode(error, 'EAGAIN')) continue;
+      if (hasCode(error, 'EPIPE') || fd === 2) return;
+      throw new Failure(
+        'FILE_WRITE',
+        `standard output: ${error instanceof Error ? error.message : String(error)}`,
+      );
     }
   }
 }
