@@ -62,6 +62,11 @@ export async function listMacs(imds: Imds): Promise<string[]> {
   return lines(text).map((line) => line.replace(/\/$/, '').toLowerCase());
 }
 
+/** Whether IMDS has anything about an ENI yet: one request. */
+export async function knowsEni(imds: Imds, mac: string): Promise<boolean> {
+  return (await imds.read(`meta-data/network/interfaces/macs/${mac}/interface-id`)) !== undefined;
+}
+
 /** One ENI, or undefined while IMDS has only part of it: an ENI just attached or just detached. */
 export async function readEni(imds: Imds, mac: string): Promise<MetadataEni | undefined> {
   const key = (name: string) => imds.read(`meta-data/network/interfaces/macs/${mac}/${name}`);

@@ -137,14 +137,21 @@ async function confirmVpcCidrs(boot: Boot): Promise<string[]> {
   const known = readVpcCidrs();
   if (known !== undefined) return [...new Set([...known, ...fromImds])].sort();
   if (boot.localOnly) return [...fromImds].sort();
-  try {
-    if (fromImds.length > 0) boot.limitPatience(silenceMs(boot));
+  const ask = async () => {
     const ec2 = await boot.ec2();
     const fromEc2 = await boot.waiting(ec2.describeVpcCidrs(bootEni.vpcId));
-    const all = [...new Set([...fromEc2, ...fromImds])].sort();
     writeAtomic(VPC_FILE, JSON.stringify(fromEc2), 0o600);
-    return all;
+    return [...new Set([...fromEc2, ...fromImds])].sort();
+  };
+  try {
+    if (fromImds.length > 0) boot.limitPatience(silenceMs(boot));
+    return await ask();
   } catch (error) {
+    // Thousands of nodes boot at once: one that needs EC2 for its first pod ENI anyway waits here for its turn.
+    if (isFailure(error, 'EC2_THROTTLED') && nodeOf(boot).otherEnis.length === 0) {
+      boot.limitPatience(undefined);
+      return await ask();
+    }
     if (fromImds.length === 0 || !isSilence(error)) throw error;
     boot.degradations.push(`VPC CIDRs are IMDS's: ${error.message}`);
     return [...fromImds].sort();

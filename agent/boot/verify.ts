@@ -1,6 +1,6 @@
 // verify: the last look before kubelet may start. Everything earlier phases promised is looked at again,
 // together, and EC2, IMDS and kernel must tell one story about each pod ENI.
-import { type MetadataEni, readEni } from '../aws/metadata.ts';
+import { knowsEni, type MetadataEni, readEni } from '../aws/metadata.ts';
 import { routerAnswers } from '../host/arp.ts';
 import { driverOf, type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
 import { rangeOf, toAddress } from '../pool/ipv4.ts';
@@ -31,13 +31,13 @@ export const verify: Phase<undefined, Change> = {
   apply: async () => {},
 
   async verify(boot) {
-    const metadata = await Promise.all(boot.pods.map((pod) => boot.waiting(settledMetadata(boot, pod))));
+    const metadata = await boot.waiting(settledMetadata(boot));
     // EC2 describes an ENI without its subnet's CIDR; the node file needs it.
-    for (const [at, pod] of boot.pods.entries()) pod.subnetCidr ||= metadata[at]?.subnetCidr ?? '';
+    for (const pod of boot.pods) pod.subnetCidr ||= metadata.get(pod.mac)?.subnetCidr ?? '';
     const [links, routes] = await Promise.all([listLinks(), listRoutes()]);
     const checks = await Promise.all([
       ...[identify, reserve, egress, attach, install, kubelet].map((phase) => phase.verify(boot)),
-      ...boot.pods.map((pod, at) => checkPodEni(boot, pod, links, routes, metadata[at])),
+      ...boot.pods.map((pod) => checkPodEni(boot, pod, links, routes, metadata.get(pod.mac))),
       checkApiServer(boot).then((check) => (check === undefined ? [] : [check])),
     ]);
     return checks.flat();
@@ -63,17 +63,24 @@ async function redo<Observed, Planned extends Change>(
 }
 
 /**
- * What IMDS says about a pod ENI, once it says what EC2 does: it lags behind by seconds. What identify read is
- * enough where it agrees already; the wait ends in time for the checks to be made and reported.
+ * What IMDS says about the pod ENIs, by MAC, once it says what EC2 does: it lags behind by seconds. What identify
+ * read is enough where it agrees already. While an ENI is missing only one key of it is asked for, since IMDS is
+ * rationed; not the list of MACs, which may lack it for longer. The wait ends in time for the checks to be reported.
  */
-async function settledMetadata(boot: Boot, pod: PodEni): Promise<MetadataEni | undefined> {
-  let seen = nodeOf(boot).otherEnis.find((eni) => eni.mac === pod.mac);
-  for (let pause = 100; ; pause = Math.min(2_000, pause * 2)) {
-    if (seen !== undefined && agrees(pod, seen)) return seen;
-    if (boot.clock.bootMs() + pause + REPORT_MS >= boot.until()) return seen;
+async function settledMetadata(boot: Boot): Promise<Map<string, MetadataEni>> {
+  const seen = new Map(nodeOf(boot).otherEnis.map((eni) => [eni.mac, eni]));
+  const open = () => boot.pods.filter((pod) => !agrees(pod, seen.get(pod.mac)));
+  for (let pause = 100; open().length > 0; pause = Math.min(2_000, pause * 2)) {
+    const [first] = open();
+    if (first !== undefined && (await knowsEni(boot.imds, first.mac))) {
+      for (const eni of await Promise.all(open().map((pod) => readEni(boot.imds, pod.mac)))) {
+        if (eni !== undefined) seen.set(eni.mac, eni);
+      }
+    }
+    if (open().length === 0 || boot.clock.bootMs() + pause + REPORT_MS >= boot.until()) break;
     await boot.clock.sleep(pause);
-    seen = await readEni(boot.imds, pod.mac);
   }
+  return seen;
 }
 
 /** Milliseconds the checks may take after the wait. */
@@ -126,8 +133,8 @@ function checkAgreement(pod: PodEni, metadata: MetadataEni | undefined): Check {
   return pass(id, `EC2 and IMDS agree on ${pod.eniId}`, evidence);
 }
 
-function agrees(pod: PodEni, metadata: MetadataEni): boolean {
-  return sameAddresses(pod, metadata) && metadata.deviceNumber === pod.deviceIndex;
+function agrees(pod: PodEni, metadata: MetadataEni | undefined): boolean {
+  return metadata !== undefined && sameAddresses(pod, metadata) && metadata.deviceNumber === pod.deviceIndex;
 }
 
 function sameAddresses(pod: PodEni, metadata: MetadataEni): boolean {
