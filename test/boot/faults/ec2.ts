@@ -15,11 +15,11 @@ export const ec2CloudOptions: CloudOptions = {
     { cidr: '10.0.1.0/24', zone: 'eu-west-1b', tags: { Name: 'nodes-b' }, mapPublicIp: true },
     { cidr: '10.0.64.0/20', zone, tags: { eniboot: 'pods' } },
     { cidr: '10.0.80.0/20', zone: 'eu-west-1b', tags: { eniboot: 'pods-b' } },
-    { cidr: '10.0.128.0/23', zone, tags: { eniboot: 'next', fragmented: 'yes' } },
+    { cidr: '10.0.128.0/23', zone, tags: { eniboot: 'next', taken: 'some' } },
     { cidr: '10.0.132.0/24', zone, tags: { eniboot: 'next' } },
-    { cidr: '10.0.130.0/28', zone, tags: { eniboot: 'full' } },
-    { cidr: '10.0.130.16/28', zone, tags: { eniboot: 'full' } },
-    { cidr: '10.0.131.0/24', zone, tags: { eniboot: 'fragmented', fragmented: 'yes' } },
+    { cidr: '10.0.130.0/28', zone, tags: { eniboot: 'full', taken: 'all' } },
+    { cidr: '10.0.130.16/28', zone, tags: { eniboot: 'full', taken: 'all' } },
+    { cidr: '10.0.131.0/24', zone, tags: { eniboot: 'fragmented', taken: 'some' } },
   ],
 };
 
@@ -545,7 +545,7 @@ function without(eniId: string): never {
 /** One used address in every block of 16: many are free, no prefix is. */
 function fragment(cloud: Cloud): void {
   for (const subnet of cloud.subnets.values()) {
-    if (subnet.tags.get('fragmented') !== 'yes') continue;
+    if (subnet.tags.get('taken') !== 'some') continue;
     const { first, last } = rangeOf(subnet.cidr);
     for (let address = first + 8; address < last; address += 16) subnet.space.takeThis(toAddress(address));
   }
@@ -553,7 +553,7 @@ function fragment(cloud: Cloud): void {
 
 function fill(cloud: Cloud): void {
   for (const subnet of cloud.subnets.values()) {
-    if (subnet.tags.get('eniboot') !== 'full') continue;
+    if (subnet.tags.get('taken') !== 'all') continue;
     while (subnet.space.takeAny() !== undefined);
   }
 }

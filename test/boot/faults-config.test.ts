@@ -1,0 +1,5 @@
+// time limit: 240 s
+import { configFaults } from './faults/config.ts';
+import { runFaults } from './faults/run.ts';
+
+await runFaults(configFaults);

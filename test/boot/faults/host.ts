@@ -1,0 +1,340 @@
+// Faults of the machine itself: its programs, kernel settings, file systems, other software, and other runs.
+import { setTimeout as delay } from 'node:timers/promises';
+import { is, match, ok } from 'uvu/assert';
+import { POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
+import { ENIBOOT } from '../node.ts';
+import type { Bench, Fault } from './fault.ts';
+import { missing, ONLY_NEEDED, STAND_INS_FIRST, standIn } from './stand-in.ts';
+import { phaseBegun } from './watch.ts';
+
+const DEAD = { deadlineSeconds: 10 } as const;
+const SOON = { deadlineSeconds: 14 } as const;
+const podEni = { podEnis: [{ prefixes: 7, tags: { [ROLE_TAG]: POD_ROLE } }] };
+
+const foreignTables = `
+table inet firewalld { chain filter_INPUT { type filter hook input priority filter + 10; policy accept; ct state established,related accept; } }
+table ip nat { chain KUBE-POSTROUTING { meta mark and 0x4000 == 0x4000 masquerade } }
+`;
+
+function shell(script: string): (bench: Bench) => Promise<void> {
+  return async ({ instance }) => {
+    const { exitCode, stderr } = await instance.run('sh', ['-ec', script], { timeoutMs: 30_000 });
+    if (exitCode !== 0) throw new Error(`fault not made: ${stderr}`);
+  };
+}
+
+/** A folder on a file system of its own that takes nothing more. */
+const readOnly = (path: string) =>
+  shell(`mkdir -p ${path}; mount --bind ${path} ${path}; mount -o remount,bind,ro ${path}`);
+
+const lacks = (program: string): Fault => ({
+  name: `${program} is not installed`,
+  arrange: missing(program),
+  path: ONLY_NEEDED,
+  expect: { verdict: 'failed', code: 'TOOL_MISSING', atOnce: true },
+  prove: (_bench, { status }) => is(status?.failure?.facts['tool'], program),
+});
+
+async function provesTable({ instance }: Bench): Promise<void> {
+  const { stdout } = await instance.run('nft', ['list', 'table', 'inet', 'eniboot']);
+  match(stdout, /snat ip to/);
+}
+
+async function flush({ instance }: Bench): Promise<void> {
+  await instance.run('nft', ['flush', 'ruleset']);
+}
+
+export const hostFaults: Fault[] = [
+  ...['nft', 'ip', 'sha256sum'].map(lacks),
+  {
+    name: 'flock is not installed',
+    arrange: missing('flock'),
+    path: ONLY_NEEDED,
+    expect: { verdict: 'failed', code: 'TOOL_MISSING' },
+  },
+  {
+    name: 'arping is not installed: a warning',
+    arrange: missing('arping'),
+    path: ONLY_NEEDED,
+    expect: { verdict: 'ready' },
+    prove: (_bench, { status }) => {
+      const checks = status?.phases.flatMap((phase) => phase.checks) ?? [];
+      ok(checks.some((check) => check.id.startsWith('router') && check.result === 'warn'));
+    },
+  },
+  {
+    name: 'nft refuses: the kernel lacks what it needs',
+    ...DEAD,
+    arrange: (bench) => standIn(bench, 'nft', 'echo "Operation not supported" >&2; exit 1'),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'NFT_FAILED', phase: 'egress' },
+  },
+  {
+    name: 'nft never ends',
+    ...DEAD,
+    arrange: (bench) => standIn(bench, 'nft', 'exec sleep 60'),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'NFT_FAILED', phase: 'egress', withinSeconds: 25 },
+  },
+  {
+    name: 'the table is gone as soon as it is loaded, again and again',
+    ...DEAD,
+    arrange: (bench) =>
+      standIn(bench, 'nft', `if [ "$1" = -f ]; then cat >/dev/null; else exec /usr/sbin/nft "$@"; fi`),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'EGRESS_TABLE_DIFFERS', phase: 'egress' },
+  },
+  {
+    name: 'the policy rule is gone as soon as it is made, again and again',
+    ...DEAD,
+    arrange: (bench) =>
+      standIn(
+        bench,
+        'ip',
+        `if [ "$1" = -batch ]; then grep -v '^rule add' | /usr/sbin/ip -batch -; else exec /usr/sbin/ip "$@"; fi`,
+      ),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'EGRESS_RULE_MISSING', phase: 'egress' },
+  },
+  {
+    name: 'ip refuses every change',
+    ...DEAD,
+    arrange: (bench) =>
+      standIn(
+        bench,
+        'ip',
+        `if [ "$1" = -batch ]; then echo "RTNETLINK answers: Operation not permitted" >&2; exit 2; fi; exec /usr/sbin/ip "$@"`,
+      ),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'KERNEL_CHANGE', phase: 'egress' },
+  },
+  {
+    name: 'ip refuses every look',
+    ...DEAD,
+    arrange: (bench) => standIn(bench, 'ip', 'echo "Cannot open netlink socket" >&2; exit 1'),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'KERNEL_QUERY', phase: 'identify' },
+  },
+  {
+    name: 'ip answers nonsense',
+    arrange: (bench) => standIn(bench, 'ip', 'echo "1: lo: <LOOPBACK>"'),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'INTERNAL', phase: 'identify', atOnce: true },
+  },
+  {
+    name: 'kernel settings cannot be written',
+    ...DEAD,
+    arrange: shell('mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys'),
+    expect: { verdict: 'failed', code: 'KERNEL_CHANGE', phase: 'egress' },
+  },
+  {
+    name: 'a kernel setting takes a value and does not keep it',
+    ...DEAD,
+    arrange: shell('mount --bind /dev/null /proc/sys/net/ipv4/ip_forward'),
+    expect: { verdict: 'failed', code: 'SYSCTL_DIFFERS', phase: 'egress' },
+  },
+  {
+    name: "others' tables are kept",
+    arrange: async ({ instance }) => {
+      await instance.run('nft', ['-f', '-'], { input: foreignTables });
+    },
+    expect: { verdict: 'ready' },
+    prove: async (bench) => {
+      await provesTable(bench);
+      const { stdout } = await bench.instance.run('nft', ['list', 'tables']);
+      match(stdout, /table inet firewalld\ntable ip nat\n|table ip nat\ntable inet firewalld\n/);
+    },
+  },
+  {
+    name: 'nft flush ruleset before the second boot',
+    bootedBefore: true,
+    arrange: flush,
+    expect: { verdict: 'ready' },
+    prove: async (bench, { status }) => {
+      await provesTable(bench);
+      is(status?.cloud.ec2Mutating, 0);
+    },
+  },
+  ...(['attach', 'kubelet', 'verify'] as const).map(
+    (phase): Fault => ({
+      name: `nft flush ruleset when ${phase} begins`,
+      async during(bench, over) {
+        await phaseBegun(bench.instance, phase, over);
+        await flush(bench);
+      },
+      expect: { verdict: 'ready' },
+      prove: phase === 'verify' ? () => {} : provesTable,
+    }),
+  ),
+  {
+    name: 'a firewall reloads ten times while the node boots',
+    async during(bench, over) {
+      for (let times = 0; times < 10 && !over.aborted; times += 1) {
+        await flush(bench);
+        await delay(120);
+      }
+    },
+    expect: { verdict: 'ready' },
+  },
+  {
+    name: '/opt is read-only',
+    ...DEAD,
+    arrange: readOnly('/opt/cni'),
+    expect: { verdict: 'failed', code: 'FILE_WRITE', phase: 'install', withinSeconds: 20 },
+  },
+  {
+    name: '/etc is read-only',
+    ...DEAD,
+    arrange: readOnly('/etc/kubernetes'),
+    expect: { verdict: 'failed', code: 'FILE_WRITE', phase: 'kubelet', withinSeconds: 20 },
+  },
+  {
+    name: '/etc/cni is read-only',
+    ...SOON,
+    arrange: readOnly('/etc/cni'),
+    expect: { verdict: 'failed', code: 'FILE_WRITE', phase: 'ready', withinSeconds: 22 },
+  },
+  {
+    name: '/var/lib/eniboot is read-only',
+    ...DEAD,
+    arrange: readOnly('/var/lib/eniboot'),
+    expect: { verdict: 'failed', code: 'FILE_WRITE', phase: 'attach', withinSeconds: 20 },
+  },
+  {
+    name: '/run is read-only',
+    arrange: readOnly('/run'),
+    expect: { verdict: 'failed', code: 'FILE_WRITE', phase: 'identify' },
+  },
+  {
+    name: '/run is full when the pool is laid out',
+    ...DEAD,
+    arrange: shell('mkdir -p /run/eniboot; mount -t tmpfs -o nr_inodes=60 tmpfs /run/eniboot'),
+    expect: { verdict: 'failed', code: 'FILE_WRITE', phase: 'attach', withinSeconds: 20 },
+    prove: (_bench, { status }) => is(status?.failure?.facts['errno'], 'ENOSPC'),
+  },
+  {
+    name: 'the disk is full when drop-ins are written',
+    ...DEAD,
+    arrange: shell(
+      'mkdir -p /etc/kubernetes; mount -t tmpfs -o size=4k tmpfs /etc/kubernetes; dd if=/dev/zero of=/etc/kubernetes/full bs=4k count=1 2>/dev/null',
+    ),
+    expect: { verdict: 'failed', code: 'FILE_WRITE', phase: 'kubelet', withinSeconds: 20 },
+    prove: (_bench, { status }) => is(status?.failure?.facts['errno'], 'ENOSPC'),
+  },
+  {
+    name: 'the executable is not what its manifest says',
+    arrange: shell(
+      `for m in /usr/libexec/eniboot/*/manifest.json; do sed -i 's/"sha256": *"[0-9a-f]\\{8\\}/"sha256": "00000000/' $m; done`,
+    ),
+    expect: { verdict: 'failed', code: 'BAD_DIGEST', phase: 'install', atOnce: true },
+  },
+  {
+    name: 'the manifest is missing',
+    arrange: shell('rm /usr/libexec/eniboot/*/manifest.json'),
+    expect: { verdict: 'failed', code: 'MANIFEST_MISSING', phase: 'install', atOnce: true },
+  },
+  {
+    name: 'the manifest is damaged',
+    arrange: shell('for m in /usr/libexec/eniboot/*/manifest.json; do printf "{\\"version\\"" > $m; done'),
+    expect: { verdict: 'failed', code: 'MANIFEST_MISSING', phase: 'install', atOnce: true },
+  },
+  {
+    name: 'a folder stands where a plugin belongs',
+    ...DEAD,
+    arrange: shell('mkdir -p /opt/cni/bin/eniboot/x'),
+    expect: { verdict: 'failed', code: 'FILE_WRITE', phase: 'install', withinSeconds: 20 },
+  },
+  {
+    name: 'there is no kubelet',
+    arrange: shell('rm /usr/libexec/eniboot/kubelet-version'),
+    expect: { verdict: 'failed', code: 'KUBELET_MISSING', phase: 'kubelet', atOnce: true },
+  },
+  {
+    name: 'kubelet is older than anything eniboot can configure',
+    arrange: shell('echo Kubernetes v1.19.3 > /usr/libexec/eniboot/kubelet-version'),
+    expect: { verdict: 'failed', code: 'KUBELET_UNSUPPORTED', phase: 'kubelet', atOnce: true },
+  },
+  {
+    name: 'the memory changes with every look, and the drop-ins with it',
+    ...DEAD,
+    arrange: shell(`mkfifo /run/meminfo
+n=1000000; (while :; do n=$((n + 65536)); printf 'MemTotal: %s kB\\nMemFree: 1000 kB\\n' $n > /run/meminfo; done) >/dev/null 2>&1 </dev/null &
+mount --bind /run/meminfo /proc/meminfo`),
+    expect: { verdict: 'failed', code: 'KUBELET_FILES_DIFFER', phase: 'kubelet', withinSeconds: 20 },
+  },
+  {
+    name: 'the API server cannot be reached, and must be',
+    ...SOON,
+    config: { apiServer: { endpoint: 'https://10.0.0.200:6443', required: true } },
+    expect: { verdict: 'failed', code: 'API_SERVER_UNREACHABLE', phase: 'verify', withinSeconds: 24 },
+  },
+  {
+    name: 'the API server cannot be reached, and need not be',
+    config: { apiServer: { endpoint: 'https://10.0.0.200:6443' } },
+    expect: { verdict: 'ready' },
+  },
+  {
+    name: 'the instance waits in a warm pool: everything is ready, kubelet held back',
+    launch: { lifecycleState: 'Warmed:Stopped' },
+    expect: { verdict: 'ready', kubelet: 'held' },
+    prove: async ({ node, instance }) => {
+      instance.record.lifecycleState = 'InService';
+      await node.reboot();
+      is((await node.boot()).status?.verdict, 'ready');
+      ok(node.kubeletReleased(), 'released when it goes into service');
+    },
+  },
+  {
+    name: 'another run holds the lock and does not end',
+    arrange: async ({ instance }) => {
+      instance.spawn('sh', ['-c', 'mkdir -p /run/eniboot/pool; exec flock /run/eniboot/pool/lock sleep 90'], {
+        stdio: 'ignore',
+      });
+      await delay(300);
+    },
+    expect: { verdict: 'refused', code: 'ALREADY_RUNNING' },
+    prove: ({ instance }) =>
+      is(instance.read('/run/eniboot/status.json'), undefined, 'no verdict of this run'),
+  },
+  {
+    name: 'two runs at once',
+    async during({ instance }) {
+      const other = await instance.run(ENIBOOT, ['boot', '--json'], { timeoutMs: 60_000 });
+      is(other.exitCode, 0, other.stderr);
+    },
+    expect: { verdict: 'ready' },
+    prove: ({ instance }) => is(instance.enis.length, 2, 'one pod ENI'),
+  },
+  {
+    name: 'the time of this boot was used up by runs before',
+    arrange: async ({ instance }) => {
+      const bootId = instance.read('/proc/sys/kernel/random/boot_id')?.trim();
+      const state = { bootId, startedMs: -100_000, extendedMs: 0, attempts: 3 };
+      instance.write('/run/eniboot/deadline.json', JSON.stringify(state));
+    },
+    expect: { verdict: 'failed', code: 'DEADLINE', phase: 'identify', atOnce: true },
+    prove: async ({ node }, { status }) => {
+      is(status?.attempts, 4);
+      is((await node.boot()).status?.verdict, 'ready', 'after the verdict there is time again');
+    },
+  },
+  {
+    name: 'what eniboot keeps in /run is damaged',
+    bootedBefore: true,
+    arrange: shell(
+      `for f in deadline attach egress vpc-cidrs digests; do printf '{"' > /run/eniboot/$f.json; done`,
+    ),
+    expect: { verdict: 'ready' },
+  },
+  {
+    name: 'what eniboot remembers in /var is damaged, and EC2 does not answer',
+    ...DEAD,
+    launch: podEni,
+    bootedBefore: true,
+    arrange: async (bench) => {
+      await shell(`printf '{' > /var/lib/eniboot/${bench.instance.id}/enis.json`)(bench);
+      bench.cloud.faults.ec2.add({ action: '*', unanswered: true, instanceId: bench.instance.id });
+    },
+    expect: { verdict: 'degraded', withinSeconds: 20 },
+  },
+];

@@ -1,0 +1,252 @@
+// Faults of network devices, and of whoever else configures them.
+import { is, match, ok } from 'uvu/assert';
+import { POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
+import type { DeviceFault } from '../../aws/faults.ts';
+import type { Bench, Fault } from './fault.ts';
+import { STAND_INS_FIRST, standIn } from './stand-in.ts';
+import { phaseBegun } from './watch.ts';
+
+const DEAD = { deadlineSeconds: 10 } as const;
+const SOON = { deadlineSeconds: 14 } as const;
+const podEni = { podEnis: [{ prefixes: 7, tags: { [ROLE_TAG]: POD_ROLE } }] };
+
+function onDevice(rule: DeviceFault): (bench: Bench) => void {
+  return ({ cloud, instance }) => {
+    cloud.faults.device.add({ ...rule, instanceId: instance.id, times: 1 });
+  };
+}
+
+/** Up, the boot ENI's MTU, no address, no route. */
+async function provesBareDevice({ instance }: Bench): Promise<void> {
+  const device = instance.deviceOf(instance.enis[1]?.id ?? '') ?? '';
+  const { stdout } = await instance.run('ip', ['address', 'show', 'dev', device]);
+  match(stdout, /mtu 9001 /);
+  match(stdout, /[<,]UP[,>]/);
+  ok(!/ inet /.test(stdout), `no address: ${stdout}`);
+  const routes = await instance.run('ip', ['route', 'show', 'dev', device]);
+  is(routes.stdout.trim(), '', 'no route');
+}
+
+/** A stand-in for `ip` that leaves lines out of every batch: somebody undoes them as soon as they are done. */
+function dropsFromBatches(pattern: string): (bench: Bench) => Promise<void> {
+  return (bench) =>
+    standIn(
+      bench,
+      'ip',
+      `if [ "$1" = -batch ]; then grep -v '${pattern}' | /usr/sbin/ip -batch -; else exec /usr/sbin/ip "$@"; fi`,
+    );
+}
+
+/** Stand-ins for NetworkManager's tool and for a pod ENI on a real bus, as NetworkManager would see it. */
+function networkManager(answerToSet: string): (bench: Bench) => Promise<void> {
+  return async (bench) => {
+    const device = bench.instance.deviceOf(bench.instance.enis[1]?.id ?? '') ?? '';
+    await standIn(
+      bench,
+      'ip',
+      `/usr/sbin/ip "$@" | sed 's/"ifname":"${device}"/"parentbus":"pci","ifname":"${device}"/g'`,
+    );
+    await standIn(
+      bench,
+      'nmcli',
+      `case "$*" in
+  *'device status'*) printf '${device}:connected\\n' ;;
+  *'device set'*) ${answerToSet} ;;
+esac`,
+    );
+  };
+}
+
+export const nicFaults: Fault[] = [
+  {
+    name: 'the device appears 4 s after the attachment',
+    arrange: onDevice({ delayMs: 4000 }),
+    expect: { verdict: 'ready' },
+    prove: provesBareDevice,
+  },
+  {
+    name: 'the device never appears',
+    ...DEAD,
+    arrange: onDevice({ never: true }),
+    expect: { verdict: 'failed', code: 'DEVICE_MISSING', phase: 'attach', withinSeconds: 20 },
+  },
+  {
+    name: 'the device is renamed while it is looked at',
+    arrange: onDevice({ name: 'eth0', renameTo: 'ens6', renameAfterMs: 30 }),
+    expect: { verdict: 'ready' },
+    prove: provesBareDevice,
+  },
+  {
+    name: 'the device has a name nobody expects',
+    arrange: onDevice({ name: 'rename7.x' }),
+    expect: { verdict: 'ready' },
+    prove: provesBareDevice,
+  },
+  {
+    name: 'the device never gets a carrier',
+    ...SOON,
+    arrange: onDevice({ noCarrier: true }),
+    expect: { verdict: 'failed', code: 'POD_ENI_DOWN', phase: 'verify', withinSeconds: 22 },
+  },
+  {
+    name: 'somebody takes the device down, again and again',
+    ...SOON,
+    arrange: dropsFromBatches(' up$'),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'POD_ENI_DOWN', phase: 'verify', withinSeconds: 22 },
+  },
+  {
+    name: 'the device comes with another MTU',
+    arrange: onDevice({ mtu: 1500 }),
+    expect: { verdict: 'ready' },
+    prove: provesBareDevice,
+  },
+  {
+    name: 'somebody sets another MTU, again and again',
+    ...SOON,
+    arrange: async (bench) => {
+      onDevice({ mtu: 1500 })(bench);
+      await dropsFromBatches(' mtu ')(bench);
+    },
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'POD_ENI_MTU', phase: 'verify', withinSeconds: 22 },
+  },
+  {
+    name: 'the device comes up with an address',
+    arrange: onDevice({ address: '10.0.64.77/20' }),
+    expect: { verdict: 'ready' },
+    prove: provesBareDevice,
+  },
+  {
+    name: 'the device comes up with a DHCP address and its default route',
+    arrange: onDevice({ address: '10.0.64.77/20', defaultRouteVia: '10.0.64.1' }),
+    expect: { verdict: 'ready' },
+    prove: provesBareDevice,
+  },
+  {
+    name: 'a DHCP client configures the device, again and again',
+    ...SOON,
+    arrange: async (bench) => {
+      onDevice({ address: '10.0.64.77/20' })(bench);
+      await dropsFromBatches(' flush ')(bench);
+    },
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'POD_ENI_CONFIGURED', phase: 'verify', withinSeconds: 22 },
+  },
+  {
+    name: 'a DHCP client configures the device once more after eniboot has cleaned it',
+    async during({ instance }, over) {
+      await phaseBegun(instance, 'install', over);
+      const device = instance.deviceOf(instance.enis[1]?.id ?? '') ?? '';
+      await instance.run('ip', ['address', 'add', '10.0.64.77/20', 'dev', device]);
+    },
+    expect: { verdict: 'ready' },
+    prove: provesBareDevice,
+  },
+  {
+    name: 'a pod ENI present at power-on has an address and a default route',
+    launch: podEni,
+    arrange: async ({ instance }) => {
+      const device = instance.deviceOf(instance.enis[1]?.id ?? '') ?? '';
+      const lines = `link set ${device} up\naddress add 10.0.64.78/20 dev ${device}\nroute add default via 10.0.64.1 dev ${device} metric 300\n`;
+      await instance.run('ip', ['-batch', '-'], { input: lines });
+    },
+    expect: { verdict: 'ready' },
+    prove: provesBareDevice,
+  },
+  {
+    name: 'two devices have the boot MAC',
+    arrange: async ({ instance }) => {
+      const { mac } = instance.bootEni;
+      await instance.run('ip', [
+        'link',
+        'add',
+        'clone0',
+        'address',
+        mac,
+        'type',
+        'veth',
+        'peer',
+        'name',
+        'clone1',
+      ]);
+    },
+    expect: { verdict: 'failed', code: 'BOOT_ENI_AMBIGUOUS', phase: 'identify', atOnce: true },
+  },
+  {
+    name: 'a bridge has the boot MAC',
+    arrange: async ({ instance }) => {
+      await instance.run('ip', ['link', 'add', 'br0', 'address', instance.bootEni.mac, 'type', 'bridge']);
+    },
+    expect: { verdict: 'ready' },
+  },
+  {
+    name: 'the boot ENI has a secondary address instead of its primary one',
+    ...DEAD,
+    arrange: async ({ cloud, instance }) => {
+      cloud.ec2.send('AssignPrivateIpAddresses', {
+        NetworkInterfaceId: instance.bootEni.id,
+        SecondaryPrivateIpAddressCount: 1,
+      });
+      await cloud.settled();
+      const device = instance.deviceOf(instance.bootEni.id) ?? '';
+      const second = instance.bootEni.secondaryIps[0] ?? '';
+      const lines = [
+        `address flush dev ${device}`,
+        `address add ${second}/24 dev ${device}`,
+        `route add default via 10.0.0.1 dev ${device}`,
+        '',
+      ];
+      await instance.run('ip', ['-batch', '-'], { input: lines.join('\n') });
+    },
+    expect: { verdict: 'failed', code: 'BOOT_ENI_NO_ADDRESS', phase: 'identify' },
+  },
+  {
+    name: 'the boot ENI has no address at all',
+    ...DEAD,
+    arrange: ({ instance }) =>
+      instance.run('ip', ['address', 'flush', 'dev', instance.deviceOf(instance.bootEni.id) ?? '']),
+    expect: { verdict: 'failed', code: 'IMDS_UNREACHABLE', phase: 'identify' },
+  },
+  {
+    name: 'the boot ENI has no default route',
+    ...DEAD,
+    arrange: async ({ instance }) => {
+      const device = instance.deviceOf(instance.bootEni.id) ?? '';
+      const lines = `route add 169.254.169.254 via 10.0.0.1 dev ${device}\nroute del default\n`;
+      await instance.run('ip', ['-batch', '-'], { input: lines });
+    },
+    expect: { verdict: 'failed', code: 'NO_DEFAULT_ROUTE', phase: 'identify' },
+  },
+  {
+    name: 'secondary addresses on the boot ENI: reported, given to no pod',
+    arrange: async ({ cloud, instance }) => {
+      cloud.ec2.send('AssignPrivateIpAddresses', {
+        NetworkInterfaceId: instance.bootEni.id,
+        SecondaryPrivateIpAddressCount: 2,
+      });
+      await cloud.settled();
+    },
+    expect: { verdict: 'ready' },
+    prove: (_bench, { status }) => {
+      const checks = status?.phases.flatMap((phase) => phase.checks) ?? [];
+      ok(checks.some((check) => check.id === 'boot-eni-reserved' && check.result === 'warn'));
+    },
+  },
+  {
+    name: 'NetworkManager manages a pod ENI whatever it is told',
+    ...DEAD,
+    launch: podEni,
+    arrange: networkManager('exit 0'),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'ENI_MANAGED_BY_OS', phase: 'reserve' },
+  },
+  {
+    name: 'NetworkManager refuses to let go of a pod ENI',
+    ...DEAD,
+    launch: podEni,
+    arrange: networkManager('echo "Error: not authorized" >&2; exit 8'),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'NETWORK_MANAGER', phase: 'reserve' },
+  },
+];
