@@ -50,7 +50,7 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'config',
-    summary: 'check, show or describe the configuration',
+    summary: 'check and show the configuration, print its schema',
     load: async () => (await import('./config.ts')).configCommand,
   },
   {

@@ -1,0 +1,221 @@
+// What every command promises: help that teaches, wrong usage refused before anything is touched, JSON alone on
+// stdout, and no start-up cost that a quick command need not pay.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Status } from '../../agent/boot/status.ts';
+import { commands } from '../../agent/cli/commands.ts';
+import { EXECUTABLE, eniboot } from './executable.ts';
+
+const root = join(import.meta.dirname, '../..');
+const names = commands.map((command) => command.name);
+/** What a command needs before its options mean anything. */
+const operands: Record<string, string[]> = { eni: ['sweep'], config: ['check'] };
+
+test('the overview names every command and the exit codes; without a command it is wrong usage', async () => {
+  const asked = await eniboot(['--help']);
+  assert.is(asked.code, 0);
+  for (const { name, summary } of commands)
+    assert.match(asked.out, new RegExp(`^  ${name} +${escape(summary)}$`, 'm'));
+  assert.match(asked.out, /Exit codes: /);
+  const bare = await eniboot([]);
+  assert.is(bare.code, 2);
+  assert.is(bare.out, asked.out);
+  assert.is((await eniboot(['--version'])).out, (await eniboot(['version'])).out);
+});
+
+test('every --help has usage, every option, exit codes, and fits a terminal', async () => {
+  for (const name of names) {
+    const { code, out, err } = await eniboot([name, '--help']);
+    assert.is(code, 0, name);
+    assert.is(err, '');
+    assert.match(out, new RegExp(`^Usage: eniboot ${name}\\b`));
+    assert.match(out, /^Exit codes: 0 /m, name);
+    assert.match(out, /\b2 wrong usage/, name);
+    for (const line of out.split('\n'))
+      assert.ok(line.length <= 128, `${name}: ${line.length} characters: ${line}`);
+    for (const option of optionsOf(name))
+      assert.match(out, `--${option}`, `${name} --help is silent about --${option}`);
+    assert.is((await eniboot(['help', name])).out, out);
+    assert.is((await eniboot([name, '--nonsense', '-h'])).out, out, 'help wins over a mistake');
+    const { load, summary } = commands.find((command) => command.name === name) as (typeof commands)[number];
+    assert.is((await load()).summary, summary, 'one summary');
+  }
+});
+
+test('a mistyped command or option is refused with what was meant, on stderr, exit 2', async () => {
+  for (const [typed, meant] of [
+    ['bot', 'boot'],
+    ['stauts', 'status'],
+    ['suport-bundle', 'support-bundle'],
+    ['iam_policy', 'iam-policy'],
+  ] as const) {
+    const { code, out, err } = await eniboot([typed]);
+    assert.is(code, 2);
+    assert.is(out, '');
+    assert.match(err, `no command ${typed}; did you mean ${meant}?`);
+  }
+  assert.not.match((await eniboot(['xyzzy'])).err, 'did you mean');
+  for (const name of names) {
+    const { code, out, err } = await eniboot([name, ...(operands[name] ?? []), '--jsn']);
+    assert.is(code, 2, name);
+    assert.is(out, '', name);
+    assert.match(err, /Unknown option '--jsn'; did you mean --json\?/, name);
+  }
+});
+
+test('an argument too many, and an option without its value, are refused, exit 2', async () => {
+  for (const name of names.filter((one) => one !== 'config')) {
+    const { code, out, err } = await eniboot([name, ...(operands[name] ?? []), 'one', 'two', 'three']);
+    assert.is(code, 2, name);
+    assert.is(out, '');
+    assert.match(err, /unexpected argument|no one;|no policy one/, name);
+  }
+  for (const args of [
+    ['eni', 'sweep', '--max'],
+    ['eni', 'sweep', '--max', '0'],
+    ['eni', 'sweep', '--min-age', '1h'],
+    ['iam-policy', '--account', '12'],
+    ['support-bundle', '--output='],
+  ]) {
+    const { code, err } = await eniboot(args);
+    assert.is(code, 2, args.join(' '));
+    assert.match(err, 'USAGE');
+  }
+});
+
+test('with --json a refusal is one object on stdout too, with code, message and remedy', async () => {
+  const refusals = [
+    ['nonsense', '--json'],
+    ...names.map((name) => [name, ...(operands[name] ?? []), '--nonsense', '--json']),
+  ];
+  for (const args of refusals) {
+    const { code, out } = await eniboot(args);
+    assert.is(code, 2, args.join(' '));
+    const { failure } = oneObject(out) as { failure: { code: string; message: string; remedy: string } };
+    assert.is(failure.code, 'USAGE');
+    assert.ok(failure.message.length > 0 && failure.remedy.length > 0);
+  }
+});
+
+test('commands that change the machine need root and say so', async () => {
+  for (const args of [['boot'], ['repair'], ['support-bundle']]) {
+    // No user is mapped: whoever runs this is nobody in there.
+    const result = spawnSync('unshare', ['--user', EXECUTABLE, ...args, '--json'], { encoding: 'utf8' });
+    assert.is(result.status, 1, `${args}: ${result.stderr}`);
+    assert.is((oneObject(result.stdout) as { failure: { code: string } }).failure.code, 'NOT_ROOT');
+    assert.match(result.stderr, `eniboot ${args[0]} needs root`);
+  }
+});
+
+test('colour is for terminals, and not with NO_COLOR', async () => {
+  mkdirSync('/run/eniboot', { recursive: true });
+  writeFileSync('/run/eniboot/status.json', JSON.stringify(failedStatus));
+  const piped = await eniboot(['status']);
+  assert.is(piped.code, 1);
+  assert.match(piped.out, 'FAILED SUBNETS_FULL');
+  assert.not.match(piped.out, '\u001b');
+  assert.match(onTerminal({}), '\u001b[31m');
+  assert.not.match(onTerminal({ NO_COLOR: '1' }), '\u001b');
+  assert.match(onTerminal({ NO_COLOR: '' }), '\u001b[31m');
+});
+
+test('a reader that goes away is no failure, a full disk behind stdout is one with a code', async () => {
+  const pager = shell('"$0" config schema | head -c 1; echo ":${PIPESTATUS[0]}"');
+  assert.is(pager.stdout, '{:0\n');
+  assert.is(pager.stderr, '');
+  const full = shell('"$0" config schema > /dev/full');
+  assert.is(full.status, 1);
+  assert.match(full.stderr, 'FILE_WRITE: standard output: ENOSPC');
+  assert.is(shell('"$0" version > /dev/full 2> /dev/full').status, 1);
+});
+
+test('quick commands load neither the AWS SDK nor anything else that is heavy', async () => {
+  const heavy = /node_modules\/(@aws-sdk|@smithy|winston|execa|yaml|valibot|systeminformation)\//;
+  const hook = join('/run', 'record.mjs');
+  writeFileSync(
+    hook,
+    `import { registerHooks } from 'node:module';
+registerHooks({ load(url, context, next) { process.stderr.write('LOADED ' + url + '\\n'); return next(url, context); } });
+`,
+  );
+  const loadedBy = (args: string[]) => {
+    const result = spawnSync(process.execPath, ['--import', hook, 'agent/main.ts', ...args], {
+      cwd: root,
+      encoding: 'utf8',
+    });
+    const loaded = [...result.stderr.matchAll(/^LOADED (.*)$/gm)].map((match) => match[1] ?? '');
+    assert.ok(
+      loaded.some((url) => url.endsWith('agent/main.ts')),
+      result.stderr,
+    );
+    return [...new Set(loaded.flatMap((url) => heavy.exec(url)?.[1] ?? []))];
+  };
+  for (const args of [['status'], ['version'], ['--help'], ['capacity', 'm5.large'], ['iam-policy']])
+    assert.equal(loadedBy(args), [], args.join(' '));
+  // The check itself: a command that does call EC2 loads the SDK.
+  assert.ok(loadedBy(['eni', 'sweep', '--region', 'x']).some((name) => name === '@aws-sdk'));
+  const { ms } = await eniboot(['version']);
+  assert.ok(ms < 2_000, `${ms} ms`);
+});
+
+/** Options a command's source declares. */
+function optionsOf(name: string): string[] {
+  const source = readFileSync(join(root, 'agent/cli', `${name}.ts`), 'utf8');
+  return [...source.matchAll(/'?([a-z][a-z-]*)'?: \{ type: '(?:boolean|string)'/g)].map(
+    (match) => match[1] ?? '',
+  );
+}
+
+function oneObject(text: string): unknown {
+  assert.is(text.trim().split('\n').length, 1, `not one line: ${text}`);
+  const value: unknown = JSON.parse(text);
+  assert.type(value, 'object');
+  return value;
+}
+
+function onTerminal(env: Record<string, string>): string {
+  const result = spawnSync(
+    'script',
+    ['--quiet', '--return', '--command', `${EXECUTABLE} status`, '/dev/null'],
+    {
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'] ?? '', ...env },
+    },
+  );
+  assert.is(result.status, 1, result.stderr);
+  return result.stdout;
+}
+
+function shell(script: string) {
+  return spawnSync('bash', ['-c', script, EXECUTABLE], { encoding: 'utf8' });
+}
+
+function escape(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}
+
+const failedStatus = {
+  schema: 1,
+  verdict: 'failed',
+  degraded: [],
+  failure: { code: 'SUBNETS_FULL', phase: 'attach', message: 'no room', remedy: 'make room', facts: {} },
+  version: '1.0.0',
+  commit: 'unknown',
+  bootId: '',
+  attempts: 1,
+  startedAt: '2030-01-01T00:00:00Z',
+  finishedAt: '2030-01-01T00:00:09Z',
+  seconds: 9,
+  remainingSeconds: 291,
+  instance: undefined,
+  bootEni: undefined,
+  podEnis: [],
+  capacity: undefined,
+  phases: [],
+  cloud: { imdsRequests: 0, ec2Calls: {}, ec2Mutating: 0, waitMs: 0 },
+} satisfies Partial<Status>;
+
+test.run();
