@@ -62,8 +62,8 @@ export interface Observation {
   eniboot: Record<string, string>;
   kubelet: Record<string, string>;
   devices: Device[];
-  /** Host milliseconds from power-on until the guest's clock began to run; meaningless after a snapshot. */
-  firmwareMs: number;
+  /** Host milliseconds from power-on until the verdict was on the console; only for the first boot of a cold machine. */
+  powerOnMs: number | undefined;
 }
 
 export interface Start {
@@ -193,8 +193,9 @@ async function launch(
     },
     verdict: async () => {
       await current().consoleShows(/eniboot: (READY|FAILED) .*/, 400_000 * bench.patience, consoleFrom);
-      const observation = await settledObservation(current(), bench);
-      return observation;
+      const first = how.from === undefined && consoleFrom === 0;
+      const powerOnMs = first ? current().elapsedMs() : undefined;
+      return { ...(await settledObservation(current(), bench)), powerOnMs };
     },
     observe: () => observe(current(), consoleFrom),
     forgetConsole: () => {
@@ -263,7 +264,6 @@ const sections = {
   kubelet: 'systemctl show kubelet.service',
   addresses: 'ip -j address',
   states: 'nmcli -t -f DEVICE,STATE device',
-  uptime: 'cat /proc/uptime',
 };
 
 /** Everything in one script: a round trip and a process each cost a good part of a second under emulation. */
@@ -271,7 +271,6 @@ async function observe(machine: Machine, consoleFrom: number): Promise<Observati
   const script = Object.entries(sections)
     .map(([name, command]) => `echo '@@${name}'; ${command}`)
     .join('\n');
-  const elapsed = machine.elapsedMs();
   const { stdout } = await machine.run(script);
   const found = new Map<string, string>();
   for (const part of stdout.split(/^@@/m).slice(1)) {
@@ -309,7 +308,7 @@ async function observe(machine: Machine, consoleFrom: number): Promise<Observati
         mtu: link.mtu,
         state: states.get(link.ifname) ?? 'unknown',
       })),
-    firmwareMs: elapsed - Number(text('uptime').split(' ')[0]) * 1000,
+    powerOnMs: undefined,
   };
 }
 

@@ -27,8 +27,9 @@ export interface Case {
 /** How long one boot took, in seconds. */
 export interface Timing {
   boot: string;
-  /** Boot clock at which eniboot started, said READY or FAILED, and kubelet started; firmware counts from power-on. */
-  firmware: number | undefined;
+  /** From power-on to the verdict on the console, on the host's clock; only of a machine's first boot. */
+  powerOn: number | undefined;
+  /** Boot clock at which eniboot started, gave its verdict, and kubelet started. */
   started: number;
   verdict: number;
   kubelet: number | undefined;
@@ -349,7 +350,7 @@ function timing(boot: string, seen: Observation): Timing {
     at(seen.eniboot, 'ActiveEnterTimestampMonotonic') || at(seen.eniboot, 'InactiveEnterTimestampMonotonic');
   return {
     boot,
-    firmware: seen.firmwareMs > 0 ? seen.firmwareMs / 1000 : undefined,
+    powerOn: seen.powerOnMs === undefined ? undefined : seen.powerOnMs / 1000,
     started,
     verdict,
     kubelet: at(seen.kubelet, 'ExecMainStartTimestampMonotonic') || undefined,

@@ -193,13 +193,21 @@ function timingTable(results: CaseResult[]): string {
     .flatMap((result) => result.timings)
     .map((one) => [
       one.boot,
-      ...[one.firmware, one.started, one.verdict, one.kubelet, one.eniboot, one.own].map((value) =>
+      ...[one.powerOn, one.started, one.verdict, one.kubelet, one.eniboot, one.own].map((value) =>
         value === undefined || Number.isNaN(value) ? '-' : value.toFixed(1),
       ),
     ]);
   if (rows.length === 0) return 'no boot was timed';
   const table = [
-    ['seconds', 'firmware', 'eniboot starts', 'verdict', 'kubelet starts', 'eniboot took', 'of it own'],
+    [
+      'seconds',
+      'power-on to verdict',
+      'eniboot starts',
+      'verdict',
+      'kubelet starts',
+      'eniboot took',
+      'of it own',
+    ],
     ...rows,
   ];
   const widths = (table[0] ?? []).map((_, column) =>
