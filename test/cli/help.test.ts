@@ -40,8 +40,8 @@ test('every --help has usage, every option, exit codes, and fits a terminal', as
       assert.match(out, `--${option}`, `${name} --help is silent about --${option}`);
     assert.is((await eniboot(['help', name])).out, out);
     assert.is((await eniboot([name, '--nonsense', '-h'])).out, out, 'help wins over a mistake');
-    const { load, summary } = commands.find((command) => command.name === name) as (typeof commands)[number];
-    assert.is((await load()).summary, summary, 'one summary');
+    const entry = commands.find((command) => command.name === name);
+    assert.is((await entry?.load())?.summary, entry?.summary, 'one summary');
   }
 });
 
@@ -104,7 +104,7 @@ test('commands that change the machine need root and say so', async () => {
   for (const args of [['boot'], ['repair'], ['support-bundle']]) {
     // No user is mapped: whoever runs this is nobody in there.
     const result = spawnSync('unshare', ['--user', EXECUTABLE, ...args, '--json'], { encoding: 'utf8' });
-    assert.is(result.status, 1, `${args}: ${result.stderr}`);
+    assert.is(result.status, 1, `${args.join(' ')}: ${result.stderr}`);
     assert.is((oneObject(result.stdout) as { failure: { code: string } }).failure.code, 'NOT_ROOT');
     assert.match(result.stderr, `eniboot ${args[0]} needs root`);
   }

@@ -1,0 +1,149 @@
+// time limit: 240 s
+// The command line on a node: one JSON object whatever happens, mistakes that touch nothing, and Ctrl-C during a boot.
+import { createHash } from 'node:crypto';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Cloud, startCloud } from '../aws/index.ts';
+import { ENIBOOT, launchNode, type Node } from '../boot/node.ts';
+
+let cloud: Cloud;
+test.before(async () => {
+  cloud = await startCloud();
+});
+test.after(() => cloud.stop());
+test.after.each(() => cloud.faults.clear());
+
+/** Commands and the exit codes they may have before and after a good boot. */
+const asked: [string[], number, number | undefined][] = [
+  [['version'], 0, 0],
+  [['status'], 3, 0],
+  [['plan'], 0, 0],
+  [['check'], 1, 0],
+  [['config', 'check'], 0, 0],
+  [['config', 'show'], 0, 0],
+  [['capacity', 'm5.large'], 0, 0],
+  [['capacity', 'm99.huge'], 1, 1],
+  [['iam-policy'], 0, 0],
+  [['iam-policy', '--config', '/nonexistent.yaml'], 1, 1],
+  [['eni', 'sweep', '--region', 'eu-west-1'], 1, 1],
+  [['boot', '--dry-run'], 0, 0],
+  [['repair'], 1, 0],
+  [['support-bundle'], 0, undefined],
+];
+
+test('--json is exactly one object on stdout, before a boot and after it', async () => {
+  const node = await launchNode(cloud);
+  const before = await Promise.all(asked.map(([args]) => json(node, args)));
+  assert.equal(
+    before.map(([args, code]) => [args, code]),
+    asked.map(([args, code]) => [args.join(' '), code]),
+  );
+  const { result, status } = await node.boot();
+  assert.is(status?.verdict, 'ready', result.stdout);
+  for (const [args, , code] of asked) {
+    if (code === undefined) continue;
+    const [name, ended] = await json(node, args);
+    assert.is(ended, code, name);
+  }
+});
+
+test('a failed boot prints one object too, with code and remedy', async () => {
+  const node = await launchNode(cloud, { config: null });
+  const { result, status } = await node.boot();
+  assert.is(result.exitCode, 1);
+  assert.is(result.stdout.trim().split('\n').length, 1);
+  assert.is(status?.failure?.code, 'CONFIG_MISSING');
+  assert.ok((status?.failure?.remedy ?? '').length > 0);
+});
+
+test('wrong usage changes nothing on the machine and asks nothing of AWS', async () => {
+  const node = await launchNode(cloud);
+  const before = await fingerprint(node);
+  const [calls, requests] = [cloud.calls.length, cloud.imds.length];
+  for (const args of [
+    ['boot', '--dry-rum'],
+    ['boot', 'now'],
+    ['repair', '--force'],
+    ['pool', 'refil'],
+    ['support-bundle', '--out', '/x'],
+    ['eni', 'sweep', '--aply'],
+    ['reboot'],
+  ]) {
+    const { exitCode, stderr } = await node.eniboot(args);
+    assert.is(exitCode, 2, `${args.join(' ')}: ${stderr}`);
+  }
+  assert.is(await fingerprint(node), before);
+  assert.equal([cloud.calls.length, cloud.imds.length], [calls, requests]);
+});
+
+for (const [moment, slow, seen] of [
+  ['while IMDS answers', () => cloud.faults.imds.add({ delayMs: 300 }), () => cloud.imds.length > 0],
+  [
+    'while an ENI is created',
+    () => cloud.faults.ec2.add({ action: 'CreateNetworkInterface', delayMs: 1_000, times: 1 }),
+    () => cloud.imds.length > 20,
+  ],
+  [
+    'after an ENI was created',
+    () => cloud.faults.ec2.add({ action: 'AttachNetworkInterface', delayMs: 2_000, times: 1 }),
+    () => cloud.calls.some((call) => call.action === 'CreateNetworkInterface' && call.accepted),
+  ],
+  [
+    'while a device is awaited',
+    () => cloud.faults.device.add({ delayMs: 2_000, times: 1 }),
+    () => cloud.calls.some((call) => call.action === 'AttachNetworkInterface' && call.accepted),
+  ],
+] as const) {
+  test(`Ctrl-C ${moment}: exit 130, kubelet not released, and the next boot is good`, async () => {
+    const node = await launchNode(cloud);
+    cloud.calls.length = 0;
+    cloud.imds.length = 0;
+    slow();
+    const shell = node.instance.spawn('sh', ['-c', `trap : INT; ${ENIBOOT} boot; echo "exit $?"`], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    let out = '';
+    shell.stdout?.on('data', (piece: Buffer) => {
+      out += piece.toString();
+    });
+    const ended = new Promise((resolve) => shell.on('close', resolve));
+    while (!seen()) await new Promise((resolve) => setTimeout(resolve, 5));
+    // What a terminal does: the signal goes to every process in the foreground, not to the shell's parent.
+    await node.instance.run('pkill', ['-INT', '-x', 'eniboot']);
+    await ended;
+    assert.match(out, /exit 130\n$/);
+    assert.not.ok(node.kubeletReleased());
+    cloud.faults.clear();
+    await cloud.settled();
+    const { status } = await node.boot();
+    assert.is(status?.verdict, 'ready', JSON.stringify(status?.failure));
+    await cloud.settled();
+    assert.is(node.instance.enis.length, 2, 'one pod ENI, not a second one');
+    assert.equal(
+      cloud.leakReport().filter((leak) => leak.tags['eniboot/instance'] === node.instance.id),
+      [],
+    );
+    await node.instance.terminate();
+  });
+}
+
+async function json(node: Node, args: string[]): Promise<[string, number | null]> {
+  const { stdout, exitCode, stderr } = await node.eniboot([...args, '--json']);
+  const name = args.join(' ');
+  assert.is(stdout.trimEnd().split('\n').length, 1, `${name}: ${stdout}${stderr}`);
+  const value: unknown = JSON.parse(stdout);
+  assert.ok(typeof value === 'object' && value !== null && !Array.isArray(value), name);
+  if (exitCode !== 0 && 'failure' in value) assert.type((value.failure as { code: string }).code, 'string');
+  return [name, exitCode];
+}
+
+/** Files with their contents, links, addresses, rules and tables of an instance, as one digest. */
+async function fingerprint(node: Node): Promise<string> {
+  const script = `find /etc /run /var /opt /usr/libexec/eniboot -xdev -type f -size -1000k -exec sha256sum {} + | sort
+ip -o link | sed 's/ qlen.*//'; ip -o address | sed 's/valid_lft.*//'; ip rule; ip route show table all; nft list ruleset; ls -lR /opt /run/eniboot 2>&1`;
+  const { stdout } = await node.instance.run('sh', ['-c', script]);
+  assert.match(stdout, '/etc/eniboot/config.yaml');
+  return createHash('sha256').update(stdout).digest('hex');
+}
+
+test.run();
