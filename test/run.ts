@@ -4,19 +4,23 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative } from 'node:path';
+import { writeEvidence } from './bench/report.ts';
 
 const root = join(import.meta.dirname, '..');
 /** Seconds a file may take unless its first lines say `// time limit: N s`. */
 const DEFAULT_LIMIT = 120;
 
-const help = `Usage: npm test [-- [--coverage] [--list] [NAME…]]
+const help = `Usage: npm test [-- [--coverage] [--list] [--evidence FILE] [NAME…]]
 
 Runs test/**/*.test.ts; NAME keeps the files whose path contains it. Ends with one line: N passed, N failed.
   --coverage   report line coverage of what ran in-process (the executable itself is covered by its own tests)
   --list       name the files and stop
+  --evidence   write counts, times and versions to FILE
 `;
 
 const args = process.argv.slice(2);
+const evidenceAt = args.indexOf('--evidence');
+const evidence = evidenceAt === -1 ? undefined : args.splice(evidenceAt, 2)[1];
 if (args.includes('--help')) {
   process.stdout.write(help);
   process.exit(0);
@@ -56,6 +60,7 @@ interface Outcome {
   passed: number;
   failed: number;
 }
+const outcomes: (Outcome & { file: string; seconds: number })[] = [];
 const totals: Outcome = { passed: 0, failed: 0 };
 const queue = [...files];
 const started = performance.now();
@@ -65,7 +70,9 @@ if (files.length === 0) {
   totals.failed += 1;
 }
 if (coverage !== undefined) await reportCoverage(coverage);
-process.stdout.write(`${files.length} files in ${((performance.now() - started) / 1000).toFixed(0)} s\n`);
+const seconds = Math.round((performance.now() - started) / 1000);
+if (evidence !== undefined) writeEvidence(evidence, 'test', { files: outcomes, ...totals, seconds });
+process.stdout.write(`${files.length} files in ${seconds} s\n`);
 process.stdout.write(`${totals.passed} passed, ${totals.failed} failed\n`);
 process.exit(totals.failed === 0 ? 0 : 1);
 
@@ -105,6 +112,12 @@ async function runFile(file: string): Promise<Outcome> {
   const passed = sum(plain, /^ *Passed: +(\d+)/gm);
   // A file that failed without a failing test (crash, time-out, no test at all) counts as one failure.
   const failed = Math.max(total - passed, code === 0 && total > 0 ? 0 : 1);
+  outcomes.push({
+    file: relative(root, file),
+    passed,
+    failed,
+    seconds: Math.round((performance.now() - begun) / 1000),
+  });
   const time = `${((performance.now() - begun) / 1000).toFixed(1)} s`.padStart(8);
   process.stdout.write(
     `${failed === 0 ? 'ok    ' : 'FAILED'} ${time} ${String(passed).padStart(5)}  ${relative(root, file)}${late ? `  (time limit ${seconds} s)` : ''}\n`,
