@@ -1,17 +1,25 @@
-import { findLease, releaseLease } from '../agent/pool/lease.ts';
+import { findLease, type Lease, releaseLease } from '../agent/pool/lease.ts';
+import { notedNamespace } from '../agent/pool/namespace.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { removeAttachment } from './kernel.ts';
 
 /**
- * Ends an attachment: the kernel's objects first, the lease last, so that a DEL killed in between is repeated
- * in full. Acts on the lease of this owner alone and never on prevResult; without a lease there is nothing to
- * do. The namespace may be gone, or be the node's own by a runtime's mistake: then only the node's side is left.
+ * Ends an attachment. Acts on the lease of this owner alone and never on prevResult; without a lease there is
+ * nothing to do.
  */
 export function del(variables: Variables): void {
   const lease = findLease(ownerOf(variables));
-  if (lease === undefined) return;
-  const enter = isOwnNamespace(variables.netns) === false;
-  removeAttachment(lease.address, enter ? variables.netns : undefined);
+  if (lease !== undefined) endLease(lease, variables.netns);
+}
+
+/**
+ * The kernel's objects first, the lease last, so that what is killed in between is repeated in full. Where the
+ * given namespace is gone, or is the node's own by a runtime's mistake, the one that ADD noted is tried; where
+ * that is gone too, only the node's side is left to remove.
+ */
+export function endLease(lease: Lease, netns: string): void {
+  const path = [netns, notedNamespace(lease) ?? ''].find((one) => isOwnNamespace(one) === false);
+  removeAttachment(lease.address, path);
   releaseLease(lease, systemClock.bootMs());
 }

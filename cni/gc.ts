@@ -1,8 +1,8 @@
 import { Failure } from '../agent/messages/failure.ts';
-import { listLeases, releaseLease } from '../agent/pool/lease.ts';
-import { systemClock } from '../agent/port/clock.ts';
+import { listLeases } from '../agent/pool/lease.ts';
 import { addressOfHostLink } from './attachment.ts';
 import type { Configuration } from './call.ts';
+import { endLease } from './del.ts';
 import { listHostLinks, removeAttachment } from './kernel.ts';
 
 /** Where libcni puts the attachments to keep (SPEC 1.1.0, "GC"). */
@@ -27,10 +27,7 @@ export function collectGarbage(configuration: Configuration): void {
   };
   for (const lease of leases) {
     if (keep.has(`${lease.owner.containerId} ${lease.owner.ifName}`)) continue;
-    attempt(() => {
-      removeAttachment(lease.address, undefined);
-      releaseLease(lease, systemClock.bootMs());
-    });
+    attempt(() => endLease(lease, ''));
   }
   const leased = new Set(leases.map((lease) => lease.address));
   for (const link of links) {

@@ -34,10 +34,16 @@ exec ip -batch -`;
 /** Runs the batch and, when our own interface was in there, drops our table. */
 const POD_REMOVAL_SCRIPT = 'ip -batch - && nft delete table ip eniboot';
 
+/** What `ip` says when another ipvlan of the same ENI has the address, in whatever namespace. */
+const IN_USE = /Address already (?:in use|assigned)/;
+
 /** What `ip` says of something that is not there. */
 const ABSENT = /Cannot find device|No such (?:device|file or directory|process)|FIB table does not exist/;
 
-/** @throws ALREADY_ATTACHED when the interface exists (nothing was made), KERNEL_CHANGE otherwise. */
+/**
+ * @throws ALREADY_ATTACHED when the interface exists (nothing was made), ADDRESS_IN_USE when a lost namespace
+ *   holds the address, KERNEL_CHANGE otherwise.
+ */
 export function makeAttachment(a: Attachment, netns: string, eniDevice: string): void {
   const ipv6 = existsSync('/proc/sys/net/ipv6');
   applyLines(hostLines(a, netns, eniDevice, ipv6), a, (input) => runSync('ip', ['-batch', '-'], { input }));
@@ -92,6 +98,8 @@ function applyLines(lines: string[], a: Attachment, apply: (input: string) => Ex
       throw new Failure('ALREADY_ATTACHED', `the pod has an interface ${a.ifName} or veth0 already`, {
         line,
       });
+    } else if (IN_USE.test(result.stderr)) {
+      throw new Failure('ADDRESS_IN_USE', `${a.address} is on an interface in another namespace`, { line });
     } else {
       throw refused(result, complaintsOf(result), line);
     }

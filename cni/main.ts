@@ -34,6 +34,7 @@ const codes: Partial<Record<FailureCode, number>> = {
   NODE_NOT_READY: 11,
   KERNEL_CHANGE: 100,
   TOOL_MISSING: 100,
+  ADDRESS_IN_USE: 11,
   ALREADY_ATTACHED: 101,
   ATTACHMENT_DIFFERS: 102,
 };

@@ -407,6 +407,12 @@ export const failureCodes = {
     remedy: 'Detach it first (CNI DEL); a runtime adds an interface once.',
     transient: false,
   },
+  ADDRESS_IN_USE: {
+    title: 'A network namespace that no pod is known for holds the address.',
+    remedy:
+      'Nothing at once: the address rests and other addresses are tried. Look for the namespace with `lsns -t net` when it persists.',
+    transient: true,
+  },
   ATTACHMENT_DIFFERS: {
     title: "A pod's network is not as it was made.",
     remedy: 'Delete the pod; see `eniboot check` for what else differs on this node.',

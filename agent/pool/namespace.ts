@@ -1,5 +1,5 @@
-// Which network namespace a lease was made for: written into the lease's file by ADD, read by collect. Only a
-// note: the file's name alone says who has the address.
+// Which network namespace a lease was made for: written into the lease's file by ADD, read by DEL, GC and
+// collect. Only a note: the file's name alone says who has the address.
 import { closeSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import { hasCode, readIfPresent } from '../port/fs.ts';
 import { type Lease, leasePath } from './lease.ts';
@@ -22,12 +22,18 @@ export function noteNamespace(lease: Lease, netns: string): void {
   }
 }
 
-/** `unknown` when no note of this owner is there: then nobody may take the namespace for gone. */
-export function namespaceOf(lease: Lease): 'there' | 'gone' | 'unknown' {
+/** The noted path; undefined when no note of this owner is there. */
+export function notedNamespace(lease: Lease): string | undefined {
   const text = readIfPresent(leasePath(lease.address, lease.eniId, lease.owner));
   const [containerId, path] = text?.split('\n') ?? [];
   // A file keeps the note of its last owner until the next one writes its own.
-  if (containerId !== lease.owner.containerId || path === undefined || path === '') return 'unknown';
+  return containerId !== lease.owner.containerId || path === '' ? undefined : path;
+}
+
+/** `unknown` when no note of this owner is there: then nobody may take the namespace for gone. */
+export function namespaceOf(lease: Lease): 'there' | 'gone' | 'unknown' {
+  const path = notedNamespace(lease);
+  if (path === undefined) return 'unknown';
   const process = /^\/proc\/(\d+)\//.exec(path)?.[1];
   return process === undefined ? pathIs(path) : processIs(Number(process));
 }

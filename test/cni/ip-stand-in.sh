@@ -44,6 +44,12 @@ $made
 EOF
   hex=$(printf '%08x' "$group")
   port=ipv$hex
+  if [ -e "/sys/class/net/$port" ]; then
+    # ipvlan says so when the address is added, not yet here.
+    echo 'Error: ipvlan: Address already assigned to an ipvlan device.' >&2
+    echo 'Command failed -:1' >&2
+    exit 2
+  fi
   mac=$(cat "/sys/class/net/$parent/address")
   mtu=$(cat "/sys/class/net/$parent/mtu")
   # The address is the one this batch gives the pod's other link; a group is the address without its first bit.

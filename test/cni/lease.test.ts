@@ -1,0 +1,140 @@
+// Leases on a pool in the sandbox's own /run: order, rest, races, and nothing lost or doubled.
+import { spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { isFailure } from '../../agent/messages/failure.ts';
+import { findLease, listLeases, releaseLease, takeLease, undoLease } from '../../agent/pool/lease.ts';
+import { addToPool, NEVER_USED, POOL_DIR } from '../../agent/pool/pool.ts';
+
+const options = { eniIds: ['eni-a', 'eni-b'], restMs: 60_000, nowMs: 1_000_000, lowWater: 0 };
+let next = 0;
+const owner = () => ({ containerId: `c${(next += 1)}`, ifName: 'eth0' });
+
+test.before.each(() => rmSync(POOL_DIR, { recursive: true, force: true }));
+
+function put(state: string, address: string, eniId: string, rest: string | number): void {
+  mkdirSync(`${POOL_DIR}/${state}`, { recursive: true });
+  for (const one of ['free', 'leased', 'cooling', 'retiring'])
+    mkdirSync(`${POOL_DIR}/${one}`, { recursive: true });
+  writeFileSync(`${POOL_DIR}/${state}/${address},${eniId},${rest}`, '');
+}
+
+test('the first ENI is filled before the second, prefix by prefix', () => {
+  addToPool({ eniId: 'eni-b', cidr: '10.0.0.16/28' }, NEVER_USED);
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.48/28' }, NEVER_USED);
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.32/28' }, NEVER_USED);
+  const taken = Array.from({ length: 48 }, () => takeLease(owner(), options));
+  assert.equal(
+    taken.map((lease) => lease.address),
+    Array.from({ length: 48 }, (_, at) => `10.0.0.${at < 32 ? 32 + at : at - 16}`),
+  );
+  assert.is(taken[40]?.eniId, 'eni-b');
+});
+
+test('the fullest prefix is preferred, so that another can become idle', () => {
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/28' }, NEVER_USED);
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.32/28' }, NEVER_USED);
+  const first = Array.from({ length: 20 }, () => takeLease(owner(), options));
+  for (const lease of first.slice(0, 14)) releaseLease(lease, options.nowMs - 70_000);
+  // 10.0.0.16/28 has 2 leases left, 10.0.0.32/28 has 4.
+  assert.match(takeLease(owner(), options).address, /^10\.0\.0\.(3[2-9]|4[0-7])$/);
+});
+
+test('within a prefix the longest-rested address comes first, resting ones not at all', () => {
+  put('cooling', '10.0.0.17', 'eni-a', options.nowMs - 61_000);
+  put('cooling', '10.0.0.18', 'eni-a', options.nowMs - 90_000);
+  put('cooling', '10.0.0.19', 'eni-a', options.nowMs - 59_999);
+  put('free', '10.0.0.20', 'eni-a', options.nowMs - 70_000);
+  put('free', '10.0.0.21', 'eni-a', 'unreadable');
+  put('free', '10.0.0.22', 'eni-c', 0);
+  const order = [1, 2, 3].map(() => takeLease(owner(), options).address);
+  assert.equal(order, ['10.0.0.18', '10.0.0.20', '10.0.0.17']);
+  try {
+    takeLease(owner(), options);
+    assert.unreachable('the rest is resting, unreadable, or of an ENI without its device');
+  } catch (error) {
+    assert.ok(isFailure(error, 'POOL_EXHAUSTED'), String(error));
+  }
+  assert.ok(readdirSync(POOL_DIR).includes('refill-wanted'));
+});
+
+test('addresses that an earlier boot may have used rest after this boot; those just asked for need not', () => {
+  const early = { ...options, nowMs: 20_000 };
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/28' }, 0);
+  assert.throws(
+    () => takeLease(owner(), early),
+    (error: unknown) => isFailure(error, 'POOL_EXHAUSTED'),
+  );
+  addToPool({ eniId: 'eni-b', cidr: '10.0.0.32/28' }, NEVER_USED);
+  assert.is(takeLease(owner(), early).address, '10.0.0.32');
+  assert.is(takeLease(owner(), { ...early, nowMs: 60_000 }).address, '10.0.0.16');
+});
+
+test('a refill is asked for only below the low-water mark', () => {
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/28' }, NEVER_USED);
+  for (let left = 15; left >= 4; left -= 1) takeLease(owner(), { ...options, lowWater: 4 });
+  assert.not.ok(readdirSync(POOL_DIR).includes('refill-wanted'));
+  takeLease(owner(), { ...options, lowWater: 4 });
+  assert.ok(readdirSync(POOL_DIR).includes('refill-wanted'));
+});
+
+test('a lease is found by its owner alone; releasing twice does nothing the second time; undoing leaves no trace', () => {
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/28' }, NEVER_USED);
+  const before = readdirSync(`${POOL_DIR}/free`);
+  const mine = { containerId: 'a.b_c-d', ifName: 'net,1' };
+  const lease = takeLease(mine, options);
+  assert.equal(findLease(mine)?.address, lease.address);
+  assert.is(findLease({ containerId: 'a.b_c-d', ifName: 'eth0' }), undefined);
+  assert.equal(listLeases()[0]?.owner, mine);
+  undoLease(lease);
+  assert.equal(readdirSync(`${POOL_DIR}/free`), before);
+  const again = takeLease(mine, options);
+  assert.is(releaseLease(again, 123), true);
+  assert.is(releaseLease(again, 456), false);
+  assert.equal(readdirSync(`${POOL_DIR}/cooling`), [`${again.address},eni-a,123`]);
+});
+
+test('20 processes that take and release all the time: no address is ever held twice, none is lost', async () => {
+  for (const cidr of ['10.0.0.16/28', '10.0.0.32/28']) addToPool({ eniId: 'eni-a', cidr }, NEVER_USED);
+  const program = `
+    import { takeLease, releaseLease } from ${JSON.stringify(`${import.meta.dirname}/../../agent/pool/lease.ts`)};
+    import { isFailure } from ${JSON.stringify(`${import.meta.dirname}/../../agent/messages/failure.ts`)};
+    import { closeSync, openSync, rmSync } from 'node:fs';
+    const options = { eniIds: ['eni-a'], restMs: 0, nowMs: 1000, lowWater: 0 };
+    let taken = 0, exhausted = 0;
+    for (let round = 0; round < 60; round += 1) {
+      let lease;
+      try { lease = takeLease({ containerId: 'p' + process.pid + '-' + round, ifName: 'eth0' }, options); }
+      catch (error) { if (!isFailure(error, 'POOL_EXHAUSTED')) throw error; exhausted += 1; continue; }
+      taken += 1;
+      // Held by two at once, and the second of them fails here.
+      closeSync(openSync('/run/held-' + lease.address, 'wx'));
+      rmSync('/run/held-' + lease.address);
+      releaseLease(lease, 0);
+    }
+    console.log(JSON.stringify({ taken, exhausted }));`;
+  const outcomes = await Promise.all(
+    Array.from({ length: 20 }, async () => {
+      const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      let text = '';
+      child.stdout.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+      const code = await new Promise((resolve) => child.on('close', resolve));
+      assert.is(code, 0);
+      return JSON.parse(text) as { taken: number; exhausted: number };
+    }),
+  );
+  const taken = outcomes.reduce((sum, one) => sum + one.taken, 0);
+  assert.ok(taken > 600, `${taken} of 1200 rounds got an address`);
+  const addresses = ['free', 'cooling', 'leased'].flatMap((state) =>
+    readdirSync(`${POOL_DIR}/${state}`).map((name) => name.split(',')[0]),
+  );
+  assert.is(addresses.length, 32);
+  assert.is(new Set(addresses).size, 32);
+});
+
+test.run();

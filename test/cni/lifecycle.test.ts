@@ -1,0 +1,347 @@
+// time limit: 300 s
+// What an attachment leaves behind: after DEL, without its namespace, after a reboot, after a failure at every
+// step of an ADD; and what CHECK, STATUS and GC see.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Cloud, startCloud } from '../aws/index.ts';
+import { configText } from '../boot/node.ts';
+import { type Answer, bootPodNode, conf, type PodNode, podNode, variablesOf } from './rig.ts';
+
+let cloud: Cloud;
+let node: PodNode;
+
+test.before(async () => {
+  cloud = await startCloud();
+  // No rest, so that tests may use addresses again; resting has tests of its own.
+  node = await bootPodNode(cloud, { config: configText(cloud, 'pool: { target: 32, restSeconds: 0 }\n') });
+});
+test.after(() => cloud.stop());
+
+const del = (name: string, netns = `/run/netns/${name}`) => node.cni('DEL', variablesOf(name, netns));
+
+function succeeds(answer: Answer): void {
+  assert.is(answer.exit, 0, answer.stdout + answer.stderr);
+  assert.is(answer.json, undefined);
+  assert.is(answer.stderr, '');
+}
+
+function refuses(answer: Answer, code: number, says: RegExp): void {
+  assert.is(answer.json?.code, code, answer.stdout);
+  assert.match(answer.json.msg, says);
+  assert.is.not(answer.exit, 0);
+  assert.is(answer.stderr, '');
+}
+
+async function insideOf(name: string): Promise<string> {
+  return node.sh(`cd /run/netns; ip -n ${name} -br link | grep -v '^lo' || :; ip -n ${name} rule | grep ^1024 || :
+    nsenter --net=${name} nft list tables`);
+}
+
+test('the result of every version has the form of that version', async () => {
+  await node.sh('ip netns add v');
+  for (const cniVersion of ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0']) {
+    const dns = { nameservers: ['10.96.0.10'] };
+    const { json, exit } = await node.cni('ADD', variablesOf('v', '/run/netns/v'), {
+      ...conf,
+      cniVersion,
+      dns,
+    });
+    assert.is(exit, 0);
+    assert.is(json.cniVersion, cniVersion);
+    assert.equal(json.dns, dns);
+    if (cniVersion < '0.3.0') {
+      assert.match(json.ip4.ip, /^10\.0\.64\.\d+\/20$/);
+      assert.is(json.ip4.gateway, '10.0.64.1');
+      assert.equal(json.ip4.routes.at(-1), { dst: '0.0.0.0/0', gw: node.instance.bootEni.primaryIp });
+      assert.is(json.interfaces, undefined);
+    } else {
+      const [eth0, veth0, host] = json.interfaces;
+      assert.is(eth0.name, 'eth0');
+      assert.is(eth0.mac, node.instance.enis[1]?.mac);
+      assert.is(eth0.sandbox, '/run/netns/v');
+      assert.is(veth0.sandbox, '/run/netns/v');
+      assert.is(host.sandbox, undefined);
+      assert.is(eth0.mtu, cniVersion === '1.1.0' ? 9001 : undefined);
+      assert.is(json.ips[0].interface, 0);
+      assert.is(json.ips[0].version, cniVersion < '1.0.0' ? '4' : undefined);
+      assert.match(json.ips[0].address, /^10\.0\.64\.\d+\/20$/);
+      assert.equal(
+        json.routes.map((route: any) => route.dst),
+        ['10.0.0.0/16', '100.64.0.0/16', '0.0.0.0/0'],
+      );
+    }
+    succeeds(await del('v'));
+  }
+  assert.equal(await node.leftovers(), []);
+  assert.is(await insideOf('v'), '');
+});
+
+test('DEL may be called again, and without the namespace', async () => {
+  const pod = await node.addPod('d1');
+  assert.is.not((await node.leftovers()).length, 0);
+  succeeds(await del('d1'));
+  succeeds(await del('d1'));
+  await node.addPod('d2');
+  await node.sh('ip netns del d2');
+  succeeds(await del('d2'));
+  await node.addPod('d3');
+  succeeds(await del('d3', ''));
+  assert.is(await insideOf('d3'), '', 'found by what ADD noted');
+  await node.addPod('d4');
+  succeeds(await del('d4', '/run/netns/gone'));
+  assert.is(await insideOf('d4'), '');
+  assert.equal(await node.leftovers(), []);
+  assert.match(
+    await node.sh('ls /run/eniboot/pool/cooling'),
+    new RegExp(`^${pod.address},eni-[0-9a-f]+,\\d+$`, 'm'),
+  );
+});
+
+test('DEL with a path that leads to another pod by now leaves that pod alone', async () => {
+  await node.addPod('old');
+  const other = await node.addPod('new');
+  await node.sh('ip netns del old');
+  succeeds(await del('old', '/run/netns/new'));
+  await node.serve('new');
+  assert.is(await node.fetch('', `http://${other.address}/`), node.instance.bootEni.primaryIp);
+  const check = await node.cni('CHECK', variablesOf('new', '/run/netns/new'), {
+    ...conf,
+    prevResult: other.result,
+  });
+  succeeds(check);
+  succeeds(await del('new'));
+});
+
+test('DEL acts on no lease but its own, and not on prevResult', async () => {
+  const pod = await node.addPod('mine');
+  const answer = await node.cni('DEL', variablesOf('stranger', '/run/netns/mine'), {
+    ...conf,
+    prevResult: pod.result,
+  });
+  succeeds(answer);
+  assert.match((await node.leftovers()).join('\n'), /lease .*,mine,eth0/);
+  succeeds(await del('mine'));
+});
+
+test('a second ADD of the same interface is refused and touches nothing', async () => {
+  const pod = await node.addPod('twice');
+  const before = await node.leftovers();
+  refuses(await node.cni('ADD', variablesOf('twice', pod.netns)), 101, /already/);
+  // The same namespace under another ID: its eth0 is there, whoever asks.
+  refuses(await node.cni('ADD', variablesOf('other', pod.netns)), 101, /already/);
+  assert.equal(await node.leftovers(), before);
+  succeeds(await node.cni('CHECK', variablesOf('twice', pod.netns), { ...conf, prevResult: pod.result }));
+  succeeds(await del('twice'));
+});
+
+test('an ADD that fails at any step of either batch leaves nothing, in the pod or on the node', async () => {
+  await node.sh('ip netns add f');
+  const free = await node.sh('ls /run/eniboot/pool/free /run/eniboot/pool/cooling');
+  let steps = 0;
+  for (let line = 1; ; line += 1) {
+    node.failAt(line);
+    const answer = await node.cni('ADD', variablesOf('f', '/run/netns/f'));
+    if (answer.exit === 0) {
+      steps = line - 1;
+      break;
+    }
+    refuses(answer, 100, /Refused by the stand-in/);
+    assert.equal(await node.leftovers(), [], `after a failure at line ${line}`);
+    assert.is(await node.sh('ip -n f -br link | grep -v "^lo" || :'), '', `in the pod, line ${line}`);
+    assert.is(
+      await node.sh('ls /run/eniboot/pool/free /run/eniboot/pool/cooling'),
+      free,
+      `pool, line ${line}`,
+    );
+  }
+  node.failAt(undefined);
+  assert.ok(steps >= 18, `${steps} lines were made to fail`);
+  succeeds(await del('f'));
+});
+
+test('an ADD whose nft or settings fail leaves nothing either', async () => {
+  await node.sh('ip netns add g; mkdir -p /run/broken; ln -s /bin/false /run/broken/nft');
+  const path = '/run/stand-in/bin:/run/broken:/usr/sbin:/usr/bin:/sbin:/bin';
+  const answer = await node.cni('ADD', { ...variablesOf('g', '/run/netns/g'), PATH: path });
+  refuses(answer, 100, /exit 1/);
+  assert.equal(await node.leftovers(), []);
+  assert.is(await node.sh('ip -n g -br link | grep -v "^lo" || :'), '');
+});
+
+test('what a killed ADD left under its address is cleared away by the next ADD of that address', async () => {
+  await node.sh('ip netns add k');
+  // Which address comes next: the one of an ADD that failed at its first line.
+  node.failAt(1);
+  const { json: failed } = await node.cni('ADD', variablesOf('k', '/run/netns/k'));
+  const table = Number(/ group (\d+) /.exec(failed.msg)?.[1]);
+  const host = `enb${table.toString(16).padStart(8, '0')}`;
+  const address = [24, 16, 8, 0].map((shift) => (table >> shift) & 255).join('.');
+  // As children that outlived their killed parent make them.
+  await node.sh(`ip link add ${host} type veth peer name stray
+    ip rule add priority 1024 iif ${host} lookup ${table} protocol 140
+    ip rule add priority 1025 from ${address} fwmark 0x1000/0x1000 lookup ${table} protocol 140`);
+  const { json, exit, stdout } = await node.cni('ADD', variablesOf('k', '/run/netns/k'));
+  assert.is(exit, 0, stdout);
+  assert.is(json.ips[0].address, `${address}/20`);
+  succeeds(await node.cni('CHECK', variablesOf('k', '/run/netns/k'), { ...conf, prevResult: json }));
+  succeeds(await del('k'));
+  assert.equal(await node.leftovers(), []);
+});
+
+test('an address that a lost namespace still holds is passed over, and rests', async () => {
+  const lost = await node.addPod('lost');
+  const holder = node.instance.spawn('ip', ['netns', 'exec', 'lost', 'sleep', '1000'], { stdio: 'ignore' });
+  await node.sh('sleep 0.3; ip netns del lost');
+  succeeds(await del('lost'));
+  // The only address that is not in use: all others are taken out of reach.
+  await node.sh(`mkdir -p /run/aside; cd /run/eniboot/pool
+    for one in free/* cooling/*; do case $one in */${lost.address},*) ;; *,*) mv $one /run/aside/;; esac; done
+    set -- /run/aside/*; cp "$1" free/`);
+  const pod = await node.addPod('next');
+  assert.is.not(pod.address, lost.address);
+  await node.sh('ip netns add full');
+  refuses(await node.cni('ADD', variablesOf('full', '/run/netns/full')), 11, /ADDRESS_IN_USE|POOL_EXHAUSTED/);
+  assert.match(await node.sh('ls /run/eniboot/pool/cooling'), new RegExp(`^${lost.address},`));
+  holder.kill('SIGKILL');
+  await node.sh('sleep 0.5');
+  assert.is((await node.addPod('again')).address, lost.address);
+  for (const name of ['next', 'again', 'full']) succeeds(await del(name));
+  await node.sh(`cd /run/aside; for one in *; do
+    case $one in ${pod.address},*) ;; *) mv "$one" /run/eniboot/pool/free/;; esac; done`);
+});
+
+test('CHECK names what was tampered with, and accepts what later plugins add', async () => {
+  const pod = await node.addPod('t');
+  const check = (prevResult: unknown = pod.result) =>
+    node.cni('CHECK', variablesOf('t', pod.netns), { ...conf, prevResult });
+  succeeds(await check());
+  refuses(await check(null), 7, /prevResult/);
+  refuses(await check({ ...pod.result, ips: [{ address: '10.9.9.9/20' }] }), 102, /prevResult does not hold/);
+  await node.sh('ip -n t link add extra type veth peer name extra2; ip -n t route add 192.0.2.0/24 dev eth0');
+  succeeds(await check());
+  const host = pod.result.interfaces[2].name;
+  const table = Number.parseInt(host.slice(3), 16);
+  const tampered: [string, string, RegExp][] = [
+    [
+      'ip -n t route del default',
+      `ip -n t route add default via ${node.instance.bootEni.primaryIp} dev veth0`,
+      /default route/,
+    ],
+    [
+      'ip -n t route del 100.64.0.0/16',
+      'ip -n t route add 100.64.0.0/16 via 10.0.64.1 dev eth0',
+      /100\.64\.0\.0\/16 by eth0/,
+    ],
+    [
+      `ip rule del priority 1024 iif ${host}`,
+      `ip rule add priority 1024 iif ${host} lookup ${table} protocol 140`,
+      /rule for packets/,
+    ],
+    [
+      `ip neigh del ${pod.address} dev ${host}`,
+      `ip neigh add ${pod.address} lladdr ${pod.result.interfaces[1].mac} dev ${host} nud permanent`,
+      /permanent neighbour/,
+    ],
+  ];
+  for (const [harm, mend, says] of tampered) {
+    await node.sh(harm);
+    refuses(await check(), 102, says);
+    await node.sh(mend);
+    succeeds(await check());
+  }
+  await node.sh(`ip link set ${host} down`);
+  refuses(await check(), 102, /is down/);
+  await node.sh('ip -n t addr flush dev eth0');
+  refuses(await check(), 102, /on eth0/);
+  succeeds(await del('t'));
+  refuses(await check(), 102, /has no address/);
+  assert.equal(await node.leftovers(), []);
+});
+
+test('GC ends what the runtime does not know, keeps the rest, and finds links without a lease', async () => {
+  await node.addPod('keep');
+  await node.addPod('drop');
+  await node.sh('ip link add enb0a0040fe type veth peer name stray2');
+  const gc = () =>
+    node.cni('GC', {}, { ...conf, 'cni.dev/valid-attachments': [{ containerID: 'keep', ifname: 'eth0' }] });
+  succeeds(await gc());
+  const left = await node.leftovers();
+  assert.equal(
+    left.filter((line) => line.startsWith('lease')).map((line) => line.split(',')[2]),
+    ['keep'],
+  );
+  assert.is(left.filter((line) => line.startsWith('link')).length, 1);
+  succeeds(await gc());
+  succeeds(await del('keep'));
+  assert.equal(await node.leftovers(), []);
+});
+
+test('STATUS is 0 on a ready node, 51 when a pod ENI with pods is down, 50 when none is up', async () => {
+  succeeds(await node.cni('STATUS'));
+  const device = node.instance.deviceOf(node.instance.enis[1]?.id ?? '');
+  await node.sh(`ip link set ${device} down`);
+  refuses(await node.cni('STATUS'), 50, /no pod ENI/);
+  await node.sh(`ip link set ${device} up`);
+  await node.addPod('s');
+  await node.sh(`ip link set ${device} down`);
+  refuses(await node.cni('STATUS'), 51, /pods on them/);
+  await node.sh(`ip link set ${device} up`);
+  succeeds(await node.cni('STATUS'));
+  succeeds(await del('s'));
+});
+
+test('30 ADDs at once get 30 addresses; the pool then gives out the last two and answers 11', async () => {
+  const names = Array.from({ length: 30 }, (_, at) => `p${at}`);
+  await node.sh(names.map((name) => `ip netns add ${name}`).join('\n'));
+  const answers = await Promise.all(
+    names.map((name) => node.cni('ADD', variablesOf(name, `/run/netns/${name}`))),
+  );
+  for (const answer of answers) assert.is(answer.exit, 0, answer.stdout);
+  const addresses = answers.map((answer) => answer.json.ips[0].address);
+  assert.is(new Set(addresses).size, 30);
+  await node.sh('rm -f /run/eniboot/pool/refill-wanted');
+  await node.addPod('p30');
+  await node.addPod('p31');
+  assert.is.not(node.instance.read('/run/eniboot/pool/refill-wanted'), undefined, 'below the low-water mark');
+  await node.sh('rm -f /run/eniboot/pool/refill-wanted; ip netns add p32');
+  refuses(await node.cni('ADD', variablesOf('p32', '/run/netns/p32')), 11, /no address is free/);
+  assert.is.not(node.instance.read('/run/eniboot/pool/refill-wanted'), undefined, 'a refill is on its way');
+  await Promise.all([...names, 'p30', 'p31', 'p32'].map(async (name) => succeeds(await del(name))));
+  assert.equal(await node.leftovers(), []);
+});
+
+test('after a reboot DEL of an old pod succeeds, and its address is given to the next', async () => {
+  await node.addPod('r');
+  await node.reboot();
+  const { status } = await node.boot();
+  assert.is(status?.verdict, 'ready');
+  node = podNode(node);
+  succeeds(await del('r'));
+  assert.equal(await node.leftovers(), []);
+  await node.addPod('r2');
+  succeeds(await del('r2'));
+});
+
+test('a released address rests before another pod gets it', async () => {
+  const rested = await bootPodNode(cloud, {
+    config: configText(cloud, 'pods_rest: 0\n').replace(
+      'pods_rest: 0',
+      'pool: { target: 16, restSeconds: 3 }',
+    ),
+  });
+  const first = await rested.addPod('a');
+  succeeds(await rested.cni('DEL', variablesOf('a', first.netns)));
+  const released = performance.now();
+  const names = Array.from({ length: 15 }, (_, at) => `q${at}`);
+  const others = await Promise.all(names.map((name) => rested.addPod(name)));
+  assert.not.ok(others.some((pod) => pod.address === first.address));
+  await rested.sh('ip netns add last');
+  let answer = await rested.cni('ADD', variablesOf('last', '/run/netns/last'));
+  const waited = performance.now() - released;
+  if (waited < 2_500) refuses(answer, 11, /1 rest/);
+  while (answer.exit !== 0) answer = await rested.cni('ADD', variablesOf('last', '/run/netns/last'));
+  assert.is(answer.json.ips[0].address.split('/')[0], first.address);
+  assert.ok(performance.now() - released >= 3_000, 'not before it has rested');
+});
+
+test.run();
