@@ -191,7 +191,9 @@ const tagFilters: Attributes<Tagged & { key: string; value: string }> = {
 };
 
 export function describeTagsAction(world: World, request: DescribeTagsRequest): DescribeTagsResult {
-  const all = taggedObjects(world).flatMap((one) =>
+  const ids = request.Filters?.find((filter) => filter.Name === 'resource-id')?.Values;
+  const exact = ids?.every((id) => !/[*?]/.test(id)) === true ? ids : undefined;
+  const all = taggedObjects(world, exact).flatMap((one) =>
     [...one.tags].map(([key, value]) => ({ ...one, key, value })),
   );
   const { items, ...rest } = page(matching(all, request.Filters, tagFilters), request);

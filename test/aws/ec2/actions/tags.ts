@@ -36,16 +36,19 @@ export interface Tagged {
   tags: Map<string, string>;
 }
 
-/** Every taggable object of the region. */
-export function taggedObjects(world: World): Tagged[] {
-  const kinds: [string, Iterable<{ id: string; tags: Map<string, string> }>][] = [
-    ['instance', world.instances.values()],
-    ['network-interface', world.enis.values()],
-    ['subnet', world.subnets.values()],
-    ['security-group', world.groups.values()],
-    ['vpc', [world.vpc]],
+/** The taggable objects of the region: those with the given IDs (a fleet asks for one of thousands), or all. */
+export function taggedObjects(world: World, ids: string[] | undefined): Tagged[] {
+  const kinds: [string, ReadonlyMap<string, { id: string; tags: Map<string, string> }>][] = [
+    ['instance', world.instances],
+    ['network-interface', world.enis],
+    ['subnet', world.subnets],
+    ['security-group', world.groups],
+    ['vpc', new Map([[world.vpc.id, world.vpc]])],
   ];
-  return kinds.flatMap(([kind, objects]) => [...objects].map(({ id, tags }) => ({ id, kind, tags })));
+  return kinds.flatMap(([kind, objects]) => {
+    const found = ids === undefined ? [...objects.values()] : ids.flatMap((id) => objects.get(id) ?? []);
+    return found.map(({ id, tags }) => ({ id, kind, tags }));
+  });
 }
 
 function holders(world: World, ids: string[] | undefined): Map<string, string>[] {
