@@ -72,6 +72,7 @@ interface Request {
   Tags?: Tag[];
   TagSpecifications?: { Tags?: Tag[] }[];
   Attachment?: object;
+  AttachmentId?: string;
   Names?: string[];
 }
 interface Tag {
@@ -121,12 +122,20 @@ export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
     }
     case 'AttachNetworkInterface':
       return [on('network-interface', eni), on('instance', request.InstanceId ?? '')];
+    case 'DetachNetworkInterface': {
+      const attached = [...cloud.enis.values()].find((one) => one.attachment?.id === request.AttachmentId);
+      return [
+        on('network-interface', attached?.id ?? ''),
+        on('instance', attached?.attachment?.instanceId ?? ''),
+      ];
+    }
     case 'ModifyNetworkInterfaceAttribute':
       return [
         on('network-interface', eni),
         ...(attachedTo === undefined ? [] : [on('instance', attachedTo)]),
       ];
     case 'AssignPrivateIpAddresses':
+    case 'UnassignPrivateIpAddresses':
     case 'DeleteNetworkInterface':
       return [on('network-interface', eni)];
     case 'CreateTags':
