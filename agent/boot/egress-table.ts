@@ -1,7 +1,7 @@
 // The egress table as text: pure, from the node, the pool and the configured table. One shared table for
 // the whole node; a pod adds no rule, no chain and no element.
 import type { Config } from '../config/schema.ts';
-import { BOOT_ENI_MARK, IMDS_ADDRESS, POD_LINK_PREFIX } from '../host/names.ts';
+import { BOOT_ENI_MARK, IMDS_ADDRESS, POD_LINK_PREFIX, SERVICE_MARK } from '../host/names.ts';
 import { type Range, rangeOf, toAddress } from '../pool/ipv4.ts';
 
 export type EgressAction = 'route' | 'snat' | 'snat-keep-port';
@@ -25,7 +25,7 @@ interface ActionRange extends Range {
 /** The body of table inet eniboot. */
 export function renderEgressTable(input: EgressInput): string {
   const { device, nodeAddress } = input;
-  const mark = `0x${BOOT_ENI_MARK.toString(16).padStart(8, '0')}`;
+  const mark = hex(BOOT_ENI_MARK);
   const pods = `"${POD_LINK_PREFIX}*"`;
   const verdicts = flatten(egressRows(input))
     .filter((range) => range.action !== 'snat')
@@ -39,6 +39,9 @@ export function renderEgressTable(input: EgressInput): string {
 `;
   return `  set pool4 {
     type ipv4_addr; flags interval; auto-merge;${elements([...input.poolCidrs].sort(byAddress))}
+  }
+  set routed4 {
+    type ipv4_addr; flags interval; auto-merge;${elements([...input.vpcCidrs, ...input.config.pods.routes].sort(byAddress))}
   }
   map actions4 {
     type ipv4_addr : verdict; flags interval;${elements(verdicts)}
@@ -59,6 +62,10 @@ export function renderEgressTable(input: EgressInput): string {
     type filter hook prerouting priority mangle; policy accept;
     iifname "${device}" ct direction original ct mark set ct mark or ${mark}
     iifname ${pods} ct mark and ${mark} == ${mark} meta mark set meta mark or ${mark}
+  }
+  chain services {
+    type route hook output priority mangle; policy accept;
+    ip saddr @pool4 ip daddr @routed4 meta mark set meta mark or ${hex(SERVICE_MARK)}
   }
   chain clamp {
     type filter hook forward priority mangle; policy accept;
@@ -115,6 +122,10 @@ function showRange(range: Range): string {
   return range.first === range.last
     ? toAddress(range.first)
     : `${toAddress(range.first)}-${toAddress(range.last)}`;
+}
+
+function hex(mark: number): string {
+  return `0x${mark.toString(16).padStart(8, '0')}`;
 }
 
 function elements(list: string[]): string {

@@ -125,6 +125,35 @@ test('NodePort with policy Cluster: to a pod here and to one elsewhere', async (
   }
 });
 
+test('what IPVS sends on from a pod address goes out by that pod, not by the boot ENI', async () => {
+  // A stand-in for IPVS, which this kernel may lack: a packet the node itself sends from the pod's address.
+  const receiver = two.instance.spawn(
+    'ip',
+    [
+      'netns',
+      'exec',
+      'far',
+      'timeout',
+      '5',
+      'socat',
+      '-u',
+      'UDP-RECVFROM:7000',
+      'SYSTEM:echo $SOCAT_PEERADDR',
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  let seen = '';
+  receiver.stdout?.on('data', (chunk: Buffer) => {
+    seen += chunk.toString();
+  });
+  const ended = new Promise((resolve) => receiver.once('close', resolve));
+  await one.sh(
+    `sleep 0.5; echo hello | socat -u - UDP-SENDTO:${far.address}:7000,ip-transparent,bind=${a.address}`,
+  );
+  await ended;
+  assert.is(seen.trim(), a.address);
+});
+
 test('nothing that pods sent was dropped as spoofed', async () => {
   await cloud.settled();
   assert.equal(await cloud.network.spoofed(), []);
