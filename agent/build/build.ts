@@ -6,8 +6,10 @@ import { createHash } from 'node:crypto';
 import {
   chmodSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   utimesSync,
@@ -39,7 +41,8 @@ if (process.argv.includes('--help') || asked.some((word) => !(word in targets)))
 const withBundle = !process.argv.includes('--no-bundle');
 const archs = asked.length === 0 ? (Object.keys(targets) as Arch[]) : (asked as Arch[]);
 
-const commit = git('rev-parse', 'HEAD') ?? 'unknown';
+const changed = git('status', '--porcelain', '--', 'agent', 'cni', 'package-lock.json') !== '';
+const commit = `${git('rev-parse', 'HEAD') ?? 'unknown'}${changed ? '+changes' : ''}`;
 // Bundles carry the commit's own time: tar would otherwise carry the time of the build.
 const commitTime = Number(git('log', '-1', '--format=%ct') ?? '0');
 const compiler = await fetchPackage(targets[process.arch as Arch].bun, root);
@@ -52,8 +55,8 @@ writeFileSync(
 );
 
 async function build(arch: Arch): Promise<void> {
-  const folder = join(dist, arch);
-  rmSync(folder, { recursive: true, force: true });
+  // Built aside and put in place by a rename: whoever runs the executable meanwhile keeps a whole one.
+  const folder = join(dist, `.${arch}.${process.pid}`);
   mkdirSync(folder, { recursive: true });
   const base = await fetchPackage(targets[arch].bun, root);
   const executable = join(folder, 'eniboot');
@@ -91,9 +94,14 @@ async function build(arch: Arch): Promise<void> {
   for (const notice of ['LICENSE', 'NOTICE']) copyFileSync(join(root, notice), join(folder, notice));
   const bundle = join(dist, `eniboot-${version}-${arch}.tar.gz`);
   if (withBundle) packBundle(folder, bundle);
+  const place = join(dist, arch);
+  rmSync(`${place}.old`, { recursive: true, force: true });
+  if (existsSync(place)) renameSync(place, `${place}.old`);
+  renameSync(folder, place);
+  rmSync(`${place}.old`, { recursive: true, force: true });
   for (const [name, path] of [
-    [`${arch}/eniboot`, executable],
-    [`${arch}/manifest.json`, join(folder, 'manifest.json')],
+    [`${arch}/eniboot`, join(place, 'eniboot')],
+    [`${arch}/manifest.json`, join(place, 'manifest.json')],
     ...(withBundle ? ([[`eniboot-${version}-${arch}.tar.gz`, bundle]] as const) : []),
   ] as const) {
     digests[name] = { sha256: digestOf(path), bytes: statSync(path).size };
