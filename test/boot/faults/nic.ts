@@ -2,6 +2,7 @@
 import { is, match, ok } from 'uvu/assert';
 import { POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
 import type { DeviceFault } from '../../aws/faults.ts';
+import type { Instance } from '../../aws/index.ts';
 import type { Bench, Fault } from './fault.ts';
 import { STAND_INS_FIRST, standIn } from './stand-in.ts';
 import { phaseBegun } from './watch.ts';
@@ -25,6 +26,12 @@ async function provesBareDevice({ instance }: Bench): Promise<void> {
   ok(!/ inet /.test(stdout), `no address: ${stdout}`);
   const routes = await instance.run('ip', ['route', 'show', 'dev', device]);
   is(routes.stdout.trim(), '', 'no route');
+}
+
+/** `ip -batch` on the node, by somebody else than eniboot. */
+async function configure(instance: Instance, lines: string): Promise<void> {
+  const { exitCode, stderr } = await instance.run('ip', ['-batch', '-'], { input: lines });
+  if (exitCode !== 0) throw new Error(`fault not made: ${stderr}`);
 }
 
 /** A stand-in for `ip` that leaves lines out of every batch: somebody undoes them as soon as they are done. */
@@ -149,7 +156,7 @@ export const nicFaults: Fault[] = [
     arrange: async ({ instance }) => {
       const device = instance.deviceOf(instance.enis[1]?.id ?? '') ?? '';
       const lines = `link set ${device} up\naddress add 10.0.64.78/20 dev ${device}\nroute add default via 10.0.64.1 dev ${device} metric 300\n`;
-      await instance.run('ip', ['-batch', '-'], { input: lines });
+      await configure(instance, lines);
     },
     expect: { verdict: 'ready' },
     prove: provesBareDevice,
@@ -158,25 +165,18 @@ export const nicFaults: Fault[] = [
     name: 'two devices have the boot MAC',
     arrange: async ({ instance }) => {
       const { mac } = instance.bootEni;
-      await instance.run('ip', [
-        'link',
-        'add',
-        'clone0',
-        'address',
-        mac,
-        'type',
-        'veth',
-        'peer',
-        'name',
-        'clone1',
-      ]);
+      await configure(
+        instance,
+        `link add clone0 address ${mac} type veth peer name clone1
+`,
+      );
     },
     expect: { verdict: 'failed', code: 'BOOT_ENI_AMBIGUOUS', phase: 'identify', atOnce: true },
   },
   {
     name: 'a bridge has the boot MAC',
     arrange: async ({ instance }) => {
-      await instance.run('ip', ['link', 'add', 'br0', 'address', instance.bootEni.mac, 'type', 'bridge']);
+      await configure(instance, `link add br0 address ${instance.bootEni.mac} type bridge\n`);
     },
     expect: { verdict: 'ready' },
   },
@@ -197,7 +197,7 @@ export const nicFaults: Fault[] = [
         `route add default via 10.0.0.1 dev ${device}`,
         '',
       ];
-      await instance.run('ip', ['-batch', '-'], { input: lines.join('\n') });
+      await configure(instance, lines.join('\n'));
     },
     expect: { verdict: 'failed', code: 'BOOT_ENI_NO_ADDRESS', phase: 'identify' },
   },
@@ -214,7 +214,7 @@ export const nicFaults: Fault[] = [
     arrange: async ({ instance }) => {
       const device = instance.deviceOf(instance.bootEni.id) ?? '';
       const lines = `route add 169.254.169.254 via 10.0.0.1 dev ${device}\nroute del default\n`;
-      await instance.run('ip', ['-batch', '-'], { input: lines });
+      await configure(instance, lines);
     },
     expect: { verdict: 'failed', code: 'NO_DEFAULT_ROUTE', phase: 'identify' },
   },

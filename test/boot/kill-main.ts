@@ -1,0 +1,127 @@
+// Kills the agent at many random moments of a boot and proves that the next run converges.
+import { execFileSync, spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+
+const help = `Usage: node test/boot/kill-main.ts [--count N] [--seed S] [--json] [--evidence FILE]
+
+  --count N        kills in all, spread over the workers (default 200)
+  --seed S         of the moments (default: random, printed); the times of the machine still differ
+  --json           one object on stdout and nothing else
+  --evidence FILE  also writes that object to FILE
+
+Needs dist/ (npm run build). Exit codes: 0 every run after a kill converged; 1 one did not; 2 wrong usage.
+`;
+
+interface Line {
+  moment: string;
+  killed?: boolean;
+  during?: string;
+  problems: string[];
+}
+
+const root = join(import.meta.dirname, '../..');
+const options = readOptions();
+const started = performance.now();
+const lines: Line[] = [];
+const workers = Math.max(1, Math.min(2, availableParallelism(), options.count));
+const failures = await Promise.all(Array.from({ length: workers }, (_, at) => work(at)));
+
+const wrong = lines.filter((line) => line.problems.length > 0);
+const broken = failures.filter((failure) => failure !== undefined);
+const seconds = Math.round((performance.now() - started) / 1000);
+const during: Record<string, number> = {};
+for (const line of lines.filter((one) => one.killed === true)) {
+  const phase = line.during ?? 'before or between phases';
+  during[phase] = (during[phase] ?? 0) + 1;
+}
+const version = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+const report = {
+  what: 'eniboot boot killed (SIGKILL) at random moments, then run again',
+  commit: commit(),
+  version: version.version,
+  node: process.version,
+  date: new Date().toISOString(),
+  seed: options.seed,
+  wanted: options.count,
+  runs: lines.filter((line) => line.killed !== undefined).length,
+  killed: lines.filter((line) => line.killed === true).length,
+  endedBefore: lines.filter((line) => line.killed === false).length,
+  during,
+  notConverged: wrong,
+  broken,
+  seconds,
+};
+if (options.evidence !== undefined) writeFileSync(options.evidence, `${JSON.stringify(report, null, 2)}\n`);
+if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+else {
+  for (const line of wrong) process.stdout.write(`${line.moment}: ${line.problems.join('\n  ')}\n`);
+  for (const failure of broken) process.stdout.write(`a worker ended: ${failure}\n`);
+  process.stdout.write(
+    `${report.runs} boots, ${report.killed} killed in ${Object.keys(during).length} phases, ${wrong.length} did not converge; seed ${options.seed}, ${seconds} s\n`,
+  );
+}
+process.exit(wrong.length === 0 && broken.length === 0 && report.runs === options.count ? 0 : 1);
+
+function readOptions(): { count: number; seed: number; json: boolean; evidence: string | undefined } {
+  try {
+    const { values } = parseArgs({
+      options: {
+        count: { type: 'string', default: '200' },
+        seed: { type: 'string' },
+        json: { type: 'boolean', default: false },
+        evidence: { type: 'string' },
+        help: { type: 'boolean', default: false },
+      },
+    });
+    if (values.help) {
+      process.stdout.write(help);
+      process.exit(0);
+    }
+    const count = Number(values.count);
+    const seed = values.seed === undefined ? Math.floor(Math.random() * 1e9) : Number(values.seed);
+    if (!Number.isInteger(count) || count < 1 || !Number.isInteger(seed)) throw new Error('not a number');
+    return { count, seed, json: values.json, evidence: values.evidence };
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${help}`);
+    process.exit(2);
+  }
+}
+
+/** undefined when the worker did its part, else what it said. */
+async function work(at: number): Promise<string | undefined> {
+  const share = Math.floor(options.count / workers) + (at < options.count % workers ? 1 : 0);
+  const worker = spawn(
+    'sh',
+    [
+      join(root, 'test/sandbox.sh'),
+      process.execPath,
+      join(root, 'test/boot/kill-worker.ts'),
+      `--count=${share}`,
+      `--seed=${options.seed + at}`,
+    ],
+    { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  let said = '';
+  worker.stderr.on('data', (chunk: Buffer) => {
+    said = `${said}${chunk.toString()}`.slice(-4000);
+  });
+  createInterface({ input: worker.stdout }).on('line', (text) => {
+    lines.push(JSON.parse(text) as Line);
+    if (!options.json && lines.length % 20 === 0)
+      process.stderr.write(`${lines.length} of ${options.count}\n`);
+  });
+  const code = await new Promise<number | null>((resolve) => worker.once('close', resolve));
+  return code === 0 ? undefined : `exit ${code}: ${said}`;
+}
+
+function commit(): string {
+  try {
+    return execFileSync('git', ['rev-parse', 'HEAD'], { cwd: root, encoding: 'utf8' }).trim();
+  } catch {
+    return 'unknown';
+  }
+}
