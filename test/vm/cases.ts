@@ -69,6 +69,8 @@ export const cases: readonly Case[] = [
         assert.equal(node.instance.enis.length, 2);
         // The verdict's tag is the one thing a first boot changes in EC2.
         assert.deepEqual(mutatingCalls(node), ['CreateTags']);
+        const { bootEni } = node.instance;
+        assert.deepEqual([...leasedMacs()], [bootEni.mac], 'the boot ENI alone asked for a lease');
         return [timing('pod ENI at launch', seen)];
       }),
   },
@@ -326,6 +328,12 @@ async function attachAnother(node: Node) {
   const seen = await node.machine.run(`until ip -o link | grep -q ${eni.mac}; do sleep 0.2; done`, 60_000);
   assert.equal(seen.exitCode, 0, 'the device comes');
   return eni;
+}
+
+/** Whom the VPC's DHCP server has given a lease, by its own file. */
+function leasedMacs(): Set<string> {
+  const lines = readFileSync('/run/eniboot-aws/dhcp/leases', 'utf8').trim().split('\n');
+  return new Set(lines.flatMap((line) => line.split(' ')[1] ?? []));
 }
 
 /** Packets that the guest has sent through an ENI. */
