@@ -5,7 +5,7 @@ import type { Eni } from '../aws/ec2.ts';
 import { readEni } from '../aws/metadata.ts';
 import { takeLock } from '../host/lock.ts';
 import { NODE_FILE } from '../host/node-file.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { type Balance, balance } from '../pool/balance.ts';
 import { expireGone, halfRetired, leavingPrefixes, unretire } from '../pool/give-back.ts';
 import { takeInventory } from '../pool/inventory.ts';
@@ -31,8 +31,11 @@ import { readStatus } from './status.ts';
 const REFILL_WANTED = `${POOL_DIR}/refill-wanted`;
 /** Boot, repair or collect may have the lock. */
 const LOCK_PATIENCE_MS = 30_000;
-/** One run's time in all, below its unit's. */
-const RUN_MS = 150_000;
+/** One run's time in all: repair and boot wait for the lock meanwhile. */
+const RUN_MS = 90_000;
+/** A run that fails for a passing reason within this time tries once more. */
+const RETRY_WITHIN_MS = 8_000;
+const RETRY_PAUSE_MS = 500;
 /** How often markers are compared with EC2 when nothing else calls for it: less than the timer's interval. */
 const RECONCILE_MS = 240_000;
 
@@ -49,7 +52,7 @@ export async function refill(): Promise<Refilled> {
   try {
     const session = openSession({
       clock: systemClock,
-      log: createLog({ level: 'warn', form: 'text' }),
+      log: createLog({ level: 'error', form: 'text' }),
       onThrottled: () => {},
     });
     session.phaseEndsAt = systemClock.bootMs() + RUN_MS;
@@ -74,7 +77,13 @@ async function refillNode(boot: Boot): Promise<Refilled> {
     return { ...done, waiting: [`EC2 gave nothing lately: asked again in ${seconds} s at the earliest`] };
   }
   try {
-    await level(boot, done);
+    await level(boot, done).catch(async (error: unknown) => {
+      // An answer that was lost on its way: only another look tells what EC2 has done.
+      const early = boot.clock.bootMs() - nowMs < RETRY_WITHIN_MS;
+      if (!isFailure(error) || !error.transient || !early) throw error;
+      await boot.waiting(boot.clock.sleep(RETRY_PAUSE_MS));
+      await level(boot, done);
+    });
   } catch (error) {
     writePast(past, true, boot);
     throw error;

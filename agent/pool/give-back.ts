@@ -90,10 +90,16 @@ export function expireGone(nowMs: number): void {
   for (const one of gone()) if (nowMs - one.sinceMs >= DESCRIBE_LAG_MS) rmSync(pathOf(one), { force: true });
 }
 
-/** EC2 has just given these in an answer, no describe: they are the pool's again, however lately they left. */
+/**
+ * EC2 has just given these in an answer, no describe: they are the pool's again, however lately they left, and
+ * those it had lost are in use again.
+ */
 export function welcomeBack(eniId: string, cidrs: string[]): void {
-  for (const one of gone())
-    if (one.eniId === eniId && cidrs.includes(one.cidr)) rmSync(pathOf(one), { force: true });
+  const left = gone();
+  for (const one of listLeaving().filter((each) => each.eniId === eniId && cidrs.includes(each.cidr))) {
+    if (one.why === 'missing') stay(one);
+    else if (left.some((each) => same(each, one))) rmSync(pathOf(one), { force: true });
+  }
 }
 
 function gone(): Leaving[] {

@@ -247,6 +247,7 @@ test('foreign links and rules are not ours to remove', async () => {
     'rule add priority 1024 from 10.0.64.23 lookup 140 protocol 140',
   );
   assert.equal((await collect(clock)).removed, []);
+  assert.equal(listEntries('cooling'), [], 'nor is an address taken out of use for them');
   const links = execFileSync('ip', ['link', 'show'], { encoding: 'utf8' });
   assert.ok(links.includes('enbridge') && links.includes('enb0a00401'));
   execFileSync('ip', ['link', 'del', 'enbridge']);

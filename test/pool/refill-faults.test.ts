@@ -1,0 +1,172 @@
+// time limit: 180 s
+// refill while EC2 fails, loses answers, lags, refuses, or changes things by itself: nothing is handed out that EC2
+// does not have, and markers and EC2 agree in the end.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Cloud, startCloud } from '../aws/index.ts';
+import type { Node } from '../boot/node.ts';
+import {
+  assigned,
+  bootedNode,
+  deadAddresses,
+  end,
+  entries,
+  lease,
+  markers,
+  poolDirectory,
+  poolProblems,
+  refill,
+} from './node.ts';
+
+let cloud: Cloud;
+test.before(async () => {
+  cloud = await startCloud();
+});
+test.after(() => cloud.stop());
+test.after.each(async () => {
+  cloud.faults.clear();
+  for (const instance of cloud.instances.values()) if (instance.pid > 0) await instance.terminate();
+});
+
+async function agrees(node: Node): Promise<void> {
+  await cloud.settled();
+  assert.equal(poolProblems(node.instance), []);
+  assert.equal(markers(node.instance), assigned(node.instance), 'markers and EC2 agree');
+  assert.equal(await deadAddresses(node.instance), []);
+  assert.equal(cloud.leakReport(), []);
+}
+
+/** Addresses rest for a second: an ended pod's count as released at boot. */
+const small = '{ target: 16, lowWater: 8, surplus: 32, restSeconds: 1 }';
+
+const failing: [string, Parameters<Cloud['faults']['ec2']['add']>[0]][] = [
+  ['EC2 throttles', { action: '*', error: 'RequestLimitExceeded' }],
+  ['EC2 does not answer describes', { action: 'DescribeNetworkInterfaces', unanswered: true }],
+  ['the role lacks the call', { action: 'AssignPrivateIpAddresses', error: 'UnauthorizedOperation' }],
+];
+for (const [name, fault] of failing) {
+  test(`${name}: the pool stays as it is, the run fails with a code, and EC2 is left alone for a while`, async () => {
+    const node = await bootedNode(cloud, small);
+    lease(node.instance, 9);
+    const before = [markers(node.instance), entries(node.instance, 'free')];
+    cloud.faults.ec2.add({ instanceId: node.instance.id, ...fault });
+    const failed = await node.eniboot(['pool', 'refill', '--json'], { timeoutMs: 170_000 });
+    assert.is(failed.exitCode, 1, failed.stdout);
+    assert.match(failed.stdout, /"code":"EC2_(THROTTLED|UNAVAILABLE|DENIED)"/);
+    assert.equal([markers(node.instance), entries(node.instance, 'free')], before);
+    const calls = cloud.calls.length;
+    const again = await refill(node);
+    assert.is(again.exitCode, 0);
+    assert.match(again.waiting.join(), /asked again in/);
+    assert.is(cloud.calls.length, calls, 'no call in the pause');
+    await agrees(node);
+  });
+}
+
+test('the answer to an assignment is lost: what EC2 gave is found and used, and not asked for twice', async () => {
+  const node = await bootedNode(cloud, small);
+  lease(node.instance, 9);
+  cloud.faults.ec2.add({ action: 'AssignPrivateIpAddresses', lost: 'close', times: 1 });
+  for (let run = 0; run < 3; run += 1) await refill(node);
+  await agrees(node);
+  const free = entries(node.instance, 'free').length;
+  assert.ok(free >= 24 && free <= 40 + 16, `${free} free`);
+});
+
+test('the answer to a give-back is lost: EC2 and markers agree, nothing is handed out in between', async () => {
+  const node = await bootedNode(cloud, small);
+  lease(node.instance, 16);
+  await refill(node);
+  lease(node.instance, 32);
+  await refill(node);
+  end(node.instance, 48, 0);
+  cloud.faults.ec2.add({ action: 'UnassignPrivateIpAddresses', lost: 'close', times: 1 });
+  await refill(node);
+  assert.equal(await deadAddresses(node.instance), []);
+  await refill(node);
+  await agrees(node);
+  assert.ok(markers(node.instance).length < 5);
+});
+
+test('EC2 accepts a give-back and goes on showing it: the prefix stays out of reach until it is gone', async () => {
+  const node = await bootedNode(cloud, small);
+  lease(node.instance, 16);
+  await refill(node);
+  lease(node.instance, 32);
+  await refill(node);
+  const shown = new Map(node.instance.enis.map((eni) => [eni.id, [...eni.prefixes]]));
+  end(node.instance, 48, 0);
+  // Describes come from before the give-back.
+  const stale = cloud.faults.ec2.add({
+    action: 'DescribeNetworkInterfaces',
+    skip: 1,
+    edit: (answer: { NetworkInterfaces?: { NetworkInterfaceId?: string; Ipv4Prefixes?: object[] }[] }) => ({
+      ...answer,
+      NetworkInterfaces: (answer.NetworkInterfaces ?? []).map((eni) => ({
+        ...eni,
+        Ipv4Prefixes: (shown.get(eni.NetworkInterfaceId ?? '') ?? []).map((Ipv4Prefix) => ({ Ipv4Prefix })),
+      })),
+    }),
+  });
+  const { waiting } = await refill(node);
+  assert.match(waiting.join(), /EC2 still shows/);
+  assert.ok(entries(node.instance, 'retiring').length > 0);
+  assert.equal(await deadAddresses(node.instance), []);
+  stale.remove();
+  await refill(node);
+  await agrees(node);
+  assert.is(entries(node.instance, 'retiring').length, 0);
+});
+
+test('a prefix somebody unassigned in EC2: no pod gets its addresses, a pod that has one keeps its lease', async () => {
+  const node = await bootedNode(cloud, '{ target: 32, restSeconds: 1 }');
+  lease(node.instance, 1);
+  const [eni] = node.instance.enis.filter((one) => one.tags.get('eniboot/role') === 'pods');
+  const gone = [...(eni?.prefixes ?? [])];
+  cloud.ec2.send('UnassignPrivateIpAddresses', { NetworkInterfaceId: eni?.id, Ipv4Prefixes: gone });
+  await cloud.settled();
+  const { changes, waiting } = await refill(node);
+  assert.match(changes.join('\n'), /does not show/);
+  assert.match(waiting.join('\n'), /leaves when its pods have ended/);
+  assert.equal(await deadAddresses(node.instance), []);
+  assert.is(entries(node.instance, 'leased').length, 1);
+  assert.ok(entries(node.instance, 'free').length >= 24, 'and others take their place');
+  end(node.instance, 1, 0);
+  await refill(node);
+  await agrees(node);
+});
+
+test('an ENI that cannot be detached in time is finished by a later run', async () => {
+  const node = await bootedNode(cloud, small, { type: 't3.small' });
+  lease(node.instance, 16);
+  await refill(node);
+  lease(node.instance, 32);
+  await refill(node);
+  end(node.instance, 48, 0);
+  cloud.faults.ec2.add({ action: 'DetachNetworkInterface', lost: 'close', times: 1 });
+  cloud.faults.ec2.add({ action: 'DeleteNetworkInterface', error: 'InvalidParameterValue', times: 3 });
+  for (let run = 0; run < 4; run += 1) await refill(node);
+  assert.equal(entries(node.instance, 'leaving-enis'), []);
+  assert.is(node.instance.enis.length, 2);
+  await agrees(node);
+});
+
+test('a subnet that is full is not asked again and again, however often pods ask for more', async () => {
+  const node = await bootedNode(cloud, small);
+  lease(node.instance, 16);
+  cloud.faults.ec2.add({ action: 'AssignPrivateIpAddresses', error: 'InsufficientCidrBlocks' });
+  cloud.faults.ec2.add({ action: 'CreateNetworkInterface', error: 'InsufficientFreeAddressesInSubnet' });
+  const first = await refill(node);
+  assert.is(first.exitCode, 0, first.stderr);
+  const calls = cloud.calls.length;
+  for (let run = 0; run < 5; run += 1) {
+    writeFileSync(join(poolDirectory(node.instance), 'refill-wanted'), '');
+    await refill(node);
+  }
+  assert.is(cloud.calls.length, calls, 'five pods asked, EC2 was not');
+  await agrees(node);
+});
+
+test.run();

@@ -1,0 +1,195 @@
+// time limit: 180 s
+// refill against the simulated EC2: the pool grows and shrinks under its marks and agrees with EC2.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Cloud, startCloud } from '../aws/index.ts';
+import type { Node } from '../boot/node.ts';
+import {
+  assigned,
+  bootClockMs,
+  bootedNode,
+  deadAddresses,
+  end,
+  entries,
+  lease,
+  markers,
+  poolDirectory,
+  poolProblems,
+  refill,
+} from './node.ts';
+
+let cloud: Cloud;
+test.before(async () => {
+  cloud = await startCloud();
+});
+test.after(() => cloud.stop());
+test.after.each(async () => {
+  cloud.faults.clear();
+  for (const instance of cloud.instances.values()) if (instance.pid > 0) await instance.terminate();
+});
+
+/** Mutating calls of a run. */
+async function changing(work: () => Promise<unknown>): Promise<string[]> {
+  const before = cloud.calls.length;
+  await work();
+  return cloud.calls
+    .slice(before)
+    .map((call) => call.action)
+    .filter((action) => !action.startsWith('Describe'));
+}
+
+async function agrees(node: Node): Promise<void> {
+  await cloud.settled();
+  assert.equal(poolProblems(node.instance), []);
+  assert.equal(markers(node.instance), assigned(node.instance), 'markers and EC2 agree');
+  assert.equal(await deadAddresses(node.instance), []);
+  assert.equal(cloud.leakReport(), []);
+}
+
+/** Addresses rest for a second: an ended pod's count as released at boot. */
+const small = '{ target: 16, lowWater: 8, surplus: 32, restSeconds: 1 }';
+
+test('nothing to do: says so, changes nothing, and does not ask EC2 again for minutes', async () => {
+  const node = await bootedNode(cloud, small);
+  assert.equal(await changing(() => refill(node)), []);
+  const before = cloud.calls.length;
+  const second = await node.eniboot(['pool', 'refill']);
+  assert.is(second.exitCode, 0);
+  assert.is(second.stdout, 'nothing to do\n');
+  assert.is(second.stderr, '');
+  assert.is(cloud.calls.length, before);
+  await agrees(node);
+});
+
+test('below the low-water mark: one call for several prefixes, up to the middle of the marks', async () => {
+  const node = await bootedNode(cloud, small);
+  lease(node.instance, 9);
+  const calls = await changing(async () => {
+    const { changes } = await refill(node);
+    assert.is(changes.length, 2, changes.join());
+  });
+  assert.equal(calls, ['AssignPrivateIpAddresses']);
+  assert.is(entries(node.instance, 'free').length, 39);
+  await agrees(node);
+  assert.equal(await changing(() => refill(node)), [], 'and is content then');
+});
+
+test('an ENI is full: another one is created, attached, brought up and told to the plugin', async () => {
+  // t3.small: 3 ENIs of 4 addresses, so 3 prefixes for each pod ENI.
+  const node = await bootedNode(cloud, small, { type: 't3.small' });
+  lease(node.instance, 16);
+  await refill(node);
+  lease(node.instance, 32);
+  const { changes, exitCode } = await refill(node);
+  assert.is(exitCode, 0);
+  assert.is(new Set(changes.map((change) => change.split(' of ')[1])).size, 1, changes.join());
+  const pods = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  assert.is(pods.length, 2);
+  const file = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '{}') as {
+    podEnis: { eniId: string; subnetCidr: string }[];
+  };
+  assert.equal(
+    file.podEnis.map((eni) => eni.eniId),
+    pods.map((eni) => eni.id),
+  );
+  assert.ok(file.podEnis.every((eni) => eni.subnetCidr === '10.0.64.0/20'));
+  const enis = await node.eniboot(['enis', '--ec2']);
+  assert.is(enis.exitCode, 0, enis.stdout + enis.stderr);
+  await agrees(node);
+
+  // Its pods end again: both go back, the ENI with its last prefix, and never the last ENI.
+  end(node.instance, 48, 0);
+  const given: string[] = [];
+  for (let run = 0; run < 4; run += 1) given.push(...(await refill(node)).changes);
+  assert.match(given.join('\n'), new RegExp(`gave ${pods[1]?.id} back to EC2`));
+  const left = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  assert.equal(
+    left.map((eni) => eni.id),
+    [pods[0]?.id],
+  );
+  assert.ok(entries(node.instance, 'free').length + entries(node.instance, 'cooling').length >= 16);
+  const told = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '{}') as { podEnis: unknown[] };
+  assert.is(told.podEnis.length, 1);
+  await agrees(node);
+});
+
+test('nothing goes back before it has rested', async () => {
+  const node = await bootedNode(cloud, '{ target: 16, restSeconds: 30 }');
+  lease(node.instance, 16);
+  await refill(node);
+  lease(node.instance, 32);
+  await refill(node);
+  assert.is(markers(node.instance).length, 5);
+  end(node.instance, 48, bootClockMs());
+  assert.equal(await changing(() => refill(node)), [], 'all of it rests');
+  assert.is(entries(node.instance, 'retiring').length, 0);
+  const pool = await node.eniboot(['pool', '--json']);
+  assert.is((JSON.parse(pool.stdout) as { resting: number }).resting, 48);
+  await agrees(node);
+});
+
+test('addresses instead of prefixes grow and go back the same way', async () => {
+  // t2.medium is no Nitro type: 3 ENIs of 6 addresses, so 10 pods.
+  const node = await bootedNode(cloud, '{ target: 3, lowWater: 2, surplus: 32, restSeconds: 1 }', {
+    type: 't2.medium',
+  });
+  assert.is(markers(node.instance).length, 3);
+  lease(node.instance, 2);
+  await refill(node);
+  assert.is(markers(node.instance).length, 10, 'up to what the pods to come need');
+  assert.is(node.instance.enis.length, 3);
+  await agrees(node);
+});
+
+test('a pool below its target, since the subnet was full at boot, is brought back to it', async () => {
+  cloud.faults.ec2.add({
+    action: 'CreateNetworkInterface',
+    error: 'InsufficientFreeAddressesInSubnet',
+    skip: 1,
+  });
+  const node = await bootedNode(cloud, '{ target: 90 }', { type: 't3.small' });
+  assert.is(markers(node.instance).length, 3);
+  cloud.faults.clear();
+  await refill(node);
+  assert.is(markers(node.instance).length, 6);
+  await agrees(node);
+});
+
+test('the flag goes first of all, also when the run fails', async () => {
+  const node = await bootedNode(cloud, small);
+  const flag = join(poolDirectory(node.instance), 'refill-wanted');
+  writeFileSync(flag, '');
+  lease(node.instance, 10);
+  cloud.faults.ec2.add({ action: '*', error: 'UnauthorizedOperation' });
+  await refill(node);
+  assert.is(node.instance.read('/run/eniboot/pool/refill-wanted'), undefined);
+});
+
+test('a node that never became READY is left to boot', async () => {
+  const { launchNode } = await import('../boot/node.ts');
+  const node = await launchNode(cloud);
+  for (const action of ['refill', 'collect']) {
+    const result = await node.eniboot(['pool', action, '--json']);
+    assert.is(result.exitCode, 1);
+    assert.match(result.stdout, /"code":"NOT_BOOTED"/);
+  }
+  assert.is(cloud.calls.filter((call) => call.instanceId === node.instance.id).length, 0);
+});
+
+test('after a reboot the pool is EC2’s again, and leases of before are gone', async () => {
+  const node = await bootedNode(cloud, small);
+  lease(node.instance, 9);
+  await refill(node);
+  await node.reboot();
+  const { status } = await node.boot();
+  assert.is(status?.verdict, 'ready');
+  assert.is(entries(node.instance, 'leased').length, 0);
+  await agrees(node);
+  await refill(node);
+  assert.is(entries(node.instance, 'free').length, 32, 'no pod is left, so one prefix goes back');
+  await agrees(node);
+});
+
+test.run();
