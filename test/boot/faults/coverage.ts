@@ -1,0 +1,25 @@
+// Every fault of the matrix, and for each code that no boot's verdict bears, the test that provokes it.
+import type { FailureCode } from '../../../agent/messages/failure.ts';
+import { configFaults } from './config.ts';
+import { ec2Faults } from './ec2.ts';
+import type { Fault } from './fault.ts';
+import { hostFaults } from './host.ts';
+import { imdsFaults } from './imds.ts';
+import { nicFaults } from './nic.ts';
+
+export const faults: Fault[] = [...imdsFaults, ...ec2Faults, ...nicFaults, ...hostFaults, ...configFaults];
+
+/** Codes of other commands, and of checks that only something acting after the boot can fail. */
+export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
+  NOT_ROOT: 'test/cli/help.test.ts',
+  // No instance type of the simulated cloud is too small.
+  NO_POD_CAPACITY: 'test/limits/capacity.test.ts',
+  USAGE: 'test/config/command.test.ts',
+  NO_CREDENTIALS: 'test/cli/sweep.test.ts',
+  PLUGINS_MISSING: 'test/boot/drift.test.ts',
+  KUBELET_FILES_DIFFER: 'test/boot/drift.test.ts',
+  CONFLIST_DIFFERS: 'test/boot/drift.test.ts',
+  RUNTIME_DOWN: 'test/boot/drift.test.ts',
+  KUBELET_DOWN: 'test/boot/drift.test.ts',
+  NOT_BOOTED: 'test/boot/drift.test.ts',
+};

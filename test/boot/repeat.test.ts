@@ -1,0 +1,126 @@
+// A boot again and again: the second makes no change and no call that changes anything, looking changes
+// nothing at all, and the numbers of calls stay within what the design allows.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { POD_ROLE, ROLE_TAG } from '../../agent/aws/tags.ts';
+import { type Instance, startCloud } from '../aws/index.ts';
+import { launchNode } from './node.ts';
+
+const cloud = await startCloud();
+
+/** Everything eniboot could change on a machine, /run and its own files included. */
+async function everything(instance: Instance): Promise<string> {
+  const script = `
+ip -4 -o address | sed 's/valid_lft.*//'; ip link; ip -4 route show table all; ip rule; nft list ruleset
+sysctl -a 2>/dev/null | grep -E 'ip_forward|rp_filter|accept_ra|addr_gen' || cat /proc/sys/net/ipv4/conf/*/rp_filter
+find /etc /opt /usr/libexec/eniboot /var/lib /run -xdev \\( -type f -o -type l -o -type d \\) -printf '%p %s %C@ %l\\n'
+`;
+  const { stdout } = await instance.run('sh', ['-c', script], { timeoutMs: 30_000 });
+  assert.ok(stdout.length > 1000);
+  return stdout;
+}
+
+function callsOf(instance: Instance, from = 0) {
+  return cloud.calls.slice(from).filter((call) => call.instanceId === instance.id);
+}
+
+for (const args of [
+  ['plan'],
+  ['plan', '--json'],
+  ['boot', '--dry-run'],
+  ['boot', '--dry-run', '--json'],
+  ['check', '--json'],
+]) {
+  test(`eniboot ${args.join(' ')} changes nothing on a machine that never booted`, async () => {
+    const { instance, eniboot } = await launchNode(cloud);
+    const before = await everything(instance);
+    await eniboot(args);
+    assert.is(await everything(instance), before);
+    assert.equal(
+      callsOf(instance).filter((call) => call.mutating),
+      [],
+    );
+  });
+}
+
+test('from nothing to 110 pods with at most 4 calls that change something, the verdict tag included', async () => {
+  const { instance, boot } = await launchNode(cloud);
+  const { status } = await boot();
+  assert.is(status?.verdict, 'ready');
+  assert.is(status?.capacity?.maxPods, 110);
+  const accepted = callsOf(instance).filter((call) => call.mutating && call.accepted);
+  assert.ok(accepted.length <= 4, accepted.map((call) => call.action).join(', '));
+  assert.ok((status?.cloud.imdsRequests ?? 99) <= 40, `${status?.cloud.imdsRequests} IMDS requests`);
+});
+
+test('two pod ENIs in place: no call that changes anything but the tag, at most 40 IMDS requests', async () => {
+  const tags = { [ROLE_TAG]: POD_ROLE };
+  const { instance, boot } = await launchNode(cloud, {
+    podEnis: [
+      { prefixes: 4, tags },
+      { prefixes: 4, tags },
+    ],
+  });
+  const from = cloud.imds.length;
+  const { status } = await boot();
+  assert.is(status?.verdict, 'ready');
+  assert.is(status?.podEnis.length, 2);
+  const requests = cloud.imds.slice(from).filter((request) => request.instanceId === instance.id).length;
+  assert.ok(requests <= 40, `${requests} IMDS requests`);
+  const accepted = callsOf(instance).filter((call) => call.mutating && call.accepted);
+  assert.equal(
+    accepted.map((call) => call.action),
+    ['CreateTags'],
+  );
+});
+
+test('a second boot changes nothing, on the machine or in EC2; nor do plan and check then', async () => {
+  const { instance, boot, eniboot } = await launchNode(cloud);
+  assert.is((await boot()).status?.verdict, 'ready');
+  const own = /^\/(run\/eniboot|var\/lib\/eniboot)(\/|\b)/;
+  const others = (text: string) =>
+    text
+      .split('\n')
+      .filter((line) => !own.test(line))
+      .join('\n');
+  const before = await everything(instance);
+  const calls = cloud.calls.length;
+  const second = await boot();
+  assert.is(second.status?.verdict, 'ready');
+  assert.equal(
+    second.status?.phases.flatMap((phase) => phase.changes),
+    [],
+  );
+  // Its own status, deadline and metrics are written anew; nothing else.
+  const after = await everything(instance);
+  assert.is(others(after), others(before));
+  await eniboot(['plan']);
+  await eniboot(['check']);
+  assert.is(await everything(instance), after);
+  assert.equal(
+    callsOf(instance, calls).filter((call) => call.mutating),
+    [],
+  );
+});
+
+test('after a reboot: READY without a call that changes anything', async () => {
+  const { instance, boot, reboot, kubeletReleased } = await launchNode(cloud);
+  assert.is((await boot()).status?.verdict, 'ready');
+  const enis = instance.enis.map((eni) => eni.id);
+  const calls = cloud.calls.length;
+  await reboot();
+  assert.not.ok(kubeletReleased());
+  assert.is((await boot()).status?.verdict, 'ready');
+  assert.ok(kubeletReleased());
+  assert.equal(
+    callsOf(instance, calls).filter((call) => call.mutating),
+    [],
+  );
+  assert.equal(
+    instance.enis.map((eni) => eni.id),
+    enis,
+  );
+});
+
+test.after(() => cloud.stop());
+test.run();
