@@ -1,0 +1,81 @@
+// What both benchmarks share: order statistics, aligned tables, the table of targets, and the evidence file.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { dirname, join } from 'node:path';
+
+const root = join(import.meta.dirname, '../..');
+
+export interface Spread {
+  p10: number;
+  median: number;
+  p90: number;
+  max: number;
+  n: number;
+}
+
+/** Nearest-rank percentiles; zeros for no value. */
+export function spread(values: number[]): Spread {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0;
+  return { p10: at(0.1), median: at(0.5), p90: at(0.9), max: sorted.at(-1) ?? 0, n: sorted.length };
+}
+
+/** One number to meet. `timing` marks what a busy machine can spoil: it only warns where `lenient` says so. */
+export interface Target {
+  what: string;
+  target: string;
+  measured: string;
+  met: boolean;
+  timing: boolean;
+}
+
+export function targetTable(targets: Target[]): string {
+  return table([
+    ['target', 'wanted', 'measured', 'met'],
+    ...targets.map((one) => [
+      one.what,
+      one.target,
+      one.measured,
+      one.met ? 'yes' : one.timing ? 'NO (timing)' : 'NO',
+    ]),
+  ]);
+}
+
+/** Columns padded to their widest cell, two spaces apart. */
+export function table(rows: string[][]): string {
+  const widths: number[] = [];
+  for (const row of rows)
+    for (const [at, cell] of row.entries()) widths[at] = Math.max(widths[at] ?? 0, cell.length);
+  return rows
+    .map((row) =>
+      row
+        .map((cell, at) => (at === row.length - 1 ? cell : cell.padEnd(widths[at] ?? 0)))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+/** Writes what was measured together with what it was measured on, for docs/evidence. */
+export function writeEvidence(path: string, name: string, result: object): void {
+  mkdirSync(dirname(path), { recursive: true });
+  const git = (...args: string[]) => execFileSync('git', args, { cwd: root, encoding: 'utf8' }).trim();
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+  const evidence = {
+    name,
+    commit: git('rev-parse', 'HEAD'),
+    changed: git('status', '--porcelain', '--', 'agent', 'test') !== '',
+    version,
+    time: new Date().toISOString(),
+    machine: {
+      kernel: execFileSync('uname', ['-sr'], { encoding: 'utf8' }).trim(),
+      cpu: cpus()[0]?.model ?? '',
+      cores: cpus().length,
+      memoryGiB: Math.round(totalmem() / 2 ** 30),
+      node: process.version,
+    },
+    ...result,
+  };
+  writeFileSync(path, `${JSON.stringify(evidence, null, 2)}\n`);
+}
