@@ -17,6 +17,8 @@ interface Observed {
   rules: Rule[];
   sysctls: Record<string, string | undefined>;
   publicAddress: string | undefined;
+  /** VPC CIDRs EC2 has just given: to be kept for the rest of this boot. */
+  fromEc2: string[] | undefined;
 }
 
 type Planned = Change &
@@ -36,13 +38,14 @@ export const egress: Phase<Observed, Planned> = {
 
   async observe(boot) {
     const { bootDevice, bootEni } = nodeOf(boot);
-    bootEni.vpcCidrs = await confirmVpcCidrs(boot);
+    const { cidrs, fromEc2 } = await confirmVpcCidrs(boot);
+    bootEni.vpcCidrs = cidrs;
     const body = tableOf(boot);
     const [table, rules] = await Promise.all([compareTable(body), listRules()]);
     const sysctls = Object.fromEntries(
       Object.keys(wantedSysctls(bootDevice.name)).map((path) => [path, readSysctl(path)]),
     );
-    return { body, table, rules, sysctls, publicAddress: bootEni.publicAddress };
+    return { body, table, rules, sysctls, publicAddress: bootEni.publicAddress, fromEc2 };
   },
 
   plan(observed, boot) {
@@ -73,7 +76,8 @@ export const egress: Phase<Observed, Planned> = {
     return changes;
   },
 
-  async apply(changes, _observed, boot) {
+  async apply(changes, observed, boot) {
+    if (observed.fromEc2 !== undefined) writeAtomic(VPC_FILE, JSON.stringify(observed.fromEc2), 0o600);
     for (const change of changes) {
       if (change.kind === 'sysctl') writeSysctl(change.path, change.value);
       else if (change.kind === 'table') await replaceTable(change.body);
@@ -131,17 +135,16 @@ function tableOf(boot: Boot, poolCidrs: string[] = ownedCidrs()): string {
  * when EC2 does not answer, what IMDS says is used, unless it says nothing: a node that would send VPC
  * traffic to the Internet is worse than no node.
  */
-async function confirmVpcCidrs(boot: Boot): Promise<string[]> {
+async function confirmVpcCidrs(boot: Boot): Promise<{ cidrs: string[]; fromEc2?: string[] }> {
   const { bootEni } = nodeOf(boot);
   const fromImds = bootEni.vpcCidrs;
   const known = readVpcCidrs();
-  if (known !== undefined) return [...new Set([...known, ...fromImds])].sort();
-  if (boot.localOnly) return [...fromImds].sort();
+  if (known !== undefined) return { cidrs: [...new Set([...known, ...fromImds])].sort() };
+  if (boot.localOnly) return { cidrs: [...fromImds].sort() };
   const ask = async () => {
     const ec2 = await boot.ec2();
     const fromEc2 = await boot.waiting(ec2.describeVpcCidrs(bootEni.vpcId));
-    writeAtomic(VPC_FILE, JSON.stringify(fromEc2), 0o600);
-    return [...new Set([...fromEc2, ...fromImds])].sort();
+    return { cidrs: [...new Set([...fromEc2, ...fromImds])].sort(), fromEc2 };
   };
   try {
     if (fromImds.length > 0) boot.limitPatience(silenceMs(boot));
@@ -154,7 +157,7 @@ async function confirmVpcCidrs(boot: Boot): Promise<string[]> {
     }
     if (fromImds.length === 0 || !isSilence(error)) throw error;
     boot.degradations.push(`VPC CIDRs are IMDS's: ${error.message}`);
-    return [...fromImds].sort();
+    return { cidrs: [...fromImds].sort() };
   } finally {
     boot.limitPatience(undefined);
   }

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { Failure } from '../messages/failure.ts';
 import { hasCode, readIfPresent, writeAtomic } from '../port/fs.ts';
 import { must } from './command.ts';
@@ -33,7 +33,8 @@ async function compute(path: string): Promise<Digest> {
   if (cached !== undefined) return { sha256: cached, ms: 0 };
   const result = await must('BAD_DIGEST', 'sha256sum', ['--', path], { timeoutMs: 60_000 });
   const sha256 = result.stdout.slice(0, 64);
-  writeAtomic(CACHE, JSON.stringify({ ...readCache(), [identity]: sha256 }), 0o600);
+  // A look at a machine on which nothing has run yet leaves nothing on it.
+  if (existsSync(RUN_DIR)) writeAtomic(CACHE, JSON.stringify({ ...readCache(), [identity]: sha256 }), 0o600);
   return { sha256, ms: result.ms };
 }
 

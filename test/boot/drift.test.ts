@@ -4,7 +4,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Check } from '../../agent/boot/phase.ts';
-import type { FailureCode } from '../../agent/messages/failure.ts';
+import { listSandboxes } from '../../agent/host/sandboxes.ts';
+import { type FailureCode, isFailure } from '../../agent/messages/failure.ts';
 import { startCloud } from '../aws/index.ts';
 import { ENIBOOT, launchNode } from './node.ts';
 
@@ -124,6 +125,12 @@ printf 'Id=kubelet.service\\nLoadState=loaded\\nActiveState=inactive\\n'
   );
   const codes = await failing(['PATH=/opt/stand-ins:/usr/sbin:/usr/bin:/sbin:/bin']);
   assert.equal(codes.sort(), ['KUBELET_DOWN', 'RUNTIME_DOWN']);
+});
+
+test('without a container runtime nobody can say which sandboxes there are: NO_SANDBOX_LIST', async () => {
+  // In this process's own sandbox, whose /run has no runtime's socket.
+  const failure = await listSandboxes().catch((error: unknown) => error);
+  assert.ok(isFailure(failure, 'NO_SANDBOX_LIST'), String(failure));
 });
 
 test('none of this made a call that changes anything in EC2', () => {

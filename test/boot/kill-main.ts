@@ -64,7 +64,7 @@ else {
     `${report.runs} boots, ${report.killed} killed in ${Object.keys(during).length} phases, ${wrong.length} did not converge; seed ${options.seed}, ${seconds} s\n`,
   );
 }
-process.exit(wrong.length === 0 && broken.length === 0 && report.runs === options.count ? 0 : 1);
+process.exit(wrong.length === 0 && broken.length === 0 && report.killed === options.count ? 0 : 1);
 
 function readOptions(): { count: number; seed: number; json: boolean; evidence: string | undefined } {
   try {

@@ -37,6 +37,8 @@ export interface Killed {
   moment: Moment;
   /** False when the boot was over before the moment came. */
   killed: boolean;
+  /** Milliseconds the agent ran. */
+  ranMs: number;
   /** The phase that was running, as the status file says; undefined before the first. */
   during: PhaseName | undefined;
   /** Everything that is wrong; empty when the node converged. */
@@ -62,7 +64,9 @@ export async function measureBoot(cloud: Cloud): Promise<number> {
 export async function killOnce(cloud: Cloud, moment: Moment): Promise<Killed> {
   const node = await launchNode(cloud);
   const { instance } = node;
+  const started = performance.now();
   const killed = await bootAndKill(cloud, instance, moment);
+  const ranMs = performance.now() - started;
   const at = readStatus(instance);
   const during = at?.phases.find((phase) => phase.state === 'running')?.name;
   const problems: string[] = [];
@@ -91,7 +95,7 @@ export async function killOnce(cloud: Cloud, moment: Moment): Promise<Killed> {
   await cloud.settled();
   const leaks = cloud.leakReport().filter((leak) => leak.tags[INSTANCE_TAG] === instance.id);
   if (leaks.length > 0) problems.push(`left when the instance is gone: ${JSON.stringify(leaks)}`);
-  return { moment, killed, during, problems };
+  return { moment, killed, ranMs, during, problems };
 }
 
 export function showMoment(moment: Moment): string {

@@ -22,4 +22,6 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   RUNTIME_DOWN: 'test/boot/drift.test.ts',
   KUBELET_DOWN: 'test/boot/drift.test.ts',
   NOT_BOOTED: 'test/boot/drift.test.ts',
+  NO_SANDBOX_LIST: 'test/boot/drift.test.ts',
+  NODE_NOT_READY: 'test/cni/call.test.ts',
 };
