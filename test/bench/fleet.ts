@@ -58,14 +58,14 @@ say(`${nodes} nodes, all well … `);
 const well = await simulate({ nodes, seed, bucket, extensionSeconds, lossRate: 0, killRate: 0 });
 say(`${well.wallSeconds.toFixed(0)} s\n`);
 const hurtNodes = Math.max(500, Math.ceil(nodes / 5));
-say(`${hurtNodes} nodes, 1 % of the answers lost, 2 % of the nodes killed … `);
+say(`${hurtNodes} nodes, 1 % of the answers lost, 10 % of the nodes killed … `);
 const hurt = await simulate({
   nodes: hurtNodes,
   seed: seed + 1,
   bucket,
   extensionSeconds,
   lossRate: 0.01,
-  killRate: 0.02,
+  killRate: 0.1,
 });
 say(`${hurt.wallSeconds.toFixed(0)} s\n`);
 let byDefault: typeof well | undefined;
