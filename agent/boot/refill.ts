@@ -98,26 +98,42 @@ async function refillNode(boot: Boot): Promise<Refilled> {
 async function level(boot: Boot, done: Refilled): Promise<void> {
   // For its eyes only: it completes the VPC's CIDRs, which the egress table is made of.
   await egress.observe(boot);
-  const attached = await observeEc2(boot);
+  const attached = await observeEc2(boot, []);
   reconcile(boot, done);
-  if (isUnfinished()) await finishLeaving(boot, done);
-  await fill(attached, 0, boot, done);
+  const gone = isUnfinished() ? await finishLeaving(boot, done) : [];
+  await fill(without(gone, attached), 0, boot, done);
   const wanted = balanceOf(boot);
-  if (wanted.kind === 'grow') await fill(await observeEc2(boot), wanted.missing, boot, done);
+  if (wanted.kind === 'grow') await fill(await observeEc2(boot, gone), wanted.missing, boot, done);
   if (wanted.kind === 'give') await giveAway(wanted, boot, done);
   await tellPlugin(boot);
 }
 
-/** Everything attached. Sets boot.pods to those of ours. */
-async function observeEc2(boot: Boot): Promise<Eni[]> {
+/** Everything attached but the ENIs this run has seen go. Sets boot.pods to those of ours that stay. */
+async function observeEc2(boot: Boot, gone: string[]): Promise<Eni[]> {
   const { attached } = await attach.observe(boot);
   if (attached === undefined)
     throw new Failure('EC2_UNAVAILABLE', 'EC2 does not answer: the pool stays as it is', {
       reasons: boot.degradations,
     });
+  const left = without(gone, attached);
+  const stay = podEnisOf(left).map((eni) => eni.eniId);
+  boot.pods = boot.pods.filter((pod) => stay.includes(pod.eniId));
+  return left;
+}
+
+/**
+ * A describe may still show an ENI that is gone, and shows one as attached that is about to be detached: neither
+ * gets addresses, and nobody waits for its device.
+ */
+function without(gone: string[], attached: Eni[]): Eni[] {
   const leaving = leavingEnis();
-  boot.pods = boot.pods.filter((pod) => !leaving.includes(pod.eniId));
-  return attached;
+  return attached
+    .filter((eni) => !gone.includes(eni.eniId))
+    .map((eni) =>
+      eni.attachment !== undefined && leaving.includes(eni.eniId)
+        ? { ...eni, attachment: { ...eni.attachment, status: 'detaching' } }
+        : eni,
+    );
 }
 
 /** What attach does, with so many more addresses as its target; with none more, it only adds what EC2 shows. */

@@ -37,14 +37,16 @@ export async function giveAway(
   await finishLeaving(boot, done);
 }
 
-/** Goes on with everything that is leaving, whichever run began it. */
-export async function finishLeaving(boot: Boot, done: Refilled): Promise<void> {
+/** Goes on with everything that is leaving, whichever run began it. Returns the ENIs that are gone. */
+export async function finishLeaving(boot: Boot, done: Refilled): Promise<string[]> {
   const ec2 = await boot.ec2();
+  const gone: string[] = [];
   for (const eniId of leavingEnis()) {
     if (hasComeBack(eniId)) endLeavingEni(eniId);
     else if (await returnEni(ec2, eniId, boot)) {
       for (const owned of listOwned().filter((one) => one.eniId === eniId)) forgetOne(owned, boot);
       endLeavingEni(eniId);
+      gone.push(eniId);
       boot.pods = boot.pods.filter((pod) => pod.eniId !== eniId);
       done.changes.push(`gave ${eniId} back to EC2`);
     } else {
@@ -65,6 +67,7 @@ export async function finishLeaving(boot: Boot, done: Refilled): Promise<void> {
     boot,
     listOwned().map((owned) => owned.cidr),
   );
+  return gone;
 }
 
 /** An ENI that got addresses again after it was to leave: a boot ran in between, and found it still attached. */

@@ -52,12 +52,16 @@ export function assigned(instance: Instance): string[] {
     .sort();
 }
 
-/** Leases so many addresses for pods, lowest first. */
+/** Leases so many addresses for pods, lowest first, from those that have rested or never had a pod. */
 export function lease(instance: Instance, count: number): void {
   const pool = poolDirectory(instance);
-  for (const name of entries(instance, 'free').slice(0, count)) {
+  const rested = (['free', 'cooling'] as const)
+    .flatMap((state) => entries(instance, state).map((name) => ({ state, name })))
+    .filter(({ name }) => /,(?:0|new)$/.test(name))
+    .sort((a, b) => byAddress(a.name, b.name));
+  for (const { state, name } of rested.slice(0, count)) {
     const [address, eniId] = name.split(',');
-    renameSync(join(pool, 'free', name), join(pool, 'leased', `${address},${eniId},c-${address},eth0`));
+    renameSync(join(pool, state, name), join(pool, 'leased', `${address},${eniId},c-${address},eth0`));
   }
 }
 

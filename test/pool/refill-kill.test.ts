@@ -24,7 +24,7 @@ import {
   refill,
 } from './node.ts';
 
-const runs = Number(process.env['RUNS'] ?? 30);
+const runs = Number(process.env['RUNS'] ?? 3);
 const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const random = generator(seed);
 
