@@ -149,13 +149,11 @@ export function podSysctls(a: Attachment): [string, string][] {
   ];
 }
 
-/** The pod's own nftables table, replaced whole. */
+/** The pod's own nftables table. */
 export function podTable(a: Attachment): string {
   const mark = hex(BOOT_ENI_MARK);
   const node = a.nodeAddresses.join(', ');
-  return `table ip ${NFT_TABLE}
-delete table ip ${NFT_TABLE}
-table ip ${NFT_TABLE} {
+  return `table ip ${NFT_TABLE} {
   chain prerouting {
     type filter hook prerouting priority mangle; policy accept;
     iifname "${POD_VETH}" ip saddr != { ${node} } ct direction original ct state new ct mark set ct mark or ${mark}

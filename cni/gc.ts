@@ -7,13 +7,15 @@ import { listHostLinks, removeAttachment } from './kernel.ts';
 
 /** Where libcni puts the attachments to keep (SPEC 1.1.0, "GC"). */
 const VALID = 'cni.dev/valid-attachments';
+/** The name that libcni sends beside it, from before the specification settled. */
+const VALID_BEFORE = 'cni.dev/attachments';
 
 /**
  * Ends every lease that is not among the valid attachments, and removes host links without a lease. Goes on
  * after an error and reports all of them at the end. The list must be there: an absent one does not mean none.
  */
 export function collectGarbage(configuration: Configuration): void {
-  const keep = new Set(readValid(configuration.raw[VALID]));
+  const keep = new Set(readValid(configuration.raw[VALID] ?? configuration.raw[VALID_BEFORE]));
   // Links before leases: an ADD leases first, so a link that is seen has its lease by then.
   const links = listHostLinks();
   const leases = listLeases();

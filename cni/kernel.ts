@@ -1,7 +1,7 @@
 // Makes an attachment and takes it apart: one `ip -batch` on each side. Neither is atomic, so every failure
 // says how far it came, and every removal forgives what is not there.
 import { existsSync } from 'node:fs';
-import { POD_LINK_PREFIX } from '../agent/host/names.ts';
+import { NFT_TABLE, POD_LINK_PREFIX } from '../agent/host/names.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { type ExecResult, succeeded } from '../agent/port/exec-result.ts';
 import { runSync } from '../agent/port/exec-sync.ts';
@@ -20,10 +20,11 @@ const SYS_NET = '/sys/class/net';
 
 /**
  * In the pod's namespace: table, settings, then the batch from standard input. `exec` and builtins keep it to
- * two processes, nft and this one.
+ * two processes, nft and this one. The table is created, and replaced only where one is left from before:
+ * replacing waits for a grace period of the kernel, more than all else in an ADD together.
  */
 const POD_SCRIPT = `set -e
-nft "$1"
+nft "create table ip ${NFT_TABLE}; $1" 2>/dev/null || nft "table ip ${NFT_TABLE}; delete table ip ${NFT_TABLE}; $1"
 shift
 while [ $# -gt 0 ]; do
   echo "$2" > "/proc/sys/$1"
@@ -32,7 +33,7 @@ done
 exec ip -batch -`;
 
 /** Runs the batch and, when our own interface was in there, drops our table. */
-const POD_REMOVAL_SCRIPT = 'ip -batch - && nft delete table ip eniboot';
+const POD_REMOVAL_SCRIPT = `ip -batch - && nft delete table ip ${NFT_TABLE}`;
 
 /** What `ip` says when another ipvlan of the same ENI has the address, in whatever namespace. */
 const IN_USE = /Address already (?:in use|assigned)/;

@@ -90,26 +90,39 @@ export function undoLease(lease: Lease): void {
   if (lease.from !== undefined) moved(leasePath(lease.address, lease.eniId, lease.owner), lease.from);
 }
 
-function candidatesOf({ eniIds, restMs, nowMs }: LeaseOptions): Entry[] {
-  const order = new Map(eniIds.map((eniId, index) => [eniId, index]));
-  const entries = [...listEntries('free'), ...listEntries('cooling')].filter(({ eniId }) => order.has(eniId));
-  const unleased = new Map<string, number>();
-  for (const entry of entries) unleased.set(prefixOf(entry), (unleased.get(prefixOf(entry)) ?? 0) + 1);
-  return entries
-    .filter((entry) => entry.rest === NEVER_USED || nowMs - stampOf(entry) >= restMs)
-    .sort(
-      (a, b) =>
-        (order.get(a.eniId) ?? 0) - (order.get(b.eniId) ?? 0) ||
-        (unleased.get(prefixOf(a)) ?? 0) - (unleased.get(prefixOf(b)) ?? 0) ||
-        prefixOf(a).localeCompare(prefixOf(b)) ||
-        stampOf(a) - stampOf(b) ||
-        toNumber(a.address) - toNumber(b.address),
-    );
+interface Candidate {
+  entry: Entry;
+  /** Position of its ENI. */
+  eni: number;
+  address: number;
+  /** ENI and /28 as one number: a prefix, or the single addresses that happen to lie in one. */
+  prefix: number;
+  stamp: number;
 }
 
-/** ENI and /28: a prefix, or the single addresses that happen to lie in one. */
-function prefixOf(entry: Entry): string {
-  return `${entry.eniId} ${String(Math.floor(toNumber(entry.address) / 16)).padStart(9, '0')}`;
+/** Numbers are compared, never texts: the first use of a collator costs more than the rest of an ADD. */
+function candidatesOf({ eniIds, restMs, nowMs }: LeaseOptions): Entry[] {
+  const all: Candidate[] = [];
+  const unleased = new Map<number, number>();
+  for (const entry of [...listEntries('free'), ...listEntries('cooling')]) {
+    const eni = eniIds.indexOf(entry.eniId);
+    if (eni === -1) continue;
+    const address = toNumber(entry.address);
+    const prefix = eni * 2 ** 28 + Math.floor(address / 16);
+    unleased.set(prefix, (unleased.get(prefix) ?? 0) + 1);
+    all.push({ entry, eni, address, prefix, stamp: stampOf(entry) });
+  }
+  return all
+    .filter(({ stamp }) => nowMs - stamp >= restMs)
+    .sort(
+      (a, b) =>
+        a.eni - b.eni ||
+        (unleased.get(a.prefix) ?? 0) - (unleased.get(b.prefix) ?? 0) ||
+        a.prefix - b.prefix ||
+        a.stamp - b.stamp ||
+        a.address - b.address,
+    )
+    .map(({ entry }) => entry);
 }
 
 /** Boot-clock milliseconds of the release; an unreadable stamp counts as just released. */

@@ -177,12 +177,17 @@ test('what a killed ADD left under its address is cleared away by the next ADD o
   const host = `enb${table.toString(16).padStart(8, '0')}`;
   const address = [24, 16, 8, 0].map((shift) => (table >> shift) & 255).join('.');
   // As children that outlived their killed parent make them.
-  await node.sh(`ip link add ${host} type veth peer name stray
+  await node.sh(`nsenter --net=/run/netns/k nft add table ip eniboot
+    nsenter --net=/run/netns/k nft add chain ip eniboot stale
+    ip link add ${host} type veth peer name stray
     ip rule add priority 1024 iif ${host} lookup ${table} protocol 140
     ip rule add priority 1025 from ${address} fwmark 0x1000/0x1000 lookup ${table} protocol 140`);
   const { json, exit, stdout } = await node.cni('ADD', variablesOf('k', '/run/netns/k'));
   assert.is(exit, 0, stdout);
   assert.is(json.ips[0].address, `${address}/20`);
+  const table4 = await node.sh('nsenter --net=/run/netns/k nft list table ip eniboot');
+  assert.match(table4, new RegExp(`snat to ${address} `));
+  assert.not.match(table4, /stale/);
   succeeds(await node.cni('CHECK', variablesOf('k', '/run/netns/k'), { ...conf, prevResult: json }));
   succeeds(await del('k'));
   assert.equal(await node.leftovers(), []);

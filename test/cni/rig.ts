@@ -127,7 +127,7 @@ export function podNode(node: Node): PodNode {
 
 let ipvlan: boolean | undefined;
 
-function kernelHasIpvlan(): boolean {
+export function kernelHasIpvlan(): boolean {
   if (ipvlan !== undefined) return ipvlan;
   const script =
     'ip link add probe0 type veth peer name probe1 && ip link add link probe0 name probe2 type ipvlan mode l2';

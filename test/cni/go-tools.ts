@@ -1,0 +1,60 @@
+// Programs of the CNI project itself, built from the Go module proxy and kept between runs: cnitool, which is the
+// real libcni, and reference plugins to chain behind ours and to measure against.
+//   node test/cni/go-tools.ts      builds what is missing (needs Go and, the first time, the network)
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+const modules = [
+  { module: 'github.com/containernetworking/cni', version: 'v1.3.0', programs: ['cnitool'] },
+  {
+    module: 'github.com/containernetworking/plugins',
+    version: 'v1.7.1',
+    programs: ['plugins/main/ptp', 'plugins/ipam/host-local', 'plugins/meta/portmap', 'plugins/meta/tuning'],
+  },
+];
+
+/** Folder with all the programs; undefined when they have not been built. */
+export function goTools(): string | undefined {
+  const folder = folderOf();
+  return existsSync(folder) ? folder : undefined;
+}
+
+/** Why they are not there, in words for a test's output. */
+export const withoutGoTools =
+  'the Go tools are not built: node test/cni/go-tools.ts (needs Go 1.23 or newer)';
+
+function folderOf(): string {
+  const versions = modules.map((one) => one.version).join('-');
+  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'go', versions);
+}
+
+/** Built in a temporary folder and renamed whole, so that what is there is complete. */
+function build(): string | undefined {
+  const folder = folderOf();
+  if (existsSync(folder)) return undefined;
+  const go = ['go', '/usr/local/go/bin/go'].find((name) => spawnSync(name, ['version']).status === 0);
+  if (go === undefined) return 'Go is not installed';
+  mkdirSync(join(folder, '..'), { recursive: true });
+  const work = mkdtempSync(join(folder, '..', '.build-'));
+  for (const { module, version, programs } of modules) {
+    const packages = programs.map((program) => `${module}/${program}@${version}`);
+    // Checked against the checksum database, as `go install` does by itself.
+    const result = spawnSync(go, ['install', '-trimpath', '-ldflags=-s -w', ...packages], {
+      env: { ...process.env, GOBIN: work, CGO_ENABLED: '0', GOFLAGS: '-mod=mod' },
+      encoding: 'utf8',
+    });
+    if (result.status !== 0) {
+      rmSync(work, { recursive: true, force: true });
+      return `${packages.join(' ')}: ${result.stderr}`;
+    }
+  }
+  renameSync(work, folder);
+  return undefined;
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const problem = build();
+  process.stdout.write(problem === undefined ? `${folderOf()}\n` : `not built: ${problem}\n`);
+}
