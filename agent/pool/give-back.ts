@@ -75,8 +75,9 @@ export function stay(owned: Owned): void {
 
 /** EC2 no longer has it: its addresses go, then its marker. Safe to repeat after a kill anywhere. */
 export function forget(owned: Owned, nowMs: number): void {
-  for (const entry of entriesOf(owned, 'retiring')) rmSync(entryPath(entry), { force: true });
+  // First of all, for one that was only missing too: once addresses are gone there is no way back.
   startLeaving(owned, 'given', nowMs);
+  for (const entry of entriesOf(owned, 'retiring')) rmSync(entryPath(entry), { force: true });
   rmSync(`${POOL_DIR}/owned/${owned.eniId}/${owned.cidr.replace('/', '-')}`, { force: true });
   try {
     rmdirSync(`${POOL_DIR}/owned/${owned.eniId}`);

@@ -4,7 +4,7 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { Failure } from '../messages/failure.ts';
 import { hasCode } from '../port/fs.ts';
 import { toNumber } from './ipv4.ts';
-import { type Entry, listEntries, NEVER_USED, POOL_DIR } from './pool.ts';
+import { type Entry, leavingRanges, listEntries, NEVER_USED, POOL_DIR } from './pool.ts';
 
 /** Asks eniboot-refill.path for more addresses. */
 const REFILL_WANTED = `${POOL_DIR}/refill-wanted`;
@@ -104,10 +104,14 @@ interface Candidate {
 function candidatesOf({ eniIds, restMs, nowMs }: LeaseOptions): Entry[] {
   const all: Candidate[] = [];
   const unleased = new Map<number, number>();
+  // A pod may end in a prefix that EC2 no longer has, before refill can retire the address.
+  const leaving = leavingRanges();
   for (const entry of [...listEntries('free'), ...listEntries('cooling')]) {
     const eni = eniIds.indexOf(entry.eniId);
     if (eni === -1) continue;
     const address = toNumber(entry.address);
+    if (leaving.some((one) => one.eniId === entry.eniId && one.first <= address && address <= one.last))
+      continue;
     const prefix = eni * 2 ** 28 + Math.floor(address / 16);
     unleased.set(prefix, (unleased.get(prefix) ?? 0) + 1);
     all.push({ entry, eni, address, prefix, stamp: stampOf(entry) });

@@ -91,6 +91,14 @@ export function finishAdding(): void {
   }
 }
 
+/** Addresses of prefixes on their way back to EC2: nobody may lease them. */
+export function leavingRanges(): { eniId: string; first: number; last: number }[] {
+  return listIfPresent(LEAVING).map((name) => {
+    const [prefix = '', eniId = ''] = name.split(',');
+    return { eniId, ...rangeOf(prefix.replace('-', '/')) };
+  });
+}
+
 /** Addresses of the pool that have been given out or rest; the ENI's other addresses are free. */
 export function countStates(): Record<State, number> {
   const count = (state: State) => listIfPresent(`${POOL_DIR}/${state}`).length;
