@@ -1,6 +1,5 @@
 // Files as the agent needs them: whole or not at all. Synchronous throughout, because boot is sequential
 // and the CNI path must not start the runtime's thread pool.
-import { randomUUID } from 'node:crypto';
 import {
   closeSync,
   fchmodSync,
@@ -10,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   readSync,
   renameSync,
   rmSync,
@@ -84,38 +84,13 @@ function removeOrphans(path: string): void {
   }
 }
 
+/** Whether this very program runs under that number: numbers are used again soon, in a container at once. */
 function isAlive(pid: number): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
+    return readlinkSync(`/proc/${pid}/exe`) === readlinkSync('/proc/self/exe');
   } catch (error) {
-    return hasCode(error, 'EPERM');
+    return !hasCode(error, 'ENOENT', 'ESRCH');
   }
-}
-
-/**
- * Writes a file that must not exist yet, whole or not at all. Safe in a folder others may write to: nothing that was
- * there before is followed or replaced. Throws EEXIST.
- */
-export function writeNew(path: string, bytes: Uint8Array, mode: number): void {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
-  const fd = openSync(temporary, 'wx', mode);
-  try {
-    for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
-    fchmodSync(fd, mode);
-    fsyncSync(fd);
-    // Unlike a rename, a link fails when the name is taken.
-    linkSync(temporary, path);
-  } finally {
-    closeSync(fd);
-    rmSync(temporary, { force: true });
-  }
-  syncDirectory(dirname(path));
-}
-
-/** A folder for root alone or for all, as `mode` says, and those above it. */
-export function makeFolder(path: string, mode: number): void {
-  mkdirSync(path, { recursive: true, mode });
 }
 
 /** Writes only when the text differs; true when it wrote. */
