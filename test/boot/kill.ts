@@ -110,17 +110,19 @@ export function showMoment(moment: Moment): string {
 /** True when it was killed, false when it had ended by itself. */
 async function bootAndKill(cloud: Cloud, instance: Instance, moment: Moment): Promise<boolean> {
   const agent = instance.spawn(ENIBOOT, ['boot', '--json'], { stdio: 'ignore' });
-  const ended = new Promise<void>((resolve) => agent.once('close', () => resolve()));
   let running = true;
+  const ended = new Promise<void>((resolve) => {
+    agent.once('close', () => {
+      running = false;
+      resolve();
+    });
+  });
   let killed = false;
   const kill = () => {
     if (!running || killed) return;
     killed = true;
     agent.kill('SIGKILL');
   };
-  void ended.then(() => {
-    running = false;
-  });
   const stopWatching = watchFor(cloud, instance, moment, kill);
   await ended;
   stopWatching();

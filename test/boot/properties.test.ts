@@ -146,7 +146,7 @@ function carriedOut(world: World, steps: AttachStep[]): World {
       const found = unattached.find((one) => one.eniId === step.eniId);
       assert.ok(found !== undefined, 'only what is there is adopted');
       unattached = unattached.filter((one) => one.eniId !== step.eniId);
-      attached.push({ ...eni(step.eniId, step.deviceIndex, true, step0), ...held(found as Eni) });
+      attached.push({ ...eni(step.eniId, step.deviceIndex, true, step0), ...addressesOf(found as Eni) });
     } else {
       attached.push(eni(`eni-new-${step.deviceIndex}`, step.deviceIndex, true, step.addresses));
     }
@@ -156,7 +156,7 @@ function carriedOut(world: World, steps: AttachStep[]): World {
 
 const step0: AddressRequest = { kind: 'addresses', count: 0 };
 
-function held(one: Eni): Pick<Eni, 'prefixes' | 'secondaryAddresses'> {
+function addressesOf(one: Eni): Pick<Eni, 'prefixes' | 'secondaryAddresses'> {
   return { prefixes: one.prefixes, secondaryAddresses: one.secondaryAddresses };
 }
 
