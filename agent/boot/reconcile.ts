@@ -1,6 +1,7 @@
 // Compares the pool's markers with what EC2 shows. A prefix EC2 no longer shows is taken out of circulation at
 // once and forgotten when a later look agrees; one it shows again stays. New ones are added by attach.
 import {
+  DESCRIBE_LAG_MS,
   forget,
   isReadyToLeave,
   leavingPrefixes,
@@ -32,6 +33,11 @@ export function reconcile(boot: Boot, done: Refilled): void {
     const name = `${owned.cidr} of ${owned.eniId}`;
     if (shown.has(`${owned.eniId} ${owned.cidr}`)) {
       if (mark === undefined) continue;
+      if (nowMs - mark.sinceMs < DESCRIBE_LAG_MS) {
+        // One of the two looks is out of date, and until then nobody knows which.
+        done.waiting.push(`${name} is shown by EC2 again and is back in use when it stays so`);
+        continue;
+      }
       stay(owned);
       done.changes.push(`EC2 shows ${name} again: back in use`);
       continue;

@@ -13,7 +13,7 @@ import { rangeOf, toNumber } from './ipv4.ts';
 import { type Entry, LEAVING, listEntries, listOwned, type Owned, POOL_DIR } from './pool.ts';
 
 /** How long a describe of EC2 may show what EC2 has already taken. Milliseconds. */
-const DESCRIBE_LAG_MS = 300_000;
+export const DESCRIBE_LAG_MS = 300_000;
 
 /** A prefix that EC2 is asked to take, may have taken, or was seen without. */
 interface Leaving extends Owned {

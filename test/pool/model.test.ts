@@ -5,12 +5,14 @@
 // a list of pods.
 //
 // OPS and SEED in the environment change how many and which; the seed is printed.
+import { mkdirSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Boot } from '../../agent/boot/phase.ts';
 import { type Refilled, reconcile } from '../../agent/boot/reconcile.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import {
+  DESCRIBE_LAG_MS,
   expireGone,
   forget,
   halfRetired,
@@ -22,8 +24,15 @@ import {
 } from '../../agent/pool/give-back.ts';
 import { toNumber } from '../../agent/pool/ipv4.ts';
 import { findLease, listLeases, releaseLease, takeLease, undoLease } from '../../agent/pool/lease.ts';
-import { addToPool, finishAdding, listEntries, listOwned, NEVER_USED } from '../../agent/pool/pool.ts';
-import { crashed, interrupted } from './crash.ts';
+import {
+  addToPool,
+  finishAdding,
+  listEntries,
+  listOwned,
+  NEVER_USED,
+  POOL_DIR,
+} from '../../agent/pool/pool.ts';
+import { Crash, crashed, interrupted } from './crash.ts';
 import { emptyPool, violations } from './oracle.ts';
 
 const OPS = Number(process.env['OPS'] ?? 4_000);
@@ -51,6 +60,8 @@ const pods = new Map<string, string>();
 const owed = new Set<string>();
 /** Boot-clock milliseconds since when an address has had no pod. */
 const endedAt = new Map<string, number>();
+/** Boot-clock milliseconds since when EC2 has no longer had a prefix. */
+const goneSince = new Map<string, number>();
 const done: Record<string, number> = {};
 
 const keyOf = (one: { eniId: string; cidr: string }) => `${one.eniId} ${one.cidr}`;
@@ -63,33 +74,26 @@ const ownerOf = (containerId: string) => ({ containerId, ifName: 'eth0' });
 function add(): void {
   serial += 1;
   const containerId = `c${serial}`;
-  owed.add(containerId);
-  let lease: ReturnType<typeof takeLease>;
   try {
-    lease = takeLease(ownerOf(containerId), { eniIds: ENIS, restMs: REST_MS, nowMs, lowWater: 8 });
+    const lease = takeLease(ownerOf(containerId), { eniIds: ENIS, restMs: REST_MS, nowMs, lowWater: 8 });
+    const { address } = lease;
+    assert.not.ok([...pods.values()].includes(address), `${address} has two pods`);
+    assert.ok(
+      ec2.has(`${lease.eniId} ${prefixOf(address)}`) || wasLost(lease.eniId, address),
+      `${address} is dead`,
+    );
+    const ended = endedAt.get(address);
+    assert.ok(
+      ended === undefined || nowMs - ended >= REST_MS,
+      `${address} has rested ${nowMs - (ended ?? 0)} ms`,
+    );
+    if (below(10) === 0) undoLease(lease);
+    else pods.set(containerId, address);
   } catch (error) {
+    // A runtime sends DEL for an ADD that died.
+    if (error instanceof Crash) owed.add(containerId);
     if (!isFailure(error, 'POOL_EXHAUSTED')) throw error;
-    owed.delete(containerId);
-    return;
   }
-  const { address } = lease;
-  assert.not.ok([...pods.values()].includes(address), `${address} has two pods`);
-  assert.ok(
-    ec2.has(`${lease.eniId} ${prefixOf(address)}`) || wasLost(lease.eniId, address),
-    `${address} is dead`,
-  );
-  const ended = endedAt.get(address);
-  assert.ok(
-    ended === undefined || nowMs - ended >= REST_MS,
-    `${address} has rested ${nowMs - (ended ?? 0)} ms`,
-  );
-  if (below(10) === 0) {
-    undoLease(lease);
-    owed.delete(containerId);
-    return;
-  }
-  pods.set(containerId, address);
-  owed.delete(containerId);
 }
 
 /** EC2 lost it and no refill has looked since: nobody can know yet. */
@@ -135,7 +139,12 @@ function refill(): void {
   finishAdding();
   for (const owned of halfRetired()) unretire(owned);
   expireGone(nowMs);
-  const shown = PREFIXES.filter((one) => ec2.has(keyOf(one)));
+  // A describe may come from minutes before.
+  const stale = below(3) === 0;
+  const shown = PREFIXES.filter((one) => {
+    const since = goneSince.get(keyOf(one));
+    return ec2.has(keyOf(one)) || (stale && since !== undefined && nowMs - since < DESCRIBE_LAG_MS);
+  });
   const boot = {
     pods: ENIS.map((eniId) => ({
       eniId,
@@ -147,7 +156,7 @@ function refill(): void {
   const seenLost = [...lost];
   const said: Refilled = { changes: [], waiting: [] };
   reconcile(boot, said);
-  for (const key of seenLost) lost.delete(key);
+  for (const key of seenLost) if (!shown.some((one) => keyOf(one) === key)) lost.delete(key);
   for (const one of shown) addToPool(one, 0);
   const idle = anyOf(listOwned());
   if (
@@ -164,7 +173,7 @@ function refill(): void {
     for (const [address, ended] of endedAt)
       if (prefixOf(address) === one.cidr)
         assert.ok(nowMs - ended >= REST_MS, `${address} is given back unrested`);
-    ec2.delete(keyOf(one));
+    if (ec2.delete(keyOf(one))) goneSince.set(keyOf(one), nowMs);
     forget(one, nowMs);
   }
 }
@@ -173,6 +182,7 @@ function lose(): void {
   const prefix = anyOf(ec2);
   if (prefix === undefined || below(4) > 0) return;
   ec2.delete(prefix);
+  goneSince.set(prefix, nowMs);
   lost.add(prefix);
 }
 
@@ -183,6 +193,8 @@ function reboot(): void {
   pods.clear();
   owed.clear();
   lost.clear();
+  goneSince.clear();
+  mkdirSync(POOL_DIR, { recursive: true });
   // Nobody knows any more when their pods ended: they count as ended when the node started.
   for (const address of endedAt.keys()) endedAt.set(address, 0);
   for (const one of PREFIXES) if (ec2.has(keyOf(one))) addToPool(one, 0);
@@ -225,6 +237,8 @@ test(`${OPS} operations, killed and interrupted anywhere`, () => {
         done[`${name} interrupted`] = (done[`${name} interrupted`] ?? 0) + 1;
     } else work();
     done[name] = (done[name] ?? 0) + 1;
+    // tmpfiles.d makes it at every boot, before the agent runs.
+    mkdirSync(POOL_DIR, { recursive: true });
     assert.equal(violations(false), [], `after ${name}, operation ${op}, seed ${SEED}`);
     for (const [containerId, address] of pods)
       assert.is(findLease(ownerOf(containerId))?.address, address, `${containerId} lost its lease`);
