@@ -33,6 +33,8 @@ export interface Attachment {
   nodeAddresses: string[];
   /** CIDRs beyond the ENI's own subnet that eth0 reaches through the router. */
   routes: string[];
+  /** CIDRs inside those that veth0 reaches, and the node translates. */
+  egressRoutes: string[];
   allowImds: boolean;
   /** Of the veth; eth0 has its ENI's. */
   mtu: number;
@@ -81,6 +83,7 @@ export function attachmentOf(
     nodeAddresses: node.nodeAddresses,
     // What lies in the subnet is reached without the router: the route of the address itself covers it.
     routes: node.podRoutes.filter((cidr) => !contains(subnetCidr, cidr)),
+    egressRoutes: node.egressRoutes,
     allowImds: node.allowImds,
     mtu: node.mtu,
     ...traceOf(address),
@@ -106,6 +109,8 @@ export function hostLines(a: Attachment, netns: string, eniDevice: string, ipv6:
       (cidr) =>
         `route replace ${cidr} via ${a.address} dev ${a.hostLink} onlink table ${a.table} proto ${ROUTE_PROTOCOL}`,
     ),
+    // Not turned back: the node sends these on by the boot ENI.
+    ...a.egressRoutes.map((cidr) => `route replace throw ${cidr} table ${a.table} proto ${ROUTE_PROTOCOL}`),
     ...rulesOf(a).map((rule) => `rule add ${rule}`),
   ];
 }
@@ -126,6 +131,9 @@ export function podLines(a: Attachment, ipv6: boolean): string[] {
       `neigh replace ${address} lladdr ${a.hostMac} dev ${POD_VETH} nud permanent`,
       `route replace ${address}/32 dev ${POD_VETH} scope link src ${a.address} ${proto}`,
     ]),
+    ...a.egressRoutes.map(
+      (cidr) => `route replace ${cidr} via ${node} dev ${POD_VETH} src ${a.address} ${proto}`,
+    ),
     `route replace default via ${node} dev ${POD_VETH} src ${a.address} ${proto}`,
     ...(a.allowImds ? [] : [`route replace unreachable ${IMDS_ADDRESS}/32 ${proto}`]),
     // Connections that came in by veth0 from anybody but the node (NodePort, hostPort) are answered there.

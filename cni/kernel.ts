@@ -18,19 +18,25 @@ import {
 
 const SYS_NET = '/sys/class/net';
 
+/** Exit codes of the script, beside those of `ip`: which step failed. */
+const HOST_FAILED = 41;
+const NFT_FAILED = 42;
+
 /**
- * In the pod's namespace: table, settings, then the batch from standard input. `exec` and builtins keep it to
- * two processes, nft and this one. The table is created, and replaced only where one is left from before:
- * replacing waits for a grace period of the kernel, more than all else in an ADD together.
+ * Both sides in one shell, which costs three processes: nft, the node's `ip`, and itself, which `exec` makes
+ * the pod's `ip`. The pod's table needs no link, so it is made beside the node's batch. It is created, and
+ * replaced only where one is left from before: replacing waits for a grace period of the kernel, longer than
+ * all else takes together.
+ * $1: namespace, $2: the node's batch, $3: the table, then paths and values. Standard input: the pod's batch.
  */
-const POD_SCRIPT = `set -e
-nft "create table ip ${NFT_TABLE}; $1" 2>/dev/null || nft "table ip ${NFT_TABLE}; delete table ip ${NFT_TABLE}; $1"
-shift
-while [ $# -gt 0 ]; do
-  echo "$2" > "/proc/sys/$1"
-  shift 2
-done
-exec ip -batch -`;
+const ADD_SCRIPT = `netns=$1 host=$2 table=$3
+shift 3
+nsenter --net="$netns" -- nft "create table ip ${NFT_TABLE}; $table" </dev/null 2>/dev/null &
+ip -batch - <<EOF || { wait; exit ${HOST_FAILED}; }
+$host
+EOF
+wait $! || nsenter --net="$netns" -- nft "table ip ${NFT_TABLE}; delete table ip ${NFT_TABLE}; $table" </dev/null || exit ${NFT_FAILED}
+exec nsenter --net="$netns" -- sh -ec 'while [ $# -gt 0 ]; do echo "$2" > "/proc/sys/$1"; shift 2; done; exec ip -batch -' eniboot "$@"`;
 
 /** Runs the batch and, when our own interface was in there, drops our table. */
 const POD_REMOVAL_SCRIPT = `ip -batch - && nft delete table ip ${NFT_TABLE}`;
@@ -43,14 +49,24 @@ const ABSENT = /Cannot find device|No such (?:device|file or directory|process)|
 
 /**
  * @throws ALREADY_ATTACHED when the interface exists (nothing was made), ADDRESS_IN_USE when a lost namespace
- *   holds the address, KERNEL_CHANGE otherwise.
+ *   holds the address, NFT_FAILED or KERNEL_CHANGE otherwise.
  */
 export function makeAttachment(a: Attachment, netns: string, eniDevice: string): void {
   const ipv6 = existsSync('/proc/sys/net/ipv6');
-  applyLines(hostLines(a, netns, eniDevice, ipv6), a, (input) => runSync('ip', ['-batch', '-'], { input }));
+  const table = podTable(a);
   const settings = podSysctls(a).flat();
-  const inPod = [`--net=${netns}`, '--', 'sh', '-c', POD_SCRIPT, 'eniboot', podTable(a), ...settings];
-  applyLines(podLines(a, ipv6), a, (input) => runSync('nsenter', inPod, { input }));
+  let host = hostLines(a, netns, eniDevice, ipv6);
+  let pod = podLines(a, ipv6);
+  for (;;) {
+    const args = ['-c', ADD_SCRIPT, 'eniboot', netns, host.join('\n'), table, ...settings];
+    const result = runSync('sh', args, { input: toInput(pod) });
+    if (succeeded(result)) return;
+    if (result.exitCode === NFT_FAILED) {
+      throw new Failure('NFT_FAILED', `nft in the pod: ${complaintsOf(result).join(': ')}`, { table });
+    }
+    if (result.exitCode === HOST_FAILED) host = linesLeft(host, a, result);
+    else [host, pod] = [[], linesLeft(pod, a, result)];
+  }
 }
 
 /**
@@ -83,28 +99,21 @@ export function listHostLinks(): string[] {
   return listIfPresent(SYS_NET).filter((name) => name.startsWith(POD_LINK_PREFIX));
 }
 
-/** A rule that exists already is the same rule, left by a call that was killed: the batch goes on behind it. */
-function applyLines(lines: string[], a: Attachment, apply: (input: string) => ExecResult): void {
-  for (let left = lines; left.length > 0; ) {
-    const result = apply(toInput(left));
-    if (succeeded(result)) return;
-    const at = Number(/Command failed -:(\d+)/.exec(result.stderr)?.[1] ?? '0');
-    const line = left[at - 1] ?? '';
-    const exists = result.stderr.includes('File exists');
-    if (exists && line.startsWith('rule add')) {
-      left = left.slice(at);
-    } else if (exists && line.includes(` name ${a.hostLink} `) && remove(a.hostLink)) {
-      left = left.slice(at - 1);
-    } else if (exists && line.startsWith('link add')) {
-      throw new Failure('ALREADY_ATTACHED', `the pod has an interface ${a.ifName} or veth0 already`, {
-        line,
-      });
-    } else if (IN_USE.test(result.stderr)) {
-      throw new Failure('ADDRESS_IN_USE', `${a.address} is on an interface in another namespace`, { line });
-    } else {
-      throw refused(result, complaintsOf(result), line);
-    }
+/** What is still to do after a failed line, where what made it fail can be put right; else the failure is thrown. */
+function linesLeft(lines: string[], a: Attachment, result: ExecResult): string[] {
+  const at = Number(/Command failed -:(\d+)/.exec(result.stderr)?.[1] ?? '0');
+  const line = lines[at - 1] ?? '';
+  const exists = result.stderr.includes('File exists');
+  // The same rule, left by a call that was killed.
+  if (exists && line.startsWith('rule add')) return lines.slice(at);
+  if (exists && line.includes(` name ${a.hostLink} `) && remove(a.hostLink)) return lines.slice(at - 1);
+  if (exists && line.startsWith('link add')) {
+    throw new Failure('ALREADY_ATTACHED', `the pod has an interface ${a.ifName} or veth0 already`, { line });
   }
+  if (IN_USE.test(result.stderr)) {
+    throw new Failure('ADDRESS_IN_USE', `${a.address} is on an interface in another namespace`, { line });
+  }
+  throw refused(result, complaintsOf(result), line);
 }
 
 /** A host link left by a call that was killed; nobody else's, since its name is the address we lease. */

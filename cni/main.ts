@@ -33,6 +33,7 @@ const codes: Partial<Record<FailureCode, number>> = {
   POOL_EXHAUSTED: 11,
   NODE_NOT_READY: 11,
   KERNEL_CHANGE: 100,
+  NFT_FAILED: 100,
   TOOL_MISSING: 100,
   ADDRESS_IN_USE: 11,
   ALREADY_ATTACHED: 101,

@@ -61,7 +61,10 @@ export function standardStreams() {
   return {
     stdout: (text: string) => writeWhole(1, text),
     stderr: (text: string) => writeWhole(2, text),
-    isTTY: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '',
+    // Looked at only when asked for: the stream behind it costs a CNI call milliseconds.
+    get isTTY() {
+      return process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '';
+    },
   };
 }
 

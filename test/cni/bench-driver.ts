@@ -40,12 +40,13 @@ function call(what: string, file: string, command: string, id: string, conf: unk
   const started = performance.now();
   const result = spawnSync(file, [], { env: environmentOf(command, id), input: JSON.stringify(conf) });
   book(what, performance.now() - started);
-  if (result.status !== 0) throw new Error(`${file} ${command}: ${result.stdout}${result.stderr}`);
+  if (result.status !== 0)
+    throw new Error(`${file} ${command}: ${result.stdout.toString()}${result.stderr.toString()}`);
 }
 
 function run(file: string, args: string[], input = ''): void {
   const result = spawnSync(file, args, { input, env: { PATH: searchPath } });
-  if (result.status !== 0) throw new Error(`${file} ${args.join(' ')}: ${result.stderr}`);
+  if (result.status !== 0) throw new Error(`${file} ${args.join(' ')}: ${result.stderr.toString()}`);
 }
 
 for (let round = 0; round < plan.rounds; round += 1) {

@@ -8,7 +8,8 @@ import { goTools, withoutGoTools } from './go-tools.ts';
 import { bootPodNode, type PodNode } from './rig.ts';
 
 const tools = goTools();
-const withTools = tools === undefined ? test.skip : test;
+const withTools = (name: string, work: () => Promise<void>) =>
+  tools === undefined ? test.skip(name, work) : test(name, work);
 if (tools === undefined) process.stdout.write(`skipped: ${withoutGoTools}\n`);
 
 let cloud: Cloud;

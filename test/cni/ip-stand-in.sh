@@ -9,6 +9,7 @@
 set -eu
 real=/usr/sbin/ip
 [ -x "$real" ] || real=/sbin/ip
+PATH=/usr/sbin:/usr/bin:/sbin:/bin # its own tools, whatever a test breaks
 state=${STAND_IN:-/run/stand-in}
 case " $* " in
 *' -batch '*) ;;

@@ -27,7 +27,7 @@ function succeeds(answer: Answer): void {
 
 function refuses(answer: Answer, code: number, says: RegExp): void {
   assert.is(answer.json?.code, code, answer.stdout);
-  assert.match(answer.json.msg, says);
+  assert.match(answer.json.msg, says, answer.stdout);
   assert.is.not(answer.exit, 0);
   assert.is(answer.stderr, '');
 }
@@ -163,7 +163,7 @@ test('an ADD whose nft or settings fail leaves nothing either', async () => {
   await node.sh('ip netns add g; mkdir -p /run/broken; ln -s /bin/false /run/broken/nft');
   const path = '/run/stand-in/bin:/run/broken:/usr/sbin:/usr/bin:/sbin:/bin';
   const answer = await node.cni('ADD', { ...variablesOf('g', '/run/netns/g'), PATH: path });
-  refuses(answer, 100, /exit 1/);
+  refuses(answer, 100, /NFT_FAILED/);
   assert.equal(await node.leftovers(), []);
   assert.is(await node.sh('ip -n g -br link | grep -v "^lo" || :'), '');
 });

@@ -1,0 +1,44 @@
+// Rows of egress.table as pods' packets follow them: what `route` names leaves by the pod's own ENI, and what a
+// row with NAT names leaves through the node, also where it lies inside the VPC.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { startCloud } from '../aws/index.ts';
+import { configText } from '../boot/node.ts';
+import { bootPodNode } from './rig.ts';
+
+const cloud = await startCloud();
+const plain = await bootPodNode(cloud);
+const other = plain.instance.bootEni.primaryIp;
+const rows = `egress:
+  table:
+    - { cidr: 192.168.0.0/16, action: route }
+    - { cidr: ${other}/32, action: snat }
+`;
+const node = await bootPodNode(cloud, { config: configText(cloud, rows) });
+const pod = await node.addPod('a');
+await plain.serve('');
+
+async function wayTo(address: string): Promise<string> {
+  return (await node.inPod(pod.id, 'ip', ['route', 'get', address])).stdout;
+}
+
+test("a row with `route` outside the VPC: by the ENI and its router, with the pod's address", async () => {
+  assert.match(await wayTo('192.168.7.7'), /via 10\.0\.64\.1 dev eth0/);
+});
+
+test('a row with NAT inside the VPC: through the node, and the other side sees the node', async () => {
+  assert.match(await wayTo(other), /dev veth0/);
+  assert.is(await node.fetch(pod.id, `http://${other}/`), node.instance.bootEni.primaryIp);
+});
+
+test('the rest of the VPC stays without NAT', async () => {
+  assert.match(await wayTo('10.0.1.9'), /dev eth0/);
+});
+
+test('what the node would turn back into the pod is let through there', async () => {
+  const table = await node.sh(`ip -4 route show table all | grep throw`);
+  assert.match(table, new RegExp(`throw ${other.replaceAll('.', '\\.')}`));
+});
+
+test.after(() => cloud.stop());
+test.run();
