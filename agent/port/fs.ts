@@ -1,5 +1,6 @@
 // Files as the agent needs them: whole or not at all. Synchronous throughout, because boot is sequential
 // and the CNI path must not start the runtime's thread pool.
+import { randomUUID } from 'node:crypto';
 import {
   closeSync,
   fchmodSync,
@@ -91,6 +92,31 @@ function isAlive(pid: number): boolean {
   } catch (error) {
     return !hasCode(error, 'ENOENT', 'ESRCH');
   }
+}
+
+/**
+ * Writes a file that must not exist yet, whole or not at all. Safe in a folder others may write to: nothing that was
+ * there before is followed or replaced. Throws EEXIST.
+ */
+export function writeNew(path: string, bytes: Uint8Array, mode: number): void {
+  const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
+  const fd = openSync(temporary, 'wx', mode);
+  try {
+    for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+    fchmodSync(fd, mode);
+    fsyncSync(fd);
+    // Unlike a rename, a link fails when the name is taken.
+    linkSync(temporary, path);
+  } finally {
+    closeSync(fd);
+    rmSync(temporary, { force: true });
+  }
+  syncDirectory(dirname(path));
+}
+
+/** A folder for root alone or for all, as `mode` says, and those above it. */
+export function makeFolder(path: string, mode: number): void {
+  mkdirSync(path, { recursive: true, mode });
 }
 
 /** Writes only when the text differs; true when it wrote. */
