@@ -36,6 +36,7 @@ export interface Deadline {
 export function openDeadline(clock: Clock): Deadline {
   let state = continued(clock);
   let seconds = DEFAULT_SECONDS;
+  let closed = false;
   let extensionSeconds = DEFAULT_EXTENSION_SECONDS;
   const save = () => writeAtomic(FILE, JSON.stringify(state), 0o600);
   return {
@@ -52,6 +53,7 @@ export function openDeadline(clock: Clock): Deadline {
       save();
     },
     close() {
+      closed = true;
       try {
         writeAtomic(FILE, '{}', 0o600);
       } catch {
@@ -63,6 +65,8 @@ export function openDeadline(clock: Clock): Deadline {
       extensionSeconds = newExtension;
     },
     extend(ms) {
+      // What is throttled after the verdict concerns no deadline, least of all the next run's.
+      if (closed) return 0;
       const added = Math.max(0, Math.min(ms, extensionSeconds * 1000 - state.extendedMs));
       if (added === 0) return 0;
       state.extendedMs += added;

@@ -2,7 +2,7 @@
 // the whole node; a pod adds no rule, no chain and no element.
 import type { Config } from '../config/schema.ts';
 import { BOOT_ENI_MARK, IMDS_ADDRESS, POD_LINK_PREFIX, SERVICE_MARK } from '../host/names.ts';
-import { type Range, rangeOf, toAddress } from '../pool/ipv4.ts';
+import { contains, type Range, rangeOf, toAddress } from '../pool/ipv4.ts';
 
 export type EgressAction = 'route' | 'snat' | 'snat-keep-port';
 
@@ -18,6 +18,10 @@ export interface EgressInput {
   config: Pick<Config, 'egress' | 'pods'>;
 }
 
+/** IPv4 multicast, RFC 5771. */
+const MULTICAST_CIDR = '224.0.0.0/4';
+const MULTICAST = rangeOf(MULTICAST_CIDR);
+
 interface ActionRange extends Range {
   action: EgressAction;
 }
@@ -27,7 +31,12 @@ export function renderEgressTable(input: EgressInput): string {
   const { device, nodeAddress } = input;
   const mark = hex(BOOT_ENI_MARK);
   const pods = `"${POD_LINK_PREFIX}*"`;
-  const verdicts = flatten(egressRows(input))
+  const ranges = flatten(egressRows(input.vpcCidrs, input.config));
+  // Multicast is never translated, but no pod ENI carries it either.
+  const routed = ranges
+    .filter((range) => range.action === 'route' && range.first < MULTICAST.first)
+    .map(showRange);
+  const verdicts = ranges
     .filter((range) => range.action !== 'snat')
     .map((range) => `${showRange(range)} : ${range.action === 'route' ? 'return' : 'goto keep_port'}`);
   const imdsGuard = input.config.pods.allowImds
@@ -41,7 +50,7 @@ export function renderEgressTable(input: EgressInput): string {
     type ipv4_addr; flags interval; auto-merge;${elements([...input.poolCidrs].sort(byAddress))}
   }
   set routed4 {
-    type ipv4_addr; flags interval; auto-merge;${elements([...input.vpcCidrs, ...input.config.pods.routes].sort(byAddress))}
+    type ipv4_addr; flags interval; auto-merge;${elements(routed)}
   }
   map actions4 {
     type ipv4_addr : verdict; flags interval;${elements(verdicts)}
@@ -75,14 +84,37 @@ ${imdsGuard}`;
 }
 
 /** All rows, the built-in ones first: a configured row for the same CIDR comes later and wins. */
-function egressRows(input: EgressInput): { cidr: string; action: EgressAction }[] {
+function egressRows(
+  vpcCidrs: string[],
+  config: EgressInput['config'],
+): { cidr: string; action: EgressAction }[] {
   return [
-    ...[...input.vpcCidrs, ...input.config.pods.routes, '224.0.0.0/4'].map((cidr) => ({
+    ...[...vpcCidrs, ...config.pods.routes, MULTICAST_CIDR].map((cidr) => ({
       cidr,
       action: 'route' as const,
     })),
-    ...input.config.egress.table,
+    ...config.egress.table,
   ];
+}
+
+/**
+ * What pods reach by their own ENI, and what lies inside that and yet leaves through the node. As CIDRs, for
+ * the pods' routing tables, where the longest prefix wins as it does here.
+ */
+export function podRouting(
+  vpcCidrs: string[],
+  config: EgressInput['config'],
+): { podRoutes: string[]; egressRoutes: string[] } {
+  const rows = config.egress.table;
+  const leaving = rows.filter((row) => row.action !== 'route').map((row) => row.cidr);
+  const routes = rows.filter((row) => row.action === 'route').map((row) => row.cidr);
+  const podRoutes = [...new Set([...vpcCidrs, ...config.pods.routes, ...routes])]
+    .filter((cidr) => !leaving.includes(cidr))
+    .sort();
+  return {
+    podRoutes,
+    egressRoutes: leaving.filter((cidr) => podRoutes.some((route) => contains(route, cidr))).sort(),
+  };
 }
 
 /**

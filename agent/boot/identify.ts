@@ -14,7 +14,7 @@ import {
 import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { capacity } from './capacity.ts';
-import { readNodeConfig } from './node-config.ts';
+import { readBootedConfig, readNodeConfig } from './node-config.ts';
 import { type Boot, type Change, fail, type NodeFacts, nodeOf, type Phase, pass } from './phase.ts';
 
 interface Observed {
@@ -28,12 +28,17 @@ export const identify: Phase<Observed, Change> = {
   async observe(boot) {
     const { imds } = boot;
     const [identity, macs, lifecycleTarget, links] = await Promise.all([
-      boot.waiting(readIdentity(imds)),
+      boot.waiting(readIdentity(imds)).then((known) => {
+        boot.identity = known;
+        return known;
+      }),
       boot.waiting(listMacs(imds)),
       boot.waiting(readLifecycleTarget(imds)),
       listLinks(),
     ]);
-    boot.config = await boot.waiting(readNodeConfig(imds, identity.region, boot.log));
+    boot.config = boot.asBooted
+      ? readBootedConfig()
+      : await boot.waiting(readNodeConfig(imds, identity.region, boot.log));
     const [bootEni, others] = await Promise.all([
       boot.waiting(readBootEni(imds, identity.mac)),
       boot.waiting(Promise.all(macs.filter((mac) => mac !== identity.mac).map((mac) => readEni(imds, mac)))),

@@ -1,5 +1,6 @@
 // The node file: what this boot found out, in the form the CNI plugin reads it.
 import { type NodeFile, nodeFileText } from '../host/node-file.ts';
+import { podRouting } from './egress-table.ts';
 import { type Boot, nodeOf } from './phase.ts';
 
 /** Text of node.json. Every pod ENI must have its subnet by now; one that IMDS does not know yet is left out. */
@@ -11,7 +12,7 @@ export function nodeFile(boot: Boot): string {
     instanceId: identity.instanceId,
     nodeAddresses: bootEni.addresses,
     mtu: bootDevice.mtu,
-    podRoutes: [...new Set([...bootEni.vpcCidrs, ...pods.routes])].sort(),
+    ...podRouting(bootEni.vpcCidrs, boot.config),
     allowImds: pods.allowImds,
     restMs: pool.restSeconds * 1000,
     lowWater: pool.lowWater,

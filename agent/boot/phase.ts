@@ -93,12 +93,16 @@ export interface Boot {
   waiting<T>(wait: Promise<T>): Promise<T>;
   /** Nothing may be changed in EC2, and nothing there needs to be looked up: repair. */
   localOnly: boolean;
+  /** On a READY node, the configuration is the one it booted with: an edited one waits for the next run of boot. */
+  asBooted: boolean;
   /** This run was handed the boot by another version: it hands over to nobody. */
   handedOver: boolean;
   /** What the install phase learned about the zone's bundle. */
   bundle: BundleState | undefined;
   /** Why this boot is degraded, if it is. */
   degradations: string[];
+  /** Known as soon as IMDS has said it, before anything else can fail. */
+  identity: InstanceIdentity | undefined;
   node: NodeFacts | undefined;
   pods: PodEni[];
   /** ENIs on this instance that are neither the boot ENI nor ours. */

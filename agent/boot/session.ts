@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import type { Log } from '../port/log.ts';
+import { configOfFiles } from './node-config.ts';
 import { type Boot, nodeOf } from './phase.ts';
 
 export interface Session extends Boot {
@@ -41,9 +42,11 @@ export function openSession(options: SessionOptions): Session {
     phaseEndsAt: Number.POSITIVE_INFINITY,
     calls: [],
     localOnly: false,
+    asBooted: false,
     handedOver: options.handedOver ?? false,
     bundle: undefined,
     degradations: [],
+    identity: undefined,
     node: undefined,
     pods: [],
     foreignEnis: 0,
@@ -85,7 +88,7 @@ export function openSession(options: SessionOptions): Session {
     const { createEc2 } = await import('../aws/ec2-sdk.ts');
     const raw = await createEc2({
       region: region ?? nodeOf(session).identity.region,
-      endpoint: config?.aws.endpoints.ec2,
+      endpoint: (config ?? configOfFiles())?.aws.endpoints.ec2,
       imds: session.imds,
     });
     return withPatience(raw, {

@@ -1,12 +1,14 @@
 // The verdict leaves the machine: one line on the console, a text file for the metrics collector, READY for
 // systemd, a tag for whoever only has the EC2 API. None of these can turn a good boot into a bad one.
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, rmSync } from 'node:fs';
 import { CLOUD_SILENT } from '../aws/patience.ts';
 import { VERDICT_TAG } from '../aws/tags.ts';
 import { STATE_DIR } from '../host/names.ts';
 import { notifySystemd } from '../host/notify.ts';
 import { run } from '../port/exec.ts';
+import { succeeded } from '../port/exec-result.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { configOfFiles } from './node-config.ts';
 import type { Session } from './session.ts';
 import type { Status } from './status.ts';
 import { writeStatus } from './status.ts';
@@ -15,12 +17,16 @@ const CONSOLE = '/dev/console';
 const METRICS = `${STATE_DIR}/metrics/boot.prom`;
 /** The tag is for people far away; a slow EC2 must not hold up kubelet for it. */
 const TAG_PATIENCE_MS = 3_000;
+const TERMINATE_PATIENCE_MS = 30_000;
 
 /** Publishes the final status everywhere. Resolves when all have been told or have failed to listen. */
 export async function publish(status: Status, session: Session): Promise<void> {
-  await tag(status, session);
-  // Written after the tag, so that its call is in the books, and before READY, so that kubelet's start sees it.
+  // The status before READY, so that whoever READY starts can read it; the tag last, since it asks EC2.
   attemptTo('write the status file', session, () => writeStatus(status));
+  if (status.verdict === 'ready' && session.identity !== undefined) {
+    const { instanceId } = session.identity;
+    attemptTo('forget an earlier reboot', session, () => rmSync(rebootMark(instanceId), { force: true }));
+  }
   attemptTo('write metrics', session, () => writeAtomic(METRICS, metricsText(status)));
   attemptTo('write to the console', session, () => appendFileSync(CONSOLE, `${consoleLine(status)}\n`));
   const summary =
@@ -31,6 +37,7 @@ export async function publish(status: Status, session: Session): Promise<void> {
     ...(status.verdict === 'ready' ? ['--ready'] : []),
     `--status=${summary.slice(0, 500)}`,
   ]);
+  await tag(status, session);
 }
 
 /** `eniboot: READY|FAILED <code> <version> <seconds>s` */
@@ -41,32 +48,48 @@ export function consoleLine(status: Status): string {
 }
 
 /**
- * What the operator configured for a boot that failed for good. `hold` leaves everything as it is; a second
- * failure after a reboot holds too; terminate falls back to hold when EC2 does not take the call.
+ * What the operator configured for a boot that failed for good, from the whole configuration or, when that
+ * could not be read, from the files of the image. `hold` leaves everything as it is, and so does whatever
+ * cannot be done: a second failure after a reboot, a reboot systemd refuses, a call EC2 does not take.
+ * Returns what was done, in words.
  */
-export async function actOnFailure(status: Status, session: Session): Promise<string> {
-  if (!session.hasConfig() || session.node === undefined) return 'hold';
-  const action = session.config.boot.onFailure;
-  const { instanceId } = session.node.identity;
-  if (action === 'reboot-once') {
-    const mark = `${STATE_DIR}/${instanceId}/rebooted`;
-    if (readIfPresent(mark) !== undefined) return 'hold (rebooted once already)';
-    writeAtomic(mark, `${status.failure?.code}\n`);
-    await run('systemctl', ['reboot']);
-    return 'reboot';
+export async function actOnFailure(session: Session): Promise<string> {
+  const action = (session.hasConfig() ? session.config : configOfFiles())?.boot.onFailure ?? 'hold';
+  if (action === 'hold') return 'hold';
+  if (session.identity === undefined) return `hold (${action} is configured, but the instance is not known)`;
+  const { instanceId, region } = session.identity;
+  return action === 'reboot-once' ? rebootOnce(instanceId) : terminate(instanceId, region, session);
+}
+
+/** The mark outlives the reboot and goes with the next READY, so that "once" means once in a row. */
+async function rebootOnce(instanceId: string): Promise<string> {
+  const mark = rebootMark(instanceId);
+  if (readIfPresent(mark) !== undefined) return 'hold (rebooted once already)';
+  try {
+    writeAtomic(mark, '');
+  } catch (error) {
+    return `hold (a reboot that cannot be noted would repeat for ever: ${String(error)})`;
   }
-  if (action === 'terminate') {
-    session.phaseEndsAt = session.clock.bootMs() + 30_000;
-    try {
-      const ec2 = await session.ec2();
-      await ec2.terminateInstance(instanceId);
-      return 'terminate';
-    } catch (error) {
-      session.log.error('instance not terminated', { reason: String(error) });
-      return 'hold (EC2 did not take the termination)';
-    }
+  const result = await run('systemctl', ['reboot']);
+  if (succeeded(result)) return 'reboot';
+  rmSync(mark, { force: true });
+  return `hold (systemctl reboot: ${result.stderr.trim()})`;
+}
+
+async function terminate(instanceId: string, region: string, session: Session): Promise<string> {
+  session.phaseEndsAt = session.clock.bootMs() + TERMINATE_PATIENCE_MS;
+  session.limitPatience(undefined);
+  try {
+    const ec2 = await session.ec2(region);
+    await ec2.terminateInstance(instanceId);
+    return 'terminate';
+  } catch (error) {
+    return `hold (EC2 did not take the termination: ${String(error)})`;
   }
-  return 'hold';
+}
+
+function rebootMark(instanceId: string): string {
+  return `${STATE_DIR}/${instanceId}/rebooted`;
 }
 
 function readySummary(status: Status): string {
@@ -76,15 +99,16 @@ function readySummary(status: Status): string {
 
 /** Tags the instance, unless the tag says the same already: a boot that changes nothing makes no change here. */
 async function tag(status: Status, session: Session): Promise<void> {
-  if (session.node === undefined) return;
-  const { instanceId } = session.node.identity;
+  if (session.identity === undefined) return;
+  const { instanceId } = session.identity;
   const verdict = status.verdict === 'ready' ? 'ready' : `failed:${status.failure?.code}`;
   const value = `${verdict}@${status.version}`;
   // A node that has just found EC2 silent does not ask it again for a label.
   if (status.degraded.length > 0 || CLOUD_SILENT.has(status.failure?.code ?? '')) return;
-  session.phaseEndsAt = session.clock.bootMs() + TAG_PATIENCE_MS;
+  session.phaseEndsAt = Number.POSITIVE_INFINITY;
+  session.limitPatience(TAG_PATIENCE_MS);
   try {
-    const ec2 = await session.ec2();
+    const ec2 = await session.ec2(session.identity.region);
     const tags = await session.waiting(ec2.describeTags(instanceId));
     if (tags[VERDICT_TAG] !== value)
       await session.waiting(ec2.createTags(instanceId, { [VERDICT_TAG]: value }));

@@ -16,6 +16,8 @@ export interface NodeFile {
   mtu: number;
   /** CIDRs that pods reach from their own ENI: the VPC's and the configured ones. */
   podRoutes: string[];
+  /** CIDRs inside those that pods nevertheless reach through the node: rows of egress.table with NAT. */
+  egressRoutes: string[];
   allowImds: boolean;
   /** Milliseconds an address rests after its pod is gone. */
   restMs: number;

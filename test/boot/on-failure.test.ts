@@ -1,0 +1,120 @@
+// What a boot that failed for good does to its machine, and what it never does; and that telling others about
+// a verdict cannot change it.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { startCloud } from '../aws/index.ts';
+import { configText, ENIBOOT, launchNode, type Node } from './node.ts';
+
+const cloud = await startCloud();
+const failing = (action: string) =>
+  configText(cloud, `boot: { onFailure: ${action} }\n`).replace('eniboot: pods', 'eniboot: nowhere');
+
+/** A systemctl that notes what it was asked, in place of the one that has no systemd to talk to. */
+function systemctl(node: Node, exit: number): { PATH: string } {
+  node.instance.write(
+    '/run/stand-in/systemctl',
+    `#!/bin/sh\necho "$*" >> /run/stand-in/asked\nexit ${exit}\n`,
+    0o755,
+  );
+  return { PATH: '/run/stand-in:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+}
+
+function terminated(node: Node): boolean {
+  return cloud.calls.some(
+    (call) => call.action === 'TerminateInstances' && call.accepted && call.instanceId === node.instance.id,
+  );
+}
+
+test('hold: the machine stays as it is', async () => {
+  const node = await launchNode(cloud, { config: failing('hold') });
+  const { result, status } = await node.boot({ env: systemctl(node, 0) });
+  assert.is(result.exitCode, 1);
+  assert.is(status?.failure?.code, 'NO_POD_SUBNET');
+  assert.is(node.instance.read('/run/stand-in/asked'), undefined);
+  assert.not.ok(terminated(node));
+});
+
+test('reboot-once: once, and a second failure holds', async () => {
+  const node = await launchNode(cloud, { config: failing('reboot-once') });
+  const first = await node.boot({ env: systemctl(node, 0) });
+  assert.is(node.instance.read('/run/stand-in/asked'), 'reboot\n');
+  assert.match(first.result.stderr, /action=reboot/);
+  await node.reboot();
+  const second = await node.boot({ env: systemctl(node, 0) });
+  assert.match(second.result.stderr, /rebooted once already/);
+  assert.is(node.instance.read('/run/stand-in/asked'), undefined);
+});
+
+test('reboot-once: a READY boot in between makes it new', async () => {
+  const node = await launchNode(cloud, { config: failing('reboot-once') });
+  await node.boot({ env: systemctl(node, 0) });
+  await node.reboot();
+  node.instance.write('/etc/eniboot/config.yaml', configText(cloud));
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  assert.is(node.instance.read(`/var/lib/eniboot/${node.instance.id}/rebooted`), undefined);
+});
+
+test('reboot-once: a reboot that systemd refuses is not counted', async () => {
+  const node = await launchNode(cloud, { config: failing('reboot-once') });
+  const { result } = await node.boot({ env: systemctl(node, 1) });
+  assert.match(result.stderr, /hold \(systemctl reboot/);
+  assert.is(node.instance.read(`/var/lib/eniboot/${node.instance.id}/rebooted`), undefined);
+});
+
+test('terminate: EC2 is asked to', async () => {
+  const node = await launchNode(cloud, { config: failing('terminate') });
+  await node.boot();
+  assert.ok(terminated(node));
+});
+
+test('terminate: also for what identify finds, before the whole configuration is known', async () => {
+  const config = configText(cloud, 'boot: { onFailure: terminate }\n');
+  const node = await launchNode(cloud, { config, userData: '#eniboot-config\nclutser: typo\n' });
+  await node.boot();
+  assert.match(node.instance.consoleLog(), /FAILED CONFIG_INVALID/);
+  assert.ok(terminated(node));
+});
+
+test('a later failure on a node that was READY takes nothing from its pods', async () => {
+  const node = await launchNode(cloud, { config: configText(cloud, 'boot: { onFailure: terminate }\n') });
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  node.instance.write(
+    '/etc/eniboot/config.yaml',
+    failing('terminate').replace('cluster: demo', 'clutser: demo'),
+  );
+  const { result, status } = await node.boot();
+  assert.is(status?.failure?.code, 'CONFIG_INVALID');
+  assert.match(result.stderr, /this boot was READY before/);
+  assert.not.ok(terminated(node));
+  assert.ok(node.kubeletReleased());
+});
+
+test('a throttled tag neither holds up READY nor spoils the next boot', async () => {
+  const node = await launchNode(cloud);
+  const fault = cloud.faults.ec2.add({
+    action: 'DescribeTags',
+    error: 'RequestLimitExceeded',
+    instanceId: node.instance.id,
+  });
+  const started = performance.now();
+  const first = await node.boot();
+  assert.is(first.status?.verdict, 'ready');
+  assert.ok(performance.now() - started < 30_000, 'the tag was waited for');
+  fault.remove();
+  const second = await node.boot();
+  assert.is(second.status?.verdict, 'ready');
+  assert.is(second.status?.attempts, 1);
+  const tags = cloud.calls.filter(
+    (call) => call.action === 'CreateTags' && call.accepted && call.instanceId === node.instance.id,
+  );
+  assert.is(tags.length, 1, 'the second boot tags what the first could not');
+});
+
+test('a dry run acts on nothing', async () => {
+  const node = await launchNode(cloud, { config: failing('terminate') });
+  await node.instance.run(ENIBOOT, ['boot', '--dry-run'], { timeoutMs: 60_000 });
+  assert.not.ok(terminated(node));
+});
+
+test.after(() => cloud.stop());
+test.run();
