@@ -179,12 +179,16 @@ export function podTable(a: Attachment): string {
 `;
 }
 
-/** Lines that take the node's side away; each may find nothing. Routes and neighbours go with the link. */
+/**
+ * Lines that take the node's side away; each may find nothing. Routes and neighbours go with the link, but for
+ * the pod table's `throw` routes, which have none.
+ */
 export function removalLines(address: string): string[] {
   const trace = traceOf(address);
   return [
     `link del dev ${trace.hostLink}`,
     ...rulesOf({ address, ...trace }).map((rule) => `rule del ${rule}`),
+    `route flush table ${trace.table} proto ${ROUTE_PROTOCOL}`,
   ];
 }
 

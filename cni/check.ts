@@ -94,6 +94,12 @@ function checkPod(a: Attachment, netns: string, eniMac: string): string[] {
         `the pod's route to ${cidr} by ${a.ifName}`,
       ),
     ),
+    ...a.egressRoutes.flatMap((cidr) =>
+      expect(
+        routes.some((route) => sameCidr(route['dst'], cidr) && route['dev'] === POD_VETH),
+        `the pod's route to ${cidr} by ${POD_VETH}`,
+      ),
+    ),
     ...expect(
       routes.some((route) => route['dst'] === 'default' && route['dev'] === POD_VETH),
       `the pod's default route by ${POD_VETH}`,

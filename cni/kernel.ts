@@ -45,7 +45,8 @@ const POD_REMOVAL_SCRIPT = `ip -batch - && nft delete table ip ${NFT_TABLE}`;
 const IN_USE = /Address already (?:in use|assigned)/;
 
 /** What `ip` says of something that is not there. */
-const ABSENT = /Cannot find device|No such (?:device|file or directory|process)|FIB table does not exist/;
+const ABSENT =
+  /Cannot find device|No such (?:device|file or directory|process)|FIB table does not exist|^Flush terminated/;
 
 /**
  * @throws ALREADY_ATTACHED when the interface exists (nothing was made), ADDRESS_IN_USE when a lost namespace

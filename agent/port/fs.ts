@@ -1,6 +1,5 @@
 // Files as the agent needs them: whole or not at all. Synchronous throughout, because boot is sequential
 // and the CNI path must not start the runtime's thread pool.
-import { randomUUID } from 'node:crypto';
 import {
   closeSync,
   fchmodSync,
@@ -99,7 +98,7 @@ function isAlive(pid: number): boolean {
  * there before is followed or replaced. Throws EEXIST.
  */
 export function writeNew(path: string, bytes: Uint8Array, mode: number): void {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
+  const temporary = join(dirname(path), `.${basename(path)}.${crypto.randomUUID()}.tmp`);
   const fd = openSync(temporary, 'wx', mode);
   try {
     for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);

@@ -4,7 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
-import { bootPodNode } from './rig.ts';
+import { bootPodNode, conf, variablesOf } from './rig.ts';
 
 const cloud = await startCloud();
 const plain = await bootPodNode(cloud);
@@ -38,6 +38,15 @@ test('the rest of the VPC stays without NAT', async () => {
 test('what the node would turn back into the pod is let through there', async () => {
   const table = await node.sh(`ip -4 route show table all | grep throw`);
   assert.match(table, new RegExp(`throw ${other.replaceAll('.', '\\.')}`));
+});
+
+test('CHECK knows these rows, and DEL leaves none of them', async () => {
+  const check = () => node.cni('CHECK', variablesOf(pod.id, pod.netns), { ...conf, prevResult: pod.result });
+  assert.is((await check()).stdout, '');
+  await node.sh(`ip -n ${pod.id} route del ${other}/32 dev veth0`);
+  assert.match((await check()).stdout, /route to .* by veth0 is missing/);
+  assert.is((await node.cni('DEL', variablesOf(pod.id, pod.netns))).exit, 0);
+  assert.equal(await node.leftovers(), []);
 });
 
 test.after(() => cloud.stop());
