@@ -81,6 +81,7 @@ export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
         if (throttled) slowdown = Math.min(6, slowdown + 1);
         const ceiling = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.max(tries, slowdown));
         const pause = Math.ceil(random() * ceiling);
+        // Time lost to throttling extends the deadline, so it counts before the deadline is looked at.
         if (throttled) options.onThrottled(pause);
         if (options.clock.bootMs() + pause >= options.until()) throw error;
         await options.clock.sleep(pause);

@@ -8,8 +8,6 @@ import { Failure } from '../messages/failure.ts';
 const PREFIX_SIZE = 16;
 
 export interface AttachInput {
-  instanceId: string;
-  cluster: string;
   /** Everything attached to the instance, the boot ENI included. */
   attached: Eni[];
   /** Our own ENIs that exist but are attached to nothing: left by a run that was killed. */
@@ -32,15 +30,22 @@ export type AttachStep = { summary: string } & (
  * detached takes up its device index and serves nobody any more.
  */
 export function podEnisOf(attached: Eni[]): Eni[] {
-  return attached
+  return onDefaultCard(attached)
     .filter((eni) => eni.tags[ROLE_TAG] === POD_ROLE && (eni.attachment?.deviceIndex ?? 0) > 0)
     .filter((eni) => eni.attachment?.status !== 'detaching')
     .sort((a, b) => (a.attachment?.deviceIndex ?? 0) - (b.attachment?.deviceIndex ?? 0));
 }
 
-/** ENIs on this instance that are neither the boot ENI nor ours: counted, reported, never touched. */
+/** ENIs on this card that are neither the boot ENI nor ours: counted, reported, never touched. */
 export function foreignEnisOf(attached: Eni[]): Eni[] {
-  return attached.filter((eni) => eni.attachment?.deviceIndex !== 0 && eni.tags[ROLE_TAG] !== POD_ROLE);
+  return onDefaultCard(attached).filter(
+    (eni) => eni.attachment?.deviceIndex !== 0 && eni.tags[ROLE_TAG] !== POD_ROLE,
+  );
+}
+
+/** Pods use the default network card only, and its limit is the one that counts; others are somebody else's. */
+function onDefaultCard(attached: Eni[]): Eni[] {
+  return attached.filter((eni) => (eni.attachment?.networkCard ?? 0) === 0);
 }
 
 /** Addresses an ENI gives to the pool: its prefixes and secondary addresses. Its primary serves no pod. */
@@ -80,8 +85,9 @@ export function planAttach(input: AttachInput): AttachStep[] {
     missing -= sizeOf(addresses);
   }
 
-  const used = new Set(input.attached.map((eni) => eni.attachment?.deviceIndex ?? 0));
-  let room = input.limits.defaultCardEnis - input.attached.length;
+  const present = onDefaultCard(input.attached);
+  const used = new Set(present.map((eni) => eni.attachment?.deviceIndex ?? 0));
+  let room = input.limits.defaultCardEnis - present.length;
   let podCount = pods.length;
   const nextIndex = () => {
     let index = 1;

@@ -3,8 +3,9 @@
 import type { Eni } from '../aws/ec2.ts';
 import { POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
 import { ipBatch, type Link, listLinks, listRoutes, type Route, waitForLinks } from '../host/links.ts';
+import { type NodePodEni, readNodeFile } from '../host/node-file.ts';
 import { writeSysctl } from '../host/sysctl.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { addToPool, countStates, listOwned, NEVER_USED } from '../pool/pool.ts';
 import { applySteps, describeUnattached, lookUp, resumeAttempts } from './attach-apply.ts';
 import { type AttachStep, foreignEnisOf, planAttach, podEnisOf } from './attach-plan.ts';
@@ -46,8 +47,8 @@ export const attach: Phase<Observed, Planned> = {
     const [links, routes] = await Promise.all([listLinks(), listRoutes()]);
     const attached = await describeAttached(boot);
     if (attached === undefined) {
-      boot.pods = podsFromMemory(boot, links);
-      boot.foreignEnis = nodeOf(boot).otherEnis.length - boot.pods.length;
+      boot.pods = boot.localOnly ? podsInUse(boot, links) : podsFromMemory(boot, links);
+      boot.foreignEnis = foreignFromMemory(boot);
       return { attached, unattached: [], links, routes };
     }
     boot.pods = podEnisOf(attached).map((eni) => toPodEni(eni, boot));
@@ -178,6 +179,47 @@ function podsFromMemory(boot: Boot, links: Link[]): PodEni[] {
 }
 
 /**
+ * Without EC2 on a running node: what the plugin was told of stays as long as the kernel has it, in that order, however
+ * incomplete one answer of IMDS may be; only boot and refill, which ask EC2, take an ENI away.
+ */
+function podsInUse(boot: Boot, links: Link[]): PodEni[] {
+  const described = podsFromMemory(boot, links);
+  const used = usedPodEnis().filter((eni) => links.some((link) => link.mac === eni.mac && !link.stacked));
+  const owned = listOwned();
+  const kept = used.map(
+    ({ eniId, mac, subnetCidr }): PodEni =>
+      described.find((pod) => pod.eniId === eniId) ?? {
+        eniId,
+        mac,
+        subnetCidr,
+        cidrs: owned.filter((one) => one.eniId === eniId).map((one) => one.cidr),
+        // Told by IMDS alone, and asked for by nothing that works without EC2.
+        deviceIndex: -1,
+        subnetId: '',
+        primaryAddress: '',
+      },
+  );
+  return [...kept, ...described.filter((pod) => !kept.includes(pod))];
+}
+
+/** Pod ENIs the plugin was last told of. */
+function usedPodEnis(): NodePodEni[] {
+  try {
+    return readNodeFile().podEnis;
+  } catch (error) {
+    if (!isFailure(error, 'NODE_NOT_READY')) throw error;
+    return [];
+  }
+}
+
+/** Without EC2: ENIs that are not ours, those IMDS shows and those EC2 has shown; each takes a slot away. */
+function foreignFromMemory(boot: Boot): number {
+  const { identity, otherEnis } = nodeOf(boot);
+  const seen = [...otherEnis.map((eni) => eni.eniId), ...(recallEnis(identity.instanceId)?.foreign ?? [])];
+  return new Set(seen.filter((eniId) => !boot.pods.some((pod) => pod.eniId === eniId))).size;
+}
+
+/**
  * ENIs that IMDS shows on this instance and the filtered describe does not: it is eventually consistent, and
  * an ENI it overlooks would be created a second time.
  */
@@ -216,10 +258,8 @@ async function reachTarget(before: Eni[], found: Eni[], boot: Boot): Promise<Eni
 }
 
 function planSteps(attached: Eni[], unattached: Eni[], boot: Boot): AttachStep[] {
-  const { identity, limits } = nodeOf(boot);
+  const { limits } = nodeOf(boot);
   return planAttach({
-    instanceId: identity.instanceId,
-    cluster: boot.config.cluster,
     attached,
     unattached,
     limits,

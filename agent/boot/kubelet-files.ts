@@ -20,6 +20,8 @@ export interface KubeletNode {
   /** MemTotal of this machine in bytes: what is left after the hypervisor and the kernel took theirs. */
   memoryBytes: number;
   vcpus: number;
+  /** The runtime installed; cri-o where both are. */
+  runtime: 'crio' | 'containerd';
   /** Text of /etc/resolv.conf. */
   resolvConf: string;
   clusterDns: string[];
@@ -42,6 +44,11 @@ export const supportedKubelets = { oldest: 30, newest: 37 };
 
 const written = '# Written by eniboot at every boot; changes here are lost.';
 const header = `${written} A file that sorts after this one overrides it.\n`;
+/** Where each runtime listens by default, as its own documentation says. */
+const sockets = {
+  crio: 'unix:///var/run/crio/crio.sock',
+  containerd: 'unix:///run/containerd/containerd.sock',
+};
 const dropInDirectory = '/etc/kubernetes/kubelet.conf.d';
 
 /**
@@ -88,7 +95,7 @@ function kubeletConfiguration(node: KubeletNode): Record<string, unknown> {
     maxPods: node.maxPods,
     // Must agree with cri-o's cgroup_manager; from 1.34 on kubelet asks the runtime and this is its fallback.
     cgroupDriver: 'systemd',
-    containerRuntimeEndpoint: 'unix:///var/run/crio/crio.sock',
+    containerRuntimeEndpoint: sockets[node.runtime],
     kubeReserved: { cpu: `${reserved.cpuMillis}m`, memory: `${reserved.memoryMiB}Mi` },
     resolvConf: resolverFile(node.resolvConf),
     clusterDomain: node.clusterDomain,

@@ -1,4 +1,5 @@
 // kubelet: what kubelet and the runtime must know about this node, written where each of them looks.
+import { existsSync } from 'node:fs';
 import { mem } from 'systeminformation';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { Failure } from '../messages/failure.ts';
@@ -67,6 +68,7 @@ async function wantedFiles(boot: Boot): Promise<Target[]> {
     maxPods: capacityOf(boot).maxPods,
     memoryBytes: memory.total,
     vcpus: processors(),
+    runtime: installedRuntime(),
     resolvConf: readIfPresent('/etc/resolv.conf') ?? '',
     clusterDns: kubernetes.clusterDns,
     clusterDomain: kubernetes.clusterDomain,
@@ -76,6 +78,12 @@ async function wantedFiles(boot: Boot): Promise<Target[]> {
     { path: file.path, text: file.text, mode: file.mode },
     ...(file.copy === undefined ? [] : [{ path: file.copy, text: file.text, mode: file.mode }]),
   ]);
+}
+
+function installedRuntime(): 'crio' | 'containerd' {
+  const isHere = (name: string) =>
+    ['/usr/bin', '/usr/local/bin'].some((folder) => existsSync(`${folder}/${name}`));
+  return !isHere('crio') && isHere('containerd') ? 'containerd' : 'crio';
 }
 
 async function findKubeletVersion(): Promise<string> {

@@ -84,7 +84,7 @@ match-device=mac:${bootMac}
 managed=1
 
 [keyfile]
-unmanaged-devices=interface-name:enb*,except:mac:${bootMac};driver:ena,except:mac:${bootMac};driver:virtio_net,except:mac:${bootMac}
+unmanaged-devices=interface-name:enb*,except:mac:${bootMac};driver:ena,except:mac:${bootMac};driver:virtio_net,except:mac:${bootMac};driver:ixgbevf,except:mac:${bootMac};driver:vif,except:mac:${bootMac}
 `;
 }
 
@@ -95,8 +95,7 @@ function podDevices(links: Link[], bootMac: string): Link[] {
 
 function checkManagers(managers: Observed['managers'], links: Link[], boot: Boot): Check {
   const { bootEni, bootDevice } = nodeOf(boot);
-  if (managers === undefined)
-    return pass('unmanaged', 'NetworkManager does not run: nothing else configures ENIs');
+  if (managers === undefined) return pass('unmanaged', 'NetworkManager does not run here');
   const evidence = { devices: Object.fromEntries(managers) };
   const taken = podDevices(links, bootEni.mac).filter((link) => managers.get(link.name)?.managed === true);
   if (taken.length > 0) {

@@ -1,15 +1,26 @@
 // NetworkManager is told by configuration, reloaded and checked; never restarted, since a restart touches
 // the boot ENI's lease.
+import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
 import { succeeded } from '../port/exec-result.ts';
 import { must } from './command.ts';
+
+/** nmcli's exit code without a NetworkManager to ask. Source: nmcli(1), EXIT STATUS. */
+const NOT_RUNNING = 8;
 
 /** Devices and whether NetworkManager leaves them alone; undefined when it is not there or not running. */
 export async function managedDevices(): Promise<Map<string, { managed: boolean }> | undefined> {
   const result = await run('nmcli', ['--terse', '--fields', 'DEVICE,STATE', 'device', 'status'], {
     timeoutMs: 5_000,
   });
-  if (!succeeded(result)) return undefined;
+  if (result.missing || result.exitCode === NOT_RUNNING) return undefined;
+  if (!succeeded(result)) {
+    const reason = result.timedOut ? 'no answer' : result.stderr.trim();
+    throw new Failure('NETWORK_MANAGER', `NetworkManager does not tell what it manages: ${reason}`, {
+      exitCode: result.exitCode,
+      reason,
+    });
+  }
   return new Map(
     result.stdout
       .split('\n')

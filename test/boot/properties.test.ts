@@ -122,7 +122,7 @@ const worlds: fc.Arbitrary<World> = fc
 
 function plan(world: World): AttachStep[] | 'no room' {
   try {
-    return planAttach({ ...world, instanceId: 'i-1', cluster: 'demo' });
+    return planAttach(world);
   } catch (error) {
     if (isFailure(error, 'ENI_LIMIT')) return 'no room';
     throw error;

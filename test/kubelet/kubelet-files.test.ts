@@ -140,4 +140,9 @@ function golden(name: string, actual: string): string {
   return readFileSync(file, 'utf8');
 }
 
+test("containerd in cri-o's place is asked at its own socket", () => {
+  const [config] = kubeletFiles({ ...node, runtime: 'containerd' });
+  assert.match(config?.text ?? '', /containerRuntimeEndpoint: unix:\/\/\/run\/containerd\/containerd\.sock/);
+});
+
 test.run();

@@ -12,6 +12,7 @@ export const node: KubeletNode = {
   maxPods: 110,
   memoryBytes: 7_900_000_000,
   vcpus: 2,
+  runtime: 'crio',
   resolvConf: '# stub\nnameserver 127.0.0.53\noptions edns0 trust-ad\nsearch eu-west-1.compute.internal\n',
   clusterDns: ['10.96.0.10'],
   clusterDomain: 'cluster.local',

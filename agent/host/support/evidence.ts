@@ -61,7 +61,7 @@ const files: { name: string; paths: string[] }[] = [
       '/etc/cni/net.d/10-eniboot.conflist',
       '/etc/kubernetes/kubelet.conf.d/10-eniboot.conf',
       '/etc/crio/crio.conf.d/10-eniboot.conf',
-      '/run/NetworkManager/conf.d/80-eniboot.conf',
+      '/run/NetworkManager/conf.d/90-eniboot.conf',
     ],
   },
 ];
