@@ -23,7 +23,7 @@ export const failureCodes = {
     transient: false,
   },
   NOT_ROOT: {
-    title: 'This command changes the machine and needs root.',
+    title: 'This command needs root: it changes the machine, or reads what is for root alone.',
     remedy: 'Run it with sudo, or let its systemd unit run it.',
     transient: false,
   },
@@ -352,7 +352,7 @@ export const failureCodes = {
   },
   NOT_BOOTED: {
     title: 'This boot has no READY verdict.',
-    remedy: 'Run `eniboot status`, mend what it names, then `eniboot boot`.',
+    remedy: 'Run `eniboot status`, mend what it names, then `systemctl start eniboot.service`.',
     transient: false,
   },
   NODE_NOT_READY: {
