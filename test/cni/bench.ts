@@ -5,7 +5,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { startCloud } from '../aws/index.ts';
-import { goTools, withoutGoTools } from './go-tools.ts';
+import { goTools, withoutGoTools } from './fetch.ts';
 import { bootPodNode, conf, kernelHasIpvlan, type PodNode } from './rig.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -25,7 +25,7 @@ stands in for it: it costs the kernel the same steps, but no packet is sent here
   execFileSync(process.execPath, [join(root, 'agent/build/build.ts'), '--no-bundle'], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
-  const built = spawnSync(process.execPath, [join(import.meta.dirname, 'go-tools.ts')], { encoding: 'utf8' });
+  const built = spawnSync(process.execPath, [join(import.meta.dirname, 'fetch.ts')], { encoding: 'utf8' });
   if (goTools() === undefined) process.stderr.write(`${withoutGoTools}\n${built.stdout}`);
   const inside = spawnSync(
     'sh',

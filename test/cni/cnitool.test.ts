@@ -1,10 +1,10 @@
 // time limit: 180 s
 // A real runtime's library around the plugin: cnitool (libcni) with the conflist that the boot wrote, and reference
-// plugins chained behind ours. Built by `node test/cni/go-tools.ts`; without them those tests say so and are skipped.
+// plugins chained behind ours. Built by `node test/cni/fetch.ts`; without them those tests say so and are skipped.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
-import { goTools, withoutGoTools } from './go-tools.ts';
+import { goTools, withoutGoTools } from './fetch.ts';
 import { bootPodNode, type PodNode } from './rig.ts';
 
 const tools = goTools();

@@ -1,6 +1,6 @@
 // Programs of the CNI project itself, built from the Go module proxy and kept between runs: cnitool, which is the
 // real libcni, and reference plugins to chain behind ours and to measure against.
-//   node test/cni/go-tools.ts      builds what is missing (needs Go and, the first time, the network)
+//   node test/cni/fetch.ts      builds what is missing (needs Go and, the first time, the network)
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -22,8 +22,7 @@ export function goTools(): string | undefined {
 }
 
 /** Why they are not there, in words for a test's output. */
-export const withoutGoTools =
-  'the Go tools are not built: node test/cni/go-tools.ts (needs Go 1.23 or newer)';
+export const withoutGoTools = 'the Go tools are not built: node test/cni/fetch.ts (needs Go 1.23 or newer)';
 
 function folderOf(): string {
   const versions = modules.map((one) => one.version).join('-');
