@@ -6,7 +6,7 @@ import { ipBatch, type Link, listLinks, listRoutes, type Route, waitForLinks } f
 import { type NodePodEni, readNodeFile } from '../host/node-file.ts';
 import { writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
-import { addToPool, countStates, listOwned, NEVER_USED } from '../pool/pool.ts';
+import { addToPool, countStates, finishAdding, listOwned, NEVER_USED, type Owned } from '../pool/pool.ts';
 import { applySteps, describeUnattached, lookUp, resumeAttempts } from './attach-apply.ts';
 import { type AttachStep, foreignEnisOf, planAttach, podEnisOf } from './attach-plan.ts';
 import { type Capacity, capacity } from './capacity.ts';
@@ -63,21 +63,16 @@ export const attach: Phase<Observed, Planned> = {
   plan(observed, boot) {
     const steps =
       observed.attached === undefined ? [] : planSteps(observed.attached, observed.unattached, boot);
-    const owned = new Set(listOwned().map((one) => `${one.eniId} ${one.cidr}`));
     return [
       ...steps.map((step): Planned => ({ kind: 'step', step, summary: step.summary })),
       ...boot.pods.flatMap((pod) => devicePlan(pod, observed.links, observed.routes, boot)),
-      ...boot.pods.flatMap((pod) =>
-        pod.cidrs
-          .filter((cidr) => !owned.has(`${pod.eniId} ${cidr}`))
-          .map(
-            (cidr): Planned => ({
-              kind: 'pool',
-              eniId: pod.eniId,
-              cidr,
-              summary: `add ${cidr} of ${pod.eniId} to the pool`,
-            }),
-          ),
+      ...newToPool(boot).map(
+        ({ eniId, cidr }): Planned => ({
+          kind: 'pool',
+          eniId,
+          cidr,
+          summary: `add ${cidr} of ${eniId} to the pool`,
+        }),
       ),
     ];
   },
@@ -360,10 +355,22 @@ async function fillPool(
   boot: Boot,
   found: ReadonlySet<string> = new Set(boot.pods.flatMap((pod) => pod.cidrs)),
 ): Promise<void> {
-  const wanted = boot.pods.flatMap((pod) => pod.cidrs.map((cidr) => ({ eniId: pod.eniId, cidr })));
-  const all = new Set([...listOwned().map((owned) => owned.cidr), ...wanted.map((owned) => owned.cidr)]);
-  await refreshEgressTable(boot, [...all]);
+  const wanted = newToPool(boot);
+  await refreshEgressTable(
+    boot,
+    [...listOwned(), ...wanted].map((owned) => owned.cidr),
+  );
+  finishAdding();
   for (const owned of wanted) addToPool(owned, found.has(owned.cidr) ? 0 : NEVER_USED);
+}
+
+/** What the pod ENIs have and the pool has not. Nothing without EC2 on a running node: IMDS may show what has gone back. */
+function newToPool(boot: Boot): Owned[] {
+  if (boot.localOnly) return [];
+  const owned = new Set(listOwned().map((one) => `${one.eniId} ${one.cidr}`));
+  return boot.pods
+    .flatMap(({ eniId, cidrs }) => cidrs.map((cidr) => ({ eniId, cidr })))
+    .filter(({ eniId, cidr }) => !owned.has(`${eniId} ${cidr}`));
 }
 
 function checkPool(total: number, target: number, counts: Record<string, number>): Check {

@@ -138,6 +138,20 @@ test('a prefix somebody unassigned in EC2: no pod gets its addresses, a pod that
   await agrees(node);
 });
 
+test('IMDS alone adds nothing: repair leaves the pool to refill, which asks EC2', async () => {
+  const node = await bootedNode(cloud, small);
+  const [eni] = node.instance.enis.filter((one) => one.tags.get('eniboot/role') === 'pods');
+  const before = markers(node.instance);
+  cloud.ec2.send('AssignPrivateIpAddresses', { NetworkInterfaceId: eni?.id, Ipv4PrefixCount: 1 });
+  await cloud.settled();
+  const { exitCode, stdout } = await node.eniboot(['repair', '--json']);
+  assert.is(exitCode, 0, stdout);
+  assert.equal(JSON.parse(stdout).changes, []);
+  assert.equal(markers(node.instance), before);
+  await refill(node);
+  await agrees(node);
+});
+
 test('an ENI that cannot be detached in time is finished by a later run', async () => {
   const node = await bootedNode(cloud, small, { type: 't3.small' });
   lease(node.instance, 16);
