@@ -1,8 +1,9 @@
 // The boot, from identify to ready, under one deadline. A transient failure is tried again inside its
 // phase's budget; a permanent one, an empty budget or the deadline ends the boot with a named code.
 import { setImmediate as breathe } from 'node:timers/promises';
-import { digestOf } from '../host/digest.ts';
+import { digestOf, rememberDigests } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
+import { isStartedBySystemd, notifySystemd } from '../host/notify.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import type { Clock } from '../port/clock.ts';
@@ -11,12 +12,13 @@ import type { Log } from '../port/log.ts';
 import { invocation } from '../port/runtime.ts';
 import { attach } from './attach.ts';
 import { giveBack } from './attach-apply.ts';
+import type { BundleState } from './bundle.ts';
 import { type Deadline, openDeadline } from './deadline.ts';
 import { egress } from './egress.ts';
 import { identify } from './identify.ts';
 import { install } from './install.ts';
 import { kubelet } from './kubelet.ts';
-import { bootSettingsOfFiles } from './node-config.ts';
+import { configOfFiles } from './node-config.ts';
 import type { Change, Check, Phase, PhaseName } from './phase.ts';
 import { ready } from './ready.ts';
 import { reserve } from './reserve.ts';
@@ -56,6 +58,8 @@ export interface SequenceOptions {
    * Or it is back with us, who had handed it over. Either way it is finished here, whatever the zone wants.
    */
   handedOver?: 'to-us' | 'back' | undefined;
+  /** What is known of the zone's bundle already; without it install asks. */
+  bundle?: BundleState | undefined;
 }
 
 export interface Outcome {
@@ -65,7 +69,7 @@ export interface Outcome {
   handOver?: string;
 }
 
-/** Milliseconds to wait for another run to end: a killed one's lock goes within moments. */
+/** Milliseconds a person waits for another run to end: a killed one's lock goes within moments. */
 const LOCK_PATIENCE_MS = 5_000;
 
 /**
@@ -83,6 +87,7 @@ export async function runSequence(options: SequenceOptions): Promise<Outcome> {
       session.phaseEndsAt += deadline.extend(ms);
     },
   });
+  session.bundle = options.bundle;
   const budgets = Object.fromEntries(phases.map((phase) => [phase.name, phase.budgetSeconds]));
   const list = pendingPhases(budgets as Record<PhaseName, number>);
   const progress: Progress = {
@@ -102,16 +107,17 @@ export async function runSequence(options: SequenceOptions): Promise<Outcome> {
   let running = list[0] as PhaseStatus;
   let lock: { release: () => void } | undefined;
   try {
-    lock = await takeLock(POOL_LOCK, clock, LOCK_PATIENCE_MS);
-    deadline.begin();
     // Identify itself is bound by it, so what the files say of it counts before user data can be read.
-    const early = bootSettingsOfFiles();
+    const early = configOfFiles()?.boot;
     if (early !== undefined) deadline.configure(early.deadlineSeconds, early.throttleExtensionSeconds);
+    lock = await takeLock(POOL_LOCK, clock, await lockPatienceMs(clock, deadline));
+    deadline.begin();
     // Read ahead and hashed by another process while this one waits for IMDS and EC2; install asks for it.
     digestOf(invocation().executable).catch(() => {});
     for (const [at, phase] of phases.entries()) {
       running = list[at] as PhaseStatus;
       await runPhase(phase, running, progress, deadline, options);
+      if (phase.name === 'install') rememberDigests();
       const staged = phase.name === 'install' ? session.bundle?.staged : undefined;
       // The other version finishes this boot, under the same deadline.
       if (staged !== undefined)
@@ -136,6 +142,21 @@ export async function runSequence(options: SequenceOptions): Promise<Outcome> {
   } finally {
     lock?.release();
   }
+}
+
+/**
+ * A person can call again; systemd does not: a boot that gives up here leaves a machine without kubelet. It waits for as
+ * long as the other run may last, with its own deadline and the tidying up after it.
+ */
+async function lockPatienceMs(clock: Clock, deadline: Deadline): Promise<number> {
+  if (!isStartedBySystemd()) return LOCK_PATIENCE_MS;
+  const patienceMs = Math.max(0, deadline.at() - clock.bootMs()) + GIVE_BACK_MS + LOCK_PATIENCE_MS;
+  // In microseconds; the boot after it asks for more by itself.
+  await notifySystemd([
+    '--status=waiting for the lock',
+    `EXTEND_TIMEOUT_USEC=${Math.ceil(patienceMs) * 1000}`,
+  ]);
+  return patienceMs;
 }
 
 /** Milliseconds to spend on tidying up in EC2 after the boot has failed. */
@@ -238,7 +259,8 @@ async function tell(options: SequenceOptions, status: Status, phase: PhaseStatus
   for (const watcher of options.watchers) await watcher.progress(status, phase);
 }
 
-function toFailure(error: unknown): Failure {
+/** What a thrown value is called: the system's refusals of a file have a code; what has no name is a defect. */
+export function toFailure(error: unknown): Failure {
   if (isFailure(error)) return error;
   const message = error instanceof Error ? error.message : String(error);
   if (hasCode(error, 'ENOSPC', 'EROFS', 'EACCES', 'EPERM', 'EDQUOT', 'EIO', 'ENOTDIR', 'EISDIR')) {

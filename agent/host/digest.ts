@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { Failure } from '../messages/failure.ts';
 import { hasCode, readIfPresent, writeAtomic } from '../port/fs.ts';
 import { must } from './command.ts';
@@ -12,11 +12,13 @@ export interface Digest {
 }
 
 const CACHE = `${RUN_DIR}/digests.json`;
+/** By identity, what this process has computed and not written down. */
+const computed = new Map<string, string>();
 const underWay = new Map<string, Promise<Digest>>();
 
 /**
- * SHA-256 of a file, computed by another process so that it costs a core and not this one's time, once per
- * boot: the result is kept with the file's identity (device, inode, size, change time).
+ * SHA-256 of a file, computed by another process so that it costs a core and not this one's time. Writes nothing: see
+ * rememberDigests.
  */
 export function digestOf(path: string): Promise<Digest> {
   const known = underWay.get(path);
@@ -26,6 +28,20 @@ export function digestOf(path: string): Promise<Digest> {
   return digest;
 }
 
+/**
+ * Keeps what was computed with each file's identity (device, inode, size, change time), so that a file is hashed once per
+ * boot. For whoever may write; a cache that cannot be written costs time and nothing else.
+ */
+export function rememberDigests(): void {
+  if (computed.size === 0) return;
+  try {
+    writeAtomic(CACHE, JSON.stringify({ ...readCache(), ...Object.fromEntries(computed) }), 0o600);
+    computed.clear();
+  } catch (error) {
+    if (!hasCode(error, 'ENOSPC', 'EROFS', 'EACCES', 'EPERM', 'EDQUOT', 'EIO')) throw error;
+  }
+}
+
 async function compute(path: string): Promise<Digest> {
   const identity = identify(path);
   const cache = readCache();
@@ -33,8 +49,7 @@ async function compute(path: string): Promise<Digest> {
   if (cached !== undefined) return { sha256: cached, ms: 0 };
   const result = await must('BAD_DIGEST', 'sha256sum', ['--', path], { timeoutMs: 60_000 });
   const sha256 = result.stdout.slice(0, 64);
-  // A look at a machine on which nothing has run yet leaves nothing on it.
-  if (existsSync(RUN_DIR)) writeAtomic(CACHE, JSON.stringify({ ...readCache(), [identity]: sha256 }), 0o600);
+  computed.set(identity, sha256);
   return { sha256, ms: result.ms };
 }
 

@@ -16,13 +16,14 @@ export async function takeLock(
   clock: Clock,
   patienceMs: number,
 ): Promise<{ release: () => void }> {
-  for (const started = clock.bootMs(); ; ) {
+  const started = clock.bootMs();
+  for (let pause = 50; ; pause = Math.min(500, pause * 1.1)) {
     const lock = await tryLock(path);
     if (lock !== undefined) return lock;
     if (clock.bootMs() - started > patienceMs) {
       throw new Failure('ALREADY_RUNNING', `another run holds ${path}`, { lock: path });
     }
-    await clock.sleep(50);
+    await clock.sleep(pause);
   }
 }
 

@@ -1,13 +1,18 @@
 import { run } from '../port/exec.ts';
 import { environment } from '../port/runtime.ts';
 
+/** Whether systemd started this process as a unit that reports when it is ready. */
+export function isStartedBySystemd(): boolean {
+  return environment('NOTIFY_SOCKET') !== undefined;
+}
+
 /**
  * Tells systemd about readiness and progress, when it listens: options of systemd-notify (`--ready`,
  * `--status=…`), then assignments of sd_notify(3). Through systemd-notify, since the shipped
  * runtime has no unix datagram sockets. A lost notification is not a failure of the boot.
  */
 export async function notifySystemd(words: string[]): Promise<void> {
-  if (environment('NOTIFY_SOCKET') === undefined) return;
+  if (!isStartedBySystemd()) return;
   // No `--` before them: what follows it is sent as it stands, and systemd knows no field called --ready.
   await run('systemd-notify', words, { timeoutMs: 5_000 });
 }

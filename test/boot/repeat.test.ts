@@ -97,6 +97,12 @@ test('a second boot changes nothing, on the machine or in EC2; nor do plan and c
   await eniboot(['plan']);
   await eniboot(['check']);
   assert.is(await everything(instance), after);
+  // Nor where there is something to remember: the digests are found again and not written down.
+  await instance.run('rm', ['/run/eniboot/digests.json', '/run/eniboot/vpc-cidrs.json']);
+  const without = await everything(instance);
+  await eniboot(['plan']);
+  await eniboot(['check']);
+  assert.is(await everything(instance), without);
   assert.equal(
     callsOf(instance, calls).filter((call) => call.mutating),
     [],
