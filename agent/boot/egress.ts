@@ -3,6 +3,7 @@
 import { ipBatch, listRules, type Rule, routeTo } from '../host/links.ts';
 import { BOOT_ENI_MARK, BOOT_ENI_RULE_PRIORITY, ROUTE_PROTOCOL, RUN_DIR } from '../host/names.ts';
 import { compareTable, replaceTable, type TableState } from '../host/nft.ts';
+import { readNodeFile } from '../host/node-file.ts';
 import { readSysctl, writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { ownedCidrs } from '../pool/pool.ts';
@@ -132,29 +133,31 @@ function tableOf(boot: Boot, poolCidrs: string[] = ownedCidrs()): string {
 
 /**
  * All CIDR blocks of the VPC. EC2 is asked because IMDS omits secondary blocks on some instance families;
- * when EC2 does not answer, what IMDS says is used, unless it says nothing: a node that would send VPC
- * traffic to the Internet is worse than no node.
+ * a VPC may be given another while nodes live, so each boot and refill asks. When EC2 does not answer, what it said
+ * earlier in this boot or what IMDS says is used, unless neither says anything: a node that would send VPC traffic to
+ * the Internet is worse than no node. Repair asks nobody.
  */
 async function confirmVpcCidrs(boot: Boot): Promise<{ cidrs: string[]; fromEc2?: string[] }> {
   const { bootEni } = nodeOf(boot);
   const fromImds = bootEni.vpcCidrs;
   const known = readVpcCidrs();
-  if (known !== undefined) return { cidrs: [...new Set([...known, ...fromImds])].sort() };
-  if (boot.localOnly) return { cidrs: [...fromImds].sort() };
+  const withImds = (cidrs: string[]) => [...new Set([...cidrs, ...fromImds])].sort();
+  if (boot.localOnly) return { cidrs: withImds(known ?? routedSoFar(boot)) };
   const ask = async () => {
     const ec2 = await boot.ec2();
     const fromEc2 = await boot.waiting(ec2.describeVpcCidrs(bootEni.vpcId));
-    return { cidrs: [...new Set([...fromEc2, ...fromImds])].sort(), fromEc2 };
+    return { cidrs: withImds(fromEc2), fromEc2 };
   };
   try {
-    if (fromImds.length > 0) boot.limitPatience(silenceMs(boot));
+    if (fromImds.length > 0 || known !== undefined) boot.limitPatience(silenceMs(boot));
     return await ask();
   } catch (error) {
     // Thousands of nodes boot at once: one that needs EC2 for its first pod ENI anyway waits here for its turn.
-    if (isFailure(error, 'EC2_THROTTLED') && nodeOf(boot).otherEnis.length === 0) {
+    if (known === undefined && isFailure(error, 'EC2_THROTTLED') && nodeOf(boot).otherEnis.length === 0) {
       boot.limitPatience(undefined);
       return await ask();
     }
+    if (known !== undefined && isSilence(error)) return { cidrs: withImds(known) };
     if (fromImds.length === 0 || !isSilence(error)) throw error;
     boot.degradations.push(`VPC CIDRs are IMDS's: ${error.message}`);
     return { cidrs: [...fromImds].sort() };
@@ -163,7 +166,18 @@ async function confirmVpcCidrs(boot: Boot): Promise<{ cidrs: string[]; fromEc2?:
   }
 }
 
-/** EC2's answer, for the rest of this boot: repair asks nobody. */
+/** What pods were told lies in the VPC, for a repair without EC2's answer: an empty one of IMDS takes nothing away. */
+function routedSoFar(boot: Boot): string[] {
+  try {
+    const configured = boot.config.pods.routes;
+    return readNodeFile().podRoutes.filter((cidr) => !configured.includes(cidr));
+  } catch (error) {
+    if (!isFailure(error, 'NODE_NOT_READY')) throw error;
+    return [];
+  }
+}
+
+/** EC2's last answer in this boot. */
 const VPC_FILE = `${RUN_DIR}/vpc-cidrs.json`;
 
 function readVpcCidrs(): string[] | undefined {

@@ -5,7 +5,10 @@ import { parameterReferences, resolveParameters } from '../config/parameters.ts'
 import { problemLine } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
 import { readConfigSources } from '../config/sources.ts';
+import { Failure } from '../messages/failure.ts';
+import { readIfPresent } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
+import { BOOTED_CONFIG } from './booted.ts';
 
 /** @throws Failure CONFIG_MISSING, CONFIG_INVALID with every problem in its facts, or why IMDS or SSM failed. */
 export async function readNodeConfig(imds: Imds, region: string, log: Log): Promise<Config> {
@@ -26,10 +29,28 @@ export async function readNodeConfig(imds: Imds, region: string, log: Log): Prom
   );
 }
 
+/**
+ * What the boot that became READY used: a file edited since, or a Parameter Store that does not answer, changes nothing
+ * on a running node before somebody runs boot.
+ *
+ * @throws Failure NOT_BOOTED, CONFIG_INVALID.
+ */
+export function readBootedConfig(): Config {
+  const content = readIfPresent(BOOTED_CONFIG);
+  if (content === undefined) throw new Failure('NOT_BOOTED', `${BOOTED_CONFIG} is not there`);
+  // Checked like any other source: another version may have written it.
+  return loadConfig([{ name: BOOTED_CONFIG, content: Buffer.from(content) }]).config;
+}
+
+/** The text of that file. */
+export function bootedConfigText(config: Config): string {
+  return `${JSON.stringify(config, null, 2)}\n`;
+}
+
 /** The `boot` section as far as files alone tell it; undefined when they are no whole configuration yet. */
-export function bootSettingsOfFiles(): Config['boot'] | undefined {
+export function configOfFiles(): Config | undefined {
   try {
-    return loadConfig(readConfigSources()).config.boot;
+    return loadConfig(readConfigSources()).config;
   } catch {
     // Said in full when identify reads it together with the user data.
     return undefined;

@@ -1,8 +1,12 @@
 // ready: the conflist goes into place last, because the runtime reports the network ready the moment it
 // reads it.
+import { rmSync } from 'node:fs';
+import { must } from '../host/command.ts';
 import { RUN_DIR } from '../host/names.ts';
 import { NODE_FILE } from '../host/node-file.ts';
 import { readIfPresent, writeIfChanged } from '../port/fs.ts';
+import { BOOTED_CONFIG } from './booted.ts';
+import { bootedConfigText } from './node-config.ts';
 import { nodeFile } from './node-facts.ts';
 import { type Boot, type Change, fail, nodeOf, type Phase, pass } from './phase.ts';
 
@@ -11,8 +15,10 @@ const WRITTEN = `${RUN_DIR}/cni/10-eniboot.conflist`;
 const COPY = '/etc/cni/net.d/10-eniboot.conflist';
 /** kubelet.service has a condition on this file: absent while the instance waits in a warm pool. */
 const RELEASE = `${RUN_DIR}/kubelet-released`;
+/** Made before a release that no boot follows with a start of kubelet, and gone once systemd has taken that start. */
+const START_DUE = `${RUN_DIR}/kubelet-start-due`;
 
-type Planned = Change & { path: string; text: string };
+type Planned = Change & { path: string; text: string; mode?: number };
 
 export const ready: Phase<Planned[], Planned> = {
   name: 'ready',
@@ -25,13 +31,24 @@ export const ready: Phase<Planned[], Planned> = {
       { path: WRITTEN, text, summary: `write ${WRITTEN}` },
       { path: COPY, text, summary: `write ${COPY}: the runtime reports the network ready` },
       ...(isWarming(boot) ? [] : [{ path: RELEASE, text: '', summary: 'release kubelet' }]),
+      // Last: from here on this boot counts as READY.
+      {
+        path: BOOTED_CONFIG,
+        text: bootedConfigText(boot.config),
+        mode: 0o600,
+        summary: `write ${BOOTED_CONFIG}: what repair and refill go by`,
+      },
     ];
   },
 
   plan: (wanted) => wanted.filter((one) => readIfPresent(one.path) !== one.text),
 
-  async apply(changes) {
-    for (const change of changes) writeIfChanged(change.path, change.text);
+  async apply(changes, _observed, boot) {
+    for (const change of changes) {
+      // eniboot.service starts kubelet after a boot; after a repair nobody does.
+      if (boot.localOnly && change.path === RELEASE) writeIfChanged(START_DUE, '');
+      writeIfChanged(change.path, change.text, change.mode);
+    }
   },
 
   async verify() {
@@ -43,9 +60,26 @@ export const ready: Phase<Planned[], Planned> = {
   },
 };
 
-/** Whether a change of this phase lets kubelet start. */
-export function isRelease(change: Change): boolean {
-  return 'path' in change && change.path === RELEASE;
+/** Whether this boot has been READY: the conflist is written last. */
+export function wasReady(): boolean {
+  return readIfPresent(WRITTEN) !== undefined;
+}
+
+/** Whether this boot lets kubelet run; not while the instance waits in a warm pool. */
+export function isKubeletReleased(): boolean {
+  return readIfPresent(RELEASE) !== undefined;
+}
+
+/**
+ * Starts kubelet if a repair has released it and no start has been taken yet: once, so that whoever stops it later
+ * has the last word.
+ *
+ * @throws KUBELET_DOWN when systemd does not take it: the next repair tries again.
+ */
+export async function startIfDue(): Promise<void> {
+  if (readIfPresent(START_DUE) === undefined || !isKubeletReleased()) return;
+  await must('KUBELET_DOWN', 'systemctl', ['start', '--no-block', 'kubelet.service']);
+  rmSync(START_DUE, { force: true });
 }
 
 /** In a warm pool the instance is prepared and stopped again: kubelet must not join the cluster meanwhile. */

@@ -10,13 +10,14 @@ import { type Balance, balance } from '../pool/balance.ts';
 import { expireGone, halfRetired, leavingPrefixes, unretire } from '../pool/give-back.ts';
 import { takeInventory } from '../pool/inventory.ts';
 import { leavingEnis } from '../pool/leaving-enis.ts';
-import { finishAdding, listOwned, ownedCidrs, POOL_DIR, POOL_LOCK } from '../pool/pool.ts';
+import { listOwned, ownedCidrs, POOL_DIR, POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { readIfPresent, writeAtomic, writeIfChanged } from '../port/fs.ts';
 import { createLog } from '../port/log.ts';
 import { attach, capacityOf, targetOf } from './attach.ts';
 import { describeUnattached } from './attach-apply.ts';
 import { podEnisOf, poolSizeOf } from './attach-plan.ts';
+import { requireBooted } from './booted.ts';
 import { egress } from './egress.ts';
 import { identify } from './identify.ts';
 import { recallEnis, rememberEnis } from './memory.ts';
@@ -25,7 +26,6 @@ import { type Boot, nodeOf } from './phase.ts';
 import { type Refilled, reconcile } from './reconcile.ts';
 import { openSession } from './session.ts';
 import { finishLeaving, giveAway } from './shrink.ts';
-import { readStatus } from './status.ts';
 
 /** Set by an ADD that finds the pool low; eniboot-refill.path watches it. */
 const REFILL_WANTED = `${POOL_DIR}/refill-wanted`;
@@ -40,14 +40,13 @@ const RETRY_PAUSE_MS = 500;
 const RECONCILE_MS = 240_000;
 
 /**
- * @throws NOT_BOOTED when this boot has no READY verdict; ALREADY_RUNNING; EC2's failures: nothing that EC2 did
+ * @throws NOT_BOOTED when this boot has not become READY; ALREADY_RUNNING; EC2's failures: nothing that EC2 did
  * not confirm has changed then.
  */
 export async function refill(): Promise<Refilled> {
   // First of all: who finds the pool low from here on is not served by what this run has seen.
   rmSync(REFILL_WANTED, { force: true });
-  if (readStatus()?.verdict !== 'ready')
-    throw new Failure('NOT_BOOTED', 'this boot has no READY verdict: its pool is filled by boot');
+  requireBooted('its pool is filled by boot');
   const lock = await takeLock(POOL_LOCK, systemClock, LOCK_PATIENCE_MS);
   try {
     const session = openSession({
@@ -56,6 +55,7 @@ export async function refill(): Promise<Refilled> {
       onThrottled: () => {},
     });
     session.phaseEndsAt = systemClock.bootMs() + RUN_MS;
+    session.asBooted = true;
     await identify.observe(session);
     return await refillNode(session);
   } finally {
@@ -66,7 +66,6 @@ export async function refill(): Promise<Refilled> {
 async function refillNode(boot: Boot): Promise<Refilled> {
   const done: Refilled = { changes: [], waiting: [] };
   const nowMs = boot.clock.bootMs();
-  finishAdding();
   for (const owned of halfRetired()) unretire(owned);
   expireGone(nowMs);
   const past = readPast();
@@ -96,8 +95,8 @@ async function refillNode(boot: Boot): Promise<Refilled> {
 
 /** The run proper: what EC2 shows first, then what is wanted of it. */
 async function level(boot: Boot, done: Refilled): Promise<void> {
-  // For its eyes only: it completes the VPC's CIDRs, which the egress table is made of.
-  await egress.observe(boot);
+  // It completes the VPC's CIDRs, which the egress table is made of, and keeps them for repair; the rest is repair's.
+  await egress.apply([], await egress.observe(boot), boot);
   const attached = await observeEc2(boot, []);
   reconcile(boot, done);
   const gone = isUnfinished() ? await finishLeaving(boot, done) : [];

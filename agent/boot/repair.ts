@@ -1,15 +1,19 @@
 // repair: re-asserts on a running node what a boot set up, from IMDS, /run and the kernel alone.
+import { rememberDigests } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
-import { run } from '../port/exec.ts';
+import { requireBooted } from './booted.ts';
 import { looking } from './look.ts';
-import { isRelease } from './ready.ts';
-import { readStatus } from './status.ts';
+import type { PhaseName } from './phase.ts';
+import { startIfDue } from './ready.ts';
+import { toFailure } from './sequence.ts';
 
 /** Phases whose changes stay on this machine. */
-const LOCAL = new Set(['identify', 'reserve', 'egress', 'attach', 'install', 'kubelet', 'ready']);
+const LOCAL = new Set<PhaseName>(['identify', 'reserve', 'egress', 'attach', 'install', 'kubelet', 'ready']);
+/** Their eyes see for others: these without them would write down less than there is. */
+const SEEN_BY = new Set<PhaseName>(['egress', 'attach']);
+const NEEDS_SIGHT = new Set<PhaseName>(['attach', 'kubelet', 'ready']);
 
 /** A refill may be waiting for EC2 under the lock; the timer would rather wait than fail. */
 const LOCK_PATIENCE_MS = 45_000;
@@ -19,30 +23,38 @@ export interface Repaired {
   failures: { phase: string; code: string; message: string }[];
 }
 
-/** @throws NOT_BOOTED when this boot has no READY verdict; ALREADY_RUNNING. */
+/** @throws NOT_BOOTED when this boot has not become READY; ALREADY_RUNNING. */
 export async function repair(): Promise<Repaired> {
-  if (readStatus()?.verdict !== 'ready')
-    throw new Failure('NOT_BOOTED', 'this boot has no READY verdict to repair towards');
+  requireBooted('there is nothing to repair towards');
   const lock = await takeLock(POOL_LOCK, systemClock, LOCK_PATIENCE_MS);
   try {
     return await looking(async (session, phases) => {
       const repaired: Repaired = { changes: [], failures: [] };
+      const failed = (phase: PhaseName, error: unknown) => {
+        const { code, message } = toFailure(error);
+        repaired.failures.push({ phase, code, message });
+      };
       session.localOnly = true;
+      session.asBooted = true;
+      let sighted = true;
       for (const phase of phases) {
-        if (!LOCAL.has(phase.name)) continue;
+        if (!LOCAL.has(phase.name) || (!sighted && NEEDS_SIGHT.has(phase.name))) continue;
+        let seen = false;
         try {
           const observed = await phase.observe(session);
+          seen = true;
           const changes = phase.plan(observed, session);
           if (changes.length > 0) await phase.apply(changes, observed, session);
           repaired.changes.push(...changes.map((change) => change.summary));
-          // The warm pool let the instance go: nobody else starts kubelet after boot.
-          if (changes.some(isRelease)) await run('systemctl', ['start', '--no-block', 'kubelet.service']);
         } catch (error) {
-          if (!isFailure(error)) throw error;
-          repaired.failures.push({ phase: phase.name, code: error.code, message: error.message });
-          if (phase.name === 'identify') break;
+          failed(phase.name, error);
+          if (phase.name === 'identify') return repaired;
+          if (!seen && SEEN_BY.has(phase.name)) sighted = false;
         }
       }
+      rememberDigests();
+      // The warm pool let the instance go: nobody else starts kubelet after boot.
+      await startIfDue().catch((error: unknown) => failed('ready', error));
       return repaired;
     });
   } finally {

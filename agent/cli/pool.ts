@@ -1,4 +1,4 @@
-import { readStatus } from '../boot/status.ts';
+import { requireBooted } from '../boot/booted.ts';
 import { takeLock } from '../host/lock.ts';
 import { readNodeFile } from '../host/node-file.ts';
 import { Failure } from '../messages/failure.ts';
@@ -43,10 +43,10 @@ export const poolCommand: Command = {
     const { values, positionals } = parse('pool', args, { json: { type: 'boolean' } }, 1);
     const json = values.json === true;
     const [action] = positionals;
-    if (action === undefined) return show(json, io);
-    if (action !== 'refill' && action !== 'collect')
+    if (action !== undefined && action !== 'refill' && action !== 'collect')
       throw new Failure('USAGE', `eniboot pool: unexpected argument ${action}; refill or collect`);
-    requireRoot(`pool ${action}`);
+    requireRoot(action === undefined ? 'pool' : `pool ${action}`);
+    if (action === undefined) return show(json, io);
     return action === 'refill' ? runRefill(json, io) : runCollect(json, io);
   },
 };
@@ -81,8 +81,7 @@ async function runCollect(json: boolean, io: CommandIo): Promise<number> {
 const LOCK_PATIENCE_MS = 60_000;
 
 async function collectUnderLock(): Promise<Collected> {
-  if (readStatus()?.verdict !== 'ready')
-    throw new Failure('NOT_BOOTED', 'this boot has no READY verdict: there is no pool to collect');
+  requireBooted('there is no pool to collect');
   const lock = await takeLock(POOL_LOCK, systemClock, LOCK_PATIENCE_MS);
   try {
     return await collect(systemClock);

@@ -1,0 +1,228 @@
+// time limit: 180 s
+// What a running node goes by: the boot that made it READY, whatever a later run, an edited file, a service that does
+// not answer or one incomplete answer says.
+import { spawnSync } from 'node:child_process';
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { POD_ROLE, ROLE_TAG } from '../../agent/aws/tags.ts';
+import type { Check } from '../../agent/boot/phase.ts';
+import { POOL_LOCK } from '../../agent/pool/pool.ts';
+import { type Instance, startCloud } from '../aws/index.ts';
+import { lease } from '../pool/node.ts';
+import { configText, ENIBOOT, launchNode, type Node, type NodeOptions } from './node.ts';
+
+const cloud = await startCloud();
+const STAND_INS = 'PATH=/opt/stand-ins:/usr/sbin:/usr/bin:/sbin:/bin';
+
+test.after.each(() => cloud.faults.clear());
+test.after(() => cloud.stop());
+
+async function readyNode(options: NodeOptions = {}): Promise<Node> {
+  const node = await launchNode(cloud, options);
+  const { status, result } = await node.boot();
+  assert.is(status?.verdict, 'ready', result.stderr);
+  return node;
+}
+
+interface Repaired {
+  exitCode: number | null;
+  changes: string[];
+  failures: { phase: string; code: string }[];
+}
+
+async function repair({ instance }: Node): Promise<Repaired> {
+  const { exitCode, stdout, stderr } = await instance.run('env', [STAND_INS, ENIBOOT, 'repair', '--json'], {
+    timeoutMs: 60_000,
+  });
+  assert.ok(stdout.startsWith('{"changes"'), `${stdout}${stderr}`);
+  return { exitCode, ...(JSON.parse(stdout) as Omit<Repaired, 'exitCode'>) };
+}
+
+const NOTHING = { exitCode: 0, changes: [], failures: [] };
+
+async function checks(instance: Instance): Promise<Check[]> {
+  const { stdout } = await instance.run('env', [STAND_INS, ENIBOOT, 'check', '--json'], {
+    timeoutMs: 60_000,
+  });
+  return (JSON.parse(stdout) as { checks: Check[] }).checks;
+}
+
+async function table(instance: Instance): Promise<string> {
+  return (await instance.run('nft', ['list', 'table', 'inet', 'eniboot'])).stdout;
+}
+
+test('a later run that fails, a half-edited file, a silent Parameter Store: the node is repaired and refilled as it booted', async () => {
+  const booted = configText(cloud, 'kubernetes: { clusterDns: ["ssm:/demo/dns"] }\n');
+  cloud.ssm.put('/demo/dns', '10.96.0.10');
+  const node = await readyNode({ config: booted });
+  assert.is(statSync(join(node.instance.root, 'run/eniboot/config.json')).mode & 0o777, 0o600);
+  node.instance.write('/etc/eniboot/config.yaml', `${booted}pods: [\n`);
+  assert.is((await node.boot()).status?.verdict, 'failed');
+  cloud.faults.ssm.add({ action: '*', unanswered: true });
+  assert.equal(await repair(node), NOTHING);
+  await node.instance.run('nft', ['flush', 'ruleset']);
+  assert.equal((await repair(node)).failures, []);
+  assert.match(await table(node.instance), 'chain');
+  const refill = await node.eniboot(['pool', 'refill']);
+  assert.is(refill.exitCode, 0, refill.stderr);
+  const collect = await node.eniboot(['pool', 'collect', '--json']);
+  assert.not.match(collect.stdout, 'NOT_BOOTED');
+  assert.equal(
+    (await checks(node.instance)).filter((check) => check.result === 'fail'),
+    [],
+  );
+});
+
+test('one incomplete answer about a pod ENI takes it from nobody', async () => {
+  const tags = { [ROLE_TAG]: POD_ROLE };
+  const podEnis = [
+    { prefixes: 4, tags },
+    { prefixes: 4, tags },
+  ];
+  const node = await readyNode({ podEnis });
+  const before = node.instance.read('/run/eniboot/node.json');
+  const tableBefore = await table(node.instance);
+  for (const eni of node.instance.enis.slice(1)) {
+    const fault = cloud.faults.imds.add({
+      path: new RegExp(`${eni.mac}/subnet-ipv4-cidr-block`),
+      status: 404,
+    });
+    assert.equal(await repair(node), NOTHING, eni.id);
+    assert.ok(fault.hits > 0);
+    fault.remove();
+  }
+  const empty = cloud.faults.imds.add({ path: /vpc-ipv4-cidr-blocks/, status: 404 });
+  await node.instance.run('rm', ['/run/eniboot/vpc-cidrs.json']);
+  assert.equal(await repair(node), NOTHING, 'nor its CIDRs from the VPC');
+  assert.ok(empty.hits > 0);
+  assert.is(node.instance.read('/run/eniboot/node.json'), before);
+  assert.is(await table(node.instance), tableBefore);
+});
+
+/** A stand-in for systemctl: systemd does not run in a simulated instance. */
+function systemctl(instance: Instance, start: string): void {
+  instance.write(
+    '/opt/stand-ins/systemctl',
+    `#!/bin/sh
+case "$1" in
+start) echo "$*" >> /tmp/starts; ${start} ;;
+show)
+  printf 'Id=crio.service\\nLoadState=loaded\\nActiveState=active\\n\\n'
+  printf 'Id=kubelet.service\\nLoadState=loaded\\nActiveState=inactive\\n' ;;
+esac
+`,
+    0o755,
+  );
+}
+
+test('out of the warm pool: kubelet is started once, and again only as long as systemd has not taken it', async () => {
+  const node = await readyNode({ lifecycleState: 'Warmed:Running' });
+  const { instance } = node;
+  const starts = () => (instance.read('/tmp/starts') ?? '').split('\n').length - 1;
+  instance.write('/tmp/starts', '');
+  systemctl(instance, 'exit 1');
+  const kubelet = async () => (await checks(instance)).find((check) => check.id === 'kubelet');
+  assert.is((await kubelet())?.result, 'pass', 'waits without kubelet');
+  assert.equal(await repair(node), NOTHING);
+  assert.is(starts(), 0);
+  instance.record.lifecycleState = 'InService';
+  for (const tries of [1, 2]) {
+    const { exitCode, failures } = await repair(node);
+    assert.is(exitCode, 1);
+    assert.equal(
+      failures.map((failure) => failure.code),
+      ['KUBELET_DOWN'],
+    );
+    assert.is(starts(), tries);
+  }
+  assert.is((await kubelet())?.code, 'KUBELET_DOWN', 'released and down');
+  systemctl(instance, 'exit 0');
+  assert.equal(await repair(node), NOTHING);
+  assert.is(starts(), 3);
+  // Whoever stops kubelet now has the last word.
+  assert.equal(await repair(node), NOTHING);
+  assert.is(starts(), 3);
+});
+
+test('check asks the runtime: it must answer, and leases match sandboxes', async () => {
+  const { instance } = await readyNode();
+  systemctl(instance, 'exit 0');
+  const script = 'import socket; socket.socket(socket.AF_UNIX).bind("/run/crio/crio.sock")';
+  await instance.run('sh', ['-c', `mkdir -p /run/crio && python3 -c '${script}'`]);
+  const crictl = (text: string) => instance.write('/opt/stand-ins/crictl', `#!/bin/sh\n${text}\n`, 0o755);
+  const found = async () =>
+    Object.fromEntries((await checks(instance)).map((check) => [check.id, check.code ?? check.result]));
+
+  crictl('echo "connection refused" >&2; exit 1');
+  assert.is((await found())['runtime-answers'], 'RUNTIME_DOWN');
+  lease(instance, 2);
+  const [first, second] = spawnSync('ls', [join(instance.root, 'run/eniboot/pool/leased')], {
+    encoding: 'utf8',
+  })
+    .stdout.trim()
+    .split('\n')
+    .map((name) => ({ id: name.split(',')[2] }));
+  crictl(`echo '${JSON.stringify({ items: [first] })}'`);
+  const one = await found();
+  assert.is(one['runtime-answers'], 'pass');
+  assert.is(one['leases'], 'warn');
+  crictl(`echo '${JSON.stringify({ items: [first, second] })}'`);
+  assert.is((await found())['leases'], 'pass');
+});
+
+test('a file that cannot be read is one failure with a code, and the other phases are repaired', async () => {
+  const node = await readyNode();
+  const dropIn = '/etc/kubernetes/kubelet.conf.d/10-eniboot.conf';
+  await node.instance.run('sh', ['-c', `rm ${dropIn} /etc/cni/net.d/10-eniboot.conflist && mkdir ${dropIn}`]);
+  const { exitCode, failures, changes } = await repair(node);
+  assert.is(exitCode, 1);
+  assert.equal(
+    failures.map(({ phase, code }) => [phase, code]),
+    [['kubelet', 'FILE_WRITE']],
+  );
+  assert.is(changes.length, 1);
+  assert.ok(node.instance.read('/etc/cni/net.d/10-eniboot.conflist'));
+});
+
+test('a VPC that is given another CIDR: the next boot routes it, and repair keeps it while EC2 is silent', async () => {
+  const node = await readyNode();
+  const added = '10.99.0.0/16';
+  assert.not.match(await table(node.instance), added);
+  cloud.faults.ec2.add({
+    action: 'DescribeVpcs',
+    edit: (answer: { Vpcs: { CidrBlockAssociationSet: object[] }[] }) => ({
+      ...answer,
+      Vpcs: answer.Vpcs.map((vpc) => ({
+        ...vpc,
+        CidrBlockAssociationSet: [
+          ...vpc.CidrBlockAssociationSet,
+          { CidrBlock: added, CidrBlockState: { State: 'associated' } },
+        ],
+      })),
+    }),
+  });
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  assert.match(await table(node.instance), added);
+  cloud.faults.clear();
+  cloud.faults.ec2.add({ action: '*', unanswered: true });
+  assert.equal(await repair(node), NOTHING);
+  assert.match(await table(node.instance), added);
+});
+
+test('the boot systemd started waits for a run by hand', async () => {
+  const node = await launchNode(cloud);
+  await node.instance.run('mkdir', ['-p', '/run/eniboot/pool']);
+  const holder = node.instance.spawn('flock', [POOL_LOCK, 'sleep', '8']);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const { exitCode, stdout } = await node.instance.run(
+    'env',
+    ['NOTIFY_SOCKET=/run/nobody', ENIBOOT, 'boot', '--json'],
+    { timeoutMs: 60_000 },
+  );
+  assert.is(exitCode, 0, stdout);
+  assert.is(holder.exitCode, 0, 'after it had ended');
+});
+
+test.run();
