@@ -1,9 +1,20 @@
-// What only a running node can show, and a boot cannot: the runtime answers, kubelet is up.
+// What only a running node can show, and a boot cannot: the runtime answers, leases match sandboxes, kubelet is up.
+import { listSandboxes, runtimeSockets } from '../host/sandboxes.ts';
+import { isFailure } from '../messages/failure.ts';
+import { listLeases } from '../pool/lease.ts';
 import { run } from '../port/exec.ts';
+import { isBooted } from './booted.ts';
 import { type Check, fail, pass, warn } from './phase.ts';
+import { isKubeletReleased } from './ready.ts';
+
+/** Takes at most as long as crictl does: some 15 s. */
+export async function checkRunning(): Promise<Check[]> {
+  const [units, answers] = await Promise.all([checkUnits(), askRuntime()]);
+  return [...units, ...answers];
+}
 
 /** Reads unit states; on a machine without systemd there is nothing to say but that. */
-export async function checkRunning(): Promise<Check[]> {
+async function checkUnits(): Promise<Check[]> {
   const result = await run('systemctl', [
     'show',
     '--property=Id,LoadState,ActiveState',
@@ -31,7 +42,6 @@ export async function checkRunning(): Promise<Check[]> {
     units.find((unit) => unit['Id'] === id && unit['LoadState'] === 'loaded')?.['ActiveState'];
   const runtimes = ['crio.service', 'containerd.service'].filter((id) => state(id) !== undefined);
   const active = runtimes.find((id) => state(id) === 'active');
-  const kubelet = state('kubelet.service');
   return [
     active === undefined
       ? fail(
@@ -42,8 +52,46 @@ export async function checkRunning(): Promise<Check[]> {
             : `${runtimes.join(', ')} is ${state(runtimes[0] ?? '')}`,
         )
       : pass('runtime', `${active} is active`),
-    kubelet === 'active'
-      ? pass('kubelet', 'kubelet.service is active')
-      : fail('kubelet', 'KUBELET_DOWN', `kubelet.service is ${kubelet ?? 'not installed'}`),
+    checkKubelet(state('kubelet.service')),
   ];
+}
+
+/** In a warm pool a READY node waits without kubelet until it is let go. */
+function checkKubelet(state: string | undefined): Check {
+  if (state === 'active') return pass('kubelet', 'kubelet.service is active');
+  const text = `kubelet.service is ${state ?? 'not installed'}`;
+  return state !== undefined && isBooted() && !isKubeletReleased()
+    ? pass('kubelet', `${text}: the instance waits in a warm pool, and repair starts it once it leaves`, {
+        state,
+      })
+    : fail('kubelet', 'KUBELET_DOWN', text, { state });
+}
+
+/** Whether the runtime behind each socket answers; nothing where there is no socket. */
+async function askRuntime(): Promise<Check[]> {
+  const sockets = runtimeSockets();
+  if (sockets.length === 0) return [];
+  // Leases first: a pod that comes meanwhile has its sandbox before its lease.
+  const leases = listLeases();
+  try {
+    const sandboxes = new Set((await listSandboxes()).map((sandbox) => sandbox.id));
+    const without = leases.filter((lease) => !sandboxes.has(lease.owner.containerId));
+    return [
+      pass('runtime-answers', `the runtime answers: ${sandboxes.size} sandboxes`, { sockets }),
+      without.length === 0
+        ? pass('leases', `each of ${leases.length} leased addresses has its sandbox`)
+        : warn(
+            'leases',
+            `${without.length} of ${leases.length} leased addresses have no sandbox: collect frees them once their pods are provably gone`,
+            { addresses: without.map((lease) => `${lease.address} ${lease.owner.containerId}`) },
+          ),
+    ];
+  } catch (error) {
+    if (isFailure(error, 'TOOL_MISSING'))
+      return [warn('runtime-answers', `the runtime was not asked: ${error.message}`, { sockets })];
+    if (!isFailure(error, 'NO_SANDBOX_LIST')) throw error;
+    return [
+      fail('runtime-answers', 'RUNTIME_DOWN', `the runtime does not answer: ${error.message}`, error.facts),
+    ];
+  }
 }

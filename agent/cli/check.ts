@@ -1,8 +1,10 @@
+import { isBooted } from '../boot/booted.ts';
 import { looking } from '../boot/look.ts';
 import type { Check } from '../boot/phase.ts';
 import { checkRunning } from '../boot/running.ts';
 import { failureCodes } from '../messages/codes.ts';
 import { isFailure } from '../messages/failure.ts';
+import { requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
 import { paint, table } from './table.ts';
@@ -10,7 +12,8 @@ import { paint, table } from './table.ts';
 const help = `Usage: eniboot check [--json]
 
 Is this node healthy now? Looks again at everything a boot verifies, and at what only a running node can show (the
-runtime answers, kubelet is up). Read-only: changes nothing, may be run at any time by anyone who is root.
+runtime answers, every leased address has a sandbox, kubelet is up). A READY node is held against the configuration it
+booted with. Read-only: changes nothing, may be run at any time by anyone who is root.
 
   --json      one object: { "healthy": true, "checks": [ { "id", "result", "summary", "evidence", "code"? } ] }
 
@@ -23,6 +26,7 @@ export const checkCommand: Command = {
   help,
   async run(args, io) {
     const { values } = parse('check', args, { json: { type: 'boolean' } });
+    requireRoot('check');
     const checks = await checkNode();
     const healthy = checks.every((check) => check.result !== 'fail');
     if (values.json === true) io.stdout(`${JSON.stringify({ healthy, checks })}\n`);
@@ -34,6 +38,7 @@ export const checkCommand: Command = {
 /** What verify, ready and a look at the running units find. Reads only. */
 export async function checkNode(): Promise<Check[]> {
   return looking(async (session, phases) => {
+    session.asBooted = isBooted();
     const results: Check[] = [];
     for (const phase of phases) {
       // The earlier phases' eyes set up what verify and ready look at; verify repeats their checks itself.

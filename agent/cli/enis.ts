@@ -4,6 +4,7 @@ import { readNodeFile } from '../host/node-file.ts';
 import { type PrefixState, takeInventory } from '../pool/inventory.ts';
 import { leavingEnis } from '../pool/leaving-enis.ts';
 import { systemClock } from '../port/clock.ts';
+import { requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
 import { table } from './table.ts';
@@ -56,6 +57,7 @@ export const enisCommand: Command = {
   help,
   async run(args, io) {
     const { values } = parse('enis', args, { ec2: { type: 'boolean' }, json: { type: 'boolean' } });
+    requireRoot('enis');
     const described = values.ec2 === true ? await askEc2() : undefined;
     const links = await listLinks();
     const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs: readNodeFile().restMs });

@@ -1,5 +1,6 @@
 import { looking } from '../boot/look.ts';
 import { Failure } from '../messages/failure.ts';
+import { requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
 import { paint } from './table.ts';
@@ -20,6 +21,7 @@ export const planCommand: Command = {
   help,
   async run(args, io) {
     const { values } = parse('plan', args, { json: { type: 'boolean' } });
+    requireRoot('plan');
     const planned = await looking(async (session, phases) => {
       const shown: { name: string; changes: string[] }[] = [];
       let failure: Failure | undefined;

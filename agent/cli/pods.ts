@@ -6,6 +6,7 @@ import { toNumber } from '../pool/ipv4.ts';
 import { type Lease, leasePath, listLeases } from '../pool/lease.ts';
 import { systemClock } from '../port/clock.ts';
 import { hasCode } from '../port/fs.ts';
+import { requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
 import { table } from './table.ts';
@@ -42,6 +43,7 @@ export const podsCommand: Command = {
   help,
   async run(args, io) {
     const { values } = parse('pods', args, { json: { type: 'boolean' } });
+    requireRoot('pods');
     const leases = listLeases().sort((a, b) => toNumber(a.address) - toNumber(b.address));
     const { links } = await listPodTraces();
     const { sandboxes, runtime } = leases.length === 0 ? nothingToName : await askRuntime();

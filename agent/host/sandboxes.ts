@@ -15,13 +15,18 @@ export interface Sandbox {
 /** Where cri-o and containerd listen unless told otherwise. */
 const SOCKETS = ['/run/crio/crio.sock', '/run/containerd/containerd.sock'];
 
+/** Sockets of the runtimes this machine has; a runtime that has never listened has none. */
+export function runtimeSockets(): string[] {
+  return SOCKETS.filter(isSocket);
+}
+
 /**
  * Sandboxes of all states, of every runtime that has a socket.
  *
  * @throws NO_SANDBOX_LIST when there is no runtime, one of them does not answer, or its answer is not understood.
  */
 export async function listSandboxes(): Promise<Sandbox[]> {
-  const sockets = SOCKETS.filter(isSocket);
+  const sockets = runtimeSockets();
   if (sockets.length === 0)
     throw new Failure('NO_SANDBOX_LIST', 'no container runtime listens', { sockets: SOCKETS });
   const lists = await Promise.all(sockets.map(listOf));

@@ -100,13 +100,15 @@ test('with --json a refusal is one object on stdout too, with code, message and 
   }
 });
 
-test('commands that change the machine need root and say so', async () => {
-  for (const args of [['boot'], ['repair'], ['support-bundle']]) {
+test('commands that change the machine or read what is for root alone need root and say so', async () => {
+  const changing = [['boot'], ['repair'], ['support-bundle'], ['pool', 'refill'], ['pool', 'collect']];
+  const reading = [['check'], ['plan'], ['pool'], ['pods'], ['enis']];
+  for (const args of [...changing, ...reading]) {
     // No user is mapped: whoever runs this is nobody in there.
     const result = spawnSync('unshare', ['--user', EXECUTABLE, ...args, '--json'], { encoding: 'utf8' });
     assert.is(result.status, 1, `${args.join(' ')}: ${result.stderr}`);
     assert.is((oneObject(result.stdout) as { failure: { code: string } }).failure.code, 'NOT_ROOT');
-    assert.match(result.stderr, `eniboot ${args[0]} needs root`);
+    assert.match(result.stderr, `eniboot ${args.join(' ')} needs root`);
   }
 });
 
