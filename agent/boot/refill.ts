@@ -25,7 +25,7 @@ import { nodeFile } from './node-facts.ts';
 import { type Boot, nodeOf } from './phase.ts';
 import { type Refilled, reconcile } from './reconcile.ts';
 import { openSession } from './session.ts';
-import { finishLeaving, giveAway } from './shrink.ts';
+import { deleteLeftovers, finishLeaving, giveAway } from './shrink.ts';
 
 /** Set by an ADD that finds the pool low; eniboot-refill.path watches it. */
 const REFILL_WANTED = `${POOL_DIR}/refill-wanted`;
@@ -70,18 +70,24 @@ async function refillNode(boot: Boot): Promise<Refilled> {
   expireGone(nowMs);
   const past = readPast();
   const wanted = balanceOf(boot);
-  if (wanted.kind === 'enough' && !isUnfinished() && nowMs - past.reconciledMs < RECONCILE_MS) return done;
+  if (
+    wanted.kind === 'enough' &&
+    !isUnfinished() &&
+    nowMs - (past.reconciledMs ?? Number.NEGATIVE_INFINITY) < RECONCILE_MS
+  )
+    return done;
   if (wanted.kind === 'grow' && nowMs < past.notBeforeMs) {
     const seconds = Math.ceil((past.notBeforeMs - nowMs) / 1000);
     return { ...done, waiting: [`EC2 gave nothing lately: asked again in ${seconds} s at the earliest`] };
   }
   try {
-    await level(boot, done).catch(async (error: unknown) => {
+    const first = past.reconciledMs === undefined;
+    await level(boot, first, done).catch(async (error: unknown) => {
       // An answer that was lost on its way: only another look tells what EC2 has done.
       const early = boot.clock.bootMs() - nowMs < RETRY_WITHIN_MS;
       if (!isFailure(error) || !error.transient || !early) throw error;
       await boot.waiting(boot.clock.sleep(RETRY_PAUSE_MS));
-      await level(boot, done);
+      await level(boot, first, done);
     });
   } catch (error) {
     writePast(past, true, boot);
@@ -89,12 +95,12 @@ async function refillNode(boot: Boot): Promise<Refilled> {
   }
   const short = balanceOf(boot).kind === 'grow';
   if (short) done.waiting.push('EC2 gives this node no more addresses now');
-  writePast(past, short, boot);
+  writePast({ ...past, reconciledMs: nowMs }, short, boot);
   return done;
 }
 
 /** The run proper: what EC2 shows first, then what is wanted of it. */
-async function level(boot: Boot, done: Refilled): Promise<void> {
+async function level(boot: Boot, first: boolean, done: Refilled): Promise<void> {
   // It completes the VPC's CIDRs, which the egress table is made of, and keeps them for repair; the rest is repair's.
   await egress.apply([], await egress.observe(boot), boot);
   const attached = await observeEc2(boot, []);
@@ -104,6 +110,7 @@ async function level(boot: Boot, done: Refilled): Promise<void> {
   const wanted = balanceOf(boot);
   if (wanted.kind === 'grow') await fill(await observeEc2(boot, gone), wanted.missing, boot, done);
   if (wanted.kind === 'give') await giveAway(wanted, boot, done);
+  if (first) await deleteLeftovers(boot, done);
   await tellPlugin(boot);
 }
 
@@ -188,8 +195,8 @@ function isUnfinished(): boolean {
 }
 
 interface Past {
-  /** Boot-clock milliseconds of the last comparison with EC2. */
-  reconciledMs: number;
+  /** Boot-clock milliseconds of the last comparison with EC2; absent before the first of this boot. */
+  reconciledMs?: number;
   /** EC2 is not asked to grow the pool before: it could not, or did not answer. */
   notBeforeMs: number;
   /** Milliseconds of that pause; it doubles as long as nothing comes. */
@@ -201,7 +208,7 @@ const FIRST_PAUSE_MS = 15_000;
 const LONGEST_PAUSE_MS = 300_000;
 
 function readPast(): Past {
-  const never = { reconciledMs: Number.NEGATIVE_INFINITY, notBeforeMs: 0, pauseMs: 0 };
+  const never: Past = { notBeforeMs: 0, pauseMs: 0 };
   try {
     const value = JSON.parse(readIfPresent(PAST) ?? '{}') as Partial<Past>;
     return { ...never, ...value };
@@ -213,6 +220,6 @@ function readPast(): Past {
 function writePast(before: Past, failed: boolean, boot: Boot): void {
   const nowMs = boot.clock.bootMs();
   const pauseMs = failed ? Math.min(LONGEST_PAUSE_MS, Math.max(FIRST_PAUSE_MS, before.pauseMs * 2)) : 0;
-  const past: Past = { reconciledMs: nowMs, notBeforeMs: nowMs + pauseMs, pauseMs };
+  const past: Past = { ...before, notBeforeMs: nowMs + pauseMs, pauseMs };
   writeAtomic(PAST, JSON.stringify(past), 0o600);
 }

@@ -6,7 +6,8 @@ import type { Balance } from '../pool/balance.ts';
 import { forget, leavingPrefixes, retire, startLeaving } from '../pool/give-back.ts';
 import { endLeavingEni, leavingEnis, startLeavingEni } from '../pool/leaving-enis.ts';
 import { listOwned, type Owned } from '../pool/pool.ts';
-import { lookUp } from './attach-apply.ts';
+import { describeUnattached, lookUp } from './attach-apply.ts';
+import { openAttempts } from './attach-attempts.ts';
 import { refreshEgressTable } from './egress.ts';
 import { type Boot, nodeOf } from './phase.ts';
 import type { Refilled } from './reconcile.ts';
@@ -68,6 +69,20 @@ export async function finishLeaving(boot: Boot, done: Refilled): Promise<string[
     listOwned().map((owned) => owned.cidr),
   );
   return gone;
+}
+
+/**
+ * Deletes ENIs of this node that are attached to nothing: a run before the last reboot was killed between
+ * detaching and deleting one, and what it had written down went with the boot.
+ */
+export async function deleteLeftovers(boot: Boot, done: Refilled): Promise<void> {
+  const ec2 = await boot.ec2();
+  const asked = openAttempts().map((attempt) => attempt.eniId);
+  for (const { eniId } of await describeUnattached(ec2, boot)) {
+    if (asked.includes(eniId)) continue;
+    if (await accepted(boot.waiting(ec2.deleteEni(eniId)), boot))
+      done.changes.push(`deleted ${eniId}, which was attached to nothing`);
+  }
 }
 
 /** An ENI that got addresses again after it was to leave: a boot ran in between, and found it still attached. */

@@ -167,6 +167,31 @@ test('the flag goes first of all, also when the run fails', async () => {
   assert.is(node.instance.read('/run/eniboot/pool/refill-wanted'), undefined);
 });
 
+test('an ENI of ours that a reboot left detached is deleted by the first refill, a foreign one is not', async () => {
+  const node = await bootedNode(cloud, small);
+  const [pod] = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  const make = (tags: Record<string, string>) =>
+    cloud.ec2.send('CreateNetworkInterface', {
+      SubnetId: pod?.subnetId,
+      TagSpecifications: [
+        {
+          ResourceType: 'network-interface',
+          Tags: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })),
+        },
+      ],
+    }) as { NetworkInterface?: { NetworkInterfaceId?: string } };
+  const ours = make(Object.fromEntries(pod?.tags ?? [])).NetworkInterface?.NetworkInterfaceId ?? '';
+  const foreign = make({ 'eniboot/role': 'pods', 'eniboot/instance': 'i-0another' });
+  await cloud.settled();
+  const { changes } = await refill(node);
+  assert.equal(changes, [`deleted ${ours}, which was attached to nothing`]);
+  assert.not.ok(cloud.enis.has(ours));
+  const other = foreign.NetworkInterface?.NetworkInterfaceId ?? '';
+  assert.ok(cloud.enis.has(other));
+  cloud.ec2.send('DeleteNetworkInterface', { NetworkInterfaceId: other });
+  await agrees(node);
+});
+
 test('a node that never became READY is left to boot', async () => {
   const { launchNode } = await import('../boot/node.ts');
   const node = await launchNode(cloud);
