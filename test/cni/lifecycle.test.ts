@@ -215,6 +215,27 @@ test('an address that a lost namespace still holds is passed over, and rests', a
     case $one in ${pod.address},*) ;; *) mv "$one" /run/eniboot/pool/free/;; esac; done`);
 });
 
+test('an ADD killed at any moment: DEL and GC find all of it, and no address is lost', async () => {
+  const count = async () =>
+    Number(await node.sh('cd /run/eniboot/pool; ls free cooling leased | grep -c eni-'));
+  const before = await count();
+  let killed = 0;
+  for (let round = 0; round < 20; round += 1) {
+    const name = `kill${round}`;
+    await node.sh(`ip netns add ${name}`);
+    const after = 10 + Math.random() * 120;
+    if (await node.cniKilled('ADD', variablesOf(name, `/run/netns/${name}`), after)) killed += 1;
+    // What the plugin had started goes on for a moment without it.
+    await node.sh('sleep 0.3');
+    succeeds(await del(name));
+    succeeds(await node.cni('GC', {}, { ...conf, 'cni.dev/valid-attachments': [] }));
+    assert.equal(await node.leftovers(), [], `round ${round}`);
+    assert.is(await node.sh(`ip -n ${name} -br link | grep -v '^lo' || :`), '', `in the pod, round ${round}`);
+  }
+  assert.is(await count(), before);
+  assert.ok(killed >= 5, `${killed} of 20 were killed before they ended`);
+});
+
 test('CHECK names what was tampered with, and accepts what later plugins add', async () => {
   const pod = await node.addPod('t');
   const check = (prevResult: unknown = pod.result) =>

@@ -31,6 +31,8 @@ export interface Pod {
 export interface PodNode extends Node {
   /** One plugin call; `config` without cniVersion and name gets 1.1.0 and eniboot. */
   cni(command: string, variables?: Record<string, string>, config?: unknown): Promise<Answer>;
+  /** A call that is killed (SIGKILL) after so many milliseconds; false when it ended before. */
+  cniKilled(command: string, variables: Record<string, string>, afterMs: number): Promise<boolean>;
   /** Makes a namespace and ADDs it; throws when that fails. */
   addPod(name: string): Promise<Pod>;
   /** Runs a program in a namespace of the node. */
@@ -77,6 +79,23 @@ export function podNode(node: Node): PodNode {
       });
       const { exitCode, stdout, stderr, ms } = answer;
       return { exit: exitCode, json: stdout === '' ? undefined : JSON.parse(stdout), stdout, stderr, ms };
+    },
+    async cniKilled(command, variables, afterMs) {
+      const child = instance.spawn(PLUGIN, [], {
+        env: { PATH, CNI_COMMAND: command, CNI_PATH: '/opt/cni/bin', ...variables },
+        stdio: ['pipe', 'ignore', 'ignore'],
+      });
+      const ended = new Promise((resolve) => child.once('close', resolve));
+      child.stdin?.on('error', () => {}); // it may be dead before it has read
+      child.stdin?.end(JSON.stringify(conf));
+      let killed = false;
+      const timer = setTimeout(() => {
+        killed = true;
+        child.kill('SIGKILL');
+      }, afterMs);
+      await ended;
+      clearTimeout(timer);
+      return killed;
     },
     async addPod(name) {
       await self.sh(`ip netns add ${name}`);
