@@ -1,4 +1,4 @@
-// The calls of bench.ts, made inside the node, so that only the plugins' own time is between two looks at the clock.
+// The calls of cni.ts, made inside the node, so that only the plugins' own time is between two looks at the clock.
 import { spawn, spawnSync } from 'node:child_process';
 
 interface Plan {

@@ -5,8 +5,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { startCloud } from '../aws/index.ts';
-import { goTools, withoutGoTools } from './fetch.ts';
-import { bootPodNode, conf, kernelHasIpvlan, type PodNode } from './rig.ts';
+import { goTools, withoutGoTools } from '../cni/fetch.ts';
+import { bootPodNode, conf, kernelHasIpvlan, type PodNode } from '../cni/rig.ts';
 
 const root = join(import.meta.dirname, '../..');
 const args = process.argv.slice(2);
@@ -25,7 +25,7 @@ stands in for it: it costs the kernel the same steps, but no packet is sent here
   execFileSync(process.execPath, [join(root, 'agent/build/build.ts'), '--no-bundle'], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
-  const built = spawnSync(process.execPath, [join(import.meta.dirname, 'fetch.ts')], { encoding: 'utf8' });
+  const built = spawnSync(process.execPath, [join(root, 'test/cni/fetch.ts')], { encoding: 'utf8' });
   if (goTools() === undefined) process.stderr.write(`${withoutGoTools}\n${built.stdout}`);
   const inside = spawnSync(
     'sh',
@@ -57,7 +57,7 @@ async function measure(): Promise<string> {
   };
   const result = await node.instance.run(
     process.execPath,
-    [join(import.meta.dirname, 'bench-driver.ts'), JSON.stringify(plan)],
+    [join(import.meta.dirname, 'cni-driver.ts'), JSON.stringify(plan)],
     { timeoutMs: 540_000 },
   );
   if (result.exitCode !== 0) throw new Error(result.stderr);
