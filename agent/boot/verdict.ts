@@ -8,7 +8,6 @@ import { notifySystemd } from '../host/notify.ts';
 import { run } from '../port/exec.ts';
 import { succeeded } from '../port/exec-result.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
-import { configOfFiles } from './node-config.ts';
 import type { Session } from './session.ts';
 import type { Status } from './status.ts';
 import { writeStatus } from './status.ts';
@@ -54,6 +53,8 @@ export function consoleLine(status: Status): string {
  * Returns what was done, in words.
  */
 export async function actOnFailure(session: Session): Promise<string> {
+  // Loaded here: `eniboot status` shares this module and must not pay for the YAML parser.
+  const { configOfFiles } = await import('./node-config.ts');
   const action = (session.hasConfig() ? session.config : configOfFiles())?.boot.onFailure ?? 'hold';
   if (action === 'hold') return 'hold';
   if (session.identity === undefined) return `hold (${action} is configured, but the instance is not known)`;
