@@ -92,8 +92,11 @@ export function download(
         if (!incoming.complete) fail('the answer was cut short');
       });
       incoming.on('end', () => {
-        clearTimeout(timer);
-        file.end(() => resolve(hash.digest('hex')));
+        // The time-out covers the disk too, which may be slower than the network.
+        file.end(() => {
+          clearTimeout(timer);
+          resolve(hash.digest('hex'));
+        });
       });
     });
     function fail(reason: string): void {
