@@ -1,22 +1,26 @@
 // The zone's bundle: which version this node should run stands in a parameter. A node that is behind stages
 // that version beside its own and hands over to it; whatever goes wrong on the way, it comes up on the version
-// it has and says that it is behind.
+// it has and says that it is behind. Reading and staging are two steps: looking at a node downloads nothing.
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { readParameters } from '../aws/ssm.ts';
 import { must } from '../host/command.ts';
+import type { Digest } from '../host/digest.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { Failure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
-import { listIfPresent } from '../port/fs.ts';
+import { listIfPresent, readIfPresent, syncDirectory, writeAtomic } from '../port/fs.ts';
 import { download } from '../port/net.ts';
 import { architecture } from '../port/runtime.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { type Boot, nodeOf } from './phase.ts';
+import { isVersion, runningFolder, STAGING } from './versions.ts';
 
 /** What the parameter holds: `{ "version": "1.2.3", "x64": { "url": "https://…", "sha256": "…" }, "arm64": { … } }`. */
 interface Wanted {
   version: string;
   url: string;
+  /** Of the archive. */
   sha256: string;
 }
 
@@ -24,46 +28,77 @@ export interface BundleState {
   running: string;
   /** The zone's version; undefined when there is no parameter to follow or it could not be read. */
   wanted: string | undefined;
-  /** Why this node does not run the wanted version. */
+  /** Why this node does not run what the zone wants. */
   reason: string | undefined;
+  /** What is to be staged; gone once it was tried. */
+  source: Source | undefined;
   /** Folder of a version that is staged, verified and not the running one. */
   staged: string | undefined;
 }
 
+/** A version to stage, and the boot-clock milliseconds at which all of following must be over. */
+export type Source = Wanted & { until: number };
+
 /** A bundle is 60 MB; ten times that is somebody's mistake. */
 const MAX_BYTES = 600_000_000;
-/** Of the install phase's 60 s, so that what is left is enough to go on without it. */
-const STAGE_MS = 40_000;
-const STAGING = `${LIBEXEC_DIR}/.staging`;
+/** For the parameter, download, unpacking and verification together. */
+const FOLLOW_MS = 40_000;
+/** Left of the phase, and of the boot, to go on without it. */
+const RESERVE_MS = 15_000;
 
-/** Brings the zone's version onto the disk if this node is behind. Never throws: being behind is not a failure. */
-export async function followBundle(boot: Boot, running: string): Promise<BundleState> {
+/** Reads what the zone wants and whether this node is behind. Never throws: being behind is not a failure. */
+export async function readBundle(boot: Boot, running: string): Promise<BundleState> {
+  const state: BundleState = {
+    running,
+    wanted: undefined,
+    reason: undefined,
+    source: undefined,
+    staged: undefined,
+  };
   const { bundle } = boot.config;
-  if (bundle === undefined) return { running, wanted: undefined, reason: undefined, staged: undefined };
-  let wanted: Wanted | undefined;
+  if (bundle === undefined) return state;
+  const until = Math.min(boot.until() - RESERVE_MS, boot.clock.bootMs() + FOLLOW_MS);
   try {
-    wanted = await boot.waiting(readWanted(boot, bundle.parameter));
-    if (wanted.version === running) return { running, wanted: running, reason: undefined, staged: undefined };
-    if (boot.handedOver)
-      throw new Error(`version ${wanted.version} was handed this boot and did not come up`);
-    const staged = await boot.waiting(stage(wanted));
-    return { running, wanted: wanted.version, reason: undefined, staged };
+    const name = bundle.parameter.replaceAll('{zone-id}', nodeOf(boot).identity.zoneId);
+    const wanted = await boot.waiting(
+      within(until, boot.clock, `parameter ${name} was not read in time`, () => readWanted(boot, name)),
+    );
+    state.wanted = wanted.version;
+    if (wanted.version === running) refuseOtherBytes(wanted);
+    else if (boot.handedOver)
+      throw new Error(
+        `this boot was handed to ${running}; version ${wanted.version} has to wait for the next`,
+      );
+    else state.source = { ...wanted, until };
+    return state;
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    boot.log.warn("the zone's bundle is not followed", {
-      parameter: bundle.parameter,
-      wanted: wanted?.version,
-      running,
-      reason,
-    });
-    return { running, wanted: wanted?.version, reason, staged: undefined };
+    return behind(boot, state, error);
   }
 }
 
-async function readWanted(boot: Boot, parameter: string): Promise<Wanted> {
-  const { identity } = nodeOf(boot);
-  const name = parameter.replaceAll('{zone-id}', identity.zoneId);
-  const { region } = identity;
+/** Brings the zone's version onto the disk. Never throws: being behind is not a failure. */
+export async function stageBundle(boot: Boot, state: BundleState, source: Source): Promise<BundleState> {
+  const tried = { ...state, source: undefined };
+  try {
+    return { ...tried, staged: await boot.waiting(stage(source, boot.clock)) };
+  } catch (error) {
+    return behind(boot, tried, error);
+  }
+}
+
+function behind(boot: Boot, state: BundleState, error: unknown): BundleState {
+  const reason = error instanceof Error ? error.message : String(error);
+  boot.log.warn("the zone's bundle is not followed", {
+    parameter: boot.config.bundle?.parameter,
+    wanted: state.wanted,
+    running: state.running,
+    reason,
+  });
+  return { ...state, reason };
+}
+
+async function readWanted(boot: Boot, name: string): Promise<Wanted> {
+  const { region } = nodeOf(boot).identity;
   const values = await readParameters([name], {
     region,
     endpoint: boot.config.aws.endpoints.ssm,
@@ -74,7 +109,7 @@ async function readWanted(boot: Boot, parameter: string): Promise<Wanted> {
   const value = parseObject(text);
   const source = parseObject(value?.[architecture]);
   const version = value?.['version'];
-  if (typeof version !== 'string' || !/^\d+\.\d+\.\d+[\w.-]*$/.test(version))
+  if (typeof version !== 'string' || !isVersion(version))
     throw new Error(`parameter ${name} names no version`);
   const { url, sha256 } = source ?? {};
   if (
@@ -88,18 +123,31 @@ async function readWanted(boot: Boot, parameter: string): Promise<Wanted> {
   return { version, url, sha256 };
 }
 
+/**
+ * The running version is never replaced under itself. One without a record came with the image: what its archive was
+ * is not known, and its files are checked against its manifest anyway.
+ */
+function refuseOtherBytes(wanted: Wanted): void {
+  const sha256 = archiveOf(runningFolder());
+  if (sha256 === undefined || sha256 === wanted.sha256) return;
+  throw new Error(
+    `version ${wanted.version} is running, from an archive with SHA-256 ${sha256}, not ${wanted.sha256}: ` +
+      'other contents need another version',
+  );
+}
+
 /** Downloads, verifies and unpacks beside the running version; the folder appears whole or not at all. */
-async function stage(wanted: Wanted): Promise<string> {
+async function stage(wanted: Source, clock: Clock): Promise<string> {
   const folder = `${LIBEXEC_DIR}/${wanted.version}`;
-  if (listIfPresent(LIBEXEC_DIR).includes(wanted.version)) {
-    await verifyStaged(folder, wanted);
-    return folder;
-  }
+  if (archiveOf(folder) === wanted.sha256 && (await isIntact(folder, wanted, clock))) return folder;
   rmSync(STAGING, { recursive: true, force: true });
   mkdirSync(STAGING, { recursive: true, mode: 0o755 });
   try {
     const archive = `${STAGING}/bundle.tar.gz`;
-    const sha256 = await download(wanted.url, archive, { timeoutMs: STAGE_MS, maxBytes: MAX_BYTES });
+    const sha256 = await download(wanted.url, archive, {
+      timeoutMs: left(wanted, clock),
+      maxBytes: MAX_BYTES,
+    });
     if (sha256 !== wanted.sha256) throw new Error(`the bundle's SHA-256 is ${sha256}, not ${wanted.sha256}`);
     const unpacked = `${STAGING}/${wanted.version}`;
     mkdirSync(unpacked, { mode: 0o755 });
@@ -107,26 +155,82 @@ async function stage(wanted: Wanted): Promise<string> {
       'FILE_WRITE',
       'tar',
       ['--extract', '--gzip', '--no-same-owner', '--file', archive, '--directory', unpacked],
-      { timeoutMs: STAGE_MS },
+      { timeoutMs: left(wanted, clock) },
     );
-    await verifyStaged(unpacked, wanted);
+    const files = await verifyStaged(unpacked, wanted, clock);
+    writeAtomic(recordOf(unpacked), `${sha256}\n`);
     // Labels before the switch: a file that keeps a temporary folder's label is not executed (203/EXEC).
-    await run('restorecon', ['-R', unpacked]);
+    await run('restorecon', ['-R', unpacked], { timeoutMs: left(wanted, clock) });
+    // On the disk before its name is: after a power cut, systemd starts whatever `current` leads to.
+    await must('FILE_WRITE', 'sync', ['--', ...files, unpacked], { timeoutMs: left(wanted, clock) });
+    // Not the running version: that one is never staged.
+    if (listIfPresent(LIBEXEC_DIR).includes(wanted.version)) renameSync(folder, `${STAGING}/replaced`);
     renameSync(unpacked, folder);
+    syncDirectory(LIBEXEC_DIR);
     return folder;
   } finally {
     rmSync(STAGING, { recursive: true, force: true });
   }
 }
 
-async function verifyStaged(folder: string, wanted: Wanted): Promise<void> {
+/** The SHA-256 of the archive a version was unpacked from; written before the folder gets its name. */
+function archiveOf(folder: string): string | undefined {
+  return readIfPresent(recordOf(folder))?.trim();
+}
+
+function recordOf(folder: string): string {
+  return `${folder}/bundle.sha256`;
+}
+
+async function isIntact(folder: string, wanted: Source, clock: Clock): Promise<boolean> {
+  try {
+    await verifyStaged(folder, wanted, clock);
+    return true;
+  } catch (error) {
+    if (error instanceof Failure && (error.code === 'BAD_DIGEST' || error.code === 'MANIFEST_MISSING'))
+      return false;
+    throw error;
+  }
+}
+
+/** Paths of the version's files. @throws BAD_DIGEST, MANIFEST_MISSING, or an error when the time is over. */
+async function verifyStaged(folder: string, wanted: Source, clock: Clock): Promise<string[]> {
   const manifest = readManifest(folder);
   if (manifest.version !== wanted.version) {
     throw new Failure('BAD_DIGEST', `the bundle holds version ${manifest.version}, not ${wanted.version}`, {
       folder,
     });
   }
-  await checkFiles(folder, manifest);
+  // Not the digests of this boot: those are kept by path, and what stood at this path may just have changed.
+  const hash = async (path: string): Promise<Digest> => {
+    const { stdout, ms } = await must('BAD_DIGEST', 'sha256sum', ['--', path], {
+      timeoutMs: left(wanted, clock),
+    });
+    return { sha256: stdout.slice(0, 64), ms };
+  };
+  const digests = await checkFiles(folder, manifest, hash);
+  return [...digests.map((file) => file.path), `${folder}/manifest.json`];
+}
+
+/** Milliseconds left to follow the zone. */
+function left(source: { until: number }, clock: Clock): number {
+  const ms = source.until - clock.bootMs();
+  if (ms <= 0) throw new Error('no time is left in this boot to follow the zone');
+  return ms;
+}
+
+/** What it waits for goes on when the time is over, but nobody waits any more. */
+async function within<T>(until: number, clock: Clock, reason: string, work: () => Promise<T>): Promise<T> {
+  const ms = left({ until }, clock);
+  const done = new AbortController();
+  const timeout = clock.sleep(ms, done.signal).then(() => {
+    throw new Error(reason);
+  });
+  try {
+    return await Promise.race([work(), timeout]);
+  } finally {
+    done.abort();
+  }
 }
 
 function parseObject(value: unknown): Record<string, unknown> | undefined {

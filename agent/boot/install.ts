@@ -1,90 +1,99 @@
 // install: the running version is the installed one, its digest is the manifest's, and the runtime finds the
 // plugins. A switch of version is one rename of a link; the version before stays.
-import { lstatSync, readlinkSync } from 'node:fs';
-import { basename, dirname } from 'node:path';
+import { basename } from 'node:path';
 import { LIBEXEC_DIR } from '../host/names.ts';
-import { hasCode, linkAtomic } from '../port/fs.ts';
-import { invocation } from '../port/runtime.ts';
-import { type BundleState, followBundle } from './bundle.ts';
+import { linkAtomic, readIfPresent } from '../port/fs.ts';
+import { type BundleState, readBundle, type Source, stageBundle } from './bundle.ts';
 import { checkFiles, type FileDigest, type Manifest, readManifest } from './manifest.ts';
-import { type Change, type Check, fail, type Phase, pass, warn } from './phase.ts';
-
-const PLUGIN_DIR = '/opt/cni/bin';
-const CURRENT = `${LIBEXEC_DIR}/current`;
-const PREVIOUS = `${LIBEXEC_DIR}/previous`;
+import { type Boot, type Change, type Check, fail, type Phase, pass, warn } from './phase.ts';
+import { CURRENT, linkTarget, PLUGIN_DIR, PREVIOUS, runningFolder } from './versions.ts';
 
 interface Observed {
   manifest: Manifest;
   /** Folder of the running version. */
   folder: string;
   digests: FileDigest[];
-  bundle: BundleState;
+  /** undefined for a repair: it follows no zone. */
+  bundle: BundleState | undefined;
   current: string | undefined;
+  /** What `current` should be. */
+  version: string;
   links: Record<string, string | undefined>;
 }
 
-type Planned = Change & { from: string; to: string };
+type Planned = Change & ({ from: string; to: string } | { stage: Source });
 
 export const install: Phase<Observed, Planned> = {
   name: 'install',
   budgetSeconds: 60,
 
   async observe(boot) {
-    const folder = runningFolder();
-    const bundle = await followBundle(boot, readManifest(folder).version);
-    return { ...(await observeInstalled(folder)), bundle };
+    const installed = await observeInstalled(runningFolder());
+    // Decided once a boot: what mends it later puts links back and follows nothing.
+    const bundle =
+      boot.bundle ?? (boot.localOnly ? undefined : await readBundle(boot, installed.manifest.version));
+    return { ...installed, bundle, version: versionToKeep(boot, installed) };
   },
 
-  plan(observed) {
+  plan(observed, boot) {
+    const { current, version } = observed;
     const changes: Planned[] = [];
-    // A staged version is handed over to, and installs its own plugins.
-    const version = basename(observed.bundle.staged ?? observed.folder);
-    if (observed.current !== version) {
-      if (observed.current !== undefined) {
-        changes.push({
-          from: PREVIOUS,
-          to: observed.current,
-          summary: `keep ${observed.current} as previous`,
-        });
+    if (current !== version) {
+      // Only where this boot decides about the version: what somebody else left there since is not the one before.
+      if (current !== undefined && isFirstLook(boot)) {
+        changes.push({ from: PREVIOUS, to: current, summary: `keep ${current} as previous` });
       }
       changes.push({ from: CURRENT, to: version, summary: `make ${version} current` });
     }
     for (const [name, target] of Object.entries(observed.links)) {
-      if (target === executableLink() || observed.bundle.staged !== undefined) continue;
+      if (target === executableLink()) continue;
       changes.push({
         from: `${PLUGIN_DIR}/${name}`,
         to: executableLink(),
         summary: `install plugin ${name}`,
       });
     }
+    // Last, on top of a version that is whole. The one handed over to makes itself current when it gets this far.
+    const source = observed.bundle?.source;
+    if (source !== undefined) {
+      changes.push({
+        stage: source,
+        summary: `stage the zone's version ${source.version} and hand this boot over to it`,
+      });
+    }
     return changes;
   },
 
   async apply(changes, observed, boot) {
-    for (const change of changes) linkAtomic(change.from, change.to);
-    boot.bundle = observed.bundle;
+    let { bundle } = observed;
+    for (const change of changes) {
+      if ('from' in change) linkAtomic(change.from, change.to);
+      else if (bundle !== undefined) bundle = await stageBundle(boot, bundle, change.stage);
+    }
+    boot.bundle = bundle;
   },
 
   async verify(boot) {
     const observed = await observeInstalled(runningFolder());
-    // A staged version installs its own plugins once it has taken over.
-    const plugins = boot.bundle?.staged === undefined ? [checkPlugins(observed)] : [];
-    return [checkDigests(observed), ...plugins, ...checkBundle(boot.bundle)];
+    return [checkDigests(observed), checkPlugins(observed), ...checkBundle(boot.bundle)];
   },
 };
 
-/** Points `current` back at the version that runs: the one handed over to did not come up. */
-export function takeBack(): void {
-  linkAtomic(CURRENT, basename(runningFolder()));
+function isFirstLook(boot: Boot): boolean {
+  return boot.bundle === undefined && !boot.localOnly;
 }
 
-/** The folder of the running version; its manifest lies beside the executable. */
-function runningFolder(): string {
-  return dirname(invocation().executable);
+/** A boot makes the version that runs the current one. A repair, whoever called it by which path, switches nothing. */
+function versionToKeep(boot: Boot, { folder, current }: Pick<Observed, 'folder' | 'current'>): string {
+  const standing =
+    boot.localOnly &&
+    current !== undefined &&
+    readIfPresent(`${LIBEXEC_DIR}/${current}/manifest.json`) !== undefined;
+  return standing ? current : basename(folder);
 }
 
 /** Digests are checked before anything is switched: a damaged version never becomes current. */
-async function observeInstalled(folder: string): Promise<Omit<Observed, 'bundle'>> {
+async function observeInstalled(folder: string): Promise<Omit<Observed, 'bundle' | 'version'>> {
   const manifest = readManifest(folder);
   return {
     manifest,
@@ -96,8 +105,8 @@ async function observeInstalled(folder: string): Promise<Omit<Observed, 'bundle'
 }
 
 function checkBundle(bundle: BundleState | undefined): Check[] {
-  if (bundle === undefined || bundle.wanted === bundle.running) return [];
-  if (bundle.wanted === undefined && bundle.reason === undefined) return [];
+  // While a version is staged nothing is known against it: it is handed this boot.
+  if (bundle?.reason === undefined) return [];
   const evidence = { running: bundle.running, wanted: bundle.wanted };
   return [
     warn(
@@ -131,14 +140,4 @@ function checkPlugins(observed: Pick<Observed, 'manifest' | 'links'>): Check {
 
 function executableLink(): string {
   return `${CURRENT}/eniboot`;
-}
-
-/** Where a link points; undefined when the path is absent or something else than a link. */
-function linkTarget(path: string): string | undefined {
-  try {
-    return lstatSync(path).isSymbolicLink() ? readlinkSync(path) : undefined;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
-  }
 }

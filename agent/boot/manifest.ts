@@ -1,5 +1,5 @@
 // What a bundle says of itself, and whether its files are that.
-import { digestOf } from '../host/digest.ts';
+import { type Digest, digestOf } from '../host/digest.ts';
 import { Failure } from '../messages/failure.ts';
 import { readIfPresent } from '../port/fs.ts';
 
@@ -34,12 +34,19 @@ export function readManifest(folder: string): Manifest {
   throw new Failure('MANIFEST_MISSING', `${path} is damaged`, { path });
 }
 
-/** Digests of all files. @throws BAD_DIGEST for the first that is missing or not what the manifest says. */
-export async function checkFiles(folder: string, manifest: Manifest): Promise<FileDigest[]> {
+/**
+ * Digests of all files, as `hash` finds them: once a boot, unless the caller has a reason to look again.
+ * @throws BAD_DIGEST for the first that is missing or not what the manifest says.
+ */
+export async function checkFiles(
+  folder: string,
+  manifest: Manifest,
+  hash: (path: string) => Promise<Digest> = digestOf,
+): Promise<FileDigest[]> {
   return Promise.all(
     manifest.files.map(async (file) => {
       const path = `${folder}/${file.path}`;
-      const { sha256, ms } = await digestOf(path);
+      const { sha256, ms } = await hash(path);
       if (sha256 !== file.sha256) {
         throw new Failure('BAD_DIGEST', `${path} is not what its manifest says`, {
           path,

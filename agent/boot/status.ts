@@ -29,6 +29,16 @@ export interface FailureStatus {
   facts: Record<string, unknown>;
 }
 
+/** Whether this node runs its zone's bundle; undefined before install has asked. */
+export interface BundleStatus {
+  running: string;
+  /** undefined when there is no parameter to follow or it could not be read. */
+  wanted: string | undefined;
+  /** It does not run what the parameter names, or could not find out; never without a parameter to follow. */
+  behind: boolean;
+  reason: string | undefined;
+}
+
 export interface Status {
   schema: 1;
   verdict: 'booting' | 'ready' | 'failed';
@@ -51,6 +61,7 @@ export interface Status {
   bootEni: { id: string; device: string; address: string; publicAddress: string | undefined } | undefined;
   podEnis: { id: string; deviceIndex: number; subnet: string; addresses: number }[];
   capacity: { maxPods: number; explain: string } | undefined;
+  bundle: BundleStatus | undefined;
   phases: PhaseStatus[];
   cloud: { imdsRequests: number; ec2Calls: Record<string, number>; ec2Mutating: number; waitMs: number };
 }
@@ -124,6 +135,7 @@ export function statusOf(progress: Progress, verdict: Status['verdict'], failure
       addresses: pod.cidrs.reduce((sum, cidr) => sum + (cidr.endsWith('/28') ? 16 : 1), 0),
     })),
     capacity: capacityIfKnown(session),
+    bundle: bundleOf(session),
     phases,
     cloud: {
       imdsRequests: session.imds.requests,
@@ -156,6 +168,17 @@ export function readStatus(): Status | undefined {
   } catch {
     return undefined;
   }
+}
+
+function bundleOf({ bundle }: Session): BundleStatus | undefined {
+  if (bundle === undefined) return undefined;
+  const { running, wanted, reason } = bundle;
+  return {
+    running,
+    wanted,
+    behind: reason !== undefined || (wanted !== undefined && wanted !== running),
+    reason,
+  };
 }
 
 function capacityIfKnown(session: Session): Status['capacity'] {

@@ -1,10 +1,12 @@
-import { takeBack } from '../boot/install.ts';
+import type { BundleState } from '../boot/bundle.ts';
+import { handOver, isSuccessor } from '../boot/hand-over.ts';
+import { wasReady } from '../boot/ready.ts';
 import { runSequence } from '../boot/sequence.ts';
 import type { Status } from '../boot/status.ts';
 import { actOnFailure, consoleLine, publish } from '../boot/verdict.ts';
+import { collectVersions } from '../boot/versions.ts';
 import { journalWatcher, statusFileWatcher, systemdWatcher } from '../boot/watchers.ts';
 import { systemClock } from '../port/clock.ts';
-import { runInPlace } from '../port/hand-over.ts';
 import { createLog } from '../port/log.ts';
 import { environment, requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
@@ -29,9 +31,6 @@ The verdict stands in /run/eniboot/status.json, on the console, in the instance 
 Exit codes: 0 READY (also degraded); 1 FAILED, with a code; 2 wrong usage.
 `;
 
-/** Set for a version that is handed a boot another one began. */
-const HANDED_OVER = 'ENIBOOT_HANDED_OVER';
-
 export const bootCommand: Command = {
   name: 'boot',
   summary: 'make this instance a node: all phases, one verdict',
@@ -44,11 +43,12 @@ export const bootCommand: Command = {
     const journal = environment('JOURNAL_STREAM') !== undefined;
     const log = createLog({ level: journal ? 'info' : 'warn', form: journal ? 'json' : 'text' });
     const terminal = terminalWatcher(io);
-    const sequence = (handedOver: 'to-us' | 'back' | undefined) =>
+    const sequence = (handedOver: 'to-us' | 'back' | undefined, bundle?: BundleState) =>
       runSequence({
         clock: systemClock,
         log,
         handedOver,
+        bundle,
         watchers: [
           statusFileWatcher(log),
           systemdWatcher,
@@ -56,16 +56,20 @@ export const bootCommand: Command = {
           ...(journal || values.json === true ? [] : [terminal]),
         ],
       }).finally(() => terminal.stop());
-    const successor = environment(HANDED_OVER) !== undefined;
+    const successor = isSuccessor();
+    const living = wasReady();
     let outcome = await sequence(successor ? 'to-us' : undefined);
-    if (outcome.handOver !== undefined) {
-      log.info("handing over to the zone's version", { executable: outcome.handOver });
-      if ((await runInPlace(outcome.handOver, ['boot', ...args], { [HANDED_OVER]: '1' })) === 0) return 0;
+    const { handOver: executable, session: begun } = outcome;
+    if (executable !== undefined && begun.bundle !== undefined) {
+      log.info("handing over to the zone's version", { executable });
+      const remainingMs = outcome.status.remainingSeconds * 1000;
+      const bundle = await handOver(executable, ['boot', ...args], begun.bundle, remainingMs);
+      if (bundle === undefined) return 0;
       log.error("the zone's version did not come up; going on with this one", {
-        executable: outcome.handOver,
+        executable,
+        reason: bundle.reason,
       });
-      takeBack();
-      outcome = await sequence('back');
+      outcome = await sequence('back', bundle);
     }
     const { status, session } = outcome;
     if (successor && status.verdict !== 'ready') {
@@ -76,10 +80,13 @@ export const bootCommand: Command = {
     if (values.json === true) io.stdout(`${JSON.stringify(status)}\n`);
     else if (!journal) io.stdout(summary(status));
     if (status.verdict === 'ready') {
+      await collectVersions(log);
       log.info('boot ended', { line: consoleLine(status) });
       return 0;
     }
-    log.error('boot failed', { ...failureFields(status), action: await actOnFailure(status, session) });
+    // A later run on a node whose pods live is no reason to take the machine from under them.
+    const action = living ? 'hold (this boot was READY before)' : await actOnFailure(session);
+    log.error('boot failed', { ...failureFields(status), action });
     return 1;
   },
 };

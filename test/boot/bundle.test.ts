@@ -8,22 +8,32 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCloud } from '../aws/index.ts';
-import { configText, launchNode } from './node.ts';
+import { configText, ENIBOOT, launchNode, type Node } from './node.ts';
 
 const built = join(import.meta.dirname, '../../dist', process.arch === 'arm64' ? 'arm64' : 'x64');
 const parameter = '/eniboot/bundle/euw1-az1';
 const cloud = await startCloud();
 const served = new Map<string, Buffer>();
+const asked: string[] = [];
 const server = createServer((request, response) => {
+  asked.push(request.url ?? '');
   const body = served.get(request.url ?? '');
+  // Begins and never ends.
+  if (request.url === '/9.7.0.tar.gz') return void response.writeHead(200).write('.');
   response.writeHead(body === undefined ? 404 : 200).end(body);
 });
 const host = new URL(cloud.endpoints.ec2).hostname;
 await new Promise<void>((resolve) => server.listen(8080, host, resolve));
 const scratch = mkdtempSync(join(tmpdir(), 'bundles-'));
 
+interface PublishOptions {
+  executable?: string;
+  sha256?: string;
+  parameter?: string;
+}
+
 /** A bundle that says it is `version`, with this executable or another text in its place. */
-function publish(version: string, options: { executable?: string; sha256?: string } = {}): void {
+function publish(version: string, options: PublishOptions = {}): void {
   const folder = join(scratch, version);
   mkdirSync(folder);
   if (options.executable === undefined) execFileSync('cp', [join(built, 'eniboot'), folder]);
@@ -37,16 +47,44 @@ function publish(version: string, options: { executable?: string; sha256?: strin
   );
   const bundle = execFileSync('sh', ['-c', `tar -C "$0" -cf - . | gzip -1`, folder], { maxBuffer: 1e9 });
   served.set(`/${version}.tar.gz`, bundle);
-  announce(version, options.sha256 ?? createHash('sha256').update(bundle).digest('hex'));
+  announce(
+    version,
+    options.sha256 ?? createHash('sha256').update(bundle).digest('hex'),
+    options.parameter ?? parameter,
+  );
 }
 
-function announce(version: string, sha256: string): void {
+function announce(version: string, sha256: string, name = parameter): void {
   const source = { url: `http://${host}:8080/${version}.tar.gz`, sha256 };
-  setParameter(JSON.stringify({ version, x64: source, arm64: source }));
+  setParameter(JSON.stringify({ version, x64: source, arm64: source }), name);
 }
 
-function setParameter(value: string): void {
-  cloud.ssm.send('PutParameter', { Name: parameter, Value: value, Type: 'String', Overwrite: true });
+function setParameter(value: string, name = parameter): void {
+  cloud.ssm.send('PutParameter', { Name: name, Value: value, Type: 'String', Overwrite: true });
+}
+
+const LIBEXEC = '/usr/libexec/eniboot';
+
+async function targets(node: Node, ...names: string[]): Promise<string[]> {
+  const { stdout } = await node.instance.run(
+    'readlink',
+    names.map((name) => `${LIBEXEC}/${name}`),
+  );
+  return stdout.trim().split('\n');
+}
+
+/** What an image update and a killed run may have left beside the version that runs. */
+async function leaveOldVersions(node: Node): Promise<void> {
+  await node.instance.run('sh', [
+    '-euc',
+    `cd ${LIBEXEC}
+     mkdir -p 0.0.8 0.0.9 9.1.0 .staging/9.0.0
+     for version in 0.0.8 0.0.9; do echo '{"version":"'$version'","files":[],"plugins":[]}' > $version/manifest.json; done
+     echo '{"version":"9.1.0","files":[],"plugins":[]}' > 9.1.0/manifest.json
+     printf %064d 1 > 9.1.0/bundle.sha256
+     echo kept > not-a-version
+     ln -s 0.0.9 previous`,
+  ]);
 }
 
 const config = configText(cloud, 'bundle: {}\n');
@@ -54,23 +92,42 @@ const config = configText(cloud, 'bundle: {}\n');
 test("a node that is behind comes up on the zone's version and keeps its own", async () => {
   publish('9.1.0');
   const node = await launchNode(cloud, { config });
+  await leaveOldVersions(node);
   const { result, status } = await node.boot();
   assert.is(result.exitCode, 0, result.stderr);
   assert.is(status?.verdict, 'ready');
-  const links = await node.instance.run('readlink', [
-    '/usr/libexec/eniboot/current',
-    '/usr/libexec/eniboot/previous',
-    '/opt/cni/bin/eniboot',
+  assert.equal(await targets(node, 'current', 'previous', '../../../opt/cni/bin/eniboot'), [
+    '9.1.0',
+    '0.1.0',
+    `${LIBEXEC}/current/eniboot`,
   ]);
-  assert.equal(links.stdout.trim().split('\n'), ['9.1.0', '0.1.0', '/usr/libexec/eniboot/current/eniboot']);
+  assert.equal(status?.bundle, { running: '9.1.0', wanted: '9.1.0', behind: false });
+  // A folder of that name was there, from another archive; older versions and a half staged one were too.
+  assert.equal(
+    node.instance.read(`${LIBEXEC}/9.1.0/bundle.sha256`)?.trim(),
+    createHash('sha256')
+      .update(served.get('/9.1.0.tar.gz') ?? '')
+      .digest('hex'),
+  );
+  assert.equal((await node.instance.run('ls', ['-A', LIBEXEC])).stdout.trim().split('\n').sort(), [
+    '0.1.0',
+    '9.1.0',
+    'current',
+    'kubelet-version',
+    'not-a-version',
+    'previous',
+  ]);
   assert.is(
     status?.phases.flatMap((phase) => phase.checks).some((check) => check.id === 'bundle'),
     false,
   );
   assert.ok(node.kubeletReleased());
   assert.equal(cloud.leakReport(), []);
+  announce('9.1.0', '2'.repeat(64));
   const again = await node.boot();
   assert.is(again.status?.verdict, 'ready');
+  assert.is(again.status?.bundle?.behind, true);
+  assert.match(again.status?.bundle?.reason ?? '', /other contents need another version/);
   assert.equal(
     again.status?.phases.flatMap((phase) => phase.changes),
     [],
@@ -96,11 +153,75 @@ for (const [name, prepare, reason] of [
     const check = status?.phases.flatMap((phase) => phase.checks).find((one) => one.id === 'bundle');
     assert.is(check?.result, 'warn');
     assert.match(check?.summary ?? '', reason);
-    assert.is((await node.instance.run('readlink', ['/usr/libexec/eniboot/current'])).stdout.trim(), '0.1.0');
-    const left = (await node.instance.run('ls', ['-A', '/usr/libexec/eniboot'])).stdout;
-    assert.not.match(left, /staging/);
+    assert.is(status?.bundle?.behind, true);
+    assert.match(status?.bundle?.reason ?? '', reason);
+    assert.equal(await targets(node, 'current'), ['0.1.0']);
+    const left = (await node.instance.run('ls', ['-A', LIBEXEC])).stdout;
+    assert.not.match(left, /staging|9\./);
   });
 }
+
+test('neither a look nor a repair downloads or switches a version', async () => {
+  setParameter('nothing yet');
+  const node = await launchNode(cloud, { config });
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  publish('9.5.0', { executable: '#!/bin/sh\nexit 1\n' });
+  const plan = await node.eniboot(['plan', '--json']);
+  assert.is(plan.exitCode, 0, plan.stderr);
+  assert.equal(
+    (JSON.parse(plan.stdout) as { phases: { changes: string[] }[] }).phases.flatMap((phase) => phase.changes),
+    ["stage the zone's version 9.5.0 and hand this boot over to it"],
+  );
+  const reads = () => cloud.calls.filter((call) => call.service === 'ssm' && !call.mutating).length;
+  const before = reads();
+  const repair = await node.eniboot(['repair', '--json']);
+  assert.equal(JSON.parse(repair.stdout), { changes: [], failures: [] });
+  await node.eniboot(['check', '--json']);
+  assert.is(reads(), before);
+  assert.equal(
+    asked.filter((path) => path.includes('9.5.0')),
+    [],
+  );
+  assert.equal(await targets(node, 'current'), ['0.1.0']);
+
+  // Called by another version's path it restores what is gone and leaves `current` where it points.
+  await node.instance.run('sh', [
+    '-euc',
+    `cd ${LIBEXEC}; mkdir 9.6.0; cp 0.1.0/manifest.json 9.6.0; ln -sfn 9.6.0 current; rm /opt/cni/bin/eniboot`,
+  ]);
+  const other = await node.instance.run(ENIBOOT.replace('current', '0.1.0'), ['repair', '--json'], {
+    timeoutMs: 60_000,
+  });
+  assert.equal(JSON.parse(other.stdout), { changes: ['install plugin eniboot'], failures: [] });
+  assert.equal(await targets(node, 'current'), ['9.6.0']);
+});
+
+test('a download or a version that hangs is ended in time for the node to come up on its own', async () => {
+  // Switches both links as an eniboot would, and leaves a child behind.
+  const hangs = `#!/bin/sh
+cd ${LIBEXEC} && ln -sfn 9.8.0 current && ln -sfn 0.1.0 previous
+sleep 600 & echo $! > /run/child-of-successor
+wait\n`;
+  publish('9.8.0', { executable: hangs, parameter: '/eniboot/hanging-version' });
+  announce('9.7.0', '0'.repeat(64), '/eniboot/hanging-download');
+  const configured = (name: string, seconds: number) =>
+    configText(cloud, `bundle: { parameter: ${name} }\nboot: { deadlineSeconds: ${seconds} }\n`);
+  const version = await launchNode(cloud, { config: configured('/eniboot/hanging-version', 40) });
+  const download = await launchNode(cloud, { config: configured('/eniboot/hanging-download', 30) });
+  await leaveOldVersions(version);
+  const [ofVersion, ofDownload] = await Promise.all([version.boot(), download.boot()]);
+
+  assert.is(ofVersion.status?.verdict, 'ready', ofVersion.result.stderr);
+  assert.match(ofVersion.status?.bundle?.reason ?? '', /did not come up: it had no verdict after \d+ s/);
+  assert.equal(await targets(version, 'current', 'previous'), ['0.1.0', '0.0.9']);
+  const child = version.instance.read('/run/child-of-successor')?.trim();
+  assert.match(child ?? '', /^\d+$/);
+  assert.is((await version.instance.run('kill', ['-0', String(child)])).exitCode, 1);
+
+  assert.is(ofDownload.status?.verdict, 'ready', ofDownload.result.stderr);
+  assert.match(ofDownload.status?.bundle?.reason ?? '', /not complete within/);
+  assert.ok((ofDownload.status?.seconds ?? 99) < 30);
+});
 
 test.after(async () => {
   server.close();

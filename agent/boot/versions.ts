@@ -1,0 +1,104 @@
+// The installed versions: a folder each, and two links among them. A switch is one rename of a link.
+import { lstatSync, readlinkSync, rmSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { takeLock } from '../host/lock.ts';
+import { LIBEXEC_DIR } from '../host/names.ts';
+import { isFailure } from '../messages/failure.ts';
+import { POOL_LOCK } from '../pool/pool.ts';
+import { systemClock } from '../port/clock.ts';
+import { hasCode, linkAtomic, listIfPresent } from '../port/fs.ts';
+import type { Log } from '../port/log.ts';
+import { invocation } from '../port/runtime.ts';
+
+export const PLUGIN_DIR = '/opt/cni/bin';
+export const CURRENT = `${LIBEXEC_DIR}/current`;
+export const PREVIOUS = `${LIBEXEC_DIR}/previous`;
+/** Where a version is unpacked before it appears under its own name. */
+export const STAGING = `${LIBEXEC_DIR}/.staging`;
+
+const VERSION = /^\d+\.\d+\.\d+[\w.-]*$/;
+
+/** Whether a text can be the name of a version, and of its folder. */
+export function isVersion(name: string): boolean {
+  return VERSION.test(name);
+}
+
+export interface Links {
+  current: string | undefined;
+  previous: string | undefined;
+}
+
+export function readLinks(): Links {
+  return { current: linkTarget(CURRENT), previous: linkTarget(PREVIOUS) };
+}
+
+/** Puts both links back to what readLinks() found; one that was not there goes. */
+export function restoreLinks(links: Links): void {
+  for (const [path, target] of [
+    [CURRENT, links.current],
+    [PREVIOUS, links.previous],
+  ] as const) {
+    if (target === linkTarget(path)) continue;
+    if (target === undefined) rmSync(path, { force: true });
+    else linkAtomic(path, target);
+  }
+}
+
+/** The folder of the running version; its manifest lies beside the executable. */
+export function runningFolder(): string {
+  return dirname(invocation().executable);
+}
+
+/**
+ * Removes versions that nothing leads to any more, and what a killed run left half staged. Never the running one,
+ * nor one a link points at. Left to the next boot while another run has the lock: that one may be staging.
+ */
+export async function collectVersions(log: Log): Promise<void> {
+  let lock: { release: () => void };
+  try {
+    lock = await takeLock(POOL_LOCK, systemClock, 0);
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    return;
+  }
+  try {
+    const kept = inUse();
+    for (const name of listIfPresent(LIBEXEC_DIR)) {
+      const path = `${LIBEXEC_DIR}/${name}`;
+      if (path !== STAGING && (!isVersion(name) || kept.has(path))) continue;
+      try {
+        rmSync(path, { recursive: true, force: true });
+        log.info('version removed', { path });
+      } catch (error) {
+        log.warn('version not removed', { path, reason: String(error) });
+      }
+    }
+  } finally {
+    lock.release();
+  }
+}
+
+/** Folders of the running version and of every version a link here or among the plugins points into. */
+function inUse(): Set<string> {
+  const folders = [runningFolder()];
+  for (const directory of [LIBEXEC_DIR, PLUGIN_DIR]) {
+    for (const name of listIfPresent(directory)) {
+      const target = linkTarget(`${directory}/${name}`);
+      if (target === undefined) continue;
+      const path = resolve(directory, target);
+      if (path.startsWith(`${LIBEXEC_DIR}/`))
+        folders.push(`${LIBEXEC_DIR}/${path.slice(LIBEXEC_DIR.length + 1).split('/')[0]}`);
+    }
+  }
+  return new Set(folders);
+}
+
+/** Where a link points; undefined when the path is absent or something else than a link. */
+export function linkTarget(path: string): string | undefined {
+  try {
+    return lstatSync(path).isSymbolicLink() ? readlinkSync(path) : undefined;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
