@@ -33,21 +33,21 @@ export function reconcile(boot: Boot, done: Refilled): void {
     const name = `${owned.cidr} of ${owned.eniId}`;
     if (shown.has(`${owned.eniId} ${owned.cidr}`)) {
       if (mark === undefined) continue;
-      if (nowMs - mark.sinceMs < DESCRIBE_LAG_MS) {
-        // One of the two looks is out of date, and until then nobody knows which.
-        done.waiting.push(`${name} is shown by EC2 again and is back in use when it stays so`);
+      if (mark.why === 'shown' && nowMs - mark.sinceMs >= DESCRIBE_LAG_MS) {
+        stay(owned);
+        done.changes.push(`EC2 shows ${name} again: back in use`);
         continue;
       }
-      stay(owned);
-      done.changes.push(`EC2 shows ${name} again: back in use`);
+      // One of the two looks is out of date, and until then nobody knows which.
+      if (mark.why === 'missing') startLeaving(owned, 'shown', nowMs);
+      done.waiting.push(`${name} is shown by EC2 again and is back in use when it stays so`);
       continue;
     }
-    if (mark === undefined) {
-      startLeaving(owned, 'missing', nowMs);
+    if (mark === undefined)
       done.changes.push(`EC2 does not show ${name}: no pod gets its addresses any more`);
-    }
+    if (mark?.why !== 'missing') startLeaving(owned, 'missing', nowMs);
     retireWhatIsUnleased(owned);
-    const believed = mark !== undefined && nowMs - mark.sinceMs >= BELIEF_MS;
+    const believed = mark?.why === 'missing' && nowMs - mark.sinceMs >= BELIEF_MS;
     if (believed && isReadyToLeave(owned, { nowMs, restMs: boot.config.pool.restSeconds * 1000 })) {
       forget(owned, nowMs);
       done.changes.push(`${name} has left the pool: EC2 does not show it`);

@@ -17,8 +17,11 @@ export const DESCRIBE_LAG_MS = 300_000;
 
 /** A prefix that EC2 is asked to take, may have taken, or was seen without. */
 interface Leaving extends Owned {
-  /** `given`: by us; EC2 is asked for it. `missing`: EC2 does not show it, and nobody has asked it to. */
-  why: 'given' | 'missing';
+  /**
+   * `given`: by us; EC2 is asked to take it. `missing`: EC2 does not show it, and nobody has asked it to take it.
+   * `shown`: it was missing and EC2 shows it again.
+   */
+  why: 'given' | 'missing' | 'shown';
   /** Boot-clock milliseconds at which it began, or ended. */
   sinceMs: number;
 }
@@ -98,7 +101,7 @@ export function expireGone(nowMs: number): void {
 export function welcomeBack(eniId: string, cidrs: string[]): void {
   const left = gone();
   for (const one of listLeaving().filter((each) => each.eniId === eniId && cidrs.includes(each.cidr))) {
-    if (one.why === 'missing') stay(one);
+    if (one.why !== 'given') stay(one);
     else if (left.some((each) => same(each, one))) rmSync(pathOf(one), { force: true });
   }
 }
@@ -158,7 +161,7 @@ function listLeaving(): Leaving[] {
     return {
       cidr: prefix.replace('-', '/'),
       eniId,
-      why: why === 'missing' ? 'missing' : 'given',
+      why: why === 'missing' || why === 'shown' ? why : 'given',
       sinceMs: Number(since),
     };
   });
