@@ -7,6 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { BundleState } from '../../agent/boot/bundle.ts';
+import { install } from '../../agent/boot/install.ts';
+import type { Boot } from '../../agent/boot/phase.ts';
 import { startCloud } from '../aws/index.ts';
 import { configText, ENIBOOT, launchNode, type Node } from './node.ts';
 
@@ -194,6 +197,29 @@ test('neither a look nor a repair downloads or switches a version', async () => 
   });
   assert.equal(JSON.parse(other.stdout), { changes: ['install plugin eniboot'], failures: [] });
   assert.equal(await targets(node, 'current'), ['9.6.0']);
+});
+
+test('mending a boot that has decided puts `current` back, stages nothing and leaves `previous` alone', () => {
+  const bundle: BundleState = {
+    running: '0.1.0',
+    wanted: '9.9.0',
+    reason: 'the answer is 404',
+    source: undefined,
+    staged: undefined,
+  };
+  const observed = {
+    manifest: { version: '0.1.0', files: [], plugins: [] },
+    folder: `${LIBEXEC}/0.1.0`,
+    digests: [],
+    bundle,
+    current: '0.0.9',
+    version: '0.1.0',
+    links: {},
+  };
+  const changes = (decided: BundleState | undefined) =>
+    install.plan(observed, { localOnly: false, bundle: decided } as Boot).map((change) => change.summary);
+  assert.equal(changes(bundle), ['make 0.1.0 current']);
+  assert.equal(changes(undefined), ['keep 0.0.9 as previous', 'make 0.1.0 current']);
 });
 
 test('a download or a version that hangs is ended in time for the node to come up on its own', async () => {
