@@ -132,11 +132,6 @@ export function tcpReaches(
   });
 }
 
-/** Lets the process end although idle connections are still open. */
-export function closeIdleConnections(): void {
-  keepAlive.destroy();
-}
-
 function systemError(code: string, message: string): Error {
   return Object.assign(new Error(message), { code });
 }

@@ -2,7 +2,6 @@ export {
   type Cloud,
   type CloudOptions,
   type Latency,
-  type Leak,
   realisticLatency,
   startCloud,
 } from './cloud.ts';
@@ -10,5 +9,4 @@ export { type ApiCall, createEc2, type Ec2, type Ec2Options } from './ec2/ec2.ts
 export { AwsError } from './ec2/errors.ts';
 export { type VirtualScheduler, virtualScheduler } from './ec2/scheduler.ts';
 export type { Instance } from './instance/instance.ts';
-export type { VmHooks } from './instance/vm.ts';
-export type { LaunchOptions, PodEniSpec } from './launch.ts';
+export type { LaunchOptions } from './launch.ts';

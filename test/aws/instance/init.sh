@@ -1,3 +1,4 @@
+#!/bin/sh
 # PID 1 of a simulated instance: lays the instance's own directories over the machine's, then reaps orphans.
 # $1: the instance's base directory; what must survive a reboot is in there. $2...: paths to keep visible.
 set -eu
