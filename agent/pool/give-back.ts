@@ -31,6 +31,8 @@ interface Leaving extends Owned {
  * rests.
  */
 export function retire(owned: Owned, rest: RestOptions): boolean {
+  // Putting one that is leaving back where pods find it would be the worst of answers.
+  if (listLeaving().some((one) => same(one, owned))) return false;
   for (const entry of unleasedOf(owned)) {
     if (!hasRested(entry, rest)) break;
     if (!move(entry, 'retiring')) break;
