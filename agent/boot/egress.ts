@@ -67,7 +67,8 @@ export const egress: Phase<Observed, Planned> = {
         summary: `add rule ${BOOT_ENI_RULE_PRIORITY}: marked replies use the main table`,
       });
     }
-    if (observed.publicAddress === undefined && boot.config.egress.publicAddress === 'request') {
+    const wanted = boot.config.egress.publicAddress === 'request' && !boot.localOnly;
+    if (observed.publicAddress === undefined && wanted) {
       changes.push({
         kind: 'public-address',
         eniId: bootEni.eniId,

@@ -60,11 +60,6 @@ export const ready: Phase<Planned[], Planned> = {
   },
 };
 
-/** Whether this boot has been READY: the conflist is written last. */
-export function wasReady(): boolean {
-  return readIfPresent(WRITTEN) !== undefined;
-}
-
 /** Whether this boot lets kubelet run; not while the instance waits in a warm pool. */
 export function isKubeletReleased(): boolean {
   return readIfPresent(RELEASE) !== undefined;

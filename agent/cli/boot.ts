@@ -1,6 +1,6 @@
+import { isBooted } from '../boot/booted.ts';
 import type { BundleState } from '../boot/bundle.ts';
 import { handOver, isSuccessor } from '../boot/hand-over.ts';
-import { wasReady } from '../boot/ready.ts';
 import { runSequence } from '../boot/sequence.ts';
 import type { Status } from '../boot/status.ts';
 import { actOnFailure, consoleLine, publish } from '../boot/verdict.ts';
@@ -57,7 +57,7 @@ export const bootCommand: Command = {
         ],
       }).finally(() => terminal.stop());
     const successor = isSuccessor();
-    const living = wasReady();
+    const living = isBooted();
     let outcome = await sequence(successor ? 'to-us' : undefined);
     const { handOver: executable, session: begun } = outcome;
     if (executable !== undefined && begun.bundle !== undefined) {
