@@ -238,14 +238,21 @@ test('2,000 random configurations end in a configuration or in error 1, 2, 6 or 
     fc
       .record(
         {
-          cniVersion: fc.oneof(fc.constantFrom(...supportedVersions, '9.9.9'), fc.jsonValue()),
-          name: fc.oneof(fc.constant('eniboot'), fc.jsonValue()),
+          // Mostly good, so that what lies behind the first check is reached as well.
+          cniVersion: fc.oneof(
+            { weight: 9, arbitrary: fc.constantFrom(...supportedVersions) },
+            { weight: 1, arbitrary: fc.oneof(fc.constant('9.9.9'), fc.jsonValue()) },
+          ),
+          name: fc.oneof(
+            { weight: 9, arbitrary: fc.constant('eniboot') },
+            { weight: 1, arbitrary: fc.jsonValue() },
+          ),
           runtimeConfig: fc.jsonValue(),
           args: fc.jsonValue(),
           ipam: fc.jsonValue(),
           prevResult: fc.jsonValue(),
         },
-        { requiredKeys: [] },
+        { requiredKeys: ['name'] },
       )
       .map((one) => JSON.stringify(one)),
   );
@@ -254,7 +261,7 @@ test('2,000 random configurations end in a configuration or in error 1, 2, 6 or 
     fc.property(
       value,
       fc.constantFrom('ADD' as const, 'DEL' as const, 'GC' as const),
-      fc.string(),
+      fc.oneof(fc.constant(''), fc.string()),
       (input, command, args) => {
         onlyFails(codesOf.configuration, () => {
           const configuration = readConfiguration(command, input);
@@ -268,7 +275,7 @@ test('2,000 random configurations end in a configuration or in error 1, 2, 6 or 
     { numRuns: 2_000 },
   );
   assert.ok(
-    accepted > 0,
+    accepted > 10,
     'some random configuration must be good, or nothing was tried behind the first check',
   );
 });
