@@ -114,6 +114,8 @@ export async function runSequence(options: SequenceOptions): Promise<Outcome> {
     deadline.begin();
     // Read ahead and hashed by another process while this one waits for IMDS and EC2; install asks for it.
     digestOf(invocation().executable).catch(() => {});
+    // Every boot asks EC2; loading the SDK now costs the time in which IMDS answers.
+    import('../aws/ec2-sdk.ts').catch(() => {});
     for (const [at, phase] of phases.entries()) {
       running = list[at] as PhaseStatus;
       await runPhase(phase, running, progress, deadline, options);

@@ -145,10 +145,11 @@ const summary = {
   passed,
   failed: targets.length - passed,
 };
+// A busy machine spoils times: the short form shows such a row and does not count it.
+const failing = targets.filter((one) => !one.met && !(values.quick && one.timing)).length;
 if (values.evidence !== undefined) writeEvidence(values.evidence, 'bench:boot', summary);
 if (values.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
 else print();
-const failing = targets.filter((one) => !one.met && !(values.quick && one.timing)).length;
 process.exit(failing === 0 ? 0 : 1);
 
 function print(): void {
@@ -201,7 +202,7 @@ function print(): void {
       : [
           `${late} timing ${late === 1 ? 'row is' : 'rows are'} not met. With a load of ${load.toFixed(1)} that may be the machine: run it again on a quiet one.`,
         ]),
-    `${passed} passed, ${targets.length - passed} failed`,
+    `${passed} passed, ${failing} failed`,
   ];
   process.stdout.write(`${out.join('\n')}\n`);
 }

@@ -37,6 +37,14 @@ export function listIfPresent(path: string): string[] {
 /** The console line. */
 export function appendFileSync(): void {}
 
+/** The mark of an earlier reboot. */
+export function rmSync(path: string): void {
+  currentLife().node.files.delete(path);
+}
+
+/** Digests are no matter of a fleet's. */
+export function rememberDigests(): void {}
+
 export async function takeLock(): Promise<{ release: () => void }> {
   return { release: () => {} };
 }
@@ -132,3 +140,6 @@ export function countStates() {
   const free = listOwned().reduce((sum, { cidr }) => sum + (cidr.endsWith('/28') ? 16 : 1), 0);
   return { free, leased: 0, cooling: 0, retiring: 0 };
 }
+
+/** Nothing is ever half added to the modelled pool. */
+export function finishAdding(): void {}

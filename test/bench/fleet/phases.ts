@@ -13,8 +13,8 @@ export function useConfig(value: Config): void {
   config = value;
 }
 
-export function bootSettingsOfFiles(): Config['boot'] | undefined {
-  return config?.boot;
+export function configOfFiles(): Config | undefined {
+  return config;
 }
 
 function quiet(name: PhaseName, observe: (boot: Boot) => Promise<void> = async () => {}): Phase {
@@ -36,17 +36,18 @@ export const identify = quiet('identify', async (boot) => {
   const limits = await limitsOf(instance.type);
   if (bootDevice?.name !== BOOT_DEVICE || limits === undefined) throw new Error('the model lacks a device');
   boot.config = config;
+  boot.identity = {
+    instanceId: instance.id,
+    instanceType: instance.type,
+    imageId: instance.imageId,
+    region: region.ec2.world.region,
+    zone: instance.zone,
+    zoneId: instance.zoneId,
+    accountId: region.ec2.world.accountId,
+    mac: eni.mac,
+  };
   boot.node = {
-    identity: {
-      instanceId: instance.id,
-      instanceType: instance.type,
-      imageId: instance.imageId,
-      region: region.ec2.world.region,
-      zone: instance.zone,
-      zoneId: instance.zoneId,
-      accountId: region.ec2.world.accountId,
-      mac: eni.mac,
-    },
+    identity: boot.identity,
     bootEni: {
       mac: eni.mac,
       eniId: eni.id,
