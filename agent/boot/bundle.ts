@@ -9,7 +9,7 @@ import { LIBEXEC_DIR } from '../host/names.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
-import { listIfPresent, readIfPresent, syncDirectory, writeAtomic } from '../port/fs.ts';
+import { listIfPresent, readIfPresent, sha256Of, syncDirectory, writeAtomic } from '../port/fs.ts';
 import { download } from '../port/net.ts';
 import { architecture } from '../port/runtime.ts';
 import { checkFiles, readManifest } from './manifest.ts';
@@ -202,12 +202,7 @@ async function verifyStaged(folder: string, wanted: Source, clock: Clock): Promi
     });
   }
   // Not the digests of this boot: those are kept by path, and what stood at this path may just have changed.
-  const hash = async (path: string): Promise<Digest> => {
-    const { stdout, ms } = await must('BAD_DIGEST', 'sha256sum', ['--', path], {
-      timeoutMs: left(wanted, clock),
-    });
-    return { sha256: stdout.slice(0, 64), ms };
-  };
+  const hash = (path: string): Promise<Digest> => sha256Of(path, AbortSignal.timeout(left(wanted, clock)));
   const digests = await checkFiles(folder, manifest, hash);
   return [...digests.map((file) => file.path), `${folder}/manifest.json`];
 }

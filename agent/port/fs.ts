@@ -23,6 +23,31 @@ export function hasCode(error: unknown, ...codes: string[]): boolean {
   return typeof error === 'object' && error !== null && 'code' in error && codes.includes(String(error.code));
 }
 
+/**
+ * SHA-256 of a file in hexadecimal, and the milliseconds of processor time it took. Read in pieces into one buffer, so
+ * that neither other work nor memory waits for the whole.
+ */
+export async function sha256Of(path: string, signal?: AbortSignal): Promise<{ sha256: string; ms: number }> {
+  const { createHash } = await import('node:crypto');
+  const { open } = await import('node:fs/promises');
+  const hash = createHash('sha256');
+  const piece = Buffer.alloc(1024 * 1024);
+  let ms = 0;
+  const file = await open(path);
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      const { bytesRead } = await file.read(piece, 0, piece.length, null);
+      if (bytesRead === 0) return { sha256: hash.digest('hex'), ms };
+      const started = performance.now();
+      hash.update(piece.subarray(0, bytesRead));
+      ms += performance.now() - started;
+    }
+  } finally {
+    await file.close();
+  }
+}
+
 /** The file's text, or undefined when it does not exist. Other errors are thrown. */
 export function readIfPresent(path: string): string | undefined {
   try {

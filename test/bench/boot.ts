@@ -182,7 +182,7 @@ function print(): void {
       }),
     ]),
     `\nown = wall − ${enter.toFixed(0)} ms to enter the instance − cloud − hash. cloud: the simulated AWS was answering or plugging in`,
-    'a device, seen from its side; for a cloud as slow as EC2, the waits the agent books. hash: install waited for the digest.\n',
+    'a device, seen from its side; for a cloud as slow as EC2, the waits the agent books. hash: processor time of the digest, which the agent computes between its waits.\n',
     phaseTable(),
     '',
     table([

@@ -111,7 +111,8 @@ export async function simulate(options: FleetOptions): Promise<FleetResult> {
     } else {
       const code = status.failure?.code ?? 'none';
       // A defect, of the agent or of a stand-in: no number that follows would mean anything.
-      if (code === 'INTERNAL') throw new Error(`${status.failure?.message}\n${String(status.failure?.facts['stack'])}`);
+      if (code === 'INTERNAL')
+        throw new Error(`${status.failure?.message}\n${String(status.failure?.facts['stack'])}`);
       result.failed[code] = (result.failed[code] ?? 0) + 1;
     }
     life.killAt = undefined;

@@ -53,7 +53,7 @@ async function flush({ instance }: Bench): Promise<void> {
 }
 
 export const hostFaults: Fault[] = [
-  ...['nft', 'ip', 'sha256sum'].map(lacks),
+  ...['nft', 'ip'].map(lacks),
   {
     name: 'flock is not installed',
     arrange: missing('flock'),

@@ -11,7 +11,7 @@ export async function standIn({ instance }: Bench, name: string, script: string)
 
 /** The PATH of a machine that has what eniboot needs, but for one program. */
 export const ONLY_NEEDED = FOLDER;
-const needed = ['ip', 'nft', 'flock', 'sha256sum', 'arping', 'sh', 'cat', 'env'];
+const needed = ['ip', 'nft', 'flock', 'arping', 'sh', 'cat', 'env'];
 
 export function missing(program: string): (bench: Bench) => Promise<void> {
   return async ({ instance }) => {
