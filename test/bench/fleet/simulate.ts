@@ -102,6 +102,8 @@ export async function simulate(options: FleetOptions): Promise<FleetResult> {
 
   async function bootNode(life: Life): Promise<void> {
     const { status, session } = await runSequence({ clock: life.clock, log: silent, watchers: [] });
+    // What a killed agent's last promises still come to is nobody's verdict.
+    if (life.dead) return;
     result.retries.push(life.throttled);
     result.mutatingPerNode.push(status.cloud.ec2Mutating);
     if (status.verdict === 'ready') {
