@@ -138,7 +138,8 @@ function pack(parts: Part[], now: Date): { bytes: Uint8Array; entries: Entry[] }
 
 function defaultFile(now: Date): string {
   const name = readStatus()?.instance?.id ?? readIfPresent('/proc/sys/kernel/hostname')?.trim() ?? 'node';
-  const stamp = now.toISOString().replace(/[-:]|\.\d+/g, '');
+  // With milliseconds: two in one second are two bundles.
+  const stamp = now.toISOString().replace(/[-:.]/g, '');
   return `${FOLDER}/eniboot-${name.replace(/[^\w.-]/g, '_')}-${stamp}.tar.gz`;
 }
 
