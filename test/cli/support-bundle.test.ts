@@ -141,7 +141,7 @@ test('the file is complete, root’s alone, in a folder of root alone, and never
   const report = await bundle([]);
   assert.match(
     report.file,
-    new RegExp(`^/var/lib/eniboot/support/eniboot-${node.instance.id}-\\d{8}T\\d{6}Z\\.tar\\.gz$`),
+    new RegExp(`^/var/lib/eniboot/support/eniboot-${node.instance.id}-\\d{8}T\\d{9}Z\\.tar\\.gz$`),
   );
   const path = join(node.instance.root, report.file);
   assert.is(statSync(path).mode & 0o777, 0o600);
