@@ -10,13 +10,13 @@ import {
   BOOT_ENI_MARK,
   IMDS_ADDRESS,
   NFT_TABLE,
-  POD_LINK_PREFIX,
   POD_MARK_RULE_PRIORITY,
   POD_RULE_PRIORITY,
   ROUTE_PROTOCOL,
   SERVICE_MARK,
 } from '../agent/host/names.ts';
 import type { NodeFile } from '../agent/host/node-file.ts';
+import { hostLinkOf } from '../agent/host/pod-link-name.ts';
 import { contains, rangeOf, toAddress, toNumber } from '../agent/pool/ipv4.ts';
 
 /** Name of the pod's end of the unnumbered link. */
@@ -55,18 +55,12 @@ export function traceOf(
   const digits = table.toString(16).padStart(8, '0');
   const mac = (kind: string) => `02:${kind}:${(digits.match(/../g) ?? []).join(':')}`;
   return {
-    hostLink: `${POD_LINK_PREFIX}${digits}`,
+    hostLink: hostLinkOf(address),
     hostMac: mac('e0'),
     podMac: mac('e1'),
     table,
     group: table % 2 ** 31,
   };
-}
-
-/** The address a host link's name stands for; undefined when it is none of ours. */
-export function addressOfHostLink(name: string): string | undefined {
-  const digits = new RegExp(`^${POD_LINK_PREFIX}([0-9a-f]{8})$`).exec(name)?.[1];
-  return digits === undefined ? undefined : toAddress(Number.parseInt(digits, 16));
 }
 
 export function attachmentOf(

@@ -1,6 +1,6 @@
+import { addressOfHostLink } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { listLeases } from '../agent/pool/lease.ts';
-import { addressOfHostLink } from './attachment.ts';
 import type { Configuration } from './call.ts';
 import { endLease } from './del.ts';
 import { listHostLinks, removeAttachment } from './kernel.ts';

@@ -3,18 +3,8 @@
 import { toAddress, toNumber } from '../pool/ipv4.ts';
 import { run } from '../port/exec.ts';
 import { must } from './command.ts';
-import { POD_LINK_PREFIX, ROUTE_PROTOCOL } from './names.ts';
-
-/** Name of the host end of a pod's link: the address in hexadecimal. */
-export function hostLinkOf(address: string): string {
-  return `${POD_LINK_PREFIX}${toNumber(address).toString(16).padStart(8, '0')}`;
-}
-
-/** The address a host link's name stands for; undefined when it is none of ours. */
-function addressOfHostLink(name: string): string | undefined {
-  const hex = new RegExp(`^${POD_LINK_PREFIX}([0-9a-f]{8})$`).exec(name)?.[1];
-  return hex === undefined ? undefined : toAddress(Number.parseInt(hex, 16));
-}
+import { ROUTE_PROTOCOL } from './names.ts';
+import { addressOfHostLink, hostLinkOf } from './pod-link-name.ts';
 
 /** Table numbers below this are no addresses: 0.0.0.0/8 is never a pod's (RFC 1122). */
 const LOWEST_POD_TABLE = 2 ** 24;

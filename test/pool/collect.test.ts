@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:f
 import { createServer } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { hostLinkOf } from '../../agent/host/pod-links.ts';
+import { hostLinkOf } from '../../agent/host/pod-link-name.ts';
 import { type Collected, collect } from '../../agent/pool/collect.ts';
 import { toNumber } from '../../agent/pool/ipv4.ts';
 import { findLease, type Lease, listLeases, takeLease } from '../../agent/pool/lease.ts';
