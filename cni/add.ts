@@ -1,10 +1,10 @@
+import { attachmentOf } from '../agent/host/attachment.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { findLease, type Lease, releaseLease, takeLease, undoLease } from '../agent/pool/lease.ts';
 import { noteNamespace } from '../agent/pool/namespace.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { readIfPresent } from '../agent/port/fs.ts';
-import { attachmentOf } from './attachment.ts';
 import { type Configuration, isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { deviceOf, makeAttachment, removeAttachment } from './kernel.ts';
 import { renderResult } from './result.ts';

@@ -1,8 +1,8 @@
+import { type Attachment, attachmentOf, POD_VETH, turnBackRoutes } from '../agent/host/attachment.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
 import { runSync } from '../agent/port/exec-sync.ts';
-import { type Attachment, attachmentOf, POD_VETH, turnBackRoutes } from './attachment.ts';
 import { type Configuration, isOwnNamespace, ownerOf, type Variables } from './call.ts';
 
 /**

@@ -1,11 +1,6 @@
 // Makes an attachment and takes it apart: one `ip -batch` on each side. Neither is atomic, so every failure
 // says how far it came, and every removal forgives what is not there.
 import { existsSync } from 'node:fs';
-import { NFT_TABLE, POD_LINK_PREFIX } from '../agent/host/names.ts';
-import { Failure } from '../agent/messages/failure.ts';
-import { type ExecResult, succeeded } from '../agent/port/exec-result.ts';
-import { runSync } from '../agent/port/exec-sync.ts';
-import { listIfPresent, readIfPresent } from '../agent/port/fs.ts';
 import {
   type Attachment,
   hostLines,
@@ -14,7 +9,12 @@ import {
   podSysctls,
   podTable,
   removalLines,
-} from './attachment.ts';
+} from '../agent/host/attachment.ts';
+import { NFT_TABLE, POD_LINK_PREFIX } from '../agent/host/names.ts';
+import { Failure } from '../agent/messages/failure.ts';
+import { type ExecResult, succeeded } from '../agent/port/exec-result.ts';
+import { runSync } from '../agent/port/exec-sync.ts';
+import { listIfPresent, readIfPresent } from '../agent/port/fs.ts';
 
 const SYS_NET = '/sys/class/net';
 

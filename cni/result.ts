@@ -1,5 +1,5 @@
 // The result of an ADD in the form of each version of the specification.
-import { type Attachment, POD_VETH } from './attachment.ts';
+import { type Attachment, POD_VETH } from '../agent/host/attachment.ts';
 import type { Version } from './call.ts';
 
 interface ResultInput {

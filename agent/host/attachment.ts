@@ -6,6 +6,8 @@
 //
 // Service traffic leaves by veth0, kube-proxy picks a backend on the node, and the pod's table there turns it
 // back into the pod, which sends it out of eth0 as itself: the backend sees the pod's address.
+
+import { contains, rangeOf, toAddress, toNumber } from '../pool/ipv4.ts';
 import {
   BOOT_ENI_MARK,
   IMDS_ADDRESS,
@@ -14,10 +16,9 @@ import {
   POD_RULE_PRIORITY,
   ROUTE_PROTOCOL,
   SERVICE_MARK,
-} from '../agent/host/names.ts';
-import type { NodeFile } from '../agent/host/node-file.ts';
-import { hostLinkOf } from '../agent/host/pod-link-name.ts';
-import { contains, rangeOf, toAddress, toNumber } from '../agent/pool/ipv4.ts';
+} from './names.ts';
+import type { NodeFile } from './node-file.ts';
+import { hostLinkOf } from './pod-link-name.ts';
 
 /** Name of the pod's end of the unnumbered link. */
 export const POD_VETH = 'veth0';
