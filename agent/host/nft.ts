@@ -5,6 +5,7 @@ import { succeeded } from '../port/exec-result.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
 import { must } from './command.ts';
 import { NFT_TABLE, RUN_DIR } from './names.ts';
+import { canonical } from './nft-listing.ts';
 
 /** Where the form the kernel gave our table is kept, with the text it was made from. */
 const APPLIED = `${RUN_DIR}/egress.json`;
@@ -54,15 +55,4 @@ function readApplied(): { body: string; listing: string } | undefined {
 
 function tableText(body: string): string {
   return `table inet ${NFT_TABLE} {\n${body}}\n`;
-}
-
-/** Drops what differs between equal tables: handles, the tool's version, counters' values. */
-function canonical(json: string): string {
-  const listing = JSON.parse(json) as { nftables: Record<string, unknown>[] };
-  const kept = listing.nftables.filter((entry) => !('metainfo' in entry));
-  return JSON.stringify(kept, (key, value: unknown) => {
-    if (key === 'handle') return undefined;
-    if (key === 'counter' && typeof value === 'object') return {};
-    return value;
-  });
 }

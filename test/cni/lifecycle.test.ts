@@ -251,22 +251,22 @@ test('CHECK names what was tampered with, and accepts what later plugins add', a
     [
       'ip -n t route del default',
       `ip -n t route add default via ${node.instance.bootEni.primaryIp} dev veth0`,
-      /default route/,
+      /the pod's route default .* is missing/,
     ],
     [
       'ip -n t route del 100.64.0.0/16',
       'ip -n t route add 100.64.0.0/16 via 10.0.64.1 dev eth0',
-      /100\.64\.0\.0\/16 by eth0/,
+      /the pod's route 100\.64\.0\.0\/16 via 10\.0\.64\.1 dev eth0 is missing/,
     ],
     [
       `ip rule del priority 1024 iif ${host}`,
       `ip rule add priority 1024 iif ${host} lookup ${table} protocol 140`,
-      /rule for packets/,
+      /the rule priority 1024 iif enb\w+ .*is missing/,
     ],
     [
       `ip neigh del ${pod.address} dev ${host}`,
       `ip neigh add ${pod.address} lladdr ${pod.result.interfaces[1].mac} dev ${host} nud permanent`,
-      /permanent neighbour/,
+      /the neighbour .* is missing/,
     ],
   ];
   for (const [harm, mend, says] of tampered) {
@@ -278,7 +278,7 @@ test('CHECK names what was tampered with, and accepts what later plugins add', a
   await node.sh(`ip link set ${host} down`);
   refuses(await check(), 102, /is down/);
   await node.sh('ip -n t addr flush dev eth0');
-  refuses(await check(), 102, /on eth0/);
+  refuses(await check(), 102, /the pod's address .* dev eth0 is missing/);
   succeeds(await del('t'));
   refuses(await check(), 102, /has no address/);
   assert.equal(await node.leftovers(), []);

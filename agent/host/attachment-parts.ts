@@ -1,0 +1,169 @@
+// The objects of an attachment, read from the very lines that make them: what ADD gives to `ip` is the one
+// description of an attachment, so that whoever looks at one cannot expect anything else. Pure.
+import { Failure } from '../messages/failure.ts';
+import { type Attachment, hostLines, podLines, podSysctls, podTable } from './attachment.ts';
+
+export type Side = 'node' | 'pod';
+
+/** One object, and what its line says of it. Values are as `ip -j` shows them. */
+export type Part = {
+  side: Side;
+  /** For people. */
+  text: string;
+  /** The command that makes this object alone, where there is one. */
+  command?: string;
+} & (
+  | {
+      kind: 'link';
+      name: string;
+      mac: string | undefined;
+      mtu: number | undefined;
+      group: string;
+      type: string;
+    }
+  | { kind: 'address'; device: string; address: string; prefixLength: number }
+  | {
+      kind: 'route';
+      destination: string;
+      /** unicast, unreachable, throw … */
+      type: string;
+      gateway: string | undefined;
+      device: string | undefined;
+      source: string | undefined;
+      table: string;
+    }
+  | { kind: 'neighbour'; address: string; mac: string; device: string }
+  | {
+      kind: 'rule';
+      priority: number;
+      from: string;
+      iif: string | undefined;
+      mark: string | undefined;
+      table: string;
+    }
+  | { kind: 'setting'; path: string; value: string }
+  | { kind: 'chain'; name: string }
+);
+
+export type PartOf<Kind extends Part['kind']> = Extract<Part, { kind: Kind }>;
+
+/** What an attachment is made for, beside its own facts. */
+export interface Place {
+  /** Path of the pod's network namespace. */
+  netns: string;
+  /** Device of the pod ENI, and its MAC, which an ipvlan shares. */
+  eniDevice: string;
+  eniMac: string;
+  /** The kernel has IPv6. */
+  ipv6: boolean;
+}
+
+/** All objects of an attachment, the node's first, each in the order in which it is made. */
+export function partsOf(a: Attachment, place: Place): Part[] {
+  const { netns, eniDevice, ipv6 } = place;
+  const entering = `nsenter --net=${netns} `;
+  const node = hostLines(a, netns, eniDevice, ipv6).flatMap((line) => partsOfLine(line, 'node', place, ''));
+  const pod = podLines(a, ipv6).flatMap((line) => partsOfLine(line, 'pod', place, entering));
+  const chains = [...podTable(a).matchAll(/^ *chain (\S+) \{$/gm)].map(
+    ([, name = '']): Part => ({ side: 'pod', kind: 'chain', name, text: `chain ${name}` }),
+  );
+  const settings = podSysctls(a).map(
+    ([path, value]): Part => ({
+      side: 'pod',
+      kind: 'setting',
+      path,
+      value,
+      text: `${path} = ${value}`,
+      command: `${entering}sysctl -w ${path}=${value}`,
+    }),
+  );
+  return [...node, ...pod, ...settings, ...chains];
+}
+
+/** Lines that only say more of a link which another line makes; `up` and the like are looked at with it. */
+const ADDS_TO_A_LINK = /^link set dev \S+ (?:up|addrgenmode none)$/;
+
+/** The objects one line makes. A line of a form that nobody can look for afterwards is a defect. */
+function partsOfLine(line: string, side: Side, place: Place, entering: string): Part[] {
+  if (ADDS_TO_A_LINK.test(line)) return [];
+  const words = line.replace(/^-[46] /, '').split(' ');
+  const [object = '', verb = '', ...rest] = words;
+  const common = {
+    side,
+    text: rest.join(' ').replace(/ (?:proto|protocol) \d+\b| nud permanent\b/g, ''),
+    command: `${entering}ip ${line}`,
+  };
+  const after = (word: string) => {
+    const at = rest.indexOf(word);
+    return at === -1 ? undefined : rest[at + 1];
+  };
+  if (object === 'link' && verb === 'add') return linksOf(rest, after, place);
+  if (object === 'address' && verb === 'add') {
+    const [address = '', length = ''] = (rest[0] ?? '').split('/');
+    const device = after('dev') ?? '';
+    return [{ ...common, kind: 'address', device, address, prefixLength: Number(length) }];
+  }
+  if (object === 'neigh' && verb === 'replace') {
+    const [address = ''] = rest;
+    const device = after('dev') ?? '';
+    return [{ ...common, kind: 'neighbour', address, mac: after('lladdr') ?? '', device }];
+  }
+  if (object === 'route' && verb === 'replace') {
+    const typed = ROUTE_TYPES.includes(rest[0] ?? '');
+    return [
+      {
+        ...common,
+        kind: 'route',
+        type: typed ? (rest[0] ?? '') : 'unicast',
+        destination: shown(rest[typed ? 1 : 0] ?? ''),
+        gateway: after('via'),
+        device: after('dev'),
+        source: after('src'),
+        table: after('table') ?? 'main',
+      },
+    ];
+  }
+  if (object === 'rule' && verb === 'add') {
+    return [
+      {
+        ...common,
+        kind: 'rule',
+        priority: Number(after('priority')),
+        from: after('from') ?? 'all',
+        iif: after('iif'),
+        mark: after('fwmark'),
+        table: after('lookup') ?? '',
+      },
+    ];
+  }
+  throw new Failure('INTERNAL', `no way to look for what this line makes: ip ${line}`, { line });
+}
+
+const ROUTE_TYPES = ['unreachable', 'throw', 'blackhole', 'prohibit'];
+
+/** A link, and the peer a veth is made with. Where `netns` stands, the link before it goes into the pod. */
+function linksOf(words: string[], after: (word: string) => string | undefined, place: Place): Part[] {
+  const type = after('type') ?? '';
+  const peerAt = words.indexOf('peer');
+  const ends = peerAt === -1 ? [words] : [words.slice(0, peerAt), words.slice(peerAt)];
+  return ends.map((end): Part => {
+    const of = (word: string) => (end.includes(word) ? end[end.indexOf(word) + 1] : undefined);
+    const name = of('name') ?? '';
+    return {
+      side: end.includes('netns') ? 'pod' : 'node',
+      kind: 'link',
+      text: type === 'ipvlan' ? `${name}: ipvlan on ${place.eniDevice}` : `${name}: ${type}`,
+      name,
+      mac: of('address') ?? (type === 'ipvlan' ? place.eniMac : undefined),
+      mtu: end.includes('mtu') ? Number(of('mtu')) : undefined,
+      group: of('group') ?? 'default',
+      type,
+    };
+  });
+}
+
+/** `ip -j` leaves out the length of a single address, and has a word for everything. */
+function shown(cidr: string): string {
+  if (cidr === '0.0.0.0/0' || cidr === '::/0') return 'default';
+  return cidr.replace(cidr.includes(':') ? /\/128$/ : /\/32$/, '');
+}

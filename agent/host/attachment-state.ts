@@ -1,0 +1,218 @@
+// Whether the objects of an attachment are there: one look at the node, one into the pod, one at what nft makes of
+// the pod's table. Reads only; for CHECK, which is synchronous, and for `eniboot trace`.
+import { runSync } from '../port/exec-sync.ts';
+import { type Attachment, podTable } from './attachment.ts';
+import { type Part, type PartOf, type Place, partsOf, type Side } from './attachment-parts.ts';
+import { NFT_TABLE } from './names.ts';
+import { objectsOf } from './nft-listing.ts';
+
+export type PartState = Part & {
+  state: 'present' | 'missing' | 'wrong';
+  /** What is there instead, when the state is wrong. */
+  found?: string;
+};
+
+type Shown = Record<string, unknown>;
+
+/** What one side has. */
+interface Sight {
+  links: Shown[];
+  addresses: Shown[];
+  routes: Shown[];
+  rules: Shown[];
+  neighbours: Shown[];
+  settings: Map<string, string>;
+  chains: Map<string, string>;
+}
+
+/** Every object of the attachment and whether it is in effect. More than these may be there. */
+export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
+  const parts = partsOf(a, place);
+  const settings = parts.flatMap((part) => (part.kind === 'setting' ? part.path : []));
+  const sights: Record<Side, Sight> = {
+    node: look([], []),
+    pod: look(['nsenter', `--net=${place.netns}`, '--'], settings),
+  };
+  const wantedChains = chainsOf(
+    runSync('unshare', ['--net', 'sh', '-c', `nft -f - && nft -j list table ip ${NFT_TABLE}`], {
+      input: podTable(a),
+    }).stdout,
+  );
+  return parts.map((part) => ({ ...part, ...stateOf(part, sights[part.side], wantedChains) }));
+}
+
+/** A sentence for each object that is not as it should be; none for what hangs on a link that is not. */
+export function differencesOf(parts: PartState[]): string[] {
+  const lost = new Set(
+    parts.flatMap((part) => (part.kind === 'link' && part.state !== 'present' ? part.name : [])),
+  );
+  return parts
+    .filter((part) => part.state !== 'present' && !('device' in part && lost.has(part.device ?? '')))
+    .map((part) => {
+      const where = part.side === 'pod' ? "the pod's " : 'the ';
+      const what = `${where}${nounOf(part)}`;
+      return part.state === 'missing' ? `${what} is missing` : `${what} differs: ${part.found}`;
+    });
+}
+
+function nounOf(part: Part): string {
+  return part.kind === 'link' ? `link ${part.name}` : `${part.kind} ${part.text}`;
+}
+
+/** $@: settings. Between two answers stands a line of its own, since `ip` may print nothing. */
+const LOOK = `next() { echo; echo "${'-'.repeat(8)}"; }
+ip -j -d link show; next
+ip -j address show; next
+{ ip -j -4 route show table all; echo; ip -j -6 route show table all; } 2>/dev/null; next
+{ ip -j -4 rule show; echo; ip -j -6 rule show; } 2>/dev/null; next
+ip -j neigh show nud permanent; next
+for path in "$@"; do echo "$path $(cat "/proc/sys/$path")"; done 2>/dev/null; next
+nft -j list table ip ${NFT_TABLE} 2>/dev/null`;
+
+function look(entering: string[], settings: string[]): Sight {
+  const [file = '', ...args] = [...entering, 'sh', '-c', LOOK, 'eniboot', ...settings];
+  const answers = runSync(file, args).stdout.split(`\n${'-'.repeat(8)}\n`);
+  const lists = answers.map((answer) => answer.split('\n').flatMap(parse));
+  const [links = [], addresses = [], routes = [], rules = [], neighbours = []] = lists;
+  return {
+    links,
+    addresses,
+    routes,
+    rules,
+    neighbours,
+    settings: new Map(
+      (answers[5] ?? '').split('\n').map((line) => {
+        const at = line.indexOf(' ');
+        return [line.slice(0, at), line.slice(at + 1)];
+      }),
+    ),
+    chains: chainsOf(answers[6] ?? ''),
+  };
+}
+
+/** Empty where `ip` found nothing to show. */
+function parse(json: string): Shown[] {
+  try {
+    const value: unknown = JSON.parse(json);
+    return Array.isArray(value) ? (value as Shown[]) : [];
+  } catch {
+    return [];
+  }
+}
+
+function chainsOf(listing: string): Map<string, string> {
+  try {
+    return objectsOf(listing);
+  } catch {
+    return new Map();
+  }
+}
+
+type Finding = Pick<PartState, 'state' | 'found'>;
+const PRESENT: Finding = { state: 'present' };
+const MISSING: Finding = { state: 'missing' };
+
+function stateOf(part: Part, sight: Sight, wantedChains: Map<string, string>): Finding {
+  switch (part.kind) {
+    case 'link':
+      return linkState(part, sight.links);
+    case 'address':
+      return addressState(part, sight.addresses);
+    case 'route':
+      return routeState(part, sight.routes);
+    case 'neighbour':
+      return neighbourState(part, sight.neighbours);
+    case 'rule':
+      return ruleState(part, sight.rules);
+    case 'setting': {
+      const value = sight.settings.get(part.path);
+      return value === part.value ? PRESENT : value === undefined ? MISSING : wrong(`it is ${value}`);
+    }
+    case 'chain': {
+      const chain = sight.chains.get(part.name);
+      if (chain === undefined) return MISSING;
+      return chain === wantedChains.get(part.name) ? PRESENT : wrong('its rules are others');
+    }
+  }
+}
+
+function wrong(found: string): Finding {
+  return { state: 'wrong', found };
+}
+
+function linkState(part: PartOf<'link'>, links: Shown[]): Finding {
+  const link = links.find((one) => one['ifname'] === part.name);
+  if (link === undefined) return MISSING;
+  const kind = (link['linkinfo'] as Shown | undefined)?.['info_kind'];
+  const flags = (link['flags'] ?? []) as unknown[];
+  const problems = [
+    ...(flags.includes('UP') ? [] : ['it is down']),
+    ...differs('MAC', link['address'], part.mac),
+    ...differs('MTU', link['mtu'], part.mtu),
+    ...differs('group', link['group'], part.group),
+    // Only an ipvlan's kind says where its packets go.
+    ...differs('kind', kind, part.type === 'ipvlan' ? part.type : undefined),
+  ];
+  return problems.length === 0 ? PRESENT : wrong(problems.join(', '));
+}
+
+function differs(what: string, found: unknown, wanted: string | number | undefined): string[] {
+  return wanted === undefined || found === wanted ? [] : [`its ${what} is ${String(found)}, not ${wanted}`];
+}
+
+function addressState(part: PartOf<'address'>, links: Shown[]): Finding {
+  const link = links.find((one) => one['ifname'] === part.device);
+  const address = ((link?.['addr_info'] ?? []) as Shown[]).find((one) => one['local'] === part.address);
+  if (address === undefined) return MISSING;
+  return address['prefixlen'] === part.prefixLength
+    ? PRESENT
+    : wrong(`its prefix length is ${String(address['prefixlen'])}`);
+}
+
+function routeState(part: PartOf<'route'>, routes: Shown[]): Finding {
+  const here = routes.filter(
+    (one) => one['dst'] === part.destination && (one['table'] ?? 'main') === part.table,
+  );
+  const matches = (one: Shown) =>
+    (one['type'] ?? 'unicast') === part.type &&
+    one['gateway'] === part.gateway &&
+    (part.device === undefined || one['dev'] === part.device) &&
+    // Without a source the kernel takes the one address there is.
+    (one['prefsrc'] === undefined || one['prefsrc'] === part.source);
+  if (here.some(matches)) return PRESENT;
+  const [other] = here;
+  return other === undefined ? MISSING : wrong(`it is ${routeText(other)}`);
+}
+
+function routeText(route: Shown): string {
+  const words = (['gateway', 'dev', 'prefsrc'] as const).flatMap((field) =>
+    route[field] === undefined
+      ? []
+      : [`${{ gateway: 'via', dev: 'dev', prefsrc: 'src' }[field]} ${String(route[field])}`],
+  );
+  return [route['type'], route['dst'], ...words].filter((word) => word !== undefined).join(' ');
+}
+
+function neighbourState(part: PartOf<'neighbour'>, neighbours: Shown[]): Finding {
+  const found = neighbours.find((one) => one['dst'] === part.address && one['dev'] === part.device);
+  if (found === undefined) return MISSING;
+  return found['lladdr'] === part.mac ? PRESENT : wrong(`its MAC is ${String(found['lladdr'])}`);
+}
+
+function ruleState(part: PartOf<'rule'>, rules: Shown[]): Finding {
+  const here = rules.filter(
+    (one) =>
+      one['priority'] === part.priority &&
+      one['src'] === part.from &&
+      one['iif'] === part.iif &&
+      markOf(one) === part.mark,
+  );
+  if (here.some((one) => one['table'] === part.table)) return PRESENT;
+  const [other] = here;
+  return other === undefined ? MISSING : wrong(`it looks up table ${String(other['table'])}`);
+}
+
+function markOf(rule: Shown): string | undefined {
+  if (rule['fwmark'] === undefined) return undefined;
+  return `${String(rule['fwmark'])}/${String(rule['fwmask'])}`;
+}
