@@ -6,7 +6,8 @@ import { type Link, waitForLinks } from '../host/links.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { welcomeBack } from '../pool/give-back.ts';
 import { type Attempt, beginAttempt, closeAttempt, noteCreated, openAttempts } from './attach-attempts.ts';
-import { type AttachStep, podEnisOf, poolSizeOf } from './attach-plan.ts';
+import { type AttachStep, onDefaultCard, podEnisOf, poolSizeOf } from './attach-plan.ts';
+import { lowerEniLimit } from './node-limits.ts';
 import { type Boot, nodeOf } from './phase.ts';
 
 /** EC2's codes for a subnet that cannot give what was asked. Source: EC2 API reference, error codes. */
@@ -59,6 +60,7 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
         const podsHaveOne = podEnisOf(before).length > 0 || expected.size > 0;
         if (!podsHaveOne || !isFailure(error, 'ENI_LIMIT', 'SUBNETS_FULL')) throw error;
         boot.log.warn('no further pod ENI', { code: error.code, reason: error.message });
+        if (error.code === 'ENI_LIMIT') await learnLimit(ec2, boot);
         exhausted = true;
         break;
       }
@@ -202,6 +204,12 @@ async function createAndAttach(
     closeAttempt(attempt);
     throw error;
   }
+}
+
+/** What is attached when EC2 refuses another is all this instance can have. */
+async function learnLimit(ec2: Ec2, boot: Boot): Promise<void> {
+  const attached = await boot.waiting(ec2.describeAttachedEnis(nodeOf(boot).identity.instanceId));
+  lowerEniLimit(boot, onDefaultCard(attached).length);
 }
 
 /** Creates the ENI in the emptiest pod subnet of the zone that can hold it. */

@@ -44,7 +44,7 @@ export function foreignEnisOf(attached: Eni[]): Eni[] {
 }
 
 /** Pods use the default network card only, and its limit is the one that counts; others are somebody else's. */
-function onDefaultCard(attached: Eni[]): Eni[] {
+export function onDefaultCard(attached: Eni[]): Eni[] {
   return attached.filter((eni) => (eni.attachment?.networkCard ?? 0) === 0);
 }
 

@@ -1,9 +1,7 @@
 // identify: which of this machine's devices is the boot ENI. By MAC, never by name, and never by guess:
 // exactly one physical device carries the instance's own MAC, or the boot ends here with both lists shown.
-import type { InstanceLimits } from '../aws/limits/limits.ts';
 import {
   type BootEniMetadata,
-  type InstanceIdentity,
   listMacs,
   type MetadataEni,
   readBootEni,
@@ -12,10 +10,11 @@ import {
   readLifecycleTarget,
 } from '../aws/metadata.ts';
 import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure } from '../messages/failure.ts';
 import { capacity } from './capacity.ts';
 import { readBootedConfig, readNodeConfig } from './node-config.ts';
-import { type Boot, type Change, fail, type NodeFacts, nodeOf, type Phase, pass } from './phase.ts';
+import { findLimits, noteLimits } from './node-limits.ts';
+import { type Change, fail, type NodeFacts, nodeOf, type Phase, pass } from './phase.ts';
 
 interface Observed {
   facts: NodeFacts;
@@ -60,7 +59,7 @@ export const identify: Phase<Observed, Change> = {
 
   plan: () => [],
 
-  apply: async () => {},
+  apply: (_changes, _observed, boot) => noteLimits(boot),
 
   async verify(boot) {
     const { bootEni, bootDevice } = nodeOf(boot);
@@ -111,25 +110,6 @@ function findBootDevice(links: Link[], bootEni: BootEniMetadata): Link {
     );
   }
   return only;
-}
-
-/** From the built-in table; EC2 is asked only about types newer than it. */
-async function findLimits(boot: Boot, { instanceType, region }: InstanceIdentity): Promise<InstanceLimits> {
-  const { limitsOf } = await import('../aws/limits/limits.ts');
-  const known = await limitsOf(instanceType);
-  if (known !== undefined) return known;
-  const ec2 = await boot.ec2(region);
-  try {
-    return await boot.waiting(ec2.describeInstanceType(instanceType));
-  } catch (error) {
-    if (!isFailure(error, 'EC2_REFUSED')) throw error;
-    throw new Failure(
-      'INSTANCE_TYPE_UNKNOWN',
-      `neither the built-in table nor EC2 knows ${instanceType}`,
-      { instanceType },
-      error,
-    );
-  }
 }
 
 function checkPrimaryAddress(bootEni: BootEniMetadata, device: Link) {

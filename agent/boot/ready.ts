@@ -4,6 +4,7 @@ import { rmSync } from 'node:fs';
 import { must } from '../host/command.ts';
 import { RUN_DIR } from '../host/names.ts';
 import { NODE_FILE } from '../host/node-file.ts';
+import { hasSystemd, isStartedBySystemd } from '../host/notify.ts';
 import { readIfPresent, writeIfChanged } from '../port/fs.ts';
 import { BOOTED_CONFIG } from './booted.ts';
 import { bootedConfigText } from './node-config.ts';
@@ -45,8 +46,9 @@ export const ready: Phase<Planned[], Planned> = {
 
   async apply(changes, _observed, boot) {
     for (const change of changes) {
-      // eniboot.service starts kubelet after a boot; after a repair nobody does.
-      if (boot.localOnly && change.path === RELEASE) writeIfChanged(START_DUE, '');
+      // eniboot.service starts kubelet after its own boot; after a repair, or a boot by hand, nobody does.
+      const byHand = hasSystemd() && !isStartedBySystemd();
+      if (change.path === RELEASE && (boot.localOnly || byHand)) writeIfChanged(START_DUE, '');
       writeIfChanged(change.path, change.text, change.mode);
     }
   },
@@ -66,7 +68,7 @@ export function isKubeletReleased(): boolean {
 }
 
 /**
- * Starts kubelet if a repair has released it and no start has been taken yet: once, so that whoever stops it later
+ * Starts kubelet if a repair or a boot by hand has released it and no start has been taken yet: once, so that whoever stops it later
  * has the last word.
  *
  * @throws KUBELET_DOWN when systemd does not take it: the next repair tries again.

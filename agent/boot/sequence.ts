@@ -120,6 +120,7 @@ export async function runSequence(options: SequenceOptions): Promise<Outcome> {
       running = list[at] as PhaseStatus;
       await runPhase(phase, running, progress, deadline, options);
       if (phase.name === 'install') rememberDigests();
+      if (phase.name === 'identify') refuseCrashLoop(deadline);
       const staged = phase.name === 'install' ? session.bundle?.staged : undefined;
       // The other version finishes this boot, under the same deadline.
       if (staged !== undefined)
@@ -144,6 +145,22 @@ export async function runSequence(options: SequenceOptions): Promise<Outcome> {
   } finally {
     lock?.release();
   }
+}
+
+/** Runs without a verdict, in one boot, after which another one would only be one more crash. */
+const MAX_ATTEMPTS = 10;
+
+/**
+ * Below what systemd allows (StartLimitBurst in eniboot.service), so that the last word is a verdict and what
+ * the operator wants done on failure, not a unit that systemd has given up. After identify, which tells what to act on.
+ *
+ * @throws CRASH_LOOP
+ */
+function refuseCrashLoop(deadline: Deadline): void {
+  if (deadline.attempts <= MAX_ATTEMPTS) return;
+  throw new Failure('CRASH_LOOP', `${deadline.attempts - 1} runs of this boot have ended without a verdict`, {
+    attempts: deadline.attempts,
+  });
 }
 
 /**

@@ -1,6 +1,7 @@
 import { isBooted } from '../boot/booted.ts';
 import type { BundleState } from '../boot/bundle.ts';
 import { handOver, isSuccessor } from '../boot/hand-over.ts';
+import { startIfDue } from '../boot/ready.ts';
 import { runSequence } from '../boot/sequence.ts';
 import type { Status } from '../boot/status.ts';
 import { actOnFailure, consoleLine, publish } from '../boot/verdict.ts';
@@ -81,6 +82,9 @@ export const bootCommand: Command = {
     else if (!journal) io.stdout(summary(status));
     if (status.verdict === 'ready') {
       await collectVersions(log);
+      await startIfDue().catch((error: unknown) =>
+        log.warn('kubelet not started; eniboot-repair.timer tries again', { reason: String(error) }),
+      );
       log.info('boot ended', { line: consoleLine(status) });
       return 0;
     }

@@ -1,9 +1,15 @@
+import { existsSync } from 'node:fs';
 import { run } from '../port/exec.ts';
 import { environment } from '../port/runtime.ts';
 
 /** Whether systemd started this process as a unit that reports when it is ready. */
 export function isStartedBySystemd(): boolean {
   return environment('NOTIFY_SOCKET') !== undefined;
+}
+
+/** Whether this machine was booted with systemd: sd_booted(3). */
+export function hasSystemd(): boolean {
+  return existsSync('/run/systemd/system');
 }
 
 /**

@@ -60,6 +60,12 @@ export const failureCodes = {
     remedy: 'Wait for it: `eniboot status` shows how far it is. The lock ends with its process.',
     transient: true,
   },
+  CRASH_LOOP: {
+    title: 'The agent has crashed again and again in this boot.',
+    remedy:
+      '`journalctl -u eniboot` and `coredumpctl` show each crash; take a support bundle, then boot again with `systemctl start eniboot.service`.',
+    transient: false,
+  },
   DEADLINE: {
     title: 'The boot ran out of time.',
     remedy:

@@ -6,14 +6,14 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 
-const help = `Usage: node test/boot/kill-main.ts [--count N] [--seed S] [--json] [--evidence FILE]
+const help = `Usage: npm run test:kill [-- [--count N] [--seed S] [--json] [--evidence FILE]]
 
   --count N        kills in all, spread over the workers (default 200)
   --seed S         of the moments (default: random, printed); the times of the machine still differ
   --json           one object on stdout and nothing else
   --evidence FILE  also writes that object to FILE
 
-Needs dist/ (npm run build). Exit codes: 0 every run after a kill converged; 1 one did not; 2 wrong usage.
+Exit codes: 0 every run after a kill converged; 1 one did not; 2 wrong usage.
 `;
 
 interface Line {
@@ -25,6 +25,11 @@ interface Line {
 
 const root = join(import.meta.dirname, '../..');
 const options = readOptions();
+execFileSync(
+  process.execPath,
+  [join(root, 'agent/build/build.ts'), '--no-bundle', process.arch === 'arm64' ? 'arm64' : 'x64'],
+  { stdio: ['ignore', 'ignore', 'inherit'] },
+);
 const started = performance.now();
 const lines: Line[] = [];
 const workers = Math.max(1, Math.min(2, availableParallelism(), options.count));

@@ -146,6 +146,38 @@ test('out of the warm pool: kubelet is started once, and again only as long as s
   assert.is(starts(), 3);
 });
 
+test('a boot by hand starts kubelet where systemd runs, and not where the unit has started it', async () => {
+  const systemd = { '/run/systemd/system/present': '' };
+  for (const [by, expected] of [
+    ['NOTIFY_SOCKET=/run/nobody', 0],
+    ['BY=hand', 1],
+  ] as const) {
+    const { instance } = await launchNode(cloud, { files: systemd });
+    systemctl(instance, 'exit 0');
+    instance.write('/tmp/starts', '');
+    const boot = () => instance.run('env', [STAND_INS, by, ENIBOOT, 'boot', '--json'], { timeoutMs: 60_000 });
+    for (let runs = 0; runs < 2; runs += 1) {
+      const { exitCode, stdout } = await boot();
+      assert.is(exitCode, 0, stdout);
+      assert.is((instance.read('/tmp/starts') ?? '').split('\n').length - 1, expected, `${by}, run ${runs}`);
+    }
+  }
+});
+
+test('a type younger than the table: EC2 is asked for its limits once, and a boot without EC2 goes by the answer', async () => {
+  const node = await readyNode({ type: 'z9.large' });
+  const limits = () => cloud.calls.filter((call) => call.action === 'DescribeInstanceTypes').length;
+  assert.is(limits(), 1);
+  assert.equal(await repair(node), NOTHING);
+  assert.is(limits(), 1, 'repair asks nobody');
+  cloud.faults.ec2.add({ action: '*', unanswered: true });
+  await node.reboot();
+  const { status } = await node.boot();
+  assert.is(status?.verdict, 'ready');
+  assert.ok((status?.degraded ?? []).length > 0, 'without EC2');
+  assert.is(status?.capacity?.maxPods, 110);
+});
+
 test('check asks the runtime: it must answer, and leases match sandboxes', async () => {
   const { instance } = await readyNode();
   systemctl(instance, 'exit 0');

@@ -393,7 +393,14 @@ export const ec2Faults: Fault[] = [
     config: { pods: { subnets: { tags: { eniboot: 'pods' } }, addressing: 'addresses' } },
     arrange: ec2({ action: 'AttachNetworkInterface', error: 'AttachmentLimitExceeded', skip: 1 }),
     expect: { verdict: 'ready' },
-    prove: (bench) => is(bench.instance.enis.length, 2),
+    prove: async (bench, { status }) => {
+      is(bench.instance.enis.length, 2);
+      is(status?.capacity?.maxPods, 14, 'kubelet is told what one ENI holds');
+      const before = accepted(bench, 'CreateNetworkInterface');
+      is((await bench.node.boot()).status?.capacity?.maxPods, 14);
+      is((await bench.node.eniboot(['repair'])).stdout, 'nothing to repair\n');
+      is(accepted(bench, 'CreateNetworkInterface'), before, 'nobody tries again in this boot');
+    },
   },
   {
     name: 'an ENI that a killed run of an earlier boot left is adopted',

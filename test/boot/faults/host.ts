@@ -320,6 +320,21 @@ ${foreignTables}END
     },
   },
   {
+    name: 'ten runs of this boot have crashed',
+    arrange: async ({ instance }) => {
+      const bootId = instance.read('/proc/sys/kernel/random/boot_id')?.trim();
+      const [uptime = ''] = (instance.read('/proc/uptime') ?? '').split(' ');
+      const state = { bootId, startedMs: Number(uptime) * 1000, extendedMs: 0, attempts: 10 };
+      instance.write('/run/eniboot/deadline.json', JSON.stringify(state));
+    },
+    expect: { verdict: 'failed', code: 'CRASH_LOOP', phase: 'identify', atOnce: true },
+    prove: async ({ node, instance }, { status }) => {
+      is(status?.failure?.facts['attempts'], 11);
+      is(instance.record.tags.get('eniboot/verdict')?.split('@')[0], 'failed:CRASH_LOOP');
+      is((await node.boot()).status?.verdict, 'ready', 'whoever mends it can boot again');
+    },
+  },
+  {
     name: 'what eniboot keeps in /run is damaged',
     bootedBefore: true,
     arrange: shell(
