@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 // One executable, several jobs: called as a CNI plugin it is the plugin, otherwise agent and command line. Each
 // half is loaded only when it is the one that is called: a pod waits for the plugin to start.
-import { environment, finish, invocation, standardStreams } from './port/runtime.ts';
+import { environment, expectLongRun, finish, invocation, standardStreams } from './port/runtime.ts';
 
 const streams = standardStreams();
 if (environment('CNI_COMMAND') === undefined) {
+  expectLongRun();
   const { main } = await import('./cli/main.ts');
   finish(await main(invocation().args, streams));
 } else {

@@ -70,6 +70,8 @@ async function build(arch: Arch): Promise<void> {
       '--splitting',
       '--format=esm',
       '--minify',
+      // A CNI call ends before compiled code pays for itself; the agent asks for the normal policy as it starts.
+      '--compile-jit-policy=1000',
       `--target=${targets[arch].target}`,
       `--compile-executable-path=${join(base, 'bin/bun')}`,
       // A .env or bunfig.toml in the working directory must not reach a root process.

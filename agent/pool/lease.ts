@@ -44,10 +44,11 @@ export function takeLease(owner: Owner, options: LeaseOptions): Lease {
   // Four directories cannot be read as one snapshot: at full churn a look misses entries that exist.
   for (let looks = 0; looks < 2; looks += 1) {
     const candidates = candidatesOf(options);
-    for (const [at, entry] of candidates.entries()) {
+    for (let left = candidates.length; left > 0; left -= 1) {
+      const entry = takeBest(candidates);
       const from = pathOf(entry);
       if (!moved(from, leasePath(entry.address, entry.eniId, owner))) continue;
-      if (candidates.length - at - 1 < options.lowWater) askForRefill();
+      if (left - 1 < options.lowWater) askForRefill();
       return { address: entry.address, eniId: entry.eniId, owner, from };
     }
   }
@@ -97,11 +98,13 @@ interface Candidate {
   address: number;
   /** ENI and /28 as one number: a prefix, or the single addresses that happen to lie in one. */
   prefix: number;
+  /** Addresses of that prefix which nobody has. */
+  unleased: number;
   stamp: number;
 }
 
-/** Numbers are compared, never texts: the first use of a collator costs more than the rest of an ADD. */
-function candidatesOf({ eniIds, restMs, nowMs }: LeaseOptions): Entry[] {
+/** What can be leased now, in no order: one is wanted, and sorting hundreds costs more than the rest of an ADD's own code. */
+function candidatesOf({ eniIds, restMs, nowMs }: LeaseOptions): Candidate[] {
   const all: Candidate[] = [];
   const unleased = new Map<number, number>();
   // A pod may end in a prefix that EC2 no longer has, before refill can retire the address.
@@ -114,19 +117,34 @@ function candidatesOf({ eniIds, restMs, nowMs }: LeaseOptions): Entry[] {
       continue;
     const prefix = eni * 2 ** 28 + Math.floor(address / 16);
     unleased.set(prefix, (unleased.get(prefix) ?? 0) + 1);
-    all.push({ entry, eni, address, prefix, stamp: stampOf(entry) });
+    const stamp = stampOf(entry);
+    if (nowMs - stamp >= restMs) all.push({ entry, eni, address, prefix, unleased: 0, stamp });
   }
-  return all
-    .filter(({ stamp }) => nowMs - stamp >= restMs)
-    .sort(
-      (a, b) =>
-        a.eni - b.eni ||
-        (unleased.get(a.prefix) ?? 0) - (unleased.get(b.prefix) ?? 0) ||
-        a.prefix - b.prefix ||
-        a.stamp - b.stamp ||
-        a.address - b.address,
-    )
-    .map(({ entry }) => entry);
+  for (const one of all) one.unleased = unleased.get(one.prefix) ?? 0;
+  return all;
+}
+
+/** Takes the one that comes first out of a list that is not empty. */
+function takeBest(candidates: Candidate[]): Entry {
+  let best = 0;
+  for (let at = 1; at < candidates.length; at += 1) {
+    if (comesBefore(candidates[at] as Candidate, candidates[best] as Candidate)) best = at;
+  }
+  const { entry } = candidates[best] as Candidate;
+  const last = candidates.pop() as Candidate;
+  if (best < candidates.length) candidates[best] = last;
+  return entry;
+}
+
+/** The first ENI's, of the fullest prefix, the longest rested; numbers are compared, since a collator costs milliseconds. */
+function comesBefore(a: Candidate, b: Candidate): boolean {
+  const order =
+    a.eni - b.eni ||
+    a.unleased - b.unleased ||
+    a.prefix - b.prefix ||
+    a.stamp - b.stamp ||
+    a.address - b.address;
+  return order < 0;
 }
 
 /** Boot-clock milliseconds of the release; an unreadable stamp counts as just released. */

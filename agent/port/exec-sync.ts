@@ -1,6 +1,5 @@
 // Child processes for the CNI path: synchronous, since a plugin call is one straight line and an event loop
 // with execa costs more than the whole call may take. The result is the same type as exec.ts returns.
-import { spawnSync } from 'node:child_process';
 import type { ExecOptions, ExecResult } from './exec-result.ts';
 import { hasCode } from './fs.ts';
 
@@ -9,6 +8,8 @@ import { hasCode } from './fs.ts';
  * time-out (default 10 s) ends it with SIGKILL; what it had started may live on.
  */
 export function runSync(file: string, args: string[], options: Omit<ExecOptions, 'signal'> = {}): ExecResult {
+  // Loaded by the first call: most plugin calls make none.
+  const { spawnSync } = process.getBuiltinModule('node:child_process');
   const started = performance.now();
   const result = spawnSync(file, args, {
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],

@@ -38,6 +38,15 @@ export function version(): { version: string; commit: string } {
   };
 }
 
+/**
+ * The executable starts with compilation to machine code put off (build.ts), which suits a call of milliseconds.
+ * What runs longer asks for the runtime's normal policy.
+ */
+export function expectLongRun(): void {
+  const { Bun } = globalThis as { Bun?: { unsafe: { setJITPolicy(scale: number): void } } };
+  Bun?.unsafe.setJITPolicy(1);
+}
+
 /** A variable of the environment. */
 export function environment(name: string): string | undefined {
   return process.env[name];
