@@ -1,13 +1,12 @@
 import { attachmentOf } from '../agent/host/attachment.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
-import { findLease, type Lease, releaseLease, takeLease, undoLease } from '../agent/pool/lease.ts';
-import { noteNamespace } from '../agent/pool/namespace.ts';
+import { type Lease, releaseLease, undoLease } from '../agent/pool/lease.ts';
 import { systemClock } from '../agent/port/clock.ts';
-import { readIfPresent } from '../agent/port/fs.ts';
-import { type Configuration, isOwnNamespace, ownerOf, type Variables } from './call.ts';
-import { deviceOf, makeAttachment, removeAttachment } from './kernel.ts';
-import { renderResult } from './result.ts';
+import { requireNamespace, takeAddress, usableEnis } from './address.ts';
+import { type Configuration, refuse, type Variables } from './call.ts';
+import { makeAttachment, mtuOf, removeAttachment } from './kernel.ts';
+import { defaultRoute, interfaceRoutes, linkInterfaces, renderResult } from './result.ts';
 
 /** Addresses tried when the kernel says of one that it is in use. */
 const TRIES = 4;
@@ -17,41 +16,26 @@ const TRIES = 4;
  * address as it was. Asks neither EC2 nor IMDS.
  */
 export function add(variables: Variables, configuration: Configuration): Record<string, unknown> {
-  const { netns } = variables;
-  const own = isOwnNamespace(netns);
-  if (own === undefined) throw new Failure('NETNS_GONE', `${netns} is not there`, { netns });
-  if (own) throw new Failure('NETNS_OWN', `${netns} is the network namespace of the node`, { netns });
+  const { netns, ifName } = variables;
+  requireNamespace(netns);
   const node = readNodeFile();
-  const owner = ownerOf(variables);
-  if (findLease(owner) !== undefined) {
-    throw new Failure('ALREADY_ATTACHED', `${owner.containerId} has ${owner.ifName} already`, { ...owner });
-  }
-  const usable = node.podEnis.flatMap((eni) => {
-    const device = deviceOf(eni.mac);
-    return device === undefined ? [] : [{ ...eni, device }];
-  });
-  if (usable.length === 0) {
-    throw new Failure('NODE_NOT_READY', 'no pod ENI has its device', { podEnis: node.podEnis });
-  }
-  const options = {
-    eniIds: usable.map((eni) => eni.eniId),
-    restMs: node.restMs,
-    nowMs: systemClock.bootMs(),
-    lowWater: node.lowWater,
-  };
+  const enis = usableEnis(node);
   for (let tries = 1; ; tries += 1) {
-    const lease = takeLease(owner, options);
-    const eni = usable.find((one) => one.eniId === lease.eniId);
-    if (eni === undefined) throw new Failure('INTERNAL', `leased ${lease.address} of an ENI not asked for`);
-    const attachment = attachmentOf(node, lease.address, eni.subnetCidr, variables.ifName);
+    const { lease, eni } = takeAddress(variables, configuration.name, node, enis);
     try {
-      noteNamespace(lease, netns);
+      const attachment = attachmentOf(node, lease.address, eni.subnetCidr, ifName);
       makeAttachment(attachment, netns, eni.device);
       return renderResult(configuration.cniVersion, {
-        attachment,
-        eniMac: eni.mac,
-        netns,
-        eniMtu: Number(readIfPresent(`/sys/class/net/${eni.device}/mtu`) ?? node.mtu),
+        interfaces: [
+          { name: ifName, mac: eni.mac, mtu: mtuOf(eni.device) ?? node.mtu, sandbox: netns },
+          ...linkInterfaces(attachment, netns),
+        ],
+        ip: {
+          address: `${lease.address}/${attachment.prefixLength}`,
+          gateway: attachment.router,
+          interface: 0,
+        },
+        routes: [...interfaceRoutes(attachment), defaultRoute(attachment)],
         dns: configuration.raw['dns'],
       });
     } catch (error) {
@@ -60,6 +44,15 @@ export function add(variables: Variables, configuration: Configuration): Record<
       if (!inUse || tries === TRIES) throw error;
     }
   }
+}
+
+/** @throws CNI_FIELD, CNI_CONFIG */
+export function refuseOfWhole({ raw }: Configuration): void {
+  refuse({ ipam: raw['ipam'] });
+  if (raw['prevResult'] === undefined) return;
+  throw new Failure('CNI_CONFIG', 'prevResult: eniboot makes the interface, so it comes first in the chain', {
+    path: 'prevResult',
+  });
 }
 
 /**

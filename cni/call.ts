@@ -92,42 +92,34 @@ export function readConfiguration(command: Command, text: string): Configuration
       },
     );
   }
+  checkDns(raw['dns']);
   return { cniVersion, name, raw };
 }
 
-/**
- * Refuses what an ADD cannot grant instead of ignoring it. @throws CNI_FIELD, CNI_CONFIG
- */
-export function refuseRequests(configuration: Configuration, cniArgs: string): void {
-  const { raw } = configuration;
+/** Refuses what no ADD can grant instead of ignoring it. @throws CNI_FIELD */
+export function refuseRequests({ raw }: Configuration, cniArgs: string): void {
   const runtime = objectAt(raw, 'runtimeConfig');
   const args = objectAt(objectAt(raw, 'args'), 'cni');
-  const asked: [string, unknown][] = [
-    ['runtimeConfig.ips', runtime['ips']],
-    ['runtimeConfig.mac', runtime['mac']],
-    ['runtimeConfig.infinibandGUID', runtime['infinibandGUID']],
-    ['runtimeConfig.deviceID', runtime['deviceID']],
-    ['args.cni.ips', args['ips']],
-    ['args.cni.mac', args['mac']],
-    ['ipam', raw['ipam']],
-    ['ipMasq', raw['ipMasq']],
-    ...cniArgs
-      .split(';')
-      .map((pair): [string, string] => [`CNI_ARGS ${pair.split('=')[0]}`, pair.slice(pair.indexOf('=') + 1)])
-      .filter(([key]) => key === 'CNI_ARGS IP' || key === 'CNI_ARGS MAC'),
-  ];
-  for (const [field, value] of asked) {
+  refuse({
+    'runtimeConfig.ips': runtime['ips'],
+    'runtimeConfig.mac': runtime['mac'],
+    'runtimeConfig.infinibandGUID': runtime['infinibandGUID'],
+    'runtimeConfig.deviceID': runtime['deviceID'],
+    'args.cni.ips': args['ips'],
+    'args.cni.mac': args['mac'],
+    ipMasq: raw['ipMasq'],
+  });
+  for (const pair of cniArgs.split(';')) {
+    const [key = '', ...value] = pair.split('=');
+    if (key === 'IP' || key === 'MAC') refuse({ [`CNI_ARGS ${key}`]: value.join('=') });
+  }
+}
+
+/** @param fields what must be empty, by its path. @throws CNI_FIELD with the first that is not. */
+export function refuse(fields: Record<string, unknown>): void {
+  for (const [field, value] of Object.entries(fields)) {
     if (isEmpty(value)) continue;
     throw new Failure('CNI_FIELD', `${field}: ${JSON.stringify(value)} is not supported`, { field, value });
-  }
-  if (raw['prevResult'] !== undefined) {
-    throw new Failure(
-      'CNI_CONFIG',
-      'prevResult: eniboot makes the interface, so it comes first in the chain',
-      {
-        path: 'prevResult',
-      },
-    );
   }
 }
 
@@ -174,6 +166,27 @@ function parseObject(text: string): Record<string, unknown> {
     throw new Failure('CNI_INPUT', `standard input is not JSON: ${reason}`, {}, error);
   }
   throw new Failure('CNI_INPUT', 'standard input is not a JSON object');
+}
+
+/** Handed through to the runtime, which fails on another form. */
+function checkDns(dns: unknown): void {
+  if (dns === undefined) return;
+  const isList = (value: unknown) => Array.isArray(value) && value.every((one) => typeof one === 'string');
+  const { domain = '', ...lists } = (dns ?? {}) as Record<string, unknown>;
+  const { nameservers = [], search = [], options = [] } = lists;
+  const holds =
+    typeof dns === 'object' &&
+    !Array.isArray(dns) &&
+    typeof domain === 'string' &&
+    [nameservers, search, options].every(isList);
+  if (holds) return;
+  throw new Failure(
+    'CNI_CONFIG',
+    `dns: ${JSON.stringify(dns)} is not nameservers, domain, search and options`,
+    {
+      path: 'dns',
+    },
+  );
 }
 
 function readVersion(value: unknown): Version {

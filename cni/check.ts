@@ -1,17 +1,30 @@
 import { existsSync } from 'node:fs';
 import { type Attachment, attachmentOf } from '../agent/host/attachment.ts';
 import { differencesOf, lookAtAttachment } from '../agent/host/attachment-state.ts';
-import { readNodeFile } from '../agent/host/node-file.ts';
+import { type NodePodEni, readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
 import { type Configuration, isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { deviceOf } from './kernel.ts';
+import { addressesIn } from './result.ts';
 
 /**
  * Compares an attachment with what ADD makes: the lease, and every object its lines name. More than
  * that may be there, since later plugins add to it. Names all differences. @throws ATTACHMENT_DIFFERS
  */
 export function check(variables: Variables, configuration: Configuration): void {
+  const { problems, eni, attachment } = checkLease(variables, configuration);
+  throwIfAny([...problems, ...checkObjects(attachment, variables.netns, eni)]);
+}
+
+/**
+ * The lease of an attachment, on an ENI that is here, and prevResult, which must hold its address; problems go
+ * into a list. @throws ATTACHMENT_DIFFERS when there is nothing to compare the rest with, CNI_CONFIG
+ */
+export function checkLease(
+  variables: Variables,
+  configuration: Configuration,
+): { problems: string[]; attachment: Attachment; eni: NodePodEni } {
   const { netns, ifName } = variables;
   const { prevResult } = configuration.raw;
   if (typeof prevResult !== 'object' || prevResult === null) {
@@ -25,25 +38,25 @@ export function check(variables: Variables, configuration: Configuration): void 
   if (eni === undefined)
     throw differs([`${lease.eniId}, which ${lease.address} belongs to, is not on this node`]);
   const attachment = attachmentOf(node, lease.address, eni.subnetCidr, ifName);
-  const problems = [
-    ...checkResult(prevResult, attachment),
-    ...differencesOf(
-      lookAtAttachment(attachment, {
-        netns,
-        eniDevice: deviceOf(eni.mac) ?? '',
-        eniMac: eni.mac,
-        ipv6: existsSync('/proc/sys/net/ipv6'),
-      }),
-    ),
-  ];
-  if (problems.length > 0) throw differs(problems);
+  const own = `${attachment.address}/${attachment.prefixLength}`;
+  const problems = addressesIn(prevResult).includes(own) ? [] : [`prevResult does not hold ${own}`];
+  return { problems, attachment, eni };
 }
 
-function checkResult(prevResult: object, a: Attachment): string[] {
-  const { ips, ip4 } = prevResult as { ips?: { address?: unknown }[]; ip4?: { ip?: unknown } };
-  const listed = Array.isArray(ips) ? ips.map((ip) => ip?.address) : [ip4?.ip];
-  const own = `${a.address}/${a.prefixLength}`;
-  return listed.includes(own) ? [] : [`prevResult does not hold ${own}`];
+/** @param eni undefined where another plugin has made the pod's interface, and knows what it should be. */
+export function checkObjects(a: Attachment, netns: string, eni: NodePodEni | undefined): string[] {
+  return differencesOf(
+    lookAtAttachment(a, {
+      netns,
+      eni: eni === undefined ? undefined : { device: deviceOf(eni.mac) ?? '', mac: eni.mac },
+      ipv6: existsSync('/proc/sys/net/ipv6'),
+    }),
+  );
+}
+
+/** @throws ATTACHMENT_DIFFERS with all of them. */
+export function throwIfAny(problems: string[]): void {
+  if (problems.length > 0) throw differs(problems);
 }
 
 function differs(problems: string[]): Failure {

@@ -13,13 +13,18 @@ export function del(variables: Variables): void {
   if (lease !== undefined) endLease(lease, variables.netns);
 }
 
-/**
- * The kernel's objects first, the lease last, so that what is killed in between is repeated in full. Where the
- * given namespace is gone, or is the node's own by a runtime's mistake, the one that ADD noted is tried; where
- * that is gone too, only the node's side is left to remove.
- */
+/** The kernel's objects first, the lease last, so that what is killed in between is repeated in full. */
 export function endLease(lease: Lease, netns: string): void {
+  detach(lease, netns);
+  releaseLease(lease, systemClock.bootMs());
+}
+
+/**
+ * Takes away what the kernel has of a lease. Where the given namespace is gone, or is the node's own by a
+ * runtime's mistake, the one that ADD noted is tried; where that is gone too, only the node's side is left to
+ * remove.
+ */
+export function detach(lease: Lease, netns: string): void {
   const path = [netns, notedNamespace(lease) ?? ''].find((one) => isOwnNamespace(one) === false);
   removeAttachment(lease.address, path);
-  releaseLease(lease, systemClock.bootMs());
 }

@@ -1,9 +1,9 @@
 import { addressOfHostLink } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
-import { listLeases } from '../agent/pool/lease.ts';
+import { type Lease, listLeases } from '../agent/pool/lease.ts';
+import { noteOf } from '../agent/pool/namespace.ts';
 import type { Configuration } from './call.ts';
-import { endLease } from './del.ts';
-import { listHostLinks, removeAttachment } from './kernel.ts';
+import { hasHostLink, listHostLinks, removeAttachment } from './kernel.ts';
 
 /** Where libcni puts the attachments to keep (SPEC 1.1.0, "GC"). */
 const VALID = 'cni.dev/valid-attachments';
@@ -11,10 +11,11 @@ const VALID = 'cni.dev/valid-attachments';
 const VALID_BEFORE = 'cni.dev/attachments';
 
 /**
- * Ends every lease that is not among the valid attachments, and removes host links without a lease. Goes on
- * after an error and reports all of them at the end. The list must be there: an absent one does not mean none.
+ * Ends, in the way of the plugin that is asked, every lease of this network that is not among the valid
+ * attachments, and removes host links without a lease. Goes on after an error and reports all of them at the end.
+ * The list must be there: an absent one does not mean none.
  */
-export function collectGarbage(configuration: Configuration): void {
+export function collectGarbage(configuration: Configuration, end: (lease: Lease) => void): void {
   const keep = new Set(readValid(configuration.raw[VALID] ?? configuration.raw[VALID_BEFORE]));
   // Links before leases: an ADD leases first, so a link that is seen has its lease by then.
   const links = listHostLinks();
@@ -29,7 +30,7 @@ export function collectGarbage(configuration: Configuration): void {
   };
   for (const lease of leases) {
     if (keep.has(`${lease.owner.containerId} ${lease.owner.ifName}`)) continue;
-    attempt(() => endLease(lease, ''));
+    if (isOf(configuration.name, lease)) attempt(() => end(lease));
   }
   const leased = new Set(leases.map((lease) => lease.address));
   for (const link of links) {
@@ -37,6 +38,15 @@ export function collectGarbage(configuration: Configuration): void {
     if (address !== undefined && !leased.has(address)) attempt(() => removeAttachment(address, undefined));
   }
   if (problems.length > 0) throw new Failure('KERNEL_CHANGE', problems.join('; '), { problems });
+}
+
+/**
+ * The list is of one network; others share the pool. A lease without a note is what a killed ADD left before it
+ * made anything: any network's, unless it has a link, and so lost its note in some other way.
+ */
+function isOf(network: string, lease: Lease): boolean {
+  const note = noteOf(lease);
+  return note === undefined ? !hasHostLink(lease.address) : note.network === network;
 }
 
 function readValid(value: unknown): string[] {

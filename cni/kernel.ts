@@ -11,6 +11,7 @@ import {
   removalLines,
 } from '../agent/host/attachment.ts';
 import { NFT_TABLE, POD_LINK_PREFIX } from '../agent/host/names.ts';
+import { hostLinkOf } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { type ExecResult, succeeded } from '../agent/port/exec-result.ts';
 import { runSync } from '../agent/port/exec-sync.ts';
@@ -49,15 +50,16 @@ const ABSENT =
   /Cannot find device|No such (?:device|file or directory|process)|FIB table does not exist|^Flush terminated/;
 
 /**
+ * @param eniDevice undefined where another plugin has made the pod's interface.
  * @throws ALREADY_ATTACHED when the interface exists (nothing was made), ADDRESS_IN_USE when a lost namespace
  *   holds the address, NFT_FAILED or KERNEL_CHANGE otherwise.
  */
-export function makeAttachment(a: Attachment, netns: string, eniDevice: string): void {
+export function makeAttachment(a: Attachment, netns: string, eniDevice: string | undefined): void {
   const ipv6 = existsSync('/proc/sys/net/ipv6');
   const table = podTable(a);
   const settings = podSysctls(a).flat();
   let host = hostLines(a, netns, eniDevice, ipv6);
-  let pod = podLines(a, ipv6);
+  let pod = podLines(a, eniDevice !== undefined, ipv6);
   for (;;) {
     const args = ['-c', ADD_SCRIPT, 'eniboot', netns, host.join('\n'), table, ...settings];
     const result = runSync('sh', args, { input: toInput(pod) });
@@ -84,16 +86,26 @@ export function removeAttachment(address: string, netns: string | undefined): vo
 
 /** The device with a pod ENI's MAC, by looking at every one that is not a pod's link. */
 export function deviceOf(mac: string): string | undefined {
-  return listIfPresent(SYS_NET).find(
-    (name) =>
-      !name.startsWith(POD_LINK_PREFIX) &&
-      readIfPresent(`${SYS_NET}/${name}/address`)?.trim().toLowerCase() === mac,
-  );
+  return listIfPresent(SYS_NET).find((name) => !name.startsWith(POD_LINK_PREFIX) && macOf(name) === mac);
 }
 
 /** Whether the device is administratively up: IFF_UP is bit 0. */
 export function isUp(device: string): boolean {
   return (Number(readIfPresent(`${SYS_NET}/${device}/flags`) ?? '0') & 1) === 1;
+}
+
+/** Lower case; undefined when there is no such device. */
+export function macOf(device: string): string | undefined {
+  return readIfPresent(`${SYS_NET}/${device}/address`)?.trim().toLowerCase();
+}
+
+export function mtuOf(device: string): number | undefined {
+  const mtu = readIfPresent(`${SYS_NET}/${device}/mtu`);
+  return mtu === undefined ? undefined : Number(mtu);
+}
+
+export function hasHostLink(address: string): boolean {
+  return macOf(hostLinkOf(address)) !== undefined;
 }
 
 export function listHostLinks(): string[] {

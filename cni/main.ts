@@ -1,20 +1,23 @@
-// The plugin: one call, one result or one error, on standard output and nowhere else.
+// The plugins: one call, one result or one error, on standard output and nowhere else.
 import { Failure, type FailureCode, isFailure } from '../agent/messages/failure.ts';
+import type { Lease } from '../agent/pool/lease.ts';
 import { hasCode } from '../agent/port/fs.ts';
-import { environment, readInput } from '../agent/port/runtime.ts';
-import { add } from './add.ts';
+import { add, refuseOfWhole } from './add.ts';
 import {
-  type Command,
+  type Configuration,
   newestVersion,
   readCommand,
   readConfiguration,
   readVariables,
   refuseRequests,
   supportedVersions,
+  type Variables,
 } from './call.ts';
 import { check } from './check.ts';
-import { del } from './del.ts';
+import { del, detach, endLease } from './del.ts';
 import { collectGarbage } from './gc.ts';
+import { ipamAdd, ipamCheck, ipamStatus, refuseOfIpam } from './ipam.ts';
+import { ptpAdd, ptpCheck, ptpDel, refuseOfPtp } from './ptp.ts';
 import { status } from './status.ts';
 
 /** A network configuration is a few kilobytes; with prevResult and 1,000 valid attachments some hundred. */
@@ -41,48 +44,80 @@ const codes: Partial<Record<FailureCode, number>> = {
 };
 const DEFECT = 199;
 
-/** Runs the call the environment describes. Resolves to the exit code, never rejects. */
-export function runPlugin(stdout: (text: string) => void): number {
+/** What a call is made of. */
+export interface Call {
+  /** The name the executable is called by. */
+  name: string;
+  environment(name: string): string | undefined;
+  /** Standard input to its end, at most so many bytes of it. */
+  input(limit: number): string;
+  stdout(text: string): void;
+}
+
+/** What one plugin does for each command. */
+interface Plugin {
+  /** Refuses what the configuration asks of it in vain. */
+  refuse(configuration: Configuration): void;
+  add(variables: Variables, configuration: Configuration): Record<string, unknown>;
+  check(variables: Variables, configuration: Configuration): void;
+  del(variables: Variables): void;
+  /** Ends a lease that garbage collection found. */
+  end(lease: Lease): void;
+  status(configuration: Configuration): void;
+}
+
+const end = (lease: Lease) => endLease(lease, '');
+
+const whole: Plugin = { refuse: refuseOfWhole, add, check, del, end, status };
+
+/** By the names of the links in /opt/cni/bin; any other name is the whole plugin. */
+const plugins: Record<string, Plugin> = {
+  eniboot: whole,
+  'eniboot-ipam': { refuse: refuseOfIpam, add: ipamAdd, check: ipamCheck, del, end, status: ipamStatus },
+  'eniboot-ptp': {
+    refuse: refuseOfPtp,
+    add: ptpAdd,
+    check: ptpCheck,
+    del: ptpDel,
+    // The address is eniboot-ipam's to take back.
+    end: (lease) => detach(lease, ''),
+    status,
+  },
+};
+
+/** Runs a call to its end. Returns the exit code, never throws. */
+export function runPlugin(call: Call): number {
   let version: string = newestVersion;
+  const name = Object.hasOwn(plugins, call.name) ? call.name : 'eniboot';
   try {
-    const command = readCommand(environment('CNI_COMMAND') ?? '');
-    const variables = readVariables(command, environment);
+    const command = readCommand(call.environment('CNI_COMMAND') ?? '');
+    const variables = readVariables(command, call.environment);
     if (command === 'VERSION') {
-      stdout(`${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n`);
+      call.stdout(`${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n`);
       return 0;
     }
-    const configuration = readConfiguration(command, readInput(INPUT_LIMIT));
+    const configuration = readConfiguration(command, call.input(INPUT_LIMIT));
     version = configuration.cniVersion;
-    const result = runCommand(command, variables, configuration);
-    if (result !== undefined) stdout(`${JSON.stringify(result)}\n`);
+    const plugin = plugins[name] ?? whole;
+    if (command === 'ADD') {
+      refuseRequests(configuration, call.environment('CNI_ARGS') ?? '');
+      plugin.refuse(configuration);
+      call.stdout(`${JSON.stringify(plugin.add(variables, configuration))}\n`);
+    } else if (command === 'DEL') plugin.del(variables);
+    else if (command === 'CHECK') plugin.check(variables, configuration);
+    else if (command === 'GC') collectGarbage(configuration, plugin.end);
+    else plugin.status(configuration);
     return 0;
   } catch (error) {
-    const failure = toFailure(error);
-    stdout(`${JSON.stringify({ cniVersion: version, ...cniError(failure) })}\n`);
+    call.stdout(`${JSON.stringify({ cniVersion: version, ...cniError(name, toFailure(error)) })}\n`);
     return 1;
   }
 }
 
-function runCommand(
-  command: Exclude<Command, 'VERSION'>,
-  variables: ReturnType<typeof readVariables>,
-  configuration: ReturnType<typeof readConfiguration>,
-): Record<string, unknown> | undefined {
-  if (command === 'ADD') {
-    refuseRequests(configuration, environment('CNI_ARGS') ?? '');
-    return add(variables, configuration);
-  }
-  if (command === 'DEL') del(variables);
-  else if (command === 'CHECK') check(variables, configuration);
-  else if (command === 'GC') collectGarbage(configuration);
-  else status();
-  return undefined;
-}
-
-function cniError(failure: Failure): { code: number; msg: string; details: string } {
+function cniError(name: string, failure: Failure): { code: number; msg: string; details: string } {
   const own = failure.facts['cniCode'];
   const code = typeof own === 'number' ? own : (codes[failure.code] ?? DEFECT);
-  return { code, msg: `eniboot: ${failure.code}: ${failure.message}`, details: failure.remedy };
+  return { code, msg: `${name}: ${failure.code}: ${failure.message}`, details: failure.remedy };
 }
 
 function toFailure(error: unknown): Failure {

@@ -1,40 +1,160 @@
-// The result of an ADD in the form of each version of the specification.
+// The result of an ADD in the form of each version of the specification: a new one, or prevResult extended.
+
 import { type Attachment, POD_VETH } from '../agent/host/attachment.ts';
+import { Failure } from '../agent/messages/failure.ts';
 import type { Version } from './call.ts';
 
-interface ResultInput {
-  attachment: Attachment;
-  /** MAC of the pod ENI, which an ipvlan shares. */
-  eniMac: string;
-  netns: string;
-  /** MTU of the ENI's device. */
-  eniMtu: number;
-  /** The configuration's `dns`, handed through. */
+export interface Interface {
+  name: string;
+  mac: string;
+  mtu: number;
+  /** Path of its network namespace; absent on the node. */
+  sandbox?: string;
+}
+
+interface Route {
+  dst: string;
+  gw: string | undefined;
+}
+
+interface Result {
+  /** Absent in the result of a delegate, which makes none. */
+  interfaces?: Interface[];
+  ip: {
+    /** With the length of its subnet. */
+    address: string;
+    gateway: string;
+    /** Index into `interfaces`. */
+    interface?: number;
+  };
+  routes: Route[];
+  /** Handed through unchecked; undefined for none. */
   dns: unknown;
 }
 
-export function renderResult(version: Version, input: ResultInput): Record<string, unknown> {
-  const { attachment: a } = input;
-  const address = `${a.address}/${a.prefixLength}`;
-  const dns = input.dns === undefined ? {} : { dns: input.dns };
-  const routes = [
-    ...a.routes.map((dst) => ({ dst, gw: a.router })),
-    { dst: '0.0.0.0/0', gw: a.nodeAddresses[0] },
-  ];
-  if (version === '0.1.0' || version === '0.2.0') {
-    return { cniVersion: version, ip4: { ip: address, gateway: a.router, routes }, ...dns };
+export function renderResult(version: Version, result: Result): Record<string, unknown> {
+  const { interfaces, ip, routes } = result;
+  const dns = result.dns === undefined ? {} : { dns: result.dns };
+  if (isFirstForm(version)) {
+    return { cniVersion: version, ip4: { ip: ip.address, gateway: ip.gateway, routes }, ...dns };
   }
-  const withMtu = (mtu: number) => (version === '1.1.0' ? { mtu } : {});
   const family = version === '1.0.0' || version === '1.1.0' ? {} : { version: '4' };
   return {
     cniVersion: version,
-    interfaces: [
-      { name: a.ifName, mac: input.eniMac, ...withMtu(input.eniMtu), sandbox: input.netns },
-      { name: POD_VETH, mac: a.podMac, ...withMtu(a.mtu), sandbox: input.netns },
-      { name: a.hostLink, mac: a.hostMac, ...withMtu(a.mtu) },
-    ],
-    ips: [{ ...family, address, gateway: a.router, interface: 0 }],
+    ...(interfaces === undefined ? {} : { interfaces: interfacesIn(version, interfaces) }),
+    ips: [{ ...family, ...ip }],
     routes,
     ...dns,
   };
+}
+
+/** The interfaces, addresses and routes of the whole attachment's two links, as a result lists them. */
+export function linkInterfaces(a: Attachment, netns: string): Interface[] {
+  return [
+    { name: POD_VETH, mac: a.podMac, mtu: a.mtu, sandbox: netns },
+    { name: a.hostLink, mac: a.hostMac, mtu: a.mtu },
+  ];
+}
+
+/** The pod's routes by its interface. */
+export function interfaceRoutes(a: Attachment): Route[] {
+  return a.routes.map((dst) => ({ dst, gw: a.router }));
+}
+
+/** Everything else goes by veth0. */
+export function defaultRoute(a: Attachment): Route {
+  return { dst: DEFAULT, gw: a.nodeAddresses[0] };
+}
+
+/** Addresses, with their lengths, that a result of any version lists. */
+export function addressesIn(prevResult: unknown): unknown[] {
+  const { ips, ip4 } = (prevResult ?? {}) as { ips?: unknown; ip4?: { ip?: unknown } | null };
+  if (!Array.isArray(ips)) return [ip4?.ip];
+  return ips.map((one: unknown) => (one as { address?: unknown } | null)?.address);
+}
+
+/**
+ * prevResult with the unnumbered link added. Interfaces come last, so that each index that is there stays right;
+ * our default route takes the place of another, as it does in the pod. Keys we do not know are handed on.
+ *
+ * @throws CNI_CONFIG when it does not hold the address, or its interface index leads nowhere.
+ */
+export function extendResult(
+  version: Version,
+  prevResult: Record<string, unknown>,
+  a: Attachment,
+  netns: string,
+): Record<string, unknown> {
+  const address = `${a.address}/${a.prefixLength}`;
+  if (!addressesIn(prevResult).includes(address)) {
+    throw wrong('prevResult', `does not hold ${address}, which this container has leased`);
+  }
+  if (isFirstForm(version)) {
+    const ip4 = prevResult['ip4'] as Record<string, unknown>;
+    const routes = [...withoutDefault(ip4['routes'], 'prevResult.ip4.routes'), defaultRoute(a)];
+    return { ...prevResult, cniVersion: version, ip4: { ...ip4, routes } };
+  }
+  const interfaces = listAt(prevResult['interfaces'] ?? [], 'prevResult.interfaces');
+  const ips = listAt(prevResult['ips'], 'prevResult.ips');
+  for (const [at, ip] of ips.entries())
+    checkIndex(ip, `prevResult.ips[${at}]`, address, interfaces, a.ifName, netns);
+  return {
+    ...prevResult,
+    cniVersion: version,
+    interfaces: [...interfaces, ...interfacesIn(version, linkInterfaces(a, netns))],
+    ips,
+    routes: [...withoutDefault(prevResult['routes'] ?? [], 'prevResult.routes'), defaultRoute(a)],
+  };
+}
+
+const DEFAULT = '0.0.0.0/0';
+
+/** Results of 0.1.0 and 0.2.0 have one address and no interfaces. */
+function isFirstForm(version: Version): boolean {
+  return version === '0.1.0' || version === '0.2.0';
+}
+
+/** `mtu` came with 1.1.0. */
+function interfacesIn(version: Version, interfaces: Interface[]): Record<string, unknown>[] {
+  return interfaces.map(({ mtu, ...rest }) => (version === '1.1.0' ? { ...rest, mtu } : rest));
+}
+
+function checkIndex(
+  ip: unknown,
+  path: string,
+  address: string,
+  interfaces: unknown[],
+  ifName: string,
+  netns: string,
+): void {
+  if (typeof ip !== 'object' || ip === null) throw wrong(path, 'is not an object');
+  const { address: theirs, interface: index } = ip as { address?: unknown; interface?: unknown };
+  if (index === undefined || index === null) return;
+  const target = typeof index === 'number' ? interfaces[index] : undefined;
+  if (typeof target !== 'object' || target === null) {
+    throw wrong(
+      `${path}.interface`,
+      `${JSON.stringify(index)} is not the index of one of its ${interfaces.length} interfaces`,
+    );
+  }
+  const { name, sandbox } = target as Record<string, unknown>;
+  if (theirs === address && (name !== ifName || sandbox !== netns)) {
+    throw wrong(
+      `${path}.interface`,
+      `${address} is on ${JSON.stringify(name)}, not on the container's ${ifName}`,
+    );
+  }
+}
+
+function withoutDefault(routes: unknown, path: string): unknown[] {
+  return listAt(routes ?? [], path).filter((route) => (route as { dst?: unknown } | null)?.dst !== DEFAULT);
+}
+
+function listAt(value: unknown, path: string): unknown[] {
+  if (Array.isArray(value)) return value;
+  throw wrong(path, 'is not a list');
+}
+
+function wrong(path: string, what: string): Failure {
+  return new Failure('CNI_CONFIG', `${path}: ${what}`, { path });
 }

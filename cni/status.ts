@@ -1,10 +1,10 @@
-import { readNodeFile } from '../agent/host/node-file.ts';
+import { type NodeFile, readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { listLeases } from '../agent/pool/lease.ts';
 import { deviceOf, isUp } from './kernel.ts';
 
 /** Cannot serve ADD. */
-const UNAVAILABLE = 50;
+export const UNAVAILABLE = 50;
 /** Cannot serve ADD, and pods that exist may have no network. */
 const LIMITED = 51;
 
@@ -13,7 +13,7 @@ const LIMITED = 51;
  * would turn the node NotReady under pods that are well.
  */
 export function status(): void {
-  let node: ReturnType<typeof readNodeFile>;
+  let node: NodeFile;
   try {
     node = readNodeFile();
   } catch (error) {

@@ -29,7 +29,7 @@ const targets = {
 type Arch = keyof typeof targets;
 
 /** Names in /opt/cni/bin; all of them links to the executable. */
-const plugins = ['eniboot'];
+const plugins = ['eniboot', 'eniboot-ipam', 'eniboot-ptp'];
 
 const asked = process.argv.slice(2).filter((word) => !word.startsWith('-'));
 if (process.argv.includes('--help') || asked.some((word) => !(word in targets))) {

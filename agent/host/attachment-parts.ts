@@ -20,6 +20,8 @@ export type Part = {
       mtu: number | undefined;
       group: string;
       type: string;
+      /** The device of the node that an ipvlan is a part of. */
+      master: string | undefined;
     }
   | { kind: 'address'; device: string; address: string; prefixLength: number }
   | {
@@ -51,19 +53,18 @@ export type PartOf<Kind extends Part['kind']> = Extract<Part, { kind: Kind }>;
 export interface Place {
   /** Path of the pod's network namespace. */
   netns: string;
-  /** Device of the pod ENI, and its MAC, which an ipvlan shares. */
-  eniDevice: string;
-  eniMac: string;
+  /** Device of the pod ENI, and its MAC, which an ipvlan shares; undefined where another plugin made the pod's interface. */
+  eni: { device: string; mac: string } | undefined;
   /** The kernel has IPv6. */
   ipv6: boolean;
 }
 
 /** All objects of an attachment, the node's first, each in the order in which it is made. */
 export function partsOf(a: Attachment, place: Place): Part[] {
-  const { netns, eniDevice, ipv6 } = place;
+  const { netns, eni, ipv6 } = place;
   const entering = `nsenter --net=${netns} `;
-  const node = hostLines(a, netns, eniDevice, ipv6).flatMap((line) => partsOfLine(line, 'node', place, ''));
-  const pod = podLines(a, ipv6).flatMap((line) => partsOfLine(line, 'pod', place, entering));
+  const node = hostLines(a, netns, eni?.device, ipv6).flatMap((line) => partsOfLine(line, 'node', place, ''));
+  const pod = podLines(a, eni !== undefined, ipv6).flatMap((line) => partsOfLine(line, 'pod', place, entering));
   const chains = [...podTable(a).matchAll(/^ *chain (\S+) \{$/gm)].map(
     ([, name = '']): Part => ({ side: 'pod', kind: 'chain', name, text: `chain ${name}` }),
   );
@@ -81,7 +82,7 @@ export function partsOf(a: Attachment, place: Place): Part[] {
 }
 
 /** Lines that only say more of a link which another line makes; `up` and the like are looked at with it. */
-const ADDS_TO_A_LINK = /^link set dev \S+ (?:up|addrgenmode none)$/;
+const ADDS_TO_A_LINK = /^(?:link set dev \S+ (?:up|addrgenmode none)|address flush dev \S+ scope link)$/;
 
 /** The objects one line makes. A line of a form that nobody can look for afterwards is a defect. */
 function partsOfLine(line: string, side: Side, place: Place, entering: string): Part[] {
@@ -98,7 +99,7 @@ function partsOfLine(line: string, side: Side, place: Place, entering: string): 
     return at === -1 ? undefined : rest[at + 1];
   };
   if (object === 'link' && verb === 'add') return linksOf(rest, after, place);
-  if (object === 'address' && verb === 'add') {
+  if (object === 'address' && verb === 'replace') {
     const [address = '', length = ''] = (rest[0] ?? '').split('/');
     const device = after('dev') ?? '';
     return [{ ...common, kind: 'address', device, address, prefixLength: Number(length) }];
@@ -152,12 +153,13 @@ function linksOf(words: string[], after: (word: string) => string | undefined, p
     return {
       side: end.includes('netns') ? 'pod' : 'node',
       kind: 'link',
-      text: type === 'ipvlan' ? `${name}: ipvlan on ${place.eniDevice}` : `${name}: ${type}`,
+      text: type === 'ipvlan' ? `${name}: ipvlan on ${of('link')}` : `${name}: ${type}`,
       name,
-      mac: of('address') ?? (type === 'ipvlan' ? place.eniMac : undefined),
+      mac: of('address') ?? (type === 'ipvlan' ? place.eni?.mac : undefined),
       mtu: end.includes('mtu') ? Number(of('mtu')) : undefined,
       group: of('group') ?? 'default',
       type,
+      master: of('link'),
     };
   });
 }

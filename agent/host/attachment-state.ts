@@ -38,7 +38,7 @@ export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
       input: podTable(a),
     }).stdout,
   );
-  return parts.map((part) => ({ ...part, ...stateOf(part, sights[part.side], wantedChains) }));
+  return parts.map((part) => ({ ...part, ...stateOf(part, sights, wantedChains) }));
 }
 
 /** A sentence for each object that is not as it should be; none for what hangs on a link that is not. */
@@ -112,10 +112,11 @@ type Finding = Pick<PartState, 'state' | 'found'>;
 const PRESENT: Finding = { state: 'present' };
 const MISSING: Finding = { state: 'missing' };
 
-function stateOf(part: Part, sight: Sight, wantedChains: Map<string, string>): Finding {
+function stateOf(part: Part, sights: Record<Side, Sight>, wantedChains: Map<string, string>): Finding {
+  const sight = sights[part.side];
   switch (part.kind) {
     case 'link':
-      return linkState(part, sight.links);
+      return linkState(part, sight.links, sights.node.links);
     case 'address':
       return addressState(part, sight.addresses);
     case 'route':
@@ -140,10 +141,11 @@ function wrong(found: string): Finding {
   return { state: 'wrong', found };
 }
 
-function linkState(part: PartOf<'link'>, links: Shown[]): Finding {
+function linkState(part: PartOf<'link'>, links: Shown[], nodeLinks: Shown[]): Finding {
   const link = links.find((one) => one['ifname'] === part.name);
   if (link === undefined) return MISSING;
   const kind = (link['linkinfo'] as Shown | undefined)?.['info_kind'];
+  const master = nodeLinks.find((one) => one['ifindex'] === link['link_index']);
   const flags = (link['flags'] ?? []) as unknown[];
   const problems = [
     ...(flags.includes('UP') ? [] : ['it is down']),
@@ -151,6 +153,7 @@ function linkState(part: PartOf<'link'>, links: Shown[]): Finding {
     ...differs('MTU', link['mtu'], part.mtu),
     ...differs('group', link['group'], part.group),
     // Only an ipvlan's kind says where its packets go.
+    ...differs('master', master?.['ifname'], part.master),
     ...differs('kind', kind, part.type === 'ipvlan' ? part.type : undefined),
   ];
   return problems.length === 0 ? PRESENT : wrong(problems.join(', '));

@@ -44,7 +44,7 @@ export interface Attachment {
   podMac: string;
   /** Number of the pod's routing table on the node: its address. */
   table: number;
-  /** Device group of the pod's interface: what DEL knows it by, whoever's namespace the path leads to by then. */
+  /** Device group of what we make in the pod: what DEL knows it by, whoever's namespace the path leads to by then. */
   group: number;
 }
 
@@ -89,12 +89,19 @@ export function attachmentOf(
  * Lines for `ip -batch` on the node. Both links are made inside the pod's namespace at once: a link that is
  * moved there costs a grace period of the kernel each, tens of milliseconds under load.
  *
- * @param eniDevice device of the pod ENI.
+ * @param eniDevice device of the pod ENI; undefined where another plugin has made the pod's interface.
  */
-export function hostLines(a: Attachment, netns: string, eniDevice: string, ipv6: boolean): string[] {
+export function hostLines(
+  a: Attachment,
+  netns: string,
+  eniDevice: string | undefined,
+  ipv6: boolean,
+): string[] {
   return [
-    `link add link ${eniDevice} name ${a.ifName} group ${a.group} netns ${netns} type ipvlan mode l2`,
-    `link add name ${a.hostLink} address ${a.hostMac} mtu ${a.mtu} type veth peer name ${POD_VETH} address ${a.podMac} mtu ${a.mtu} netns ${netns}`,
+    ...(eniDevice === undefined
+      ? []
+      : [`link add link ${eniDevice} name ${a.ifName} group ${a.group} netns ${netns} type ipvlan mode l2`]),
+    `link add name ${a.hostLink} address ${a.hostMac} mtu ${a.mtu} type veth peer name ${POD_VETH} address ${a.podMac} mtu ${a.mtu} group ${a.group} netns ${netns}`,
     ...silence(a.hostLink, ipv6),
     `link set dev ${a.hostLink} up`,
     // Permanent, since an address-less device asks with a sender that arp_ignore=1 (kube-proxy's strict ARP) does not answer.
@@ -110,15 +117,21 @@ export function hostLines(a: Attachment, netns: string, eniDevice: string, ipv6:
   ];
 }
 
-/** Lines for `ip -batch` in the pod. */
-export function podLines(a: Attachment, ipv6: boolean): string[] {
+/**
+ * Lines for `ip -batch` in the pod.
+ *
+ * @param ours whether the pod's interface is of our making.
+ */
+export function podLines(a: Attachment, ours: boolean, ipv6: boolean): string[] {
   const [node = ''] = a.nodeAddresses;
   const proto = `proto ${ROUTE_PROTOCOL}`;
   return [
     'link set dev lo up',
     ...silence(a.ifName, ipv6),
+    // Another plugin's came up before it was told to have no link-local address.
+    ...(ours || !ipv6 ? [] : [`address flush dev ${a.ifName} scope link`]),
     `link set dev ${a.ifName} up`,
-    `address add ${a.address}/${a.prefixLength} dev ${a.ifName}`,
+    `address replace ${a.address}/${a.prefixLength} dev ${a.ifName}`,
     ...a.routes.map((cidr) => `route replace ${cidr} via ${a.router} dev ${a.ifName} ${proto}`),
     ...silence(POD_VETH, ipv6),
     `link set dev ${POD_VETH} up`,
@@ -188,8 +201,8 @@ export function removalLines(address: string): string[] {
 }
 
 /**
- * Lines that take the pod's side away. The first fails where no interface is of our making, which ends the
- * batch: the path may lead to another pod by now.
+ * Lines that take away what we made in the pod: both links, or veth0 alone where eth0 is another plugin's. The
+ * first fails where nothing is of our making, which ends the batch: the path may lead to another pod by now.
  */
 export function podRemovalLines(address: string): string[] {
   return [`link del group ${traceOf(address).group}`, `rule del ${replyRule()}`];

@@ -1,33 +1,40 @@
-// Which network namespace a lease was made for: written into the lease's file by ADD, read by DEL, GC and
-// collect. Only a note: the file's name alone says who has the address.
+// Which network namespace and CNI network a lease was made for: written into the lease's file by ADD, read by DEL,
+// GC and collect. Only a note: the file's name alone says who has the address.
 import { closeSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import { hasCode, readIfPresent } from '../port/fs.ts';
 import { type Lease, leasePath } from './lease.ts';
 
-/** Notes the namespace's path. A lease that has ended meanwhile gets no note. */
-export function noteNamespace(lease: Lease, netns: string): void {
+/** Notes the namespace's path and the network's name. False when the lease has ended meanwhile. */
+export function noteNamespace(lease: Lease, netns: string, network: string): boolean {
   let fd: number;
   try {
     // Not 'w', which would make a lease of its own where this one has ended.
     fd = openSync(leasePath(lease.address, lease.eniId, lease.owner), 'r+');
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return;
+    if (hasCode(error, 'ENOENT')) return false;
     throw error;
   }
   try {
     ftruncateSync(fd);
-    writeSync(fd, `${lease.owner.containerId}\n${netns}\n`);
+    writeSync(fd, `${lease.owner.containerId}\n${netns}\n${network}\n`);
   } finally {
     closeSync(fd);
   }
+  return true;
 }
 
 /** The noted path; undefined when no note of this owner is there. */
 export function notedNamespace(lease: Lease): string | undefined {
+  return noteOf(lease)?.netns;
+}
+
+/** What is noted of a lease; undefined when no note of this owner is there. */
+export function noteOf(lease: Lease): { netns: string; network: string | undefined } | undefined {
   const text = readIfPresent(leasePath(lease.address, lease.eniId, lease.owner));
-  const [containerId, path] = text?.split('\n') ?? [];
+  const [containerId, netns = '', network = ''] = text?.split('\n') ?? [];
   // A file keeps the note of its last owner until the next one writes its own.
-  return containerId !== lease.owner.containerId || path === '' ? undefined : path;
+  if (containerId !== lease.owner.containerId || netns === '') return undefined;
+  return { netns, network: network === '' ? undefined : network };
 }
 
 /** `unknown` when no note of this owner is there: then nobody may take the namespace for gone. */

@@ -2,6 +2,7 @@
 // real libcni, and reference plugins to chain behind ours and to measure against.
 //   node test/cni/fetch.ts      builds what is missing (needs Go and, the first time, the network)
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +12,17 @@ const modules = [
   {
     module: 'github.com/containernetworking/plugins',
     version: 'v1.7.1',
-    programs: ['plugins/main/ptp', 'plugins/ipam/host-local', 'plugins/meta/portmap', 'plugins/meta/tuning'],
+    programs: [
+      'plugins/main/ptp',
+      'plugins/main/ipvlan',
+      'plugins/main/macvlan',
+      'plugins/ipam/host-local',
+      'plugins/meta/portmap',
+      'plugins/meta/tuning',
+      'plugins/meta/sbr',
+      'plugins/meta/firewall',
+      'plugins/meta/bandwidth',
+    ],
   },
 ];
 
@@ -25,8 +36,8 @@ export function goTools(): string | undefined {
 export const withoutGoTools = 'the Go tools are not built: node test/cni/fetch.ts (needs Go 1.23 or newer)';
 
 function folderOf(): string {
-  const versions = modules.map((one) => one.version).join('-');
-  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'go', versions);
+  const contents = createHash('sha256').update(JSON.stringify(modules)).digest('hex').slice(0, 12);
+  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'go', contents);
 }
 
 /** Built in a temporary folder and renamed whole, so that what is there is complete. */

@@ -18,7 +18,13 @@ case " $* " in
 esac
 if [ "${shows_kind:-}" = 1 ]; then
   [ ! -e "$state/ipvlan" ] || exec "$real" "$@"
-  "$real" "$@" | sed 's/"info_kind":"veth"/"info_kind":"ipvlan"/'
+  shown=$("$real" "$@" | sed 's/"info_kind":"veth"/"info_kind":"ipvlan"/')
+  # An ipvlan's link is its ENI's device, a veth's is the port here.
+  for master in "$state"/master-*; do
+    [ -e "$master" ] || continue
+    shown=$(printf '%s\n' "$shown" | sed "s/\"link_index\":${master##*-},/\"link_index\":$(cat "$master"),/")
+  done
+  printf '%s\n' "$shown"
   exit
 fi
 mkdir -p "$state"
@@ -61,6 +67,7 @@ status=0
 printf '%s\n' "$batch" | "$real" "$@" || status=$?
 if [ -n "$made" ] && [ -n "${address:-}" ] && [ -e "/sys/class/net/$port" ]; then
   "$real" link set "$port" addrgenmode none up
+  cat "/sys/class/net/$parent/ifindex" >"$state/master-$(cat "/sys/class/net/$port/ifindex")"
   # One table for each ENI: a map from address to port, used in both directions.
   if ! nft list table netdev "ipvlan_$parent" >/dev/null 2>&1; then
     nft -f - <<EOF || :

@@ -1,0 +1,61 @@
+// The address an attachment gets: from which ENI, leased to it by name, with a note of what it is for.
+import type { NodeFile, NodePodEni } from '../agent/host/node-file.ts';
+import { Failure } from '../agent/messages/failure.ts';
+import { findLease, type Lease, takeLease } from '../agent/pool/lease.ts';
+import { noteNamespace } from '../agent/pool/namespace.ts';
+import { systemClock } from '../agent/port/clock.ts';
+import { isOwnNamespace, ownerOf, type Variables } from './call.ts';
+import { deviceOf } from './kernel.ts';
+
+export interface UsableEni extends NodePodEni {
+  device: string;
+}
+
+/** Leases taken for one ADD at most, when a garbage collection that runs beside it ends each of them. */
+const TRIES = 4;
+
+/** @throws NETNS_GONE, NETNS_OWN */
+export function requireNamespace(netns: string): void {
+  const own = isOwnNamespace(netns);
+  if (own === undefined) throw new Failure('NETNS_GONE', `${netns} is not there`, { netns });
+  if (own) throw new Failure('NETNS_OWN', `${netns} is the network namespace of the node`, { netns });
+}
+
+/** The pod ENIs whose devices are there, in the order they are filled. @throws NODE_NOT_READY when none is. */
+export function usableEnis(node: NodeFile): UsableEni[] {
+  const usable = node.podEnis.flatMap((eni) => {
+    const device = deviceOf(eni.mac);
+    return device === undefined ? [] : [{ ...eni, device }];
+  });
+  if (usable.length > 0) return usable;
+  throw new Failure('NODE_NOT_READY', 'no pod ENI has its device', { podEnis: node.podEnis });
+}
+
+/**
+ * Leases an address of one of the ENIs and notes what for.
+ *
+ * @throws ALREADY_ATTACHED when this owner has one, POOL_EXHAUSTED.
+ */
+export function takeAddress(
+  variables: Variables,
+  network: string,
+  node: NodeFile,
+  enis: UsableEni[],
+): { lease: Lease; eni: UsableEni } {
+  const owner = ownerOf(variables);
+  if (findLease(owner) !== undefined) {
+    throw new Failure('ALREADY_ATTACHED', `${owner.containerId} has ${owner.ifName} already`, { ...owner });
+  }
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    const lease = takeLease(owner, {
+      eniIds: enis.map((eni) => eni.eniId),
+      restMs: node.restMs,
+      nowMs: systemClock.bootMs(),
+      lowWater: node.lowWater,
+    });
+    const eni = enis.find((one) => one.eniId === lease.eniId);
+    if (eni === undefined) throw new Failure('INTERNAL', `leased ${lease.address} of an ENI not asked for`);
+    if (noteNamespace(lease, variables.netns, network)) return { lease, eni };
+  }
+  throw new Failure('POOL_EXHAUSTED', 'a garbage collection ends the leases of this ADD as they are made');
+}
