@@ -64,7 +64,9 @@ export function partsOf(a: Attachment, place: Place): Part[] {
   const { netns, eni, ipv6 } = place;
   const entering = `nsenter --net=${netns} `;
   const node = hostLines(a, netns, eni?.device, ipv6).flatMap((line) => partsOfLine(line, 'node', place, ''));
-  const pod = podLines(a, eni !== undefined, ipv6).flatMap((line) => partsOfLine(line, 'pod', place, entering));
+  const pod = podLines(a, eni !== undefined, ipv6).flatMap((line) =>
+    partsOfLine(line, 'pod', place, entering),
+  );
   const chains = [...podTable(a).matchAll(/^ *chain (\S+) \{$/gm)].map(
     ([, name = '']): Part => ({ side: 'pod', kind: 'chain', name, text: `chain ${name}` }),
   );

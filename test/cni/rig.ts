@@ -7,7 +7,8 @@ import type { ExecResult } from '../../agent/port/exec-result.ts';
 import type { Cloud } from '../aws/index.ts';
 import { launchNode, type Node, type NodeOptions } from '../boot/node.ts';
 
-const PLUGIN = '/opt/cni/bin/eniboot';
+const PLUGINS = '/opt/cni/bin';
+const PLUGIN = `${PLUGINS}/eniboot`;
 const STAND_IN = '/run/stand-in';
 const PATH = `${STAND_IN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
 
@@ -29,8 +30,13 @@ export interface Pod {
 }
 
 export interface PodNode extends Node {
-  /** One plugin call; `config` without cniVersion and name gets 1.1.0 and eniboot. */
-  cni(command: string, variables?: Record<string, string>, config?: unknown): Promise<Answer>;
+  /** One call of a plugin, by default of `eniboot` with `conf`. */
+  cni(
+    command: string,
+    variables?: Record<string, string>,
+    config?: unknown,
+    plugin?: string,
+  ): Promise<Answer>;
   /** A call that is killed (SIGKILL) after so many milliseconds; false when it ended before. */
   cniKilled(command: string, variables: Record<string, string>, afterMs: number): Promise<boolean>;
   /** Makes a namespace and ADDs it; throws when that fails. */
@@ -71,9 +77,9 @@ export function podNode(node: Node): PodNode {
 
   const self: PodNode = {
     ...node,
-    async cni(command, variables = {}, config = conf) {
-      const answer = await instance.run(PLUGIN, [], {
-        env: { PATH, CNI_COMMAND: command, CNI_PATH: '/opt/cni/bin', ...variables },
+    async cni(command, variables = {}, config = conf, plugin = 'eniboot') {
+      const answer = await instance.run(`${PLUGINS}/${plugin}`, [], {
+        env: { PATH, CNI_COMMAND: command, CNI_PATH: PLUGINS, ...variables },
         input: typeof config === 'string' ? config : JSON.stringify(config),
         timeoutMs: 30_000,
       });
@@ -82,7 +88,7 @@ export function podNode(node: Node): PodNode {
     },
     async cniKilled(command, variables, afterMs) {
       const child = instance.spawn(PLUGIN, [], {
-        env: { PATH, CNI_COMMAND: command, CNI_PATH: '/opt/cni/bin', ...variables },
+        env: { PATH, CNI_COMMAND: command, CNI_PATH: PLUGINS, ...variables },
         stdio: ['pipe', 'ignore', 'ignore'],
       });
       const ended = new Promise((resolve) => child.once('close', resolve));
