@@ -10,7 +10,7 @@ export function canonical(json: string): string {
 export function objectsOf(json: string): Map<string, string> {
   const objects = new Map<string, string>();
   for (const entry of entriesOf(json)) {
-    const [[kind = '', value] = []] = Object.entries(entry) as [string, Record<string, unknown>][];
+    const [[kind, value] = []] = Object.entries(entry) as [string, Record<string, unknown>][];
     const name = kind === 'rule' ? value?.['chain'] : value?.['name'];
     if (kind === 'table' || typeof name !== 'string') continue;
     objects.set(name, `${objects.get(name) ?? ''}${JSON.stringify(entry, withoutNoise)}\n`);

@@ -16,7 +16,7 @@ let device: string;
 test.before(async () => {
   cloud = await startCloud();
   node = await bootPodNode(cloud, { config: configText(cloud, 'pool: { target: 32, restSeconds: 0 }\n') });
-  device = node.instance.deviceOf(node.instance.enis[1]?.id ?? '');
+  device = node.instance.deviceOf(node.instance.enis[1]?.id ?? '') ?? '';
 });
 test.after(() => cloud.stop());
 
