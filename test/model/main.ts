@@ -1,0 +1,115 @@
+// npm run test:model: random operations at full size, spread over nodes of their own.
+import { spawn } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { writeEvidence } from '../bench/report.ts';
+import { kernelHasIpvlan } from '../cni/rig.ts';
+import type { Played } from './play.ts';
+
+const help = `Usage: npm run test:model [-- --ops N] [--seed S] [--verbose] [--json] [--evidence FILE]
+
+Does random operations (pods come and go, refill, collect, GC, repair, kill -9 of any of them, reboots, EC2 faults,
+lost prefixes and namespaces) to simulated nodes and holds pool, kernel and EC2 against a model after each.
+  --ops N          operations in all (default 300)
+  --seed S         which (default: random, printed)
+  --verbose        each operation and what came of it, on stderr
+  --json           one object on stdout and nothing else
+  --evidence FILE  also writes that object to FILE
+
+Needs dist/ (npm run build). The moments of kills are milliseconds, so two runs of a seed may differ in what a kill hits.
+Exit codes: 0 nothing ever differed; 1 something did; 2 wrong usage.
+`;
+
+const root = join(import.meta.dirname, '../..');
+const options = readOptions();
+const started = performance.now();
+const workers = Math.max(1, Math.min(2, availableParallelism(), options.ops));
+const shares = Array.from({ length: workers }, (_, at) => ({
+  seed: options.seed + at,
+  ops: Math.floor(options.ops / workers) + (at < options.ops % workers ? 1 : 0),
+}));
+const results = await Promise.all(shares.map(work));
+
+const counts: Record<string, number> = {};
+for (const { played } of results)
+  for (const [kind, count] of Object.entries(played?.counts ?? {}))
+    counts[kind] = (counts[kind] ?? 0) + count;
+const sum = (of: (played: Played) => number) =>
+  results.reduce((total, { played }) => total + (played === undefined ? 0 : of(played)), 0);
+const failures = results.filter(({ played }) => played === undefined || played.problems.length > 0);
+const report = {
+  what: 'random operations on simulated nodes: pool files, kernel and EC2 held against a model after each',
+  interface: kernelHasIpvlan() ? 'ipvlan' : 'stand-in for ipvlan (veth)',
+  seed: options.seed,
+  operations: options.ops,
+  nodes: workers,
+  counts: Object.fromEntries(Object.entries(counts).sort()),
+  added: sum((played) => played.added),
+  exhausted: sum((played) => played.exhausted),
+  differences: failures.map(({ share, played, said }) => ({
+    seed: share.seed,
+    problems: played?.problems ?? [`the worker ended: ${said}`],
+    trace: played?.trace.slice(-10) ?? [],
+  })),
+  seconds: Math.round((performance.now() - started) / 1000),
+};
+if (options.evidence !== undefined) writeEvidence(options.evidence, 'model', report);
+if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+else {
+  for (const { seed, problems, trace } of report.differences)
+    process.stdout.write(`seed ${seed}:\n  ${problems.join('\n  ')}\n after\n  ${trace.join('\n  ')}\n`);
+  process.stdout.write(
+    `${report.operations} operations on ${report.nodes} nodes, ${report.added} pods added, ${report.differences.length} nodes differed from the model; seed ${report.seed}, ${report.seconds} s\n`,
+  );
+}
+process.exit(failures.length === 0 ? 0 : 1);
+
+function readOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        ops: { type: 'string', default: '300' },
+        seed: { type: 'string' },
+        verbose: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+        evidence: { type: 'string' },
+        help: { type: 'boolean', default: false },
+      },
+    });
+    if (values.help) {
+      process.stdout.write(help);
+      process.exit(0);
+    }
+    const ops = Number(values.ops);
+    const seed = values.seed === undefined ? Math.floor(Math.random() * 1e9) : Number(values.seed);
+    if (!Number.isInteger(ops) || ops < 1 || !Number.isInteger(seed)) throw new Error('not a number');
+    return { ops, seed, verbose: values.verbose, json: values.json, evidence: values.evidence };
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${help}`);
+    process.exit(2);
+  }
+}
+
+async function work(share: { seed: number; ops: number }) {
+  const args = [`--ops=${share.ops}`, `--seed=${share.seed}`, ...(options.verbose ? ['--verbose'] : [])];
+  const command = [
+    join(root, 'test/sandbox.sh'),
+    process.execPath,
+    join(import.meta.dirname, 'worker.ts'),
+    ...args,
+  ];
+  const worker = spawn('sh', command, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  let out = '';
+  let said = '';
+  worker.stdout.on('data', (chunk: Buffer) => {
+    out += chunk.toString();
+  });
+  worker.stderr.on('data', (chunk: Buffer) => {
+    if (!options.json) process.stderr.write(chunk);
+    said = `${said}${chunk.toString()}`.slice(-4000);
+  });
+  await new Promise((resolve) => worker.once('close', resolve));
+  const played = out === '' ? undefined : (JSON.parse(out) as Played);
+  return { share, played, said };
+}
