@@ -6,6 +6,7 @@ import { systemClock } from '../agent/port/clock.ts';
 import { requireNamespace, takeAddress, usableEnis } from './address.ts';
 import { type Configuration, refuse, type Variables } from './call.ts';
 import { makeAttachment, mtuOf, removeAttachment } from './kernel.ts';
+import { limitsOf } from './limits.ts';
 import { defaultRoute, interfaceRoutes, linkInterfaces, renderResult } from './result.ts';
 
 /** Addresses tried when the kernel says of one that it is in use. */
@@ -19,11 +20,12 @@ export function add(variables: Variables, configuration: Configuration): Record<
   const { netns, ifName } = variables;
   requireNamespace(netns);
   const node = readNodeFile();
+  const limits = limitsOf(variables, configuration, node);
   const enis = usableEnis(node);
   for (let tries = 1; ; tries += 1) {
     const { lease, eni } = takeAddress(variables, configuration.name, node, enis);
     try {
-      const attachment = attachmentOf(node, lease.address, eni.subnetCidr, ifName);
+      const attachment = { ...attachmentOf(node, lease.address, eni.subnetCidr, ifName), limits };
       makeAttachment(attachment, netns, eni.device);
       return renderResult(configuration.cniVersion, {
         interfaces: [

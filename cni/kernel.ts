@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import {
   type Attachment,
   hostLines,
+  POD_VETH,
   podLines,
   podRemovalLines,
   podSysctls,
@@ -11,6 +12,7 @@ import {
   removalLines,
 } from '../agent/host/attachment.ts';
 import { NFT_TABLE, POD_LINK_PREFIX } from '../agent/host/names.ts';
+import { limitLines } from '../agent/host/pod-limits.ts';
 import { hostLinkOf } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { type ExecResult, succeeded } from '../agent/port/exec-result.ts';
@@ -22,13 +24,16 @@ const SYS_NET = '/sys/class/net';
 /** Exit codes of the script, beside those of `ip`: which step failed. */
 const HOST_FAILED = 41;
 const NFT_FAILED = 42;
+const TC_FAILED = 43;
 
 /**
  * Both sides in one shell, which costs three processes: nft, the node's `ip`, and itself, which `exec` makes
  * the pod's `ip`. The pod's table needs no link, so it is made beside the node's batch. It is created, and
  * replaced only where one is left from before: replacing waits for a grace period of the kernel, longer than
  * all else takes together.
- * $1: namespace, $2: the node's batch, $3: the table, then paths and values. Standard input: the pod's batch.
+ * Bandwidth limits, where there are any, cost one more: tc.
+ * $1: namespace, $2: the node's batch, $3: the table, $4: tc's batch, then paths and values. Standard input: the
+ * pod's batch.
  */
 const ADD_SCRIPT = `netns=$1 host=$2 table=$3
 shift 3
@@ -37,7 +42,10 @@ ip -batch - <<EOF || { wait; exit ${HOST_FAILED}; }
 $host
 EOF
 wait $! || nsenter --net="$netns" -- nft "table ip ${NFT_TABLE}; delete table ip ${NFT_TABLE}; $table" </dev/null || exit ${NFT_FAILED}
-exec nsenter --net="$netns" -- sh -ec 'while [ $# -gt 0 ]; do echo "$2" > "/proc/sys/$1"; shift 2; done; exec ip -batch -' eniboot "$@"`;
+exec nsenter --net="$netns" -- sh -ec '[ -z "$1" ] || tc -batch - <<EOF || exit ${TC_FAILED}
+$1
+EOF
+shift; while [ $# -gt 0 ]; do echo "$2" > "/proc/sys/$1"; shift 2; done; exec ip -batch -' eniboot "$@"`;
 
 /** Runs the batch and, when our own interface was in there, drops our table. */
 const POD_REMOVAL_SCRIPT = `ip -batch - && nft delete table ip ${NFT_TABLE}`;
@@ -57,16 +65,18 @@ const ABSENT =
 export function makeAttachment(a: Attachment, netns: string, eniDevice: string | undefined): void {
   const ipv6 = existsSync('/proc/sys/net/ipv6');
   const table = podTable(a);
+  const limits = limitLines(a.limits ?? {}, [a.ifName, POD_VETH]).join('\n');
   const settings = podSysctls(a).flat();
   let host = hostLines(a, netns, eniDevice, ipv6);
   let pod = podLines(a, eniDevice !== undefined, ipv6);
   for (;;) {
-    const args = ['-c', ADD_SCRIPT, 'eniboot', netns, host.join('\n'), table, ...settings];
+    const args = ['-c', ADD_SCRIPT, 'eniboot', netns, host.join('\n'), table, limits, ...settings];
     const result = runSync('sh', args, { input: toInput(pod) });
     if (succeeded(result)) return;
     if (result.exitCode === NFT_FAILED) {
       throw new Failure('NFT_FAILED', `nft in the pod: ${complaintsOf(result).join(': ')}`, { table });
     }
+    if (result.exitCode === TC_FAILED) throw tcFailed(result);
     if (result.exitCode === HOST_FAILED) host = linesLeft(host, a, result);
     else [host, pod] = [[], linesLeft(pod, a, result)];
   }
@@ -110,6 +120,13 @@ export function hasHostLink(address: string): boolean {
 
 export function listHostLinks(): string[] {
   return listIfPresent(SYS_NET).filter((name) => name.startsWith(POD_LINK_PREFIX));
+}
+
+function tcFailed(result: ExecResult): Failure {
+  const said = complaintsOf(result).join(': ');
+  return /: tc: (?:command )?not found/.test(said)
+    ? new Failure('TOOL_MISSING', 'tc is not installed, which bandwidth limits need', { tool: 'tc' })
+    : new Failure('KERNEL_CHANGE', `tc in the pod: ${said}`, { stderr: result.stderr.slice(0, 2_000) });
 }
 
 /** What is still to do after a failed line, where what made it fail can be put right; else the failure is thrown. */

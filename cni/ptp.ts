@@ -9,6 +9,7 @@ import { type Configuration, ownerOf, refuse, type Variables } from './call.ts';
 import { checkLease, checkObjects, throwIfAny } from './check.ts';
 import { detach } from './del.ts';
 import { hasHostLink, makeAttachment, removeAttachment } from './kernel.ts';
+import { limitsOf } from './limits.ts';
 import { extendResult } from './result.ts';
 
 /** @throws CNI_FIELD */
@@ -38,7 +39,8 @@ export function ptpAdd(variables: Variables, configuration: Configuration): Reco
       { path: 'prevResult' },
     );
   }
-  const attachment = attachmentOf(node, lease.address, eni.subnetCidr, ifName);
+  const limits = limitsOf(variables, configuration, node);
+  const attachment = { ...attachmentOf(node, lease.address, eni.subnetCidr, ifName), limits };
   // Before anything is made: an error here leaves nothing behind.
   const result = extendResult(
     configuration.cniVersion,

@@ -1,5 +1,6 @@
 // The node file: what this boot found out, in the form the CNI plugin reads it.
 import { type NodeFile, nodeFileText } from '../host/node-file.ts';
+import { bandwidthOf } from './bandwidth.ts';
 import { podRouting } from './egress-table.ts';
 import { type Boot, nodeOf } from './phase.ts';
 
@@ -7,6 +8,7 @@ import { type Boot, nodeOf } from './phase.ts';
 export function nodeFile(boot: Boot): string {
   const { identity, bootEni, bootDevice } = nodeOf(boot);
   const { pods, pool } = boot.config;
+  const bandwidth = bandwidthOf(boot);
   return nodeFileText({
     schema: 1,
     instanceId: identity.instanceId,
@@ -16,6 +18,7 @@ export function nodeFile(boot: Boot): string {
     allowImds: pods.allowImds,
     restMs: pool.restSeconds * 1000,
     lowWater: pool.lowWater,
+    ...(bandwidth === undefined ? {} : { bandwidth }),
     podEnis: boot.pods
       .filter((pod) => pod.subnetCidr !== '')
       .map(({ eniId, mac, subnetCidr }) => ({ eniId, mac, subnetCidr })),

@@ -6,6 +6,7 @@ import { RUN_DIR } from '../host/names.ts';
 import { NODE_FILE } from '../host/node-file.ts';
 import { hasSystemd, isStartedBySystemd } from '../host/notify.ts';
 import { readIfPresent, writeIfChanged } from '../port/fs.ts';
+import { bandwidthCapabilities } from './bandwidth.ts';
 import { BOOTED_CONFIG } from './booted.ts';
 import { bootedConfigText } from './node-config.ts';
 import { nodeFile } from './node-facts.ts';
@@ -26,7 +27,7 @@ export const ready: Phase<Planned[], Planned> = {
   budgetSeconds: 10,
 
   observe: async (boot) => {
-    const text = conflist();
+    const text = conflist(boot);
     return [
       { path: NODE_FILE, text: nodeFile(boot), summary: `write ${NODE_FILE} for the CNI plugin` },
       { path: WRITTEN, text, summary: `write ${WRITTEN}` },
@@ -53,9 +54,9 @@ export const ready: Phase<Planned[], Planned> = {
     }
   },
 
-  async verify() {
+  async verify(boot) {
     return [
-      readIfPresent(COPY) === conflist()
+      readIfPresent(COPY) === conflist(boot)
         ? pass('conflist', `${COPY} is in place`)
         : fail('conflist', 'CONFLIST_DIFFERS', `${COPY} is not as written`, { path: COPY }),
     ];
@@ -85,12 +86,13 @@ function isWarming(boot: Boot): boolean {
 }
 
 /** One plugin does the whole chain. cniVersions lets a runtime that knows 1.1.0 choose it. */
-function conflist(): string {
+function conflist(boot: Boot): string {
+  const capabilities = bandwidthCapabilities(boot);
   const list = {
     cniVersion: '1.0.0',
     cniVersions: ['0.4.0', '1.0.0', '1.1.0'],
     name: 'eniboot',
-    plugins: [{ type: 'eniboot' }],
+    plugins: [{ type: 'eniboot', ...(capabilities === undefined ? {} : { capabilities }) }],
   };
   return `${JSON.stringify(list, null, 2)}\n`;
 }

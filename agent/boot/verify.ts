@@ -6,6 +6,7 @@ import { driverOf, type Link, listLinks, listRoutes, type Route } from '../host/
 import { rangeOf, toAddress } from '../pool/ipv4.ts';
 import { tcpReaches } from '../port/net.ts';
 import { attach, reassert } from './attach.ts';
+import { checkBandwidth } from './bandwidth.ts';
 import { egress } from './egress.ts';
 import { identify } from './identify.ts';
 import { install } from './install.ts';
@@ -38,6 +39,7 @@ export const verify: Phase<undefined, Change> = {
     const checks = await Promise.all([
       ...[identify, reserve, egress, attach, install, kubelet].map((phase) => phase.verify(boot)),
       ...boot.pods.map((pod) => checkPodEni(boot, pod, links, routes, metadata.get(pod.mac))),
+      checkBandwidth(boot),
       checkApiServer(boot).then((check) => (check === undefined ? [] : [check])),
     ]);
     return checks.flat();

@@ -140,6 +140,36 @@ export const configSchema = v.strictObject({
         ),
         false,
       ),
+      bandwidth: v.optional(
+        v.pipe(
+          v.strictObject({
+            from: v.pipe(
+              v.picklist(['cpu', 'annotations']),
+              v.description(
+                "`cpu`: a pod's share of the baseline bandwidth is its CPU limit, or else its CPU request, against the node's CPUs. Both: the annotations `kubernetes.io/ingress-bandwidth` and `egress-bandwidth` of a pod are kept, and with `annotations` nothing else limits.",
+              ),
+            ),
+            floorMbps: v.optional(
+              count(
+                1,
+                100_000,
+                'With `cpu`: the least a pod gets, in Mbit/s, also one that requests no CPU.',
+              ),
+              100,
+            ),
+            baselineMbps: v.optional(
+              count(
+                1,
+                100_000,
+                "With `cpu`: what is shared, in Mbit/s; without it, the instance type's published baseline bandwidth.",
+              ),
+            ),
+          }),
+          v.description(
+            'Bandwidth limits of pods, in both directions on both links. Without this section no pod is limited.',
+          ),
+        ),
+      ),
     }),
     v.description('Where pod addresses come from and what they reach.'),
   ),

@@ -18,6 +18,7 @@ import {
   SERVICE_MARK,
 } from './names.ts';
 import type { NodeFile } from './node-file.ts';
+import { limitChain, type PodLimits } from './pod-limits.ts';
 import { hostLinkOf } from './pod-link-name.ts';
 
 /** Name of the pod's end of the unnumbered link. */
@@ -46,6 +47,8 @@ export interface Attachment {
   table: number;
   /** Device group of what we make in the pod: what DEL knows it by, whoever's namespace the path leads to by then. */
   group: number;
+  /** Bandwidth limits, where there are any. */
+  limits?: PodLimits;
 }
 
 /** The names and numbers of an address: all that DEL needs to know. */
@@ -183,7 +186,7 @@ export function podTable(a: Attachment): string {
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr { ${node} } oifname "${a.ifName}" snat ip to ${a.address} fully-random
   }
-}
+${limitChain(a.limits ?? {}, [a.ifName, POD_VETH])}}
 `;
 }
 

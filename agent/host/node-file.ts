@@ -23,8 +23,19 @@ export interface NodeFile {
   restMs: number;
   /** A refill is asked for when fewer addresses than this are left. */
   lowWater: number;
+  /** Set where pods get a share of the node's bandwidth by their CPU. */
+  bandwidth?: NodeBandwidth;
   /** In the order they are filled. */
   podEnis: NodePodEni[];
+}
+
+export interface NodeBandwidth {
+  /** What the pods' network card carries for good, in bit/s. */
+  baselineBits: number;
+  /** CPUs of the node. */
+  cpus: number;
+  /** The least a pod gets, in bit/s: also one that asks for no CPU. */
+  floorBits: number;
 }
 
 export interface NodePodEni {
