@@ -55,7 +55,7 @@ export function takeAddress(
     });
     const eni = enis.find((one) => one.eniId === lease.eniId);
     if (eni === undefined) throw new Failure('INTERNAL', `leased ${lease.address} of an ENI not asked for`);
-    if (noteNamespace(lease, variables.netns, network)) return { lease, eni };
+    if (noteNamespace(lease, variables.netns, network, variables.pod)) return { lease, eni };
   }
   throw new Failure('POOL_EXHAUSTED', 'a garbage collection ends the leases of this ADD as they are made');
 }

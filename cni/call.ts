@@ -3,6 +3,7 @@
 import { statSync } from 'node:fs';
 import { Failure } from '../agent/messages/failure.ts';
 import type { Owner } from '../agent/pool/lease.ts';
+import type { PodName } from '../agent/pool/namespace.ts';
 import { hasCode } from '../agent/port/fs.ts';
 
 /** Versions of the specification, oldest first; a result has the form of the configuration's version. */
@@ -17,6 +18,8 @@ export interface Variables {
   containerId: string;
   netns: string;
   ifName: string;
+  /** From CNI_ARGS, where the runtime is a kubelet's. Only a note for people. */
+  pod: PodName | undefined;
 }
 
 export interface Configuration {
@@ -59,12 +62,26 @@ export function readVariables(
     containerId: environment('CNI_CONTAINERID') ?? '',
     netns: environment('CNI_NETNS') ?? '',
     ifName: environment('CNI_IFNAME') ?? '',
+    pod: podOf(environment('CNI_ARGS') ?? ''),
   };
   if (command === 'ADD' || command === 'CHECK' || command === 'DEL') {
     const problems = problemsOf(variables, environment('CNI_ARGS') ?? '');
     if (problems.length > 0) throw new Failure('CNI_ENVIRONMENT', problems.join('; '), { problems });
   }
   return variables;
+}
+
+/** What cri-o and containerd call the pod (both set these two); undefined for what Kubernetes would not name so. */
+function podOf(args: string): PodName | undefined {
+  const of = (key: string) => {
+    const value = args
+      .split(';')
+      .find((pair) => pair.startsWith(`${key}=`))
+      ?.slice(key.length + 1);
+    return value !== undefined && /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/.test(value) ? value : undefined;
+  };
+  const [namespace, name] = [of('K8S_POD_NAMESPACE'), of('K8S_POD_NAME')];
+  return namespace === undefined || name === undefined ? undefined : { namespace, name };
 }
 
 export function ownerOf(variables: Variables): Owner {

@@ -220,7 +220,8 @@ async function requestPublicAddress(boot: Boot, eniId: string): Promise<void> {
   });
 }
 
-function wantedSysctls(device: string): Record<string, string> {
+/** Settings of the node that egress and NodePort need, as paths below /proc/sys. */
+export function wantedSysctls(device: string): Record<string, string> {
   return {
     'net/ipv4/ip_forward': '1',
     // Loose, on the boot ENI alone: replies to NodePort connections may come back by another device.
@@ -241,12 +242,13 @@ function checkSysctls(device: string): Check[] {
   });
 }
 
-function bootEniRule(): string {
+/** The rule for marked replies, as `ip rule add` takes it. */
+export function bootEniRule(): string {
   const mark = `0x${BOOT_ENI_MARK.toString(16)}`;
   return `priority ${BOOT_ENI_RULE_PRIORITY} fwmark ${mark}/${mark} lookup main protocol ${ROUTE_PROTOCOL}`;
 }
 
-function isBootEniRule(rule: Rule): boolean {
+export function isBootEniRule(rule: Rule): boolean {
   return (
     rule.priority === BOOT_ENI_RULE_PRIORITY &&
     rule.mark === BOOT_ENI_MARK &&

@@ -49,6 +49,11 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./pool.ts')).poolCommand,
   },
   {
+    name: 'trace',
+    summary: "the path of a pod's packets, and what of it is missing",
+    load: async () => (await import('./trace.ts')).traceCommand,
+  },
+  {
     name: 'config',
     summary: 'check and show the configuration, print its schema',
     load: async () => (await import('./config.ts')).configCommand,

@@ -4,6 +4,7 @@ import { listSandboxes, type Sandbox } from '../host/sandboxes.ts';
 import { isFailure } from '../messages/failure.ts';
 import { toNumber } from '../pool/ipv4.ts';
 import { type Lease, leasePath, listLeases } from '../pool/lease.ts';
+import { noteOf } from '../pool/namespace.ts';
 import { systemClock } from '../port/clock.ts';
 import { hasCode } from '../port/fs.ts';
 import { requireRoot } from '../port/runtime.ts';
@@ -14,12 +15,13 @@ import { table } from './table.ts';
 const help = `Usage: eniboot pods [--json]
 
 Which pod has which address: every lease of the pool, with the ENI it belongs to, the container ID and interface it was
-given to, the pod's name as the runtime tells it (crictl), and for how long. "no link" marks a lease whose link on the
-node is gone; \`eniboot pool collect\` frees it once the pod is provably gone too. Reads /run/eniboot/pool, the kernel
-and the runtime; asks neither EC2 nor the API server.
+given to, the pod's namespace and name, and for how long. "no link" marks a lease whose link on the node is gone;
+\`eniboot trace POD\` shows what else is, and \`eniboot pool collect\` frees the address once the pod is provably gone too.
+Reads /run/eniboot/pool and the kernel; the runtime (crictl) is asked for names only where it gave none to the plugin.
+Asks neither EC2 nor the API server.
 
   --json    one object: { "pods": [ { "address", "eniId", "containerId", "ifName", "namespace"?, "name"?, "since",
-            "linked" } ], "runtime": "answered" | "<why not>" }
+            "linked" } ], "runtime": "answered" | "not asked" | "<why not>" }
 
 Exit codes: 0 shown (names are missing when the runtime does not answer); 1 failed, with a code; 2 wrong usage.
 `;
@@ -46,7 +48,8 @@ export const podsCommand: Command = {
     requireRoot('pods');
     const leases = listLeases().sort((a, b) => toNumber(a.address) - toNumber(b.address));
     const { links } = await listPodTraces();
-    const { sandboxes, runtime } = leases.length === 0 ? nothingToName : await askRuntime();
+    const allNamed = leases.every((lease) => noteOf(lease)?.pod !== undefined);
+    const { sandboxes, runtime } = allNamed ? nobodyAsked : await askRuntime();
     const rows = leases.flatMap((lease) => rowOf(lease, links, sandboxes) ?? []);
     if (values.json === true) {
       io.stdout(`${JSON.stringify({ pods: rows, runtime })}\n`);
@@ -54,12 +57,12 @@ export const podsCommand: Command = {
     }
     if (rows.length === 0) io.stdout('no pod has an address on this node\n');
     else io.stdout(show(rows));
-    if (runtime !== 'answered') io.stderr(`names of pods are missing: ${runtime}\n`);
+    if (!allNamed && runtime !== 'answered') io.stderr(`names of pods are missing: ${runtime}\n`);
     return 0;
   },
 };
 
-const nothingToName = { sandboxes: new Map<string, Sandbox>(), runtime: 'answered' };
+const nobodyAsked = { sandboxes: new Map<string, Sandbox>(), runtime: 'not asked' };
 
 async function askRuntime(): Promise<{ sandboxes: Map<string, Sandbox>; runtime: string }> {
   try {
@@ -76,13 +79,13 @@ function rowOf(lease: Lease, links: Set<string>, sandboxes: Map<string, Sandbox>
   const { address, eniId, owner } = lease;
   const since = sinceOf(leasePath(address, eniId, owner));
   if (since === undefined) return undefined;
-  const sandbox = sandboxes.get(owner.containerId);
+  const pod = noteOf(lease)?.pod ?? sandboxes.get(owner.containerId);
   return {
     address,
     eniId,
     ...owner,
-    namespace: sandbox?.namespace,
-    name: sandbox?.name,
+    namespace: pod?.namespace,
+    name: pod?.name,
     since: since.toISOString(),
     linked: links.has(address),
   };

@@ -2,6 +2,7 @@
 // description of an attachment, so that whoever looks at one cannot expect anything else. Pure.
 import { Failure } from '../messages/failure.ts';
 import { type Attachment, hostLines, podLines, podSysctls, podTable } from './attachment.ts';
+import { NFT_TABLE } from './names.ts';
 
 export type Side = 'node' | 'pod';
 
@@ -68,7 +69,12 @@ export function partsOf(a: Attachment, place: Place): Part[] {
     partsOfLine(line, 'pod', place, entering),
   );
   const chains = [...podTable(a).matchAll(/^ *chain (\S+) \{$/gm)].map(
-    ([, name = '']): Part => ({ side: 'pod', kind: 'chain', name, text: `chain ${name}` }),
+    ([, name = '']): Part => ({
+      side: 'pod',
+      kind: 'chain',
+      name,
+      text: `${name} of table ip ${NFT_TABLE}`,
+    }),
   );
   const settings = podSysctls(a).map(
     ([path, value]): Part => ({

@@ -4,7 +4,7 @@ import { runSync } from '../port/exec-sync.ts';
 import { type Attachment, podTable } from './attachment.ts';
 import { type Part, type PartOf, type Place, partsOf, type Side } from './attachment-parts.ts';
 import { NFT_TABLE } from './names.ts';
-import { objectsOf } from './nft-listing.ts';
+import { canonical, objectsOf } from './nft-listing.ts';
 
 export type PartState = Part & {
   state: 'present' | 'missing' | 'wrong';
@@ -102,7 +102,7 @@ function parse(json: string): Shown[] {
 
 function chainsOf(listing: string): Map<string, string> {
   try {
-    return objectsOf(listing);
+    return objectsOf(canonical(listing));
   } catch {
     return new Map();
   }

@@ -5,7 +5,7 @@ import { succeeded } from '../port/exec-result.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
 import { must } from './command.ts';
 import { NFT_TABLE, RUN_DIR } from './names.ts';
-import { canonical } from './nft-listing.ts';
+import { canonical, objectsOf } from './nft-listing.ts';
 
 /** Where the form the kernel gave our table is kept, with the text it was made from. */
 const APPLIED = `${RUN_DIR}/egress.json`;
@@ -25,6 +25,31 @@ export async function compareTable(body: string): Promise<TableState> {
   if (listing === undefined) return { intact: false, present: false };
   const applied = readApplied();
   return { intact: applied?.body === body && applied.listing === listing, present: true };
+}
+
+/**
+ * Each chain, set and map of the table as it was loaded, and whether the kernel still has it so. Empty when nothing is
+ * known to have been loaded in this boot.
+ */
+export async function compareObjects(): Promise<Map<string, 'present' | 'missing' | 'wrong'>> {
+  const wanted = objectsOf(readApplied()?.listing ?? '[]');
+  const found = objectsOf((await listTable()) ?? '[]');
+  return new Map(
+    [...wanted].map(([name, content]) => {
+      const there = found.get(name);
+      return [name, there === undefined ? 'missing' : there === content ? 'present' : 'wrong'];
+    }),
+  );
+}
+
+/**
+ * What a set or map of the table says of an address: for a map its verdict, for a set an empty text; undefined when the
+ * address is in none of its intervals.
+ */
+export async function lookUp(name: string, address: string): Promise<string | undefined> {
+  const result = await run('nft', ['get', 'element', 'inet', NFT_TABLE, name, `{ ${address} }`]);
+  if (!succeeded(result)) return undefined;
+  return /elements = \{ [^:}]*(?:: ([^}]*?))? *\}/.exec(result.stdout)?.[1] ?? '';
 }
 
 /** Replaces the whole table in one transaction: packets see the old one or the new one. */

@@ -366,6 +366,17 @@ export const failureCodes = {
     remedy: 'Run `eniboot status`: the boot writes /run/eniboot/node.json when every check holds.',
     transient: true,
   },
+  POD_UNKNOWN: {
+    title: 'No pod of this node goes by that name or address.',
+    remedy:
+      'See `eniboot pods` for those that have an address here; a pod with hostNetwork has none of its own.',
+    transient: false,
+  },
+  POD_AMBIGUOUS: {
+    title: 'More than one pod goes by that name.',
+    remedy: 'Give more of the container ID, or the address.',
+    transient: false,
+  },
   POOL_EXHAUSTED: {
     title: 'No address is free for another pod.',
     remedy:

@@ -1,11 +1,24 @@
-// Which network namespace and CNI network a lease was made for: written into the lease's file by ADD, read by DEL,
-// GC and collect. Only a note: the file's name alone says who has the address.
+// Which network namespace, CNI network and pod a lease was made for: written into the lease's file by ADD, read by
+// DEL, GC, collect and the tools. Only a note: the file's name alone says who has the address.
 import { closeSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import { hasCode, readIfPresent } from '../port/fs.ts';
 import { type Lease, leasePath } from './lease.ts';
 
-/** Notes the namespace's path and the network's name. False when the lease has ended meanwhile. */
-export function noteNamespace(lease: Lease, netns: string, network: string): boolean {
+/** What Kubernetes calls the pod. */
+export interface PodName {
+  namespace: string;
+  name: string;
+}
+
+interface Note {
+  netns: string;
+  network: string | undefined;
+  /** undefined where the runtime did not say. */
+  pod: PodName | undefined;
+}
+
+/** Notes the namespace's path and the names of network and pod. False when the lease has ended meanwhile. */
+export function noteNamespace(lease: Lease, netns: string, network: string, pod?: PodName): boolean {
   let fd: number;
   try {
     // Not 'w', which would make a lease of its own where this one has ended.
@@ -16,7 +29,8 @@ export function noteNamespace(lease: Lease, netns: string, network: string): boo
   }
   try {
     ftruncateSync(fd);
-    writeSync(fd, `${lease.owner.containerId}\n${netns}\n${network}\n`);
+    const named = pod === undefined ? '' : `${pod.namespace}/${pod.name}\n`;
+    writeSync(fd, `${lease.owner.containerId}\n${netns}\n${network}\n${named}`);
   } finally {
     closeSync(fd);
   }
@@ -29,12 +43,17 @@ export function notedNamespace(lease: Lease): string | undefined {
 }
 
 /** What is noted of a lease; undefined when no note of this owner is there. */
-export function noteOf(lease: Lease): { netns: string; network: string | undefined } | undefined {
+export function noteOf(lease: Lease): Note | undefined {
   const text = readIfPresent(leasePath(lease.address, lease.eniId, lease.owner));
-  const [containerId, netns = '', network = ''] = text?.split('\n') ?? [];
+  const [containerId, netns = '', network = '', named = ''] = text?.split('\n') ?? [];
   // A file keeps the note of its last owner until the next one writes its own.
   if (containerId !== lease.owner.containerId || netns === '') return undefined;
-  return { netns, network: network === '' ? undefined : network };
+  const [namespace = '', name] = named.split('/');
+  return {
+    netns,
+    network: network === '' ? undefined : network,
+    pod: name === undefined ? undefined : { namespace, name },
+  };
 }
 
 /** `unknown` when no note of this owner is there: then nobody may take the namespace for gone. */

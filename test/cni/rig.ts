@@ -39,6 +39,8 @@ export interface PodNode extends Node {
   ): Promise<Answer>;
   /** A call that is killed (SIGKILL) after so many milliseconds; false when it ended before. */
   cniKilled(command: string, variables: Record<string, string>, afterMs: number): Promise<boolean>;
+  /** `eniboot ARGS` with the same `ip` as the plugin has. */
+  tool(args: string[]): Promise<ExecResult>;
   /** Makes a namespace and ADDs it; throws when that fails. */
   addPod(name: string): Promise<Pod>;
   /** Runs a program in a namespace of the node. */
@@ -103,6 +105,7 @@ export function podNode(node: Node): PodNode {
       clearTimeout(timer);
       return killed;
     },
+    tool: (args) => node.eniboot(args, { env: { PATH } }),
     async addPod(name) {
       await self.sh(`ip netns add ${name}`);
       const netns = `/run/netns/${name}`;

@@ -1,0 +1,278 @@
+// What `eniboot trace` looks at: the attachment's objects, the node's that its packets meet, and what the instance
+// metadata says of the ENI. Reads only, and never waits long: IMDS is asked once.
+import { existsSync } from 'node:fs';
+import { createImds, type Imds } from '../aws/imds.ts';
+import { type MetadataEni, readEni } from '../aws/metadata.ts';
+import { bootEniRule, isBootEniRule, wantedSysctls } from '../boot/egress.ts';
+import { readStatus, type Status } from '../boot/status.ts';
+import { type Attachment, attachmentOf } from '../host/attachment.ts';
+import { lookAtAttachment, type PartState } from '../host/attachment-state.ts';
+import { type Link, listLinks, listRoutes, listRules } from '../host/links.ts';
+import { BOOT_ENI_RULE_PRIORITY, NFT_TABLE } from '../host/names.ts';
+import { compareObjects, lookUp } from '../host/nft.ts';
+import { type NodePodEni, readNodeFile } from '../host/node-file.ts';
+import { readSysctl } from '../host/sysctl.ts';
+import { failureCodes } from '../messages/codes.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
+import { contains } from '../pool/ipv4.ts';
+import { type Lease, leasePath } from '../pool/lease.ts';
+import { namespaceOf, notedNamespace } from '../pool/namespace.ts';
+import { listOwned } from '../pool/pool.ts';
+import { systemClock } from '../port/clock.ts';
+import { type NodeStepName, nodeSteps, type Seen, type Step } from './trace-paths.ts';
+
+const REPAIR = '`eniboot repair` puts it back';
+const GONE = 'delete the pod: what is left of it cannot carry anything';
+
+/** @throws NODE_NOT_READY, ATTACHMENT_DIFFERS when the pod's ENI is not this node's any more. */
+export async function lookAtPod(lease: Lease): Promise<Seen> {
+  const node = readNodeFile();
+  const eni = node.podEnis.find((one) => one.eniId === lease.eniId);
+  if (eni === undefined) {
+    const known = node.podEnis.map((one) => one.eniId);
+    throw new Failure(
+      'ATTACHMENT_DIFFERS',
+      `${lease.address} belongs to ${lease.eniId}, which is no pod ENI of this node any more`,
+      { known },
+    );
+  }
+  const netns = notedNamespace(lease) ?? '';
+  const links = await listLinks();
+  const device = links.find(
+    (link) => link.mac === eni.mac && !link.stacked && link.name !== lease.owner.ifName,
+  );
+  const attachment = attachmentOf(node, lease.address, eni.subnetCidr, lease.owner.ifName);
+  const parts = lookAt(attachment, netns, { device: device?.name ?? '?', mac: eni.mac });
+  const [ofBoot, table, cloud] = await Promise.all([
+    bootEniSteps(links),
+    tableSteps(lease.address),
+    cloudSteps(lease, eni),
+  ]);
+  const steps = new Map<NodeStepName, Step>([
+    ...leaseSteps(lease, netns),
+    ['eni', present('node', 'ENI', `${eni.eniId} in ${eni.subnetCidr}, router ${attachment.router}`)],
+    ['eniDevice', deviceStep(eni, device)],
+    ...ofBoot,
+    ...table,
+    ...cloud,
+  ]);
+  return { attachment, parts, node: steps };
+}
+
+/** An interface without our group is another plugin's, before `eniboot-ptp` in a chain: only the rest is ours. */
+function lookAt(attachment: Attachment, netns: string, eni: { device: string; mac: string }): PartState[] {
+  const place = { netns, eni, ipv6: existsSync('/proc/sys/net/ipv6') };
+  const parts = lookAtAttachment(attachment, place);
+  const foreign = parts.some(
+    (part) => part.kind === 'link' && part.name === attachment.ifName && part.found?.includes('its group is'),
+  );
+  return foreign ? lookAtAttachment(attachment, { ...place, eni: undefined }) : parts;
+}
+
+type Named = [NodeStepName, Step];
+
+function present(where: Step['where'], what: string, text: string, found?: string): Step {
+  return { where, what, text, state: 'present', ...(found === undefined ? {} : { found }) };
+}
+
+/** `found` is what is there instead; undefined: nothing is. */
+function absent(where: Step['where'], what: string, text: string, remedy: string, found?: string): Step {
+  return {
+    where,
+    what,
+    text,
+    state: found === undefined ? 'missing' : 'wrong',
+    remedy,
+    ...(found === undefined ? {} : { found }),
+  };
+}
+
+function leaseSteps(lease: Lease, netns: string): Named[] {
+  const { address, eniId, owner } = lease;
+  const there = namespaceOf(lease);
+  const namespace =
+    there === 'there'
+      ? present('pod', 'namespace', netns)
+      : absent('pod', 'namespace', netns === '' ? 'not noted' : netns, GONE);
+  const owned = listOwned().find((one) => one.eniId === eniId && contains(one.cidr, `${address}/32`));
+  const prefix =
+    owned === undefined
+      ? absent('pool', 'prefix', `of ${address}`, 'delete the pod: EC2 takes or has taken its address away')
+      : present('pool', 'prefix', `${owned.cidr} of ${eniId}`);
+  return [
+    ['lease', present('pool', 'lease', leasePath(address, eniId, owner))],
+    ['namespace', namespace],
+    ['prefix', prefix],
+  ];
+}
+
+function deviceStep(eni: NodePodEni, device: Link | undefined): Step {
+  const remedy = '`eniboot enis --ec2` shows where kernel and EC2 disagree';
+  if (device === undefined) return absent('node', 'device', `of ${eni.eniId} (${eni.mac})`, remedy);
+  const text = `${device.name} (${eni.mac}), MTU ${device.mtu}`;
+  if (!device.up) return absent('node', 'device', text, `ip link set ${device.name} up`, 'it is down');
+  return device.carrier
+    ? present('node', 'device', text)
+    : absent('node', 'device', text, remedy, 'it has no carrier');
+}
+
+async function bootEniSteps(links: Link[]): Promise<Named[]> {
+  const bootEni = readStatus()?.bootEni;
+  if (bootEni === undefined) return [];
+  const [routes, rules] = await Promise.all([listRoutes(), listRules()]);
+  const device = links.find((link) => link.name === bootEni.device);
+  const text = `${bootEni.device} of ${bootEni.id}, ${bootEni.address}`;
+  const hasAddress = device?.addresses.some((one) => one.address === bootEni.address) === true;
+  const problem =
+    device?.up === false
+      ? 'it is down'
+      : device?.carrier === false
+        ? 'it has no carrier'
+        : hasAddress
+          ? undefined
+          : `it lacks ${bootEni.address}`;
+  const remedy = failureCodes.BOOT_ENI_NO_ADDRESS.remedy;
+  const bootDevice =
+    device === undefined
+      ? absent('node', 'boot ENI', text, failureCodes.BOOT_ENI_NO_DEVICE.remedy)
+      : problem === undefined
+        ? present('node', 'boot ENI', text)
+        : absent('node', 'boot ENI', text, remedy, problem);
+  return [
+    ['bootDevice', bootDevice],
+    ['defaultRoute', defaultRouteStep(routes, bootEni)],
+    [
+      'markRule',
+      rules.some(isBootEniRule)
+        ? present('node', 'rule', bootEniRule())
+        : absent(
+            'node',
+            'rule',
+            bootEniRule(),
+            REPAIR,
+            rules.some((rule) => rule.priority === BOOT_ENI_RULE_PRIORITY)
+              ? 'another has its priority'
+              : undefined,
+          ),
+    ],
+    ...settingSteps(bootEni.device),
+  ];
+}
+
+function defaultRouteStep(
+  routes: Awaited<ReturnType<typeof listRoutes>>,
+  { device }: NonNullable<Status['bootEni']>,
+): Step {
+  const defaults = routes.filter((route) => route.destination === 'default');
+  const text = `default dev ${device}`;
+  const [found] = defaults;
+  const { remedy } = failureCodes.NO_DEFAULT_ROUTE;
+  if (found === undefined) return absent('node', 'route', text, remedy);
+  return defaults.some((route) => route.device === device)
+    ? present('node', 'route', text)
+    : absent('node', 'route', text, remedy, `it leaves by ${found.device}`);
+}
+
+function settingSteps(bootDevice: string): Named[] {
+  return Object.entries(wantedSysctls(bootDevice)).map(([path, wanted]) => {
+    const value = readSysctl(path);
+    const text = `${path} = ${wanted}`;
+    const step =
+      value === wanted
+        ? present('node', 'setting', text)
+        : absent('node', 'setting', text, REPAIR, value === undefined ? undefined : `it is ${value}`);
+    return [path.endsWith('ip_forward') ? 'forwarding' : 'looseFilter', step];
+  });
+}
+
+/** The chains, sets and maps of the egress table, as they were loaded, and the pod's address in its set. */
+async function tableSteps(address: string): Promise<Named[]> {
+  const objects = await compareObjects();
+  const named = nodeSteps.flatMap((name): Named[] => {
+    const [kind, object] = name.split(' ');
+    if (kind === undefined || object === undefined) return [];
+    const text = `${object} of table inet ${NFT_TABLE}`;
+    if (objects.size === 0) {
+      const found = `what was loaded is not known; ${REPAIR}`;
+      return [[name, { where: 'node', what: kind, text, state: 'unknown', found }]];
+    }
+    const state = objects.get(object);
+    if (state === undefined) return [];
+    if (state === 'present') return [[name, present('node', kind, text)]];
+    const found = state === 'wrong' ? 'it is not as it was loaded' : undefined;
+    return [[name, absent('node', kind, text, REPAIR, found)]];
+  });
+  const text = `pool4 of table inet ${NFT_TABLE} holds ${address}`;
+  const member = (await lookUp('pool4', address)) !== undefined;
+  return [
+    ...named,
+    ['poolMember', member ? present('node', 'set', text) : absent('node', 'set', text, REPAIR)],
+  ];
+}
+
+/** The ENI as the metadata service shows it: EC2 drops what leaves an ENI from an address that is not its own. */
+async function cloudSteps(lease: Lease, eni: NodePodEni): Promise<Named[]> {
+  const attached = `${eni.eniId} attached`;
+  const source = `its source check lets ${lease.address} pass`;
+  try {
+    const imds = createImds(systemClock, () => 0);
+    const [seen, groups, publicAddress] = await Promise.all([
+      readEni(imds, eni.mac),
+      imds.read(`meta-data/network/interfaces/macs/${eni.mac}/security-group-ids`),
+      publicAddressStep(imds),
+    ]);
+    const remedy = '`eniboot enis --ec2` compares with EC2; the metadata service lags by seconds';
+    if (seen?.eniId !== eni.eniId) {
+      const missing: Named[] = [
+        ['attachedEni', absent('EC2', 'attachment', attached, remedy)],
+        ['sourceCheck', absent('EC2', 'address', source, remedy)],
+      ];
+      return [...missing, ...publicAddress];
+    }
+    const range = rangeWith(seen, lease.address);
+    return [
+      ['attachedEni', present('EC2', 'attachment', `${attached} at index ${seen.deviceNumber}`)],
+      [
+        'sourceCheck',
+        range === undefined
+          ? absent('EC2', 'address', source, `${remedy}; delete the pod if EC2 has not this address either`)
+          : present('EC2', 'address', source, `assigned in ${range}`),
+      ],
+      ...(groups === undefined
+        ? []
+        : ([['securityGroups', present('EC2', 'groups', groups.trim().split('\n').join(', '))]] as Named[])),
+      ...publicAddress,
+    ];
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    const unknown = (what: string, text: string): Step => ({
+      where: 'EC2',
+      what,
+      text,
+      state: 'unknown',
+      found: error.message,
+    });
+    return [
+      ['attachedEni', unknown('attachment', attached)],
+      ['sourceCheck', unknown('address', source)],
+      ['publicAddress', unknown('public', 'address of the boot ENI')],
+    ];
+  }
+}
+
+function rangeWith(eni: MetadataEni, address: string): string | undefined {
+  return [...eni.prefixes, ...eni.addresses.map((one) => `${one}/32`)].find((range) =>
+    contains(range, `${address}/32`),
+  );
+}
+
+/** None is no fault: a NAT gateway may lead out. */
+async function publicAddressStep(imds: Imds): Promise<Named[]> {
+  const mac = (await imds.read('meta-data/mac'))?.trim();
+  const address = await imds.read(`meta-data/network/interfaces/macs/${mac}/public-ipv4s`);
+  const text =
+    address === undefined
+      ? 'the boot ENI has no public address: the Internet sees that of a NAT gateway, if there is one'
+      : `the Internet sees ${address.trim().split('\n')[0]}`;
+  return [['publicAddress', present('EC2', 'public', text)]];
+}

@@ -1,0 +1,204 @@
+// The ways a pod's packets take, each as the objects that carry them, in the order in which they do. Pure. The pod's
+// own objects are those of agent/host/attachment.ts; a test holds that each of them is on one way at least.
+import { type Attachment, POD_VETH } from '../host/attachment.ts';
+import type { PartState } from '../host/attachment-state.ts';
+import { IMDS_ADDRESS } from '../host/names.ts';
+
+export interface Step {
+  where: 'pod' | 'node' | 'pool' | 'EC2';
+  /** Kind of object: route, rule, chain, ENI … */
+  what: string;
+  text: string;
+  /** unknown: it could not be looked at, and `found` says why. */
+  state: 'present' | 'missing' | 'wrong' | 'unknown';
+  /** What is there instead, or more about what is there. */
+  found?: string;
+  /** What to do; where the state is missing or wrong. */
+  remedy?: string;
+}
+
+export const wayNames = ['vpc', 'node', 'service', 'internet', 'outside', 'imds'] as const;
+export type WayName = (typeof wayNames)[number];
+
+export interface Way {
+  name: WayName;
+  /** Where it leads and how, for people. */
+  title: string;
+  steps: Step[];
+}
+
+/** The node's objects that pods' packets meet, under names of this module. */
+export const nodeSteps = [
+  'lease',
+  'namespace',
+  'prefix',
+  'eni',
+  'eniDevice',
+  'attachedEni',
+  'sourceCheck',
+  'securityGroups',
+  'forwarding',
+  'looseFilter',
+  'bootDevice',
+  'defaultRoute',
+  'publicAddress',
+  'markRule',
+  'poolMember',
+  'set routed4',
+  'map actions4',
+  'chain postrouting',
+  'chain egress',
+  'chain keep_port',
+  'chain marks',
+  'chain services',
+  'chain clamp',
+  'chain imds_guard',
+] as const;
+export type NodeStepName = (typeof nodeSteps)[number];
+
+export interface Seen {
+  attachment: Attachment;
+  parts: PartState[];
+  /** An object that this node is not meant to have is absent. */
+  node: Map<NodeStepName, Step>;
+}
+
+/**
+ * @param carries keeps those of the pod's routes that matter to the caller; all unless told otherwise.
+ */
+export function waysOf(seen: Seen, carries: (destination: string) => boolean = () => true): Way[] {
+  const { attachment: a, parts } = seen;
+  const table = String(a.table);
+  const pick = (holds: (part: PartState) => boolean) => parts.filter(holds).map(toStep);
+  const node = (...names: NodeStepName[]) => names.flatMap((name) => seen.node.get(name) ?? []);
+
+  const link = (name: string) => pick((part) => part.kind === 'link' && part.name === name);
+  const podRoutes = (device: string, holds: (destination: string) => boolean) =>
+    pick(
+      (part) =>
+        part.kind === 'route' &&
+        part.side === 'pod' &&
+        part.table === 'main' &&
+        part.device === device &&
+        holds(part.destination) &&
+        carries(part.destination),
+    );
+  const neighbours = (device: string) => pick((part) => part.kind === 'neighbour' && part.device === device);
+  const setting = (...names: string[]) =>
+    pick((part) => part.kind === 'setting' && names.some((name) => part.path.endsWith(name)));
+  const chain = (name: string) => pick((part) => part.kind === 'chain' && part.name === name);
+  const ownTable = (type: 'unicast' | 'throw') =>
+    pick(
+      (part) => part.kind === 'route' && part.side === 'node' && part.table === table && part.type === type,
+    );
+  const rule = (holds: (part: PartState & { kind: 'rule' }) => boolean) =>
+    pick((part) => part.kind === 'rule' && holds(part));
+
+  const start = node('lease', 'namespace');
+  const itsInterface = [...link(a.ifName), ...pick((part) => part.kind === 'address')];
+  const itsEni = node('prefix', 'eni', 'eniDevice', 'attachedEni', 'sourceCheck', 'securityGroups');
+  const byVeth = [...neighbours(POD_VETH), ...link(POD_VETH), ...link(a.hostLink)];
+  const intoPod = [
+    ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table === 'main'),
+    ...neighbours(a.hostLink),
+  ];
+  const isNode = (destination: string) => a.nodeAddresses.includes(destination);
+  const leaving = podRoutes(POD_VETH, (destination) => !isNode(destination));
+  const byBootEni = node('defaultRoute', 'bootDevice');
+
+  return [
+    {
+      name: 'vpc',
+      title: `to the VPC: out of ${a.ifName} by its own ENI, as ${a.address}`,
+      steps: [
+        ...start,
+        // The address before the routes: without it the kernel takes none of them.
+        ...itsInterface,
+        ...podRoutes(a.ifName, () => true),
+        ...setting(`/${a.ifName}/rp_filter`, '/all/rp_filter'),
+        ...itsEni,
+      ],
+    },
+    {
+      name: 'node',
+      title: 'to its node and back: over the veth, real addresses both ways',
+      steps: [...start, ...podRoutes(POD_VETH, isNode), ...byVeth, ...intoPod],
+    },
+    {
+      name: 'service',
+      title: `to a Service: over the veth to kube-proxy, back into the pod, out of ${a.ifName} as ${a.address}`,
+      steps: [
+        ...start,
+        ...leaving,
+        ...byVeth,
+        ...node('poolMember', 'set routed4', 'chain services'),
+        ...rule((part) => part.side === 'node'),
+        ...ownTable('unicast'),
+        ...node('chain postrouting'),
+        ...neighbours(a.hostLink),
+        ...setting('ip_forward', 'accept_redirects'),
+        ...chain('postrouting'),
+        ...itsInterface,
+        ...itsEni,
+      ],
+    },
+    {
+      name: 'internet',
+      title: "to the Internet: over the veth, translated to the node's address, out of the boot ENI",
+      steps: [
+        ...start,
+        ...leaving,
+        ...byVeth,
+        ...ownTable('throw'),
+        ...node('forwarding', 'poolMember', 'map actions4'),
+        ...node('chain postrouting', 'chain egress', 'chain keep_port', 'chain clamp'),
+        ...byBootEni,
+        ...node('publicAddress'),
+        ...intoPod,
+      ],
+    },
+    {
+      name: 'outside',
+      title: 'from outside (NodePort, hostPort): in by the boot ENI, over the veth, and back the same way',
+      steps: [
+        ...start,
+        ...node('bootDevice', 'looseFilter', 'chain marks', 'forwarding'),
+        ...intoPod,
+        ...link(a.hostLink),
+        ...link(POD_VETH),
+        ...setting(`/${POD_VETH}/rp_filter`, 'src_valid_mark'),
+        ...chain('prerouting'),
+        ...chain('output'),
+        ...rule((part) => part.side === 'pod'),
+        ...pick((part) => part.kind === 'route' && part.side === 'pod' && part.table !== 'main'),
+        ...neighbours(POD_VETH),
+        ...node('markRule', 'defaultRoute'),
+      ],
+    },
+    {
+      name: 'imds',
+      title: a.allowImds
+        ? `to the metadata service ${IMDS_ADDRESS}: allowed (pods.allowImds), as to the Internet`
+        : `to the metadata service ${IMDS_ADDRESS}: refused, in the pod and on the node`,
+      steps: [
+        ...start,
+        ...pick((part) => part.kind === 'route' && part.type === 'unreachable'),
+        ...(a.allowImds ? [...leaving, ...byVeth] : node('poolMember', 'chain imds_guard')),
+      ],
+    },
+  ];
+}
+
+function toStep(part: PartState): Step {
+  const { side, kind, text, state, found, command } = part;
+  const successor = "delete the pod: its successor's network is made anew";
+  const remedy = command === undefined ? successor : `\`${command}\`, or delete the pod`;
+  return {
+    where: side,
+    what: kind,
+    text,
+    state,
+    ...(found === undefined ? {} : { found }),
+    ...(state === 'present' ? {} : { remedy }),
+  };
+}

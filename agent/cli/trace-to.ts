@@ -1,0 +1,122 @@
+// Where a packet to one address goes, by what the kernel itself says of it: `ip route get` in the pod and on the
+// node, and the egress table's verdict.
+import { type Attachment, POD_VETH } from '../host/attachment.ts';
+import { IMDS_ADDRESS, NFT_TABLE } from '../host/names.ts';
+import { lookUp } from '../host/nft.ts';
+import { contains, rangeOf } from '../pool/ipv4.ts';
+import { run } from '../port/exec.ts';
+import type { Seen, Step, WayName } from './trace-paths.ts';
+
+/** The way a destination is meant to be reached by. */
+export function wayTo(to: string, a: Attachment, serviceCidrs: string[]): WayName {
+  const host = `${to}/32`;
+  if (a.nodeAddresses.includes(to)) return 'node';
+  if (to === IMDS_ADDRESS) return 'imds';
+  if (serviceCidrs.some((cidr) => contains(cidr, host))) return 'service';
+  const route = longest(to, [...a.routes, ...a.egressRoutes]);
+  if (contains(subnetOf(a), host) && (route === undefined || !contains(subnetOf(a), route))) return 'vpc';
+  if (route === undefined) return 'internet';
+  return a.egressRoutes.includes(route) ? 'internet' : 'vpc';
+}
+
+/** Whether a route of the pod is the one that a packet to `to` takes; `default` is the last resort. */
+export function carrierOf(to: string, a: Attachment): (destination: string) => boolean {
+  const carrier =
+    [...a.nodeAddresses, IMDS_ADDRESS].find((one) => one === to) ??
+    longest(to, [...a.routes, ...a.egressRoutes]) ??
+    'default';
+  return (destination) => destination === carrier;
+}
+
+function longest(to: string, cidrs: string[]): string | undefined {
+  const size = (cidr: string) => rangeOf(cidr).last - rangeOf(cidr).first;
+  return cidrs.filter((cidr) => contains(cidr, `${to}/32`)).sort((one, other) => size(one) - size(other))[0];
+}
+
+function subnetOf(a: Attachment): string {
+  return `${a.address}/${a.prefixLength}`;
+}
+
+/** What the kernel decides, as steps: each is wrong where the packet would go another way. */
+export async function decisionsOf(to: string, way: WayName, seen: Seen, netns: string): Promise<Step[]> {
+  const { attachment: a } = seen;
+  const refused = way === 'imds' && !a.allowImds;
+  const inPod = await routeGet(['nsenter', `--net=${netns}`, '--'], [to]);
+  const decisions = [decision('pod', to, inPod, refused ? undefined : way === 'vpc' ? a.ifName : POD_VETH)];
+  if (way === 'internet' || (way === 'imds' && a.allowImds)) {
+    const onNode = await routeGet([], [to, 'from', a.address, 'iif', a.hostLink]);
+    const bootDevice = seen.node.get('bootDevice')?.text.split(' ')[0];
+    decisions.push(decision('node', to, onNode, bootDevice), verdict(to, await lookUp('actions4', to), a));
+  }
+  if (way !== 'vpc' && !refused) {
+    const back = await routeGet([], [a.address]);
+    decisions.push(decision('node', a.address, back, a.hostLink));
+  }
+  return decisions;
+}
+
+interface Decision {
+  device: string | undefined;
+  said: string;
+}
+
+async function routeGet(entering: string[], args: string[]): Promise<Decision> {
+  const [file = '', ...rest] = [...entering, 'ip', '-j', '-4', 'route', 'get', ...args];
+  const result = await run(file, rest);
+  try {
+    const [route] = JSON.parse(result.stdout) as Record<string, unknown>[];
+    const words = (['gateway', 'dev', 'prefsrc', 'table'] as const).flatMap((field) =>
+      route?.[field] === undefined ? [] : `${LABELS[field]} ${String(route[field])}`,
+    );
+    return { device: String(route?.['dev'] ?? ''), said: words.join(' ') };
+  } catch {
+    const said = result.stderr.trim().split('\n').at(-1) ?? '';
+    return { device: undefined, said: said.replace('RTNETLINK answers: ', '') };
+  }
+}
+
+const LABELS = { gateway: 'via', dev: 'dev', prefsrc: 'src', table: 'table' } as const;
+
+/** `wanted` undefined: the kernel is to refuse it. */
+function decision(
+  where: 'pod' | 'node',
+  to: string,
+  { device, said }: Decision,
+  wanted: string | undefined,
+): Step {
+  const text = `route get ${to}: ${said}`;
+  if (device === wanted) return { where, what: 'decision', text, state: 'present' };
+  return {
+    where,
+    what: 'decision',
+    text,
+    state: 'wrong',
+    found: wanted === undefined ? 'it should be refused' : `it should leave by ${wanted}`,
+    remedy:
+      'see what is missing above; else `ip rule` and `ip route show table all` there for a route of somebody else',
+  };
+}
+
+function verdict(to: string, found: string | undefined, a: Attachment): Step {
+  const [node = ''] = a.nodeAddresses;
+  const words: Record<string, string> = {
+    return: 'no NAT',
+    'goto keep_port': `source NAT to ${node}, its port kept where it is free`,
+  };
+  const said =
+    found === undefined ? `source NAT to ${node}, any port` : (words[found.trim()] ?? found.trim());
+  return {
+    where: 'node',
+    what: 'verdict',
+    text: `actions4 of table inet ${NFT_TABLE} for ${to}: ${said}`,
+    state: 'present',
+  };
+}
+
+/** A dotted IPv4 address that is one host's: neither multicast nor loopback. */
+export function isHost(text: string): boolean {
+  if (!/^\d{1,3}(?:\.\d{1,3}){3}$/.test(text)) return false;
+  const parts = text.split('.').map(Number);
+  const [first = 0] = parts;
+  return parts.every((part) => part <= 255) && first > 0 && first < 224 && first !== 127;
+}

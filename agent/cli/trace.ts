@@ -1,0 +1,145 @@
+import { requireBooted } from '../boot/booted.ts';
+import { Failure } from '../messages/failure.ts';
+import { notedNamespace } from '../pool/namespace.ts';
+import { requireRoot } from '../port/runtime.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+import { findPod, podNameOf } from './find-pod.ts';
+import { paint } from './table.ts';
+import type { Step, Way } from './trace-paths.ts';
+
+const help = `Usage: eniboot trace POD [--to ADDRESS] [--json]
+
+The ways a pod's packets take, each as the objects that carry them in the order in which they do, and whether each is
+there: to the VPC, to the node, to a Service, to the Internet, from outside (NodePort, hostPort), to the instance
+metadata service. What is MISSING or wrong stands with what to do about it. Read-only; the pod notices nothing. It asks
+the kernel, /run/eniboot and once IMDS; it asks neither EC2 nor the API server, and says nothing about kube-proxy's own
+rules, about security groups' rules, or about what listens in the pod.
+
+POD           its address, its container ID or an unambiguous beginning of it, or NAMESPACE/NAME (\`eniboot pods\`)
+--to ADDRESS  only the way to this IPv4 address, with what the kernel decides for it (ip route get) and, where it leaves
+              by the node, the egress table's verdict
+--json        one object: { "pod": { "address", "eniId", "containerId", "ifName", "name"?, "netns"? }, "to"?, "ways":
+              [ { "name", "title", "steps": [ { "where", "what", "text", "state", "found"?, "remedy"? } ] } ],
+              "objects", "faults" }. A state is present, missing, wrong, or unknown where it could not be looked at
+
+  eniboot trace 10.0.64.17
+  eniboot trace shop/web-1 --to 10.8.3.4
+
+Exit codes: 0 everything is there; 1 something is missing or wrong, or failed with a code; 2 wrong usage.
+`;
+
+export const traceCommand: Command = {
+  name: 'trace',
+  summary: "the path of a pod's packets, and what of it is missing",
+  help,
+  async run(args, io) {
+    const { values, positionals } = parse(
+      'trace',
+      args,
+      { to: { type: 'string' }, json: { type: 'boolean' } },
+      1,
+    );
+    const [name] = positionals;
+    if (name === undefined) throw new Failure('USAGE', 'eniboot trace: which pod? See `eniboot pods`');
+    requireRoot('trace');
+    requireBooted('it has no pods');
+    const lease = findPod(name);
+    const netns = notedNamespace(lease);
+    const ways = await look(lease, netns ?? '', values.to);
+    const steps = distinct(ways);
+    const faults = steps.filter((step) => step.state === 'missing' || step.state === 'wrong');
+    const pod = {
+      address: lease.address,
+      eniId: lease.eniId,
+      ...lease.owner,
+      name: podNameOf(lease),
+      netns,
+    };
+    if (values.json === true) {
+      const counts = { objects: steps.length, faults: faults.length };
+      io.stdout(`${JSON.stringify({ pod, to: values.to, ways, ...counts })}\n`);
+    } else {
+      const title = `${pod.address} of ${pod.name ?? pod.containerId}, ${pod.ifName} on ${pod.eniId}`;
+      io.stdout(`${paint('bold', title, io.isTTY)}\n`);
+      for (const way of ways) io.stdout(`\n${show(way, io.isTTY)}`);
+      io.stdout(`\n${summary(steps, faults, io.isTTY)}`);
+    }
+    return faults.length === 0 ? 0 : 1;
+  },
+};
+
+/** What looks at the machine is only loaded once it is known what for. */
+async function look(
+  lease: Parameters<typeof podNameOf>[0],
+  netns: string,
+  to: string | undefined,
+): Promise<Way[]> {
+  const [{ waysOf }, { lookAtPod }, { carrierOf, decisionsOf, isHost, wayTo }] = await Promise.all([
+    import('./trace-paths.ts'),
+    import('./trace-look.ts'),
+    import('./trace-to.ts'),
+  ]);
+  if (to !== undefined && !isHost(to))
+    throw new Failure('USAGE', `eniboot trace: --to ${to}: is not the IPv4 address of a host`);
+  if (to === lease.address) throw new Failure('USAGE', `eniboot trace: --to ${to}: is the pod itself`);
+  const seen = await lookAtPod(lease);
+  if (to === undefined) return waysOf(seen);
+  const { readBootedConfig } = await import('../boot/node-config.ts');
+  const name = wayTo(to, seen.attachment, readBootedConfig().kubernetes.serviceCidrs);
+  const decisions = await decisionsOf(to, name, seen, netns);
+  return waysOf(seen, carrierOf(to, seen.attachment))
+    .filter((way) => way.name === name)
+    .map((way) => ({ ...way, steps: [...way.steps, ...decisions] }));
+}
+
+/** An object that is on several ways counts once. */
+function distinct(ways: Way[]): Step[] {
+  const steps = ways.flatMap((way) => way.steps);
+  return [...new Map(steps.map((step) => [`${step.where} ${step.what} ${step.text}`, step])).values()];
+}
+
+const marks = {
+  present: ['ok', 'green'],
+  missing: ['MISSING', 'red'],
+  wrong: ['WRONG', 'red'],
+  unknown: ['?', 'yellow'],
+} as const;
+
+function show(way: Way, colour: boolean): string {
+  const rows = merge(way.steps);
+  const width = (cell: (step: Step) => string) => Math.max(...rows.map((step) => cell(step).length));
+  const what = width((step) => step.what);
+  const lines = rows.flatMap((step) => {
+    const [mark, style] = marks[step.state];
+    const found = step.found === undefined ? '' : `: ${step.found}`;
+    const head = `  ${paint(style, mark.padEnd(7), colour)}  ${step.where.padEnd(4)}  ${step.what.padEnd(what)}  ${step.text}${found}`;
+    return step.remedy === undefined ? [head] : [head, `           what to do: ${step.remedy}`];
+  });
+  return [paint('bold', way.title, colour), ...lines, ''].join('\n');
+}
+
+/** Neighbouring objects of one kind that are all there share a line: a VPC may have many CIDRs. */
+function merge(steps: Step[]): Step[] {
+  const merged: Step[] = [];
+  for (const step of steps) {
+    const before = merged.at(-1);
+    const alike = (one: Step) =>
+      one.state === 'present' && one.what === step.what && one.where === step.where;
+    if (before !== undefined && MERGED.has(step.what) && alike(step) && alike(before))
+      merged[merged.length - 1] = { ...before, text: `${before.text}; ${step.text}` };
+    else merged.push(step);
+  }
+  return merged;
+}
+
+const MERGED = new Set(['route', 'setting', 'chain']);
+
+function summary(steps: Step[], faults: Step[], colour: boolean): string {
+  const unknown = steps.filter((step) => step.state === 'unknown').length;
+  const rest = unknown === 0 ? '' : `; ${unknown} could not be looked at`;
+  if (faults.length === 0)
+    return `${paint('green', `all ${steps.length - unknown} objects are there`, colour)}${rest}\n`;
+  const word = faults.length === 1 ? 'is' : 'are';
+  return `${paint('red', `${faults.length} of ${steps.length} objects ${word} missing or wrong`, colour)}${rest}\n`;
+}

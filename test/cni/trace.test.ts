@@ -1,0 +1,314 @@
+// time limit: 400 s
+// `eniboot trace`: a healthy pod lacks nothing; every object that is taken away is named, by trace and by CHECK, and
+// what trace says to do puts it back.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Step, Way } from '../../agent/cli/trace-paths.ts';
+import { attachmentOf } from '../../agent/host/attachment.ts';
+import { type Part, partsOf } from '../../agent/host/attachment-parts.ts';
+import type { NodeFile } from '../../agent/host/node-file.ts';
+import { type Cloud, startCloud } from '../aws/index.ts';
+import { configText } from '../boot/node.ts';
+import { bootPodNode, conf, type Pod, type PodNode, podNode, variablesOf } from './rig.ts';
+
+interface Trace {
+  exit: number | null;
+  ways: Way[];
+  steps: Step[];
+  faults: Step[];
+  out: string;
+}
+
+let cloud: Cloud;
+let node: PodNode;
+let pod: Pod;
+
+test.before(async () => {
+  cloud = await startCloud();
+  const extra = `pool: { target: 32, restSeconds: 0 }
+egress: { table: [{ cidr: 10.0.200.0/24, action: snat-keep-port }] }
+kubernetes: { serviceCidrs: [172.20.0.0/16] }
+`;
+  node = await bootPodNode(cloud, { config: configText(cloud, extra) });
+  pod = await node.addPod('a1b2c3');
+});
+test.after(() => cloud.stop());
+
+async function trace(...args: string[]): Promise<Trace> {
+  const { exitCode, stdout, stderr } = await node.tool(['trace', ...args, '--json']);
+  const {
+    ways = [],
+    objects,
+    faults,
+  } = JSON.parse(stdout) as { ways?: Way[]; objects: number; faults: number };
+  const steps = ways.flatMap((way) => way.steps);
+  const wrong = steps.filter((step) => step.state === 'missing' || step.state === 'wrong');
+  if (ways.length > 0) {
+    assert.ok(objects > 5 && objects <= steps.length);
+    assert.is(faults > 0, wrong.length > 0);
+    assert.is(exitCode, faults === 0 ? 0 : 1, stderr);
+  }
+  return { exit: exitCode, ways, steps, faults: wrong, out: stdout };
+}
+
+async function checkIsContent(): Promise<boolean> {
+  const answer = await node.cni('CHECK', variablesOf(pod.id, pod.netns), { ...conf, prevResult: pod.result });
+  return answer.exit === 0;
+}
+
+async function renew(): Promise<void> {
+  await node.cni('DEL', variablesOf(pod.id, pod.netns));
+  await node.sh(`ip netns del ${pod.id}`);
+  pod = await node.addPod(pod.id);
+}
+
+function parts(): Part[] {
+  const facts = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '') as NodeFile;
+  const [eni] = facts.podEnis;
+  const a = attachmentOf(facts, pod.address, eni?.subnetCidr ?? '', 'eth0');
+  const device = node.instance.deviceOf(eni?.eniId ?? '') ?? '';
+  return partsOf(a, { netns: pod.netns, eni: { device, mac: eni?.mac ?? '' }, ipv6: true });
+}
+
+/** How each kind of object goes away, or another takes its place. */
+function harm(part: Part): string {
+  const inside = part.side === 'pod' ? `nsenter --net=${pod.netns} ` : '';
+  const command = part.command ?? '';
+  switch (part.kind) {
+    case 'link':
+      return `${inside}ip link del ${part.name}`;
+    case 'address':
+      return command.replace('address replace', 'address del');
+    case 'route':
+      return command.replace('route replace', 'route del');
+    case 'neighbour':
+      return `${inside}ip neigh del ${part.address} dev ${part.device}`;
+    case 'rule':
+      return command.replace('rule add', 'rule del');
+    case 'setting':
+      return `${inside}sysctl -qw ${part.path}=${part.value === '0' ? '1' : '0'}`;
+    case 'chain':
+      return `${inside}nft flush chain ip eniboot ${part.name}`;
+  }
+}
+
+test('a healthy pod lacks nothing, and each of its objects is on a way', async () => {
+  const { ways, steps, faults, exit } = await trace(pod.address);
+  assert.equal(faults, []);
+  assert.is(exit, 0);
+  assert.equal(
+    ways.map((way) => way.name),
+    ['vpc', 'node', 'service', 'internet', 'outside', 'imds'],
+  );
+  assert.ok(steps.every((step) => step.state === 'present'));
+  const shown = new Set(steps.map((step) => `${step.where} ${step.text}`));
+  for (const part of parts()) assert.ok(shown.has(`${part.side} ${part.text}`), `${part.side} ${part.text}`);
+  const people = await node.tool(['trace', pod.id]);
+  assert.is(people.exitCode, 0);
+  assert.match(people.stdout, /^all \d+ objects are there$/m);
+  assert.not.match(people.stdout, /MISSING|WRONG|\u001b/);
+  assert.is(await checkIsContent(), true);
+});
+
+test('every object of the attachment that is gone is named by trace and by CHECK, and the remedy mends it', async () => {
+  const { length } = parts();
+  assert.ok(length >= 25, `${length} objects`);
+  for (let at = 0; at < length; at += 1) {
+    // Anew each time: a pod that was replaced has another address.
+    const part = parts()[at];
+    if (part === undefined) throw new Error('fewer objects than before');
+    await node.sh(harm(part));
+    const { faults, exit } = await trace(pod.id);
+    assert.is(exit, 1, part.text);
+    const fault = faults.find((step) => step.where === part.side && step.text === part.text);
+    assert.ok(fault, `${part.text} is not named: ${JSON.stringify(faults)}`);
+    assert.is(await checkIsContent(), false, `CHECK does not see that ${part.text} is gone`);
+    if (part.command === undefined) {
+      assert.match(fault?.remedy ?? '', /^delete the pod/);
+      await renew();
+    } else {
+      // An address takes the routes that name it along: all that is said to be missing is put back.
+      const commands = faults.map((step) => /^`(.*)`/.exec(step.remedy ?? '')?.[1] ?? 'false');
+      for (const command of new Set(commands)) await node.sh(command);
+    }
+    assert.equal((await trace(pod.id)).faults, [], `after ${part.text} was put back`);
+    assert.is(await checkIsContent(), true, part.text);
+  }
+});
+
+test('an object that is there with other content is wrong, and what it is stands beside it', async () => {
+  const cases: [(host: string) => string, RegExp][] = [
+    [
+      () => `ip -n ${pod.id} route replace default via 10.0.64.1 dev eth0`,
+      /^it is default via 10\.0\.64\.1 dev eth0/,
+    ],
+    [
+      (host) => `ip neigh replace ${pod.address} lladdr 02:00:00:00:00:01 dev ${host} nud permanent`,
+      /^its MAC is 02:/,
+    ],
+    [(host) => `ip link set ${host} mtu 1400`, /^its MTU is 1400, not 9001$/],
+    [(host) => `ip link set ${host} down`, /it is down/],
+    [() => `nsenter --net=${pod.netns} nft add rule ip eniboot output drop`, /^its rules are others$/],
+  ];
+  for (const [harm, found] of cases) {
+    const command = harm(pod.result.interfaces[2].name);
+    await node.sh(command);
+    const wrong = (await trace(pod.address)).faults.filter((step) => step.state === 'wrong');
+    assert.ok(
+      wrong.some((step) => found.test(step.found ?? '')),
+      `${command}: ${JSON.stringify(wrong)}`,
+    );
+    assert.is(await checkIsContent(), false, command);
+    await renew();
+  }
+});
+
+test("what is missing of the node's own is named, and `eniboot repair` mends what it can", async () => {
+  const boot = node.instance.deviceOf(node.instance.bootEni.id) ?? '';
+  const chains = ['postrouting', 'egress', 'keep_port', 'marks', 'services', 'clamp', 'imds_guard'];
+  for (const [harm, where] of [
+    ...chains.map((name) => [`nft flush chain inet eniboot ${name}`, `${name} of table inet`] as const),
+    ['nft flush set inet eniboot pool4', 'holds'],
+    ['nft flush set inet eniboot routed4', 'routed4'],
+    ['nft flush map inet eniboot actions4', 'actions4'],
+    ['nft delete table inet eniboot', 'postrouting'],
+    ['ip rule del priority 512', 'priority 512'],
+    ['sysctl -qw net/ipv4/ip_forward=0', 'ip_forward'],
+    [`sysctl -qw net/ipv4/conf/${boot}/rp_filter=1`, `${boot}/rp_filter`],
+  ] as const) {
+    await node.sh(harm);
+    const { faults } = await trace(pod.id);
+    const fault = faults.find((step) => step.where === 'node' && step.text.includes(where));
+    assert.ok(fault, `${harm}: ${JSON.stringify(faults)}`);
+    assert.match(fault?.remedy ?? '', /eniboot repair/);
+    await node.eniboot(['repair']);
+    assert.equal((await trace(pod.id)).faults, [], `repaired after ${harm}`);
+  }
+  const route = (await node.sh('ip route show default')).trim();
+  const eni = node.instance.enis[1];
+  const device = node.instance.deviceOf(eni?.id ?? '') ?? '';
+  const owned = `/run/eniboot/pool/owned/${eni?.id}`;
+  for (const [harm, mend, says] of [
+    ['ip route del default', `ip route add ${route}`, /^default dev/],
+    [`ip link set ${device} down`, `ip link set ${device} up`, new RegExp(`^${device} `)],
+    [`mv ${owned} /run/aside`, `mv /run/aside ${owned}`, new RegExp(`^of ${pod.address}$`)],
+  ] as const) {
+    await node.sh(harm);
+    const { faults } = await trace(pod.id);
+    assert.ok(
+      faults.some((step) => says.test(step.text)),
+      `${harm}: ${JSON.stringify(faults)}`,
+    );
+    await node.sh(mend);
+    assert.equal((await trace(pod.id)).faults, [], mend);
+  }
+});
+
+test('--to: one way, and what the kernel decides for it', async () => {
+  const other = await node.addPod('other');
+  for (const [to, name, decided] of [
+    [other.address, 'vpc', /dev eth0/],
+    ['10.0.3.3', 'vpc', /via 10\.0\.64\.1 dev eth0/],
+    [node.instance.bootEni.primaryIp, 'node', /dev veth0/],
+    ['172.20.0.10', 'service', /dev veth0/],
+    ['192.0.2.7', 'internet', /any port/],
+    ['10.0.200.7', 'internet', /its port kept/],
+    ['169.254.169.254', 'imds', /No route to host/],
+  ] as const) {
+    const { ways, faults, steps } = await trace(pod.id, '--to', to);
+    assert.equal(
+      ways.map((way) => way.name),
+      [name],
+      to,
+    );
+    assert.equal(faults, [], to);
+    const decisions = steps.filter((step) => step.what === 'decision' || step.what === 'verdict');
+    assert.ok(
+      decisions.some((step) => decided.test(step.text)),
+      `${to}: ${JSON.stringify(decisions)}`,
+    );
+  }
+  // Somebody else's route, more special than ours: no object of ours is missing, and yet the packet goes astray.
+  await node.sh(`ip -n ${pod.id} route add 10.0.3.3/32 dev veth0`);
+  const { faults } = await trace(pod.id, '--to', '10.0.3.3');
+  assert.equal(
+    faults.map((step) => [step.what, step.found]),
+    [['decision', 'it should leave by eth0']],
+  );
+  await node.sh(`ip -n ${pod.id} route del 10.0.3.3/32`);
+  await node.sh(
+    `ip rule add priority 100 from ${pod.address} iif ${pod.result.interfaces[2].name} blackhole`,
+  );
+  const astray = await trace(pod.id, '--to', '192.0.2.7');
+  assert.equal(
+    astray.faults.map((step) => [step.where, step.what]),
+    [['node', 'decision']],
+  );
+  await node.sh('ip rule del priority 100');
+});
+
+test('a pod is found by address, container ID, its beginning, or namespace and name; else it is said why not', async () => {
+  await node.sh('ip netns add named');
+  const args = 'IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1;K8S_POD_INFRA_CONTAINER_ID=x';
+  const added = await node.cni('ADD', { ...variablesOf('f00d', '/run/netns/named'), CNI_ARGS: args });
+  assert.is(added.exit, 0);
+  for (const name of ['shop/web-1', 'f00d', 'f0', added.json.ips[0].address.split('/')[0]])
+    assert.is((await trace(name)).exit, 0, name);
+  await node.addPod('f00e');
+  const free = (await node.sh('ls /run/eniboot/pool/free')).split(',')[0] ?? '';
+  for (const [name, code, says] of [
+    ['nobody', 'POD_UNKNOWN', /no pod of this node .* nobody/],
+    [free, 'POD_UNKNOWN', /no pod has: it is free/],
+    ['f00', 'POD_AMBIGUOUS', /f00d eth0 10\.0\.64\.\d+; f00e eth0/],
+  ] as const) {
+    const { exitCode, stdout, stderr } = await node.tool(['trace', name, '--json']);
+    assert.is(exitCode, 1);
+    assert.is(JSON.parse(stdout).failure.code, code);
+    assert.match(stderr, says);
+  }
+  for (const args of [
+    [],
+    [pod.id, '--to', 'fd00::1'],
+    [pod.id, '--to', '10.0.0.256'],
+    [pod.id, '--to', pod.address],
+  ])
+    assert.is((await node.tool(['trace', ...args])).exitCode, 2, args.join(' '));
+  const pods = await node.tool(['pods']);
+  assert.match(pods.stdout, /^10\.0\.64\.\d+ .* f00d +shop\/web-1 /m);
+});
+
+test('an address that EC2 does not assign to the ENI is named; a metadata service that is silent is unknown', async () => {
+  const eni = node.instance.enis[1];
+  const prefixes = [...(eni?.prefixes ?? [])];
+  assert.ok(prefixes.length > 0);
+  cloud.ec2.send('UnassignPrivateIpAddresses', { NetworkInterfaceId: eni?.id, Ipv4Prefixes: prefixes });
+  await cloud.settled();
+  const lost = (await trace(pod.id)).faults;
+  assert.ok(lost.length > 0);
+  for (const step of lost) {
+    assert.is(step.where, 'EC2');
+    assert.match(step.text, 'its source check');
+  }
+  await node.sh(
+    'nft "table ip deaf { chain out { type filter hook output priority 0; ip daddr 169.254.169.254 drop; }; }"',
+  );
+  const deaf = await trace(pod.id);
+  assert.equal(deaf.faults, []);
+  assert.is(deaf.exit, 0, 'what nobody can tell is no fault');
+  const unknown = deaf.steps.filter((step) => step.state === 'unknown');
+  assert.ok(unknown.length > 0 && unknown.every((step) => step.where === 'EC2'));
+  assert.match((await node.tool(['trace', pod.id])).stdout, /; \d+ could not be looked at$/m);
+  await node.sh('nft delete table ip deaf');
+});
+
+test('on a node that has not booted it says so', async () => {
+  await node.sh('mv /run/eniboot/node.json /run/node.json');
+  assert.match((await node.tool(['trace', pod.id])).stderr, /NODE_NOT_READY/);
+  await node.reboot();
+  node = podNode(node);
+  const { exitCode, stderr } = await node.tool(['trace', '10.0.64.16']);
+  assert.is(exitCode, 1);
+  assert.match(stderr, /NOT_BOOTED/);
+});
+
+test.run();
