@@ -55,7 +55,7 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'config',
-    summary: 'check and show the configuration, print its schema',
+    summary: 'check and show the configuration, print its schema, import one of the Lyft CNI',
     load: async () => (await import('./config.ts')).configCommand,
   },
   {

@@ -11,11 +11,18 @@ import { paint, table } from './table.ts';
 const help = `Usage: eniboot config check [FILE…] [--json]
        eniboot config show [FILE…] [--json]
        eniboot config schema
+       eniboot config import CONFLIST --cluster NAME [--subnets ID,ID…] [--json]
 
 check   Reads the configuration as a boot would and lists everything wrong with it: file, line, path, value, and
         what to write instead. Changes nothing, needs neither AWS nor root: it also runs on a laptop and in CI.
 show    Prints the configuration in effect, defaults included, and where each value comes from.
 schema  Prints the JSON Schema (draft 7), for editors and other tools.
+import  Prints a configuration that does what a conflist of cni-ipvlan-vpc-k8s (the Lyft CNI, also as kOps' lyftvpc) did,
+        with comments on what was carried over, what needs no key any more, and what has no equivalent; the last as
+        warnings on standard error too. What it prints passes \`config check\`.
+          --cluster NAME    the cluster's name, which a conflist does not say
+          --subnets ID,ID…  the pod subnets of all zones, where the conflist has no subnetTags
+        --json: { "yaml", "config", "notes": [ { "path", "kind", "text" } ], "warnings": [], "problems": [] }
 
 FILE…   Files instead of those of the machine (/etc/eniboot/config.yaml, /etc/eniboot/config.d/*.yaml and the
         instance's user data); a later one wins. A file of user data (MIME, gzip, base64) is taken apart first.
@@ -24,18 +31,23 @@ FILE…   Files instead of those of the machine (/etc/eniboot/config.yaml, /etc/
   eniboot config check base.yaml user-data.txt
   eniboot config show | grep -v default
   eniboot config schema > eniboot.schema.json
+  eniboot config import 10-cni-ipvlan-vpc-k8s.conflist --cluster prod-a > config.yaml
 
-Exit codes: 0 valid; 1 refused, or there is none; 2 wrong usage.
+Exit codes: 0 valid, or printed (warnings or not); 1 refused, or there is none; 2 wrong usage.
 `;
 
 export const configCommand: Command = {
   name: 'config',
-  summary: 'check and show the configuration, print its schema',
+  summary: 'check and show the configuration, print its schema, import one of the Lyft CNI',
   help,
   run,
 };
 
 async function run(args: string[], io: CommandIo): Promise<number> {
+  if (args.find((arg) => !arg.startsWith('-')) === 'import') {
+    const { runImport } = await import('./config-import.ts');
+    return runImport(args, io, describeProblems);
+  }
   const { verb, files, json } = understand(args);
   if (verb === 'schema') {
     const { configJsonSchema } = await import('../config/json-schema.ts');
@@ -77,7 +89,7 @@ function understand(args: string[]): { verb: Verb; files: string[]; json: boolea
   const [verb, ...files] = positionals;
   if (verb !== 'check' && verb !== 'show' && verb !== 'schema') {
     const found = verb === undefined ? 'nothing' : verb;
-    throw new Failure('USAGE', `eniboot config: check, show or schema is expected, not ${found}`);
+    throw new Failure('USAGE', `eniboot config: check, show, schema or import is expected, not ${found}`);
   }
   if (verb === 'schema' && files.length > 0)
     throw new Failure('USAGE', 'eniboot config: schema takes no file');
