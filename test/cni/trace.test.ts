@@ -304,6 +304,11 @@ test('an address that EC2 does not assign to the ENI is named; a metadata servic
 });
 
 test('on a node that has not booted it says so', async () => {
+  await node.sh('sed -i s/eni-/eni-0/ /run/eniboot/node.json');
+  assert.match(
+    (await node.tool(['trace', pod.id])).stderr,
+    /ATTACHMENT_DIFFERS: .* is no pod ENI of this node/,
+  );
   await node.sh('mv /run/eniboot/node.json /run/node.json');
   assert.match((await node.tool(['trace', pod.id])).stderr, /NODE_NOT_READY/);
   await node.reboot();

@@ -24,6 +24,7 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   NOT_BOOTED: 'test/boot/drift.test.ts',
   NO_SANDBOX_LIST: 'test/boot/drift.test.ts',
   NODE_NOT_READY: 'test/cni/call.test.ts',
+  ATTACHMENT_DIFFERS: 'test/cni/trace.test.ts',
   POD_UNKNOWN: 'test/cni/trace.test.ts',
   POD_AMBIGUOUS: 'test/cni/trace.test.ts',
 };
