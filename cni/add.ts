@@ -8,6 +8,7 @@ import { type Configuration, refuse, type Variables } from './call.ts';
 import { makeAttachment, mtuOf, removeAttachment } from './kernel.ts';
 import { limitsOf } from './limits.ts';
 import { defaultRoute, interfaceRoutes, linkInterfaces, renderResult } from './result.ts';
+import { timed } from './stopwatch.ts';
 
 /** Addresses tried when the kernel says of one that it is in use. */
 const TRIES = 4;
@@ -23,10 +24,10 @@ export function add(variables: Variables, configuration: Configuration): Record<
   const limits = limitsOf(variables, configuration, node);
   const enis = usableEnis(node);
   for (let tries = 1; ; tries += 1) {
-    const { lease, eni } = takeAddress(variables, configuration.name, node, enis);
+    const { lease, eni } = timed('lease', () => takeAddress(variables, configuration.name, node, enis));
     try {
       const attachment = { ...attachmentOf(node, lease.address, eni.subnetCidr, ifName), limits };
-      makeAttachment(attachment, netns, eni.device);
+      timed('kernel', () => makeAttachment(attachment, netns, eni.device));
       return renderResult(configuration.cniVersion, {
         interfaces: [
           { name: ifName, mac: eni.mac, mtu: mtuOf(eni.device) ?? node.mtu, sandbox: netns },

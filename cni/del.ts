@@ -3,20 +3,21 @@ import { notedNamespace } from '../agent/pool/namespace.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { removeAttachment } from './kernel.ts';
+import { timed } from './stopwatch.ts';
 
 /**
  * Ends an attachment. Acts on the lease of this owner alone and never on prevResult; without a lease there is
  * nothing to do.
  */
 export function del(variables: Variables): void {
-  const lease = findLease(ownerOf(variables));
+  const lease = timed('lease', () => findLease(ownerOf(variables)));
   if (lease !== undefined) endLease(lease, variables.netns);
 }
 
 /** The kernel's objects first, the lease last, so that what is killed in between is repeated in full. */
 export function endLease(lease: Lease, netns: string): void {
   detach(lease, netns);
-  releaseLease(lease, systemClock.bootMs());
+  timed('lease', () => releaseLease(lease, systemClock.bootMs()));
 }
 
 /**
@@ -26,5 +27,5 @@ export function endLease(lease: Lease, netns: string): void {
  */
 export function detach(lease: Lease, netns: string): void {
   const path = [netns, notedNamespace(lease) ?? ''].find((one) => isOwnNamespace(one) === false);
-  removeAttachment(lease.address, path);
+  timed('kernel', () => removeAttachment(lease.address, path));
 }

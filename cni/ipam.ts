@@ -10,6 +10,7 @@ import { checkLease, throwIfAny } from './check.ts';
 import { isUp, mtuOf } from './kernel.ts';
 import { interfaceRoutes, renderResult } from './result.ts';
 import { status, UNAVAILABLE } from './status.ts';
+import { timed } from './stopwatch.ts';
 
 const IPAM = 'eniboot-ipam';
 
@@ -21,7 +22,7 @@ export function ipamAdd(variables: Variables, configuration: Configuration): Rec
   requireNamespace(variables.netns);
   const node = readNodeFile();
   const enis = chosenEnis(usableEnis(node), configuration);
-  const { lease, eni } = takeAddress(variables, configuration.name, node, enis);
+  const { lease, eni } = timed('lease', () => takeAddress(variables, configuration.name, node, enis));
   try {
     const attachment = attachmentOf(node, lease.address, eni.subnetCidr, variables.ifName);
     return renderResult(configuration.cniVersion, {

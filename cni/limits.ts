@@ -1,6 +1,7 @@
 // Which bandwidth limits a pod gets: what the runtime asks for, else its share of the node's by its CPU, else none.
 import type { NodeBandwidth, NodeFile } from '../agent/host/node-file.ts';
 import { type Limit, limitOf, type PodLimits } from '../agent/host/pod-limits.ts';
+import { note } from '../agent/host/tally.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { readIfPresent } from '../agent/port/fs.ts';
 import { standardStreams } from '../agent/port/runtime.ts';
@@ -28,8 +29,10 @@ interface Wanted {
  */
 export function limitsOf(variables: Variables, configuration: Configuration, node: NodeFile): PodLimits {
   const { limits, problem } = wantedLimits(configuration, node);
-  if (problem !== undefined)
+  if (problem !== undefined) {
     standardStreams().stderr(`eniboot: ${variables.containerId}: no bandwidth limit by CPU: ${problem}\n`);
+    note('unshared');
+  }
   return limits;
 }
 

@@ -19,6 +19,7 @@ import { collectGarbage } from './gc.ts';
 import { ipamAdd, ipamCheck, ipamStatus, refuseOfIpam } from './ipam.ts';
 import { ptpAdd, ptpCheck, ptpDel, refuseOfPtp } from './ptp.ts';
 import { status } from './status.ts';
+import { noteCall, started } from './stopwatch.ts';
 
 /** A network configuration is a few kilobytes; with prevResult and 1,000 valid attachments some hundred. */
 const INPUT_LIMIT = 16 * 1024 * 1024;
@@ -89,6 +90,7 @@ const plugins: Record<string, Plugin> = {
 export function runPlugin(call: Call): number {
   let version: string = newestVersion;
   const name = Object.hasOwn(plugins, call.name) ? call.name : 'eniboot';
+  let counted: 'ADD' | 'DEL' | undefined;
   try {
     const command = readCommand(call.environment('CNI_COMMAND') ?? '');
     const variables = readVariables(command, call.environment);
@@ -98,6 +100,8 @@ export function runPlugin(call: Call): number {
     }
     const configuration = readConfiguration(command, call.input(INPUT_LIMIT));
     version = configuration.cniVersion;
+    if (command === 'ADD' || command === 'DEL') counted = command;
+    started();
     const plugin = plugins[name] ?? whole;
     if (command === 'ADD') {
       refuseRequests(configuration, call.environment('CNI_ARGS') ?? '');
@@ -107,9 +111,12 @@ export function runPlugin(call: Call): number {
     else if (command === 'CHECK') plugin.check(variables, configuration);
     else if (command === 'GC') collectGarbage(configuration, plugin.end);
     else plugin.status(configuration);
+    if (counted !== undefined) noteCall(name, counted, 'OK');
     return 0;
   } catch (error) {
-    call.stdout(`${JSON.stringify({ cniVersion: version, ...cniError(name, toFailure(error)) })}\n`);
+    const failure = toFailure(error);
+    call.stdout(`${JSON.stringify({ cniVersion: version, ...cniError(name, failure) })}\n`);
+    if (counted !== undefined) noteCall(name, counted, failure.code);
     return 1;
   }
 }

@@ -11,6 +11,7 @@ import { detach } from './del.ts';
 import { hasHostLink, makeAttachment, removeAttachment } from './kernel.ts';
 import { limitsOf } from './limits.ts';
 import { extendResult } from './result.ts';
+import { timed } from './stopwatch.ts';
 
 /** @throws CNI_FIELD */
 export function refuseOfPtp({ raw }: Configuration): void {
@@ -30,7 +31,7 @@ export function ptpAdd(variables: Variables, configuration: Configuration): Reco
       { path: 'prevResult' },
     );
   }
-  const lease = findLease(ownerOf(variables));
+  const lease = timed('lease', () => findLease(ownerOf(variables)));
   const eni = node.podEnis.find((one) => one.eniId === lease?.eniId);
   if (lease === undefined || eni === undefined) {
     throw new Failure(
@@ -54,7 +55,7 @@ export function ptpAdd(variables: Variables, configuration: Configuration): Reco
     });
   }
   try {
-    makeAttachment(attachment, netns, undefined);
+    timed('kernel', () => makeAttachment(attachment, netns, undefined));
   } catch (error) {
     takeBack(lease.address, netns);
     throw error;

@@ -2,6 +2,7 @@
 // codes.ts, the licences of bundled npm packages from the lock file. `node test/pages.ts` writes them.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { BUCKETS, type Description, series } from '../agent/boot/series.ts';
 import { failureCodes } from '../agent/messages/codes.ts';
 
 const ALLOWED = new Set(['MIT', 'Apache-2.0', 'ISC', 'BSD-2-Clause', 'BSD-3-Clause', '0BSD']);
@@ -22,7 +23,11 @@ export function licenceProblems(root: string): string | undefined {
 
 /** Path → text of every generated page. */
 export function generatedPages(root: string): Record<string, string> {
-  return { 'docs/failures.md': failuresPage(), 'docs/licences.md': licencesPage(root) };
+  return {
+    'docs/failures.md': failuresPage(),
+    'docs/licences.md': licencesPage(root),
+    'docs/metrics.md': metricsPage(),
+  };
 }
 
 function failuresPage(): string {
@@ -40,6 +45,41 @@ boot ends at once.
 | code | meaning | again | what to do |
 |---|---|---|---|
 ${rows.join('')}`;
+}
+
+function metricsPage(): string {
+  const rows = (file: string) =>
+    Object.entries<Description>(series)
+      .filter(([, one]) => one.file === file)
+      .map(([name, { type, help, labels }]) => {
+        const texts = Object.entries(labels).map(([label, text]) => `\`${label}\` (${text})`);
+        return `| \`${name}\` | ${type} | ${help} | ${texts.join('; ')} |\n`;
+      })
+      .join('');
+  const head = '| series | type | meaning | labels |\n|---|---|---|---|\n';
+  return `# Metrics
+
+Written by \`node test/pages.ts\` from agent/boot/series.ts. Two text files in \`/var/lib/eniboot/metrics\`, for node_exporter:
+\`--collector.textfile.directory=/var/lib/eniboot/metrics\`. Seconds are the unit of all times. No daemon stands behind them:
+they are as old as their file (\`node_textfile_mtime_seconds\`).
+
+## boot.prom
+
+Written by each run of \`eniboot boot\` when it has its verdict.
+
+${head}${rows('boot.prom')}
+## node.prom
+
+Written by \`eniboot pool refill\` and \`eniboot pool collect\`, which timers run every few minutes. Counters and histograms begin at 0 with
+each boot of the machine. Every plugin call and every EC2 call appends one line to \`/run/eniboot/tally\`, and these runs add the lines up:
+none is lost or counted twice, wherever a run is killed. When no timer runs, the file stops growing at 4 MiB, some 50,000 calls,
+and later calls are not counted. Buckets of the histograms, in seconds: ${BUCKETS.join(', ')}.
+
+${head}${rows('node.prom')}
+Worth an alert: \`eniboot_boot_ready == 0\`; \`increase(eniboot_cni_calls_total{code!="OK"}[15m]) > 0\`;
+\`sum by (instance) (eniboot_pool_addresses{state="ready"}) == 0\`; \`increase(eniboot_ec2_calls_total{outcome="EC2_THROTTLED"}[15m]) > 5\`.
+The 99th percentile of an ADD: \`histogram_quantile(0.99, sum by (le) (rate(eniboot_cni_seconds_bucket{command="ADD",phase="total"}[1h])))\`.
+`;
 }
 
 function licencesPage(root: string): string {

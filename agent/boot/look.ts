@@ -15,6 +15,7 @@ export async function looking<T>(
   const session = openSession({
     clock: systemClock,
     log: createLog({ level: 'error', form: 'text' }),
+    counted: false,
     onThrottled: () => {},
   });
   session.phaseEndsAt = systemClock.bootMs() + PATIENCE_SECONDS * 1000;

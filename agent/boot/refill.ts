@@ -21,6 +21,7 @@ import { requireBooted } from './booted.ts';
 import { egress } from './egress.ts';
 import { identify } from './identify.ts';
 import { recallEnis, rememberEnis } from './memory.ts';
+import { refreshNodeMetrics } from './metrics.ts';
 import { nodeFile } from './node-facts.ts';
 import { type Boot, nodeOf } from './phase.ts';
 import { type Refilled, reconcile } from './reconcile.ts';
@@ -48,10 +49,12 @@ export async function refill(): Promise<Refilled> {
   rmSync(REFILL_WANTED, { force: true });
   requireBooted('its pool is filled by boot');
   const lock = await takeLock(POOL_LOCK, systemClock, LOCK_PATIENCE_MS);
+  const log = createLog({ level: 'error', form: 'text' });
   try {
     const session = openSession({
       clock: systemClock,
-      log: createLog({ level: 'error', form: 'text' }),
+      log,
+      counted: true,
       onThrottled: () => {},
     });
     session.phaseEndsAt = systemClock.bootMs() + RUN_MS;
@@ -59,6 +62,9 @@ export async function refill(): Promise<Refilled> {
     await identify.observe(session);
     return await refillNode(session);
   } finally {
+    // Whatever came of the run; a text that cannot be written is no reason to fail it.
+    const reason = refreshNodeMetrics();
+    if (reason !== undefined) log.error('could not write metrics', { reason });
     lock.release();
   }
 }

@@ -83,6 +83,7 @@ export async function runSequence(options: SequenceOptions): Promise<Outcome> {
     clock,
     log: options.log,
     handedOver: options.handedOver !== undefined,
+    counted: true,
     onThrottled: (ms) => {
       session.phaseEndsAt += deadline.extend(ms);
     },

@@ -4,6 +4,7 @@ import type { Ec2 } from '../aws/ec2.ts';
 import { createImds } from '../aws/imds.ts';
 import { type CallRecord, withPatience } from '../aws/patience.ts';
 import type { Config } from '../config/schema.ts';
+import { note } from '../host/tally.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import type { Log } from '../port/log.ts';
@@ -25,6 +26,8 @@ export interface SessionOptions {
   log: Log;
   onThrottled: (ms: number) => void;
   handedOver?: boolean;
+  /** EC2 calls are noted for the metrics; not those of a look, which leaves no trace. */
+  counted: boolean;
 }
 
 export function openSession(options: SessionOptions): Session {
@@ -97,6 +100,7 @@ export function openSession(options: SessionOptions): Session {
       onThrottled: options.onThrottled,
       onCall: (record) => {
         session.calls.push(record);
+        if (options.counted) note(`ec2 ${record.action} ${record.outcome}`);
         if (record.outcome !== 'accepted') log.warn('EC2 call failed', { ...record });
       },
     });

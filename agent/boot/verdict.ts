@@ -8,6 +8,7 @@ import { notifySystemd } from '../host/notify.ts';
 import { run } from '../port/exec.ts';
 import { succeeded } from '../port/exec-result.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { exposition, type Sample, type SeriesName } from './series.ts';
 import type { Session } from './session.ts';
 import type { Status } from './status.ts';
 import { writeStatus } from './status.ts';
@@ -126,38 +127,28 @@ function attemptTo(what: string, session: Session, action: () => void): void {
   }
 }
 
-/** Prometheus text format, for node_exporter's textfile collector. */
 function metricsText(status: Status): string {
-  const lines = [
-    '# HELP eniboot_boot_ready 1 when the last boot ended READY.',
-    '# TYPE eniboot_boot_ready gauge',
-    `eniboot_boot_ready{version="${status.version}",code="${status.failure?.code ?? ''}"} ${status.verdict === 'ready' ? 1 : 0}`,
-    '# HELP eniboot_boot_degraded 1 when it ended READY without something that was asked for.',
-    '# TYPE eniboot_boot_degraded gauge',
-    `eniboot_boot_degraded ${status.degraded.length > 0 ? 1 : 0}`,
-    '# HELP eniboot_boot_seconds Seconds from the first run of the agent to its verdict.',
-    '# TYPE eniboot_boot_seconds gauge',
-    `eniboot_boot_seconds ${status.seconds}`,
-    '# HELP eniboot_boot_attempts Runs of the agent until the verdict.',
-    '# TYPE eniboot_boot_attempts gauge',
-    `eniboot_boot_attempts ${status.attempts}`,
-    '# HELP eniboot_boot_phase_seconds Seconds of each phase, and the part of them spent waiting for the cloud.',
-    '# TYPE eniboot_boot_phase_seconds gauge',
-    ...status.phases.flatMap((phase) => [
-      `eniboot_boot_phase_seconds{phase="${phase.name}",part="total"} ${phase.ms / 1000}`,
-      `eniboot_boot_phase_seconds{phase="${phase.name}",part="waiting"} ${phase.waitMs / 1000}`,
+  const gauge = (name: SeriesName, value: number, labels: Record<string, string> = {}): Sample => ({
+    name,
+    labels,
+    value,
+  });
+  return exposition([
+    gauge('eniboot_boot_ready', status.verdict === 'ready' ? 1 : 0, {
+      version: status.version,
+      code: status.failure?.code ?? '',
+    }),
+    gauge('eniboot_boot_degraded', status.degraded.length > 0 ? 1 : 0),
+    gauge('eniboot_boot_seconds', status.seconds),
+    gauge('eniboot_boot_attempts', status.attempts),
+    ...status.phases.flatMap(({ name, ms, waitMs }) => [
+      gauge('eniboot_boot_phase_seconds', ms / 1000, { phase: name, part: 'total' }),
+      gauge('eniboot_boot_phase_seconds', waitMs / 1000, { phase: name, part: 'waiting' }),
     ]),
-    '# HELP eniboot_boot_ec2_calls EC2 calls by action.',
-    '# TYPE eniboot_boot_ec2_calls gauge',
-    ...Object.entries(status.cloud.ec2Calls).map(
-      ([action, calls]) => `eniboot_boot_ec2_calls{action="${action}"} ${calls}`,
+    ...Object.entries(status.cloud.ec2Calls).map(([action, calls]) =>
+      gauge('eniboot_boot_ec2_calls', calls, { action }),
     ),
-    '# HELP eniboot_boot_imds_requests Requests to the instance metadata service.',
-    '# TYPE eniboot_boot_imds_requests gauge',
-    `eniboot_boot_imds_requests ${status.cloud.imdsRequests}`,
-    '# HELP eniboot_max_pods Pods kubelet was told it may run.',
-    '# TYPE eniboot_max_pods gauge',
-    `eniboot_max_pods ${status.capacity?.maxPods ?? 0}`,
-  ];
-  return `${lines.join('\n')}\n`;
+    gauge('eniboot_boot_imds_requests', status.cloud.imdsRequests),
+    gauge('eniboot_max_pods', status.capacity?.maxPods ?? 0),
+  ]);
 }

@@ -1,4 +1,5 @@
 import { requireBooted } from '../boot/booted.ts';
+import { refreshNodeMetrics } from '../boot/metrics.ts';
 import { takeLock } from '../host/lock.ts';
 import { readNodeFile } from '../host/node-file.ts';
 import { Failure } from '../messages/failure.ts';
@@ -65,7 +66,7 @@ async function runRefill(json: boolean, io: CommandIo): Promise<number> {
 }
 
 async function runCollect(json: boolean, io: CommandIo): Promise<number> {
-  const { freed, kept, removed } = await collectUnderLock();
+  const { freed, kept, removed } = await collectUnderLock(io);
   if (json) io.stdout(`${JSON.stringify({ freed, kept, removed })}\n`);
   else {
     for (const { address, owner } of freed) io.stdout(`+ freed ${address} of ${owner.containerId}\n`);
@@ -80,12 +81,14 @@ async function runCollect(json: boolean, io: CommandIo): Promise<number> {
 /** Boot, refill or repair may have the lock: collect is in no hurry. Milliseconds. */
 const LOCK_PATIENCE_MS = 60_000;
 
-async function collectUnderLock(): Promise<Collected> {
+async function collectUnderLock(io: CommandIo): Promise<Collected> {
   requireBooted('there is no pool to collect');
   const lock = await takeLock(POOL_LOCK, systemClock, LOCK_PATIENCE_MS);
   try {
     return await collect(systemClock);
   } finally {
+    const reason = refreshNodeMetrics();
+    if (reason !== undefined) io.stderr(`metrics were not written: ${reason}\n`);
     lock.release();
   }
 }

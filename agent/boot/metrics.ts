@@ -1,0 +1,96 @@
+// What runs between boots, for Prometheus: plugin calls and EC2 calls, each noted by who made it, and the pool.
+import { STATE_DIR } from '../host/names.ts';
+import { readNodeFile } from '../host/node-file.ts';
+import { fold } from '../host/tally.ts';
+import { type PrefixState, takeInventory } from '../pool/inventory.ts';
+import { systemClock } from '../port/clock.ts';
+import { writeAtomic } from '../port/fs.ts';
+import { BUCKETS, exposition, type Histogram, type Sample } from './series.ts';
+
+const FILE = `${STATE_DIR}/metrics/node.prom`;
+
+/** Counts and histograms since this boot, by the fields of the lines that made them. */
+interface Totals {
+  calls: Record<string, number>;
+  seconds: Record<string, Histogram>;
+  unshared: Record<string, number>;
+  ec2: Record<string, number>;
+}
+
+/**
+ * Writes node.prom. The caller holds the pool's lock: two at once would count some lines twice. Returns why it
+ * could not, if so: statistics fail nobody's run.
+ */
+export function refreshNodeMetrics(): string | undefined {
+  try {
+    const { restMs } = readNodeFile();
+    const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs });
+    const totals = fold<Totals>({ calls: {}, seconds: {}, unshared: {}, ec2: {} }, addLine);
+    writeAtomic(FILE, exposition([...samplesOf(totals), ...poolSamples(prefixes)]));
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/**
+ * Adds one line: `cni PLUGIN COMMAND CODE PHASE=MILLISECONDS…`, `unshared` or `ec2 ACTION OUTCOME`. Another
+ * version may have written it: what is not understood is passed over.
+ */
+function addLine(totals: Totals, line: string): void {
+  const [kind, ...words] = line.split(' ');
+  if (kind === 'cni') {
+    const [plugin = '', command = '', code = '', ...phases] = words;
+    count(totals.calls, [plugin, command, code]);
+    for (const one of phases) {
+      const [phase = '', ms] = one.split('=');
+      observe(totals.seconds, [plugin, command, phase, code === 'OK' ? 'ok' : 'failed'], Number(ms) / 1000);
+    }
+  } else if (kind === 'unshared') count(totals.unshared, []);
+  else if (kind === 'ec2') count(totals.ec2, words.slice(0, 2));
+}
+
+function count(counts: Record<string, number>, words: string[]): void {
+  const key = words.join(' ');
+  counts[key] = (counts[key] ?? 0) + 1;
+}
+
+function observe(histograms: Record<string, Histogram>, words: string[], seconds: number): void {
+  if (!Number.isFinite(seconds)) return;
+  const key = words.join(' ');
+  const histogram = histograms[key] ?? { counts: Array<number>(BUCKETS.length + 1).fill(0), sum: 0 };
+  const at = BUCKETS.findIndex((bound) => seconds <= bound);
+  const bucket = at === -1 ? BUCKETS.length : at;
+  histogram.counts[bucket] = (histogram.counts[bucket] ?? 0) + 1;
+  histogram.sum += seconds;
+  histograms[key] = histogram;
+}
+
+function samplesOf(totals: Totals): Sample[] {
+  const of = <Value extends number | Histogram>(
+    name: Sample['name'],
+    labels: string[],
+    values: Record<string, Value>,
+  ): Sample[] =>
+    Object.entries(values).map(([key, value]) => {
+      const words = key.split(' ');
+      return { name, labels: Object.fromEntries(labels.map((label, at) => [label, words[at] ?? ''])), value };
+    });
+  return [
+    ...of('eniboot_cni_calls_total', ['plugin', 'command', 'code'], totals.calls),
+    ...of('eniboot_cni_seconds', ['plugin', 'command', 'phase', 'outcome'], totals.seconds),
+    ...of('eniboot_cni_unshared_total', [], totals.unshared),
+    ...of('eniboot_ec2_calls_total', ['action', 'outcome'], totals.ec2),
+  ];
+}
+
+function poolSamples(prefixes: PrefixState[]): Sample[] {
+  const states = ['leased', 'ready', 'resting', 'retiring'] as const;
+  return [...new Set(prefixes.map((prefix) => prefix.eniId))].flatMap((eni) =>
+    states.map((state): Sample => {
+      const ofEni = prefixes.filter((prefix) => prefix.eniId === eni);
+      const value = ofEni.reduce((sum, prefix) => sum + prefix[state], 0);
+      return { name: 'eniboot_pool_addresses', labels: { eni, state }, value };
+    }),
+  );
+}
