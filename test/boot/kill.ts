@@ -2,6 +2,7 @@
 // would be had nothing happened.
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../../agent/aws/tags.ts';
 import type { PhaseName } from '../../agent/boot/phase.ts';
 import type { Status } from '../../agent/boot/status.ts';
@@ -74,10 +75,15 @@ export async function killOnce(cloud: Cloud, moment: Moment): Promise<Killed> {
   if (node.kubeletReleased() && at !== undefined && !beganReady(at)) {
     problems.push(`kubelet was released in ${during ?? 'no phase'}`);
   }
+  const lag = monitorEventLoopDelay();
+  lag.enable();
+  const seen = { imds: cloud.imds.length, calls: cloud.calls.length };
   const second = await node.boot();
+  lag.disable();
   if (second.status?.verdict !== 'ready') {
     problems.push(
       `the run after it is not READY: ${second.result.stdout.slice(0, 600)}${second.result.stderr}`,
+      await whatTheCloudSaw(cloud, node, seen, lag.max / 1e6),
     );
   }
   await cloud.settled();
@@ -96,6 +102,20 @@ export async function killOnce(cloud: Cloud, moment: Moment): Promise<Killed> {
   const leaks = cloud.leakReport().filter((leak) => leak.tags[INSTANCE_TAG] === instance.id);
   if (leaks.length > 0) problems.push(`left when the instance is gone: ${JSON.stringify(leaks)}`);
   return { moment, killed, ranMs, during, problems };
+}
+
+/** Whether the agent, the simulation or what lies between was to blame for a boot that failed. */
+async function whatTheCloudSaw(
+  cloud: Cloud,
+  { instance }: Node,
+  before: { imds: number; calls: number },
+  lagMs: number,
+): Promise<string> {
+  const imds = cloud.imds.slice(before.imds).filter((one) => one.instanceId === instance.id);
+  const calls = cloud.calls.slice(before.calls).filter((one) => one.instanceId === instance.id);
+  const look = await instance.run('sh', ['-c', 'ip neigh; ip route; ss -tan']);
+  const unanswered = imds.filter((one) => one.status === 0).length;
+  return `meanwhile the cloud saw ${imds.length} IMDS requests (${unanswered} unanswered) and ${calls.length} API calls, its longest pause was ${Math.round(lagMs)} ms; on the instance:\n${look.stdout}`;
 }
 
 export function showMoment(moment: Moment): string {
