@@ -1,4 +1,4 @@
-// Makes an attachment and takes it apart: one `ip -batch` on each side. Neither is atomic, so every failure
+// Makes an attachment and takes it apart, by the texts of attachment.ts. Nothing of it is atomic, so every failure
 // says how far it came, and every removal forgives what is not there.
 import { existsSync } from 'node:fs';
 import {
@@ -12,6 +12,7 @@ import {
   removalLines,
 } from '../agent/host/attachment.ts';
 import { NFT_TABLE, POD_LINK_PREFIX } from '../agent/host/names.ts';
+import { perform, type Refusal, type Step } from '../agent/host/netlink/perform.ts';
 import { limitLines } from '../agent/host/pod-limits.ts';
 import { hostLinkOf } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
@@ -27,10 +28,10 @@ const NFT_FAILED = 42;
 const TC_FAILED = 43;
 
 /**
- * Both sides in one shell, which costs three processes: nft, the node's `ip`, and itself, which `exec` makes
- * the pod's `ip`. The pod's table needs no link, so it is made beside the node's batch. It is created, and
- * replaced only where one is left from before: replacing waits for a grace period of the kernel, longer than
- * all else takes together.
+ * What perform.ts does, by programs. Both sides in one shell, which costs three processes: nft, the node's `ip`, and
+ * itself, which `exec` makes the pod's `ip`. The pod's table needs no link, so it is made beside the node's batch. It
+ * is created, and replaced only where one is left from before: replacing waits for a grace period of the kernel,
+ * longer than all else takes together.
  * Bandwidth limits, where there are any, cost one more: tc.
  * $1: namespace, $2: the node's batch, $3: the table, $4: tc's batch, then paths and values. Standard input: the
  * pod's batch.
@@ -66,12 +67,11 @@ export function makeAttachment(a: Attachment, netns: string, eniDevice: string |
   const ipv6 = existsSync('/proc/sys/net/ipv6');
   const table = podTable(a);
   const limits = limitLines(a.limits ?? {}, [a.ifName, POD_VETH]).join('\n');
-  const settings = podSysctls(a).flat();
+  const settings = podSysctls(a);
   let host = hostLines(a, netns, eniDevice, ipv6);
   let pod = podLines(a, eniDevice !== undefined, ipv6);
   for (;;) {
-    const args = ['-c', ADD_SCRIPT, 'eniboot', netns, host.join('\n'), table, limits, ...settings];
-    const result = runSync('sh', args, { input: toInput(pod) });
+    const result = make({ netns, host, pod, table, limits, settings });
     if (succeeded(result)) return;
     if (result.exitCode === NFT_FAILED) {
       throw new Failure('NFT_FAILED', `nft in the pod: ${complaintsOf(result).join(': ')}`, { table });
@@ -80,6 +80,45 @@ export function makeAttachment(a: Attachment, netns: string, eniDevice: string |
     if (result.exitCode === HOST_FAILED) host = linesLeft(host, a, result);
     else [host, pod] = [[], linesLeft(pod, a, result)];
   }
+}
+
+interface Texts {
+  netns: string;
+  host: string[];
+  pod: string[];
+  table: string;
+  /** For `tc -batch`; empty where there are none. */
+  limits: string;
+  settings: [string, string][];
+}
+
+/** Without a process where this runtime can, else by programs. */
+function make({ netns, host, pod, table, limits, settings }: Texts): ExecResult {
+  const steps: [Step, exitCode: number][] = [
+    [{ in: 'node', ip: host }, HOST_FAILED],
+    [{ nft: table }, NFT_FAILED],
+    [{ sysctls: settings }, 1],
+    [{ in: 'pod', ip: pod }, 1],
+  ];
+  const texts = steps.map(([step]) => step);
+  const refusal = limits === '' ? perform(netns, texts) : 'unable';
+  if (refusal !== 'unable') return resultOf(refusal, steps[refusal?.step ?? 0]?.[1] ?? 1);
+  const args = ['-c', ADD_SCRIPT, 'eniboot', netns, host.join('\n'), table, limits, ...settings.flat()];
+  return runSync('sh', args, { input: toInput(pod) });
+}
+
+/** As if a program had ended so. */
+function resultOf(refusal: Refusal | undefined, exitCode: number): ExecResult {
+  return {
+    command: ['ip'],
+    exitCode: refusal === undefined ? 0 : exitCode,
+    signal: null,
+    missing: false,
+    stdout: '',
+    stderr: refusal?.stderr ?? '',
+    timedOut: false,
+    ms: 0,
+  };
 }
 
 /**

@@ -2,9 +2,9 @@
 // that want an entry, exactly one gets it. A lease knows its owner and outlives the pod's namespace.
 import { renameSync, writeFileSync } from 'node:fs';
 import { Failure } from '../messages/failure.ts';
-import { hasCode } from '../port/fs.ts';
+import { hasCode, listIfPresent } from '../port/fs.ts';
 import { toNumber } from './ipv4.ts';
-import { type Entry, leavingRanges, listEntries, NEVER_USED, POOL_DIR } from './pool.ts';
+import { leavingRanges, listEntries, NEVER_USED, POOL_DIR } from './pool.ts';
 
 /** Asks eniboot-refill.path for more addresses. */
 const REFILL_WANTED = `${POOL_DIR}/refill-wanted`;
@@ -43,13 +43,16 @@ export interface LeaseOptions {
 export function takeLease(owner: Owner, options: LeaseOptions): Lease {
   // Four directories cannot be read as one snapshot: at full churn a look misses entries that exist.
   for (let looks = 0; looks < 2; looks += 1) {
-    const candidates = candidatesOf(options);
-    for (let left = candidates.length; left > 0; left -= 1) {
-      const entry = takeBest(candidates);
-      const from = pathOf(entry);
-      if (!moved(from, leasePath(entry.address, entry.eniId, owner))) continue;
-      if (left - 1 < options.lowWater) askForRefill();
-      return { address: entry.address, eniId: entry.eniId, owner, from };
+    const groups = groupsOf(options);
+    let left = groups.reduce((sum, group) => sum + group.ready.length, 0);
+    for (const { ready } of groups.sort(comesBefore)) {
+      for (const entry of ready.sort((a, b) => a.stamp - b.stamp || a.last - b.last)) {
+        left -= 1;
+        const { address, eniId, from } = entry;
+        if (!moved(from, leasePath(address, eniId, owner))) continue;
+        if (left < options.lowWater) askForRefill();
+        return { address, eniId, owner, from };
+      }
     }
   }
   askForRefill();
@@ -91,71 +94,68 @@ export function undoLease(lease: Lease): void {
   if (lease.from !== undefined) moved(leasePath(lease.address, lease.eniId, lease.owner), lease.from);
 }
 
-interface Candidate {
-  entry: Entry;
+/** The addresses of one /28 of an ENI that nobody has: a prefix, or single addresses that happen to lie in one. */
+interface Group {
   /** Position of its ENI. */
   eni: number;
-  address: number;
-  /** ENI and /28 as one number: a prefix, or the single addresses that happen to lie in one. */
+  /** The /28's number. */
   prefix: number;
-  /** Addresses of that prefix which nobody has. */
   unleased: number;
-  stamp: number;
+  /** Those that have rested. */
+  ready: { address: string; eniId: string; from: string; stamp: number; last: number }[];
 }
 
-/** What can be leased now, in no order: one is wanted, and sorting hundreds costs more than the rest of an ADD's own code. */
-function candidatesOf({ eniIds, restMs, nowMs }: LeaseOptions): Candidate[] {
-  const all: Candidate[] = [];
-  const unleased = new Map<number, number>();
+/**
+ * What can be leased, by /28. Little is done for each entry, since an ADD reads hundreds of them before the runtime
+ * has compiled anything: names are cut by hand, and only the last part of an address is made a number.
+ */
+function groupsOf({ eniIds, restMs, nowMs }: LeaseOptions): Group[] {
+  const groups = new Map<string, Group>();
   // A pod may end in a prefix that EC2 no longer has, before refill can retire the address.
   const leaving = leavingRanges();
-  for (const entry of [...listEntries('free'), ...listEntries('cooling')]) {
-    const eni = eniIds.indexOf(entry.eniId);
-    if (eni === -1) continue;
-    const address = toNumber(entry.address);
-    if (leaving.some((one) => one.eniId === entry.eniId && one.first <= address && address <= one.last))
-      continue;
-    const prefix = eni * 2 ** 28 + Math.floor(address / 16);
-    unleased.set(prefix, (unleased.get(prefix) ?? 0) + 1);
-    const stamp = stampOf(entry);
-    if (nowMs - stamp >= restMs) all.push({ entry, eni, address, prefix, unleased: 0, stamp });
+  for (const state of ['free', 'cooling'] as const) {
+    const folder = `${POOL_DIR}/${state}`;
+    for (const name of listIfPresent(folder)) {
+      const comma = name.indexOf(',');
+      const second = name.indexOf(',', comma + 1);
+      const eniId = name.slice(comma + 1, second);
+      const eni = eniIds.indexOf(eniId);
+      if (eni === -1) continue;
+      const address = name.slice(0, comma);
+      const dot = address.lastIndexOf('.');
+      const last = Number(address.slice(dot + 1));
+      if (!Number.isInteger(last)) continue;
+      const key = `${eni},${address.slice(0, dot)},${last >> 4}`;
+      let group = groups.get(key);
+      if (group === undefined) {
+        group = { eni, prefix: Math.floor(toNumber(address) / 16), unleased: 0, ready: [] };
+        groups.set(key, group);
+      }
+      if (leaving.length > 0 && isLeaving(leaving, eniId, address)) continue;
+      group.unleased += 1;
+      const stamp = stampOf(name.slice(second + 1));
+      if (nowMs - stamp >= restMs)
+        group.ready.push({ address, eniId, from: `${folder}/${name}`, stamp, last });
+    }
   }
-  for (const one of all) one.unleased = unleased.get(one.prefix) ?? 0;
-  return all;
+  return [...groups.values()];
 }
 
-/** Takes the one that comes first out of a list that is not empty. */
-function takeBest(candidates: Candidate[]): Entry {
-  let best = 0;
-  for (let at = 1; at < candidates.length; at += 1) {
-    if (comesBefore(candidates[at] as Candidate, candidates[best] as Candidate)) best = at;
-  }
-  const { entry } = candidates[best] as Candidate;
-  const last = candidates.pop() as Candidate;
-  if (best < candidates.length) candidates[best] = last;
-  return entry;
+/** The first ENI's, in it the fullest. Numbers are compared, never texts: a collator's first use costs milliseconds. */
+function comesBefore(a: Group, b: Group): number {
+  return a.eni - b.eni || a.unleased - b.unleased || a.prefix - b.prefix;
 }
 
-/** The first ENI's, of the fullest prefix, the longest rested; numbers are compared, since a collator costs milliseconds. */
-function comesBefore(a: Candidate, b: Candidate): boolean {
-  const order =
-    a.eni - b.eni ||
-    a.unleased - b.unleased ||
-    a.prefix - b.prefix ||
-    a.stamp - b.stamp ||
-    a.address - b.address;
-  return order < 0;
+function isLeaving(ranges: ReturnType<typeof leavingRanges>, eniId: string, address: string): boolean {
+  const value = toNumber(address);
+  return ranges.some((one) => one.eniId === eniId && one.first <= value && value <= one.last);
 }
 
 /** Boot-clock milliseconds of the release; an unreadable stamp counts as just released. */
-function stampOf(entry: Entry): number {
-  if (entry.rest === NEVER_USED) return Number.NEGATIVE_INFINITY;
-  const stamp = Number(entry.rest);
-  return entry.rest !== '' && Number.isFinite(stamp) ? stamp : Number.POSITIVE_INFINITY;
-}
-
-function pathOf(entry: Entry): string {
-  return `${POOL_DIR}/${entry.state}/${entry.address},${entry.eniId},${entry.rest}`;
+function stampOf(text: string): number {
+  if (text === NEVER_USED) return Number.NEGATIVE_INFINITY;
+  const stamp = Number(text);
+  return text !== '' && Number.isFinite(stamp) ? stamp : Number.POSITIVE_INFINITY;
 }
 
 export function leasePath(address: string, eniId: string, owner: Owner): string {

@@ -162,7 +162,9 @@ test('an ADD that fails at any step of either batch leaves nothing, in the pod o
 test('an ADD whose nft or settings fail leaves nothing either', async () => {
   await node.sh('ip netns add g; mkdir -p /run/broken; ln -s /bin/false /run/broken/nft');
   const path = '/run/stand-in/bin:/run/broken:/usr/sbin:/usr/bin:/sbin:/bin';
+  node.onlyPrograms(true);
   const answer = await node.cni('ADD', { ...variablesOf('g', '/run/netns/g'), PATH: path });
+  node.onlyPrograms(false);
   refuses(answer, 100, /NFT_FAILED/);
   assert.equal(await node.leftovers(), []);
   assert.is(await node.sh('ip -n g -br link | grep -v "^lo" || :'), '');
@@ -173,6 +175,7 @@ test('what a killed ADD left under its address is cleared away by the next ADD o
   // Which address comes next: the one of an ADD that failed at its first line.
   node.failAt(1);
   const { json: failed } = await node.cni('ADD', variablesOf('k', '/run/netns/k'));
+  node.onlyPrograms(false);
   const table = Number(/ group (\d+) /.exec(failed.msg)?.[1]);
   const host = `enb${table.toString(16).padStart(8, '0')}`;
   const address = [24, 16, 8, 0].map((shift) => (table >> shift) & 255).join('.');

@@ -12,6 +12,18 @@ const PLUGIN = `${PLUGINS}/eniboot`;
 const STAND_IN = '/run/stand-in';
 const PATH = `${STAND_IN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
 
+/** Keeps the plugin itself out of other namespaces, not what it starts: then it has no use for netlink. */
+const ONLY_PROGRAMS = [
+  'strace',
+  '-qq',
+  '-o',
+  '/dev/null',
+  '-e',
+  'trace=setns',
+  '-e',
+  'inject=setns:error=EPERM',
+];
+
 /** What the plugin answered: a result, an error, or nothing. */
 export interface Answer {
   exit: number | null;
@@ -50,8 +62,10 @@ export interface PodNode extends Node {
   /** The answer to an HTTP GET; empty when none came within 2 s. */
   fetch(name: string, url: string): Promise<string>;
   sh(script: string): Promise<string>;
-  /** Makes the Nth line of the next batches fail, counted over calls; undefined clears it. */
+  /** Makes the Nth line of the next batches fail, counted over calls, of an ADD by programs; undefined clears it. */
   failAt(line: number | undefined): void;
+  /** Whether ADD makes its attachment by `ip` and `nft`, which a test can put something in the place of. */
+  onlyPrograms(only: boolean): void;
   /** What eniboot's pods left on the node: links, rules, routes, leases. Empty when nothing. */
   leftovers(): Promise<string[]>;
 }
@@ -77,10 +91,12 @@ export function podNode(node: Node): PodNode {
   instance.write(`${STAND_IN}/bin/ip`, script, 0o755);
   if (kernelHasIpvlan()) instance.write(`${STAND_IN}/ipvlan`, '');
 
+  let programs = false;
   const self: PodNode = {
     ...node,
     async cni(command, variables = {}, config = conf, plugin = 'eniboot') {
-      const answer = await instance.run(`${PLUGINS}/${plugin}`, [], {
+      const [file, ...args] = [...(programs ? ONLY_PROGRAMS : []), `${PLUGINS}/${plugin}`];
+      const answer = await instance.run(file, args, {
         env: { PATH, CNI_COMMAND: command, CNI_PATH: PLUGINS, ...variables },
         input: typeof config === 'string' ? config : JSON.stringify(config),
         timeoutMs: 30_000,
@@ -136,7 +152,11 @@ export function podNode(node: Node): PodNode {
       if (result.exitCode !== 0) throw new Error(`${text}: ${result.stderr}`);
       return result.stdout;
     },
+    onlyPrograms(only) {
+      programs = only;
+    },
     failAt(line) {
+      programs = line !== undefined;
       instance.write(`${STAND_IN}/fail`, line === undefined ? '' : `${line}\n`);
       instance.write(`${STAND_IN}/seen`, '0\n');
     },

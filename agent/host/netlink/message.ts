@@ -1,0 +1,155 @@
+// Netlink messages as bytes, and the kernel's answers: the framing that routing and netfilter share
+// (linux/netlink.h). Numbers are the CPU's own order, little-endian on both of ours, unless netfilter wants them big.
+
+export const REQUEST = 0x1;
+export const ACK = 0x4;
+export const REPLACE = 0x100;
+export const EXCL = 0x200;
+export const CREATE = 0x400;
+
+const HEADER = 16;
+const ERROR = 2;
+const NESTED = 0x8000;
+/** Flags of an answer: the original message is left out; words follow. */
+const CAPPED = 0x100;
+const WITH_WORDS = 0x200;
+const WORDS = 1;
+
+/**
+ * A message being written. Plain arrays of bytes: in a call of milliseconds the runtime has compiled nothing, and
+ * typed arrays and views cost more than they save.
+ */
+export class Message {
+  private readonly bytes: number[];
+
+  constructor(type: number, flags: number) {
+    this.bytes = [0, 0, 0, 0, type & 255, type >> 8, flags & 255, flags >> 8, 0, 0, 0, 0, 0, 0, 0, 0];
+  }
+
+  u8(...values: number[]): this {
+    this.bytes.push(...values);
+    return this;
+  }
+
+  u16(value: number): this {
+    this.bytes.push(value & 255, value >> 8);
+    return this;
+  }
+
+  u32(value: number): this {
+    this.bytes.push(value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24);
+    return this;
+  }
+
+  attribute(type: number, value: readonly number[]): this {
+    const length = 4 + value.length;
+    this.bytes.push(length & 255, length >> 8, type & 255, type >> 8, ...value);
+    this.pad();
+    return this;
+  }
+
+  /** An attribute that holds what `fill` adds. */
+  nest(type: number, fill: () => void): this {
+    const start = this.bytes.length;
+    this.u32(0);
+    fill();
+    const length = this.bytes.length - start;
+    this.bytes[start] = length & 255;
+    this.bytes[start + 1] = length >> 8;
+    this.bytes[start + 2] = type & 255;
+    this.bytes[start + 3] = (type | NESTED) >> 8;
+    return this;
+  }
+
+  wantAnswer(): void {
+    this.bytes[6] = (this.bytes[6] ?? 0) | ACK;
+  }
+
+  finish(sequence: number): number[] {
+    const { bytes } = this;
+    const { length } = bytes;
+    bytes[0] = length & 255;
+    bytes[1] = length >> 8;
+    bytes[8] = sequence & 255;
+    bytes[9] = sequence >> 8;
+    return bytes;
+  }
+
+  private pad(): void {
+    while ((this.bytes.length & 3) !== 0) this.bytes.push(0);
+  }
+}
+
+export interface Answer {
+  type: number;
+  sequence: number;
+  /** Of an error or acknowledgement: 0, or the errno, and what the kernel says. */
+  errno: number;
+  words: string;
+  /** What follows the header. */
+  body: Uint8Array;
+}
+
+/** The messages of a datagram. */
+export function answersIn(datagram: Uint8Array): Answer[] {
+  const view = new DataView(datagram.buffer, datagram.byteOffset, datagram.length);
+  const answers: Answer[] = [];
+  for (let at = 0; at + HEADER <= datagram.length; ) {
+    const length = view.getUint32(at, true);
+    if (length < HEADER || at + length > datagram.length) break;
+    const type = view.getUint16(at + 4, true);
+    const flags = view.getUint16(at + 6, true);
+    const body = datagram.subarray(at + HEADER, at + length);
+    answers.push({
+      type,
+      sequence: view.getUint32(at + 8, true),
+      errno: type === ERROR && body.length >= 4 ? -view.getInt32(at + HEADER, true) : 0,
+      words: type === ERROR && (flags & WITH_WORDS) !== 0 ? wordsOf(body, flags) : '',
+      body,
+    });
+    at += (length + 3) & ~3;
+  }
+  return answers;
+}
+
+/** Attributes by type, from `start` on. */
+function attributesIn(body: Uint8Array, start: number): Map<number, Uint8Array> {
+  const found = new Map<number, Uint8Array>();
+  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  for (let at = start; at + 4 <= body.length; ) {
+    const length = view.getUint16(at, true);
+    if (length < 4 || at + length > body.length) break;
+    found.set(view.getUint16(at + 2, true) & 0x3fff, body.subarray(at + 4, at + length));
+    at += (length + 3) & ~3;
+  }
+  return found;
+}
+
+function wordsOf(body: Uint8Array, flags: number): string {
+  // The error number, then the header of the message it is about, then that message unless it was left out.
+  const inner = new DataView(body.buffer, body.byteOffset + 4, HEADER).getUint32(0, true);
+  const start = 4 + ((flags & CAPPED) !== 0 ? HEADER : (inner + 3) & ~3);
+  const text = attributesIn(body, start).get(WORDS);
+  return text === undefined ? '' : new TextDecoder().decode(text.subarray(0, -1));
+}
+
+export function le32(value: number): number[] {
+  return [value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24];
+}
+
+export function be32(value: number): number[] {
+  return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255];
+}
+
+export function ascii(text: string): number[] {
+  const bytes: number[] = [];
+  for (let at = 0; at < text.length; at += 1) bytes.push(text.charCodeAt(at));
+  return bytes;
+}
+
+/** With the zero at its end that the kernel expects. */
+export function zeroEnded(text: string): number[] {
+  const bytes = ascii(text);
+  bytes.push(0);
+  return bytes;
+}

@@ -1,0 +1,296 @@
+// The tables for a pod's namespace, written for `nft`, as messages of nfnetlink: the expressions that `nft` itself
+// makes of them. Only these statements are known; any other text is undefined, and goes to `nft`.
+// Numbers are those of linux/netfilter/nf_tables.h and nfnetlink.h.
+import { ascii, be32, CREATE, EXCL, le32, Message, REQUEST, zeroEnded } from './message.ts';
+import { AF_INET, AF_INET6, numberOf, prefixOf } from './values.ts';
+
+const APPEND = 0x800;
+const SUBSYSTEM = 10 * 256;
+const BATCH_BEGIN = 16;
+const BATCH_END = 17;
+const NEW_TABLE = SUBSYSTEM;
+const DEL_TABLE = SUBSYSTEM + 2;
+const NEW_CHAIN = SUBSYSTEM + 3;
+const NEW_RULE = SUBSYSTEM + 6;
+const NEW_SET = SUBSYSTEM + 9;
+const NEW_ELEMENTS = SUBSYSTEM + 12;
+
+const families: Record<string, number> = { ip: AF_INET, ip6: AF_INET6 };
+const hooks: Record<string, number> = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 };
+const priorities: Record<string, number> = { mangle: -150, dstnat: -100, filter: 0, srcnat: 100 };
+const REGISTER = 1;
+const EQUAL = 0;
+const DIFFERENT = 1;
+
+/** One after the other of a transaction. */
+type Step = (next: { setId(): number }) => Message[];
+
+export interface Transaction {
+  /** The messages between begin and end, with their sequence numbers; the last one is acknowledged. */
+  bytes: number[];
+  last: number;
+}
+
+/** @param replacing deletes tables of the same names first; otherwise they must not exist. */
+export function transactionOf(text: string, replacing: boolean): Transaction | undefined {
+  const steps = stepsOf(text, replacing);
+  if (steps === undefined) return undefined;
+  let sets = 0;
+  const next = { setId: () => ++sets };
+  const messages = steps.flatMap((step) => step(next));
+  messages.at(-1)?.wantAnswer();
+  const all = [batch(BATCH_BEGIN), ...messages, batch(BATCH_END)];
+  const bytes = all.flatMap((message, at) => message.finish(at));
+  return { bytes, last: messages.length };
+}
+
+function batch(type: number): Message {
+  return header(new Message(type, REQUEST), 0, 10);
+}
+
+function header(message: Message, family: number, resource = 0): Message {
+  return message.u8(family, 0, resource >> 8, resource & 0xff);
+}
+
+function stepsOf(text: string, replacing: boolean): Step[] | undefined {
+  const steps: Step[] = [];
+  let table: { family: number; name: string } | undefined;
+  let chain: string | undefined;
+  for (const line of text.split('\n')) {
+    const words = line.trim().split(' ');
+    const [first = '', second = '', third = ''] = words;
+    if (first === '') continue;
+    if (first === '}') {
+      if (chain !== undefined) chain = undefined;
+      else table = undefined;
+    } else if (first === 'table' && words[3] === '{') {
+      const family = families[second];
+      if (family === undefined) return undefined;
+      table = { family, name: third };
+      steps.push(...tableSteps(table, replacing));
+    } else if (table === undefined) return undefined;
+    else if (first === 'chain' && third === '{') chain = second;
+    else if (chain === undefined) return undefined;
+    else {
+      const step = first === 'type' ? hookOf(words, table, chain) : ruleOf(words, table, chain);
+      if (step === undefined) return undefined;
+      steps.push(step);
+    }
+  }
+  return steps;
+}
+
+interface Table {
+  family: number;
+  name: string;
+}
+
+function tableSteps({ family, name }: Table, replacing: boolean): Step[] {
+  const make = (flags: number) => () => [
+    header(new Message(NEW_TABLE, REQUEST | CREATE | flags), family)
+      .attribute(1, zeroEnded(name))
+      .attribute(2, be32(0)),
+  ];
+  const remove = () => [header(new Message(DEL_TABLE, REQUEST), family).attribute(1, zeroEnded(name))];
+  return replacing ? [make(0), remove, make(0)] : [make(EXCL)];
+}
+
+/** `type T hook H priority P; policy accept;` */
+function hookOf(words: string[], { family, name }: Table, chain: string): Step | undefined {
+  const [, type = '', , hook = '', , priority = ''] = words;
+  const [number, level] = [hooks[hook], priorities[priority.slice(0, -1)]];
+  if (number === undefined || level === undefined) return undefined;
+  if (words.join(' ') !== `type ${type} hook ${hook} priority ${priority} policy accept;`) return undefined;
+  return () => {
+    const message = header(new Message(NEW_CHAIN, REQUEST | CREATE), family)
+      .attribute(1, zeroEnded(name))
+      .attribute(3, zeroEnded(chain));
+    message.nest(4, () => message.attribute(1, be32(number)).attribute(2, be32(level)));
+    return [message.attribute(5, be32(1)).attribute(7, zeroEnded(type))];
+  };
+}
+
+/** An expression: its name and what it holds. */
+type Expression = [name: string, fill: (message: Message) => void];
+
+interface Set {
+  id: number;
+  elements: number[][];
+}
+
+function ruleOf(words: string[], table: Table, chain: string): Step | undefined {
+  const expressions: Expression[] = [];
+  const sets: Set[] = [];
+  const take = words.slice();
+  const eat = (...expected: string[]): boolean => {
+    if (expected.some((word, at) => take[at] !== word)) return false;
+    take.splice(0, expected.length);
+    return true;
+  };
+  const number = (): number | undefined => numberOf(take.shift() ?? '');
+  while (take.length > 0) {
+    if (eat('iifname') || take[0] === 'oifname') {
+      const key = eat('oifname') ? 7 : 6;
+      const quoted = take.shift() ?? '';
+      if (!quoted.startsWith('"')) return undefined;
+      const device = quoted.slice(1, -1);
+      const name = ascii(device);
+      while (name.length < 16) name.push(0);
+      expressions.push(load('meta', 2, 1, key), compare(EQUAL, name));
+    } else if (eat('ip', 'saddr') || eat('ip6', 'saddr')) {
+      const six = words.includes('ip6');
+      const op = eat('!=') ? DIFFERENT : EQUAL;
+      const addresses = listOf(take);
+      if (addresses.length === 0) return undefined;
+      const values = addresses.map((one) => prefixOf(one).bytes);
+      expressions.push(payload(six ? 8 : 12, six ? 16 : 4));
+      const [only] = values;
+      if (values.length === 1 && only !== undefined) expressions.push(compare(op, only));
+      else {
+        const set = { id: 0, elements: values };
+        sets.push(set);
+        expressions.push(lookup(set, op === DIFFERENT));
+      }
+    } else if (eat('ct', 'direction')) {
+      const direction = ['original', 'reply'].indexOf(take.shift() ?? '');
+      if (direction === -1) return undefined;
+      expressions.push(load('ct', 2, 1, 1), compare(EQUAL, [direction]));
+    } else if (eat('ct', 'state', 'new')) {
+      expressions.push(load('ct', 2, 1, 0), bitwise(8, 0), compare(DIFFERENT, le32(0)));
+    } else if (eat('ct', 'mark', 'set', 'ct', 'mark', 'or')) {
+      const mark = number();
+      if (mark === undefined) return undefined;
+      expressions.push(load('ct', 2, 1, 3), bitwise(~mark, mark), load('ct', 2, 4, 3));
+    } else if (eat('meta', 'mark', 'set', 'meta', 'mark', 'or')) {
+      const mark = number();
+      if (mark === undefined) return undefined;
+      expressions.push(load('meta', 2, 1, 3), bitwise(~mark, mark), load('meta', 2, 3, 3));
+    } else if (eat('ct', 'mark', 'and')) {
+      const mask = number();
+      if (mask === undefined || !eat('==')) return undefined;
+      const value = number();
+      if (value === undefined) return undefined;
+      expressions.push(load('ct', 2, 1, 3), bitwise(mask, 0), compare(EQUAL, le32(value)));
+    } else if (eat('snat', 'ip', 'to') || eat('snat', 'ip6', 'to')) {
+      const { family, bytes } = prefixOf(take.shift() ?? '');
+      const flags = eat('fully-random') ? 0x10 : 0;
+      expressions.push(immediate(bytes), snat(family, flags));
+    } else return undefined;
+  }
+  return (next) => {
+    const made = sets.flatMap((set) => {
+      set.id = next.setId();
+      return setMessages(set, table);
+    });
+    const message = header(new Message(NEW_RULE, REQUEST | CREATE | APPEND), table.family)
+      .attribute(1, zeroEnded(table.name))
+      .attribute(2, zeroEnded(chain));
+    message.nest(4, () => {
+      for (const [name, fill] of expressions) {
+        message.nest(1, () => {
+          message.attribute(1, zeroEnded(name));
+          message.nest(2, () => fill(message));
+        });
+      }
+    });
+    return [...made, message];
+  };
+}
+
+/** `A`, `{ A }` or `{ A, B }`. */
+function listOf(words: string[]): string[] {
+  const first = words.shift() ?? '';
+  if (first !== '{') return [first];
+  const end = words.indexOf('}');
+  if (end === -1) return [];
+  const list = words.splice(0, end + 1).slice(0, -1);
+  return list.map((word) => (word.endsWith(',') ? word.slice(0, -1) : word));
+}
+
+/** Loads what the key names into the register, or with the other attribute stores the register there. */
+function load(name: string, keyAt: number, registerAt: number, key: number): Expression {
+  return [name, (message) => message.attribute(keyAt, be32(key)).attribute(registerAt, be32(REGISTER))];
+}
+
+function payload(offset: number, length: number): Expression {
+  return [
+    'payload',
+    (message) =>
+      message
+        .attribute(1, be32(REGISTER))
+        .attribute(2, be32(1))
+        .attribute(3, be32(offset))
+        .attribute(4, be32(length)),
+  ];
+}
+
+function compare(op: number, value: number[]): Expression {
+  return [
+    'cmp',
+    (message) =>
+      message
+        .attribute(1, be32(REGISTER))
+        .attribute(2, be32(op))
+        .nest(3, () => message.attribute(1, value)),
+  ];
+}
+
+function bitwise(mask: number, xor: number): Expression {
+  return [
+    'bitwise',
+    (message) =>
+      message
+        .attribute(1, be32(REGISTER))
+        .attribute(2, be32(REGISTER))
+        .attribute(3, be32(4))
+        .nest(4, () => message.attribute(1, le32(mask)))
+        .nest(5, () => message.attribute(1, le32(xor))),
+  ];
+}
+
+function lookup(set: Set, inverted: boolean): Expression {
+  return [
+    'lookup',
+    (message) => {
+      message.attribute(1, zeroEnded('__set%d')).attribute(2, be32(REGISTER)).attribute(4, be32(set.id));
+      if (inverted) message.attribute(5, be32(1));
+    },
+  ];
+}
+
+function immediate(value: number[]): Expression {
+  return [
+    'immediate',
+    (message) => message.attribute(1, be32(REGISTER)).nest(2, () => message.attribute(1, value)),
+  ];
+}
+
+function snat(family: number, flags: number): Expression {
+  return [
+    'nat',
+    (message) => {
+      message.attribute(1, be32(0)).attribute(2, be32(family)).attribute(3, be32(REGISTER));
+      if (flags !== 0) message.attribute(7, be32(flags));
+    },
+  ];
+}
+
+function setMessages({ id, elements }: Set, { family, name }: Table): Message[] {
+  const length = elements[0]?.length ?? 4;
+  const set = header(new Message(NEW_SET, REQUEST | CREATE), family)
+    .attribute(1, zeroEnded(name))
+    .attribute(2, zeroEnded('__set%d'))
+    .attribute(3, be32(3))
+    // The type tells `nft` how to print it.
+    .attribute(4, be32(length === 4 ? 7 : 8))
+    .attribute(5, be32(length))
+    .attribute(10, be32(id));
+  const list = header(new Message(NEW_ELEMENTS, REQUEST | CREATE), family)
+    .attribute(1, zeroEnded(name))
+    .attribute(2, zeroEnded('__set%d'))
+    .attribute(4, be32(id));
+  list.nest(3, () => {
+    for (const element of elements) list.nest(1, () => list.nest(1, () => list.attribute(1, element)));
+  });
+  return [set, list];
+}

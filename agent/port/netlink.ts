@@ -1,0 +1,156 @@
+// The kernel's netlink sockets and network namespaces, which JavaScript has no call for: libc through the compiled
+// runtime's own foreign calls. Where they are missing (Node) nothing here works, and callers use programs instead.
+import { closeSync, openSync } from 'node:fs';
+
+/** Numbers of linux/socket.h and linux/netlink.h; the same on every CPU. */
+const AF_NETLINK = 16;
+const SOCK_RAW_CLOEXEC = 0x80003;
+const SOL_NETLINK = 270;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const CLONE_NEWNET = 0x40000000;
+const MSG_DONTWAIT = 0x40;
+const protocols = { route: 0, netfilter: 12 } as const;
+const EINTR = 4;
+const EAGAIN = 11;
+
+type Call = (...args: (number | Uint8Array)[]) => number;
+
+interface Libc {
+  socket: Call;
+  setsockopt: Call;
+  send: Call;
+  recv: Call;
+  setns: Call;
+  errno(): number;
+}
+
+/** A socket belongs to the namespace its maker was in, for good. */
+export interface NetlinkSocket {
+  /** Sends one buffer; the kernel has done what it says when this returns. */
+  send(bytes: Uint8Array): void;
+  /** One datagram of its answers, undefined when there is no more. Valid until the next call. */
+  receive(): Uint8Array | undefined;
+}
+
+export interface TwoNamespaces {
+  /** Netlink of the namespace this process is in, of its routing half. */
+  node: NetlinkSocket;
+  pod: NetlinkSocket;
+  podNetfilter: NetlinkSocket;
+  /** A descriptor of the pod's namespace. */
+  podFd: number;
+}
+
+/** A call of the C library that failed. */
+export class SystemCallError extends Error {
+  readonly errno: number;
+  constructor(call: string, errno: number) {
+    super(`${call}: errno ${errno}`);
+    this.errno = errno;
+  }
+}
+
+/** Whether this runtime can do it: the compiled executable can. */
+export function hasNetlink(): boolean {
+  return process.versions['bun'] !== undefined;
+}
+
+/**
+ * Runs `work` with sockets in both namespaces. Meanwhile this thread is in the pod's: what `work` writes below
+ * /proc/sys/net is the pod's. It must neither wait nor start anything. Everything is closed at the end.
+ *
+ * @throws SystemCallError, or Node's error when the path cannot be opened.
+ */
+export function inTwoNamespaces<T>(netns: string, work: (sockets: TwoNamespaces) => T): T {
+  const libc = loadLibc();
+  const open: number[] = [];
+  const keep = (fd: number): number => {
+    open.push(fd);
+    return fd;
+  };
+  try {
+    const podFd = keep(openSync(netns, 'r'));
+    const ownFd = keep(openSync('/proc/self/ns/net', 'r'));
+    const node = openSocket(libc, 'route', keep);
+    check(libc, 'setns', libc.setns(podFd, CLONE_NEWNET));
+    try {
+      const pod = openSocket(libc, 'route', keep);
+      const podNetfilter = openSocket(libc, 'netfilter', keep);
+      return work({ node, pod, podNetfilter, podFd });
+    } finally {
+      // What comes next belongs to the node: a process that cannot go back must not go on.
+      if (libc.setns(ownFd, CLONE_NEWNET) !== 0) process.abort();
+    }
+  } finally {
+    for (const fd of open) closeSync(fd);
+  }
+}
+
+let loaded: Libc | undefined;
+
+function loadLibc(): Libc {
+  if (loaded !== undefined) return loaded;
+  const { dlopen, read } = process.getBuiltinModule('bun:ffi' as 'fs') as unknown as {
+    dlopen(path: string, calls: object): { symbols: Record<string, Call> };
+    read: { i32(pointer: number, offset: number): number };
+  };
+  const { symbols } = dlopen('libc.so.6', {
+    socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
+    setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'u32'], returns: 'i32' },
+    send: { args: ['i32', 'ptr', 'u32', 'i32'], returns: 'i32' },
+    recv: { args: ['i32', 'ptr', 'u32', 'i32'], returns: 'i32' },
+    setns: { args: ['i32', 'i32'], returns: 'i32' },
+    __errno_location: { args: [], returns: 'ptr' },
+  });
+  const {
+    socket,
+    setsockopt,
+    send,
+    recv,
+    setns,
+    __errno_location: location,
+  } = symbols as Record<string, Call>;
+  loaded = {
+    socket: socket as Call,
+    setsockopt: setsockopt as Call,
+    send: send as Call,
+    recv: recv as Call,
+    setns: setns as Call,
+    errno: () => read.i32((location as Call)(), 0),
+  };
+  return loaded;
+}
+
+function openSocket(
+  libc: Libc,
+  protocol: keyof typeof protocols,
+  keep: (fd: number) => number,
+): NetlinkSocket {
+  const fd = libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocols[protocol]);
+  check(libc, 'socket', fd);
+  keep(fd);
+  // The kernel says in words what is wrong with a message, and does not repeat the message.
+  const on = new Uint8Array([1, 0, 0, 0]);
+  libc.setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, on, 4);
+  libc.setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, on, 4);
+  const buffer = new Uint8Array(32_768);
+  return {
+    send(bytes) {
+      check(libc, 'send', libc.send(fd, bytes, bytes.length, 0));
+    },
+    receive() {
+      for (;;) {
+        const got = libc.recv(fd, buffer, buffer.length, MSG_DONTWAIT);
+        if (got >= 0) return buffer.subarray(0, got);
+        const errno = libc.errno();
+        if (errno === EAGAIN) return undefined;
+        if (errno !== EINTR) throw new SystemCallError('recv', errno);
+      }
+    },
+  };
+}
+
+function check(libc: Libc, call: string, result: number): void {
+  if (result < 0) throw new SystemCallError(call, libc.errno());
+}
