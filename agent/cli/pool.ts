@@ -97,7 +97,8 @@ const parts = ['leased', 'ready', 'resting', 'retiring'] as const;
 type Counts = Record<(typeof parts)[number] | 'size', number>;
 
 function show(json: boolean, io: CommandIo): number {
-  const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs: readNodeFile().restMs });
+  const { restMs, podEnis } = readNodeFile();
+  const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs });
   const leaving = leavingPrefixes();
   const all = add(prefixes);
   if (json) {
@@ -109,7 +110,9 @@ function show(json: boolean, io: CommandIo): number {
     io.stdout(`${JSON.stringify({ total: size, ...counts, prefixes: shown })}\n`);
     return 0;
   }
-  const rows = [...new Set(prefixes.map((prefix) => prefix.eniId))].flatMap((eniId) => {
+  // In the order in which they are filled, and then those that are leaving.
+  const eniIds = [...podEnis, ...prefixes].map(({ eniId }) => eniId);
+  const rows = [...new Set(eniIds)].flatMap((eniId) => {
     const ofEni = prefixes.filter((prefix) => prefix.eniId === eniId);
     return [
       [eniId, ...cells(add(ofEni)), bar(add(ofEni))],

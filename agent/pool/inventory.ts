@@ -41,7 +41,9 @@ export function takeInventory(rest: RestOptions): PrefixState[] {
   count(listEntries('leased'), () => 'leased');
   count(listEntries('cooling'), (entry) => (hasRested(entry, rest) ? 'ready' : 'resting'));
   count(listEntries('retiring'), () => 'retiring');
-  return [...new Set(states.values())];
+  return [...new Set(states.values())].sort((a, b) =>
+    a.eniId === b.eniId ? rangeOf(a.cidr).first - rangeOf(b.cidr).first : a.eniId < b.eniId ? -1 : 1,
+  );
 }
 
 /** Whether an address without a pod has rested; one whose stamp cannot be read has not. */

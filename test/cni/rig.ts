@@ -53,8 +53,8 @@ export interface PodNode extends Node {
   cniKilled(command: string, variables: Record<string, string>, afterMs: number): Promise<boolean>;
   /** `eniboot ARGS` with the same `ip` as the plugin has. */
   tool(args: string[]): Promise<ExecResult>;
-  /** Makes a namespace and ADDs it; throws when that fails. */
-  addPod(name: string): Promise<Pod>;
+  /** Makes a namespace and ADDs it; throws when that fails. `variables` beside those that every ADD needs. */
+  addPod(name: string, variables?: Record<string, string>): Promise<Pod>;
   /** Runs a program in a namespace of the node. */
   inPod(name: string, file: string, args: string[]): Promise<ExecResult>;
   /** Starts an HTTP server on port 80 that answers with the address it sees. '' is the node itself. */
@@ -122,10 +122,13 @@ export function podNode(node: Node): PodNode {
       return killed;
     },
     tool: (args) => node.eniboot(args, { env: { PATH } }),
-    async addPod(name) {
+    async addPod(name, variables = {}) {
       await self.sh(`ip netns add ${name}`);
       const netns = `/run/netns/${name}`;
-      const { exit, json, stdout, stderr } = await self.cni('ADD', variablesOf(name, netns));
+      const { exit, json, stdout, stderr } = await self.cni('ADD', {
+        ...variablesOf(name, netns),
+        ...variables,
+      });
       if (exit !== 0) throw new Error(`ADD of ${name}: ${stdout}${stderr}`);
       return { id: name, netns, address: json.ips[0].address.split('/')[0], result: json };
     },

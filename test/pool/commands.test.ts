@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { toNumber } from '../../agent/pool/ipv4.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import type { Node } from '../boot/node.ts';
 import { bootClockMs, bootedNode, end, entries, lease, refill } from './node.ts';
@@ -131,6 +132,21 @@ test('on a node that has not booted all three say so with a code', async () => {
   }
   const pods = await node.eniboot(['pods']);
   assert.is(pods.stdout, 'no pod has an address on this node\n');
+});
+
+test('pool shows prefixes in the order of their addresses, as numbers', async () => {
+  const large = await bootedNode(cloud, '{ target: 110 }');
+  const { stdout } = await large.eniboot(['pool']);
+  const firsts = [...stdout.matchAll(/^ {2}(10\.\S+)\/28 /gm)].map(([, first = '']) => toNumber(first));
+  assert.is(firsts.length, 7);
+  assert.equal(
+    firsts,
+    [...firsts].sort((a, b) => a - b),
+  );
+  assert.ok(
+    firsts.some((first) => first % 256 >= 112),
+    'as text, .112 comes before .16',
+  );
 });
 
 test('anything else after pool is wrong usage', async () => {
