@@ -156,7 +156,7 @@ if (values.json === true) process.stdout.write(`${JSON.stringify({ good, seconds
 say(`\n${good ? bold('All of it holds.') : bold('Something does not hold: see NO above.')} ${seconds} s.`);
 if (!real)
   say(
-    "This kernel has no ipvlan: eth0 of the pods was a veth switched by address (test/cni/ip-stand-in.sh), everything else the product's own. `npm run demo -- --vm` shows real ones.",
+    "This kernel has no ipvlan: eth0 of the pods was a veth switched by address (test/cni/ip-stand-in.sh), everything else the product's own. On a kernel with ipvlan the same command makes real ones.",
   );
 say('Try `npm run demo -- --keep` to look inside.');
 if (values.keep === true) {
