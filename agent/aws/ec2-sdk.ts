@@ -23,6 +23,7 @@ import {
   UnassignPrivateIpAddressesCommand,
 } from '@aws-sdk/client-ec2';
 import { Failure } from '../messages/failure.ts';
+import { awsFailure } from './aws-failure.ts';
 import { type Ec2, type Eni, ec2Actions } from './ec2.ts';
 import type { Imds } from './imds.ts';
 import { limitsFromDescribe } from './limits/limits.ts';
@@ -77,7 +78,7 @@ function ec2Over(client: EC2Client): Ec2 {
     try {
       return await withTimeLimit(call());
     } catch (error) {
-      throw toFailure(ec2Actions[method], facts, error);
+      throw awsFailure('EC2', ec2Actions[method], facts, error);
     }
   }
 
@@ -346,54 +347,6 @@ async function withTimeLimit<T>(call: Promise<T>): Promise<T> {
   } finally {
     clearTimeout(timer);
   }
-}
-
-// AWS's own codes. Source: EC2 API reference, "Error codes for the Amazon EC2 API".
-const THROTTLED = new Set([
-  'RequestLimitExceeded',
-  'Throttling',
-  'ThrottlingException',
-  'ResourceAlreadyAssociated.Throttled',
-]);
-const BUSY = new Set([
-  'Unavailable',
-  'ServiceUnavailable',
-  'InternalError',
-  'InternalFailure',
-  'RequestTimeout',
-]);
-const DENIED = new Set(['UnauthorizedOperation', 'AccessDenied', 'OptInRequired', 'Blocked']);
-const UNAUTHENTICATED = new Set([
-  'AuthFailure',
-  'SignatureDoesNotMatch',
-  'RequestExpired',
-  'InvalidClientTokenId',
-  'ExpiredToken',
-]);
-
-function toFailure(action: string, facts: Record<string, unknown>, error: unknown): Failure {
-  if (error instanceof Failure) return error;
-  const name = error instanceof Error ? error.name : 'Error';
-  const message = error instanceof Error ? error.message : String(error);
-  const status = httpStatus(error);
-  if (name === 'CredentialsProviderError' || name === 'TokenProviderError')
-    return new Failure('NO_CREDENTIALS', `no AWS credentials to call ${action} with: ${message}`, {}, error);
-  const all = { action, ...facts, ec2Code: name, ...(status === undefined ? {} : { status }) };
-  if (THROTTLED.has(name)) return new Failure('EC2_THROTTLED', `EC2 throttles ${action}`, all, error);
-  if (DENIED.has(name)) return new Failure('EC2_DENIED', `this role may not call ${action}`, all, error);
-  if (UNAUTHENTICATED.has(name))
-    return new Failure('EC2_AUTH', `EC2 does not accept the credentials: ${name}`, all, error);
-  // Only an answer that names a code of EC2's is a refusal; everything else may be different next time.
-  if (BUSY.has(name) || status === undefined || status >= 500) {
-    return new Failure('EC2_UNAVAILABLE', `no usable answer from EC2 to ${action}: ${message}`, all, error);
-  }
-  return new Failure('EC2_REFUSED', `EC2 refuses ${action}: ${name}: ${message}`, all, error);
-}
-
-function httpStatus(error: unknown): number | undefined {
-  if (typeof error !== 'object' || error === null || !('$metadata' in error)) return undefined;
-  const metadata = error.$metadata as { httpStatusCode?: number };
-  return metadata.httpStatusCode;
 }
 
 function toEni(eni: NetworkInterface): Eni {

@@ -2,6 +2,7 @@
 // keys are those of the Service Authorization Reference for Amazon EC2 and AWS Systems Manager. docs/iam.md says of
 // each statement what it is for and what it cannot prevent.
 import { type Ec2, ec2Actions } from './ec2.ts';
+import { type FleetAction, fleetActions } from './fleet.ts';
 import { CLUSTER_TAG, POD_ROLE, ROLE_TAG, SWEEP_SEEN_TAG, VERDICT_TAG } from './tags.ts';
 
 /** Role tag of a boot ENI that the node may ask a public address for: written by the operator's launch template. */
@@ -118,9 +119,7 @@ export function nodePolicy(scope: Scope, needs: NodeNeeds): Policy {
     ...when(needs.parameters.length > 0, {
       Sid: 'ReadParameters',
       Action: ['ssm:GetParameters'],
-      Resource: needs.parameters.map(
-        (name) => `${prefix(scope, 'ssm')}:${scope.account ?? '*'}:parameter${name}`,
-      ),
+      Resource: needs.parameters.map((name) => ssmArn(scope, `parameter${name}`)),
     }),
   ]);
 }
@@ -143,6 +142,65 @@ export function sweepPolicy(scope: Scope): Policy {
       Condition: { ...leftover, 'ForAllValues:StringEquals': { 'aws:TagKeys': [SWEEP_SEEN_TAG] } },
     },
     { Sid: 'DeletePodEnis', Action: ec2('deleteEni'), Resource: enis, Condition: leftover },
+  ]);
+}
+
+/** For whoever rolls versions out. Without a cluster, of every cluster's fleet. */
+export function rolloutPolicy(scope: Scope): Policy {
+  const { cluster = '*' } = scope;
+  const parameter = (path: string) => ssmArn(scope, `parameter${path}`);
+  return policy([
+    {
+      Sid: 'LookAtInstances',
+      Action: fleet('DescribeInstances'),
+      Resource: ['*'],
+      Condition: inRegion(scope),
+    },
+    {
+      // SSM knows no narrower limit for these.
+      Sid: 'LookAtCommands',
+      Action: fleet('DescribeInstanceInformation', 'ListCommands', 'ListCommandInvocations', 'CancelCommand'),
+      Resource: ['*'],
+    },
+    {
+      Sid: 'KeepTheRecord',
+      Action: fleet('GetParameter', 'PutParameter', 'DeleteParameters'),
+      Resource: [parameter(`/eniboot/rollout/${cluster}/*`)],
+    },
+    {
+      Sid: 'SetTheZonesVersion',
+      Action: fleet('GetParameter', 'PutParameter', 'LabelParameterVersion', 'DeleteParameters'),
+      Resource: [parameter('/eniboot/bundle/*')],
+    },
+    {
+      Sid: 'PublishReleases',
+      Action: fleet('GetParameter', 'PutParameter'),
+      Resource: [parameter('/eniboot/releases/*')],
+    },
+    {
+      Sid: 'ListReleases',
+      Action: fleet('GetParametersByPath'),
+      Resource: [parameter('/eniboot/releases'), parameter('/eniboot/bundle')],
+    },
+    {
+      Sid: 'KeepTheDocument',
+      Action: fleet('DescribeDocument', 'CreateDocument', 'UpdateDocument'),
+      Resource: [ssmArn(scope, 'document/eniboot-update')],
+    },
+    {
+      Sid: 'SendThatDocument',
+      Action: fleet('SendCommand'),
+      Resource: [ssmArn(scope, 'document/eniboot-update')],
+    },
+    {
+      Sid: 'SendToNodes',
+      Action: fleet('SendCommand'),
+      Resource: [arn(scope, 'instance', '*')],
+      Condition:
+        scope.cluster === undefined
+          ? undefined
+          : { StringEquals: { [`ssm:resourceTag/${CLUSTER_TAG}`]: scope.cluster } },
+    },
   ]);
 }
 
@@ -195,6 +253,14 @@ function inRegion({ region }: Scope): Condition | undefined {
 
 function arn(scope: Scope, type: string, id: string): string {
   return `${prefix(scope, 'ec2')}:${scope.account ?? '*'}:${type}/${id}`;
+}
+
+function fleet(...actions: FleetAction[]): string[] {
+  return actions.map((action) => `${fleetActions[action]}:${action}`);
+}
+
+function ssmArn(scope: Scope, what: string): string {
+  return `${prefix(scope, 'ssm')}:${scope.account ?? '*'}:${what}`;
 }
 
 function prefix({ region }: Scope, service: string): string {

@@ -1,4 +1,4 @@
-// Patience with EC2: a client-side token bucket for calls that change something, and retries with full
+// Patience with AWS: a client-side token bucket for calls that change something, and retries with full
 // jitter. Thousands of nodes boot at once against one account's buckets, so the spread is what keeps them
 // all moving; and time lost to throttling is reported, since it extends the boot's deadline.
 import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
@@ -24,20 +24,44 @@ export interface PatienceOptions {
   random?: () => number;
 }
 
-/** Mutating calls this node allows itself: a burst, then so many a second. */
+/** Mutating calls this process allows itself: a burst, then so many a second. */
 const BURST = 8;
 const REFILL_PER_SECOND = 1;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 20_000;
 /** An attempt made when the time is all but over still gets so long. */
 const SHORTEST_ATTEMPT_MS = 500;
-/**
- * Calls that do more when sent twice and have no token: without an answer, only a look can tell whether they
- * were carried out, so they are not repeated blindly.
- */
-const NOT_REPEATABLE: ReadonlySet<keyof Ec2> = new Set<keyof Ec2>(['assignAddresses']);
+/** What patience has to know about an interface, each of whose methods is one API call. */
+export interface Service<Api> {
+  /** How messages call it. */
+  name: string;
+  actions: Record<keyof Api & string, string>;
+  isMutating: (method: keyof Api & string) => boolean;
+  /**
+   * Calls that do more when sent twice and have no token: without an answer, only a look can tell whether they
+   * were carried out, so they are not repeated blindly.
+   */
+  notRepeatable: ReadonlySet<keyof Api>;
+  unanswered: FailureCode;
+}
+
+const THROTTLED: ReadonlySet<string> = new Set<FailureCode>(['EC2_THROTTLED', 'SSM_THROTTLED']);
+const UNANSWERED: ReadonlySet<string> = new Set<FailureCode>(['EC2_UNAVAILABLE', 'SSM_FAILED']);
+
+const ec2Service: Service<Ec2> = {
+  name: 'EC2',
+  actions: ec2Actions,
+  isMutating,
+  notRepeatable: new Set<keyof Ec2>(['assignAddresses']),
+  unanswered: 'EC2_UNAVAILABLE',
+};
 
 export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
+  return patient(ec2, ec2Service, options);
+}
+
+/** The same interface, each call repeated as long as that can help. */
+export function patient<Api extends object>(api: Api, service: Service<Api>, options: PatienceOptions): Api {
   const random = options.random ?? Math.random;
   let tokens = BURST;
   let filledAt = options.clock.bootMs();
@@ -55,20 +79,20 @@ export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
     tokens -= 1;
   }
 
-  async function call(method: keyof Ec2, args: unknown[]): Promise<unknown> {
-    const mutating = isMutating(method);
+  async function call(method: keyof Api & string, args: unknown[]): Promise<unknown> {
+    const mutating = service.isMutating(method);
     for (let tries = 0; ; tries += 1) {
       if (mutating) await takeToken();
       const started = options.clock.bootMs();
       const record = (outcome: CallRecord['outcome']) =>
         options.onCall({
-          action: ec2Actions[method],
+          action: service.actions[method],
           mutating,
           outcome,
           ms: options.clock.bootMs() - started,
         });
       try {
-        const attempt = (ec2[method] as (...all: unknown[]) => Promise<unknown>)(...args);
+        const attempt = (api[method] as (...all: unknown[]) => Promise<unknown>)(...args);
         const result = await inTime(attempt, method);
         record('accepted');
         slowdown = Math.max(0, slowdown - 1);
@@ -76,8 +100,8 @@ export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
       } catch (error) {
         record(isFailure(error) ? error.code : 'INTERNAL');
         if (!isFailure(error) || !error.transient) throw error;
-        if (error.code === 'EC2_UNAVAILABLE' && NOT_REPEATABLE.has(method)) throw error;
-        const throttled = error.code === 'EC2_THROTTLED';
+        if (UNANSWERED.has(error.code) && service.notRepeatable.has(method)) throw error;
+        const throttled = THROTTLED.has(error.code);
         if (throttled) slowdown = Math.min(6, slowdown + 1);
         const ceiling = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.max(tries, slowdown));
         const pause = Math.ceil(random() * ceiling);
@@ -89,14 +113,16 @@ export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
     }
   }
 
-  /** No attempt outlasts the time there is: an EC2 that never answers must not hold up a verdict. */
-  async function inTime(attempt: Promise<unknown>, method: keyof Ec2): Promise<unknown> {
+  /** No attempt outlasts the time there is: a service that never answers must not hold up a verdict. */
+  async function inTime(attempt: Promise<unknown>, method: keyof Api & string): Promise<unknown> {
     const limit = Math.max(SHORTEST_ATTEMPT_MS, options.until() - options.clock.bootMs());
     if (!Number.isFinite(limit)) return attempt;
     const timer = new AbortController();
     const late = options.clock.sleep(limit, timer.signal).then(() => {
-      const action = ec2Actions[method];
-      throw new Failure('EC2_UNAVAILABLE', `no answer from EC2 to ${action} in the time left`, { action });
+      const action = service.actions[method];
+      throw new Failure(service.unanswered, `no answer from ${service.name} to ${action} in the time left`, {
+        action,
+      });
     });
     try {
       return await Promise.race([attempt, late]);
@@ -107,10 +133,10 @@ export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
     }
   }
 
-  const methods = Object.keys(ec2Actions) as (keyof Ec2)[];
+  const methods = Object.keys(service.actions) as (keyof Api & string)[];
   return Object.fromEntries(
     methods.map((method) => [method, (...args: unknown[]) => call(method, args)]),
-  ) as unknown as Ec2;
+  ) as unknown as Api;
 }
 
 /** Failures after which asking EC2 anything more is pointless for a while. */

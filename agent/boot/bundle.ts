@@ -2,6 +2,7 @@
 // that version beside its own and hands over to it; whatever goes wrong on the way, it comes up on the version
 // it has and says that it is behind. Reading and staging are two steps: looking at a node downloads nothing.
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import { type Archive, parseRelease, type Release } from '../aws/release.ts';
 import { readParameters } from '../aws/ssm.ts';
 import { must } from '../host/command.ts';
 import type { Digest } from '../host/digest.ts';
@@ -14,14 +15,11 @@ import { download } from '../port/net.ts';
 import { architecture } from '../port/runtime.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { type Boot, nodeOf } from './phase.ts';
-import { isVersion, runningFolder, STAGING } from './versions.ts';
+import { isAhead, readPin } from './pin.ts';
+import { runningFolder, STAGING } from './versions.ts';
 
-/** What the parameter holds: `{ "version": "1.2.3", "x64": { "url": "https://…", "sha256": "…" }, "arm64": { … } }`. */
-interface Wanted {
+interface Wanted extends Archive {
   version: string;
-  url: string;
-  /** Of the archive. */
-  sha256: string;
 }
 
 export interface BundleState {
@@ -30,6 +28,8 @@ export interface BundleState {
   wanted: string | undefined;
   /** Why this node does not run what the zone wants. */
   reason: string | undefined;
+  /** A rollout has put the running version here, and the zone's parameter has said nothing new since. */
+  ahead: boolean;
   /** What is to be staged; gone once it was tried. */
   source: Source | undefined;
   /** Folder of a version that is staged, verified and not the running one. */
@@ -52,6 +52,7 @@ export async function readBundle(boot: Boot, running: string): Promise<BundleSta
     running,
     wanted: undefined,
     reason: undefined,
+    ahead: false,
     source: undefined,
     staged: undefined,
   };
@@ -59,12 +60,16 @@ export async function readBundle(boot: Boot, running: string): Promise<BundleSta
   if (bundle === undefined) return state;
   const until = Math.min(boot.until() - RESERVE_MS, boot.clock.bootMs() + FOLLOW_MS);
   try {
-    const name = bundle.parameter.replaceAll('{zone-id}', nodeOf(boot).identity.zoneId);
-    const wanted = await boot.waiting(
-      within(until, boot.clock, `parameter ${name} was not read in time`, () => readWanted(boot, name)),
+    const { instanceId, zoneId } = nodeOf(boot).identity;
+    const name = bundle.parameter.replaceAll('{zone-id}', zoneId);
+    const text = await boot.waiting(
+      within(until, boot.clock, `parameter ${name} was not read in time`, () => readText(boot, name)),
     );
+    const wanted = parseWanted(name, text);
     state.wanted = wanted.version;
+    state.ahead = isAhead(readPin(instanceId), running, text);
     if (wanted.version === running) refuseOtherBytes(wanted);
+    else if (state.ahead) return state;
     else if (boot.handedOver)
       throw new Error(
         `this boot was handed to ${running}; version ${wanted.version} has to wait for the next`,
@@ -97,7 +102,7 @@ function behind(boot: Boot, state: BundleState, error: unknown): BundleState {
   return { ...state, reason };
 }
 
-async function readWanted(boot: Boot, name: string): Promise<Wanted> {
+async function readText(boot: Boot, name: string): Promise<string> {
   const { region } = nodeOf(boot).identity;
   const values = await readParameters([name], {
     region,
@@ -106,21 +111,22 @@ async function readWanted(boot: Boot, name: string): Promise<Wanted> {
   });
   const text = values.get(name);
   if (text === undefined) throw new Error(`parameter ${name} does not exist`);
-  const value = parseObject(text);
-  const source = parseObject(value?.[architecture]);
-  const version = value?.['version'];
-  if (typeof version !== 'string' || !isVersion(version))
-    throw new Error(`parameter ${name} names no version`);
-  const { url, sha256 } = source ?? {};
-  if (
-    typeof url !== 'string' ||
-    !/^https?:\/\//.test(url) ||
-    typeof sha256 !== 'string' ||
-    !/^[0-9a-f]{64}$/.test(sha256)
-  ) {
-    throw new Error(`parameter ${name} names no url and sha256 for ${architecture}`);
+  return text;
+}
+
+/** What a parameter names for this machine. Throws an Error that says what it lacks. */
+export function parseWanted(name: string, text: string): Wanted {
+  let release: Release;
+  try {
+    release = parseRelease(text);
+  } catch (error) {
+    throw new Error(`parameter ${name} ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
   }
-  return { version, url, sha256 };
+  const archive = release[architecture];
+  if (archive === undefined) throw new Error(`parameter ${name} names no url and sha256 for ${architecture}`);
+  return { version: release.version, ...archive };
 }
 
 /**
@@ -136,8 +142,8 @@ function refuseOtherBytes(wanted: Wanted): void {
   );
 }
 
-/** Downloads, verifies and unpacks beside the running version; the folder appears whole or not at all. */
-async function stage(wanted: Source, clock: Clock): Promise<string> {
+/** Downloads, verifies and unpacks beside the running version; the folder appears whole or not at all. Its path. */
+export async function stage(wanted: Source, clock: Clock): Promise<string> {
   const folder = `${LIBEXEC_DIR}/${wanted.version}`;
   if (archiveOf(folder) === wanted.sha256 && (await isIntact(folder, wanted, clock))) return folder;
   rmSync(STAGING, { recursive: true, force: true });
@@ -174,7 +180,7 @@ async function stage(wanted: Source, clock: Clock): Promise<string> {
 }
 
 /** The SHA-256 of the archive a version was unpacked from; written before the folder gets its name. */
-function archiveOf(folder: string): string | undefined {
+export function archiveOf(folder: string): string | undefined {
   return readIfPresent(recordOf(folder))?.trim();
 }
 
@@ -225,14 +231,5 @@ async function within<T>(until: number, clock: Clock, reason: string, work: () =
     return await Promise.race([work(), timeout]);
   } finally {
     done.abort();
-  }
-}
-
-function parseObject(value: unknown): Record<string, unknown> | undefined {
-  try {
-    const parsed: unknown = typeof value === 'string' ? JSON.parse(value) : value;
-    return typeof parsed === 'object' && parsed !== null ? (parsed as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
   }
 }

@@ -172,11 +172,11 @@ export function readStatus(): Status | undefined {
 
 function bundleOf({ bundle }: Session): BundleStatus | undefined {
   if (bundle === undefined) return undefined;
-  const { running, wanted, reason } = bundle;
+  const { running, wanted, reason, ahead } = bundle;
   return {
     running,
     wanted,
-    behind: reason !== undefined || (wanted !== undefined && wanted !== running),
+    behind: reason !== undefined || (!ahead && wanted !== undefined && wanted !== running),
     reason,
   };
 }

@@ -1,6 +1,7 @@
 // The installed versions: a folder each, and two links among them. A switch is one rename of a link.
 import { lstatSync, readlinkSync, rmSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { isVersion } from '../aws/release.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { isFailure } from '../messages/failure.ts';
@@ -15,13 +16,6 @@ export const CURRENT = `${LIBEXEC_DIR}/current`;
 export const PREVIOUS = `${LIBEXEC_DIR}/previous`;
 /** Where a version is unpacked before it appears under its own name. */
 export const STAGING = `${LIBEXEC_DIR}/.staging`;
-
-const VERSION = /^\d+\.\d+\.\d+[\w.-]*$/;
-
-/** Whether a text can be the name of a version, and of its folder. */
-export function isVersion(name: string): boolean {
-  return VERSION.test(name);
-}
 
 export interface Links {
   current: string | undefined;

@@ -70,8 +70,23 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'iam-policy',
-    summary: 'the least a node or a sweep must be allowed, as a policy',
+    summary: 'the least a node, a sweep or a rollout must be allowed, as a policy',
     load: async () => (await import('./iam-policy.ts')).iamPolicyCommand,
+  },
+  {
+    name: 'rollout',
+    summary: 'bring a version to the fleet, one zone at a time; watch, halt, take back',
+    load: async () => (await import('./rollout.ts')).rolloutCommand,
+  },
+  {
+    name: 'bundle',
+    summary: 'build, publish and list the versions a fleet can run',
+    load: async () => (await import('./bundle.ts')).bundleCommand,
+  },
+  {
+    name: 'update',
+    summary: 'change the version of this node in place, or go back; what a rollout calls',
+    load: async () => (await import('./update.ts')).updateCommand,
   },
   {
     name: 'support-bundle',

@@ -9,7 +9,7 @@ export function failureLines(failure: {
   facts: Record<string, unknown>;
 }): string[] {
   const problems = failure.facts['problems'];
-  if (failure.code !== 'CONFIG_INVALID' || !Array.isArray(problems)) {
+  if (!Array.isArray(problems)) {
     return [`${failure.code}: ${failure.message}`, `  what to do: ${failure.remedy}`];
   }
   return [

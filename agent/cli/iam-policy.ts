@@ -1,11 +1,20 @@
-import { type Allowed, type NodeNeeds, nodePolicy, type Scope, sweepPolicy } from '../aws/iam.ts';
+import { haltParameter } from '../aws/halt-flag.ts';
+import {
+  type Allowed,
+  type NodeNeeds,
+  nodePolicy,
+  rolloutPolicy,
+  type Scope,
+  sweepPolicy,
+} from '../aws/iam.ts';
+import { RELEASES } from '../aws/release.ts';
 import type { Config } from '../config/schema.ts';
 import { Failure } from '../messages/failure.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
 const help = `Usage: eniboot iam-policy [node] [--config FILE] [--cluster NAME] [--account ID] [--region REGION] [--json]
-       eniboot iam-policy sweep [--cluster NAME] [--account ID] [--region REGION] [--json]
+       eniboot iam-policy sweep|rollout [--cluster NAME] [--account ID] [--region REGION] [--json]
 
 Prints an IAM policy document with the calls that are made and no others. docs/iam.md explains each statement. Needs
 neither AWS nor root.
@@ -13,6 +22,7 @@ neither AWS nor root.
 node    (default) for the role in the instance profile of nodes: create, attach and fill pod ENIs of its own cluster,
         tag and, if so configured, terminate itself and nobody else.
 sweep   for the role that runs \`eniboot eni sweep\`: mark and delete unattached pod ENIs. Not for nodes.
+rollout for whoever rolls versions out: the record, the zones' parameters, one SSM document, and sending it to nodes.
 
   --config FILE     the nodes' configuration: limits the policy to its cluster, subnets and security groups, and adds what it
                     asks for (boot.onFailure: terminate, egress.publicAddress: request, values from ssm:/…, bundle)
@@ -29,7 +39,7 @@ Exit codes: 0 printed; 1 the configuration was refused, with a code; 2 wrong usa
 
 export const iamPolicyCommand: Command = {
   name: 'iam-policy',
-  summary: 'the least a node or a sweep must be allowed, as a policy',
+  summary: 'the least a node, a sweep or a rollout must be allowed, as a policy',
   help,
   async run(args, io) {
     const { values, positionals } = parse(
@@ -45,11 +55,11 @@ export const iamPolicyCommand: Command = {
       1,
     );
     const whose = positionals[0] ?? 'node';
-    if (whose !== 'node' && whose !== 'sweep') {
-      throw new Failure('USAGE', `eniboot iam-policy: no policy ${whose}; there are node and sweep`);
+    if (whose !== 'node' && whose !== 'sweep' && whose !== 'rollout') {
+      throw new Failure('USAGE', `eniboot iam-policy: no policy ${whose}; there are node, sweep and rollout`);
     }
-    if (whose === 'sweep' && values.config !== undefined) {
-      throw new Failure('USAGE', 'eniboot iam-policy: --config is for nodes; a sweep reads none');
+    if (whose !== 'node' && values.config !== undefined) {
+      throw new Failure('USAGE', `eniboot iam-policy: --config is for nodes; a ${whose} reads none`);
     }
     const config = values.config === undefined ? undefined : await readConfig(values.config);
     const scope: Scope = {
@@ -57,7 +67,12 @@ export const iamPolicyCommand: Command = {
       account: checked('--account', values.account, /^\d{12}$/),
       region: checked('--region', values.region, /^[a-z]{2}(-[a-z]+)+-\d$/),
     };
-    const policy = whose === 'node' ? nodePolicy(scope, await needsOf(config)) : sweepPolicy(scope);
+    const policy =
+      whose === 'node'
+        ? nodePolicy(scope, await needsOf(config))
+        : whose === 'sweep'
+          ? sweepPolicy(scope)
+          : rolloutPolicy(scope);
     io.stdout(`${JSON.stringify(policy, null, values.json === true ? undefined : 2)}\n`);
     return 0;
   },
@@ -84,9 +99,17 @@ async function needsOf(config: Config | undefined): Promise<NodeNeeds> {
   };
 }
 
-/** The zone's bundle: a node reads that of its own zone, the policy does not know which that is. */
-function bundleParameters({ bundle }: Config): string[] {
-  return bundle === undefined ? [] : [bundle.parameter.replaceAll('{zone-id}', '*')];
+/**
+ * The zone's bundle: a node reads that of its own zone, the policy does not know which that is. A rollout tells it of the
+ * release, and of the flag that halts.
+ */
+function bundleParameters({ bundle, cluster }: Config): string[] {
+  if (bundle === undefined) return [];
+  return [
+    bundle.parameter.replaceAll('{zone-id}', '*'),
+    `${RELEASES}/*`,
+    haltParameter(literal(cluster) ?? '*'),
+  ];
 }
 
 /** Values that stand in Parameter Store are not known here; without a choice, groups are the boot ENI's. */

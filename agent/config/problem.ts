@@ -1,4 +1,4 @@
-import { Failure } from '../messages/failure.ts';
+import { Failure, type FailureCode } from '../messages/failure.ts';
 import { type Path, type Position, pathText } from './tree.ts';
 
 /** One thing wrong with the configuration: what, where, and what to do about it. */
@@ -47,10 +47,10 @@ function shown(path: Path, value: unknown): string {
 }
 
 /** The failure that carries these problems, all of them, in `facts.problems`. */
-export function invalid(problems: ConfigProblem[]): Failure {
+export function invalid(problems: ConfigProblem[], code: FailureCode = 'CONFIG_INVALID'): Failure {
   const [first, ...others] = problems;
   const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
-  return new Failure('CONFIG_INVALID', `${first === undefined ? '' : problemLine(first)}${more}`, {
+  return new Failure(code, `${first === undefined ? '' : problemLine(first)}${more}`, {
     problems,
   });
 }

@@ -15,12 +15,15 @@ export interface PlacedProblem {
   missing?: true;
 }
 
-/** Every way the document differs from the schema; empty exactly when valibot accepts it. */
-export function validate(tree: Tree): PlacedProblem[] {
-  const found: PlacedProblem[] = [];
-  walk(configSchema, tree, [], found);
+/** Every way the document differs from a schema of plain strict objects; empty exactly when valibot accepts it. */
+export function validate(tree: Tree, schema: SchemaNode = configSchema): PlacedProblem[] {
+  const found: Found = Object.assign([], { root: schema });
+  walk(schema, tree, [], found);
   return found;
 }
+
+/** What was found, and the whole schema, to say where a key belongs that is at the wrong place. */
+type Found = PlacedProblem[] & { root: SchemaNode };
 
 // What the schema is made of, as far as the walk looks into it (valibot documents these properties).
 interface SchemaNode {
@@ -33,7 +36,7 @@ interface SchemaNode {
   value?: SchemaNode;
 }
 
-function walk(schema: SchemaNode, tree: Tree, path: Path, found: PlacedProblem[]): void {
+function walk(schema: SchemaNode, tree: Tree, path: Path, found: Found): void {
   const inner = schema.wrapped;
   if (inner !== undefined) return walk(inner, tree, path, found);
   const before = found.length;
@@ -50,12 +53,7 @@ function walk(schema: SchemaNode, tree: Tree, path: Path, found: PlacedProblem[]
   report(found, tree, path, value, explainValue(issue, schema as unknown as v.GenericSchema, path));
 }
 
-function walkObject(
-  entries: Record<string, SchemaNode>,
-  tree: Tree,
-  path: Path,
-  found: PlacedProblem[],
-): void {
+function walkObject(entries: Record<string, SchemaNode>, tree: Tree, path: Path, found: Found): void {
   if (tree.kind !== 'map') return reportNotMap(Object.keys(entries), tree, path, found);
   const keys = Object.keys(entries);
   for (const [key, entry] of tree.entries) {
@@ -80,7 +78,7 @@ function walkObject(
 }
 
 /** Alternatives are objects of one key each, and exactly one of them must be there. */
-function walkAlternatives(schema: SchemaNode, tree: Tree, path: Path, found: PlacedProblem[]): void {
+function walkAlternatives(schema: SchemaNode, tree: Tree, path: Path, found: Found): void {
   const options = (schema.options ?? []) as SchemaNode[];
   const keys = options.flatMap((option) => Object.keys(option.entries ?? {}));
   if (tree.kind !== 'map') return reportNotMap(keys, tree, path, found);
@@ -111,7 +109,7 @@ function walkAlternatives(schema: SchemaNode, tree: Tree, path: Path, found: Pla
   }
 }
 
-function walkRecord(schema: SchemaNode, tree: Tree, path: Path, found: PlacedProblem[]): void {
+function walkRecord(schema: SchemaNode, tree: Tree, path: Path, found: Found): void {
   if (tree.kind !== 'map') return reportNotMap([], tree, path, found);
   for (const [key, entry] of tree.entries) {
     const inner = [...path, key];
@@ -125,7 +123,7 @@ function walkRecord(schema: SchemaNode, tree: Tree, path: Path, found: PlacedPro
   }
 }
 
-function walkList(item: SchemaNode, tree: Tree, path: Path, found: PlacedProblem[]): void {
+function walkList(item: SchemaNode, tree: Tree, path: Path, found: Found): void {
   if (tree.kind !== 'list') {
     const value = toValue(tree);
     const scalar = tree.kind === 'scalar' && tree.value !== null;
@@ -139,7 +137,7 @@ function walkList(item: SchemaNode, tree: Tree, path: Path, found: PlacedProblem
   tree.items.forEach((entry, index) => walk(item, entry, [...path, index], found));
 }
 
-function reportNotMap(keys: string[], tree: Tree, path: Path, found: PlacedProblem[]): void {
+function reportNotMap(keys: string[], tree: Tree, path: Path, found: Found): void {
   const value = toValue(tree);
   const what = keys.length === 0 ? 'keys with values' : `the keys ${keys.join(', ')}`;
   report(found, tree, path, value, {
@@ -156,10 +154,11 @@ function reportUnknown(
   entry: { at: Tree['at']; tree: Tree },
   siblings: string[],
   path: Path,
-  found: PlacedProblem[],
+  found: Found,
 ): void {
   const here = nearest(key, siblings);
-  const elsewhere = here === undefined ? allPaths().find((known) => known.at(-1) === key) : undefined;
+  const elsewhere =
+    here === undefined ? allPaths(found.root).find((known) => known.at(-1) === key) : undefined;
   const meant = here === undefined ? elsewhere : [...path, here];
   const suggestion = meant === undefined ? undefined : pathText(meant);
   const remedy =
@@ -179,7 +178,7 @@ function reportUnknown(
 }
 
 /** Every path the schema knows, list items and free keys left out. */
-function allPaths(schema: SchemaNode = configSchema, path: string[] = []): string[][] {
+function allPaths(schema: SchemaNode, path: string[] = []): string[][] {
   if (schema.wrapped !== undefined) return allPaths(schema.wrapped, path);
   const parts = schema.type === 'union' ? ((schema.options ?? []) as SchemaNode[]) : [schema];
   return parts.flatMap((part) =>
@@ -191,7 +190,7 @@ function allPaths(schema: SchemaNode = configSchema, path: string[] = []): strin
 }
 
 function report(
-  found: PlacedProblem[],
+  found: Found,
   tree: Tree,
   path: Path,
   value: unknown,

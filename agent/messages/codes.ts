@@ -231,14 +231,26 @@ export const failureCodes = {
     transient: true,
   },
   SSM_FAILED: {
-    title: 'Parameter Store gives no usable answer.',
-    remedy: 'Check the route to the SSM endpoint; the configuration refers to the parameters in the facts.',
+    title: 'Systems Manager gives no usable answer.',
+    remedy:
+      'Check the route to the SSM endpoint (NAT, interface endpoint); the facts name the call and what it was for.',
     transient: true,
   },
   SSM_DENIED: {
-    title: 'The instance role may not read a parameter.',
+    title: 'The role may not make a call to Systems Manager.',
     remedy:
-      'Allow ssm:GetParameters on the parameters in the facts; `eniboot iam-policy` prints the statement.',
+      'Allow the call in the facts: `eniboot iam-policy` prints the policy of a node, `eniboot iam-policy rollout` that of an operator.',
+    transient: false,
+  },
+  SSM_THROTTLED: {
+    title: "Systems Manager throttles this account's calls.",
+    remedy:
+      'Nothing at once: it is tried again, more slowly. Look for what else calls it in this account and region.',
+    transient: true,
+  },
+  SSM_REFUSED: {
+    title: 'Systems Manager refused a request.',
+    remedy: 'Look up the code in the message in the SSM API reference; the parameters stand in the facts.',
     transient: false,
   },
   NO_POD_SUBNET: {
@@ -433,6 +445,84 @@ export const failureCodes = {
   ATTACHMENT_DIFFERS: {
     title: "A pod's network is not as it was made.",
     remedy: 'Delete the pod; see `eniboot check` for what else differs on this node.',
+    transient: false,
+  },
+  SPEC_INVALID: {
+    title: 'The specification of a rollout was refused.',
+    remedy:
+      'Correct the value at the path named in the message; `eniboot rollout plan FILE` says the same and changes nothing.',
+    transient: false,
+  },
+  RELEASE_UNKNOWN: {
+    title: 'The version is not published.',
+    remedy: 'Publish it with `eniboot bundle publish`; `eniboot bundle list` shows what there is.',
+    transient: false,
+  },
+  RELEASE_DIFFERS: {
+    title: 'A published version has other contents than demanded.',
+    remedy:
+      'Never publish two contents under one version: build it under a new version, and correct the digest in the spec.',
+    transient: false,
+  },
+  ROLLOUT_NO_TARGETS: {
+    title: 'No running instance is a target of the rollout.',
+    remedy:
+      'Compare `where` in the spec with the tags and zone IDs of your instances; a launch template has to tag its instances with eniboot/cluster.',
+    transient: false,
+  },
+  ROLLOUT_UNREACHABLE: {
+    title: 'More nodes are unreachable through SSM than may fail.',
+    remedy:
+      'Repair or terminate the instances in the facts (is their SSM agent running, does their role allow it, is there a route?), then plan again.',
+    transient: false,
+  },
+  ROLLOUT_BUSY: {
+    title: 'A rollout of this cluster is not finished.',
+    remedy:
+      'See `eniboot rollout status`. A halted one is continued with `rollout resume` or taken back with `rollout rollback`; one that runs ends by itself, or by `rollout halt`.',
+    transient: false,
+  },
+  ROLLOUT_NONE: {
+    title: 'No rollout of this cluster is recorded.',
+    remedy:
+      'Check the name of the cluster, the region and the account; `eniboot rollout run SPEC` begins one.',
+    transient: false,
+  },
+  ROLLOUT_LEASE_LOST: {
+    title: 'Somebody else has taken the rollout over.',
+    remedy: 'Nothing: it goes on there. `eniboot rollout watch` shows it.',
+    transient: false,
+  },
+  ROLLOUT_HALTED: {
+    title: 'The rollout has halted; nothing further is touched.',
+    remedy:
+      '`eniboot rollout report` says what failed. Then `eniboot rollout rollback`, or `rollout resume --forgive` once the cause is mended.',
+    transient: false,
+  },
+  UPDATE_HALTED: {
+    title: 'Rollouts of this cluster are halted, so this node was not touched.',
+    remedy: 'Find out who halted and why (`eniboot rollout status`); `eniboot rollout resume` lifts it.',
+    transient: false,
+  },
+  UPDATE_UNHEALTHY_BEFORE: {
+    title: 'This node was not healthy before the update, so it was not touched.',
+    remedy: 'Mend what `eniboot check` names, then update it again.',
+    transient: false,
+  },
+  UPDATE_WENT_BACK: {
+    title: "The new version's health checks failed on this node, which went back to the version before.",
+    remedy:
+      'Look at the failing checks in the message and in the journal; nothing else was changed on the node.',
+    transient: false,
+  },
+  UPDATE_NOT_STAGED: {
+    title: 'The new version could not be brought onto this node.',
+    remedy: 'The message says why: address, digest, disk space (`df /usr/libexec`), time.',
+    transient: false,
+  },
+  UPDATE_NO_WAY_BACK: {
+    title: 'This node holds no version to go back to.',
+    remedy: 'Replace the node; or update it to a version that is good.',
     transient: false,
   },
   FILE_WRITE: {

@@ -1,5 +1,5 @@
 import { readSync, writeSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, hostname, userInfo } from 'node:os';
 import { basename } from 'node:path';
 import { Failure } from '../messages/failure.ts';
 import { hasCode } from './fs.ts';
@@ -50,6 +50,11 @@ export function expectLongRun(): void {
 /** A variable of the environment. */
 export function environment(name: string): string | undefined {
   return process.env[name];
+}
+
+/** user@host, for records that people read. */
+export function whoami(): string {
+  return `${userInfo().username}@${hostname()}`;
 }
 
 /** The CPU as bundles name it. */

@@ -126,7 +126,19 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     ...(options.bucketOf === undefined ? {} : { bucketOf: options.bucketOf }),
   });
   const { world } = ec2;
-  const ssm = createSsm(scheduler, ec2.calls, faults.denied, `arn:aws:ssm:${region}:${world.accountId}`);
+  const ssm = createSsm({
+    scheduler,
+    calls: ec2.calls,
+    denied: faults.denied,
+    arnPrefix: `arn:aws:ssm:${region}:${world.accountId}`,
+    accountId: world.accountId,
+    bucketOf: options.bucketOf,
+    tagsOf: (instanceId) => {
+      const instance = world.instances.get(instanceId);
+      return instance === undefined || instance.state === 'terminated' ? undefined : instance.tags;
+    },
+    imageExists: (imageId) => /^ami-[0-9a-f]{17}$/.test(imageId),
+  });
   const serviceAddress = toAddress(parseCidr(world.vpc.cidrs[0] ?? '10.0.0.0/16').last - 245);
   const network = await createNetwork(world, serviceAddress);
   const operator = {

@@ -204,6 +204,7 @@ test('mending a boot that has decided puts `current` back, stages nothing and le
     running: '0.1.0',
     wanted: '9.9.0',
     reason: 'the answer is 404',
+    ahead: false,
     source: undefined,
     staged: undefined,
   };

@@ -12,7 +12,13 @@ import { EXECUTABLE, eniboot } from './executable.ts';
 const root = join(import.meta.dirname, '../..');
 const names = commands.map((command) => command.name);
 /** What a command needs before its options mean anything. */
-const operands: Record<string, string[]> = { eni: ['sweep'], config: ['check'], trace: ['pod'] };
+const operands: Record<string, string[]> = {
+  eni: ['sweep'],
+  config: ['check'],
+  trace: ['pod'],
+  rollout: ['status'],
+  bundle: ['list'],
+};
 
 test('the overview names every command and the exit codes; without a command it is wrong usage', async () => {
   const asked = await eniboot(['--help']);
@@ -102,10 +108,14 @@ test('with --json a refusal is one object on stdout too, with code, message and 
 
 test('commands that change the machine or read what is for root alone need root and say so', async () => {
   const changing = [['boot'], ['repair'], ['support-bundle'], ['pool', 'refill'], ['pool', 'collect']];
+  const update = ['--version', '1.2.3', '--digests', '0'.repeat(64)];
   const reading = [['check'], ['plan'], ['pool'], ['pods'], ['enis'], ['trace', 'pod']];
-  for (const args of [...changing, ...reading]) {
+  for (const args of [...changing, ...reading, ['update']]) {
+    const more = args[0] === 'update' ? update : [];
     // No user is mapped: whoever runs this is nobody in there.
-    const result = spawnSync('unshare', ['--user', EXECUTABLE, ...args, '--json'], { encoding: 'utf8' });
+    const result = spawnSync('unshare', ['--user', EXECUTABLE, ...args, ...more, '--json'], {
+      encoding: 'utf8',
+    });
     assert.is(result.status, 1, `${args.join(' ')}: ${result.stderr}`);
     assert.is((oneObject(result.stdout) as { failure: { code: string } }).failure.code, 'NOT_ROOT');
     assert.match(result.stderr, `eniboot ${args.join(' ').replace('trace pod', 'trace')} needs root`);

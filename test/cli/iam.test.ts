@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Ec2, ec2Actions } from '../../agent/aws/ec2.ts';
+import { fleetActions } from '../../agent/aws/fleet.ts';
 import type { Policy } from '../../agent/aws/iam.ts';
 import { type ApiCall, type Cloud, startCloud } from '../aws/index.ts';
 import { configText, launchNode } from '../boot/node.ts';
@@ -66,6 +67,11 @@ test('the sweep policy holds exactly the actions a sweep calls', async () => {
   assert.equal(actionsOf(await policy(['sweep'])), [...new Set(wanted)].sort());
 });
 
+test('the rollout policy holds exactly the actions a rollout can call', async () => {
+  const wanted = Object.entries(fleetActions).map(([action, service]) => `${service}:${action}`);
+  assert.equal(actionsOf(await policy(['rollout'])), wanted.sort());
+});
+
 test('nothing is allowed that the configuration does not ask for', async () => {
   const plain = actionsOf(await policy(['node']));
   assert.not.ok(plain.includes('ec2:TerminateInstances'));
@@ -80,6 +86,7 @@ test('every resource type and condition key is one AWS documents for the action'
     ['node'],
     ['--config', configFile, '--region', 'eu-west-1'],
     ['sweep', '--cluster', 'c'],
+    ['rollout', '--cluster', 'c'],
   ]) {
     const { Statement } = await policy(args);
     const covered = new Map<string, Set<string>>();
@@ -226,6 +233,7 @@ test('docs/iam.md explains every statement', async () => {
   for (const { Sid } of [
     ...(await policy(['--config', configFile])).Statement,
     ...(await policy(['sweep'])).Statement,
+    ...(await policy(['rollout'])).Statement,
   ])
     assert.match(page, `| \`${Sid}\` |`);
 });
@@ -245,7 +253,7 @@ function keysOf(condition: Record<string, Record<string, string | string[]>>): s
   const keys = Object.values(condition).flatMap((one) => Object.keys(one));
   const variables = [...JSON.stringify(condition).matchAll(/\$\{([^}]+)\}/g)].map((match) => match[1] ?? '');
   return [...keys, ...variables].map((key) =>
-    key.replace(/^(aws:(?:RequestTag|ResourceTag))\/.*/, '$1/${TagKey}'),
+    key.replace(/^(aws:(?:RequestTag|ResourceTag)|ssm:resourceTag)\/.*/, '$1/${TagKey}'),
   );
 }
 

@@ -73,7 +73,11 @@ interface Request {
   TagSpecifications?: { Tags?: Tag[] }[];
   Attachment?: object;
   AttachmentId?: string;
+  Name?: string;
+  Path?: string;
   Names?: string[];
+  DocumentName?: string;
+  Targets?: { Values?: string[] }[];
 }
 interface Tag {
   Key?: string;
@@ -97,12 +101,7 @@ export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
   const attachedTo = cloud.enis.get(request.NetworkInterfaceId ?? '')?.attachment?.instanceId;
   const eni = request.NetworkInterfaceId ?? '';
 
-  if (call.service === 'ssm')
-    return (request.Names ?? []).map((name) => ({
-      action,
-      resource: `arn:aws:ssm:${cloud.region}:${cloud.ec2.world.accountId}:parameter${name}`,
-      context: {},
-    }));
+  if (call.service === 'ssm') return ssmChecks(cloud, call.action, request);
   switch (call.action) {
     case 'CreateNetworkInterface': {
       const tags = requestTags((request.TagSpecifications ?? []).flatMap((one) => one.Tags ?? []));
@@ -147,6 +146,43 @@ export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
     default:
       if (!call.action.startsWith('Describe')) throw new Error(`no checks are known for ${action}`);
       return [{ action, resource: '*', context: common }];
+  }
+}
+
+function ssmChecks(cloud: Cloud, name: string, request: Request): Check[] {
+  const action = `ssm:${name}`;
+  const on = (resource: string, context: Check['context'] = {}): Check => ({ action, resource, context });
+  const own = (what: string) => `arn:aws:ssm:${cloud.region}:${cloud.ec2.world.accountId}:${what}`;
+  const parameter = (reference: string) => own(`parameter${reference.split(':')[0]}`);
+  switch (name) {
+    case 'GetParameters':
+    case 'DeleteParameters':
+      return (request.Names ?? []).map((one) => on(parameter(one)));
+    case 'GetParameter':
+    case 'PutParameter':
+    case 'LabelParameterVersion':
+      return [on(parameter(request.Name ?? ''))];
+    case 'GetParametersByPath':
+      return [on(parameter(request.Path ?? ''))];
+    case 'DescribeDocument':
+    case 'CreateDocument':
+    case 'UpdateDocument':
+      return [on(own(`document/${request.Name}`))];
+    case 'SendCommand':
+      return [
+        on(own(`document/${request.DocumentName}`)),
+        ...(request.Targets ?? []).flatMap(({ Values = [] }) =>
+          Values.map((id) => {
+            const tags = [...(cloud.ec2.world.instances.get(id)?.tags ?? [])];
+            return on(
+              arnOf(cloud, 'instance', id),
+              Object.fromEntries(tags.map(([key, value]) => [`ssm:resourceTag/${key}`, value])),
+            );
+          }),
+        ),
+      ];
+    default:
+      return [on('*')];
   }
 }
 

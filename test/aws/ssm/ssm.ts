@@ -1,82 +1,97 @@
-// Parameter Store, as much as configuration values and bundle parameters need. Commands get a file of their own beside this.
-import type {
-  GetParameterRequest,
-  GetParameterResult,
-  GetParametersRequest,
-  GetParametersResult,
-  LabelParameterVersionRequest,
-  LabelParameterVersionResult,
-  Parameter,
-  PutParameterRequest,
-  PutParameterResult,
-} from '@aws-sdk/client-ssm';
+// The state machine of SSM: one call in, one answer or AwsError out, no I/O. Its parts have files of their own.
 import type { ApiCall } from '../ec2/ec2.ts';
 import { AwsError } from '../ec2/errors.ts';
-import type { Scheduler } from '../ec2/scheduler.ts';
 import type { Caller } from '../ec2/state.ts';
+import { type BucketSize, Throttle } from '../ec2/throttle.ts';
+import { type CommandLatency, createCommands } from './commands.ts';
+import { createDocuments } from './documents.ts';
+import { createManaged, type ManagedNode } from './managed.ts';
+import { createParameterStore, type Parameters } from './parameters.ts';
+import type { Handler, Region } from './region.ts';
 
-interface Version {
-  version: number;
-  value: string;
-  type: string;
-  at: number;
-  labels: Set<string>;
+export interface SsmOptions extends Region {
+  calls: ApiCall[];
+  denied: Set<string>;
+  /** Bucket sizes that differ from `defaultBucket`. */
+  bucketOf?: ((action: string) => BucketSize | undefined) | undefined;
 }
 
 export interface Ssm {
-  parameters: Map<string, Version[]>;
+  parameters: Parameters;
+  /** Instances whose SSM agent has registered. */
+  nodes: Map<string, ManagedNode>;
+  /** Names of CloudWatch alarms that are in ALARM. */
+  alarms: Set<string>;
+  /** Kept, not copied: changing it later counts. */
+  latency: CommandLatency;
   send(action: string, request: object, caller?: Caller): object;
   /** Shortcut for tests: a new version of a String parameter. */
   put(name: string, value: string): number;
 }
 
-interface Store {
-  parameters: Map<string, Version[]>;
-  now: () => number;
-  arnOf: (name: string) => string;
-}
-
-type Handler = (store: Store, request: never) => object;
-
-const readers: Record<string, Handler> = { GetParameter: getParameter, GetParameters: getParameters };
-const writers: Record<string, Handler> = {
-  PutParameter: putParameter,
-  LabelParameterVersion: labelParameterVersion,
-};
+const mutating = new Set([
+  'PutParameter',
+  'LabelParameterVersion',
+  'UnlabelParameterVersion',
+  'DeleteParameters',
+  'CreateDocument',
+  'UpdateDocument',
+  'UpdateDocumentDefaultVersion',
+  'SendCommand',
+  'CancelCommand',
+]);
 
 export function isSsmMutating(action: string): boolean {
-  return action in writers;
+  return mutating.has(action);
 }
 
-export function createSsm(
-  scheduler: Scheduler,
-  calls: ApiCall[],
-  denied: Set<string>,
-  arnPrefix: string,
-): Ssm {
-  const store: Store = {
-    parameters: new Map(),
-    now: () => scheduler.now(),
-    arnOf: (name) => `${arnPrefix}:parameter${name}`,
-  };
+/**
+ * Parameter Store's published default throughput is 40 reads and 3 writes a second ("Quotas for Parameter Store").
+ * For Run Command and documents AWS publishes none: these are an assumption on the careful side.
+ */
+export function defaultBucket(action: string): BucketSize {
+  if (/^Get(Parameter|Parameters|ParametersByPath|ParameterHistory)$/.test(action))
+    return { capacity: 40, refill: 40 };
+  if (action.includes('Parameter')) return { capacity: 6, refill: 3 };
+  return mutating.has(action) ? { capacity: 10, refill: 2 } : { capacity: 20, refill: 5 };
+}
+
+export function createSsm(options: SsmOptions): Ssm {
+  const { scheduler, calls, denied } = options;
+  const store = createParameterStore(options);
+  const documents = createDocuments(options);
+  const managed = createManaged(options);
+  const commands = createCommands(options, documents, managed);
+  const handlers: Record<string, Handler> = Object.assign(
+    {},
+    ...[store, documents, managed, commands].flatMap((part) => [
+      part.handlers.readers,
+      part.handlers.writers,
+    ]),
+  );
+  const throttle = new Throttle(scheduler, (action) => options.bucketOf?.(action) ?? defaultBucket(action));
 
   function carryOut(action: string, request: object): object {
-    const handler = readers[action] ?? writers[action];
+    const handler = handlers[action];
     if (handler === undefined) throw new AwsError('UnknownOperationException', `${action} is not simulated`);
+    if (!throttle.take(action)) throw new AwsError('ThrottlingException', 'Rate exceeded');
     if (denied.has(action) || denied.has('*'))
       throw new AwsError('AccessDeniedException', `The role is not authorized to perform: ssm:${action}`);
-    return handler(store, request as never);
+    return handler(request as never);
   }
 
   return {
     parameters: store.parameters,
+    nodes: managed.nodes,
+    alarms: commands.alarms,
+    latency: commands.latency,
     send: (action, request, caller = {}) => {
       const call: ApiCall = {
         service: 'ssm',
         action,
         instanceId: caller.instanceId,
         at: scheduler.now(),
-        mutating: action in writers,
+        mutating: mutating.has(action),
         accepted: false,
         request,
       };
@@ -91,114 +106,6 @@ export function createSsm(
       }
     },
     put: (name, value) =>
-      putParameter(store, { Name: name, Value: value, Type: 'String', Overwrite: true }).Version ?? 0,
-  };
-}
-
-function getParameter(store: Store, request: GetParameterRequest): GetParameterResult {
-  const parameter = find(store, request.Name ?? '');
-  if (parameter === undefined)
-    throw new AwsError('ParameterNotFound', `Parameter ${request.Name} not found.`);
-  return { Parameter: parameter };
-}
-
-function getParameters(store: Store, request: GetParametersRequest): GetParametersResult {
-  const names = request.Names ?? [];
-  if (names.length > 10)
-    throw new AwsError('ValidationException', 'Member must have length less than or equal to 10');
-  const found = names.map((name) => ({ name, parameter: tryFind(store, name) }));
-  return {
-    Parameters: found.flatMap(({ parameter }) => (parameter === undefined ? [] : [parameter])),
-    InvalidParameters: found.flatMap(({ name, parameter }) => (parameter === undefined ? [name] : [])),
-  };
-}
-
-function putParameter(store: Store, request: PutParameterRequest): PutParameterResult {
-  const { Name = '', Value = '' } = request;
-  const versions = store.parameters.get(Name) ?? [];
-  if (versions.length > 0 && request.Overwrite !== true)
-    throw new AwsError(
-      'ParameterAlreadyExists',
-      'The parameter already exists. To overwrite this value, set the overwrite option in the request to true.',
-    );
-  const oldest = versions[0];
-  if (versions.length >= 100 && oldest !== undefined) {
-    if (oldest.labels.size > 0)
-      throw new AwsError(
-        'ParameterMaxVersionLimitExceeded',
-        `Parameter ${Name} has 100 versions and the oldest one has a label.`,
-      );
-    versions.shift();
-  }
-  const version = (versions.at(-1)?.version ?? 0) + 1;
-  versions.push({
-    version,
-    value: Value,
-    type: request.Type ?? 'String',
-    at: store.now(),
-    labels: new Set(),
-  });
-  store.parameters.set(Name, versions);
-  return { Version: version, Tier: 'Standard' };
-}
-
-/** A label sits on one version only: labelling another moves it. */
-function labelParameterVersion(
-  store: Store,
-  request: LabelParameterVersionRequest,
-): LabelParameterVersionResult {
-  const versions = store.parameters.get(request.Name ?? '');
-  if (versions === undefined) throw new AwsError('ParameterNotFound', `Parameter ${request.Name} not found.`);
-  const target =
-    request.ParameterVersion === undefined
-      ? versions.at(-1)
-      : versions.find((one) => one.version === request.ParameterVersion);
-  if (target === undefined)
-    throw new AwsError(
-      'ParameterVersionNotFound',
-      `Systems Manager could not find version ${request.ParameterVersion} of ${request.Name}.`,
-    );
-  for (const label of request.Labels ?? []) {
-    for (const one of versions) one.labels.delete(label);
-    target.labels.add(label);
-  }
-  return { InvalidLabels: [], ParameterVersion: target.version };
-}
-
-function tryFind(store: Store, reference: string): Parameter | undefined {
-  try {
-    return find(store, reference);
-  } catch (error) {
-    if (error instanceof AwsError) return undefined;
-    throw error;
-  }
-}
-
-/** By name, name:version or name:label. */
-function find(store: Store, reference: string): Parameter | undefined {
-  const [name = '', selector] = reference.split(':');
-  const versions = store.parameters.get(name);
-  if (versions === undefined) return undefined;
-  const version =
-    selector === undefined
-      ? versions.at(-1)
-      : /^\d+$/.test(selector)
-        ? versions.find((one) => one.version === Number(selector))
-        : versions.find((one) => one.labels.has(selector));
-  if (version === undefined)
-    throw new AwsError(
-      'ParameterVersionNotFound',
-      `Systems Manager could not find version ${selector} of ${name}. Verify the version and try again.`,
-    );
-  return {
-    Name: name,
-    Type: version.type as NonNullable<Parameter['Type']>,
-    Value: version.value,
-    Version: version.version,
-    // The JSON protocol carries seconds since the epoch.
-    LastModifiedDate: (version.at / 1000) as unknown as Date,
-    ARN: store.arnOf(name),
-    DataType: 'text',
-    ...(selector === undefined ? {} : { Selector: `:${selector}` }),
+      store.put({ Name: name, Value: value, Type: 'String', Overwrite: true }).Version ?? 0,
   };
 }

@@ -1,0 +1,94 @@
+// Which AWS error becomes which failure code.
+import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
+
+type Kind = 'throttled' | 'denied' | 'unauthenticated' | 'unanswered' | 'refused';
+
+const codes: Record<'EC2' | 'SSM', Record<Kind, FailureCode>> = {
+  EC2: {
+    throttled: 'EC2_THROTTLED',
+    denied: 'EC2_DENIED',
+    unauthenticated: 'EC2_AUTH',
+    unanswered: 'EC2_UNAVAILABLE',
+    refused: 'EC2_REFUSED',
+  },
+  SSM: {
+    throttled: 'SSM_THROTTLED',
+    denied: 'SSM_DENIED',
+    unauthenticated: 'SSM_DENIED',
+    unanswered: 'SSM_FAILED',
+    refused: 'SSM_REFUSED',
+  },
+};
+
+const codeFact = { EC2: 'ec2Code', SSM: 'ssmCode' } as const;
+
+// AWS's own codes. Source: EC2 API reference, "Error codes for the Amazon EC2 API"; SSM API reference, "Common Error Types".
+const THROTTLED = new Set([
+  'RequestLimitExceeded',
+  'Throttling',
+  'ThrottlingException',
+  'TooManyUpdates',
+  'ResourceAlreadyAssociated.Throttled',
+]);
+const BUSY = new Set([
+  'Unavailable',
+  'ServiceUnavailable',
+  'InternalError',
+  'InternalFailure',
+  'InternalServerError',
+  'RequestTimeout',
+]);
+const DENIED = new Set([
+  'UnauthorizedOperation',
+  'AccessDenied',
+  'AccessDeniedException',
+  'OptInRequired',
+  'Blocked',
+]);
+const UNAUTHENTICATED = new Set([
+  'AuthFailure',
+  'SignatureDoesNotMatch',
+  'RequestExpired',
+  'InvalidClientTokenId',
+  'InvalidSignatureException',
+  'UnrecognizedClientException',
+  'ExpiredToken',
+  'ExpiredTokenException',
+]);
+
+/** The failure behind whatever a call threw, AWS's own code in its facts as `ec2Code` or `ssmCode`. */
+export function awsFailure(
+  service: 'EC2' | 'SSM',
+  action: string,
+  facts: Record<string, unknown>,
+  error: unknown,
+): Failure {
+  if (isFailure(error)) return error;
+  const name = error instanceof Error ? error.name : 'Error';
+  const message = error instanceof Error ? error.message : String(error);
+  const status = httpStatus(error);
+  const of = codes[service];
+  if (name === 'CredentialsProviderError' || name === 'TokenProviderError')
+    return new Failure('NO_CREDENTIALS', `no AWS credentials to call ${action} with: ${message}`, {}, error);
+  const all = { action, ...facts, [codeFact[service]]: name, ...(status === undefined ? {} : { status }) };
+  if (THROTTLED.has(name)) return new Failure(of.throttled, `${service} throttles ${action}`, all, error);
+  if (DENIED.has(name)) return new Failure(of.denied, `this role may not call ${action}`, all, error);
+  if (UNAUTHENTICATED.has(name))
+    return new Failure(of.unauthenticated, `${service} does not accept the credentials: ${name}`, all, error);
+  // Only an answer that names a code of AWS's is a refusal; everything else may be different next time.
+  if (BUSY.has(name) || status === undefined || status >= 500) {
+    return new Failure(
+      of.unanswered,
+      `no usable answer from ${service} to ${action}: ${message}`,
+      all,
+      error,
+    );
+  }
+  return new Failure(of.refused, `${service} refuses ${action}: ${name}: ${message}`, all, error);
+}
+
+function httpStatus(error: unknown): number | undefined {
+  if (typeof error !== 'object' || error === null || !('$metadata' in error)) return undefined;
+  const metadata = error.$metadata as { httpStatusCode?: number };
+  return metadata.httpStatusCode;
+}

@@ -1,0 +1,404 @@
+// EC2 and Systems Manager as a rollout sees them: few calls, plain data, every error a Failure.
+// fleet-sdk.ts brings the SDK; tests bring the simulated AWS.
+import type * as ec2 from '@aws-sdk/client-ec2';
+import type * as ssm from '@aws-sdk/client-ssm';
+import { isFailure } from '../messages/failure.ts';
+import { awsFailure } from './aws-failure.ts';
+import { type PatienceOptions, patient, type Service } from './patience.ts';
+
+export interface FleetInstance {
+  instanceId: string;
+  zoneId: string;
+  tags: Record<string, string>;
+  launchedMs: number;
+}
+
+export interface StoredParameter {
+  name: string;
+  value: string;
+  version: number;
+}
+
+export interface StoredDocument {
+  version: string;
+  /** SHA-256 in hexadecimal. */
+  hash: string;
+}
+
+export interface CommandRequest {
+  document: StoredDocument & { name: string };
+  /** At most 50. */
+  instanceIds: string[];
+  parameters: Record<string, string>;
+  /** At most 100 characters. */
+  comment: string;
+  /** Seconds in which a node has to take it up, 30 or more. */
+  deliverySeconds: number;
+  /** Errors after which Run Command itself sends no further. */
+  maxErrors: number;
+  /** Name of a CloudWatch alarm that makes Run Command cancel the command. */
+  alarm: string | undefined;
+}
+
+export interface SentCommand {
+  commandId: string;
+  comment: string;
+  /** Status as Run Command words it: Pending, InProgress, Success, Cancelled, Failed, TimedOut, Cancelling. */
+  status: string;
+  alarms: string[];
+}
+
+export interface Invocation {
+  instanceId: string;
+  status: string;
+  /** StatusDetails, such as Undeliverable or ExecutionTimedOut. */
+  details: string;
+  exitCode: number;
+  /** The first 2,500 characters of its output. */
+  output: string;
+}
+
+/** Reads follow pagination; each page is a call of its own, with a patience of its own. */
+export interface FleetAws {
+  /** Running instances that carry all these tags. */
+  describeInstances(tags: Record<string, string>): Promise<FleetInstance[]>;
+  /** Of the managed nodes that carry all these tags, those whose SSM agent answers. */
+  describeOnline(tags: Record<string, string>): Promise<string[]>;
+  /** By `name`, `name:version` or `name:label`; undefined when there is none. */
+  readParameter(reference: string): Promise<StoredParameter | undefined>;
+  /** All directly below a path. */
+  listParameters(path: string): Promise<StoredParameter[]>;
+  /** A new version of a String parameter of up to 8 KB, which is made when missing; its number. */
+  writeParameter(name: string, value: string): Promise<number>;
+  labelParameter(name: string, version: number, label: string): Promise<void>;
+  /** At most 10. Those that are not there are gone already. */
+  deleteParameters(names: string[]): Promise<void>;
+  /** The latest version of a document; undefined when there is none. */
+  describeDocument(name: string): Promise<StoredDocument | undefined>;
+  /** The document of that name, made from the content when there was none. */
+  createDocument(name: string, content: string): Promise<StoredDocument>;
+  /** A new version; undefined when the content is that of the last one. */
+  updateDocument(name: string, content: string): Promise<StoredDocument | undefined>;
+  sendCommand(request: CommandRequest): Promise<string>;
+  /** Commands of a document sent after a time (milliseconds since the epoch), newest first. */
+  listCommands(document: string, afterMs: number): Promise<SentCommand[]>;
+  describeCommand(commandId: string): Promise<SentCommand | undefined>;
+  listInvocations(commandId: string): Promise<Invocation[]>;
+  cancelCommand(commandId: string): Promise<void>;
+}
+
+/** Every API action a rollout makes use of, and whose it is. */
+export const fleetActions = {
+  DescribeInstances: 'ec2',
+  DescribeInstanceInformation: 'ssm',
+  GetParameter: 'ssm',
+  GetParametersByPath: 'ssm',
+  PutParameter: 'ssm',
+  LabelParameterVersion: 'ssm',
+  DeleteParameters: 'ssm',
+  DescribeDocument: 'ssm',
+  CreateDocument: 'ssm',
+  UpdateDocument: 'ssm',
+  SendCommand: 'ssm',
+  ListCommands: 'ssm',
+  ListCommandInvocations: 'ssm',
+  CancelCommand: 'ssm',
+} as const satisfies Record<string, 'ec2' | 'ssm'>;
+
+export type FleetAction = keyof typeof fleetActions;
+
+/** Carries one request to AWS, in the shapes of the SDK's commands; rejects as the SDK does. */
+export type Send = (action: FleetAction, request: object) => Promise<object>;
+
+type Calls = Record<FleetAction, (request: object, facts: Record<string, unknown>) => Promise<object>>;
+
+const names = Object.keys(fleetActions) as FleetAction[];
+
+const service: Service<Calls> = {
+  name: 'AWS',
+  actions: Object.fromEntries(names.map((name) => [name, name])) as Record<FleetAction, string>,
+  isMutating: (action) => !/^(Describe|Get|List)/.test(action),
+  // A command sent twice runs twice: the caller looks for it first.
+  notRepeatable: new Set<FleetAction>(['SendCommand']),
+  unanswered: 'SSM_FAILED',
+};
+
+/** AWS behind `send`, every call repeated as long as that can help, every error a Failure. */
+export function fleetAws(send: Send, patience: PatienceOptions): FleetAws {
+  const once = (action: FleetAction) => async (request: object, facts: Record<string, unknown>) => {
+    try {
+      return await send(action, request);
+    } catch (error) {
+      throw awsFailure(fleetActions[action] === 'ec2' ? 'EC2' : 'SSM', action, facts, error);
+    }
+  };
+  const calls = Object.fromEntries(names.map((name) => [name, once(name)])) as Calls;
+  return fleetOver(patient(calls, service, patience));
+}
+
+function fleetOver(calls: Calls): FleetAws {
+  async function call<Answer>(
+    action: FleetAction,
+    request: object,
+    facts: Record<string, unknown>,
+  ): Promise<Answer> {
+    return (await calls[action](request, facts)) as Answer;
+  }
+
+  async function describe(name: string, DocumentVersion: string): Promise<StoredDocument> {
+    const { Document } = await call<ssm.DescribeDocumentResult>(
+      'DescribeDocument',
+      { Name: name, DocumentVersion },
+      { document: name },
+    );
+    return { version: Document?.DocumentVersion ?? '', hash: Document?.Hash ?? '' };
+  }
+
+  return {
+    async describeInstances(tags) {
+      const found: ec2.Instance[] = [];
+      let NextToken: string | undefined;
+      do {
+        const page: ec2.DescribeInstancesResult = await call(
+          'DescribeInstances',
+          {
+            MaxResults: 1000,
+            Filters: [
+              { Name: 'instance-state-name', Values: ['running'] },
+              ...Object.entries(tags).map(([key, value]) => ({ Name: `tag:${key}`, Values: [value] })),
+            ],
+            ...next(NextToken),
+          },
+          { tags },
+        );
+        found.push(...(page.Reservations ?? []).flatMap((reservation) => reservation.Instances ?? []));
+        NextToken = page.NextToken;
+      } while (more(NextToken));
+      return found.map((instance) => ({
+        instanceId: instance.InstanceId ?? '',
+        zoneId: instance.Placement?.AvailabilityZoneId ?? '',
+        tags: Object.fromEntries((instance.Tags ?? []).map((tag) => [tag.Key ?? '', tag.Value ?? ''])),
+        launchedMs: Number(instance.LaunchTime ?? 0),
+      }));
+    },
+
+    async describeOnline(tags) {
+      const online: string[] = [];
+      let NextToken: string | undefined;
+      do {
+        const page: ssm.DescribeInstanceInformationResult = await call(
+          'DescribeInstanceInformation',
+          {
+            MaxResults: 50,
+            Filters: Object.entries(tags).map(([key, value]) => ({ Key: `tag:${key}`, Values: [value] })),
+            ...next(NextToken),
+          },
+          { tags },
+        );
+        for (const { PingStatus, InstanceId } of page.InstanceInformationList ?? [])
+          if (PingStatus === 'Online' && InstanceId !== undefined) online.push(InstanceId);
+        NextToken = page.NextToken;
+      } while (more(NextToken));
+      return online;
+    },
+
+    async readParameter(Name) {
+      try {
+        const { Parameter } = await call<ssm.GetParameterResult>('GetParameter', { Name }, { name: Name });
+        return stored(Parameter);
+      } catch (error) {
+        if (refusedWith(error, 'ParameterNotFound', 'ParameterVersionNotFound')) return undefined;
+        throw error;
+      }
+    },
+
+    async listParameters(Path) {
+      const found: StoredParameter[] = [];
+      let NextToken: string | undefined;
+      do {
+        const page: ssm.GetParametersByPathResult = await call(
+          'GetParametersByPath',
+          { Path, MaxResults: 10, ...next(NextToken) },
+          { path: Path },
+        );
+        found.push(...(page.Parameters ?? []).map(stored));
+        NextToken = page.NextToken;
+      } while (more(NextToken));
+      return found;
+    },
+
+    async writeParameter(Name, Value) {
+      const { Version } = await call<ssm.PutParameterResult>(
+        'PutParameter',
+        { Name, Value, Type: 'String', Overwrite: true, Tier: 'Intelligent-Tiering' },
+        { name: Name, characters: Value.length },
+      );
+      return Version ?? 0;
+    },
+
+    async labelParameter(Name, ParameterVersion, label) {
+      await call(
+        'LabelParameterVersion',
+        { Name, ParameterVersion, Labels: [label] },
+        { name: Name, version: ParameterVersion, label },
+      );
+    },
+
+    async deleteParameters(Names) {
+      await call('DeleteParameters', { Names }, { names: Names });
+    },
+
+    async describeDocument(name) {
+      try {
+        return await describe(name, '$LATEST');
+      } catch (error) {
+        if (refusedWith(error, 'InvalidDocument')) return undefined;
+        throw error;
+      }
+    },
+
+    async createDocument(Name, Content) {
+      try {
+        await call(
+          'CreateDocument',
+          {
+            Name,
+            Content,
+            DocumentType: 'Command',
+            DocumentFormat: 'JSON',
+            TargetType: '/AWS::EC2::Instance',
+          },
+          { document: Name },
+        );
+      } catch (error) {
+        // Somebody else was faster, or the answer to our own first attempt was lost.
+        if (!refusedWith(error, 'DocumentAlreadyExists')) throw error;
+      }
+      return describe(Name, '$LATEST');
+    },
+
+    async updateDocument(Name, Content) {
+      try {
+        await call(
+          'UpdateDocument',
+          { Name, Content, DocumentVersion: '$LATEST', DocumentFormat: 'JSON' },
+          { document: Name },
+        );
+      } catch (error) {
+        if (refusedWith(error, 'DuplicateDocumentContent')) return undefined;
+        throw error;
+      }
+      return describe(Name, '$LATEST');
+    },
+
+    async sendCommand({ document, instanceIds, parameters, comment, deliverySeconds, maxErrors, alarm }) {
+      const { Command } = await call<ssm.SendCommandResult>(
+        'SendCommand',
+        {
+          DocumentName: document.name,
+          DocumentVersion: document.version,
+          DocumentHash: document.hash,
+          DocumentHashType: 'Sha256',
+          // As targets, not as InstanceIds: one terminated instance among those would fail the whole call.
+          Targets: [{ Key: 'InstanceIds', Values: instanceIds }],
+          Parameters: Object.fromEntries(Object.entries(parameters).map(([key, value]) => [key, [value]])),
+          Comment: comment,
+          TimeoutSeconds: deliverySeconds,
+          MaxConcurrency: String(instanceIds.length),
+          MaxErrors: String(maxErrors),
+          ...(alarm === undefined
+            ? {}
+            : { AlarmConfiguration: { IgnorePollAlarmFailure: false, Alarms: [{ Name: alarm }] } }),
+        },
+        { comment, instances: instanceIds.length },
+      );
+      return Command?.CommandId ?? '';
+    },
+
+    async listCommands(document, afterMs) {
+      const found: ssm.Command[] = [];
+      let NextToken: string | undefined;
+      do {
+        const page: ssm.ListCommandsResult = await call(
+          'ListCommands',
+          {
+            MaxResults: 50,
+            Filters: [
+              { key: 'DocumentName', value: document },
+              // Whole seconds, as the API reference writes it.
+              { key: 'InvokedAfter', value: `${new Date(afterMs).toISOString().slice(0, 19)}Z` },
+            ],
+            ...next(NextToken),
+          },
+          { document },
+        );
+        found.push(...(page.Commands ?? []));
+        NextToken = page.NextToken;
+      } while (more(NextToken));
+      return found.map(toSent);
+    },
+
+    async describeCommand(CommandId) {
+      const { Commands } = await call<ssm.ListCommandsResult>(
+        'ListCommands',
+        { CommandId },
+        { commandId: CommandId },
+      );
+      return Commands?.[0] === undefined ? undefined : toSent(Commands[0]);
+    },
+
+    async listInvocations(CommandId) {
+      const found: ssm.CommandInvocation[] = [];
+      let NextToken: string | undefined;
+      do {
+        const page: ssm.ListCommandInvocationsResult = await call(
+          'ListCommandInvocations',
+          { CommandId, Details: true, MaxResults: 50, ...next(NextToken) },
+          { commandId: CommandId },
+        );
+        found.push(...(page.CommandInvocations ?? []));
+        NextToken = page.NextToken;
+      } while (more(NextToken));
+      return found.map((one) => ({
+        instanceId: one.InstanceId ?? '',
+        status: one.Status ?? '',
+        details: one.StatusDetails ?? '',
+        exitCode: one.CommandPlugins?.[0]?.ResponseCode ?? -1,
+        output: one.CommandPlugins?.[0]?.Output ?? '',
+      }));
+    },
+
+    async cancelCommand(CommandId) {
+      await call('CancelCommand', { CommandId }, { commandId: CommandId });
+    },
+  };
+}
+
+function next(NextToken: string | undefined): { NextToken?: string } {
+  return NextToken === undefined ? {} : { NextToken };
+}
+
+function more(token: string | undefined): token is string {
+  return token !== undefined && token !== '';
+}
+
+function stored(parameter: ssm.Parameter | undefined): StoredParameter {
+  return {
+    name: parameter?.Name ?? '',
+    value: parameter?.Value ?? '',
+    version: parameter?.Version ?? 0,
+  };
+}
+
+function toSent(command: ssm.Command): SentCommand {
+  return {
+    commandId: command.CommandId ?? '',
+    comment: command.Comment ?? '',
+    status: command.Status ?? '',
+    alarms: (command.TriggeredAlarms ?? []).map((alarm) => alarm.Name ?? ''),
+  };
+}
+
+function refusedWith(error: unknown, ...codes: string[]): boolean {
+  return isFailure(error, 'SSM_REFUSED') && codes.includes(String(error.facts['ssmCode']));
+}

@@ -1,0 +1,34 @@
+// A rollout updates nodes before their zone's parameter names the version: what boots meanwhile comes up on the version
+// before. A node that was updated and reboots keeps the new one, for as long as the parameter says what it said then.
+import { STATE_DIR } from '../host/names.ts';
+import { readIfPresent, writeAtomic } from '../port/fs.ts';
+
+export interface Pin {
+  version: string;
+  /** The text of the zone's parameter at that time; null without one. */
+  zoneSaid: string | null;
+}
+
+export function readPin(instanceId: string): Pin | undefined {
+  try {
+    const value = JSON.parse(readIfPresent(pathOf(instanceId)) ?? 'null') as Partial<Pin> | null;
+    return typeof value?.version === 'string'
+      ? { version: value.version, zoneSaid: value.zoneSaid ?? null }
+      : undefined;
+  } catch {
+    // Damaged: the zone is followed.
+    return undefined;
+  }
+}
+
+export function writePin(instanceId: string, pin: Pin): void {
+  writeAtomic(pathOf(instanceId), `${JSON.stringify(pin)}\n`);
+}
+
+export function isAhead(pin: Pin | undefined, running: string, zoneSays: string): boolean {
+  return pin?.version === running && pin.zoneSaid === zoneSays;
+}
+
+function pathOf(instanceId: string): string {
+  return `${STATE_DIR}/${instanceId}/version.json`;
+}

@@ -1,0 +1,140 @@
+// A rollout as people watch it: zones as rows with a bar each, redrawn on a terminal; elsewhere a line for each thing that
+// happens.
+import { isFailed } from '../rollout/judge.ts';
+import type { Event } from '../rollout/mirror.ts';
+import type { Progress, Rollout } from '../rollout/progress.ts';
+import { duration } from '../rollout/report.ts';
+import { describeStep, summarise, type ZoneSummary } from '../rollout/summary.ts';
+import type { CommandIo } from './command.ts';
+import { paint, table } from './table.ts';
+
+const BAR = 30;
+/** Failures shown at once; the report has them all. */
+const SHOWN_FAILURES = 8;
+
+export interface View {
+  show(event: Event, progress: Progress): void;
+  stop(): void;
+}
+
+export function rolloutView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs: () => number): View {
+  return io.isTTY ? terminalView(rollout, initial, io, nowMs) : lineView(rollout, io);
+}
+
+function lineView(rollout: Rollout, io: CommandIo): View {
+  return {
+    show(event) {
+      const line = eventLine(rollout, event);
+      if (line !== undefined) io.stdout(`${new Date(event.atMs).toISOString().slice(11, 19)}  ${line}\n`);
+    },
+    stop() {},
+  };
+}
+
+/** undefined for what is not worth a line. */
+function eventLine(rollout: Rollout, event: Event): string | undefined {
+  switch (event.kind) {
+    case 'step':
+      return describeStep(rollout, event.step);
+    case 'sent':
+      return `  sent: ${event.commands.filter((id) => id !== '').join(' ')}`;
+    case 'node':
+      return isFailed(event.judgement.outcome)
+        ? `  ${event.judgement.instanceId}  ${event.judgement.outcome}  ${event.judgement.reason}`
+        : undefined;
+    case 'home':
+      return `  ${event.good} good, ${event.failed} failed${event.other === 0 ? '' : `, ${event.other} passed over`}`;
+    case 'halted':
+      return `HALTED: ${event.why}`;
+    case 'ended':
+      return event.state === 'done' ? 'done' : 'rolled back';
+    case 'look':
+      return undefined;
+  }
+}
+
+function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs: () => number): View {
+  let progress = initial;
+  let home = 0;
+  let drawn = 0;
+  const failures: string[] = [];
+  const batchMs: number[] = [];
+  let batchAt = nowMs();
+  const draw = () => {
+    const lines = frame();
+    const up = drawn === 0 ? '' : `\u001b[${drawn}F`;
+    io.stdout(`${up}${lines.map((line) => `\u001b[K${line}\n`).join('')}\u001b[J`);
+    drawn = lines.length;
+  };
+  const timer = setInterval(draw, 1000);
+
+  function frame(): string[] {
+    const summary = summarise(rollout, progress);
+    const perBatch = batchMs.length === 0 ? undefined : batchMs.reduce((a, b) => a + b, 0) / batchMs.length;
+    const left =
+      perBatch === undefined
+        ? ''
+        : `, about ${duration(summary.remaining.bakeSeconds * 1000 + summary.remaining.batches * perBatch)} left`;
+    const state = {
+      running: summary.direction === 'forward' ? 'under way' : 'going back',
+      halted: 'HALTED',
+      done: 'done',
+      'rolled-back': 'rolled back',
+    }[progress.state];
+    const head = `${summary.version} in ${summary.cluster}: ${state}, ${duration(nowMs() - rollout.startedMs)}${progress.state === 'running' ? left : ''}`;
+    return [
+      paint('bold', head, true),
+      ...zoneLines(summary.zones, true),
+      progress.stage === 'sent' && home > 0 ? `in flight: ${home} have answered` : '',
+      summary.why === undefined
+        ? `next: ${summary.next ?? 'nothing'}`
+        : paint('red', `halted: ${summary.why}`, true),
+      ...failures.slice(-SHOWN_FAILURES),
+    ];
+  }
+
+  return {
+    show(event, now) {
+      progress = now;
+      if (event.kind === 'sent') {
+        batchAt = event.atMs;
+        home = 0;
+      }
+      if (event.kind === 'look') home = event.home;
+      if (event.kind === 'home') batchMs.push(event.atMs - batchAt);
+      if (event.kind === 'node' && isFailed(event.judgement.outcome)) {
+        const { instanceId, outcome, reason } = event.judgement;
+        failures.push(`${paint('red', outcome, true)} ${instanceId}  ${reason.slice(0, 90)}`);
+      }
+      draw();
+    },
+    stop() {
+      clearInterval(timer);
+      draw();
+    },
+  };
+}
+
+export function zoneLines(zones: readonly ZoneSummary[], colour: boolean): string[] {
+  const rows = zones.map((zone) => [
+    `  ${zone.zoneId}`,
+    bar(zone, colour),
+    `${zone.updated}/${zone.nodes}`,
+    paint('red', zone.failed === 0 ? '' : `${zone.failed} failed`, colour),
+    zone.state,
+  ]);
+  return table(rows).trimEnd().split('\n');
+}
+
+function bar({ nodes, updated, failed, inFlight }: ZoneSummary, colour: boolean): string {
+  const cells = (count: number) => Math.round((Math.max(0, count) / Math.max(1, nodes)) * BAR);
+  const bad = failed === 0 ? 0 : Math.max(1, cells(failed));
+  const good = Math.min(BAR - bad, cells(updated));
+  const flying = Math.min(BAR - bad - good, cells(inFlight));
+  return (
+    paint('green', '█'.repeat(good), colour) +
+    paint('red', '█'.repeat(bad), colour) +
+    paint('yellow', '▒'.repeat(flying), colour) +
+    '·'.repeat(BAR - good - bad - flying)
+  );
+}

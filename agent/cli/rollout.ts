@@ -1,0 +1,369 @@
+import type { FleetAws } from '../aws/fleet.ts';
+import { nearest } from '../config/nearest.ts';
+import { Failure } from '../messages/failure.ts';
+import { systemClock } from '../port/clock.ts';
+import { readBytesIfPresent } from '../port/fs.ts';
+import { INTERRUPTED, interruption, whoami } from '../port/runtime.ts';
+import type { Orchestration } from '../rollout/orchestrate.ts';
+import type { Progress } from '../rollout/progress.ts';
+import type { Owner, RolloutRecord } from '../rollout/record.ts';
+import { parse } from './arguments.ts';
+import type { Command, CommandIo } from './command.ts';
+
+const help = `Usage: eniboot rollout plan SPEC     what would be done, and what a failure at each step would reach
+       eniboot rollout run SPEC      begin, and carry it out
+       eniboot rollout watch         follow it from anywhere
+       eniboot rollout status        how it stands
+       eniboot rollout halt          raise the halt flag: nothing further is touched [--why TEXT]
+       eniboot rollout resume        lower the flag and go on, also after a crash [--forgive]
+       eniboot rollout rollback      take it back, zone by zone in reverse, only what was touched
+       eniboot rollout report        what changed, what failed, why it stopped [--html FILE]
+
+Brings a version of eniboot onto the nodes of a cluster through SSM Run Command: one canary, about 10 % of the first zone,
+the rest of it, a wait, the next zone. Never two zones at once. A node counts as updated when it reports the version, its
+digest and good health; one that says nothing, comes late or cannot be reached has failed. docs/rollouts.md explains all of it.
+
+  SPEC             YAML; two keys are enough: what.bundle.version and where.cluster
+  --cluster NAME   whose rollout (not for plan and run: the spec says it)
+  --region REGION  default: AWS_REGION or the profile's
+  --svg FILE       plan: the picture as SVG
+  --html FILE      report: as a self-contained page with a picture of its course; otherwise Markdown on stdout
+  --why TEXT       halt: for whoever reads it
+  --forgive        resume: what has failed so far counts no more
+  --json           one object; for run, watch, resume and rollback one line for each event
+
+The record stands in Parameter Store (/eniboot/rollout/<cluster>/), so that anybody with the policy of
+\`eniboot iam-policy rollout\` can go on with it. Ctrl-C leaves it where it is: \`rollout resume\` goes on.
+
+Exit codes: 0 done, or shown; 1 halted or failed, with a code; 2 wrong usage; ${INTERRUPTED} interrupted.
+`;
+
+const verbs = ['plan', 'run', 'watch', 'status', 'halt', 'resume', 'rollback', 'report'] as const;
+type Verb = (typeof verbs)[number];
+
+/** Largest spec that is read. */
+const MOST_BYTES = 1024 * 1024;
+/** Milliseconds between two looks of `watch`. */
+const WATCH_MS = 5_000;
+
+interface Asked {
+  operand: string | undefined;
+  cluster: string | undefined;
+  region: string | undefined;
+  svg: string | undefined;
+  html: string | undefined;
+  why: string | undefined;
+  forgive: boolean;
+  json: boolean;
+}
+
+export const rolloutCommand: Command = {
+  name: 'rollout',
+  summary: 'bring a version to the fleet, one zone at a time; watch, halt, take back',
+  help,
+  async run(args, io) {
+    const [verb, ...rest] = args;
+    if (!isVerb(verb)) throw wrongVerb(verb);
+    const { values, positionals } = parse(
+      `rollout ${verb}`,
+      rest,
+      {
+        cluster: { type: 'string' },
+        region: { type: 'string' },
+        svg: { type: 'string' },
+        html: { type: 'string' },
+        why: { type: 'string' },
+        forgive: { type: 'boolean' },
+        json: { type: 'boolean' },
+      },
+      verb === 'plan' || verb === 'run' ? 1 : 0,
+    );
+    const asked: Asked = {
+      operand: positionals[0],
+      cluster: values.cluster,
+      region: values.region,
+      svg: values.svg,
+      html: values.html,
+      why: values.why,
+      forgive: values.forgive === true,
+      json: values.json === true,
+    };
+    return actions[verb](asked, io);
+  },
+};
+
+const actions: Record<Verb, (asked: Asked, io: CommandIo) => Promise<number>> = {
+  plan,
+  run,
+  watch,
+  status,
+  halt,
+  resume,
+  rollback,
+  report,
+};
+
+async function plan(asked: Asked, io: CommandIo): Promise<number> {
+  const spec = await readSpec(asked);
+  const aws = await connect(asked);
+  const { prepare } = await import('../rollout/begin.ts');
+  const { planObject, planSvg, planText } = await import('../rollout/plan-picture.ts');
+  const prepared = await prepare(aws, spec);
+  if (asked.svg !== undefined) await writeText(asked.svg, planSvg(prepared));
+  io.stdout(asked.json ? `${JSON.stringify(planObject(prepared))}\n` : planText(prepared));
+  return 0;
+}
+
+async function run(asked: Asked, io: CommandIo): Promise<number> {
+  const spec = await readSpec(asked);
+  const aws = await connect(asked);
+  const { prepare, beginRollout } = await import('../rollout/begin.ts');
+  const record = await beginRollout(aws, systemClock, owner(), await prepare(aws, spec));
+  return carryOut(aws, record, asked, io);
+}
+
+async function resume(asked: Asked, io: CommandIo): Promise<number> {
+  const cluster = clusterOf('resume', asked);
+  const aws = await connect(asked);
+  const { takeRecord } = await import('../rollout/record.ts');
+  const { resumed, overBudget } = await import('../rollout/progress.ts');
+  const { lowerHaltFlag } = await import('../rollout/halt.ts');
+  const record = await takeRecord(aws, systemClock, owner(), cluster);
+  const next = resumed(record.progress, systemClock.now().getTime(), asked.forgive);
+  const why = overBudget(record.rollout, next);
+  if (why !== undefined && next.stage === 'ready') {
+    await record.release();
+    throw new Failure('ROLLOUT_HALTED', `it would halt again at once: ${why}`, { id: record.rollout.id });
+  }
+  await lowerHaltFlag(aws, cluster);
+  await record.save(next);
+  return carryOut(aws, record, asked, io);
+}
+
+async function rollback(asked: Asked, io: CommandIo): Promise<number> {
+  const cluster = clusterOf('rollback', asked);
+  const aws = await connect(asked);
+  const { takeRecord } = await import('../rollout/record.ts');
+  const { resumed, turnedBack } = await import('../rollout/progress.ts');
+  const { lowerHaltFlag } = await import('../rollout/halt.ts');
+  const { orchestrate } = await import('../rollout/orchestrate.ts');
+  const record = await takeRecord(aws, systemClock, owner(), cluster);
+  if (record.progress.state === 'rolled-back') {
+    await record.release();
+    io.stdout(
+      asked.json ? `${JSON.stringify({ state: 'rolled-back' })}\n` : 'it has been taken back already\n',
+    );
+    return 0;
+  }
+  if (record.progress.state === 'running') {
+    // Whoever ran it is gone. What is out comes home first: a node cannot be updated and taken back at once.
+    const work = await workOn(aws, record, asked, io);
+    await orchestrate({ ...work.orchestration, haltFor: 'it is being taken back' });
+    work.stop();
+    if (work.orchestration.stopped.aborted) return INTERRUPTED;
+  }
+  const again = await takeRecord(aws, systemClock, owner(), cluster);
+  const { progress } = again;
+  const nowMs = systemClock.now().getTime();
+  await lowerHaltFlag(aws, cluster);
+  await again.save(
+    progress.back === undefined ? turnedBack(progress, nowMs) : resumed(progress, nowMs, true),
+  );
+  return carryOut(aws, again, asked, io);
+}
+
+async function halt(asked: Asked, io: CommandIo): Promise<number> {
+  const cluster = clusterOf('halt', asked);
+  const aws = await connect(asked);
+  const { raiseHaltFlag } = await import('../rollout/halt.ts');
+  const why = `${asked.why ?? 'halted'} (${whoami()})`;
+  await raiseHaltFlag(aws, cluster, why);
+  io.stdout(
+    asked.json
+      ? `${JSON.stringify({ cluster, halted: true, why })}\n`
+      : `${cluster} is halted: nodes in flight finish or go back, no others are touched. \`eniboot rollout resume\` lifts it.\n`,
+  );
+  return 0;
+}
+
+async function status(asked: Asked, io: CommandIo): Promise<number> {
+  const cluster = clusterOf('status', asked);
+  const aws = await connect(asked);
+  const { readRollout } = await import('../rollout/record.ts');
+  const { readHaltFlag } = await import('../rollout/halt.ts');
+  const { summarise, exceptionsOf } = await import('../rollout/summary.ts');
+  const { zoneLines } = await import('./rollout-view.ts');
+  const standing = await readRollout(aws, cluster, systemClock);
+  const rollout = await standing.rollout();
+  const flag = await readHaltFlag(aws, cluster);
+  const summary = summarise(rollout, standing.progress);
+  const exceptions = exceptionsOf(rollout, standing.progress);
+  if (asked.json) {
+    const holder = standing.holder?.who;
+    io.stdout(`${JSON.stringify({ ...summary, holder, haltFlag: flag?.why, exceptions })}\n`);
+  } else {
+    const at = new Date(summary.startedMs).toISOString().slice(0, 16);
+    const who = standing.holder === undefined ? 'nobody works on it' : `${standing.holder.who} works on it`;
+    io.stdout(
+      `${[
+        `${summary.version} in ${cluster}: ${summary.state}${summary.why === undefined ? '' : `: ${summary.why}`}`,
+        `rollout ${summary.id}, begun ${at}Z by ${summary.startedBy}; ${who}`,
+        ...(flag === undefined ? [] : [`the halt flag is up: ${flag.why}`]),
+        ...zoneLines(summary.zones, io.isTTY),
+        `next: ${summary.next ?? 'nothing'}`,
+        ...exceptions.slice(0, 20).map((one) => `  ${one.zoneId}  ${one.instanceId}  ${one.outcome}`),
+        ...(exceptions.length > 20 ? [`  and ${exceptions.length - 20} more: eniboot rollout report`] : []),
+      ].join('\n')}\n`,
+    );
+  }
+  return summary.state === 'halted' ? 1 : 0;
+}
+
+async function watch(asked: Asked, io: CommandIo): Promise<number> {
+  const cluster = clusterOf('watch', asked);
+  const stopped = interruption();
+  const aws = await connect(asked);
+  const { readRollout } = await import('../rollout/record.ts');
+  const { summarise } = await import('../rollout/summary.ts');
+  const { zoneLines } = await import('./rollout-view.ts');
+  let shown = '';
+  let drawn = 0;
+  let standing = await readRollout(aws, cluster, systemClock);
+  const rollout = await standing.rollout();
+  while (!stopped.aborted) {
+    const summary = summarise(rollout, standing.progress);
+    const text = JSON.stringify(summary);
+    if (text !== shown) {
+      shown = text;
+      if (asked.json) io.stdout(`${text}\n`);
+      else {
+        const lines = [
+          `${summary.version} in ${cluster}: ${summary.state}${summary.why === undefined ? '' : `: ${summary.why}`}`,
+          ...zoneLines(summary.zones, io.isTTY),
+          `next: ${summary.next ?? 'nothing'}`,
+        ];
+        const up = io.isTTY && drawn > 0 ? `\u001b[${drawn}F` : '';
+        io.stdout(`${up}${lines.map((line) => `${io.isTTY ? '\u001b[K' : ''}${line}\n`).join('')}`);
+        drawn = lines.length;
+      }
+    }
+    if (summary.state !== 'running') return summary.state === 'halted' ? 1 : 0;
+    await systemClock.sleep(WATCH_MS, stopped).catch(() => {});
+    if (!stopped.aborted) standing = await readRollout(aws, cluster, systemClock);
+    if (standing.id !== rollout.id) return 0;
+  }
+  return INTERRUPTED;
+}
+
+async function report(asked: Asked, io: CommandIo): Promise<number> {
+  const cluster = clusterOf('report', asked);
+  const aws = await connect(asked);
+  const { readRollout } = await import('../rollout/record.ts');
+  const { readEvents } = await import('../rollout/mirror.ts');
+  const { reportHtml, reportMarkdown } = await import('../rollout/report.ts');
+  const { exceptionsOf, summarise } = await import('../rollout/summary.ts');
+  const standing = await readRollout(aws, cluster, systemClock);
+  const rollout = await standing.rollout();
+  const input = { rollout, progress: standing.progress, events: readEvents(rollout.id) };
+  if (asked.html !== undefined) await writeText(asked.html, reportHtml(input));
+  if (asked.json)
+    io.stdout(
+      `${JSON.stringify({ summary: summarise(rollout, standing.progress), exceptions: exceptionsOf(rollout, standing.progress), events: input.events })}\n`,
+    );
+  else if (asked.html === undefined) io.stdout(reportMarkdown(input));
+  return 0;
+}
+
+/** From where the record stands to its end; the exit code. */
+async function carryOut(aws: FleetAws, record: RolloutRecord, asked: Asked, io: CommandIo): Promise<number> {
+  const { orchestrate } = await import('../rollout/orchestrate.ts');
+  const { orchestration, stop } = await workOn(aws, record, asked, io);
+  let progress: Progress;
+  try {
+    progress = await orchestrate(orchestration);
+  } finally {
+    stop();
+  }
+  if (progress.state === 'halted')
+    throw new Failure('ROLLOUT_HALTED', progress.why ?? 'halted', { id: record.rollout.id });
+  if (progress.state === 'running') {
+    io.stderr('eniboot: stopped here; `eniboot rollout resume` goes on\n');
+    return INTERRUPTED;
+  }
+  return 0;
+}
+
+async function workOn(
+  aws: FleetAws,
+  record: RolloutRecord,
+  asked: Asked,
+  io: CommandIo,
+): Promise<{ orchestration: Orchestration; stop: () => void }> {
+  const { openMirror } = await import('../rollout/mirror.ts');
+  const { rolloutView } = await import('./rollout-view.ts');
+  const mirror = openMirror(record.rollout);
+  const nowMs = () => systemClock.now().getTime();
+  const view = asked.json ? undefined : rolloutView(record.rollout, record.progress, io, nowMs);
+  return {
+    stop: () => view?.stop(),
+    orchestration: {
+      aws,
+      clock: systemClock,
+      record,
+      stopped: interruption(),
+      tell: (happening) => {
+        const event = mirror.note(happening, record.progress, nowMs());
+        if (asked.json) io.stdout(`${JSON.stringify(event)}\n`);
+        view?.show(event, record.progress);
+      },
+    },
+  };
+}
+
+async function connect({ region }: Asked): Promise<FleetAws> {
+  const { connectFleet } = await import('./operator.ts');
+  return connectFleet(region);
+}
+
+async function readSpec({ operand }: Asked) {
+  if (operand === undefined) throw new Failure('USAGE', 'eniboot rollout: the file with the spec is missing');
+  const { loadSpec } = await import('../rollout/spec.ts');
+  const bytes = readBytesIfPresent(operand, MOST_BYTES);
+  if (bytes === undefined) throw new Failure('USAGE', `eniboot rollout: there is no file ${operand}`);
+  return loadSpec(operand, bytes);
+}
+
+function clusterOf(verb: Verb, { cluster }: Asked): string {
+  if (cluster !== undefined && /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/.test(cluster)) return cluster;
+  throw new Failure(
+    'USAGE',
+    cluster === undefined
+      ? `eniboot rollout ${verb}: --cluster is missing`
+      : `eniboot rollout ${verb}: ${cluster} is not a cluster name`,
+  );
+}
+
+let self: Owner | undefined;
+function owner(): Owner {
+  self ??= { who: whoami(), token: crypto.randomUUID() };
+  return self;
+}
+
+async function writeText(path: string, text: string): Promise<void> {
+  const { writeAtomic } = await import('../port/fs.ts');
+  writeAtomic(path, text);
+}
+
+function isVerb(verb: string | undefined): verb is Verb {
+  return (verbs as readonly (string | undefined)[]).includes(verb);
+}
+
+function wrongVerb(verb: string | undefined): Failure {
+  if (verb === undefined || verb.startsWith('-'))
+    return new Failure('USAGE', `eniboot rollout: what to do is missing: ${verbs.join(', ')}`);
+  const close = nearest(verb, verbs);
+  return new Failure(
+    'USAGE',
+    `eniboot rollout: no ${verb}${close === undefined ? `; there are ${verbs.join(', ')}` : `; did you mean ${close}?`}`,
+  );
+}

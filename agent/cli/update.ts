@@ -1,0 +1,82 @@
+import { isVersion } from '../aws/release.ts';
+import { Failure } from '../messages/failure.ts';
+import { requireRoot } from '../port/runtime.ts';
+import { parse } from './arguments.ts';
+import type { Command } from './command.ts';
+
+const help = `Usage: eniboot update --version V --digests SHA256[,SHA256] [--action update|rollback] [--halt PARAMETER]
+                      [--seconds N] [--json]
+
+Changes the version of this node in place: stages the published version beside the running one, verifies its digests,
+restores its labels, switches by one rename, and runs the health checks again, as the new version. When they fail it goes
+back by itself. Keeps the version before. Never touches the network of a running pod; kubelet is not restarted. Safe to run
+again at any point. \`eniboot rollout\` calls it on every node, through the SSM document eniboot-update.
+
+  --version V         the version to update to, or with --action rollback the one to take back
+  --digests LIST      SHA-256 of the archives of that version, separated by commas: this machine's must be among them
+  --action ACTION     update (default), or rollback to the version kept on this node
+  --halt PARAMETER    parameter of the halt flag; default that of this node's cluster. While it is up nothing is changed
+  --seconds N         time for all of it, 60 or more; default 600
+  --json              one line: { "eniboot": "update", "node", "result", "version", "sha256", "from", "healthy", … }
+
+Exit codes: 0 updated, or there already; 1 not, and the node is as before unless the line says otherwise; 2 wrong usage.
+`;
+
+export const updateCommand: Command = {
+  name: 'update',
+  summary: 'change the version of this node in place, or go back; what a rollout calls',
+  help,
+  async run(args, io) {
+    const { values } = parse('update', args, {
+      version: { type: 'string' },
+      digests: { type: 'string' },
+      action: { type: 'string' },
+      halt: { type: 'string' },
+      seconds: { type: 'string' },
+      json: { type: 'boolean' },
+    });
+    const request = {
+      action: checked('--action', values.action ?? 'update', /^(update|rollback)$/) as 'update' | 'rollback',
+      version: checked('--version', values.version, /./),
+      digests: checked('--digests', values.digests, /^[0-9a-f]{64}(,[0-9a-f]{64})?$/).split(','),
+      haltParameter: values.halt === undefined ? undefined : checked('--halt', values.halt, /^\/[\w./-]+$/),
+      seconds: Number(checked('--seconds', values.seconds ?? '600', /^([6-9]\d|[1-9]\d{2,3})$/)),
+    };
+    if (!isVersion(request.version))
+      throw new Failure('USAGE', `eniboot update: --version ${request.version} is no version`);
+    requireRoot('update');
+    const { updateNode } = await import('../boot/update.ts');
+    const { createLog } = await import('../port/log.ts');
+    const { reportLine } = await import('../rollout/node-report.ts');
+    const started = performance.now();
+    const outcome = await updateNode(request, createLog({ level: 'error', form: 'text' }));
+    const { result, version, sha256, from, health, failure } = outcome;
+    const good = (result === 'updated' || result === 'already') && health.healthy;
+    if (values.json === true) {
+      const line = reportLine({
+        eniboot: 'update',
+        schema: 1,
+        node: outcome.instanceId,
+        result,
+        version,
+        ...(sha256 === undefined ? {} : { sha256 }),
+        from,
+        ...health,
+        ...(failure === undefined ? {} : { code: failure.code, message: failure.message }),
+        seconds: Math.round((performance.now() - started) / 100) / 10,
+      });
+      io.stdout(`${line}\n`);
+      return good ? 0 : 1;
+    }
+    if (failure !== undefined) throw failure;
+    const state = health.healthy ? 'healthy' : `not healthy: ${health.failing.join(', ')}`;
+    io.stdout(`${result}: ${version} runs (before: ${from}), ${state}\n`);
+    return good ? 0 : 1;
+  },
+};
+
+function checked(option: string, value: string | undefined, form: RegExp): string {
+  if (value === undefined) throw new Failure('USAGE', `eniboot update: ${option} is missing`);
+  if (form.test(value)) return value;
+  throw new Failure('USAGE', `eniboot update: ${option} ${value} is not of its form`);
+}

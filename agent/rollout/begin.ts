@@ -1,0 +1,127 @@
+// What has to be known and hold before a rollout begins. Looking changes nothing.
+import type { FleetAws } from '../aws/fleet.ts';
+import { parseRelease, RELEASES, type Release } from '../aws/release.ts';
+import { Failure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
+import { ensureDocument } from './document.ts';
+import { type Notes, resolveTargets, total, type Zone } from './plan.ts';
+import { begin, type Rollout } from './progress.ts';
+import { createRecord, type Owner, type RolloutRecord } from './record.ts';
+import { allowedFailures, type Spec, targetTags } from './spec.ts';
+
+export interface Prepared {
+  spec: Spec;
+  /** The release as its parameter holds it. */
+  release: string;
+  digests: string[];
+  zones: Zone[];
+  notes: Notes;
+}
+
+/** Resolves version and targets. Throws RELEASE_UNKNOWN, RELEASE_DIFFERS, ROLLOUT_NO_TARGETS. */
+export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
+  const { text, release } = await readRelease(aws, spec);
+  const tags = targetTags(spec);
+  const instances = await aws.describeInstances(tags);
+  const { zones, notes } = resolveTargets(spec, instances, await aws.describeOnline(tags));
+  const missing = (spec.where.zones ?? []).filter((zoneId) => !zones.some((zone) => zone.zoneId === zoneId));
+  if (zones.length === 0 || missing.length > 0) {
+    const where = missing.length === 0 ? '' : ` in ${missing.join(', ')}`;
+    throw new Failure('ROLLOUT_NO_TARGETS', `no running instance with these tags${where}`, {
+      tags,
+      zones: Object.fromEntries(zones.map((zone) => [zone.zoneId, zone.nodes.length])),
+    });
+  }
+  const digests = [release.x64, release.arm64].flatMap((archive) => archive?.sha256 ?? []);
+  return { spec, release: text, digests, zones, notes };
+}
+
+/** Nodes that cannot be reached are failures: too many of them, and it would halt half-way. */
+export function refuseUnreachable({ spec, zones, notes }: Prepared): void {
+  const unreachable = new Set(notes.unreachable);
+  const refuse = (count: number, where: string, allowed: number) => {
+    if (count > allowed)
+      throw new Failure(
+        'ROLLOUT_UNREACHABLE',
+        `${count} nodes ${where} are unreachable, ${allowed} may fail`,
+        {
+          instances: notes.unreachable.slice(0, 50),
+        },
+      );
+  };
+  for (const zone of zones) {
+    const count = zone.nodes.filter((node) => unreachable.has(node)).length;
+    refuse(count, `in ${zone.zoneId}`, allowedFailures(zone.nodes.length, spec.budget.zonePercent));
+  }
+  refuse(unreachable.size, 'in the fleet', allowedFailures(total(zones), spec.budget.fleetPercent));
+}
+
+/** Writes the rollout down and takes its lease. Throws ROLLOUT_BUSY, ROLLOUT_UNREACHABLE. */
+export async function beginRollout(
+  aws: FleetAws,
+  clock: Clock,
+  owner: Owner,
+  prepared: Prepared,
+): Promise<RolloutRecord> {
+  refuseUnreachable(prepared);
+  const { spec, release, digests } = prepared;
+  const nowMs = clock.now().getTime();
+  const zones: Rollout['zones'] = [];
+  for (const zone of prepared.zones) {
+    const parameter = await aws.readParameter(zoneParameter(spec, zone.zoneId));
+    zones.push({ ...zone, before: parameter?.value });
+  }
+  const rollout: Rollout = {
+    schema: 1,
+    id: idOf(nowMs, owner),
+    startedMs: nowMs,
+    startedBy: owner.who,
+    spec,
+    release,
+    digests,
+    document: await ensureDocument(aws),
+    zones,
+  };
+  return createRecord(aws, clock, owner, rollout, begin(nowMs));
+}
+
+export function zoneParameter(spec: Spec, zoneId: string): string {
+  return spec.what.bundle.parameter.replaceAll('{zone-id}', zoneId);
+}
+
+async function readRelease(aws: FleetAws, { what }: Spec): Promise<{ text: string; release: Release }> {
+  const { version, sha256 } = what.bundle;
+  const name = `${RELEASES}/${version}`;
+  const stored = await aws.readParameter(name);
+  if (stored === undefined)
+    throw new Failure(
+      'RELEASE_UNKNOWN',
+      `version ${version} is not published: there is no parameter ${name}`,
+      { name },
+    );
+  const release = parseRelease(stored.value);
+  for (const arch of ['x64', 'arm64'] as const) {
+    const wanted = sha256?.[arch];
+    const published = release[arch]?.sha256;
+    if (wanted !== undefined && wanted !== published)
+      throw new Failure(
+        'RELEASE_DIFFERS',
+        `the published ${arch} archive of ${version} has SHA-256 ${published ?? 'none'}, not ${wanted}`,
+        {
+          name,
+        },
+      );
+  }
+  if (release.version !== version)
+    throw new Failure('RELEASE_DIFFERS', `parameter ${name} holds version ${release.version}`, { name });
+  return { text: stored.value, release };
+}
+
+/** Sorts by time; two that begin in the same second differ. */
+function idOf(nowMs: number, owner: Owner): string {
+  const stamp = new Date(nowMs)
+    .toISOString()
+    .replace(/[-:]|\.\d+Z$/g, '')
+    .replace('T', '-');
+  return `${stamp}-${owner.token.slice(0, 8)}`;
+}

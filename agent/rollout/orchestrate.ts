@@ -1,0 +1,296 @@
+// Carries a rollout out, from wherever its record stands. What to do next is decided in progress.ts; here it is done,
+// and written down before and after.
+import type { FleetAws, Invocation } from '../aws/fleet.ts';
+import { type HaltFlag, haltParameter } from '../aws/halt-flag.ts';
+import { isFailure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
+import { zoneParameter } from './begin.ts';
+import { readHaltFlag } from './halt.ts';
+import { isFailed, isGood, type Judgement, judge } from './judge.ts';
+import type { Batch, Step } from './plan.ts';
+import {
+  type Action,
+  advanced,
+  decide,
+  ended,
+  failuresLeft,
+  halted,
+  intended,
+  judged,
+  type Progress,
+  sent,
+  stepsOf,
+} from './progress.ts';
+import type { RolloutRecord } from './record.ts';
+
+/** What happens, for whoever watches. `atMs` and the step it belongs to are added by the one who tells it. */
+export type Happening =
+  | { kind: 'step'; step: Step; nodes: number }
+  | { kind: 'sent'; commands: string[] }
+  | { kind: 'look'; home: number; of: number }
+  | { kind: 'node'; judgement: Judgement }
+  | { kind: 'home'; good: number; failed: number; other: number }
+  | { kind: 'halted'; why: string }
+  | { kind: 'ended'; state: Progress['state'] };
+
+export interface Orchestration {
+  aws: FleetAws;
+  clock: Clock;
+  record: RolloutRecord;
+  tell: (happening: Happening) => void;
+  /** Ends at the next moment at which nothing is lost. */
+  stopped: AbortSignal;
+  /** Begins nothing: what is out is brought home, then it halts for this reason. */
+  haltFor?: string;
+}
+
+/** Nodes of one command. Source: SSM API reference, Target: at most 50 values. */
+const NODES_PER_COMMAND = 50;
+/** Until a command that was sent is sure to be listed: an assumption, AWS gives no figure. */
+const LIST_LAG_MS = 15_000;
+/** Clocks of AWS and of this machine may be apart by so much. */
+const CLOCK_MARGIN_MS = 5 * 60_000;
+const FIRST_LOOK_MS = 5_000;
+const LONGEST_LOOK_MS = 20_000;
+/** The halt flag is looked at so often while nothing else is done. */
+const FLAG_MS = 15_000;
+/** A node's own time is over, and its report still has to come. */
+const REPORT_MS = 60_000;
+const SEND_ATTEMPTS = 3;
+const ENDED = new Set(['Success', 'Cancelled', 'Failed', 'TimedOut']);
+
+/** Resolves to how it stands: done, rolled back, halted, or still running when it was stopped. Throws ROLLOUT_LEASE_LOST. */
+export async function orchestrate(work: Orchestration): Promise<Progress> {
+  const { aws, clock, record, tell, stopped } = work;
+  const { rollout } = record;
+  const now = () => clock.now().getTime();
+  let told = -1;
+  // Whether the batch that is intended was intended by this process: if not, it may have been sent already.
+  let ours = false;
+  let pause = FIRST_LOOK_MS;
+
+  while (!stopped.aborted) {
+    const { progress } = record;
+    const flag = progress.stage === 'ready' ? await readFlag() : undefined;
+    const action = decide(rollout, progress, { nowMs: now(), haltFlag: flag?.why });
+    if (progress.step !== told && action.do !== 'end' && action.do !== 'halt') {
+      const step = stepsOf(rollout, progress)[progress.step];
+      if (step !== undefined)
+        tell({ kind: 'step', step, nodes: 'instanceIds' in action ? action.instanceIds.length : 0 });
+      told = progress.step;
+    }
+    switch (action.do) {
+      case 'end':
+        if (progress.state === 'running') {
+          await record.save(ended(progress, now()));
+          tell({ kind: 'ended', state: record.progress.state });
+        }
+        await record.release();
+        return record.progress;
+      case 'halt':
+        await record.save(halted(progress, now(), action.why));
+        tell({ kind: 'halted', why: action.why });
+        break;
+      case 'wait':
+        await sleep(Math.min(action.untilMs - now(), FLAG_MS));
+        await record.keep();
+        break;
+      case 'promote':
+      case 'restore':
+        await setZone(action.do, action.zone);
+        await record.save(advanced(progress, now()));
+        break;
+      case 'advance':
+        await record.save(advanced(progress, now()));
+        break;
+      case 'intend':
+        await record.save(intended(progress, now()));
+        ours = true;
+        break;
+      case 'send':
+        await send(action, progress);
+        ours = false;
+        pause = FIRST_LOOK_MS;
+        break;
+      case 'look':
+        await look(action, progress);
+        break;
+    }
+  }
+  await record.release();
+  return record.progress;
+
+  async function readFlag(): Promise<HaltFlag | undefined> {
+    if (work.haltFor !== undefined) return { why: work.haltFor };
+    return readHaltFlag(aws, rollout.spec.where.cluster);
+  }
+
+  async function sleep(ms: number): Promise<void> {
+    await clock.sleep(ms, stopped).catch((error: unknown) => {
+      if (!stopped.aborted) throw error;
+    });
+  }
+
+  /** Sends what has not been sent; what an interrupted run has sent is found by its comment. */
+  async function send({ batch, instanceIds }: Action & { do: 'send' }, progress: Progress): Promise<void> {
+    const parts = partsOf(instanceIds);
+    const comments = parts.map((_, at) => commentOf(progress, at));
+    let commands = parts.map(() => '');
+    let flag: HaltFlag | undefined;
+    if (!ours) {
+      commands = await findSent(comments, progress);
+      flag = await readFlag();
+      if (flag !== undefined && commands.every((id) => id === '')) {
+        // Nothing is out: the batch has not begun after all.
+        await record.save({ ...progress, stage: 'ready', commands: [] });
+        return;
+      }
+    }
+    for (const [at, part] of parts.entries()) {
+      if (commands[at] === '' && flag === undefined)
+        commands[at] = await sendPart(batch, part, comments[at] ?? '', progress);
+    }
+    await record.save(sent(progress, now(), commands));
+    tell({ kind: 'sent', commands });
+  }
+
+  async function sendPart(
+    batch: Batch,
+    instanceIds: string[],
+    comment: string,
+    progress: Progress,
+  ): Promise<string> {
+    const { spec } = rollout;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await aws.sendCommand({
+          document: rollout.document,
+          instanceIds,
+          comment,
+          parameters: {
+            action: progress.direction === 'forward' ? 'update' : 'rollback',
+            version: spec.what.bundle.version,
+            digests: rollout.digests.join(','),
+            halt: haltParameter(spec.where.cluster),
+            seconds: String(spec.node.updateSeconds),
+          },
+          deliverySeconds: spec.node.deliverySeconds,
+          maxErrors: failuresLeft(rollout, progress, batch),
+          alarm: spec.alarm,
+        });
+      } catch (error) {
+        // Without an answer it may have been carried out: a command is never sent again without a look.
+        if (!isFailure(error, 'SSM_FAILED')) throw error;
+        const [found] = await findSent([comment], { ...progress, sinceMs: now() });
+        if (found !== undefined && found !== '') return found;
+        if (attempt === SEND_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /** IDs of the commands with these comments; '' for one that was never sent. */
+  async function findSent(comments: string[], progress: Progress): Promise<string[]> {
+    const settledAt = progress.sinceMs + LIST_LAG_MS;
+    while (now() < settledAt) await clock.sleep(settledAt - now());
+    const listed = await aws.listCommands(rollout.document.name, progress.sinceMs - CLOCK_MARGIN_MS);
+    return comments.map((comment) => listed.find((one) => one.comment === comment)?.commandId ?? '');
+  }
+
+  async function look({ batch, instanceIds }: Action & { do: 'look' }, progress: Progress): Promise<void> {
+    const { deliverySeconds, updateSeconds } = rollout.spec.node;
+    const late = now() >= progress.sinceMs + (deliverySeconds + updateSeconds) * 1000 + REPORT_MS;
+    const judgements: Judgement[] = [];
+    const alarms = new Set<string>();
+    for (const [at, part] of partsOf(instanceIds).entries()) {
+      const commandId = progress.commands[at] ?? '';
+      judgements.push(
+        ...(commandId === '' ? part.map(neverSent) : await lookAt(commandId, part, late, alarms)),
+      );
+    }
+    tell({ kind: 'look', home: judgements.length, of: instanceIds.length });
+    if (judgements.length < instanceIds.length) {
+      await record.keep();
+      await sleep(pause);
+      pause = Math.min(LONGEST_LOOK_MS, pause * 1.3);
+      return;
+    }
+    let next = judged(rollout, progress, batch, judgements, now());
+    const [alarm] = alarms;
+    if (alarm !== undefined) next = halted(next, now(), `the alarm ${alarm} went off`);
+    await record.save(next);
+    for (const judgement of judgements) tell({ kind: 'node', judgement });
+    tell({ kind: 'home', ...count(judgements) });
+    if (next.state === 'halted') tell({ kind: 'halted', why: next.why ?? '' });
+  }
+
+  /** What is known of the nodes of one command; with `late`, of all of them. */
+  async function lookAt(
+    commandId: string,
+    part: string[],
+    late: boolean,
+    alarms: Set<string>,
+  ): Promise<Judgement[]> {
+    const expected = {
+      direction: record.progress.direction,
+      version: rollout.spec.what.bundle.version,
+      digests: rollout.digests,
+      warnings: rollout.spec.node.warnings,
+    };
+    const judgeAll = (invocations: Invocation[], over: boolean) => {
+      const byNode = new Map(invocations.map((one) => [one.instanceId, one]));
+      return part.flatMap((node) => judge(node, byNode.get(node), expected, over) ?? []);
+    };
+    let invocations = await aws.listInvocations(commandId);
+    let found = judgeAll(invocations, false);
+    const rest = part.length - found.length;
+    if (rest > 0 && late) {
+      await aws.cancelCommand(commandId);
+      invocations = await aws.listInvocations(commandId);
+    }
+    // Nodes without a row: they were no targets once the command has ended.
+    const unknown = part.length - invocations.length;
+    const askCommand =
+      late || (rest > 0 && rest === unknown) || (rest === 0 && rollout.spec.alarm !== undefined);
+    const command = askCommand ? await aws.describeCommand(commandId) : undefined;
+    for (const alarm of command?.alarms ?? []) alarms.add(alarm);
+    if (rest > 0 && (late || ENDED.has(command?.status ?? ''))) found = judgeAll(invocations, true);
+    return found;
+  }
+
+  /** Idempotent. Labels follow: `stable` on what the zone runs, `previous` on what it ran before. */
+  async function setZone(what: 'promote' | 'restore', at: number): Promise<void> {
+    const zone = rollout.zones[at];
+    if (zone === undefined) return;
+    const name = zoneParameter(rollout.spec, zone.zoneId);
+    const current = await aws.readParameter(name);
+    const wanted = what === 'promote' ? rollout.release : zone.before;
+    if (current?.value === wanted) return;
+    // Somebody else's value is not taken back.
+    if (what === 'restore' && current?.value !== rollout.release) return;
+    if (wanted === undefined) return aws.deleteParameters([name]);
+    const version = await aws.writeParameter(name, wanted);
+    if (current !== undefined) await aws.labelParameter(name, current.version, 'previous');
+    await aws.labelParameter(name, version, 'stable');
+  }
+
+  function commentOf({ direction, step }: Progress, part: number): string {
+    return `eniboot ${rollout.id} ${direction} ${step}.${part}`;
+  }
+}
+
+function partsOf(instanceIds: string[]): string[][] {
+  const parts: string[][] = [];
+  for (let at = 0; at < instanceIds.length; at += NODES_PER_COMMAND)
+    parts.push(instanceIds.slice(at, at + NODES_PER_COMMAND));
+  return parts;
+}
+
+function neverSent(instanceId: string): Judgement {
+  return { instanceId, outcome: 'unsent', reason: 'it was halted before this node' };
+}
+
+function count(judgements: Judgement[]): { good: number; failed: number; other: number } {
+  const good = judgements.filter((one) => isGood(one.outcome)).length;
+  const failed = judgements.filter((one) => isFailed(one.outcome)).length;
+  return { good, failed, other: judgements.length - good - failed };
+}

@@ -1,0 +1,258 @@
+// How far a rollout is, and what follows from it. Pure: the record and what was seen go in, the next action or the next
+// record comes out. Every change of it is written down before and after something is done (record.ts).
+import { isFailed, isUntouched, type Judgement, type Outcome } from './judge.ts';
+import { type Batch, type Step, stepsBack, stepsForward, total, type Zone } from './plan.ts';
+import { allowedFailures, type Spec } from './spec.ts';
+
+/** What was settled when the rollout began; it never changes. */
+export interface Rollout {
+  schema: 1;
+  id: string;
+  startedMs: number;
+  startedBy: string;
+  spec: Spec;
+  /** The release as published: what the zones' parameters will hold. */
+  release: string;
+  /** Digests of its archives. */
+  digests: string[];
+  document: { name: string; version: string; hash: string };
+  zones: (Zone & {
+    /** What the zone's parameter held; undefined when there was none. */
+    before: string | undefined;
+  })[];
+}
+
+/** A node that was not updated, by its place. */
+export interface Exception {
+  zone: number;
+  node: number;
+  outcome: Outcome;
+}
+
+export interface Progress {
+  direction: 'forward' | 'back';
+  state: 'running' | 'halted' | 'done' | 'rolled-back';
+  /** Why it is halted. */
+  why: string | undefined;
+  /** Index into the steps of its direction. */
+  step: number;
+  /** Of a batch: not begun; about to be sent; sent. */
+  stage: 'ready' | 'intended' | 'sent';
+  /** When step and stage were entered, milliseconds since the epoch. */
+  sinceMs: number;
+  /** Run Command's IDs of the batch in flight. */
+  commands: string[];
+  updated: number;
+  already: number;
+  exceptions: Exception[];
+  /** The first so many exceptions count no more: an operator has said to go on. */
+  forgiven: number;
+  /** Going back: forward steps that had begun, and nodes that are back, or could not be brought back. */
+  back: { begun: number; restored: number; exceptions: Exception[]; forgiven: number } | undefined;
+}
+
+export function begin(nowMs: number): Progress {
+  return {
+    direction: 'forward',
+    state: 'running',
+    why: undefined,
+    step: 0,
+    stage: 'ready',
+    sinceMs: nowMs,
+    commands: [],
+    updated: 0,
+    already: 0,
+    exceptions: [],
+    forgiven: 0,
+    back: undefined,
+  };
+}
+
+export function stepsOf(rollout: Rollout, progress: Progress): Step[] {
+  const forward = stepsForward(
+    rollout.spec,
+    rollout.zones.map((zone) => zone.nodes.length),
+  );
+  return progress.back === undefined ? forward : stepsBack(forward, progress.back.begun);
+}
+
+export type Action =
+  /** Nothing more to do. */
+  | { do: 'end' }
+  | { do: 'halt'; why: string }
+  | { do: 'wait'; untilMs: number }
+  | { do: 'promote' | 'restore'; zone: number }
+  /** Record that the batch is about to be sent. */
+  | { do: 'intend'; batch: Batch; instanceIds: string[] }
+  | { do: 'send'; batch: Batch; instanceIds: string[] }
+  | { do: 'look'; batch: Batch; instanceIds: string[] }
+  | { do: 'advance' };
+
+/** The next thing to do. `haltFlag`: what the operator's flag says, if it is up. */
+export function decide(
+  rollout: Rollout,
+  progress: Progress,
+  seen: { nowMs: number; haltFlag: string | undefined },
+): Action {
+  if (progress.state !== 'running') return { do: 'end' };
+  const step = stepsOf(rollout, progress)[progress.step];
+  // A batch that is out is brought home first, whatever the flag says.
+  if (step?.do === 'update' && progress.stage !== 'ready') {
+    const instanceIds = nodesOf(rollout, progress, step);
+    return { do: progress.stage === 'intended' ? 'send' : 'look', batch: step, instanceIds };
+  }
+  const why = seen.haltFlag ?? overBudget(rollout, progress);
+  if (why !== undefined) return { do: 'halt', why };
+  if (step === undefined) return { do: 'end' };
+  switch (step.do) {
+    case 'bake': {
+      const untilMs = progress.sinceMs + step.seconds * 1000;
+      return seen.nowMs >= untilMs ? { do: 'advance' } : { do: 'wait', untilMs };
+    }
+    case 'promote':
+    case 'restore':
+      return { do: step.do, zone: step.zone };
+    case 'update': {
+      const instanceIds = nodesOf(rollout, progress, step);
+      return instanceIds.length === 0 ? { do: 'advance' } : { do: 'intend', batch: step, instanceIds };
+    }
+  }
+}
+
+/** The nodes of a batch; going back, without those known to run what they ran before. */
+export function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
+  const nodes = (rollout.zones[batch.zone]?.nodes ?? []).slice(batch.from, batch.to);
+  if (progress.direction === 'forward') return nodes;
+  const untouched = new Set(
+    progress.exceptions
+      .filter((one) => one.zone === batch.zone && isUntouched(one.outcome))
+      .map((one) => one.node),
+  );
+  return nodes.filter((_, at) => !untouched.has(batch.from + at));
+}
+
+/** Why no further node may be touched. */
+export function overBudget(rollout: Rollout, progress: Progress): string | undefined {
+  const { spec, zones } = rollout;
+  const steps = stepsOf(rollout, progress);
+  const failures = countedFailures(progress);
+  if (failures.length === 0) return undefined;
+  const canaries = steps
+    .filter((step): step is Batch => step.do === 'update' && step.kind === 'canary')
+    .at(-1);
+  if (progress.direction === 'forward' && canaries !== undefined) {
+    const failed = failures.filter((one) => one.zone === canaries.zone && one.node < canaries.to);
+    if (failed.length > 0) return `the canary failed in ${zones[canaries.zone]?.zoneId}`;
+  }
+  for (const [at, zone] of zones.entries()) {
+    const failed = failures.filter((one) => one.zone === at).length;
+    const allowed = allowedFailures(zone.nodes.length, spec.budget.zonePercent);
+    if (failed > allowed) return `${failed} nodes failed in ${zone.zoneId}, ${allowed} may`;
+  }
+  const allowed = allowedFailures(total(zones), spec.budget.fleetPercent);
+  if (failures.length > allowed) return `${failures.length} nodes failed in the fleet, ${allowed} may`;
+  return undefined;
+}
+
+/** Failures that still count, of the direction it goes in. */
+export function countedFailures(progress: Progress): Exception[] {
+  const { exceptions, forgiven } = progress.back ?? progress;
+  return exceptions.slice(forgiven).filter((one) => isFailed(one.outcome));
+}
+
+/** Nodes that may still fail before it halts: what Run Command is told as MaxErrors. */
+export function failuresLeft(rollout: Rollout, progress: Progress, batch: Batch): number {
+  if (batch.kind === 'canary' && progress.direction === 'forward') return 0;
+  const { spec, zones } = rollout;
+  const failures = countedFailures(progress);
+  const inZone = failures.filter((one) => one.zone === batch.zone).length;
+  return Math.max(
+    0,
+    Math.min(
+      allowedFailures(zones[batch.zone]?.nodes.length ?? 0, spec.budget.zonePercent) - inZone,
+      allowedFailures(total(zones), spec.budget.fleetPercent) - failures.length,
+    ),
+  );
+}
+
+export function intended(progress: Progress, nowMs: number): Progress {
+  return { ...progress, stage: 'intended', sinceMs: nowMs, commands: [] };
+}
+
+export function sent(progress: Progress, nowMs: number, commands: string[]): Progress {
+  return { ...progress, stage: 'sent', sinceMs: nowMs, commands };
+}
+
+/** The batch is home. */
+export function judged(
+  rollout: Rollout,
+  progress: Progress,
+  batch: Batch,
+  judgements: readonly Judgement[],
+  nowMs: number,
+): Progress {
+  const nodes = rollout.zones[batch.zone]?.nodes ?? [];
+  const count = (outcome: Outcome) => judgements.filter((one) => one.outcome === outcome).length;
+  const exceptions = judgements
+    .filter((one) => one.outcome !== 'updated' && one.outcome !== 'already')
+    .map(
+      (one): Exception => ({
+        zone: batch.zone,
+        node: nodes.indexOf(one.instanceId, batch.from),
+        outcome: one.outcome,
+      }),
+    );
+  const next = advanced(progress, nowMs);
+  if (next.back !== undefined) {
+    const restored = next.back.restored + count('updated') + count('already');
+    return {
+      ...next,
+      back: { ...next.back, restored, exceptions: [...next.back.exceptions, ...exceptions] },
+    };
+  }
+  return {
+    ...next,
+    updated: next.updated + count('updated'),
+    already: next.already + count('already'),
+    exceptions: [...next.exceptions, ...exceptions],
+  };
+}
+
+export function advanced(progress: Progress, nowMs: number): Progress {
+  return { ...progress, step: progress.step + 1, stage: 'ready', sinceMs: nowMs, commands: [] };
+}
+
+export function halted(progress: Progress, nowMs: number, why: string): Progress {
+  return { ...progress, state: 'halted', why, sinceMs: nowMs };
+}
+
+export function ended(progress: Progress, nowMs: number): Progress {
+  const state = progress.direction === 'forward' ? 'done' : 'rolled-back';
+  return { ...progress, state, why: undefined, sinceMs: nowMs };
+}
+
+/** Goes on where it halted. With `forgive`, what has failed so far counts no more. */
+export function resumed(progress: Progress, nowMs: number, forgive: boolean): Progress {
+  if (progress.state !== 'halted') return progress;
+  const next: Progress = { ...progress, state: 'running', why: undefined, sinceMs: nowMs };
+  if (!forgive) return next;
+  return next.back === undefined
+    ? { ...next, forgiven: next.exceptions.length }
+    : { ...next, back: { ...next.back, forgiven: next.back.exceptions.length } };
+}
+
+/** Turns it round: from now on it goes back. A batch that is out has to be home. */
+export function turnedBack(progress: Progress, nowMs: number): Progress {
+  if (progress.back !== undefined) return resumed(progress, nowMs, false);
+  return {
+    ...progress,
+    direction: 'back',
+    state: 'running',
+    why: undefined,
+    step: 0,
+    stage: 'ready',
+    sinceMs: nowMs,
+    commands: [],
+    back: { begun: progress.step, restored: 0, exceptions: [], forgiven: 0 },
+  };
+}

@@ -1,0 +1,318 @@
+// Where a rollout is written down: Parameter Store, so that anybody can go on with it. One parameter is record and lease
+// in one: a version of it counts only when it names the version right before it as the one its writer had read, so of two
+// writers at once exactly one wins, and whoever lost the lease cannot write any more.
+import { createHash } from 'node:crypto';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import type { FleetAws } from '../aws/fleet.ts';
+import { Failure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
+import type { Outcome } from './judge.ts';
+import type { Exception, Progress, Rollout } from './progress.ts';
+
+/** Who is at work: for people, and a number that nobody else has. */
+export interface Owner {
+  who: string;
+  token: string;
+}
+
+/** Milliseconds a lease lasts unless renewed; clocks may be apart by the margin. */
+export const LEASE_MS = 180_000;
+const CLOCK_MARGIN_MS = 60_000;
+/** Characters of a parameter of the standard tier are 4,096. Source: "Quotas for Parameter Store". */
+const CHUNK = 4_000;
+/** DeleteParameters takes at most so many names. Source: SSM API reference. */
+const NAMES_PER_CALL = 10;
+
+interface Head {
+  schema: 1;
+  /** The version its writer had read: this one counts only if its own number is the next. */
+  follows: number;
+  owner: Owner;
+  /** Milliseconds since the epoch; 0 when given up. */
+  untilMs: number;
+  /** Counts writes, so that a writer whose answer was lost recognises its own. */
+  turn: number;
+  id: string;
+  plan: { chunks: number; sha256: string };
+  progress: Progress;
+}
+
+export interface Standing {
+  id: string;
+  progress: Progress;
+  /** Who works on it now; undefined when nobody does. */
+  holder: Owner | undefined;
+  /** What was settled when it began: a call for each 4,000 characters. */
+  rollout(): Promise<Rollout>;
+}
+
+/** The rollout of a cluster as it stands. Reads only. Throws ROLLOUT_NONE when there never was one. */
+export async function readRollout(aws: FleetAws, cluster: string, clock: Clock): Promise<Standing> {
+  const found = await readHead(aws, cluster);
+  if (found === undefined) throw none(cluster);
+  const { head } = found;
+  return {
+    id: head.id,
+    progress: head.progress,
+    holder: isHeld(head, clock) ? head.owner : undefined,
+    rollout: () => readPlan(aws, cluster, head),
+  };
+}
+
+/** A rollout that this process holds the lease of. */
+export interface RolloutRecord {
+  readonly rollout: Rollout;
+  readonly progress: Progress;
+  /** Writes the progress down and renews the lease. Throws ROLLOUT_LEASE_LOST; then nothing was written. */
+  save(progress: Progress): Promise<void>;
+  /** Renews the lease when a third of it is over. */
+  keep(): Promise<void>;
+  /** Gives the lease up. */
+  release(): Promise<void>;
+}
+
+/** Begins one. Throws ROLLOUT_BUSY while another is not finished. */
+export async function createRecord(
+  aws: FleetAws,
+  clock: Clock,
+  owner: Owner,
+  rollout: Rollout,
+  progress: Progress,
+): Promise<RolloutRecord> {
+  const { cluster } = rollout.spec.where;
+  const found = await readHead(aws, cluster);
+  if (found !== undefined) refuseUnfinished(found.head, clock);
+  const text = gzipSync(JSON.stringify(rollout)).toString('base64');
+  const plan = { chunks: Math.ceil(text.length / CHUNK), sha256: sha256(text) };
+  for (let at = 0; at < plan.chunks; at += 1)
+    await aws.writeParameter(chunkName(cluster, rollout.id, at), text.slice(at * CHUNK, (at + 1) * CHUNK));
+  const head = { schema: 1 as const, owner, turn: 0, id: rollout.id, plan, progress };
+  const record = recordOver(
+    aws,
+    clock,
+    rollout,
+    { ...head, follows: 0, untilMs: 0 },
+    {
+      head: found?.head,
+      latest: found?.latest ?? 0,
+    },
+  );
+  await record.save(progress);
+  if (found !== undefined) await removeChunks(aws, cluster, found.head);
+  return record;
+}
+
+/** Takes over the one there is. Throws ROLLOUT_NONE, and ROLLOUT_BUSY while somebody works on it. */
+export async function takeRecord(
+  aws: FleetAws,
+  clock: Clock,
+  owner: Owner,
+  cluster: string,
+): Promise<RolloutRecord> {
+  const found = await readHead(aws, cluster);
+  if (found === undefined)
+    throw new Failure('ROLLOUT_NONE', `no rollout of ${cluster} is recorded`, { cluster });
+  const { head, latest } = found;
+  if (isHeld(head, clock) && head.owner.token !== owner.token)
+    throw busy(head, `works on it until ${new Date(head.untilMs).toISOString()}`);
+  const rollout = await readPlan(aws, cluster, head);
+  const record = recordOver(aws, clock, rollout, { ...head, owner }, { head, latest });
+  await record.save(head.progress);
+  return record;
+}
+
+function recordOver(
+  aws: FleetAws,
+  clock: Clock,
+  rollout: Rollout,
+  from: Head,
+  seen: { head: Head | undefined; latest: number },
+): RolloutRecord {
+  const { cluster } = rollout.spec.where;
+  const name = headName(cluster);
+  let head = from;
+  /** What stood there when it was last read or written: as long as it does, nobody else has written. */
+  let basis = seen.head;
+  let { latest } = seen;
+
+  async function write(next: Omit<Head, 'follows' | 'turn'>): Promise<void> {
+    const turn = (basis?.turn ?? 0) + 1;
+    for (;;) {
+      const wanted: Head = { ...next, follows: latest, turn };
+      const version = await aws.writeParameter(name, encode(wanted));
+      latest = version;
+      if (version !== wanted.follows + 1) {
+        // Somebody wrote in between, or this was written twice since an answer was lost.
+        const found = await readHead(aws, cluster);
+        if (found === undefined) throw lost(undefined);
+        latest = found.latest;
+        if (!isSame(found.head, wanted)) {
+          if (!isSame(found.head, basis)) throw lost(found.head);
+          continue;
+        }
+      }
+      head = wanted;
+      basis = wanted;
+      return;
+    }
+  }
+
+  function lost(other: Head | undefined): Failure {
+    const by = other === undefined ? '' : ` by ${other.owner.who}`;
+    return new Failure('ROLLOUT_LEASE_LOST', `the rollout of ${cluster} has been taken over${by}`, {
+      cluster,
+    });
+  }
+
+  const until = () => clock.now().getTime() + LEASE_MS;
+  return {
+    rollout,
+    get progress() {
+      return head.progress;
+    },
+    save: (progress) => write({ ...head, progress, untilMs: until() }),
+    async keep() {
+      if (head.untilMs - clock.now().getTime() < (LEASE_MS * 2) / 3)
+        await write({ ...head, untilMs: until() });
+    },
+    release: () => write({ ...head, untilMs: 0 }),
+  };
+}
+
+function isSame(a: Head, b: Head | undefined): boolean {
+  return b !== undefined && a.owner.token === b.owner.token && a.turn === b.turn;
+}
+
+/** The last version that counts, and the number of the last one at all. */
+async function readHead(aws: FleetAws, cluster: string): Promise<{ head: Head; latest: number } | undefined> {
+  const name = headName(cluster);
+  const last = await aws.readParameter(name);
+  if (last === undefined) return undefined;
+  for (let stored: typeof last | undefined = last; stored !== undefined; ) {
+    const head = decode(stored.value);
+    if (head !== undefined && head.follows === stored.version - 1) return { head, latest: last.version };
+    stored = stored.version > 1 ? await aws.readParameter(`${name}:${stored.version - 1}`) : undefined;
+  }
+  throw new Failure('INTERNAL', `no version of the parameter ${name} counts`, { name, latest: last.version });
+}
+
+async function readPlan(aws: FleetAws, cluster: string, head: Head): Promise<Rollout> {
+  let text = '';
+  for (let at = 0; at < head.plan.chunks; at += 1)
+    text += (await aws.readParameter(chunkName(cluster, head.id, at)))?.value ?? '';
+  if (sha256(text) !== head.plan.sha256)
+    throw new Failure('INTERNAL', `the plan of rollout ${head.id} is damaged in Parameter Store`, {
+      id: head.id,
+    });
+  return JSON.parse(gunzipSync(Buffer.from(text, 'base64')).toString()) as Rollout;
+}
+
+async function removeChunks(aws: FleetAws, cluster: string, { id, plan }: Head): Promise<void> {
+  const names = Array.from({ length: plan.chunks }, (_, at) => chunkName(cluster, id, at));
+  for (let at = 0; at < names.length; at += NAMES_PER_CALL)
+    await aws.deleteParameters(names.slice(at, at + NAMES_PER_CALL));
+}
+
+function isHeld(head: Head, clock: Clock): boolean {
+  return head.untilMs !== 0 && head.untilMs + CLOCK_MARGIN_MS > clock.now().getTime();
+}
+
+function refuseUnfinished(head: Head, clock: Clock): void {
+  const { state } = head.progress;
+  if (state === 'halted' || state === 'running') throw busy(head, `it is ${state}`);
+  if (isHeld(head, clock)) throw busy(head, 'it is being ended');
+}
+
+function none(cluster: string): Failure {
+  return new Failure('ROLLOUT_NONE', `no rollout of ${cluster} is recorded`, { cluster });
+}
+
+function busy(head: Head, why: string): Failure {
+  return new Failure('ROLLOUT_BUSY', `rollout ${head.id} of ${head.owner.who}: ${why}`, {
+    id: head.id,
+    who: head.owner.who,
+    state: head.progress.state,
+  });
+}
+
+/** The cluster's parameters: /eniboot/rollout/<cluster>/… */
+function rolloutPath(cluster: string): string {
+  return `/eniboot/rollout/${cluster}`;
+}
+
+function headName(cluster: string): string {
+  return `${rolloutPath(cluster)}/state`;
+}
+
+function chunkName(cluster: string, id: string, at: number): string {
+  return `${rolloutPath(cluster)}/plan/${id}/${at}`;
+}
+
+// Exceptions are many and short-named: `{ "0 late": "1f,2a" }`, node numbers to base 36.
+type Packed = { [zoneAndOutcome: string]: string };
+
+function encode(head: Head): string {
+  const { progress } = head;
+  return JSON.stringify({
+    ...head,
+    progress: {
+      ...progress,
+      exceptions: pack(progress.exceptions),
+      ...(progress.back === undefined
+        ? {}
+        : { back: { ...progress.back, exceptions: pack(progress.back.exceptions) } }),
+    },
+  });
+}
+
+/** undefined when it is not one of ours. */
+function decode(text: string): Head | undefined {
+  try {
+    const head = JSON.parse(text) as Head;
+    if (head.schema !== 1) return undefined;
+    const { progress } = head;
+    const back = progress.back;
+    return {
+      ...head,
+      progress: {
+        ...progress,
+        exceptions: unpack(progress.exceptions as unknown as Packed[]),
+        back:
+          back === undefined
+            ? undefined
+            : { ...back, exceptions: unpack(back.exceptions as unknown as Packed[]) },
+      },
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** In order: how many have been forgiven counts from the first. */
+function pack(exceptions: readonly Exception[]): Packed[] {
+  const runs: [string, string[]][] = [];
+  for (const { zone, node, outcome } of exceptions) {
+    const key = `${zone} ${outcome}`;
+    const last = runs.at(-1);
+    if (last?.[0] === key) last[1].push(node.toString(36));
+    else runs.push([key, [node.toString(36)]]);
+  }
+  return runs.map(([key, nodes]) => ({ [key]: nodes.join(',') }));
+}
+
+function unpack(runs: readonly Packed[]): Exception[] {
+  return runs.flatMap((run) =>
+    Object.entries(run).flatMap(([key, nodes]) => {
+      const [zone, outcome] = key.split(' ');
+      return nodes.split(',').map((node) => ({
+        zone: Number(zone),
+        node: Number.parseInt(node, 36),
+        outcome: outcome as Outcome,
+      }));
+    }),
+  );
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

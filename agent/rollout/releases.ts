@@ -1,0 +1,159 @@
+// The releases there are: packing one, making it known, and looking at all of them.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import type { FleetAws } from '../aws/fleet.ts';
+import { type Archive, isVersion, parseRelease, RELEASES, type Release } from '../aws/release.ts';
+import { must } from '../host/command.ts';
+import { Failure } from '../messages/failure.ts';
+import { sha256Of } from '../port/fs.ts';
+import { download } from '../port/net.ts';
+import { architecture } from '../port/runtime.ts';
+
+type Arch = 'x64' | 'arm64';
+
+/** Where zones' versions stand unless configured otherwise. */
+const ZONES = '/eniboot/bundle';
+const MOST_BYTES = 600_000_000;
+const DOWNLOAD_MS = 10 * 60_000;
+
+/** Packs the files of a version; the same files give the same bytes. Throws when they are not what its manifest says. */
+export async function packBundle(
+  folder: string,
+  out: string | undefined,
+): Promise<{ version: string; file: string; sha256: string }> {
+  const manifest = await readManifestText(
+    async () => (await must('MANIFEST_MISSING', 'cat', [`${folder}/manifest.json`])).stdout,
+  );
+  for (const one of manifest.files) {
+    const { sha256 } = await sha256Of(`${folder}/${one.path}`);
+    if (sha256 !== one.sha256)
+      throw new Failure('BAD_DIGEST', `${folder}/${one.path} is not what its manifest says`, {
+        path: one.path,
+      });
+  }
+  const file = out ?? `eniboot-${manifest.version}-${manifest.arch ?? architecture}.tar.gz`;
+  const members = ['manifest.json', ...manifest.files.map((one) => one.path)].sort();
+  await must(
+    'FILE_WRITE',
+    'sh',
+    [
+      '-euc',
+      'out=$1 folder=$2; shift 2; tar --create --owner=0 --group=0 --numeric-owner --format=ustar --sort=name --mtime=@0 --directory "$folder" -- "$@" | gzip --no-name -6 > "$out.tmp" && mv "$out.tmp" "$out"',
+      'pack',
+      file,
+      folder,
+      ...members,
+    ],
+    { timeoutMs: 120_000 },
+  );
+  return { version: manifest.version, file, sha256: (await sha256Of(file)).sha256 };
+}
+
+/** Makes a version known. Throws BAD_DIGEST when an address serves something else, RELEASE_DIFFERS when it is known otherwise. */
+export async function publishRelease(
+  aws: FleetAws,
+  archives: Record<Arch, { file: string; url: string } | undefined>,
+): Promise<Release> {
+  const found: { arch: Arch; version: string; archive: Archive }[] = [];
+  for (const arch of ['x64', 'arm64'] as const) {
+    const archive = archives[arch];
+    if (archive === undefined) continue;
+    const { file, url } = archive;
+    const { version } = await readManifestText(
+      async () =>
+        (
+          await must(
+            'MANIFEST_MISSING',
+            'tar',
+            ['--extract', '--gzip', '--to-stdout', '--file', file, '--wildcards', '*manifest.json'],
+            { timeoutMs: 60_000 },
+          )
+        ).stdout,
+    );
+    const { sha256 } = await sha256Of(file);
+    await compareServed(url, sha256);
+    found.push({ arch, version, archive: { url, sha256 } });
+  }
+  const versions = [...new Set(found.map((one) => one.version))];
+  const [version = ''] = versions;
+  if (versions.length !== 1)
+    throw new Failure('RELEASE_DIFFERS', `the archives hold different versions: ${versions.join(', ')}`, {
+      versions,
+    });
+  const name = `${RELEASES}/${version}`;
+  const existing = await aws.readParameter(name);
+  const before = existing === undefined ? undefined : parseRelease(existing.value);
+  // One CPU may be published after the other.
+  const of = (arch: Arch) => found.find((one) => one.arch === arch)?.archive ?? before?.[arch];
+  const release: Release = { version, x64: of('x64'), arm64: of('arm64') };
+  if (before !== undefined) refuseOtherContents(name, before, release);
+  await aws.writeParameter(name, JSON.stringify(release));
+  return release;
+}
+
+function refuseOtherContents(name: string, before: Release, now: Release): void {
+  for (const arch of ['x64', 'arm64'] as const) {
+    const [old, young] = [before[arch]?.sha256, now[arch]?.sha256];
+    if (old !== undefined && old !== young)
+      throw new Failure(
+        'RELEASE_DIFFERS',
+        `${before.version} is published for ${arch} with SHA-256 ${old}, not ${young ?? 'none'}`,
+        { name },
+      );
+  }
+}
+
+export async function listReleases(
+  aws: FleetAws,
+): Promise<{ releases: Release[]; zones: { zoneId: string; version: string }[] }> {
+  const read = (value: string): Release | undefined => {
+    try {
+      return parseRelease(value);
+    } catch {
+      // Not one of ours, or damaged: nothing can be rolled out from it.
+      return undefined;
+    }
+  };
+  const releases = (await aws.listParameters(RELEASES)).flatMap(({ value }) => read(value) ?? []);
+  const zones = (await aws.listParameters(ZONES)).flatMap(({ name, value }) => {
+    const release = read(value);
+    return release === undefined ? [] : [{ zoneId: basename(name), version: release.version }];
+  });
+  return { releases, zones };
+}
+
+async function compareServed(url: string, sha256: string): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'eniboot-publish-'));
+  try {
+    const served = await download(url, join(folder, 'archive'), {
+      timeoutMs: DOWNLOAD_MS,
+      maxBytes: MOST_BYTES,
+    }).catch((error: unknown) => {
+      throw new Failure(
+        'UPDATE_NOT_STAGED',
+        `${url}: ${error instanceof Error ? error.message : String(error)}`,
+        { url },
+      );
+    });
+    if (served !== sha256)
+      throw new Failure('BAD_DIGEST', `${url} serves an archive with SHA-256 ${served}, not ${sha256}`, {
+        url,
+      });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function readManifestText(
+  read: () => Promise<string>,
+): Promise<{ version: string; arch?: string; files: { path: string; sha256: string }[] }> {
+  try {
+    const value = JSON.parse(await read()) as { version?: unknown; files?: unknown; arch?: string };
+    if (typeof value.version === 'string' && isVersion(value.version) && Array.isArray(value.files))
+      return value as { version: string; files: { path: string; sha256: string }[] };
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+  }
+  throw new Failure('MANIFEST_MISSING', 'the bundle has no manifest.json that can be read');
+}

@@ -1,0 +1,210 @@
+// What a rollout changed, what failed and why it stopped: Markdown, and one HTML page with a picture of its course. Pure.
+import { isFailed } from './judge.ts';
+import type { Event } from './mirror.ts';
+import type { Progress, Rollout } from './progress.ts';
+import { exceptionsOf, summarise } from './summary.ts';
+
+export interface ReportInput {
+  rollout: Rollout;
+  progress: Progress;
+  /** In order; without any the course is not known. */
+  events: Event[];
+}
+
+/** A batch or a wait in time. */
+interface Bar {
+  zone: number;
+  kind: 'update' | 'bake';
+  fromMs: number;
+  toMs: number;
+  failed: number;
+  label: string;
+}
+
+export function reportMarkdown(input: ReportInput): string {
+  const { rollout, progress } = input;
+  const summary = summarise(rollout, progress);
+  const zones = summary.zones.map(
+    (zone) => `| ${zone.zoneId} | ${zone.nodes} | ${zone.updated} | ${zone.failed} | ${zone.state} |\n`,
+  );
+  const failures = exceptionsOf(rollout, progress);
+  const reasons = reasonsOf(input.events);
+  const failed = failures.map(
+    (one) =>
+      `| ${one.zoneId} | ${one.instanceId} | ${one.outcome} | ${(reasons.get(one.instanceId) ?? '').replaceAll('|', '\\|')} |\n`,
+  );
+  return `# Rollout ${rollout.id} of ${summary.version} in ${summary.cluster}
+
+${headline(input)}
+
+| | |
+|---|---|
+| begun | ${time(rollout.startedMs)} by ${rollout.startedBy} |
+| ended | ${progress.state === 'running' ? 'not yet' : time(progress.sinceMs)} |
+| nodes | ${summary.nodes} in ${rollout.zones.length} zones |
+| updated / already there | ${summary.updated} / ${summary.already} |
+| failed / passed over | ${summary.failed} / ${summary.passedOver} |
+| brought back | ${progress.back === undefined ? '–' : summary.restored} |
+| document | ${rollout.document.name} version ${rollout.document.version}, ${rollout.document.hash} |
+
+## Zones
+
+| zone | nodes | on ${summary.version} | failed | state |
+|---|---|---|---|---|
+${zones.join('')}
+## Nodes that were not ${progress.back === undefined ? 'updated' : 'brought back'}
+
+${failed.length === 0 ? 'None.\n' : `| zone | node | outcome | reason |\n|---|---|---|---|\n${failed.join('')}`}
+## Course
+
+${courseLines(input)}`;
+}
+
+export function reportHtml(input: ReportInput): string {
+  const { rollout, progress } = input;
+  const summary = summarise(rollout, progress);
+  const reasons = reasonsOf(input.events);
+  const cells = (values: (string | number)[]) =>
+    `<tr>${values.map((value) => `<td>${escapeHtml(String(value))}</td>`).join('')}</tr>`;
+  const failures = exceptionsOf(rollout, progress);
+  return `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Rollout ${escapeHtml(rollout.id)}</title>
+<style>
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1b1f24;background:#fff}
+table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{border-bottom:1px solid #d0d7de;padding:.3rem .8rem .3rem 0;text-align:left;vertical-align:top}
+.state{font-size:1.2rem;font-weight:600}svg{width:100%;height:auto}
+@media (prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}td,th{border-color:#30363d}}
+</style></head><body>
+<h1>${escapeHtml(summary.version)} in ${escapeHtml(summary.cluster)}</h1>
+<p class="state">${escapeHtml(headline(input))}</p>
+<p>Rollout ${escapeHtml(rollout.id)}, begun ${time(rollout.startedMs)} by ${escapeHtml(rollout.startedBy)}.</p>
+${timelineSvg(input)}
+<h2>Zones</h2>
+<table><tr><th>zone</th><th>nodes</th><th>on ${escapeHtml(summary.version)}</th><th>failed</th><th>state</th></tr>
+${summary.zones.map((zone) => cells([zone.zoneId, zone.nodes, zone.updated, zone.failed, zone.state])).join('\n')}
+</table>
+<h2>Nodes that were not ${progress.back === undefined ? 'updated' : 'brought back'}</h2>
+${
+  failures.length === 0
+    ? '<p>None.</p>'
+    : `<table><tr><th>zone</th><th>node</th><th>outcome</th><th>reason</th></tr>
+${failures.map((one) => cells([one.zoneId, one.instanceId, one.outcome, reasons.get(one.instanceId) ?? ''])).join('\n')}
+</table>`
+}
+</body></html>
+`;
+}
+
+/** One sentence: how it stands and why. */
+function headline({ rollout, progress }: ReportInput): string {
+  const summary = summarise(rollout, progress);
+  switch (progress.state) {
+    case 'done':
+      return `Done: ${summary.updated + summary.already} of ${summary.nodes} nodes run ${summary.version}.`;
+    case 'rolled-back':
+      return `Taken back: ${summary.restored} nodes run again what they ran before.`;
+    case 'halted':
+      return `Halted: ${progress.why ?? 'no reason is recorded'}.`;
+    case 'running':
+      return `Not finished: next is ${summary.next ?? 'the end'}.`;
+  }
+}
+
+function reasonsOf(events: readonly Event[]): Map<string, string> {
+  const reasons = new Map<string, string>();
+  for (const event of events)
+    if (event.kind === 'node') reasons.set(event.judgement.instanceId, event.judgement.reason);
+  return reasons;
+}
+
+function courseLines({ events }: ReportInput): string {
+  if (events.length === 0)
+    return 'Not known on this machine: events are noted where `rollout run` was called.\n';
+  return events
+    .flatMap((event) => {
+      if (event.kind === 'home')
+        return [
+          `- ${time(event.atMs)}  ${event.good} good, ${event.failed} failed, ${event.other} passed over`,
+        ];
+      if (event.kind === 'halted') return [`- ${time(event.atMs)}  **halted**: ${event.why}`];
+      if (event.kind === 'ended') return [`- ${time(event.atMs)}  ${event.state}`];
+      return [];
+    })
+    .join('\n')
+    .concat('\n');
+}
+
+function barsOf({ events }: ReportInput, endMs: number): Bar[] {
+  const bars: Bar[] = [];
+  let open: Bar | undefined;
+  for (const event of events) {
+    if (event.kind === 'step' || event.kind === 'halted' || event.kind === 'ended') {
+      if (open !== undefined) open.toMs = event.atMs;
+      open = undefined;
+    }
+    if (event.kind === 'step' && (event.step.do === 'update' || event.step.do === 'bake')) {
+      const { step } = event;
+      open = {
+        zone: step.zone,
+        kind: step.do === 'bake' ? 'bake' : 'update',
+        fromMs: event.atMs,
+        toMs: endMs,
+        failed: 0,
+        label: step.do === 'bake' ? `wait after ${step.after}` : `${step.kind}, ${event.nodes} nodes`,
+      };
+      bars.push(open);
+    }
+    if (event.kind === 'node' && open !== undefined && isFailed(event.judgement.outcome)) open.failed += 1;
+  }
+  return bars;
+}
+
+/** Zones as rows, time to the right: batches, waits, and what failed. */
+export function timelineSvg(input: ReportInput): string {
+  const { rollout, progress, events } = input;
+  if (events.length === 0) return '<p>The course is not known on this machine.</p>';
+  const startMs = Math.min(rollout.startedMs, ...events.map((event) => event.atMs));
+  const endMs = Math.max(startMs + 1, progress.sinceMs, events.at(-1)?.atMs ?? 0);
+  const left = 110;
+  const width = 960;
+  const row = 34;
+  const x = (ms: number) => left + ((ms - startMs) / (endMs - startMs)) * (width - left - 10);
+  const height = 40 + rollout.zones.length * row;
+  const bars = barsOf(input, endMs).map((bar) => {
+    const fill = bar.kind === 'bake' ? '#b6bec9' : bar.failed > 0 ? '#cf222e' : '#1a7f37';
+    const y = 10 + bar.zone * row + (bar.kind === 'bake' ? 9 : 0);
+    const thick = bar.kind === 'bake' ? 6 : 24;
+    const wide = Math.max(1.5, x(bar.toMs) - x(bar.fromMs) - 0.5);
+    const title = `${bar.label}${bar.failed > 0 ? `, ${bar.failed} failed` : ''}`;
+    return `<rect x="${x(bar.fromMs).toFixed(1)}" y="${y}" width="${wide.toFixed(1)}" height="${thick}" fill="${fill}"><title>${escapeHtml(title)}</title></rect>`;
+  });
+  const names = rollout.zones.map(
+    (zone, at) => `<text x="0" y="${27 + at * row}" fill="currentColor">${escapeHtml(zone.zoneId)}</text>`,
+  );
+  const foot = height - 8;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="system-ui,sans-serif" font-size="13" role="img" aria-label="Course of the rollout">
+${names.join('\n')}
+${bars.join('\n')}
+<text x="${left}" y="${foot}" fill="currentColor">${time(startMs)}</text>
+<text x="${width - 10}" y="${foot}" text-anchor="end" fill="currentColor">+${duration(endMs - startMs)}; green: batches, red: with failures, grey: waits</text>
+</svg>`;
+}
+
+export function duration(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60
+    ? `${minutes} min ${seconds % 60} s`
+    : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`;
+}
+
+function time(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')}Z`;
+}
+
+const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+
+function escapeHtml(text: string): string {
+  return text.replace(/[&<>"]/g, (character) => entities[character] ?? '');
+}

@@ -1,0 +1,258 @@
+// What an operator asks for: one schema, safe with only `what` and `where`.
+import * as v from 'valibot';
+import { parseSource } from '../config/parse.ts';
+import { type ConfigProblem, type Finding, invalid, problemAt } from '../config/problem.ts';
+import { type Path, positionOf, type Tree, toValue } from '../config/tree.ts';
+import { validate } from '../config/validate.ts';
+import { Failure } from '../messages/failure.ts';
+
+function text(form: RegExp, message: string, example: string, description: string) {
+  return v.pipe(v.string(), v.regex(form, message), v.examples([example]), v.description(description));
+}
+
+function whole(minimum: number, maximum: number, unit: string, description: string) {
+  const message = `must be a whole number${unit} from ${minimum} to ${maximum}`;
+  return v.pipe(
+    v.number(),
+    v.integer(message),
+    v.minValue(minimum, message),
+    v.maxValue(maximum, message),
+    v.description(description),
+  );
+}
+
+const sha256 = text(
+  /^[0-9a-f]{64}$/,
+  'is not a SHA-256 (64 hexadecimal digits in lower case)',
+  'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
+  'Of the archive.',
+);
+
+/** Nodes in flight at once, and nodes that may fail, at most: what is recorded has to fit into one parameter. */
+export const MOST_IN_FLIGHT = 200;
+const MOST_FAILURES = 200;
+
+export const specSchema = v.strictObject({
+  what: v.pipe(
+    v.strictObject({
+      bundle: v.pipe(
+        v.strictObject({
+          version: text(
+            /^\d+\.\d+\.\d+[\w.-]*$/,
+            'is not a version',
+            '1.4.0',
+            'A published version: `eniboot bundle list` shows them.',
+          ),
+          sha256: v.optional(
+            v.pipe(
+              v.strictObject({ x64: v.optional(sha256), arm64: v.optional(sha256) }),
+              v.description(
+                'Digests the published archives must have; without it, those published are recorded.',
+              ),
+            ),
+          ),
+          parameter: v.optional(
+            text(
+              /^\/(?:[\w.-]|\/)*\{zone-id\}(?:[\w.-]|\/)*$/,
+              'is not the path of a parameter with {zone-id} in it',
+              '/eniboot/bundle/{zone-id}',
+              "Where a zone's version stands; what `bundle.parameter` says in the nodes' configuration.",
+            ),
+            '/eniboot/bundle/{zone-id}',
+          ),
+        }),
+        v.description('A version of eniboot, in place.'),
+      ),
+    }),
+    v.description('What is rolled out.'),
+  ),
+  where: v.pipe(
+    v.strictObject({
+      cluster: text(
+        /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/,
+        'is not a cluster name',
+        'production',
+        'The fleet. One rollout at a time is under way in it.',
+      ),
+      tags: v.optional(
+        v.pipe(
+          v.record(
+            v.pipe(
+              v.string(),
+              v.minLength(1, 'has an empty tag key'),
+              v.maxLength(128, 'has a tag key longer than 128'),
+            ),
+            v.pipe(v.string(), v.maxLength(256, 'is longer than 256 characters'), v.examples(['production'])),
+          ),
+          v.minEntries(1, 'is empty'),
+          v.maxEntries(5, 'has more than the 5 entries Run Command takes'),
+          v.description(
+            'Tags an instance must have, all of them; without it, `eniboot/cluster` with the cluster.',
+          ),
+        ),
+      ),
+      zones: v.optional(
+        v.pipe(
+          v.array(text(/^[a-z]{2,4}\d-az\d+$/, 'is not a zone ID', 'use1-az1', 'A zone ID.')),
+          v.minLength(1, 'is empty'),
+          v.maxLength(12, 'has more than 12 entries'),
+          v.description('Zones by ID, in this order; without it, all that hold nodes, the smallest first.'),
+        ),
+      ),
+    }),
+    v.description('Which nodes.'),
+  ),
+  steps: v.optional(
+    v.pipe(
+      v.strictObject({
+        canaries: v.optional(
+          whole(1, 10, '', 'Nodes of the first zone that go first, one after another.'),
+          1,
+        ),
+        sharePercent: v.optional(
+          whole(1, 50, ' of percent', 'Share of the first zone that follows the canaries.'),
+          10,
+        ),
+        concurrency: v.optional(whole(1, MOST_IN_FLIGHT, '', 'Nodes in flight at once.'), 50),
+        zonePercent: v.optional(
+          whole(
+            1,
+            100,
+            ' of percent',
+            'Share of a zone that may be in flight at once; at least one node is.',
+          ),
+          20,
+        ),
+      }),
+      v.description('How large each step is.'),
+    ),
+    {},
+  ),
+  bake: v.optional(
+    v.pipe(
+      v.strictObject({
+        canarySeconds: v.optional(whole(0, 86_400, ' of seconds', 'Wait after the canaries.'), 300),
+        shareSeconds: v.optional(
+          whole(0, 86_400, ' of seconds', 'Wait after the first share of the first zone.'),
+          300,
+        ),
+        zoneSeconds: v.optional(whole(0, 172_800, ' of seconds', 'Wait after each zone but the last.'), 1800),
+      }),
+      v.description('Waits, in which the halt flag is looked at.'),
+    ),
+    {},
+  ),
+  budget: v.optional(
+    v.pipe(
+      v.strictObject({
+        zonePercent: v.optional(
+          whole(
+            0,
+            20,
+            ' of percent',
+            `Nodes of a zone that may fail, rounded down; never more than ${MOST_FAILURES}.`,
+          ),
+          2,
+        ),
+        fleetPercent: v.optional(
+          whole(0, 20, ' of percent', `The same of all nodes; never more than ${MOST_FAILURES}.`),
+          1,
+        ),
+      }),
+      v.description('What may go wrong before it halts. A canary that fails always halts it.'),
+    ),
+    {},
+  ),
+  node: v.optional(
+    v.pipe(
+      v.strictObject({
+        deliverySeconds: v.optional(
+          whole(30, 3600, ' of seconds', 'Time in which a node must have taken up the command.'),
+          120,
+        ),
+        updateSeconds: v.optional(
+          whole(60, 3600, ' of seconds', 'Time a node has for the update, going back included.'),
+          600,
+        ),
+        warnings: v.optional(
+          v.pipe(
+            v.picklist(['allow', 'fail']),
+            v.description('Whether a node whose checks warn counts as healthy.'),
+          ),
+          'allow',
+        ),
+      }),
+      v.description('What is expected of a node.'),
+    ),
+    {},
+  ),
+  alarm: v.optional(
+    text(
+      /^[^\s:][^:]{0,254}$/,
+      'is not the name of a CloudWatch alarm',
+      'api-errors',
+      'A CloudWatch alarm that Run Command watches while a command runs: when it goes off, the rollout halts.',
+    ),
+  ),
+});
+
+export type Spec = v.InferOutput<typeof specSchema>;
+
+/** Nodes that may fail of so many. */
+export function allowedFailures(nodes: number, percent: number): number {
+  return Math.min(MOST_FAILURES, Math.floor((nodes * percent) / 100));
+}
+
+/** Tags that make an instance a target. */
+export function targetTags({ where }: Spec): Record<string, string> {
+  return where.tags ?? { 'eniboot/cluster': where.cluster };
+}
+
+/** Pure. Throws SPEC_INVALID with every problem in `facts.problems`. */
+export function loadSpec(source: string, content: Uint8Array | string): Spec {
+  const parsed = parseSource(source, content);
+  if (parsed.tree === undefined) throw invalid(parsed.problems, 'SPEC_INVALID');
+  const { tree } = parsed;
+  const problems = validate(tree, specSchema).map((one) => one.problem);
+  const result = v.safeParse(specSchema, toValue(tree));
+  if (problems.length === 0 && !result.success)
+    throw new Failure('INTERNAL', 'the spec fits the walk over the schema but not the schema itself', {
+      issues: v.summarize(result.issues),
+    });
+  if (result.success) problems.push(...crossCheck(result.output, tree));
+  if (problems.length > 0 || !result.success) throw invalid(problems, 'SPEC_INVALID');
+  return result.output;
+}
+
+/** What the schema cannot say. */
+function crossCheck(spec: Spec, tree: Tree): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  const report = (path: Path, value: unknown, finding: Finding) =>
+    problems.push(problemAt(positionOf(tree, path), path, value, finding));
+  const zones = spec.where.zones ?? [];
+  zones.forEach((zone, at) => {
+    if (zones.indexOf(zone) < at)
+      report(['where', 'zones', at], zone, { problem: 'is named twice', remedy: 'Remove one of them.' });
+  });
+  const digests = spec.what.bundle.sha256;
+  if (digests !== undefined && digests.x64 === undefined && digests.arm64 === undefined)
+    report(
+      ['what', 'bundle', 'sha256'],
+      {},
+      {
+        problem: 'names no digest',
+        remedy: 'Write x64, arm64 or both below it, or remove the key.',
+      },
+    );
+  if (spec.budget.fleetPercent > spec.budget.zonePercent)
+    report(['budget', 'fleetPercent'], spec.budget.fleetPercent, {
+      problem: `is larger than budget.zonePercent (${spec.budget.zonePercent})`,
+      remedy: 'Allow a zone at least the share of failures that the fleet is allowed.',
+    });
+  if (spec.alarm !== undefined && spec.alarm.startsWith('arn'))
+    report(['alarm'], spec.alarm, {
+      problem: 'looks like an ARN',
+      remedy: 'Write the name of the alarm alone.',
+    });
+  return problems;
+}

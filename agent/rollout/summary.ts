@@ -1,0 +1,165 @@
+// A rollout as people and machines look at it. Pure.
+import { isFailed, isGood } from './judge.ts';
+import type { Batch, Step } from './plan.ts';
+import { type Exception, type Progress, type Rollout, stepsOf } from './progress.ts';
+
+export interface ZoneSummary {
+  zoneId: string;
+  nodes: number;
+  /** On the version that was rolled out, as far as is known. */
+  updated: number;
+  failed: number;
+  inFlight: number;
+  state: 'waiting' | 'under way' | 'baking' | 'done' | 'restored' | 'untouched';
+}
+
+export interface Summary {
+  id: string;
+  cluster: string;
+  version: string;
+  direction: Progress['direction'];
+  state: Progress['state'];
+  why: string | undefined;
+  startedMs: number;
+  startedBy: string;
+  nodes: number;
+  updated: number;
+  already: number;
+  failed: number;
+  /** Nodes that were not updated and are no failures. */
+  passedOver: number;
+  restored: number;
+  zones: ZoneSummary[];
+  /** What happens next; undefined when nothing does. */
+  next: string | undefined;
+  /** Seconds of waiting that are still to come, and batches. */
+  remaining: { bakeSeconds: number; batches: number };
+}
+
+export function summarise(rollout: Rollout, progress: Progress): Summary {
+  const steps = stepsOf(rollout, progress);
+  const current =
+    progress.state === 'done' || progress.state === 'rolled-back' ? undefined : steps[progress.step];
+  const rest = steps.slice(progress.step);
+  return {
+    id: rollout.id,
+    cluster: rollout.spec.where.cluster,
+    version: rollout.spec.what.bundle.version,
+    direction: progress.direction,
+    state: progress.state,
+    why: progress.why,
+    startedMs: rollout.startedMs,
+    startedBy: rollout.startedBy,
+    nodes: rollout.zones.reduce((sum, zone) => sum + zone.nodes.length, 0),
+    updated: progress.updated,
+    already: progress.already,
+    failed: progress.exceptions.filter((one) => isFailed(one.outcome)).length,
+    passedOver: progress.exceptions.filter((one) => !isFailed(one.outcome)).length,
+    restored: progress.back?.restored ?? 0,
+    zones: rollout.zones.map((_, at) => zoneSummary(rollout, progress, steps, at)),
+    next: current === undefined ? undefined : describeStep(rollout, current),
+    remaining: {
+      bakeSeconds: rest.reduce((sum, step) => sum + (step.do === 'bake' ? step.seconds : 0), 0),
+      batches: rest.filter((step) => step.do === 'update').length,
+    },
+  };
+}
+
+function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: number): ZoneSummary {
+  const zone = rollout.zones[at];
+  const nodes = zone?.nodes.length ?? 0;
+  const own = steps.map((step, index) => ({ step, index })).filter(({ step }) => step.zone === at);
+  const batches = own.flatMap(({ step, index }) =>
+    step.do === 'update' ? [{ batch: step, home: index < progress.step, out: isOut(progress, index) }] : [],
+  );
+  const count = (of: (batch: (typeof batches)[number]) => boolean) =>
+    batches.filter(of).reduce((sum, { batch }) => sum + batch.to - batch.from, 0);
+  const exceptions = (list: readonly Exception[]) => list.filter((one) => one.zone === at);
+  const forward = exceptions(progress.exceptions);
+  const inFlight = count(({ out }) => out);
+  const home = count((one) => one.home);
+  const failed = (list: readonly Exception[]) => list.filter((one) => isFailed(one.outcome)).length;
+  if (progress.back !== undefined) {
+    const backHome = batches
+      .filter((one) => one.home)
+      .reduce((sum, { batch }) => sum + updatedIn(batch, forward), 0);
+    const stuck = failed(exceptions(progress.back.exceptions));
+    const ended = own.every(({ index }) => index < progress.step);
+    return {
+      zoneId: zone?.zoneId ?? '',
+      nodes,
+      updated:
+        count(() => true) -
+        notUpdated(
+          batches.map((one) => one.batch),
+          forward,
+        ) -
+        backHome +
+        stuck,
+      failed: stuck,
+      inFlight,
+      state: own.length === 0 ? 'untouched' : ended ? 'restored' : 'under way',
+    };
+  }
+  const baking = own.some(({ step, index }) => step.do === 'bake' && index === progress.step);
+  const ended = own.every(({ step, index }) => index < progress.step || step.do === 'bake');
+  return {
+    zoneId: zone?.zoneId ?? '',
+    nodes,
+    updated: home - forward.length,
+    failed: failed(forward),
+    inFlight,
+    state: baking ? 'baking' : ended ? 'done' : home + inFlight > 0 ? 'under way' : 'waiting',
+  };
+}
+
+function isOut({ step, stage }: Progress, index: number): boolean {
+  return index === step && stage !== 'ready';
+}
+
+function updatedIn(batch: Batch, exceptions: readonly Exception[]): number {
+  return batch.to - batch.from - notUpdated([batch], exceptions);
+}
+
+function notUpdated(batches: readonly Batch[], exceptions: readonly Exception[]): number {
+  return exceptions.filter(
+    (one) => !isGood(one.outcome) && batches.some((batch) => one.node >= batch.from && one.node < batch.to),
+  ).length;
+}
+
+/** A step in a few words: `canary 1 node in euw1-az1`. */
+export function describeStep(rollout: Rollout, step: Step): string {
+  const zone = rollout.zones[step.zone]?.zoneId ?? '';
+  switch (step.do) {
+    case 'update': {
+      const count = step.to - step.from;
+      const kind = { canary: 'canary', share: 'first share', rest: 'batch' }[step.kind];
+      return `${kind}: ${count} node${count === 1 ? '' : 's'} in ${zone}`;
+    }
+    case 'bake':
+      return `wait ${step.seconds} s after the ${step.after} in ${zone}`;
+    case 'promote':
+      return `name the version in ${zone}'s parameter`;
+    case 'restore':
+      return `name the version before in ${zone}'s parameter`;
+  }
+}
+
+export interface FailedNode {
+  zoneId: string;
+  instanceId: string;
+  outcome: string;
+}
+
+/** Nodes that were not updated, or could not be brought back. */
+export function exceptionsOf(rollout: Rollout, progress: Progress): FailedNode[] {
+  return (progress.back?.exceptions ?? progress.exceptions).map((one) => nodeOf(rollout, one));
+}
+
+function nodeOf(rollout: Rollout, { zone, node, outcome }: Exception): FailedNode {
+  return {
+    zoneId: rollout.zones[zone]?.zoneId ?? '',
+    instanceId: rollout.zones[zone]?.nodes[node] ?? '',
+    outcome,
+  };
+}

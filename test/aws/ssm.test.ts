@@ -1,0 +1,316 @@
+// The simulated SSM against what AWS documents, on virtual time.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { AwsError } from './ec2/errors.ts';
+import { virtualScheduler } from './ec2/scheduler.ts';
+import type { ManagedNode, ScriptResult } from './ssm/managed.ts';
+import { createSsm } from './ssm/ssm.ts';
+
+const good: ScriptResult = { exitCode: 0, stdout: 'done\n', stderr: '' };
+const bad: ScriptResult = { exitCode: 1, stdout: '', stderr: 'no\n' };
+/** Longer than any test. */
+const NEVER = undefined;
+
+function region(results: (ScriptResult | typeof NEVER | 'offline')[] = []) {
+  const scheduler = virtualScheduler();
+  const instances = new Map(
+    results.map((_, at) => [`i-${at}`, new Map([['zone', at % 2 === 0 ? 'even' : 'odd']])]),
+  );
+  const ssm = createSsm({
+    scheduler,
+    calls: [],
+    denied: new Set(),
+    arnPrefix: 'arn:aws:ssm:eu-west-1:123456789012',
+    accountId: '123456789012',
+    tagsOf: (id) => instances.get(id),
+    imageExists: (id) => id === 'ami-0123456789abcdef0',
+    bucketOf: () => ({ capacity: 1000, refill: 1000 }),
+  });
+  const ran: string[] = [];
+  for (const [at, result] of results.entries()) {
+    const node: ManagedNode = {
+      instanceId: `i-${at}`,
+      online: result !== 'offline',
+      lastPingAt: 0,
+      run(script, ended) {
+        ran.push(`${node.instanceId} ${script}`);
+        return result === NEVER || result === 'offline'
+          ? () => {}
+          : scheduler.after(10_000, () => ended(result));
+      },
+    };
+    ssm.nodes.set(node.instanceId, node);
+  }
+  const send = (action: string, request: object): any => ssm.send(action, request);
+  return { scheduler, ssm, instances, ran, send };
+}
+
+const content = (command: string) =>
+  JSON.stringify({
+    schemaVersion: '2.2',
+    parameters: { word: { type: 'String', allowedPattern: '^\\w+$', default: 'none' } },
+    mainSteps: [
+      { action: 'aws:runShellScript', name: 'run', inputs: { runCommand: [command], timeoutSeconds: '60' } },
+    ],
+  });
+
+function codeOf(call: () => unknown): string {
+  try {
+    call();
+  } catch (error) {
+    return error instanceof AwsError ? error.code : String(error);
+  }
+  return 'none';
+}
+
+function commandRegion(results: Parameters<typeof region>[0]) {
+  const all = region(results);
+  all.send('CreateDocument', { Name: 'doc', Content: content('echo {{ word }}'), DocumentType: 'Command' });
+  const start = (request: object) => {
+    const { Command } = all.send('SendCommand', { DocumentName: 'doc', ...request });
+    return Command;
+  };
+  const details = (CommandId: string) => {
+    const { CommandInvocations } = all.send('ListCommandInvocations', { CommandId });
+    return CommandInvocations.map((one: { StatusDetails: string }) => one.StatusDetails);
+  };
+  const command = (CommandId: string) => all.send('ListCommands', { CommandId }).Commands[0];
+  return { ...all, start, details, command };
+}
+
+test('documents have immutable versions with digests; a command is pinned to one', () => {
+  const { send, start } = commandRegion([good]);
+  const second = send('UpdateDocument', {
+    Name: 'doc',
+    Content: content('echo two'),
+    DocumentVersion: '$LATEST',
+  }).DocumentDescription;
+  assert.is(second.DocumentVersion, '2');
+  assert.is(second.DefaultVersion, '1');
+  assert.match(second.Hash, /^[0-9a-f]{64}$/);
+  const InstanceIds = ['i-0'];
+  assert.is(
+    codeOf(() =>
+      send('UpdateDocument', { Name: 'doc', Content: content('echo two'), DocumentVersion: '$LATEST' }),
+    ),
+    'DuplicateDocumentContent',
+  );
+  assert.is(
+    codeOf(() => start({ InstanceIds, DocumentVersion: '1', DocumentHash: second.Hash })),
+    'InvalidDocument',
+  );
+  assert.is(
+    codeOf(() => start({ InstanceIds, DocumentVersion: '7' })),
+    'InvalidDocumentVersion',
+  );
+  assert.is(
+    codeOf(() => start({ InstanceIds, DocumentVersion: '2', DocumentHash: second.Hash })),
+    'none',
+  );
+  assert.is(
+    codeOf(() => start({ InstanceIds, Parameters: { word: ['a; rm'] } })),
+    'InvalidParameters',
+  );
+  assert.is(
+    codeOf(() => start({ InstanceIds, Parameters: { other: ['a'] } })),
+    'InvalidParameters',
+  );
+});
+
+test('parameters stand in the script, and output comes back cut to 2,500 characters in lists, 24,000 singly', () => {
+  const long = { ...good, stdout: 'x'.repeat(30_000) };
+  const { scheduler, start, ran, send } = commandRegion([long]);
+  const { CommandId } = start({ InstanceIds: ['i-0'], Parameters: { word: ['hello'] } });
+  scheduler.advance(20_000);
+  assert.equal(ran, ['i-0 echo hello']);
+  const [row] = send('ListCommandInvocations', { CommandId, Details: true }).CommandInvocations;
+  assert.is(row?.CommandPlugins[0]?.Output.length, 2_500);
+  const one = send('GetCommandInvocation', {
+    CommandId,
+    InstanceId: 'i-0',
+  });
+  assert.is(one.StandardOutputContent.length, 24_000);
+});
+
+test('by ID one unknown instance fails the whole call; as targets it is passed over', () => {
+  const { start, instances } = commandRegion([good, good]);
+  instances.delete('i-1');
+  assert.is(
+    codeOf(() => start({ InstanceIds: ['i-0', 'i-1'] })),
+    'InvalidInstanceId',
+  );
+  assert.is(start({ Targets: [{ Key: 'InstanceIds', Values: ['i-0', 'i-1'] }] }).TargetCount, 1);
+  assert.is(start({ Targets: [{ Key: 'tag:zone', Values: ['even'] }] }).TargetCount, 1);
+  assert.is(
+    codeOf(() => start({ InstanceIds: Array.from({ length: 51 }, (_, at) => `i-${at}`) })),
+    'ValidationException',
+  );
+  assert.is(
+    codeOf(() => start({ InstanceIds: ['i-0'], TimeoutSeconds: 10 })),
+    'ValidationException',
+  );
+  assert.is(
+    codeOf(() => start({ InstanceIds: ['i-0'], Comment: 'c'.repeat(101) })),
+    'ValidationException',
+  );
+});
+
+test('MaxConcurrency bounds what runs at once; MaxErrors stops the sending, not what is under way', () => {
+  const { scheduler, start, details, command, ran } = commandRegion([bad, bad, good, good, good]);
+  const InstanceIds = [0, 1, 2, 3, 4].map((at) => `i-${at}`);
+  const { CommandId } = start({ InstanceIds, MaxConcurrency: '2', MaxErrors: '1' });
+  scheduler.advance(1_000);
+  assert.is(ran.length, 2);
+  scheduler.advance(60_000);
+  assert.equal(details(CommandId), ['Failed', 'Failed', 'Success', 'Terminated', 'Terminated']);
+  assert.is(command(CommandId)?.Status, 'Failed');
+});
+
+test('what was never delivered is no error', () => {
+  const { scheduler, start, details, command, instances } = commandRegion(['offline', good, good]);
+  const { CommandId } = start({
+    InstanceIds: ['i-0', 'i-1', 'i-2'],
+    MaxErrors: '0',
+    TimeoutSeconds: 30,
+    MaxConcurrency: '1',
+  });
+  instances.delete('i-2');
+  scheduler.advance(120_000);
+  assert.equal(details(CommandId), ['DeliveryTimedOut', 'Success', 'Undeliverable']);
+  assert.is(command(CommandId)?.ErrorCount, 0);
+  assert.is(command(CommandId)?.StatusDetails, 'Incomplete');
+});
+
+test('a script that hangs times out and is an error', () => {
+  const { scheduler, start, details, command } = commandRegion([NEVER]);
+  const { CommandId } = start({ InstanceIds: ['i-0'] });
+  scheduler.advance(59_000);
+  assert.equal(details(CommandId), ['InProgress']);
+  scheduler.advance(2_000);
+  assert.equal(details(CommandId), ['ExecutionTimedOut']);
+  assert.is(command(CommandId)?.ErrorCount, 1);
+});
+
+test('cancelling ends what was not sent, and what runs as far as it can', () => {
+  const { scheduler, start, details, command, send } = commandRegion([NEVER, good, good]);
+  const { CommandId } = start({ InstanceIds: ['i-0', 'i-1', 'i-2'], MaxConcurrency: '1' });
+  scheduler.advance(1_000);
+  send('CancelCommand', { CommandId });
+  assert.equal(details(CommandId), ['Canceled', 'Canceled', 'Canceled']);
+  assert.is(command(CommandId)?.Status, 'Cancelled');
+});
+
+test('an alarm that goes off cancels the command and is named', () => {
+  const { scheduler, start, ssm, command } = commandRegion([good, good]);
+  const { CommandId } = start({
+    InstanceIds: ['i-0', 'i-1'],
+    MaxConcurrency: '1',
+    AlarmConfiguration: { Alarms: [{ Name: 'errors' }] },
+  });
+  scheduler.advance(1_000);
+  ssm.alarms.add('errors');
+  scheduler.advance(60_000);
+  assert.is(command(CommandId)?.Status, 'Cancelled');
+  assert.equal(command(CommandId)?.TriggeredAlarms, [{ Name: 'errors', State: 'ALARM' }]);
+});
+
+test('a node that went silent is shown as lost after five minutes', () => {
+  const { scheduler, ssm, send } = region([good]);
+  const ping = () => send('DescribeInstanceInformation', {}).InstanceInformationList[0]?.PingStatus;
+  assert.is(ping(), 'Online');
+  const node = ssm.nodes.get('i-0');
+  if (node !== undefined) node.online = false;
+  assert.is(ping(), 'Online');
+  scheduler.advance(6 * 60_000);
+  assert.is(ping(), 'ConnectionLost');
+});
+
+test('a label sits on one version, ten on a version, and holds the oldest of a hundred versions', () => {
+  const { ssm, send } = region();
+  for (let version = 1; version <= 3; version += 1) ssm.put('/p', `value ${version}`);
+  const label = (version: number, ...Labels: string[]) =>
+    send('LabelParameterVersion', {
+      Name: '/p',
+      ParameterVersion: version,
+      Labels,
+    });
+  label(1, 'stable');
+  label(2, 'stable');
+  const value = (reference: string) => send('GetParameter', { Name: reference }).Parameter.Value;
+  assert.is(value('/p:stable'), 'value 2');
+  assert.is(value('/p:1'), 'value 1');
+  assert.is(
+    codeOf(() => value('/p:none')),
+    'ParameterVersionNotFound',
+  );
+  assert.equal(label(2, 'aws-x', '1x').InvalidLabels, ['aws-x', '1x']);
+  const many = Array.from({ length: 10 }, (_, at) => `label-${at}`);
+  assert.is(
+    codeOf(() => label(2, ...many)),
+    'ParameterVersionLabelLimitExceeded',
+  );
+  label(1, 'oldest');
+  for (let version = 4; version <= 100; version += 1) ssm.put('/p', `value ${version}`);
+  assert.is(
+    codeOf(() => ssm.put('/p', 'value 101')),
+    'ParameterMaxVersionLimitExceeded',
+  );
+  label(100, 'oldest');
+  assert.is(ssm.put('/p', 'value 101'), 101);
+  assert.is(
+    codeOf(() => value('/p:1')),
+    'ParameterVersionNotFound',
+  );
+});
+
+test('values have the size of their tier, an image is validated after PutParameter has returned', () => {
+  const { scheduler, send, ssm } = region();
+  const put = (Name: string, Value: string, more: object = {}) =>
+    send('PutParameter', {
+      Name,
+      Value,
+      Type: 'String',
+      Overwrite: true,
+      ...more,
+    });
+  assert.is(
+    codeOf(() => put('/p', 'x'.repeat(4_097))),
+    'ValidationException',
+  );
+  assert.is(put('/p', 'x'.repeat(4_097), { Tier: 'Intelligent-Tiering' }).Tier, 'Advanced');
+  assert.is(
+    codeOf(() => put('/p', 'x'.repeat(8_193))),
+    'ValidationException',
+  );
+  const image = { DataType: 'aws:ec2:image' };
+  assert.is(put('/image', 'ami-0123456789abcdef0', image).Version, 1);
+  assert.is(
+    codeOf(() => send('GetParameter', { Name: '/image' })),
+    'ParameterNotFound',
+  );
+  scheduler.advance(5_000);
+  assert.is(put('/image', 'ami-0fffffffffffffff0', image).Version, 2);
+  scheduler.advance(5_000);
+  assert.is(ssm.parameters.get('/image')?.at(-1)?.version, 1);
+  assert.is(put('/image', 'ami-0123456789abcdef0', image).Version, 3);
+});
+
+test('too many calls are throttled, each action by its own bucket', () => {
+  const scheduler = virtualScheduler();
+  const ssm = createSsm({
+    scheduler,
+    calls: [],
+    denied: new Set(),
+    arnPrefix: '',
+    accountId: '',
+    tagsOf: () => undefined,
+    imageExists: () => false,
+  });
+  const put = () => codeOf(() => ssm.send('PutParameter', { Name: '/p', Value: 'x', Overwrite: true }));
+  const codes = Array.from({ length: 8 }, put);
+  assert.equal(codes.slice(5), ['none', 'ThrottlingException', 'ThrottlingException']);
+  scheduler.advance(1_000);
+  assert.is(put(), 'none');
+});
+
+test.run();

@@ -1,0 +1,435 @@
+// Run Command as documented, with its traps: one unknown instance ID fails a whole call, what was never delivered is no
+// error, MaxErrors stops the sending and nothing that is under way, Success says only that a script ended with 0, and
+// output is cut. Source: SSM API reference, "Understanding command statuses", "Using concurrency and error controls".
+import { createHash } from 'node:crypto';
+import type {
+  CancelCommandRequest,
+  CancelCommandResult,
+  Command,
+  CommandInvocation,
+  GetCommandInvocationRequest,
+  GetCommandInvocationResult,
+  ListCommandInvocationsRequest,
+  ListCommandInvocationsResult,
+  ListCommandsRequest,
+  ListCommandsResult,
+  SendCommandRequest,
+  SendCommandResult,
+  Target,
+} from '@aws-sdk/client-ssm';
+import { AwsError } from '../ec2/errors.ts';
+import type { Documents, DocumentVersion } from './documents.ts';
+import type { Managed, ManagedNode, ScriptResult } from './managed.ts';
+import { seconds } from './parameters.ts';
+import { type Handlers, paged, type Region } from './region.ts';
+
+type Status = NonNullable<CommandInvocation['Status']>;
+
+interface Invocation {
+  instanceId: string;
+  status: Status;
+  details: string;
+  at: number;
+  result: ScriptResult | undefined;
+  /** Ends whatever still waits for this node. */
+  stop: () => void;
+}
+
+interface Run {
+  id: string;
+  request: SendCommandRequest;
+  document: DocumentVersion;
+  script: string;
+  executionMs: number;
+  deliveryMs: number;
+  at: number;
+  invocations: Invocation[];
+  /** Invocations from here on have not been sent. */
+  next: number;
+  inFlight: number;
+  errors: number;
+  maxConcurrency: number;
+  maxErrors: number;
+  status: NonNullable<Command['Status']>;
+  details: string;
+  triggeredAlarm: string | undefined;
+}
+
+/** Milliseconds from SendCommand to the script's start on a node that is online. */
+export interface CommandLatency {
+  deliveryMs: number;
+  /** Until a new command shows up in ListCommands. */
+  listLagMs: number;
+}
+
+export interface Commands {
+  handlers: Handlers;
+  /** Names of CloudWatch alarms that are in ALARM. */
+  alarms: Set<string>;
+  latency: CommandLatency;
+}
+
+const DEFAULT_EXECUTION_S = 3600;
+const CHARACTERS = { stdout: 24_000, stderr: 8_000, list: 2_500 };
+
+export function createCommands(region: Region, documents: Documents, managed: Managed): Commands {
+  const { scheduler } = region;
+  const runs = new Map<string, Run>();
+  const alarms = new Set<string>();
+  const latency: CommandLatency = { deliveryMs: 0, listLagMs: 0 };
+
+  function send(request: SendCommandRequest): SendCommandResult {
+    validate(request);
+    const document = documents.find(request.DocumentName ?? '', request.DocumentVersion);
+    if (request.DocumentHash !== undefined && request.DocumentHash !== document.hash)
+      throw new AwsError('InvalidDocument', 'The document hash does not match the content of that version.');
+    const { script, executionS } = render(document, request.Parameters ?? {});
+    const ids = resolve(request);
+    const id = uuid(`${runs.size} ${scheduler.now()}`);
+    const run: Run = {
+      id,
+      request,
+      document,
+      script,
+      executionMs: executionS * 1000,
+      deliveryMs: (request.TimeoutSeconds ?? 3600) * 1000,
+      at: scheduler.now(),
+      invocations: ids.map((instanceId) => ({
+        instanceId,
+        status: 'Pending',
+        details: 'Pending',
+        at: scheduler.now(),
+        result: undefined,
+        stop: () => {},
+      })),
+      next: 0,
+      inFlight: 0,
+      errors: 0,
+      maxConcurrency: share(request.MaxConcurrency ?? '50', ids.length, 1),
+      maxErrors: share(request.MaxErrors ?? '0', ids.length, 0),
+      status: 'Pending',
+      details: 'Pending',
+      triggeredAlarm: undefined,
+    };
+    runs.set(id, run);
+    if (ids.length === 0) {
+      run.status = 'Failed';
+      run.details = 'NoInstancesInTag';
+    } else scheduler.after(0, () => pump(run));
+    return { Command: describe(run) };
+  }
+
+  /** By ID every one must be valid; targets are whatever matches. */
+  function resolve(request: SendCommandRequest): string[] {
+    const ids = request.InstanceIds ?? [];
+    const invalid = ids.filter((id) => !managed.nodes.has(id) || region.tagsOf(id) === undefined);
+    if (invalid.length > 0)
+      throw new AwsError(
+        'InvalidInstanceId',
+        `Instances [[${invalid.join(', ')}]] not in a valid state for account ${region.accountId}`,
+      );
+    if (ids.length > 0) return ids;
+    const targets = request.Targets ?? [];
+    const byId = targets.find((target) => target.Key === 'InstanceIds');
+    const candidates = byId === undefined ? [...managed.nodes.keys()] : [...new Set(byId.Values ?? [])];
+    return candidates.filter(
+      (id) => managed.nodes.has(id) && targets.every((target) => isTarget(id, target)),
+    );
+  }
+
+  function isTarget(instanceId: string, { Key = '', Values = [] }: Target): boolean {
+    const tags = region.tagsOf(instanceId);
+    if (tags === undefined) return false;
+    if (Key === 'InstanceIds') return Values.includes(instanceId);
+    if (Key === 'tag-key') return Values.some((value) => tags.has(value));
+    return Values.includes(tags.get(Key.slice('tag:'.length)) ?? '\0');
+  }
+
+  /** Sends to further nodes as far as MaxConcurrency and MaxErrors allow. */
+  function pump(run: Run): void {
+    if (run.status === 'Pending') enter(run, 'InProgress');
+    if (run.status !== 'InProgress') return;
+    const alarm = run.request.AlarmConfiguration?.Alarms?.find(({ Name }) => alarms.has(Name ?? ''));
+    if (alarm !== undefined) {
+      run.triggeredAlarm = alarm.Name;
+      return cancelRun(run, undefined);
+    }
+    while (run.inFlight < run.maxConcurrency && run.next < run.invocations.length) {
+      if (run.errors > run.maxErrors) break;
+      const invocation = run.invocations[run.next++];
+      if (invocation !== undefined && invocation.status === 'Pending') deliver(run, invocation);
+    }
+    conclude(run);
+  }
+
+  function deliver(run: Run, invocation: Invocation): void {
+    run.inFlight += 1;
+    const node = managed.nodes.get(invocation.instanceId);
+    if (node === undefined || region.tagsOf(invocation.instanceId) === undefined)
+      return finish(run, invocation, 'Failed', 'Undeliverable');
+    if (!node.online) {
+      invocation.stop = scheduler.after(run.deliveryMs, () =>
+        finish(run, invocation, 'TimedOut', 'DeliveryTimedOut'),
+      );
+      return;
+    }
+    invocation.stop = scheduler.after(latency.deliveryMs, () => execute(run, invocation, node));
+  }
+
+  function execute(run: Run, invocation: Invocation, node: ManagedNode): void {
+    invocation.status = 'InProgress';
+    invocation.details = 'InProgress';
+    let stopScript = () => {};
+    const stopTimer = scheduler.after(run.executionMs, () => {
+      stopScript();
+      finish(run, invocation, 'TimedOut', 'ExecutionTimedOut');
+    });
+    invocation.stop = () => {
+      stopTimer();
+      stopScript();
+    };
+    stopScript = node.run(run.script, (result) => {
+      if (invocation.status !== 'InProgress' && invocation.status !== 'Cancelling') return;
+      stopTimer();
+      invocation.result = result;
+      if (result.exitCode === 0) finish(run, invocation, 'Success', 'Success');
+      else finish(run, invocation, 'Failed', 'Failed');
+    });
+  }
+
+  function finish(run: Run, invocation: Invocation, status: Status, details: string): void {
+    invocation.status = status;
+    invocation.details = details;
+    run.inFlight -= 1;
+    if (details === 'Failed' || details === 'ExecutionTimedOut') run.errors += 1;
+    if (run.status === 'Cancelling') {
+      if (run.inFlight === 0) enter(run, 'Cancelled');
+      return;
+    }
+    pump(run);
+  }
+
+  function conclude(run: Run): void {
+    if (run.inFlight > 0) return;
+    const over = run.errors > run.maxErrors;
+    if (!over && run.next < run.invocations.length) return;
+    for (const invocation of run.invocations.slice(run.next)) {
+      invocation.status = 'Cancelled';
+      invocation.details = 'Terminated';
+    }
+    const counted = run.invocations.filter((one) => one.details !== 'Undeliverable');
+    if (over) enter(run, 'Failed');
+    else if (counted.every((one) => one.status === 'Success')) enter(run, 'Success');
+    else enter(run, 'Failed', 'Incomplete');
+  }
+
+  function enter(run: Run, status: Run['status'], details: string = status): void {
+    run.status = status;
+    run.details = details;
+  }
+
+  function cancel(request: CancelCommandRequest): CancelCommandResult {
+    const run = runs.get(request.CommandId ?? '');
+    if (run === undefined) throw new AwsError('InvalidCommandId', 'The command ID does not exist.');
+    cancelRun(run, request.InstanceIds);
+    return {};
+  }
+
+  /** Best effort: what has not been sent is cancelled at once, a running script is asked to stop. */
+  function cancelRun(run: Run, instanceIds: string[] | undefined): void {
+    if (!['Pending', 'InProgress'].includes(run.status)) return;
+    enter(run, 'Cancelling');
+    for (const invocation of run.invocations) {
+      if (instanceIds !== undefined && instanceIds.length > 0 && !instanceIds.includes(invocation.instanceId))
+        continue;
+      if (invocation.status === 'Pending' && run.invocations.indexOf(invocation) >= run.next) {
+        invocation.status = 'Cancelled';
+        invocation.details = 'Canceled';
+      } else if (invocation.status === 'Pending' || invocation.status === 'InProgress') {
+        invocation.stop();
+        finish(run, invocation, 'Cancelled', 'Canceled');
+      }
+    }
+    run.next = run.invocations.length;
+    if (run.inFlight === 0) enter(run, 'Cancelled');
+  }
+
+  function list(request: ListCommandsRequest): ListCommandsResult {
+    const filters = request.Filters ?? [];
+    const seen = [...runs.values()].filter(
+      (run) =>
+        scheduler.now() - run.at >= latency.listLagMs &&
+        (request.CommandId === undefined || run.id === request.CommandId) &&
+        filters.every(({ key, value = '' }) => {
+          if (key === 'DocumentName') return run.request.DocumentName === value;
+          if (key === 'InvokedAfter') return run.at > Date.parse(value);
+          throw new AwsError('InvalidFilterKey', `${key} is not simulated`);
+        }),
+    );
+    const { items, ...rest } = paged(seen.reverse(), request, 50);
+    return { Commands: items.map(describe), ...rest };
+  }
+
+  function listInvocations(request: ListCommandInvocationsRequest): ListCommandInvocationsResult {
+    const run = runs.get(request.CommandId ?? '');
+    if (run === undefined) throw new AwsError('InvalidCommandId', 'The command ID does not exist.');
+    const all = run.invocations.filter(
+      (one) => request.InstanceId === undefined || one.instanceId === request.InstanceId,
+    );
+    const { items, ...rest } = paged(all, request, 50);
+    return {
+      CommandInvocations: items.map((one) => ({
+        CommandId: run.id,
+        InstanceId: one.instanceId,
+        DocumentName: run.request.DocumentName,
+        DocumentVersion: String(run.document.version),
+        RequestedDateTime: seconds(one.at),
+        Status: one.status,
+        StatusDetails: one.details,
+        CommandPlugins:
+          request.Details !== true
+            ? []
+            : [
+                {
+                  Name: run.document.parsed.mainSteps[0]?.name,
+                  Status: one.status as 'Success',
+                  StatusDetails: one.details,
+                  ResponseCode: one.result?.exitCode ?? -1,
+                  Output: shortOutput(one.result),
+                },
+              ],
+      })),
+      ...rest,
+    };
+  }
+
+  function getInvocation(request: GetCommandInvocationRequest): GetCommandInvocationResult {
+    const run = runs.get(request.CommandId ?? '');
+    const invocation = run?.invocations.find((one) => one.instanceId === request.InstanceId);
+    if (run === undefined || invocation === undefined)
+      throw new AwsError('InvocationDoesNotExist', 'The command ID and instance ID do not match.');
+    return {
+      CommandId: run.id,
+      InstanceId: invocation.instanceId,
+      Comment: run.request.Comment,
+      DocumentName: run.request.DocumentName,
+      Status: invocation.status,
+      StatusDetails: invocation.details,
+      ResponseCode: invocation.result?.exitCode ?? -1,
+      StandardOutputContent: (invocation.result?.stdout ?? '').slice(0, CHARACTERS.stdout),
+      StandardErrorContent: (invocation.result?.stderr ?? '').slice(0, CHARACTERS.stderr),
+    };
+  }
+
+  function describe(run: Run): Command {
+    const ended = run.invocations.filter(
+      (one) => !['Pending', 'InProgress', 'Cancelling'].includes(one.status),
+    );
+    return {
+      CommandId: run.id,
+      DocumentName: run.request.DocumentName,
+      DocumentVersion: String(run.document.version),
+      Comment: run.request.Comment,
+      Parameters: run.request.Parameters,
+      InstanceIds: run.request.InstanceIds ?? [],
+      Targets: run.request.Targets ?? [],
+      RequestedDateTime: seconds(run.at),
+      Status: run.status,
+      StatusDetails: run.details,
+      MaxConcurrency: run.request.MaxConcurrency ?? '50',
+      MaxErrors: run.request.MaxErrors ?? '0',
+      TargetCount: run.invocations.length,
+      CompletedCount: ended.length,
+      ErrorCount: run.errors,
+      DeliveryTimedOutCount: run.invocations.filter((one) => one.details === 'DeliveryTimedOut').length,
+      TimeoutSeconds: run.request.TimeoutSeconds ?? 3600,
+      ...(run.triggeredAlarm === undefined
+        ? {}
+        : { TriggeredAlarms: [{ Name: run.triggeredAlarm, State: 'ALARM' as const }] }),
+    };
+  }
+
+  return {
+    alarms,
+    latency,
+    handlers: {
+      readers: {
+        ListCommands: list,
+        ListCommandInvocations: listInvocations,
+        GetCommandInvocation: getInvocation,
+      },
+      writers: { SendCommand: send, CancelCommand: cancel },
+    },
+  };
+}
+
+function validate(request: SendCommandRequest): void {
+  const refuse = (message: string): never => {
+    throw new AwsError('ValidationException', message);
+  };
+  const ids = request.InstanceIds ?? [];
+  const targets = request.Targets ?? [];
+  if (ids.length > 50)
+    refuse(
+      "1 validation error detected: Value at 'instanceIds' failed to satisfy constraint: Member must have length less than or equal to 50",
+    );
+  if (new Set(ids).size < ids.length)
+    throw new AwsError('DuplicateInstanceId', 'An instance ID occurs twice.');
+  if (targets.length > 5 || targets.some((target) => (target.Values ?? []).length > 50))
+    refuse('at most 5 targets of 50 values each are allowed');
+  if (ids.length > 0 === targets.length > 0) refuse('either instance IDs or targets are required');
+  if (targets.some(({ Key = '' }) => Key !== 'InstanceIds' && Key !== 'tag-key' && !Key.startsWith('tag:')))
+    refuse('this target key is not simulated');
+  if ((request.Comment ?? '').length > 100) refuse('a comment has at most 100 characters');
+  const timeout = request.TimeoutSeconds ?? 3600;
+  if (timeout < 30 || timeout > 2_592_000) refuse('TimeoutSeconds is from 30 to 2592000');
+  if (!/^([1-9]\d*|[1-9]\d%|[1-9]%|100%)$/.test(request.MaxConcurrency ?? '50'))
+    refuse('MaxConcurrency is not of its form');
+  if (!/^(\d+|[1-9]?\d%|100%)$/.test(request.MaxErrors ?? '0')) refuse('MaxErrors is not of its form');
+}
+
+/** Puts the parameters into the script, as the SSM agent does. Throws InvalidParameters. */
+function render(
+  { parsed }: DocumentVersion,
+  given: Record<string, string[]>,
+): { script: string; executionS: number } {
+  const declared = parsed.parameters ?? {};
+  const refuse = (name: string): never => {
+    throw new AwsError('InvalidParameters', `The parameter ${name} is not valid.`);
+  };
+  for (const name of Object.keys(given)) if (declared[name] === undefined) refuse(name);
+  const values = new Map<string, string>();
+  for (const [name, { default: standard, allowedPattern, allowedValues }] of Object.entries(declared)) {
+    const value = given[name]?.[0] ?? standard ?? refuse(name);
+    if (allowedPattern !== undefined && !new RegExp(allowedPattern).test(value)) refuse(name);
+    if (allowedValues !== undefined && !allowedValues.includes(value)) refuse(name);
+    values.set(name, value);
+  }
+  const fill = (text: string) =>
+    text.replace(/\{\{ ?(\w+) ?\}\}/g, (whole, name: string) => values.get(name) ?? whole);
+  const inputs = parsed.mainSteps.map((step) => step.inputs);
+  return {
+    script: inputs.flatMap((one) => one.runCommand.map(fill)).join('\n'),
+    executionS: Number(fill(inputs[0]?.timeoutSeconds ?? '') || DEFAULT_EXECUTION_S),
+  };
+}
+
+/** A number, or a share of all rounded up for concurrency and down for errors. */
+function share(text: string, all: number, least: number): number {
+  if (!text.endsWith('%')) return Math.max(least, Number(text));
+  const exact = (Number(text.slice(0, -1)) / 100) * all;
+  return Math.max(least, least === 0 ? Math.floor(exact) : Math.ceil(exact));
+}
+
+function shortOutput(result: ScriptResult | undefined): string {
+  if (result === undefined) return '';
+  const all =
+    result.stderr === '' ? result.stdout : `${result.stdout}\n----------ERROR-------\n${result.stderr}`;
+  const cut = '\n---Output truncated---';
+  return all.length <= CHARACTERS.list ? all : `${all.slice(0, CHARACTERS.list - cut.length)}${cut}`;
+}
+
+function uuid(text: string): string {
+  const hex = createHash('sha256').update(text).digest('hex');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20, 32)}`;
+}

@@ -1,0 +1,176 @@
+// A node that exists as a model only: what a rollout sees of one, on whatever clock the region has. Its report is built
+// from the documented format, not by the agent's code.
+import type { Scheduler } from '../ec2/scheduler.ts';
+import type { ManagedNode, ScriptResult } from './managed.ts';
+
+/** What goes wrong when it is updated. */
+export type Behaviour =
+  | 'good'
+  /** The new version's health checks fail: it goes back by itself. */
+  | 'goes-back'
+  /** Never answers, and never ends. */
+  | 'hangs'
+  /** Loses its connection in the middle. */
+  | 'vanishes'
+  /** Reboots in the middle; its agent runs the script again. */
+  | 'reboots'
+  /** Says that it runs the new version, and does not. */
+  | 'lies'
+  /** Ends well without a word. */
+  | 'silent'
+  /** Ends well with something that is no report. */
+  | 'garbles'
+  | 'disk-full'
+  /** Not healthy before anything was done. */
+  | 'sick'
+  /** Comes up on the new version and says that its checks fail. */
+  | 'unhealthy';
+
+export interface ModelledNode extends ManagedNode {
+  behaviour: Behaviour;
+  version: string;
+  sha256: string | undefined;
+  previous: { version: string; sha256: string | undefined } | undefined;
+  /** Switches from one version to another, in order. */
+  switches: string[];
+  /** Scripts begun, reruns after a reboot left out. */
+  runs: number;
+}
+
+export interface ModelOptions {
+  scheduler: Scheduler;
+  /** Milliseconds an update takes. */
+  updateMs: () => number;
+  parameter: (name: string) => string | undefined;
+}
+
+export function modelledNode(
+  instanceId: string,
+  start: { version: string; behaviour?: Behaviour },
+  options: ModelOptions,
+): ModelledNode {
+  const { scheduler } = options;
+  const node: ModelledNode = {
+    instanceId,
+    online: true,
+    lastPingAt: scheduler.now(),
+    behaviour: start.behaviour ?? 'good',
+    version: start.version,
+    sha256: undefined,
+    previous: undefined,
+    switches: [],
+    runs: 0,
+    run(script, ended) {
+      node.runs += 1;
+      return carryOut(readCall(script), ended);
+    },
+  };
+
+  function carryOut(call: Call, ended: (result: ScriptResult) => void): () => void {
+    const from = node.version;
+    const say = (exitCode: number, report: object) =>
+      ended({ exitCode, stdout: `${JSON.stringify(reportOf(node, from, report))}\n`, stderr: '' });
+    if (isHalted(options.parameter(call.halt))) {
+      say(1, { result: 'untouched', code: 'UPDATE_HALTED', message: 'halted' });
+      return () => {};
+    }
+    const half = options.updateMs() / 2;
+    let cancel = scheduler.after(half, () => {
+      if (call.action === 'rollback') return finishRollback();
+      const { behaviour } = node;
+      if (behaviour === 'hangs') return;
+      if (behaviour === 'vanishes') node.online = false;
+      else if (behaviour === 'sick')
+        say(1, { result: 'untouched', healthy: false, code: 'UPDATE_UNHEALTHY_BEFORE' });
+      else if (behaviour === 'disk-full')
+        say(1, { result: 'untouched', code: 'UPDATE_NOT_STAGED', message: 'no space left' });
+      else if (behaviour === 'reboots') {
+        node.behaviour = 'good';
+        cancel = scheduler.after(60_000, () => {
+          cancel = carryOut(call, ended);
+        });
+      } else cancel = scheduler.after(half, finishUpdate);
+    });
+    return () => cancel();
+
+    function finishUpdate(): void {
+      const { behaviour } = node;
+      if (behaviour === 'silent') return ended({ exitCode: 0, stdout: '', stderr: '' });
+      if (behaviour === 'garbles')
+        return ended({ exitCode: 0, stdout: '{"eniboot":"update","schema":1,"no', stderr: 'broken pipe' });
+      if (behaviour === 'lies') return say(0, { result: 'updated' });
+      if (node.version === call.version) return say(0, { result: 'already' });
+      switchTo({ version: call.version, sha256: call.digests[0] });
+      if (behaviour === 'goes-back') {
+        goBack();
+        return say(1, {
+          result: 'went-back',
+          failing: ['egress'],
+          code: 'UPDATE_WENT_BACK',
+          message: 'egress: EGRESS_TABLE_DIFFERS',
+        });
+      }
+      if (behaviour === 'unhealthy') return say(0, { result: 'updated', healthy: false, failing: ['pods'] });
+      say(0, { result: 'updated' });
+    }
+
+    function finishRollback(): void {
+      if (node.behaviour === 'hangs' || node.behaviour === 'vanishes') return;
+      if (node.version !== call.version) return say(0, { result: 'already' });
+      if (node.previous === undefined) return say(1, { result: 'failed', code: 'UPDATE_NO_WAY_BACK' });
+      goBack();
+      say(0, { result: 'updated' });
+    }
+  }
+
+  function switchTo(next: { version: string; sha256: string | undefined }): void {
+    node.previous = { version: node.version, sha256: node.sha256 };
+    node.version = next.version;
+    node.sha256 = next.sha256;
+    node.switches.push(next.version);
+  }
+
+  function goBack(): void {
+    const { previous } = node;
+    if (previous !== undefined) switchTo(previous);
+  }
+
+  return node;
+}
+
+interface Call {
+  action: string;
+  version: string;
+  digests: string[];
+  halt: string;
+}
+
+function readCall(script: string): Call {
+  const option = (name: string) => new RegExp(`--${name} (\\S+)`).exec(script)?.[1] ?? '';
+  return {
+    action: option('action'),
+    version: option('version'),
+    digests: option('digests').split(','),
+    halt: option('halt'),
+  };
+}
+
+function reportOf(node: ModelledNode, from: string, report: object): object {
+  return {
+    eniboot: 'update',
+    schema: 1,
+    node: node.instanceId,
+    version: node.version,
+    ...(node.sha256 === undefined ? {} : { sha256: node.sha256 }),
+    from,
+    healthy: true,
+    failing: [],
+    warnings: 0,
+    seconds: 1,
+    ...report,
+  };
+}
+
+function isHalted(flag: string | undefined): boolean {
+  return flag !== undefined && (JSON.parse(flag) as { halted: boolean }).halted;
+}

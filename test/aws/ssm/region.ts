@@ -1,0 +1,35 @@
+// What the parts of the simulated SSM share: time, the region's instances and images, and how lists are cut into pages.
+import { AwsError } from '../ec2/errors.ts';
+import type { Scheduler } from '../ec2/scheduler.ts';
+
+export interface Region {
+  scheduler: Scheduler;
+  /** arn:aws:ssm:REGION:ACCOUNT */
+  arnPrefix: string;
+  accountId: string;
+  /** Tags of an instance; undefined when EC2 does not know it, or it is terminated. */
+  tagsOf(instanceId: string): ReadonlyMap<string, string> | undefined;
+  imageExists(imageId: string): boolean;
+}
+
+export type Handler = (request: never) => object;
+
+export interface Handlers {
+  readers: Record<string, Handler>;
+  writers: Record<string, Handler>;
+}
+
+/** One page; `most` is also what MaxResults may not exceed. */
+export function paged<T>(
+  items: T[],
+  request: { MaxResults?: number | undefined; NextToken?: string | undefined },
+  most: number,
+): { items: T[]; NextToken?: string } {
+  const size = request.MaxResults ?? most;
+  if (size < 1 || size > most)
+    throw new AwsError('ValidationException', `MaxResults must be a value between 1 and ${most}`);
+  const start = request.NextToken === undefined ? 0 : Number(request.NextToken.replace(/^page:/, ''));
+  if (!Number.isInteger(start)) throw new AwsError('InvalidNextToken', 'The specified token is not valid.');
+  const end = start + size;
+  return { items: items.slice(start, end), ...(end < items.length ? { NextToken: `page:${end}` } : {}) };
+}

@@ -1,0 +1,69 @@
+// Versions for simulated nodes: served over HTTP in the region, published in its Parameter Store.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Cloud } from '../aws/index.ts';
+
+const built = join(import.meta.dirname, '../../dist', process.arch === 'arm64' ? 'arm64' : 'x64');
+
+/**
+ * What stands in for another build: a script that runs the executable the node was launched with. It reports what the real
+ * one reports, and its bundle has a kilobyte instead of forty million.
+ */
+export const STAND_IN = '#!/bin/sh\nexec /usr/libexec/eniboot/0.1.0/eniboot "$@"\n';
+/** The same, but its health checks fail. */
+export const UNHEALTHY = `#!/bin/sh
+[ "$1" = check ] && { echo '{"healthy":false,"checks":[{"id":"egress","result":"fail","code":"EGRESS_TABLE_DIFFERS"}]}'; exit 1; }
+exec /usr/libexec/eniboot/0.1.0/eniboot "$@"
+`;
+
+export interface Bundles {
+  /** Publishes a version with this executable (default: a copy of the built one); its archive's SHA-256. */
+  publish(version: string, executable?: string): string;
+  archive(version: string): string;
+  url(version: string): string;
+  stop(): void;
+}
+
+export async function serveBundles(cloud: Cloud): Promise<Bundles> {
+  const host = new URL(cloud.endpoints.ec2).hostname;
+  const scratch = mkdtempSync(join(tmpdir(), 'eniboot-bundles-'));
+  const server = createServer((request, response) => {
+    try {
+      response.writeHead(200).end(readFileSync(join(scratch, request.url ?? '')));
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(8080, host, resolve));
+  const url = (version: string) => `http://${host}:8080/${version}.tar.gz`;
+  const archive = (version: string) => join(scratch, `${version}.tar.gz`);
+  return {
+    url,
+    archive,
+    publish(version, executable) {
+      const folder = join(scratch, version);
+      mkdirSync(folder);
+      if (executable === undefined) execFileSync('cp', [join(built, 'eniboot'), folder]);
+      else writeFileSync(join(folder, 'eniboot'), executable, { mode: 0o755 });
+      const digest = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
+      writeFileSync(
+        join(folder, 'manifest.json'),
+        JSON.stringify({
+          version,
+          files: [{ path: 'eniboot', sha256: digest(join(folder, 'eniboot')) }],
+          plugins: ['eniboot'],
+        }),
+      );
+      execFileSync('sh', ['-c', 'tar -C "$0" -cf - . | gzip -1 > "$1"', folder, archive(version)]);
+      const sha256 = digest(archive(version));
+      const source = { url: url(version), sha256 };
+      cloud.ssm.put(`/eniboot/releases/${version}`, JSON.stringify({ version, x64: source, arm64: source }));
+      return sha256;
+    },
+    stop: () => server.close(),
+  };
+}

@@ -1,0 +1,187 @@
+// time limit: 300 s
+// The commands an operator types, as the executable that ships, against the simulated AWS over HTTP; real nodes run the real
+// `eniboot update` when Run Command reaches them.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Policy } from '../../agent/aws/iam.ts';
+import { startCloud } from '../aws/index.ts';
+import { launchNode, type Node } from '../boot/node.ts';
+import { eniboot, operatorEnvironment } from '../cli/executable.ts';
+import { allowing, type Check, checksOf } from '../cli/policy.ts';
+import { STAND_IN, serveBundles, UNHEALTHY } from './bundles.ts';
+import { manage } from './managed.ts';
+
+const cloud = await startCloud();
+const bundles = await serveBundles(cloud);
+/** What each call of the operator would have been checked for, in the moment of the call. */
+const checks: Check[] = [];
+const push = cloud.calls.push.bind(cloud.calls);
+cloud.calls.push = (...calls) => {
+  const operators = calls.filter((call) => call.instanceId === undefined);
+  checks.push(...operators.flatMap((call) => checksOf(cloud, call)));
+  return push(...calls);
+};
+const home = '/run/operator';
+mkdirSync(home, { recursive: true });
+const env = { ...operatorEnvironment(cloud), XDG_STATE_HOME: home };
+const run = (...args: string[]) => eniboot(args, { env });
+const of = (verb: string, ...more: string[]) => run('rollout', verb, '--cluster', 'demo', ...more);
+
+const nodes: Node[] = [];
+const subnets = [...cloud.subnets.values()].filter((subnet) => subnet.tags.get('Name')?.startsWith('nodes-'));
+for (const at of [0, 0, 1]) {
+  const node = await launchNode(cloud, {
+    tags: { 'eniboot/cluster': 'demo' },
+    subnet: subnets[at]?.id ?? '',
+  });
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  manage(cloud, node.instance);
+  nodes.push(node);
+}
+
+function spec(version: string, ...more: string[]): string {
+  const path = join(home, `${version}.yaml`);
+  writeFileSync(
+    path,
+    [
+      `what: { bundle: { version: ${version} } }`,
+      'where: { cluster: demo }',
+      'bake: { canarySeconds: 1, shareSeconds: 1, zoneSeconds: 1 }',
+      ...more,
+      '',
+    ].join('\n'),
+  );
+  return path;
+}
+
+async function versions(): Promise<string[]> {
+  return Promise.all(
+    nodes.map(async ({ instance }) =>
+      (await instance.run('readlink', ['/usr/libexec/eniboot/current'])).stdout.trim(),
+    ),
+  );
+}
+
+const codeIn = (out: string) =>
+  (JSON.parse(out.trim().split('\n').at(-1) ?? '{}') as { failure?: { code: string } }).failure?.code;
+
+test('what cannot be is refused before anything is changed', async () => {
+  const wrong = await run('rollout', 'plan', spec('nonsense'));
+  assert.is(wrong.code, 1);
+  assert.match(wrong.err, /SPEC_INVALID: 1 problem/);
+  assert.match(wrong.err, /what\.bundle\.version "nonsense" is not a version/);
+  assert.is(codeIn((await run('rollout', 'run', spec('7.0.0'), '--json')).out), 'RELEASE_UNKNOWN');
+  bundles.publish('7.1.0', STAND_IN);
+  const other = join(home, 'other.yaml');
+  writeFileSync(other, 'what: { bundle: { version: 7.1.0 } }\nwhere: { cluster: other }\n');
+  assert.is(codeIn((await run('rollout', 'run', other, '--json')).out), 'ROLLOUT_NO_TARGETS');
+  assert.is(codeIn((await of('status', '--json')).out), 'ROLLOUT_NONE');
+  const changed = cloud.calls.filter((call) => call.mutating && call.service === 'ssm');
+  assert.equal(changed, []);
+});
+
+test('a version is built, published once, and listed', async () => {
+  const sha256 = bundles.publish('7.2.0', STAND_IN);
+  const publish = (version: string, file: string) =>
+    run('bundle', 'publish', '--x64', bundles.archive(file), '--x64-url', bundles.url(version));
+  const good = await publish('7.2.0', '7.2.0');
+  assert.is(good.code, 0, good.err);
+  const other = await publish('7.2.0', '7.1.0');
+  assert.match(other.err, /BAD_DIGEST/);
+  const list = await run('bundle', 'list', '--json');
+  const { releases } = JSON.parse(list.out) as { releases: { version: string; x64: { sha256: string } }[] };
+  assert.is(releases.find((one) => one.version === '7.2.0')?.x64.sha256, sha256);
+});
+
+test('the plan shows waves and blast radius as table, picture and object', async () => {
+  const svg = join(home, 'plan.svg');
+  const plan = await run('rollout', 'plan', spec('7.2.0'), '--svg', svg);
+  assert.is(plan.code, 0, plan.err);
+  assert.match(plan.out, /7\.2\.0 to 3 nodes in 2 zones of demo/);
+  assert.match(plan.out, /euw1-az2 +canary +1 +1 +1 \(100 % of the zone\)/);
+  assert.match(readFileSync(svg, 'utf8'), /^<svg .*<\/svg>\n$/s);
+});
+
+test('a good version reaches real nodes, and the report says so', async () => {
+  const rolled = await run('rollout', 'run', spec('7.2.0'));
+  assert.is(rolled.code, 0, rolled.err + rolled.out);
+  assert.match(rolled.out, /canary: 1 node in euw1-az2/);
+  assert.match(rolled.out, /done\n$/);
+  assert.equal(await versions(), ['7.2.0', '7.2.0', '7.2.0']);
+  const status = JSON.parse((await of('status', '--json')).out) as Record<string, unknown>;
+  assert.equal([status['state'], status['updated'], status['failed']], ['done', 3, 0]);
+  assert.match((await of('report')).out, /Done: 3 of 3 nodes run 7\.2\.0/);
+  const page = join(home, 'report.html');
+  assert.is((await of('report', '--html', page)).code, 0);
+  const html = readFileSync(page, 'utf8');
+  assert.match(html, /<svg [^>]*Course of the rollout/);
+  assert.not.match(html, /<script|src=|href=/);
+});
+
+test('a bad version stops at its canary, which goes back by itself; nothing else is touched', async () => {
+  bundles.publish('7.3.0', UNHEALTHY);
+  const rolled = await run('rollout', 'run', spec('7.3.0'), '--json');
+  assert.is(rolled.code, 1);
+  assert.is(codeIn(rolled.out), 'ROLLOUT_HALTED');
+  assert.match(rolled.out, /UPDATE_WENT_BACK/);
+  assert.equal(await versions(), ['7.2.0', '7.2.0', '7.2.0']);
+  const status = await of('status');
+  assert.is(status.code, 1);
+  assert.match(status.out, /halted: the canary failed in euw1-az2/);
+  assert.is(codeIn((await of('resume', '--json')).out), 'ROLLOUT_HALTED');
+  const back = await of('rollback');
+  assert.is(back.code, 0, back.err);
+});
+
+test('halt stops a rollout, rollback takes back what it touched', async () => {
+  bundles.publish('7.4.0', STAND_IN);
+  const path = spec('7.4.0', 'steps: { concurrency: 1 }');
+  writeFileSync(
+    path,
+    readFileSync(path, 'utf8')
+      .replace('canarySeconds: 1', 'canarySeconds: 60')
+      .replace('zoneSeconds: 1', 'zoneSeconds: 60'),
+  );
+  let halted: Promise<unknown> | undefined;
+  const rolled = await eniboot(['rollout', 'run', path], {
+    env,
+    watch: (out) => {
+      if (halted === undefined && /wait 60 s/.test(out)) halted = of('halt', '--why', 'drill');
+    },
+  });
+  await halted;
+  assert.is(rolled.code, 1, rolled.out);
+  assert.match(rolled.err, /ROLLOUT_HALTED: drill/);
+  const touched = (await versions()).filter((version) => version === '7.4.0').length;
+  assert.ok(touched >= 1 && touched < 3, rolled.out);
+  const back = await of('rollback');
+  assert.is(back.code, 0, back.err);
+  assert.equal(await versions(), ['7.2.0', '7.2.0', '7.2.0']);
+  assert.match((await of('report')).out, new RegExp(`Taken back: ${touched} nodes`));
+});
+
+test('the policy allows all of it, and every statement of it is needed', async () => {
+  const { out } = await run(
+    'iam-policy',
+    'rollout',
+    '--cluster',
+    'demo',
+    '--account',
+    cloud.ec2.world.accountId,
+    '--region',
+    cloud.region,
+  );
+  const policy = JSON.parse(out) as Policy;
+  const used = checks
+    .filter((check) => !check.resource.includes('/rollout/other/'))
+    .map((check) => allowing(policy, check)?.Sid ?? `denied: ${JSON.stringify(check)}`);
+  assert.equal([...new Set(used)].sort(), policy.Statement.map((statement) => statement.Sid).sort());
+});
+
+test.after(async () => {
+  bundles.stop();
+  await cloud.stop();
+});
+test.run();

@@ -1,0 +1,205 @@
+// A fleet of modelled nodes under the simulated SSM on virtual time, and an operator whose calls can be lost or be his last.
+// DescribeInstances is answered from the model itself: 20,000 simulated instances with ENIs would say nothing more.
+
+import { type FleetAws, fleetAws } from '../../agent/aws/fleet.ts';
+import type { CallRecord } from '../../agent/aws/patience.ts';
+import type { Clock } from '../../agent/port/clock.ts';
+import { AwsError } from '../aws/ec2/errors.ts';
+import { type VirtualScheduler, virtualScheduler } from '../aws/ec2/scheduler.ts';
+import type { ApiCall } from '../aws/index.ts';
+import { type Behaviour, type ModelledNode, modelledNode } from '../aws/ssm/modelled-node.ts';
+import { createSsm, type Ssm } from '../aws/ssm/ssm.ts';
+
+/** Digest of the modelled release's only archive. */
+export const SHA256 = 'a'.repeat(64);
+export const OLD = '1.0.0';
+export const NEW = '1.1.0';
+export const CLUSTER = 'modelled';
+
+export interface FleetOptions {
+  /** Nodes of each zone. */
+  zones: number[];
+  behaviourOf?: (node: number, zone: number) => Behaviour;
+  updateMs?: () => number;
+}
+
+export interface Fleet {
+  scheduler: VirtualScheduler;
+  ssm: Ssm;
+  calls: ApiCall[];
+  nodes: ModelledNode[];
+  zoneOf: Map<string, string>;
+  /** Instances that EC2 no longer has. */
+  terminated: Set<string>;
+  publish(version: string, sha256?: string): void;
+  clock: Clock;
+}
+
+export function createFleet(options: FleetOptions): Fleet {
+  const scheduler = virtualScheduler();
+  const calls: ApiCall[] = [];
+  const zoneOf = new Map<string, string>();
+  const terminated = new Set<string>();
+  const tags = new Map([['eniboot/cluster', CLUSTER]]);
+  const ssm = createSsm({
+    scheduler,
+    calls,
+    denied: new Set(),
+    arnPrefix: 'arn:aws:ssm:eu-west-1:123456789012',
+    accountId: '123456789012',
+    tagsOf: (id) => (zoneOf.has(id) && !terminated.has(id) ? tags : undefined),
+    imageExists: () => true,
+  });
+  ssm.latency.deliveryMs = 1_000;
+  ssm.latency.listLagMs = 3_000;
+  const nodes = options.zones.flatMap((count, zone) =>
+    Array.from({ length: count }, (_, at) => {
+      const instanceId = `i-${zone.toString(16).padStart(2, '0')}${at.toString(16).padStart(15, '0')}`;
+      zoneOf.set(instanceId, `euw1-az${zone + 1}`);
+      return modelledNode(
+        instanceId,
+        { version: OLD, behaviour: options.behaviourOf?.(at, zone) ?? 'good' },
+        {
+          scheduler,
+          updateMs: options.updateMs ?? (() => 30_000),
+          parameter: (name) => ssm.parameters.get(name)?.at(-1)?.value,
+        },
+      );
+    }),
+  );
+  for (const node of nodes) ssm.nodes.set(node.instanceId, node);
+  const fleet: Fleet = {
+    scheduler,
+    ssm,
+    calls,
+    nodes,
+    zoneOf,
+    terminated,
+    publish: (version, sha256 = SHA256) => {
+      ssm.put(
+        `/eniboot/releases/${version}`,
+        JSON.stringify({ version, x64: { url: `https://bundles.example/${version}.tar.gz`, sha256 } }),
+      );
+    },
+    clock: virtualClock(scheduler),
+  };
+  fleet.publish(NEW);
+  return fleet;
+}
+
+function virtualClock(scheduler: VirtualScheduler): Clock {
+  return {
+    bootMs: () => scheduler.now(),
+    now: () => new Date(scheduler.now()),
+    sleep: (ms, signal) =>
+      new Promise((resolve, reject) => {
+        if (signal?.aborted === true) return reject(signal.reason as Error);
+        const cancel = scheduler.after(ms, () => {
+          signal?.removeEventListener('abort', abort);
+          resolve();
+        });
+        function abort(): void {
+          cancel();
+          reject(signal?.reason as Error);
+        }
+        signal?.addEventListener('abort', abort, { once: true });
+      }),
+  };
+}
+
+/** A process that was killed: nothing of it goes on, its promises never settle. */
+export class Killed extends Error {}
+
+export interface OperatorOptions {
+  /** Kills the process at this call, counted from 1, before or after it was carried out. */
+  killAt?: { call: number; carriedOut: boolean };
+  /** Whether the answer to this call gets lost. */
+  loses?: (action: string) => boolean;
+  apiMs?: number;
+  onCall?: (record: CallRecord) => void;
+  random?: () => number;
+}
+
+/** One operator's process, as far as AWS sees it. `killed` rejects when it dies. */
+export function operatorOf(
+  fleet: Fleet,
+  options: OperatorOptions = {},
+): { aws: FleetAws; killed: Promise<never>; calls: () => number } {
+  const { scheduler } = fleet;
+  let count = 0;
+  let dead = false;
+  let die: (error: Killed) => void = () => {};
+  const killed = new Promise<never>((_, reject) => {
+    die = reject;
+  });
+  killed.catch(() => {});
+  const wait = (ms: number) => new Promise<void>((resolve) => void scheduler.after(ms, resolve));
+  async function send(action: string, request: object): Promise<object> {
+    if (dead) return new Promise(() => {});
+    count += 1;
+    const last = options.killAt?.call === count;
+    const perish = (): Promise<never> => {
+      dead = true;
+      die(new Killed());
+      return new Promise(() => {});
+    };
+    if (last && options.killAt?.carriedOut === false) return perish();
+    await wait(options.apiMs ?? 50);
+    if (dead) return new Promise(() => {});
+    try {
+      const answer =
+        action === 'DescribeInstances' ? describeInstances(fleet, request) : fleet.ssm.send(action, request);
+      if (last) return perish();
+      if (options.loses?.(action) === true)
+        throw Object.assign(new Error('socket hang up'), { name: 'ECONNRESET' });
+      return answer;
+    } catch (error) {
+      if (!(error instanceof AwsError)) throw error;
+      throw Object.assign(new Error(error.message), {
+        name: error.code,
+        $metadata: { httpStatusCode: error.status },
+      });
+    }
+  }
+  return {
+    killed,
+    calls: () => count,
+    aws: fleetAws(send, {
+      clock: fleet.clock,
+      until: () => Number.POSITIVE_INFINITY,
+      onThrottled: () => {},
+      onCall: options.onCall ?? (() => {}),
+      random: options.random ?? (() => 0.5),
+    }),
+  };
+}
+
+function describeInstances(fleet: Fleet, request: object): object {
+  const { MaxResults = 1000, NextToken } = request as { MaxResults?: number; NextToken?: string };
+  const start = Number(NextToken ?? 0);
+  const living = fleet.nodes.filter((node) => !fleet.terminated.has(node.instanceId));
+  const page = living.slice(start, start + MaxResults);
+  return {
+    Reservations: page.map(({ instanceId }) => ({
+      Instances: [
+        {
+          InstanceId: instanceId,
+          Placement: { AvailabilityZoneId: fleet.zoneOf.get(instanceId) },
+          Tags: [{ Key: 'eniboot/cluster', Value: CLUSTER }],
+        },
+      ],
+    })),
+    ...(start + MaxResults < living.length ? { NextToken: String(start + MaxResults) } : {}),
+  };
+}
+
+/** Runs `work` on the fleet's clock to its end. */
+export async function onFleetTime<T>(fleet: Fleet, work: Promise<T>): Promise<T> {
+  let settled = false;
+  const watched = work.finally(() => {
+    settled = true;
+  });
+  watched.catch(() => {});
+  await fleet.scheduler.run(() => settled);
+  return watched;
+}

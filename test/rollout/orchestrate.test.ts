@@ -1,0 +1,149 @@
+// Whole rollouts of modelled nodes on virtual time: good ones, bad ones, halted ones, and back again.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { fleetAws } from '../../agent/aws/fleet.ts';
+import { isFailure } from '../../agent/messages/failure.ts';
+import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
+import { raiseHaltFlag } from '../../agent/rollout/halt.ts';
+import { type Happening, orchestrate } from '../../agent/rollout/orchestrate.ts';
+import { turnedBack } from '../../agent/rollout/progress.ts';
+import { takeRecord } from '../../agent/rollout/record.ts';
+import { loadSpec } from '../../agent/rollout/spec.ts';
+import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf } from './fleet.ts';
+
+const spec = loadSpec(
+  'rollout.yaml',
+  `what: { bundle: { version: ${NEW} } }\nwhere: { cluster: ${CLUSTER} }\nbake: { zoneSeconds: 60 }\n`,
+);
+const owner = { who: 'test', token: 'test-token' };
+const never = new AbortController().signal;
+
+async function rollOut(fleet: Fleet, tell: (happening: Happening) => void = () => {}) {
+  const { aws } = operatorOf(fleet);
+  const record = await beginRollout(aws, fleet.clock, owner, await prepare(aws, spec));
+  return orchestrate({ aws, clock: fleet.clock, record, tell, stopped: never });
+}
+
+async function rollBack(fleet: Fleet) {
+  const { aws } = operatorOf(fleet);
+  const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
+  await record.save(turnedBack(record.progress, fleet.scheduler.now()));
+  return orchestrate({ aws, clock: fleet.clock, record, tell: () => {}, stopped: never });
+}
+
+const versions = (fleet: Fleet) => new Set(fleet.nodes.map((node) => node.version));
+const zoneVersion = (fleet: Fleet, zone: number) =>
+  (
+    JSON.parse(fleet.ssm.parameters.get(`/eniboot/bundle/euw1-az${zone}`)?.at(-1)?.value ?? '{}') as {
+      version?: string;
+    }
+  ).version;
+
+test('a good version reaches every node, once, one zone after the other', async () => {
+  const fleet = createFleet({ zones: [30, 20, 25] });
+  const zones: string[] = [];
+  const progress = await onFleetTime(
+    fleet,
+    rollOut(fleet, (happening) => {
+      if (happening.kind === 'step' && happening.step.do !== 'bake')
+        zones.push(`${happening.step.do} ${happening.step.zone}`);
+    }),
+  );
+  assert.is(progress.state, 'done');
+  assert.is(progress.updated, 75);
+  assert.equal([...versions(fleet)], [NEW]);
+  assert.ok(fleet.nodes.every((node) => node.runs === 1));
+  assert.equal(
+    [...new Set(zones)],
+    ['update 0', 'promote 0', 'update 1', 'promote 1', 'update 2', 'promote 2'],
+  );
+  assert.equal(
+    [1, 2, 3].map((zone) => zoneVersion(fleet, zone)),
+    [NEW, NEW, NEW],
+  );
+});
+
+test('a version that breaks the health check is caught on its first node, and nothing else is touched', async () => {
+  const fleet = createFleet({ zones: [30, 20, 25], behaviourOf: () => 'goes-back' });
+  const progress = await onFleetTime(fleet, rollOut(fleet));
+  assert.is(progress.state, 'halted');
+  assert.match(progress.why ?? '', /the canary failed in euw1-az2/);
+  assert.equal([...versions(fleet)], [OLD]);
+  assert.is(fleet.nodes.filter((node) => node.runs > 0).length, 1);
+  assert.is(zoneVersion(fleet, 2), undefined);
+});
+
+test('a rollback brings back the nodes that were touched, and no others', async () => {
+  const fleet = createFleet({
+    zones: [100, 100],
+    behaviourOf: (node, zone) => (zone === 1 && node >= 40 && node < 50 ? 'goes-back' : 'good'),
+  });
+  fleet.ssm.put('/eniboot/bundle/euw1-az1', JSON.stringify({ version: OLD }));
+  const progress = await onFleetTime(fleet, rollOut(fleet));
+  assert.is(progress.state, 'halted', progress.why);
+  assert.is(zoneVersion(fleet, 1), NEW);
+  const touched = new Set(fleet.nodes.filter((node) => node.runs > 0).map((node) => node.instanceId));
+  assert.is(touched.size, 160);
+  const back = await onFleetTime(fleet, rollBack(fleet));
+  assert.is(back.state, 'rolled-back');
+  assert.equal([...versions(fleet)], [OLD]);
+  assert.is(zoneVersion(fleet, 1), OLD);
+  assert.is(back.back?.restored, 150);
+  for (const node of fleet.nodes) assert.is(node.runs > 0, touched.has(node.instanceId));
+});
+
+test('a raised halt flag stops it within one batch; nodes that see it are not touched', async () => {
+  const fleet = createFleet({ zones: [50, 50] });
+  const { aws } = operatorOf(fleet);
+  let after = 0;
+  const progress = await onFleetTime(
+    fleet,
+    rollOut(fleet, (happening) => {
+      if (happening.kind === 'sent' && ++after === 3) void raiseHaltFlag(aws, CLUSTER, 'smoke in the hall');
+    }),
+  );
+  assert.is(progress.state, 'halted');
+  assert.is(progress.why, 'smoke in the hall');
+  assert.is(after, 3);
+});
+
+test('a rollout does not begin beside an unfinished one, nor with more unreachable nodes than may fail', async () => {
+  const fleet = createFleet({ zones: [10] });
+  const { aws } = operatorOf(fleet);
+  const attempt = async () => {
+    try {
+      await beginRollout(aws, fleet.clock, { who: 'other', token: 'other' }, await prepare(aws, spec));
+    } catch (error) {
+      return isFailure(error) ? error.code : String(error);
+    }
+    return 'begun';
+  };
+  for (const node of fleet.nodes.slice(0, 2)) node.online = false;
+  fleet.scheduler.advance(10 * 60_000);
+  assert.is(await onFleetTime(fleet, attempt()), 'ROLLOUT_UNREACHABLE');
+  for (const node of fleet.nodes) node.online = true;
+  assert.is(await onFleetTime(fleet, attempt()), 'begun');
+  assert.is(await onFleetTime(fleet, attempt()), 'ROLLOUT_BUSY');
+});
+
+test('what Systems Manager answers with becomes a code; a throttled call is tried again', async () => {
+  const codeOf = async (name: string) => {
+    const error = Object.assign(new Error('x'), { name, $metadata: { httpStatusCode: 400 } });
+    const fleet = createFleet({ zones: [1] });
+    const patience = { clock: fleet.clock, until: () => 0, onThrottled: () => {}, onCall: () => {} };
+    const failed: unknown = await fleetAws(() => Promise.reject(error), patience)
+      .writeParameter('/p', 'x')
+      .catch((one: unknown) => one);
+    return isFailure(failed) ? [failed.code, failed.transient] : failed;
+  };
+  assert.equal(await codeOf('ThrottlingException'), ['SSM_THROTTLED', true]);
+  assert.equal(await codeOf('InvalidKeyId'), ['SSM_REFUSED', false]);
+  assert.equal(await codeOf('AccessDeniedException'), ['SSM_DENIED', false]);
+  assert.equal(await codeOf('InternalServerError'), ['SSM_FAILED', true]);
+  const fleet = createFleet({ zones: [1] });
+  const { aws } = operatorOf(fleet);
+  for (let at = 0; at < 10; at += 1)
+    assert.is(await onFleetTime(fleet, aws.writeParameter('/p', `${at}`)), at + 1);
+});
+
+test.run();

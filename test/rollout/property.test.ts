@@ -1,0 +1,320 @@
+// time limit: 600 s
+// Random fleets, faults and operators that are killed, on virtual time. ENIBOOT_RUNS sets how many.
+import fc from 'fast-check';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { FleetAws } from '../../agent/aws/fleet.ts';
+import { isFailure } from '../../agent/messages/failure.ts';
+import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
+import { raiseHaltFlag } from '../../agent/rollout/halt.ts';
+import { orchestrate } from '../../agent/rollout/orchestrate.ts';
+import { stepsForward } from '../../agent/rollout/plan.ts';
+import { type Progress, resumed, turnedBack } from '../../agent/rollout/progress.ts';
+import { LEASE_MS, type RolloutRecord, takeRecord } from '../../agent/rollout/record.ts';
+import { allowedFailures, loadSpec, type Spec } from '../../agent/rollout/spec.ts';
+import type { Behaviour } from '../aws/ssm/modelled-node.ts';
+import { CLUSTER, createFleet, type Fleet, Killed, NEW, OLD, onFleetTime, operatorOf } from './fleet.ts';
+
+const RUNS = Number(process.env['ENIBOOT_RUNS'] ?? 300);
+const never = new AbortController().signal;
+
+const faulty: Behaviour[] = [
+  'goes-back',
+  'hangs',
+  'vanishes',
+  'reboots',
+  'lies',
+  'silent',
+  'garbles',
+  'disk-full',
+  'sick',
+  'unhealthy',
+];
+
+interface Case {
+  zones: number[];
+  /** Per mille of nodes that misbehave. */
+  rate: number;
+  seed: number;
+  concurrency: number;
+  zonePercent: number;
+  budget: number;
+  /** Calls at which one operator after the other is killed, before or after the call was carried out. */
+  kills: { call: number; carriedOut: boolean }[];
+  /** Share of answers lost, per mille. */
+  loss: number;
+  /** Raise the halt flag at this virtual second. */
+  haltAt: number | undefined;
+}
+
+const cases: fc.Arbitrary<Case> = fc.record({
+  zones: fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 4 }),
+  rate: fc.constantFrom(0, 0, 5, 20, 100, 500),
+  seed: fc.integer({ min: 1, max: 1e9 }),
+  concurrency: fc.constantFrom(1, 3, 10, 60),
+  zonePercent: fc.constantFrom(5, 20, 100),
+  budget: fc.constantFrom(0, 5, 20),
+  kills: fc.array(fc.record({ call: fc.integer({ min: 1, max: 120 }), carriedOut: fc.boolean() }), {
+    maxLength: 4,
+  }),
+  loss: fc.constantFrom(0, 0, 20),
+  haltAt: fc.option(fc.integer({ min: 0, max: 3_000 }), { nil: undefined }),
+});
+
+function specOf(one: Case): Spec {
+  return loadSpec(
+    'spec.yaml',
+    `what: { bundle: { version: ${NEW} } }
+where: { cluster: ${CLUSTER} }
+steps: { concurrency: ${one.concurrency}, zonePercent: ${one.zonePercent} }
+bake: { canarySeconds: 30, shareSeconds: 30, zoneSeconds: 60 }
+budget: { zonePercent: ${one.budget}, fleetPercent: ${one.budget} }
+`,
+  );
+}
+
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+function fleetOf(one: Case): Fleet {
+  const next = random(one.seed);
+  return createFleet({
+    zones: one.zones,
+    behaviourOf: () =>
+      next() * 1000 < one.rate ? (faulty[Math.floor(next() * faulty.length)] ?? 'good') : 'good',
+    updateMs: () => 10_000 + Math.floor(next() * 50_000),
+  });
+}
+
+/** One operator after the other, until a rollout has ended or halted. */
+async function carryThrough(
+  fleet: Fleet,
+  one: Case,
+  first: (aws: FleetAws, owner: { who: string; token: string }) => Promise<RolloutRecord>,
+): Promise<Progress> {
+  const next = random(one.seed + 7);
+  let take = first;
+  for (let at = 0; ; at += 1) {
+    const kill = one.kills[at];
+    const operator = operatorOf(fleet, {
+      random: next,
+      loses: () => next() * 1000 < one.loss,
+      ...(kill === undefined ? {} : { killAt: kill }),
+    });
+    const owner = { who: `operator ${at}`, token: `token ${at}` };
+    try {
+      const work = (async () => {
+        const record = await take(operator.aws, owner);
+        return orchestrate({ aws: operator.aws, clock: fleet.clock, record, tell: () => {}, stopped: never });
+      })();
+      return await Promise.race([work, operator.killed]);
+    } catch (error) {
+      if (!(error instanceof Killed)) throw error;
+      // Whoever goes on waits until the lease is over; one who never got it begins anew.
+      await fleet.clock.sleep(LEASE_MS + 61_000);
+      take = async (aws, newOwner) => {
+        try {
+          const record = await takeRecord(aws, fleet.clock, newOwner, CLUSTER);
+          return record;
+        } catch (failure) {
+          if (isFailure(failure, 'ROLLOUT_NONE')) return first(aws, newOwner);
+          throw failure;
+        }
+      };
+    }
+  }
+}
+
+const started = (fleet: Fleet, spec: Spec) => async (aws: FleetAws, owner: { who: string; token: string }) =>
+  beginRollout(aws, fleet.clock, owner, await prepare(aws, spec));
+
+/** What must hold of every rollout, however it went. */
+function checkInvariants(fleet: Fleet, one: Case, spec: Spec, progress: Progress): void {
+  // No node was switched to the new version more than once, and none was asked twice.
+  for (const node of fleet.nodes) {
+    assert.ok(node.switches.filter((version) => version === NEW).length <= 1, `${node.instanceId} twice`);
+    assert.ok(node.runs <= 1, `${node.instanceId} was asked ${node.runs} times`);
+  }
+  // Never two zones in flight: commands overlap only within a zone.
+  const sends = fleet.calls
+    .filter((call) => call.action === 'SendCommand' && call.accepted)
+    .map((call) => call.request as { Targets: { Values: string[] }[]; Comment: string });
+  const order: string[] = [];
+  for (const send of sends) {
+    const zones = new Set(send.Targets[0]?.Values.map((id) => fleet.zoneOf.get(id)));
+    assert.is(zones.size, 1, 'a command for two zones');
+    const [zone = ''] = zones;
+    if (order.at(-1) !== zone) order.push(zone);
+  }
+  assert.is(new Set(order).size, order.length, `zones came back: ${order.join(' ')}`);
+  assert.is(new Set(sends.map((send) => send.Comment)).size, sends.length, 'a batch was sent twice');
+  // A node that said nothing, lied or fell silent is no success: what counts as updated runs the version.
+  const good = fleet.nodes.filter((node) => node.version === NEW && node.behaviour !== 'unhealthy');
+  assert.ok(progress.updated + progress.already <= good.length, `${progress.updated} of ${good.length}`);
+  // The budget is exceeded by no more than what was in flight.
+  const zones = [...new Set(fleet.zoneOf.values())];
+  for (const [at, zone] of sortedBySize(fleet, zones).entries()) {
+    const size = [...fleet.zoneOf.values()].filter((other) => other === zone).length;
+    const failed = progress.exceptions.filter(
+      (exception) => exception.zone === at && !['unsent', 'held'].includes(exception.outcome),
+    ).length;
+    const inFlight = Math.max(1, Math.min(one.concurrency, Math.floor((size * one.zonePercent) / 100)));
+    assert.ok(
+      failed <= allowedFailures(size, spec.budget.zonePercent) + inFlight,
+      `${failed} failed in ${zone} of ${size}`,
+    );
+  }
+  if (progress.state === 'done')
+    assert.is(progress.updated + progress.already + progress.exceptions.length, fleet.nodes.length);
+}
+
+function sortedBySize(fleet: Fleet, zones: string[]): string[] {
+  const size = (zone: string) => [...fleet.zoneOf.values()].filter((other) => other === zone).length;
+  return zones.sort((a, b) => size(a) - size(b) || (a < b ? -1 : 1));
+}
+
+test('whatever fails and whoever is killed: one zone at a time, within the budget, no node twice', async () => {
+  const states = new Map<string, number>();
+  await fc.assert(
+    fc.asyncProperty(cases, async (one) => {
+      const fleet = fleetOf(one);
+      const spec = specOf(one);
+      if (one.haltAt !== undefined) {
+        const { aws } = operatorOf(fleet);
+        fleet.scheduler.after(one.haltAt * 1000, () => void raiseHaltFlag(aws, CLUSTER, 'drill'));
+      }
+      const haltedMs = one.haltAt === undefined ? Infinity : fleet.scheduler.now() + one.haltAt * 1000;
+      const progress = await onFleetTime(fleet, carryThrough(fleet, one, started(fleet, spec)));
+      states.set(progress.state, (states.get(progress.state) ?? 0) + 1);
+      checkInvariants(fleet, one, spec, progress);
+      // Halt: after the flag was up (and its call through), at most the batch that was being sent.
+      const late = fleet.calls.filter(
+        (call) => call.action === 'SendCommand' && call.accepted && call.at > haltedMs + 2_000,
+      );
+      assert.ok(late.length <= Math.ceil(one.concurrency / 50), `${late.length} commands after the halt`);
+    }),
+    { numRuns: RUNS, seed: Number(process.env['ENIBOOT_SEED'] ?? 1), endOnFailure: true },
+  );
+  assert.ok(
+    (states.get('done') ?? 0) > RUNS / 20 && (states.get('halted') ?? 0) > RUNS / 20,
+    JSON.stringify([...states]),
+  );
+});
+
+test('a rollout that was interrupted ends as one that was not', async () => {
+  await fc.assert(
+    fc.asyncProperty(cases, async (drawn) => {
+      const one = { ...drawn, haltAt: undefined, loss: 0 };
+      const end = async (kills: Case['kills']) => {
+        const fleet = fleetOf(one);
+        const progress = await onFleetTime(
+          fleet,
+          carryThrough(fleet, { ...one, kills }, started(fleet, specOf(one))),
+        );
+        return { progress, fleet };
+      };
+      const [calm, rough] = [await end([]), await end(one.kills)];
+      const outcome = ({ progress, fleet }: typeof calm) => ({
+        state: progress.state,
+        why: progress.why,
+        step: progress.step,
+        updated: progress.updated,
+        exceptions: progress.exceptions,
+        versions: fleet.nodes.map((node) => node.version),
+        zones: [...fleet.ssm.parameters]
+          .filter(([name]) => name.startsWith('/eniboot/bundle/'))
+          .map(([name, all]) => [name, all.at(-1)?.value]),
+      });
+      assert.equal(outcome(rough), outcome(calm));
+    }),
+    { numRuns: Math.ceil(RUNS / 3), seed: Number(process.env['ENIBOOT_SEED'] ?? 2), endOnFailure: true },
+  );
+});
+
+test('a rollback restores exactly what was touched', async () => {
+  await fc.assert(
+    fc.asyncProperty(cases, async (drawn) => {
+      const one = { ...drawn, loss: 0 };
+      const fleet = fleetOf({ ...one, rate: Math.min(one.rate, 100) });
+      const spec = specOf(one);
+      await onFleetTime(fleet, carryThrough(fleet, { ...one, kills: [] }, started(fleet, spec)));
+      const touched = fleet.nodes.filter((node) => node.switches.length > 0);
+      const asked = new Set(fleet.nodes.filter((node) => node.runs > 0));
+      const back = async (aws: FleetAws, owner: { who: string; token: string }) => {
+        const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
+        const { progress } = record;
+        const now = fleet.scheduler.now();
+        await record.save(
+          progress.back === undefined ? turnedBack(progress, now) : resumed(progress, now, true),
+        );
+        return record;
+      };
+      fleet.ssm.put(`/eniboot/rollout/${CLUSTER}/halt`, '{"halted":false}');
+      let progress = await onFleetTime(fleet, carryThrough(fleet, one, back));
+      for (let again = 0; progress.state === 'halted' && again < 200; again += 1)
+        progress = await onFleetTime(fleet, carryThrough(fleet, { ...one, kills: [] }, back));
+      assert.is(progress.state, 'rolled-back', overBudgetText(progress));
+      for (const node of touched)
+        if (node.online && node.behaviour !== 'hangs') assert.is(node.version, OLD, node.instanceId);
+      for (const node of fleet.nodes) {
+        if (!asked.has(node)) assert.is(node.runs, 0, `${node.instanceId} was not touched before`);
+        assert.ok(node.switches.filter((version) => version === OLD).length <= 1);
+      }
+      for (const [name, versions] of fleet.ssm.parameters)
+        if (name.startsWith('/eniboot/bundle/')) assert.not.match(versions.at(-1)?.value ?? '', NEW);
+    }),
+    { numRuns: Math.ceil(RUNS / 3), seed: Number(process.env['ENIBOOT_SEED'] ?? 3), endOnFailure: true },
+  );
+});
+
+test('killed at every single call of a small rollout, it still ends the same', async () => {
+  const one: Case = {
+    zones: [4, 3],
+    rate: 0,
+    seed: 5,
+    concurrency: 2,
+    zonePercent: 100,
+    budget: 20,
+    kills: [],
+    loss: 0,
+    haltAt: undefined,
+  };
+  const spec = specOf(one);
+  const calm = fleetOf(one);
+  const operator = operatorOf(calm);
+  await onFleetTime(
+    calm,
+    (async () => {
+      const record = await started(calm, spec)(operator.aws, { who: 'calm', token: 'calm' });
+      return orchestrate({ aws: operator.aws, clock: calm.clock, record, tell: () => {}, stopped: never });
+    })(),
+  );
+  const calls = operator.calls();
+  assert.ok(calls > stepsForward(spec, [3, 4]).length * 2);
+  for (let call = 1; call <= calls; call += 1) {
+    for (const carriedOut of [false, true]) {
+      const fleet = fleetOf(one);
+      const progress = await onFleetTime(
+        fleet,
+        carryThrough(fleet, { ...one, kills: [{ call, carriedOut }] }, started(fleet, spec)),
+      );
+      assert.is(progress.state, 'done', `killed at call ${call}`);
+      assert.is(progress.updated, 7);
+      assert.ok(
+        fleet.nodes.every((node) => node.runs === 1 && node.version === NEW),
+        `killed at call ${call}`,
+      );
+    }
+  }
+});
+
+function overBudgetText(progress: Progress): string {
+  return `${progress.why} ${JSON.stringify(progress.back)}`;
+}
+
+test.run();

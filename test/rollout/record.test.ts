@@ -1,0 +1,117 @@
+// Record and lease in one parameter: of several writers exactly one wins, and a loser writes nothing that counts.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { isFailure } from '../../agent/messages/failure.ts';
+import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
+import { advanced } from '../../agent/rollout/progress.ts';
+import { LEASE_MS, readRollout, takeRecord } from '../../agent/rollout/record.ts';
+import { loadSpec } from '../../agent/rollout/spec.ts';
+import { CLUSTER, createFleet, type Fleet, NEW, onFleetTime, operatorOf } from './fleet.ts';
+
+const spec = loadSpec('s', `what: { bundle: { version: ${NEW} } }\nwhere: { cluster: ${CLUSTER} }\n`);
+const owner = (name: string) => ({ who: name, token: `${name.split('-')[1] ?? ''}${name}` });
+const codeOf = (error: unknown) => (isFailure(error) ? error.code : String(error));
+
+async function begun(fleet: Fleet, name: string) {
+  const { aws } = operatorOf(fleet);
+  return onFleetTime(
+    fleet,
+    (async () => beginRollout(aws, fleet.clock, owner(name), await prepare(aws, spec)))(),
+  );
+}
+
+test('of ten that begin at once one wins, and its record stands', async () => {
+  const fleet = createFleet({ zones: [3] });
+  const results = await onFleetTime(
+    fleet,
+    Promise.all(
+      Array.from({ length: 10 }, async (_, at) => {
+        const { aws } = operatorOf(fleet, { apiMs: 40 + at });
+        const prepared = await prepare(aws, spec);
+        return beginRollout(aws, fleet.clock, owner(`operator-${at}`), prepared).then(
+          () => at,
+          (error: unknown) => codeOf(error),
+        );
+      }),
+    ),
+  );
+  const winners = results.filter((one) => typeof one === 'number');
+  assert.is(winners.length, 1, JSON.stringify(results));
+  assert.ok(
+    results.every((one) => typeof one === 'number' || ['ROLLOUT_LEASE_LOST', 'ROLLOUT_BUSY'].includes(one)),
+  );
+  const standing = await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock));
+  assert.is(standing.holder?.who, `operator-${winners[0]}`);
+});
+
+test('a lease that is over is taken by one of many; the former holder can write no more', async () => {
+  const fleet = createFleet({ zones: [3] });
+  const first = await begun(fleet, 'first');
+  fleet.scheduler.advance(LEASE_MS + 61_000);
+  const results = await onFleetTime(
+    fleet,
+    Promise.all(
+      Array.from({ length: 6 }, (_, at) =>
+        takeRecord(
+          operatorOf(fleet, { apiMs: 30 + 7 * at }).aws,
+          fleet.clock,
+          owner(`heir-${at}`),
+          CLUSTER,
+        ).then(
+          () => at,
+          (error: unknown) => codeOf(error),
+        ),
+      ),
+    ),
+  );
+  assert.is(results.filter((one) => typeof one === 'number').length, 1, JSON.stringify(results));
+  const before = (await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock)))
+    .progress;
+  const late = await onFleetTime(
+    fleet,
+    first.save(advanced(first.progress, fleet.scheduler.now())).then(() => 'saved', codeOf),
+  );
+  assert.is(late, 'ROLLOUT_LEASE_LOST');
+  const after = (await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock))).progress;
+  assert.equal(after, before);
+});
+
+test('a holder is not disturbed by somebody who wrote without the lease', async () => {
+  const fleet = createFleet({ zones: [3] });
+  const record = await begun(fleet, 'holder');
+  fleet.ssm.put(`/eniboot/rollout/${CLUSTER}/state`, 'scribble');
+  fleet.ssm.put(`/eniboot/rollout/${CLUSTER}/state`, '{"schema":1,"follows":1}');
+  await onFleetTime(fleet, record.save(advanced(record.progress, fleet.scheduler.now())));
+  const standing = await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock));
+  assert.is(standing.progress.step, 1);
+  assert.is(standing.holder?.who, 'holder');
+});
+
+test('an answer that is lost after the write is recognised as written', async () => {
+  const fleet = createFleet({ zones: [3] });
+  const { aws } = operatorOf(fleet);
+  const prepared = await onFleetTime(fleet, prepare(aws, spec));
+  let lost = 0;
+  const shaky = operatorOf(fleet, { loses: (action) => action === 'PutParameter' && ++lost % 2 === 1 });
+  const record = await onFleetTime(fleet, beginRollout(shaky.aws, fleet.clock, owner('shaky'), prepared));
+  for (let step = 0; step < 5; step += 1)
+    await onFleetTime(fleet, record.save(advanced(record.progress, fleet.scheduler.now())));
+  const standing = await onFleetTime(fleet, readRollout(aws, CLUSTER, fleet.clock));
+  assert.is(standing.progress.step, 5);
+});
+
+test('2,000 nodes and 400 failures fit into what Parameter Store takes', async () => {
+  const fleet = createFleet({ zones: [1000, 1000] });
+  const record = await begun(fleet, 'large');
+  const exceptions = Array.from({ length: 400 }, (_, at) => ({
+    zone: at % 2,
+    node: Math.floor(at * 2.3),
+    outcome: at % 3 === 0 ? ('undelivered' as const) : ('went-back' as const),
+  })).sort((a, b) => a.zone - b.zone);
+  await onFleetTime(fleet, record.save({ ...record.progress, exceptions }));
+  const standing = await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock));
+  assert.equal(standing.progress.exceptions, exceptions);
+  assert.equal(await onFleetTime(fleet, standing.rollout()), JSON.parse(JSON.stringify(record.rollout)));
+});
+
+test.run();

@@ -1,0 +1,158 @@
+// time limit: 240 s
+// `eniboot update` on simulated nodes: real executables, real links, real health checks.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { NodeReport } from '../../agent/rollout/node-report.ts';
+import { startCloud } from '../aws/index.ts';
+import { configText, launchNode, type Node } from '../boot/node.ts';
+import { STAND_IN, serveBundles, UNHEALTHY } from './bundles.ts';
+
+const cloud = await startCloud();
+const bundles = await serveBundles(cloud);
+const digests = {
+  good: bundles.publish('9.1.0', STAND_IN),
+  bad: bundles.publish('9.2.0', UNHEALTHY),
+  crashes: bundles.publish('9.3.0', '#!/bin/sh\nkill -SEGV $$\n'),
+};
+const LIBEXEC = '/usr/libexec/eniboot';
+
+async function bootedNode(config = configText(cloud)): Promise<Node> {
+  const node = await launchNode(cloud, { config });
+  const { status, result } = await node.boot();
+  assert.is(status?.verdict, 'ready', result.stderr);
+  return node;
+}
+
+async function update(node: Node, version: string, sha256: string, ...more: string[]) {
+  const result = await node.eniboot(['update', '--version', version, '--digests', sha256, '--json', ...more]);
+  assert.ok(result.stdout.length < 2_500 && result.stdout.trim().split('\n').length === 1, result.stderr);
+  return { exitCode: result.exitCode, report: JSON.parse(result.stdout) as NodeReport };
+}
+
+async function links(node: Node): Promise<string[]> {
+  const { stdout } = await node.instance.run('readlink', [`${LIBEXEC}/current`, `${LIBEXEC}/previous`]);
+  return stdout.trim().split('\n');
+}
+
+/** What of the network of a node an update could have changed. */
+async function network(node: Node): Promise<string> {
+  const shown = await node.instance.run('sh', [
+    '-c',
+    'nft list ruleset; ip rule; ip route show table all; ip -o link',
+  ]);
+  return shown.stdout.replace(/counter packets \d+ bytes \d+/g, '');
+}
+
+test('a good version is switched to, again does nothing, and is taken back', async () => {
+  const node = await bootedNode();
+  const before = await network(node);
+  const first = await update(node, '9.1.0', digests.good);
+  assert.is(first.exitCode, 0, JSON.stringify(first.report));
+  assert.equal(
+    { ...first.report, seconds: 0, warnings: 0 },
+    {
+      eniboot: 'update',
+      schema: 1,
+      node: node.instance.id,
+      result: 'updated',
+      version: '9.1.0',
+      sha256: digests.good,
+      from: '0.1.0',
+      healthy: true,
+      failing: [],
+      warnings: 0,
+      seconds: 0,
+    },
+  );
+  assert.equal(await links(node), ['9.1.0', '0.1.0']);
+  assert.is((await update(node, '9.1.0', digests.good)).report.result, 'already');
+  assert.is(await network(node), before);
+  const back = await update(node, '9.1.0', digests.good, '--action', 'rollback');
+  assert.is(back.report.result, 'updated', JSON.stringify(back.report));
+  assert.is(back.report.version, '0.1.0');
+  assert.equal(await links(node), ['0.1.0', '9.1.0']);
+  assert.is((await update(node, '9.1.0', digests.good, '--action', 'rollback')).report.result, 'already');
+});
+
+for (const [name, version, sha256, failing] of [
+  ['whose health checks fail', '9.2.0', digests.bad, /egress EGRESS_TABLE_DIFFERS/],
+  ['that crashes', '9.3.0', digests.crashes, /plugin, check: exit/],
+] as const) {
+  test(`a version ${name}: the node goes back by itself`, async () => {
+    const node = await bootedNode();
+    const { exitCode, report } = await update(node, version, sha256);
+    assert.is(exitCode, 1);
+    assert.is(report.result, 'went-back');
+    assert.is(report.code, 'UPDATE_WENT_BACK');
+    assert.match(report.message ?? '', failing);
+    assert.is(report.version, '0.1.0');
+    assert.is(report.healthy, true);
+    assert.equal(await links(node), ['0.1.0']);
+  });
+}
+
+test('nothing is changed when halted, not healthy, not staged, or of another digest', async () => {
+  const node = await bootedNode();
+  const refused = async (code: string, version: string, sha256: string) => {
+    const { exitCode, report } = await update(node, version, sha256);
+    assert.is(exitCode, 1);
+    assert.equal([report.result, report.code, report.version], ['untouched', code, '0.1.0']);
+    assert.equal(await links(node), ['0.1.0']);
+  };
+  cloud.ssm.put('/eniboot/rollout/demo/halt', '{"halted":true,"why":"smoke"}');
+  await refused('UPDATE_HALTED', '9.1.0', digests.good);
+  cloud.ssm.put('/eniboot/rollout/demo/halt', '{"halted":false}');
+  await refused('RELEASE_DIFFERS', '9.1.0', '0'.repeat(64));
+  await refused('UPDATE_NOT_STAGED', '9.9.9', digests.good);
+  await node.instance.run('nft', ['delete', 'table', 'inet', 'eniboot']);
+  await refused('UPDATE_UNHEALTHY_BEFORE', '9.1.0', digests.good);
+  const noWay = await update(node, '0.1.0', digests.good, '--action', 'rollback');
+  assert.equal([noWay.report.result, noWay.report.code], ['failed', 'UPDATE_NO_WAY_BACK']);
+});
+
+test('killed at any moment and run again, it ends on the new version with the old one kept', async () => {
+  const node = await bootedNode();
+  for (const [at, ms] of [40, 150, 300, 500, 800].entries()) {
+    const version = `9.4.${at}`;
+    const sha256 = bundles.publish(version, STAND_IN);
+    const [from] = await links(node);
+    await node.instance.run('timeout', [
+      '--signal=KILL',
+      `${ms / 1000}`,
+      `${LIBEXEC}/current/eniboot`,
+      'update',
+      '--version',
+      version,
+      '--digests',
+      sha256,
+    ]);
+    const { report } = await update(node, version, sha256);
+    assert.ok(report.healthy && ['updated', 'already'].includes(report.result), JSON.stringify(report));
+    assert.equal(await links(node), [version, from]);
+  }
+});
+
+test('a node that was updated keeps the version over a reboot, until its zone is told something new', async () => {
+  const zoneSays = (digit: string) => {
+    const archive = { url: 'http://127.0.0.1:9/', sha256: digit.repeat(64) };
+    const release = { version: '0.1.0', x64: archive, arm64: archive };
+    cloud.ssm.put('/eniboot/bundle/euw1-az1', JSON.stringify(release));
+  };
+  zoneSays('0');
+  const sha256 = bundles.publish('9.5.0');
+  const node = await bootedNode(configText(cloud, 'bundle: {}\n'));
+  assert.is((await update(node, '9.5.0', sha256)).report.result, 'updated');
+  await node.reboot();
+  const again = await node.boot();
+  assert.is(again.status?.verdict, 'ready', again.result.stderr);
+  assert.equal(again.status?.bundle, { running: '9.5.0', wanted: '0.1.0', behind: false });
+  assert.equal(await links(node), ['9.5.0', '0.1.0']);
+  zoneSays('1');
+  assert.is((await node.boot()).status?.bundle?.behind, true);
+});
+
+test.after(async () => {
+  bundles.stop();
+  await cloud.stop();
+});
+test.run();
