@@ -176,7 +176,7 @@ registerHooks({ load(url, context, next) { process.stderr.write('LOADED ' + url 
 /** Options a command's source declares. */
 function optionsOf(name: string): string[] {
   const source = readFileSync(join(root, 'agent/cli', `${name}.ts`), 'utf8');
-  return [...source.matchAll(/'?([a-z][a-z-]*)'?: \{ type: '(?:boolean|string)'/g)].map(
+  return [...source.matchAll(/'?([a-z][a-z0-9-]*)'?: \{ type: '(?:boolean|string)'/g)].map(
     (match) => match[1] ?? '',
   );
 }
