@@ -10,6 +10,8 @@ import { launchNode, type Node, type NodeOptions } from '../boot/node.ts';
 const PLUGINS = '/opt/cni/bin';
 const PLUGIN = `${PLUGINS}/eniboot`;
 const STAND_IN = '/run/stand-in';
+/** Folder with a stand-in for the reference plugin `ipvlan`. */
+export const INTERFACE_PLUGINS = `${STAND_IN}/plugins`;
 const PATH = `${STAND_IN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
 
 /** Keeps the plugin itself out of other namespaces, not what it starts: then it has no use for netlink. */
@@ -42,7 +44,7 @@ export interface Pod {
 }
 
 export interface PodNode extends Node {
-  /** One call of a plugin, by default of `eniboot` with `conf`. */
+  /** One call of a plugin of the node (or at a path), by default of `eniboot` with `conf`. */
   cni(
     command: string,
     variables?: Record<string, string>,
@@ -90,13 +92,16 @@ export function podNode(node: Node): PodNode {
   const script = readFileSync(join(import.meta.dirname, 'ip-stand-in.sh'), 'utf8');
   instance.write(`${STAND_IN}/bin/ip`, script, 0o755);
   if (kernelHasIpvlan()) instance.write(`${STAND_IN}/ipvlan`, '');
+  const plugin = `exec ${process.execPath} ${join(import.meta.dirname, 'ipvlan-plugin.ts')}`;
+  instance.write(`${INTERFACE_PLUGINS}/ipvlan`, `#!/bin/sh\n${plugin}\n`, 0o755);
 
   let programs = false;
   const self: PodNode = {
     ...node,
     async cni(command, variables = {}, config = conf, plugin = 'eniboot') {
-      const [file, ...args] = [...(programs ? ONLY_PROGRAMS : []), `${PLUGINS}/${plugin}`];
-      const answer = await instance.run(file, args, {
+      const path = plugin.startsWith('/') ? plugin : `${PLUGINS}/${plugin}`;
+      const [file, ...args] = [...(programs ? ONLY_PROGRAMS : []), path];
+      const answer = await instance.run(file ?? path, args, {
         env: { PATH, CNI_COMMAND: command, CNI_PATH: PLUGINS, ...variables },
         input: typeof config === 'string' ? config : JSON.stringify(config),
         timeoutMs: 30_000,
