@@ -26,6 +26,7 @@ const suites: Suite[] = [
     args: ['--nodes', '5000', '--evidence', evidence('bench-fleet')],
   },
   { name: 'e2e-vm', script: 'e2e:vm', args: [] },
+  { name: 'e2e-pods', script: 'e2e:pods', args: [] },
 ];
 
 const asked = process.argv.slice(2);

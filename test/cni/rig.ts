@@ -72,6 +72,14 @@ export interface PodNode extends Node {
   leftovers(): Promise<string[]>;
 }
 
+/** Shell script: a line for each thing that eniboot's pods have on a node. */
+export const LEFTOVERS = `
+  for link in /sys/class/net/enb*; do [ ! -e "$link" ] || echo "link $link"; done
+  ip rule show | grep -E '^(1024|1025):' | sed 's/^/rule /' || :
+  ip route show table all proto 140 | sed 's/^/route /'
+  ip neigh show nud permanent | sed 's/^/neighbour /'
+  ls /run/eniboot/pool/leased | sed 's/^/lease /'`;
+
 export const conf = { cniVersion: '1.1.0', name: 'eniboot', type: 'eniboot' };
 
 export function variablesOf(id: string, netns: string): Record<string, string> {
@@ -169,12 +177,7 @@ export function podNode(node: Node): PodNode {
       instance.write(`${STAND_IN}/seen`, '0\n');
     },
     async leftovers() {
-      const found = await self.sh(`
-        for link in /sys/class/net/enb*; do [ ! -e "$link" ] || echo "link $link"; done
-        ip rule show | grep -E '^(1024|1025):' | sed 's/^/rule /' || :
-        ip route show table all proto 140 | sed 's/^/route /'
-        ip neigh show nud permanent | sed 's/^/neighbour /'
-        ls /run/eniboot/pool/leased | sed 's/^/lease /'`);
+      const found = await self.sh(LEFTOVERS);
       return found.split('\n').filter((line) => line !== '');
     },
   };
