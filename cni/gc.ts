@@ -30,9 +30,7 @@ export function collectGarbage(configuration: Configuration, end: (lease: Lease)
   };
   for (const lease of leases) {
     if (keep.has(`${lease.owner.containerId} ${lease.owner.ifName}`)) continue;
-    attempt(() => {
-      if (isOf(configuration.name, lease)) end(lease);
-    });
+    if (isOf(configuration.name, lease)) attempt(() => end(lease));
   }
   const leased = new Set(leases.map((lease) => lease.address));
   for (const link of links) {

@@ -86,8 +86,7 @@ export interface Cloud {
   endpoints: { ec2: string; ssm: string; imds: string };
   /** Keys of somebody who may do everything. */
   operator: { accessKeyId: string; secretAccessKey: string };
-  /** `pid` is in the Internet's network namespace: for clients out there. */
-  internet: { curlTarget: string; address: string; pid: number };
+  internet: { curlTarget: string; address: string };
   launch(options?: LaunchOptions): Promise<Instance>;
   /** Every pending hot-plug, rule change and power action has happened; rejects when one of them failed. */
   settled(): Promise<void>;
@@ -214,11 +213,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     network,
     endpoints: { ec2: endpoint, ssm: endpoint, imds: `http://${metadataAddress}` },
     operator,
-    internet: {
-      curlTarget: `http://${internetAddress}/`,
-      address: internetAddress,
-      pid: network.internetPid,
-    },
+    internet: { curlTarget: `http://${internetAddress}/`, address: internetAddress },
     launch: async (wanted = {}) => {
       const record = launchRecord(ec2, wanted);
       const around = { ec2, network, faults, deviceMs: () => latency.deviceMs, settled };
