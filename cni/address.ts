@@ -1,7 +1,7 @@
 // The address an attachment gets: from which ENI, leased to it by name, with a note of what it is for.
 import type { NodeFile, NodePodEni } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
-import { findLease, type Lease, takeLease } from '../agent/pool/lease.ts';
+import { findLease, type Lease, orUndo, takeLease } from '../agent/pool/lease.ts';
 import { noteNamespace } from '../agent/pool/namespace.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { isOwnNamespace, ownerOf, type Variables } from './call.ts';
@@ -55,7 +55,8 @@ export function takeAddress(
     });
     const eni = enis.find((one) => one.eniId === lease.eniId);
     if (eni === undefined) throw new Failure('INTERNAL', `leased ${lease.address} of an ENI not asked for`);
-    if (noteNamespace(lease, variables.netns, network, variables.pod)) return { lease, eni };
+    const noted = orUndo(lease, () => noteNamespace(lease, variables.netns, network, variables.pod));
+    if (noted) return { lease, eni };
   }
   throw new Failure('POOL_EXHAUSTED', 'a garbage collection ends the leases of this ADD as they are made');
 }

@@ -44,7 +44,7 @@ const since: Partial<Record<Command, Version>> = { CHECK: '0.4.0', GC: '1.1.0', 
 /** @throws CNI_ENVIRONMENT */
 export function readCommand(value: string): Command {
   if (Object.hasOwn(required, value)) return value as Command;
-  throw new Failure('CNI_ENVIRONMENT', `unknown CNI_COMMAND: ${JSON.stringify(value)}`);
+  throw new Failure('CNI_ENVIRONMENT', `unknown CNI_COMMAND: ${quoted(value)}`);
 }
 
 /** Names every variable that is missing or wrong, not only the first. @throws CNI_ENVIRONMENT */
@@ -94,7 +94,7 @@ export function readConfiguration(command: Command, text: string): Configuration
   const cniVersion = readVersion(raw['cniVersion'] ?? '0.1.0');
   const { name } = raw;
   if (typeof name !== 'string' || !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
-    throw new Failure('CNI_CONFIG', `name: ${JSON.stringify(name)} is not the name of a network`, {
+    throw new Failure('CNI_CONFIG', `name: ${quoted(name)} is not the name of a network`, {
       path: 'name',
     });
   }
@@ -136,7 +136,17 @@ export function refuseRequests({ raw }: Configuration, cniArgs: string): void {
 export function refuse(fields: Record<string, unknown>): void {
   for (const [field, value] of Object.entries(fields)) {
     if (isEmpty(value)) continue;
-    throw new Failure('CNI_FIELD', `${field}: ${JSON.stringify(value)} is not supported`, { field, value });
+    throw new Failure('CNI_FIELD', `${field}: ${quoted(value)} is not supported`, { field, value });
+  }
+}
+
+/** A value for a message: whatever it is, however large, however deeply nested. */
+export function quoted(value: unknown): string {
+  try {
+    const text = JSON.stringify(value) ?? 'undefined';
+    return text.length <= 200 ? text : `${text.slice(0, 200)}…`;
+  } catch {
+    return 'a value nested too deeply';
   }
 }
 
@@ -146,7 +156,8 @@ export function isOwnNamespace(netns: string): boolean | undefined {
   try {
     const theirs = statSync(netns, { bigint: true });
     const own = statSync('/proc/self/ns/net', { bigint: true });
-    return theirs.ino === own.ino && theirs.dev === own.dev;
+    // All namespaces are files of one file system: a plain file is what an unmounted one leaves behind.
+    return theirs.dev === own.dev ? theirs.ino === own.ino : undefined;
   } catch (error) {
     if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ESRCH', 'ELOOP', 'EACCES', 'ENAMETOOLONG')) return undefined;
     throw error;
@@ -197,13 +208,9 @@ function checkDns(dns: unknown): void {
     typeof domain === 'string' &&
     [nameservers, search, options].every(isList);
   if (holds) return;
-  throw new Failure(
-    'CNI_CONFIG',
-    `dns: ${JSON.stringify(dns)} is not nameservers, domain, search and options`,
-    {
-      path: 'dns',
-    },
-  );
+  throw new Failure('CNI_CONFIG', `dns: ${quoted(dns)} is not nameservers, domain, search and options`, {
+    path: 'dns',
+  });
 }
 
 function readVersion(value: unknown): Version {
@@ -211,7 +218,7 @@ function readVersion(value: unknown): Version {
   if (known !== undefined) return known;
   throw new Failure(
     'CNI_VERSION',
-    `cniVersion: ${JSON.stringify(value)} is not one of ${supportedVersions.join(', ')}`,
+    `cniVersion: ${quoted(value)} is not one of ${supportedVersions.join(', ')}`,
     { cniVersion: value, supportedVersions },
   );
 }

@@ -30,7 +30,9 @@ export function collectGarbage(configuration: Configuration, end: (lease: Lease)
   };
   for (const lease of leases) {
     if (keep.has(`${lease.owner.containerId} ${lease.owner.ifName}`)) continue;
-    if (isOf(configuration.name, lease)) attempt(() => end(lease));
+    attempt(() => {
+      if (isOf(configuration.name, lease)) end(lease);
+    });
   }
   const leased = new Set(leases.map((lease) => lease.address));
   for (const link of links) {

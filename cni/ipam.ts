@@ -3,9 +3,9 @@
 import { attachmentOf } from '../agent/host/attachment.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
-import { undoLease } from '../agent/pool/lease.ts';
+import { orUndo } from '../agent/pool/lease.ts';
 import { requireNamespace, takeAddress, type UsableEni, usableEnis } from './address.ts';
-import { type Configuration, refuse, type Variables } from './call.ts';
+import { type Configuration, quoted, refuse, type Variables } from './call.ts';
 import { checkLease, throwIfAny } from './check.ts';
 import { isUp, mtuOf } from './kernel.ts';
 import { interfaceRoutes, renderResult } from './result.ts';
@@ -23,7 +23,7 @@ export function ipamAdd(variables: Variables, configuration: Configuration): Rec
   const node = readNodeFile();
   const enis = chosenEnis(usableEnis(node), configuration);
   const { lease, eni } = timed('lease', () => takeAddress(variables, configuration.name, node, enis));
-  try {
+  return orUndo(lease, () => {
     const attachment = attachmentOf(node, lease.address, eni.subnetCidr, variables.ifName);
     return renderResult(configuration.cniVersion, {
       // The device that the next plugin takes for its master, on the node.
@@ -34,10 +34,7 @@ export function ipamAdd(variables: Variables, configuration: Configuration): Rec
       routes: interfaceRoutes(attachment),
       dns: configuration.raw['dns'],
     });
-  } catch (error) {
-    undoLease(lease);
-    throw error;
-  }
+  });
 }
 
 /** The lease, its ENI and, where `master` is given, its device. @throws ATTACHMENT_DIFFERS */
@@ -46,7 +43,7 @@ export function ipamCheck(variables: Variables, configuration: Configuration): v
   const { master } = configuration.raw;
   const chosen = isGiven(master) ? chosenEnis(usableEnis(readNodeFile()), configuration) : [eni];
   if (chosen.every((one) => one.eniId !== eni.eniId)) {
-    problems.push(`the address belongs to ${eni.eniId}, which is not ${String(master)}`);
+    problems.push(`the address belongs to ${eni.eniId}, which is not ${quoted(master)}`);
   }
   throwIfAny(problems);
 }
@@ -93,7 +90,7 @@ function chosenEnis(usable: UsableEni[], configuration: Configuration): UsableEn
     if (chosen.length > 0) return chosen;
     throw new Failure(
       'CNI_CONFIG',
-      `master: ${JSON.stringify(master)} is not the device of a pod ENI; these are: ${devices}`,
+      `master: ${quoted(master)} is not the device of a pod ENI; these are: ${devices}`,
       { path: 'master', devices },
     );
   }

@@ -1,7 +1,6 @@
 // The plugins: one call, one result or one error, on standard output and nowhere else.
 import { Failure, type FailureCode, isFailure } from '../agent/messages/failure.ts';
 import type { Lease } from '../agent/pool/lease.ts';
-import { hasCode } from '../agent/port/fs.ts';
 import { add, refuseOfWhole } from './add.ts';
 import {
   type Configuration,
@@ -130,8 +129,7 @@ function cniError(name: string, failure: Failure): { code: number; msg: string; 
 function toFailure(error: unknown): Failure {
   if (isFailure(error)) return error;
   const message = error instanceof Error ? error.message : String(error);
-  if (hasCode(error, 'ENOSPC', 'EROFS', 'EACCES', 'EPERM', 'EDQUOT', 'EIO', 'ENOTDIR', 'EISDIR', 'ENOENT')) {
-    return new Failure('FILE_WRITE', message, {}, error);
-  }
+  // Of the system: a file of the pool or the node that cannot be read or written.
+  if (error instanceof Error && 'syscall' in error) return new Failure('FILE_WRITE', message, {}, error);
   return new Failure('INTERNAL', message, {}, error);
 }

@@ -2,7 +2,7 @@
 
 import { type Attachment, POD_VETH } from '../agent/host/attachment.ts';
 import { Failure } from '../agent/messages/failure.ts';
-import type { Version } from './call.ts';
+import { quoted, type Version } from './call.ts';
 
 export interface Interface {
   name: string;
@@ -86,6 +86,7 @@ export function extendResult(
   netns: string,
 ): Record<string, unknown> {
   const address = `${a.address}/${a.prefixLength}`;
+  if (!canBeWritten(prevResult)) throw wrong('prevResult', 'is nested too deeply to be handed on');
   if (!addressesIn(prevResult).includes(address)) {
     throw wrong('prevResult', `does not hold ${address}, which this container has leased`);
   }
@@ -134,15 +135,21 @@ function checkIndex(
   if (typeof target !== 'object' || target === null) {
     throw wrong(
       `${path}.interface`,
-      `${JSON.stringify(index)} is not the index of one of its ${interfaces.length} interfaces`,
+      `${quoted(index)} is not the index of one of its ${interfaces.length} interfaces`,
     );
   }
   const { name, sandbox } = target as Record<string, unknown>;
   if (theirs === address && (name !== ifName || sandbox !== netns)) {
-    throw wrong(
-      `${path}.interface`,
-      `${address} is on ${JSON.stringify(name)}, not on the container's ${ifName}`,
-    );
+    throw wrong(`${path}.interface`, `${address} is on ${quoted(name)}, not on the container's ${ifName}`);
+  }
+}
+
+function canBeWritten(value: unknown): boolean {
+  try {
+    JSON.stringify(value);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -18,6 +18,7 @@ const suites: Suite[] = [
   { name: 'test', script: 'test', args: ['--coverage', '--evidence', evidence('test')] },
   { name: 'kill', script: 'test:kill', args: ['--count', '1000', '--evidence', evidence('kill')] },
   { name: 'model', script: 'test:model', args: ['--ops', '10000', '--evidence', evidence('model')] },
+  { name: 'fuzz', script: 'test:fuzz', args: ['--evidence', evidence('fuzz')] },
   { name: 'bench-boot', script: 'bench:boot', args: ['--evidence', evidence('bench-boot')] },
   { name: 'bench-cni', script: 'bench:cni', args: ['--evidence', evidence('bench-cni')] },
   {
@@ -26,6 +27,7 @@ const suites: Suite[] = [
     args: ['--nodes', '5000', '--evidence', evidence('bench-fleet')],
   },
   { name: 'e2e-vm', script: 'e2e:vm', args: [] },
+  { name: 'e2e-pods', script: 'e2e:pods', args: [] },
 ];
 
 const asked = process.argv.slice(2);

@@ -1,6 +1,7 @@
 // What boot found out about the node and the CNI plugin needs: written once when the node becomes ready, and
 // again whenever a pod ENI comes or goes, so that an ADD asks neither EC2 nor IMDS.
 import { Failure } from '../messages/failure.ts';
+import { isAddress, isCidr } from '../pool/ipv4.ts';
 import { readIfPresent } from '../port/fs.ts';
 import { RUN_DIR } from './names.ts';
 
@@ -60,11 +61,52 @@ export function readNodeFile(): NodeFile {
     );
   }
   try {
-    const facts = JSON.parse(text) as NodeFile;
-    if (facts.schema === 1 && Array.isArray(facts.podEnis) && facts.nodeAddresses[0] !== undefined)
-      return facts;
+    const facts: unknown = JSON.parse(text);
+    if (isNodeFile(facts)) return facts;
   } catch {
     // Falls through: damaged text and a wrong shape are the same to the reader.
   }
   throw new Failure('NODE_NOT_READY', `${NODE_FILE} is damaged or of another version`, { path: NODE_FILE });
+}
+
+/** Every value is looked at: they become lines for `ip`, and a half-right file must not become half a pod. */
+function isNodeFile(value: unknown): value is NodeFile {
+  const facts = (value ?? {}) as Record<keyof NodeFile, unknown>;
+  return (
+    facts.schema === 1 &&
+    isListOf(facts.nodeAddresses, isAddress) &&
+    facts.nodeAddresses.length > 0 &&
+    isListOf(facts.podRoutes, isCidr) &&
+    isListOf(facts.egressRoutes, isCidr) &&
+    typeof facts.allowImds === 'boolean' &&
+    [facts.mtu, facts.restMs, facts.lowWater].every(isCount) &&
+    (facts.bandwidth === undefined || isNodeBandwidth(facts.bandwidth)) &&
+    Array.isArray(facts.podEnis) &&
+    facts.podEnis.every(isPodEni)
+  );
+}
+
+function isPodEni(value: unknown): boolean {
+  const { eniId, mac, subnetCidr } = (value ?? {}) as Record<keyof NodePodEni, unknown>;
+  return (
+    typeof eniId === 'string' &&
+    /^eni-[\w-]+$/.test(eniId) &&
+    typeof mac === 'string' &&
+    /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/.test(mac) &&
+    typeof subnetCidr === 'string' &&
+    isCidr(subnetCidr)
+  );
+}
+
+function isNodeBandwidth(value: unknown): boolean {
+  const { baselineBits, cpus, floorBits } = (value ?? {}) as Record<keyof NodeBandwidth, unknown>;
+  return [baselineBits, cpus, floorBits].every(isCount);
+}
+
+function isListOf(value: unknown, holds: (text: string) => boolean): value is string[] {
+  return Array.isArray(value) && value.every((one) => typeof one === 'string' && holds(one));
+}
+
+function isCount(value: unknown): boolean {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
 }

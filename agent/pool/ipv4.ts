@@ -16,12 +16,22 @@ export function rangeOf(cidr: string): Range {
   return { first, last: first + size - 1 };
 }
 
+/** Throws INTERNAL for text that is no address. */
 export function toNumber(address: string): number {
-  const parts = address.split('.').map(Number);
-  if (parts.length !== 4 || parts.some((part) => !Number.isInteger(part) || part < 0 || part > 255)) {
-    throw new Failure('INTERNAL', `not an IPv4 address: ${address}`);
-  }
-  return parts.reduce((sum, part) => sum * 256 + part, 0);
+  const value = parse(address);
+  if (value === undefined) throw new Failure('INTERNAL', `not an IPv4 address: ${address}`);
+  return value;
+}
+
+export function isAddress(text: string): boolean {
+  return parse(text) !== undefined;
+}
+
+export function isCidr(text: string): boolean {
+  const [address = '', length = ''] = text.split('/');
+  return (
+    isAddress(address) && /^\d\d?$/.test(length) && Number(length) <= 32 && text === `${address}/${length}`
+  );
 }
 
 export function toAddress(value: number): string {
@@ -32,4 +42,11 @@ export function contains(outer: string, inner: string): boolean {
   const a = rangeOf(outer);
   const b = rangeOf(inner);
   return a.first <= b.first && b.last <= a.last;
+}
+
+function parse(address: string): number | undefined {
+  const parts = address.split('.');
+  if (parts.length !== 4 || parts.some((part) => !/^\d{1,3}$/.test(part) || Number(part) > 255))
+    return undefined;
+  return parts.reduce((sum, part) => sum * 256 + Number(part), 0);
 }

@@ -3,7 +3,7 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { Failure } from '../messages/failure.ts';
 import { hasCode, listIfPresent } from '../port/fs.ts';
-import { toNumber } from './ipv4.ts';
+import { isAddress, toNumber } from './ipv4.ts';
 import { leavingRanges, listEntries, NEVER_USED, POOL_DIR } from './pool.ts';
 
 /** Asks eniboot-refill.path for more addresses. */
@@ -49,9 +49,10 @@ export function takeLease(owner: Owner, options: LeaseOptions): Lease {
       for (const entry of ready.sort((a, b) => a.stamp - b.stamp || a.last - b.last)) {
         left -= 1;
         const { address, eniId, from } = entry;
-        if (!moved(from, leasePath(address, eniId, owner))) continue;
-        if (left < options.lowWater) askForRefill();
-        return { address, eniId, owner, from };
+        if (!isAddress(address) || !moved(from, leasePath(address, eniId, owner))) continue;
+        const lease = { address, eniId, owner, from };
+        if (left < options.lowWater) orUndo(lease, askForRefill);
+        return lease;
       }
     }
   }
@@ -87,6 +88,16 @@ export function listLeases(): Lease[] {
 export function releaseLease(lease: Lease, nowMs: number): boolean {
   const { address, eniId, owner } = lease;
   return moved(leasePath(address, eniId, owner), `${POOL_DIR}/cooling/${address},${eniId},${nowMs}`);
+}
+
+/** Does what belongs to taking a lease; when it fails, the lease was never taken. */
+export function orUndo<T>(lease: Lease, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    undoLease(lease);
+    throw error;
+  }
 }
 
 /** Undoes takeLease for an attachment that never came to be: the address is as it was before. */
@@ -128,6 +139,7 @@ function groupsOf({ eniIds, restMs, nowMs }: LeaseOptions): Group[] {
       const key = `${eni},${address.slice(0, dot)},${last >> 4}`;
       let group = groups.get(key);
       if (group === undefined) {
+        if (!isAddress(address)) continue;
         group = { eni, prefix: Math.floor(toNumber(address) / 16), unleased: 0, ready: [] };
         groups.set(key, group);
       }
@@ -147,6 +159,7 @@ function comesBefore(a: Group, b: Group): number {
 }
 
 function isLeaving(ranges: ReturnType<typeof leavingRanges>, eniId: string, address: string): boolean {
+  if (!isAddress(address)) return true;
   const value = toNumber(address);
   return ranges.some((one) => one.eniId === eniId && one.first <= value && value <= one.last);
 }

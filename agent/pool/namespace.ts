@@ -47,7 +47,7 @@ export function noteOf(lease: Lease): Note | undefined {
   const text = readIfPresent(leasePath(lease.address, lease.eniId, lease.owner));
   const [containerId, netns = '', network = '', named = ''] = text?.split('\n') ?? [];
   // A file keeps the note of its last owner until the next one writes its own.
-  if (containerId !== lease.owner.containerId || netns === '') return undefined;
+  if (containerId !== lease.owner.containerId || !/^\/[\w./:@+=,~-]+$/.test(netns)) return undefined;
   const [namespace = '', name] = named.split('/');
   return {
     netns,

@@ -6,7 +6,7 @@ import { closeSync, mkdirSync, openSync, renameSync, rmdirSync, rmSync, writeFil
 import { dirname, join } from 'node:path';
 import { RUN_DIR } from '../host/names.ts';
 import { hasCode, listIfPresent } from '../port/fs.ts';
-import { rangeOf, toAddress } from './ipv4.ts';
+import { isAddress, isCidr, rangeOf, toAddress } from './ipv4.ts';
 
 export const POOL_DIR = `${RUN_DIR}/pool`;
 /** The flock that boot, refill and collect take. */
@@ -46,10 +46,11 @@ export function ownedCidrs(): string[] {
   return listOwned().map((owned) => owned.cidr);
 }
 
+/** Files that are no entries (an editor's, somebody's notes) are nobody's address. */
 export function listEntries(state: State): Entry[] {
-  return listIfPresent(`${POOL_DIR}/${state}`).map((name) => {
+  return listIfPresent(`${POOL_DIR}/${state}`).flatMap((name) => {
     const [address = '', eniId = '', ...rest] = name.split(',');
-    return { state, address, eniId, rest: rest.join(',') };
+    return isAddress(address) && rest.length > 0 ? [{ state, address, eniId, rest: rest.join(',') }] : [];
   });
 }
 
@@ -93,9 +94,10 @@ export function finishAdding(): void {
 
 /** Addresses of prefixes on their way back to EC2: nobody may lease them. */
 export function leavingRanges(): { eniId: string; first: number; last: number }[] {
-  return listIfPresent(LEAVING).map((name) => {
+  return listIfPresent(LEAVING).flatMap((name) => {
     const [prefix = '', eniId = ''] = name.split(',');
-    return { eniId, ...rangeOf(prefix.replace('-', '/')) };
+    const cidr = prefix.replace('-', '/');
+    return isCidr(cidr) ? [{ eniId, ...rangeOf(cidr) }] : [];
   });
 }
 

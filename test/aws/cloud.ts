@@ -86,7 +86,8 @@ export interface Cloud {
   endpoints: { ec2: string; ssm: string; imds: string };
   /** Keys of somebody who may do everything. */
   operator: { accessKeyId: string; secretAccessKey: string };
-  internet: { curlTarget: string; address: string };
+  /** `pid` is in the Internet's network namespace: for clients out there. */
+  internet: { curlTarget: string; address: string; pid: number };
   launch(options?: LaunchOptions): Promise<Instance>;
   /** Every pending hot-plug, rule change and power action has happened; rejects when one of them failed. */
   settled(): Promise<void>;
@@ -213,7 +214,11 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     network,
     endpoints: { ec2: endpoint, ssm: endpoint, imds: `http://${metadataAddress}` },
     operator,
-    internet: { curlTarget: `http://${internetAddress}/`, address: internetAddress },
+    internet: {
+      curlTarget: `http://${internetAddress}/`,
+      address: internetAddress,
+      pid: network.internetPid,
+    },
     launch: async (wanted = {}) => {
       const record = launchRecord(ec2, wanted);
       const around = { ec2, network, faults, deviceMs: () => latency.deviceMs, settled };

@@ -1,11 +1,12 @@
-// time limit: 180 s
-// A real runtime's library around the plugin: cnitool (libcni) with the conflist that the boot wrote, and reference
-// plugins chained behind ours. Built by `node test/cni/fetch.ts`; without them those tests say so and are skipped.
+// time limit: 240 s
+// A real runtime's library around the plugins: cnitool (libcni) with the conflist that the boot wrote, and reference
+// plugins chained behind ours, in front of the stages and between them. Built by `node test/cni/fetch.ts`; without them
+// those tests say so and are skipped. Where the kernel lacks ipvlan, the reference `ipvlan` is ipvlan-plugin.ts.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { goTools, withoutGoTools } from './fetch.ts';
-import { bootPodNode, type PodNode } from './rig.ts';
+import { bootPodNode, INTERFACE_PLUGINS, kernelHasIpvlan, type PodNode } from './rig.ts';
 
 const tools = goTools();
 const withTools = (name: string, work: () => Promise<void>) =>
@@ -26,7 +27,7 @@ test.after(() => cloud.stop());
 /** Runs cnitool as a runtime would on the node: from the host, with the plugin folders of the node first. */
 async function cnitool(command: string, network: string, netns: string, extra = ''): Promise<string> {
   return node.sh(`export PATH=/run/stand-in/bin:/usr/sbin:/usr/bin:/sbin:/bin
-    export CNI_PATH=/opt/cni/bin:${tools} NETCONFPATH=/etc/cni/net.d ${extra}
+    export CNI_PATH=/opt/cni/bin:${kernelHasIpvlan() ? '' : `${INTERFACE_PLUGINS}:`}${tools} NETCONFPATH=/etc/cni/net.d ${extra}
     ${tools}/cnitool ${command} ${network} ${netns}`);
 }
 
@@ -82,17 +83,115 @@ withTools('libcni shows our error, code and text', async () => {
   await cnitool('del', 'eniboot', '/run/netns/full');
 });
 
-withTools('the reference plugins tuning and portmap behind ours: the result is theirs to use', async () => {
-  const list = {
-    cniVersion: '1.0.0',
-    name: 'chained',
-    plugins: [
-      { type: 'eniboot' },
-      { type: 'tuning', sysctl: { 'net.ipv4.conf.IFNAME.log_martians': '1' } },
-      { type: 'portmap', capabilities: { portMappings: true }, backend: 'nftables' },
-    ],
-  };
-  node.instance.write('/etc/cni/net.d/20-chained.conflist', JSON.stringify(list));
+/** Writes a network configuration list onto the node. */
+function writeList(name: string, cniVersion: string, plugins: object[]): void {
+  const list = { cniVersion, name, plugins };
+  node.instance.write(`/etc/cni/net.d/20-${name}.conflist`, JSON.stringify(list));
+}
+
+const podDevice = () => node.instance.deviceOf(node.instance.enis[1]?.id ?? '') ?? '';
+
+withTools('the chain eniboot-ipam, ipvlan, eniboot-ptp is a pod like any other', async () => {
+  const host = node.instance.bootEni.primaryIp;
+  await node.serve('', 8000);
+  for (const cniVersion of ['0.4.0', '1.0.0', '1.1.0']) {
+    writeList('lyft', cniVersion, [{ type: 'eniboot-ipam' }, { type: 'ipvlan' }, { type: 'eniboot-ptp' }]);
+    await node.sh('ip netns add l1; ip netns add l2');
+    const l1 = JSON.parse(await cnitool('add', 'lyft', '/run/netns/l1'));
+    const l2 = JSON.parse(await cnitool('add', 'lyft', '/run/netns/l2'));
+    assert.is(l1.cniVersion, cniVersion);
+    assert.equal(
+      l1.interfaces.map(({ name, sandbox }: any) => [name.slice(0, 4), sandbox]),
+      [
+        ['eth0', '/run/netns/l1'],
+        ['veth', '/run/netns/l1'],
+        ['enb0', undefined],
+      ],
+    );
+    assert.is(l1.ips[0].interface, 0);
+    await cnitool('check', 'lyft', '/run/netns/l1');
+    if (cniVersion === '1.1.0') await cnitool('status', 'lyft', '/run/netns/l1');
+    await node.serve('l2');
+    const [one, two] = [l1, l2].map((result) => result.ips[0].address.split('/')[0]);
+    assert.is(await node.fetch('l1', `http://${two}/`), one);
+    assert.is(await node.fetch('l1', `http://${host}:8000/`), one);
+    assert.is(await node.fetch('', `http://${two}/`), host);
+    await node.sh(`ip -n l1 route del default`);
+    await assertRejects(
+      cnitool('check', 'lyft', '/run/netns/l1'),
+      /ATTACHMENT_DIFFERS: .*0\.0\.0\.0\/0|default/,
+    );
+    await cnitool('del', 'lyft', '/run/netns/l1');
+    // A namespace that is gone does not stop the chain on its way back.
+    await node.sh('ip netns del l2');
+    await cnitool('del', 'lyft', '/run/netns/l2');
+    assert.equal(await node.leftovers(), []);
+    await node.sh('ip netns del l1');
+  }
+});
+
+for (const type of ['macvlan', 'ipvlan']) {
+  withTools(`eniboot-ipam is the ipam of ${type}, and eniboot-ptp its link to the node`, async () => {
+    const name = `own-${type}`;
+    const first = {
+      type,
+      master: podDevice(),
+      ipam: { type: 'eniboot-ipam' },
+      dns: { nameservers: ['10.9.9.9'] },
+    };
+    writeList(name, '1.1.0', [first, { type: 'eniboot-ptp' }]);
+    await node.sh(`ip netns add o; ip -n o link set lo up`);
+    const added = JSON.parse(await cnitool('add', name, '/run/netns/o'));
+    assert.match(added.ips[0].address, /^10\.0\.64\.\d+\/20$/);
+    assert.equal(
+      added.interfaces.map((one: any) => one.name.slice(0, 4)),
+      ['eth0', 'veth', 'enb0'],
+    );
+    assert.equal(added.dns, { nameservers: ['10.9.9.9'] });
+    await cnitool('check', name, '/run/netns/o');
+    await cnitool('status', name, '/run/netns/o');
+    await node.serve('o');
+    const address = added.ips[0].address.split('/')[0];
+    assert.is(await node.fetch('', `http://${address}/`), node.instance.bootEni.primaryIp);
+    assert.match((await node.leftovers()).join('\n'), new RegExp(`lease ${address},`));
+    await cnitool('del', name, '/run/netns/o');
+    assert.equal(await node.leftovers(), []);
+
+    // Whether the interface plugin fails before or after it asked its delegate: no address is lost.
+    await node.sh('ip -n o link add eth0 type veth peer name busy');
+    await assertRejects(cnitool('add', name, '/run/netns/o'), /exist/);
+    assert.equal(await node.leftovers(), []);
+    await node.sh('ip -n o link del eth0');
+    // Its default, the device of the default route, is the boot ENI.
+    writeList(name, '1.1.0', [{ ...first, master: node.instance.deviceOf(node.instance.bootEni.id) }]);
+    await assertRejects(
+      cnitool('add', name, '/run/netns/o'),
+      new RegExp(`is not the device of a pod ENI; these are: ${podDevice()}`),
+    );
+    // As runtimes do after a failed ADD: the reference plugin leaves its interface for it.
+    await cnitool('del', name, '/run/netns/o');
+    writeList(name, '1.1.0', [{ ...first, master: undefined }]);
+    await assertRejects(cnitool('add', name, '/run/netns/o'), /master: is missing|chained master failure/);
+    assert.equal(await node.leftovers(), []);
+    await node.sh('ip netns del o');
+  });
+}
+
+async function assertRejects(work: Promise<unknown>, says: RegExp): Promise<void> {
+  const said = await work.then(
+    () => 'it succeeded',
+    (error: unknown) => String(error),
+  );
+  assert.ok(says.test(said), said);
+}
+
+withTools('the reference plugins behind ours: tuning, portmap and firewall', async () => {
+  writeList('chained', '1.0.0', [
+    { type: 'eniboot' },
+    { type: 'tuning', sysctl: { 'net.ipv4.conf.IFNAME.log_martians': '1' } },
+    { type: 'portmap', capabilities: { portMappings: true }, backend: 'nftables' },
+    { type: 'firewall', backend: 'iptables' },
+  ]);
   await node.sh('ip netns add web');
   const capabilities = `CAP_ARGS='{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}'`;
   const added = JSON.parse(await cnitool('add', 'chained', '/run/netns/web', capabilities));
@@ -109,7 +208,41 @@ withTools('the reference plugins tuning and portmap behind ours: the result is t
     other.instance.bootEni.primaryIp,
     'hostPort shows the client',
   );
+  assert.match(await node.sh('iptables -S CNI-FORWARD'), new RegExp(added.ips[0].address.split('/')[0]));
   await cnitool('del', 'chained', '/run/netns/web', capabilities);
+  assert.equal(await node.leftovers(), []);
+});
+
+withTools(
+  'bandwidth behind ours passes on what has no limits, and refuses limits and CHECK for want of a veth',
+  async () => {
+    writeList('limited', '1.0.0', [
+      { type: 'eniboot' },
+      { type: 'bandwidth', capabilities: { bandwidth: true } },
+    ]);
+    await node.sh('ip netns add bw');
+    const added = JSON.parse(await cnitool('add', 'limited', '/run/netns/bw'));
+    assert.is(added.interfaces.length, 3);
+    await assertRejects(cnitool('check', 'limited', '/run/netns/bw'), /no veth peer of container interface/);
+    await cnitool('del', 'limited', '/run/netns/bw');
+    const limits = `CAP_ARGS='{"bandwidth":{"ingressRate":1000000,"ingressBurst":1000000}}'`;
+    await assertRejects(
+      cnitool('add', 'limited', '/run/netns/bw', limits),
+      /no veth peer of container interface/,
+    );
+    await cnitool('del', 'limited', '/run/netns/bw', limits);
+    assert.equal(await node.leftovers(), []);
+  },
+);
+
+withTools('sbr behind ours: routes by source, and a DEL that leaves nothing', async () => {
+  writeList('by-source', '1.0.0', [{ type: 'eniboot' }, { type: 'sbr' }]);
+  await node.sh('ip netns add s');
+  const added = JSON.parse(await cnitool('add', 'by-source', '/run/netns/s'));
+  const address = added.ips[0].address.split('/')[0];
+  assert.match(await node.sh('ip -n s rule'), new RegExp(`from ${address} lookup 100`));
+  assert.match(await node.sh('ip -n s route show table 100'), /default via 10\.0\.64\.1 dev eth0/);
+  await cnitool('del', 'by-source', '/run/netns/s');
   assert.equal(await node.leftovers(), []);
 });
 

@@ -64,6 +64,13 @@ function build(): string | undefined {
   return undefined;
 }
 
+/** Builds them where they are missing, minutes the first time. @throws when that cannot be. */
+export function ensureGoTools(): string {
+  const problem = build();
+  if (problem !== undefined) throw new Error(`the Go tools were not built: ${problem}`);
+  return folderOf();
+}
+
 if (process.argv[1] === import.meta.filename) {
   const problem = build();
   process.stdout.write(problem === undefined ? `${folderOf()}\n` : `not built: ${problem}\n`);

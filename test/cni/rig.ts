@@ -10,6 +10,8 @@ import { launchNode, type Node, type NodeOptions } from '../boot/node.ts';
 const PLUGINS = '/opt/cni/bin';
 const PLUGIN = `${PLUGINS}/eniboot`;
 const STAND_IN = '/run/stand-in';
+/** Folder with a stand-in for the reference plugin `ipvlan`. */
+export const INTERFACE_PLUGINS = `${STAND_IN}/plugins`;
 const PATH = `${STAND_IN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
 
 /** Keeps the plugin itself out of other namespaces, not what it starts: then it has no use for netlink. */
@@ -42,7 +44,7 @@ export interface Pod {
 }
 
 export interface PodNode extends Node {
-  /** One call of a plugin, by default of `eniboot` with `conf`. */
+  /** One call of a plugin of the node (or at a path), by default of `eniboot` with `conf`. */
   cni(
     command: string,
     variables?: Record<string, string>,
@@ -70,6 +72,14 @@ export interface PodNode extends Node {
   leftovers(): Promise<string[]>;
 }
 
+/** Shell script: a line for each thing that eniboot's pods have on a node. */
+export const LEFTOVERS = `
+  for link in /sys/class/net/enb*; do [ ! -e "$link" ] || echo "link $link"; done
+  ip rule show | grep -E '^(1024|1025):' | sed 's/^/rule /' || :
+  ip route show table all proto 140 | sed 's/^/route /'
+  ip neigh show nud permanent | sed 's/^/neighbour /'
+  ls /run/eniboot/pool/leased | sed 's/^/lease /'`;
+
 export const conf = { cniVersion: '1.1.0', name: 'eniboot', type: 'eniboot' };
 
 export function variablesOf(id: string, netns: string): Record<string, string> {
@@ -90,13 +100,16 @@ export function podNode(node: Node): PodNode {
   const script = readFileSync(join(import.meta.dirname, 'ip-stand-in.sh'), 'utf8');
   instance.write(`${STAND_IN}/bin/ip`, script, 0o755);
   if (kernelHasIpvlan()) instance.write(`${STAND_IN}/ipvlan`, '');
+  const plugin = `exec ${process.execPath} ${join(import.meta.dirname, 'ipvlan-plugin.ts')}`;
+  instance.write(`${INTERFACE_PLUGINS}/ipvlan`, `#!/bin/sh\n${plugin}\n`, 0o755);
 
   let programs = false;
   const self: PodNode = {
     ...node,
     async cni(command, variables = {}, config = conf, plugin = 'eniboot') {
-      const [file, ...args] = [...(programs ? ONLY_PROGRAMS : []), `${PLUGINS}/${plugin}`];
-      const answer = await instance.run(file, args, {
+      const path = plugin.startsWith('/') ? plugin : `${PLUGINS}/${plugin}`;
+      const [file, ...args] = [...(programs ? ONLY_PROGRAMS : []), path];
+      const answer = await instance.run(file ?? path, args, {
         env: { PATH, CNI_COMMAND: command, CNI_PATH: PLUGINS, ...variables },
         input: typeof config === 'string' ? config : JSON.stringify(config),
         timeoutMs: 30_000,
@@ -164,12 +177,7 @@ export function podNode(node: Node): PodNode {
       instance.write(`${STAND_IN}/seen`, '0\n');
     },
     async leftovers() {
-      const found = await self.sh(`
-        for link in /sys/class/net/enb*; do [ ! -e "$link" ] || echo "link $link"; done
-        ip rule show | grep -E '^(1024|1025):' | sed 's/^/rule /' || :
-        ip route show table all proto 140 | sed 's/^/route /'
-        ip neigh show nud permanent | sed 's/^/neighbour /'
-        ls /run/eniboot/pool/leased | sed 's/^/lease /'`);
+      const found = await self.sh(LEFTOVERS);
       return found.split('\n').filter((line) => line !== '');
     },
   };

@@ -1,13 +1,13 @@
 // time limit: 240 s
 // The stages by themselves: eniboot-ipam as a delegate and as the head of a chain, eniboot-ptp behind another
-// plugin's interface. What the interface plugin between them does is done here by hand, with the rig's ipvlan; the
-// real reference plugins do it in cnitool.test.ts.
+// plugin's interface. That interface is made by a stand-in for the reference plugin ipvlan; the real ones are in
+// cnitool.test.ts.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { supportedVersions } from '../../cni/call.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
-import { type Answer, bootPodNode, type PodNode, variablesOf } from './rig.ts';
+import { type Answer, bootPodNode, INTERFACE_PLUGINS, type PodNode, variablesOf } from './rig.ts';
 
 let cloud: Cloud;
 let node: PodNode;
@@ -46,28 +46,17 @@ function refuses(answer: Answer, code: number, says: RegExp): void {
   assert.is(answer.stderr, '');
 }
 
-/** What an ipvlan plugin does with the result of eniboot-ipam, and what it answers. */
-async function makeInterface(name: string, result: any): Promise<any> {
-  const [{ address, gateway, ...family }] = result.ips;
-  const number = address
-    .split('/')[0]
-    .split('.')
-    .reduce((sum: number, part: string) => sum * 256 + Number(part), 0);
-  // The rig's ipvlan takes its place by the group, and its address from the neighbour beside it.
-  await node.sh(`/run/stand-in/bin/ip -batch - <<'EOF'
-link add link ${device} name eth0 group ${number % 2 ** 31} netns /run/netns/${name} type ipvlan mode l2
-neigh replace ${address.split('/')[0]} lladdr 02:00:00:00:00:01 dev ${device} nud permanent
-EOF
-    ip neigh del ${address.split('/')[0]} dev ${device}
-    ip -n ${name} link set dev eth0 group 0
-    ip -n ${name} link set dev eth0 up
-    ip -n ${name} address add ${address} dev eth0
-    ${result.routes.map((route: any) => `ip -n ${name} route add ${route.dst} via ${route.gw} dev eth0`).join('\n')}`);
-  return {
-    ...result,
-    interfaces: [{ name: 'eth0', mac: node.instance.enis[1]?.mac, sandbox: `/run/netns/${name}` }],
-    ips: [{ ...family, address, gateway, interface: 0 }],
-  };
+/** The plugin in the middle of the chain, and what it answers. */
+async function makeInterface(name: string, prevResult: any): Promise<any> {
+  const config = { ...delegating(), cniVersion: prevResult.cniVersion, ipam: undefined, prevResult };
+  const answer = await node.cni(
+    'ADD',
+    variablesOf(name, `/run/netns/${name}`),
+    config,
+    `${INTERFACE_PLUGINS}/ipvlan`,
+  );
+  succeeds(answer);
+  return answer.json;
 }
 
 /** A pod by the chain; the result of its last plugin. */

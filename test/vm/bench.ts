@@ -1,14 +1,9 @@
 // A node in the VM: the simulated AWS on one side, QEMU on the other, and what cases ask of both.
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { stringify } from 'yaml';
 import type { Status } from '../../agent/boot/status.ts';
-import {
-  type Cloud,
-  type CloudOptions,
-  type Instance,
-  type LaunchOptions,
-  startCloud,
-} from '../aws/index.ts';
+import { type Cloud, type Instance, type LaunchOptions, startCloud } from '../aws/index.ts';
 import { type Accelerator, type Machine, type Nic, startMachine } from './machine.ts';
 import { must } from './must.ts';
 
@@ -28,10 +23,13 @@ export interface Bench {
 }
 
 export interface NodeOptions extends Omit<LaunchOptions, 'vm' | 'userData'> {
-  /** Lines added to the node's configuration, which is its user data. */
-  config?: string;
-  cloud?: CloudOptions;
+  /** Sections of the node's configuration, which is its user data; each is laid over the one it has by default. */
+  config?: Sections;
+  /** A region that is there already and outlives the node; without it the node gets one of its own. */
+  cloud?: Cloud;
 }
+
+type Sections = Record<string, unknown>;
 
 export interface Node {
   cloud: Cloud;
@@ -39,8 +37,10 @@ export interface Node {
   /** The machine of the present power-on. */
   readonly machine: Machine;
   /** Changes the configuration, as an operator changes user data of a stopped instance. */
-  configure(extra: string): void;
-  /** Waits for the verdict on the console, then until systemd has nothing left to do. */
+  configure(config: Sections): void;
+  /** Waits for the verdict on the console and resolves to that line. */
+  announced(): Promise<string>;
+  /** The same, then until systemd has nothing left to do. */
   verdict(): Promise<Observation>;
   observe(): Promise<Observation>;
   /** From here on, the verdict of an earlier boot on the console does not count. */
@@ -133,8 +133,8 @@ async function launch(
   disk: string,
   how: { kernelArguments: string[]; from?: string },
 ): Promise<Node> {
-  const { config = '', cloud: cloudOptions, ...launchOptions } = options;
-  const cloud = await startCloud(cloudOptions);
+  const { config = {}, cloud: shared, ...launchOptions } = options;
+  const cloud = shared ?? (await startCloud());
   let machine: Machine | undefined;
   let powerOns = 0;
   let consoleFrom = 0;
@@ -188,11 +188,12 @@ async function launch(
     get machine() {
       return current();
     },
-    configure: (extra) => {
-      instance.record.userData = userData(cloud, extra);
+    configure: (changed) => {
+      instance.record.userData = userData(cloud, changed);
     },
+    announced,
     verdict: async () => {
-      await current().consoleShows(/eniboot: (READY|FAILED) .*/, 400_000 * bench.patience, consoleFrom);
+      await announced();
       const first = how.from === undefined && consoleFrom === 0;
       const powerOnMs = first ? current().elapsedMs() : undefined;
       return { ...(await settledObservation(current(), bench)), powerOnMs };
@@ -203,10 +204,14 @@ async function launch(
     },
     end: async () => {
       await machine?.kill();
-      await cloud.stop();
+      if (shared === undefined) await cloud.stop();
       rmSync(work, { recursive: true, force: true });
     },
   };
+
+  function announced(): Promise<string> {
+    return current().consoleShows(/eniboot: (READY|FAILED) .*/, 400_000 * bench.patience, consoleFrom);
+  }
 
   async function settledObservation(from: Machine, { patience }: Bench): Promise<Observation> {
     // Returns when the boot's jobs are done: `running`, or `degraded` with a failed unit.
@@ -231,15 +236,22 @@ async function arrive(machine: Machine, pods: Nic[]): Promise<void> {
   }
 }
 
-function userData(cloud: Cloud, extra: string): string {
-  return `#eniboot-config
-cluster: e2e
-pods:
-  subnets:
-    tags: { eniboot: pods }
-aws:
-  endpoints: { ec2: "${cloud.endpoints.ec2}", ssm: "${cloud.endpoints.ssm}" }
-${extra}`;
+function userData(cloud: Cloud, config: Sections): string {
+  const { ec2, ssm } = cloud.endpoints;
+  const sections: Sections = {
+    cluster: 'e2e',
+    pods: { subnets: { tags: { eniboot: 'pods' } } },
+    aws: { endpoints: { ec2, ssm } },
+  };
+  for (const [name, value] of Object.entries(config)) {
+    const before = sections[name];
+    sections[name] = isSection(before) && isSection(value) ? { ...before, ...value } : value;
+  }
+  return `#eniboot-config\n${stringify(sections)}`;
+}
+
+function isSection(value: unknown): value is Sections {
+  return typeof value === 'object' && value !== null;
 }
 
 function nicOf(eni: Eni, tap: string): Nic {

@@ -15,14 +15,7 @@ import {
   type Observation,
   openGate,
 } from './bench.ts';
-
-export interface Case {
-  name: string;
-  title: string;
-  /** Part of `--quick`. */
-  quick?: true;
-  run(bench: Bench): Promise<Timing[]>;
-}
+import type { Case } from './case.ts';
 
 /** How long one boot took, in seconds. */
 export interface Timing {
@@ -41,7 +34,7 @@ export interface Timing {
 /** Prefixes for 110 pods on one ENI, tagged as the launch template of a node does. */
 const podEniAtLaunch = { prefixes: 7, tags: { 'eniboot/role': 'pods', 'eniboot/cluster': 'e2e' } };
 
-export const cases: readonly Case[] = [
+export const cases: readonly Case<Timing[]>[] = [
   {
     name: 'good-boot',
     title: 'a node boots from nothing; kubelet starts once, after READY',
@@ -95,7 +88,7 @@ export const cases: readonly Case[] = [
     name: 'stop-start',
     title: 'stop and start take the public address: where it is required the boot says so, and kubelet waits',
     run: (bench) =>
-      withNode(coldNode(bench, { config: 'egress: { publicAddress: require }' }), async (node) => {
+      withNode(coldNode(bench, { config: { egress: { publicAddress: 'require' } } }), async (node) => {
         const first = await node.verdict();
         sound(node, first, { verdict: 'ready' });
         assert.ok(first.status.bootEni?.publicAddress, 'it had a public address');
@@ -105,7 +98,7 @@ export const cases: readonly Case[] = [
         sound(node, second, { verdict: 'failed', code: 'NO_PUBLIC_ADDRESS' });
         assert.equal(second.status.bootEni?.publicAddress, undefined);
         // The operator decides that this node does without, and starts the unit again.
-        node.configure('egress: { publicAddress: ignore }');
+        node.configure({ egress: { publicAddress: 'ignore' } });
         node.forgetConsole();
         await node.machine.run('systemctl start eniboot.service', 120_000 * bench.patience);
         const third = await node.verdict();
@@ -132,7 +125,7 @@ export const cases: readonly Case[] = [
     title: 'the device never comes: kubelet does not start, and the console says why',
     quick: true,
     run: (bench) =>
-      withGate(bench, { config: 'boot: { deadlineSeconds: 60 }' }, async (node) => {
+      withGate(bench, { config: { boot: { deadlineSeconds: 60 } } }, async (node) => {
         node.cloud.faults.device.add({ never: true });
         await openGate(node);
         const seen = await node.verdict();

@@ -72,8 +72,8 @@ export interface Machine {
   kill(): Promise<void>;
 }
 
-/** ENIs that can be attached beside the boot ENI: one PCIe slot each. */
-const slots = 6;
+/** ENIs that can be attached beside the boot ENI, one PCIe slot each: those of an instance type with eight. */
+const slots = 7;
 const memoryMiB = 1024;
 
 export async function startMachine(options: MachineOptions): Promise<Machine> {

@@ -35,6 +35,8 @@ export interface Network {
   withoutPublic(): Promise<{ address: string; packets: number }[]>;
   /** Which ARP requests are answered from now on; all of them at the start. */
   answerArp(answers: RouterArp): Promise<void>;
+  /** A process in the Internet's namespace. */
+  internetPid: number;
   /** Everything asked for so far has reached the kernel. */
   settled(): Promise<void>;
   stop(): Promise<void>;
@@ -136,6 +138,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
         (await listSet('ip', 'no_public')).map(({ key, packets }) => ({ address: String(key), packets })),
       ),
     answerArp: (answers) => queue(async () => void (await feed('nft', ['-f', '-'], routerArpRules(answers)))),
+    internetPid,
     settled: () => queue(async () => {}),
     stop: () =>
       queue(async () => {

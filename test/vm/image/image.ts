@@ -1,4 +1,4 @@
-// The root image of the VM: a Debian with systemd, NetworkManager, cloud-init and a cloud kernel, made once for
+// The root images of the VM: a Debian with systemd, NetworkManager, cloud-init and a cloud kernel, made once for
 // each version of its recipe and kept outside the clone.
 import { createHash } from 'node:crypto';
 import {
@@ -16,8 +16,11 @@ import { homedir } from 'node:os';
 import { join, relative } from 'node:path';
 import { must } from '../must.ts';
 
-/** Debian's code name; trixie's systemd (257) is the closest to Fedora's that can be had here. */
-const suite = 'trixie';
+/**
+ * Debian's code name. trixie is what everything runs on: its systemd (257) is the closest to Fedora's that can be had
+ * here. bookworm (systemd 252, kernel 6.1) has the last podman that calls CNI plugins.
+ */
+export type Suite = 'trixie' | 'bookworm';
 /** Room for two installed versions of the executable, logs and an upgrade; the file is sparse. */
 const imageSize = '4G';
 const recipe = join(import.meta.dirname, 'recipe');
@@ -29,6 +32,7 @@ const bootstrapOptions = [
 ];
 
 export interface Image {
+  suite: Suite;
   /** Raw ext4 file system, never written to by a run. */
   root: string;
   kernel: string;
@@ -43,11 +47,12 @@ export function cacheDirectory(): string {
 }
 
 /** Returns the image of the present recipe, building it when it is not cached (about 90 s, needs the network). */
-export function ensureImage(progress: (line: string) => void): Image {
-  const digest = recipeDigest();
+export function ensureImage(suite: Suite, progress: (line: string) => void): Image {
+  const digest = recipeDigest(suite);
   const directory = join(cacheDirectory(), digest);
-  if (!existsSync(directory)) build(directory, progress);
+  if (!existsSync(directory)) build(suite, directory, progress);
   return {
+    suite,
     root: join(directory, 'root.raw'),
     kernel: join(directory, 'kernel'),
     initrd: join(directory, 'early.cpio'),
@@ -70,7 +75,7 @@ function field(block: string, name: string): string | undefined {
   return new RegExp(`^${name}: (.*)$`, 'm').exec(block)?.[1];
 }
 
-function build(directory: string, progress: (line: string) => void): void {
+function build(suite: Suite, directory: string, progress: (line: string) => void): void {
   progress(`building the ${suite} root image (once for each recipe, about 90 s)`);
   mkdirSync(cacheDirectory(), { recursive: true });
   const work = mkdtempSync(join(cacheDirectory(), '.build-'));
@@ -83,7 +88,7 @@ function build(directory: string, progress: (line: string) => void): void {
         ...asRoot,
         'mmdebstrap',
         ...bootstrapOptions,
-        `--include=${packages().join(',')}`,
+        `--include=${packages(suite).join(',')}`,
         ...customize(),
         suite,
         root,
@@ -118,13 +123,20 @@ function customize(): string[] {
   return [`--customize-hook=sh ${join(recipe, 'customize.sh')} "$1" ${recipe}`];
 }
 
-function packages(): string[] {
-  return readFileSync(join(recipe, 'packages.txt'), 'utf8').trim().split('\n');
+/** What both suites have, and what only this one has. */
+function packages(suite: Suite): string[] {
+  const lines = packageLists(suite).map((list) => readFileSync(list, 'utf8'));
+  return lines.join('').trim().split('\n');
 }
 
-function recipeDigest(): string {
+function packageLists(suite: Suite): string[] {
+  return [join(recipe, 'packages.txt'), join(recipe, 'packages', `${suite}.txt`)];
+}
+
+function recipeDigest(suite: Suite): string {
   const hash = createHash('sha256').update(JSON.stringify([suite, imageSize, bootstrapOptions]));
-  for (const file of filesBelow(recipe)) {
+  const files = [join(recipe, 'customize.sh'), ...packageLists(suite), ...filesBelow(join(recipe, 'rootfs'))];
+  for (const file of files) {
     hash.update(`${relative(recipe, file)}\n`).update(readFileSync(file));
   }
   return hash.digest('hex').slice(0, 12);

@@ -19,6 +19,11 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.
   e2scrub_reap.service systemd-timesyncd.service man-db.timer; do
   ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
+# Container engines are there for the pod suite, which starts them itself; a node has the one its image chose.
+for unit in containerd.service podman.service podman.socket podman-restart.service podman-auto-update.timer \
+  ipvsadm.service; do
+  [ ! -e "$root/usr/lib/systemd/system/$unit" ] || systemctl --quiet --root="$root" disable "$unit"
+done
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 
 # The kernel has ext4 and virtio_pci built in but virtio_blk as a module: an initramfs of one shell script

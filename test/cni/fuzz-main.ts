@@ -1,0 +1,78 @@
+// The plugins' fuzz test at the size one likes: `npm run test:fuzz`. Runs itself again in a sandbox.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { writeEvidence } from '../bench/report.ts';
+import { executable, fuzzCalls, fuzzProcesses, fuzzState, prepare } from './fuzz.ts';
+
+const help = `Usage: npm run test:fuzz [-- [--inputs N] [--processes N] [--seed S] [--evidence FILE]]
+
+  --inputs N       malformed calls in-process, and as many again against damaged files (default 10000)
+  --processes N    of these calls as real processes (default 10000)
+  --seed S         which ones (default: random, printed)
+  --evidence FILE  also writes counts, seed and times to FILE
+
+Exit codes: 0 every answer was right; 1 one was not; 2 wrong usage.
+`;
+
+const root = join(import.meta.dirname, '../..');
+const { inputs, processes, seed, evidence } = readOptions();
+if (process.env['ENIBOOT_FUZZ_SANDBOX'] === undefined) {
+  const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
+  execFileSync(process.execPath, [join(root, 'agent/build/build.ts'), '--no-bundle', arch], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const again = [join(root, 'test/sandbox.sh'), process.execPath, import.meta.filename, `--seed=${seed}`];
+  const { status } = spawnSync('sh', [...again, ...process.argv.slice(2)], {
+    stdio: 'inherit',
+    env: { ...process.env, ENIBOOT_FUZZ_SANDBOX: '1' },
+  });
+  process.exit(status ?? 1);
+}
+
+prepare(executable);
+const started = performance.now();
+const parts = {
+  calls: run('calls', () => fuzzCalls(inputs, seed)),
+  files: run('damaged files', () => fuzzState(Math.ceil(inputs / 5), seed)),
+  processes: run('processes', () => fuzzProcesses(processes, seed)),
+};
+const seconds = Math.round((performance.now() - started) / 1000);
+if (evidence !== undefined) writeEvidence(evidence, 'fuzz', { seed, ...parts, seconds });
+
+function run<T extends { inputs: number; codes: object }>(what: string, work: () => T): T {
+  const tally = work();
+  process.stdout.write(
+    `${what}: ${tally.inputs} inputs, answers by code ${JSON.stringify(tally.codes)}, seed ${seed}\n`,
+  );
+  return tally;
+}
+
+function readOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        inputs: { type: 'string', default: '10000' },
+        processes: { type: 'string', default: '10000' },
+        seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
+        evidence: { type: 'string' },
+        help: { type: 'boolean', default: false },
+      },
+    });
+    if (values.help) {
+      process.stdout.write(help);
+      process.exit(0);
+    }
+    const numbers = {
+      inputs: Number(values.inputs),
+      processes: Number(values.processes),
+      seed: Number(values.seed),
+    };
+    if (Object.values(numbers).some((one) => !Number.isInteger(one) || one < 0))
+      throw new Error('not a number');
+    return { ...numbers, evidence: values.evidence };
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${help}`);
+    process.exit(2);
+  }
+}

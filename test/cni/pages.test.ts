@@ -1,0 +1,35 @@
+// The pages that answer a list of demands with names of tests: each named test exists, and no number is left out.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+
+const root = join(import.meta.dirname, '../..');
+const read = (path: string) => readFileSync(join(root, path), 'utf8');
+
+/** Titles as they stand in a source, without its escapes. */
+function assertTestsExist(page: string): number {
+  const named = [...read(page).matchAll(/`(test\/[\w./-]+\.ts)` “([^”]+)”/g)];
+  for (const [, path = '', title = ''] of named) {
+    const source = read(path).replaceAll("\\'", "'");
+    const stands = ["'", '"', '`'].some((quote) => source.includes(`${quote}${title}${quote}`));
+    assert.ok(stands, `${page}: ${path} has no test “${title}”`);
+  }
+  return named.length;
+}
+
+test('docs/lyft-faults.md has every fault once, and its tests exist', () => {
+  const page = 'docs/lyft-faults.md';
+  const numbers = [...read(page).matchAll(/^\| 3\.(\d+) \|/gm)].map(([, number]) => Number(number));
+  assert.equal(
+    numbers,
+    Array.from({ length: 36 }, (_, at) => at + 1),
+  );
+  assert.ok(assertTestsExist(page) >= 30);
+});
+
+test('the tests of each demand of the specification exist', () => {
+  assert.ok(assertTestsExist('test/cni/README.md') >= 23);
+});
+
+test.run();

@@ -1,0 +1,30 @@
+// npm run e2e:pods: pods on real kernels with a real ipvlan, in VMs whose EC2 is the simulated AWS.
+import { join } from 'node:path';
+import { table } from '../../agent/cli/table.ts';
+import { ensureGoTools, goTools } from '../cni/fetch.ts';
+import { runSuite } from '../vm/suite.ts';
+import { CNI_TOOLS } from './callers.ts';
+import { cases } from './cases.ts';
+
+process.exit(
+  await runSuite({
+    name: 'e2e:pods',
+    about: `Starts pods on VM nodes (QEMU; KVM where it works, emulation elsewhere): two nodes in two clusters and two zones
+of one VPC of the simulated AWS, with a real ipvlan and strict reverse-path filters.`,
+    cases,
+    runner: join(import.meta.dirname, 'run.ts'),
+    extra: (chosen, say) => {
+      const files = [{ from: join(import.meta.dirname, 'node'), to: '/' }];
+      if (!chosen.some(({ name }) => name === 'chained' || name === 'sbr')) return files;
+      if (goTools() === undefined) say('building cnitool and the reference plugins (once, some minutes)');
+      return [...files, { from: ensureGoTools(), to: CNI_TOOLS }];
+    },
+    summary: (results) =>
+      table([
+        ['conversation', 'from', 'to', 'server saw'],
+        ...results
+          .flatMap(({ facts }) => facts?.flows ?? [])
+          .map((flow) => [flow.what, flow.from, flow.to, flow.seen]),
+      ]).trimEnd(),
+  }),
+);
