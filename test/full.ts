@@ -18,9 +18,13 @@ const suites: Suite[] = [
   { name: 'test', script: 'test', args: ['--coverage', '--evidence', evidence('test')] },
   { name: 'kill', script: 'test:kill', args: ['--count', '1000', '--evidence', evidence('kill')] },
   { name: 'model', script: 'test:model', args: ['--ops', '10000', '--evidence', evidence('model')] },
+  {
+    name: 'model-native',
+    script: 'test:model',
+    args: ['--driver', 'native', '--ops', '1000', '--evidence', evidence('model-native')],
+  },
   { name: 'fuzz', script: 'test:fuzz', args: ['--evidence', evidence('fuzz')] },
   { name: 'bench-boot', script: 'bench:boot', args: ['--evidence', evidence('bench-boot')] },
-  { name: 'bench-cni', script: 'bench:cni', args: ['--evidence', evidence('bench-cni')] },
   {
     name: 'bench-fleet',
     script: 'bench:fleet',

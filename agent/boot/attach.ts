@@ -6,7 +6,15 @@ import { ipBatch, type Link, listLinks, listRoutes, type Route, waitForLinks } f
 import { type NodePodEni, readNodeFile } from '../host/node-file.ts';
 import { writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
-import { addToPool, countStates, finishAdding, listOwned, NEVER_USED, type Owned } from '../pool/pool.ts';
+import {
+  addToPool,
+  countStates,
+  finishAdding,
+  listOwned,
+  mayEnter,
+  NEVER_USED,
+  type Owned,
+} from '../pool/pool.ts';
 import { applySteps, describeUnattached, lookUp, resumeAttempts } from './attach-apply.ts';
 import { type AttachStep, foreignEnisOf, planAttach, podEnisOf } from './attach-plan.ts';
 import { type Capacity, capacity } from './capacity.ts';
@@ -364,13 +372,10 @@ async function fillPool(
   for (const owned of wanted) addToPool(owned, found.has(owned.cidr) ? 0 : NEVER_USED);
 }
 
-/** What the pod ENIs have and the pool has not. Nothing without EC2 on a running node: IMDS may show what has gone back. */
+/** What the pod ENIs have and the pool could take in. Nothing without EC2 on a running node: IMDS may show what has gone back. */
 function newToPool(boot: Boot): Owned[] {
   if (boot.localOnly) return [];
-  const owned = new Set(listOwned().map((one) => `${one.eniId} ${one.cidr}`));
-  return boot.pods
-    .flatMap(({ eniId, cidrs }) => cidrs.map((cidr) => ({ eniId, cidr })))
-    .filter(({ eniId, cidr }) => !owned.has(`${eniId} ${cidr}`));
+  return boot.pods.flatMap(({ eniId, cidrs }) => cidrs.map((cidr) => ({ eniId, cidr }))).filter(mayEnter);
 }
 
 function checkPool(total: number, target: number, counts: Record<string, number>): Check {

@@ -10,7 +10,7 @@ import { type Balance, balance } from '../pool/balance.ts';
 import { expireGone, halfRetired, leavingPrefixes, unretire } from '../pool/give-back.ts';
 import { takeInventory } from '../pool/inventory.ts';
 import { leavingEnis } from '../pool/leaving-enis.ts';
-import { listOwned, ownedCidrs, POOL_DIR, POOL_LOCK } from '../pool/pool.ts';
+import { finishAdding, heldElsewhere, listOwned, ownedCidrs, POOL_DIR, POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { readIfPresent, writeAtomic, writeIfChanged } from '../port/fs.ts';
 import { createLog } from '../port/log.ts';
@@ -73,6 +73,7 @@ async function refillNode(boot: Boot): Promise<Refilled> {
   const done: Refilled = { changes: [], waiting: [] };
   const nowMs = boot.clock.bootMs();
   for (const owned of halfRetired()) unretire(owned);
+  finishAdding();
   expireGone(nowMs);
   const past = readPast();
   const wanted = balanceOf(boot);
@@ -116,6 +117,13 @@ async function level(boot: Boot, first: boolean, done: Refilled): Promise<void> 
   const wanted = balanceOf(boot);
   if (wanted.kind === 'grow') await fill(await observeEc2(boot, gone), wanted.missing, boot, done);
   if (wanted.kind === 'give') await giveAway(wanted, boot, done);
+  for (const { eniId, cidrs } of boot.pods) {
+    for (const cidr of cidrs) {
+      const held = heldElsewhere({ eniId, cidr });
+      if (held === undefined) continue;
+      done.waiting.push(`${cidr} is ${eniId}'s by now and is used there when it has left ${held.eniId}`);
+    }
+  }
   if (first) await deleteLeftovers(boot, done);
   await tellPlugin(boot);
 }

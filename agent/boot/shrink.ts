@@ -28,13 +28,7 @@ export async function giveAway(
     // A pod may have come since the look the plan was made from.
     if (retire(owned, rest)) startLeaving(owned, 'given', rest.nowMs);
   }
-  const leaving = leavingPrefixes();
-  for (const eniId of plan.eniIds) {
-    const stays = listOwned().some(
-      (owned) => owned.eniId === eniId && !leaving.some((one) => isSame(one, owned)),
-    );
-    if (!stays) startLeavingEni(eniId);
-  }
+  for (const eniId of plan.eniIds) if (!isInUse(eniId)) startLeavingEni(eniId);
   await finishLeaving(boot, done);
 }
 
@@ -43,7 +37,8 @@ export async function finishLeaving(boot: Boot, done: Refilled): Promise<string[
   const ec2 = await boot.ec2();
   const gone: string[] = [];
   for (const eniId of leavingEnis()) {
-    if (hasComeBack(eniId)) endLeavingEni(eniId);
+    // A boot ran in between, found it still attached and put its addresses into the pool again.
+    if (isInUse(eniId)) endLeavingEni(eniId);
     else if (await returnEni(ec2, eniId, boot)) {
       for (const owned of listOwned().filter((one) => one.eniId === eniId)) forgetOne(owned, boot);
       endLeavingEni(eniId);
@@ -85,10 +80,13 @@ export async function deleteLeftovers(boot: Boot, done: Refilled): Promise<void>
   }
 }
 
-/** An ENI that got addresses again after it was to leave: a boot ran in between, and found it still attached. */
-function hasComeBack(eniId: string): boolean {
-  const leaving = leavingPrefixes();
-  return listOwned().some((owned) => owned.eniId === eniId && !leaving.some((one) => isSame(one, owned)));
+/**
+ * An ENI with a prefix that is not on its way back. One that EC2 does not show may still have its pods, and EC2 may show
+ * it again.
+ */
+function isInUse(eniId: string): boolean {
+  const given = leavingPrefixes().filter((one) => one.why === 'given');
+  return listOwned().some((owned) => owned.eniId === eniId && !given.some((one) => isSame(one, owned)));
 }
 
 /** Detaches and deletes an ENI. True when EC2 no longer knows it. */

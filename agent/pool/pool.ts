@@ -6,7 +6,7 @@ import { closeSync, mkdirSync, openSync, renameSync, rmdirSync, rmSync, writeFil
 import { dirname, join } from 'node:path';
 import { RUN_DIR } from '../host/names.ts';
 import { hasCode, listIfPresent } from '../port/fs.ts';
-import { isAddress, isCidr, rangeOf, toAddress } from './ipv4.ts';
+import { contains, isAddress, isCidr, rangeOf, toAddress } from './ipv4.ts';
 
 export const POOL_DIR = `${RUN_DIR}/pool`;
 /** The flock that boot, refill and collect take. */
@@ -61,7 +61,7 @@ export function listEntries(state: State): Entry[] {
  *
  * @param releasedAt boot-clock milliseconds the addresses count as released at: 0 for those found at boot,
  *   NEVER_USED for those asked for just now.
- * @returns false when the prefix is in the pool already, or left it so lately that who shows it may be wrong.
+ * @returns false when it may not enter.
  */
 export function addToPool(owned: Owned, releasedAt: number | typeof NEVER_USED): boolean {
   for (const state of ['free', 'leased', 'cooling', 'retiring', 'adding']) {
@@ -72,13 +72,33 @@ export function addToPool(owned: Owned, releasedAt: number | typeof NEVER_USED):
   const adding = `${POOL_DIR}/adding/${name}`;
   const unfinished = listIfPresent(`${POOL_DIR}/adding`).includes(name);
   if (!unfinished) {
-    if (listIfPresent(dirname(marker)).includes(name)) return false;
-    if (listIfPresent(LEAVING).some((leaving) => leaving.startsWith(`${name},${owned.eniId},`))) return false;
+    if (!mayEnter(owned)) return false;
     layOut(owned, releasedAt, adding);
   }
   const isNew = claim(marker);
   release(adding);
   return isNew;
+}
+
+/**
+ * Whether a prefix that EC2 shows can be brought in: it is not in the pool, under this ENI or another, and has not left
+ * it so lately that who shows it may be wrong.
+ */
+export function mayEnter(owned: Owned): boolean {
+  const name = owned.cidr.replace('/', '-');
+  if (listIfPresent(`${POOL_DIR}/owned/${owned.eniId}`).includes(name)) return false;
+  if (listIfPresent(LEAVING).some((leaving) => leaving.startsWith(`${name},${owned.eniId},`))) return false;
+  return heldElsewhere(owned) === undefined;
+}
+
+/**
+ * The marker of another ENI that still has addresses of this prefix. Somebody has moved the prefix in EC2, and pods
+ * may still use it where it was: an address that is in the pool twice would go to two pods.
+ */
+export function heldElsewhere({ eniId, cidr }: Owned): Owned | undefined {
+  return listOwned().find(
+    (one) => one.eniId !== eniId && (contains(one.cidr, cidr) || contains(cidr, one.cidr)),
+  );
 }
 
 /** Finishes what a killed run began to add, also where EC2 no longer has the prefix. */

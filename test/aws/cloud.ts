@@ -228,7 +228,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
       return instance;
     },
     settled,
-    leakReport: () => leaks(ec2),
+    leakReport: () => leaksOf(ec2),
     listenOn: async (socketPath) => {
       const server = newApi();
       servers.push(server);
@@ -249,7 +249,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   };
 }
 
-function leaks(ec2: Ec2): Leak[] {
+export function leaksOf(ec2: Ec2): Leak[] {
   const { world } = ec2;
   const enis = [...world.enis.values()];
   const orphans = enis.flatMap((eni): Leak[] => {

@@ -23,7 +23,7 @@ export interface Look {
   leaving: Map<string, string>;
   /** ENIs on their way back. */
   leavingEnis: string[];
-  /** Names below adding/ and other folders where nothing stays. */
+  /** Names below adding/, where nothing stays. */
   unfinished: string[];
   /** Names of the node's side of attachments, by address. */
   kernel: Map<string, Set<string>>;
@@ -93,7 +93,7 @@ export function poolOf(
       }),
     ),
     leavingEnis: below('leaving-enis').map(([eniId = '']) => eniId),
-    unfinished: [...below('adding'), ...below('.laying-out')].map((path) => path.join('/')),
+    unfinished: below('adding').map((path) => path.join('/')),
   };
 }
 

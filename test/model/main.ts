@@ -11,13 +11,16 @@ const help = `Usage: npm run test:model [-- --ops N] [--seed S] [--verbose] [--j
 
 Does random operations (pods come and go, refill, collect, GC, repair, kill -9 of any of them, reboots, EC2 faults,
 lost prefixes and namespaces) to simulated nodes and holds pool, kernel and EC2 against a model after each.
-  --ops N          operations in all (default 300)
+  --driver NAME    memory: the product's code in this process, above a modelled kernel, virtual time and EC2's state
+                   machine; kills between any two changes; a seed always plays the same (default)
+                   native: the executable, this kernel, EC2 over HTTP; kills after so many milliseconds
+  --ops N          operations in all (default 2000 in memory, 300 natively)
   --seed S         which (default: random, printed)
   --verbose        each operation and what came of it, on stderr
   --json           one object on stdout and nothing else
   --evidence FILE  also writes that object to FILE
 
-Needs dist/ (npm run build). The moments of kills are milliseconds, so two runs of a seed may differ in what a kill hits.
+The native driver needs dist/ (npm run build).
 Exit codes: 0 nothing ever differed; 1 something did; 2 wrong usage.
 `;
 
@@ -40,7 +43,9 @@ const sum = (of: (played: Played) => number) =>
 const failures = results.filter(({ played }) => played === undefined || played.problems.length > 0);
 const report = {
   what: 'random operations on simulated nodes: pool files, kernel and EC2 held against a model after each',
-  interface: kernelHasIpvlan() ? 'ipvlan' : 'stand-in for ipvlan (veth)',
+  driver: options.driver,
+  kernel:
+    options.driver === 'memory' ? 'modelled' : kernelHasIpvlan() ? 'ipvlan' : 'stand-in for ipvlan (veth)',
   seed: options.seed,
   operations: options.ops,
   nodes: workers,
@@ -54,7 +59,7 @@ const report = {
   })),
   seconds: Math.round((performance.now() - started) / 1000),
 };
-if (options.evidence !== undefined) writeEvidence(options.evidence, 'model', report);
+if (options.evidence !== undefined) writeEvidence(options.evidence, `model-${options.driver}`, report);
 if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
 else {
   for (const { seed, problems, trace } of report.differences)
@@ -69,7 +74,8 @@ function readOptions() {
   try {
     const { values } = parseArgs({
       options: {
-        ops: { type: 'string', default: '300' },
+        driver: { type: 'string', default: 'memory' },
+        ops: { type: 'string' },
         seed: { type: 'string' },
         verbose: { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
@@ -81,10 +87,12 @@ function readOptions() {
       process.stdout.write(help);
       process.exit(0);
     }
-    const ops = Number(values.ops);
+    const { driver } = values;
+    if (driver !== 'memory' && driver !== 'native') throw new Error(`no driver is called ${driver}`);
+    const ops = Number(values.ops ?? (driver === 'memory' ? 2_000 : 300));
     const seed = values.seed === undefined ? Math.floor(Math.random() * 1e9) : Number(values.seed);
     if (!Number.isInteger(ops) || ops < 1 || !Number.isInteger(seed)) throw new Error('not a number');
-    return { ops, seed, verbose: values.verbose, json: values.json, evidence: values.evidence };
+    return { driver, ops, seed, verbose: values.verbose, json: values.json, evidence: values.evidence };
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${help}`);
     process.exit(2);
@@ -92,7 +100,12 @@ function readOptions() {
 }
 
 async function work(share: { seed: number; ops: number }) {
-  const args = [`--ops=${share.ops}`, `--seed=${share.seed}`, ...(options.verbose ? ['--verbose'] : [])];
+  const args = [
+    `--driver=${options.driver}`,
+    `--ops=${share.ops}`,
+    `--seed=${share.seed}`,
+    ...(options.verbose ? ['--verbose'] : []),
+  ];
   const command = [
     join(root, 'test/sandbox.sh'),
     process.execPath,

@@ -59,6 +59,8 @@ export class Model {
   private readonly endedAt = new Map<string, number>();
   /** Addresses under which children of a killed call may have made something, and what GC has left of it. */
   private readonly tainted = new Map<string, 'anything' | 'no link'>();
+  /** Addresses that an interface in a killed pod's namespace may hold: an ADD passes them over, and they rest. */
+  private readonly held = new Set<string>();
   /** Prefixes EC2 has lost and no refill has missed. */
   private readonly lost = new Set<string>();
 
@@ -90,7 +92,7 @@ export class Model {
     this.lost.add(key);
   }
 
-  /** Addresses an ADD may get at a time, the one it must take first. */
+  /** Addresses that have rested at a time, in the order in which ADDs take them. */
   candidates(nowMs: number): Entry[] {
     const { entries, leaving, podEnis } = this.now;
     const usable = entries.filter(
@@ -113,6 +115,13 @@ export class Model {
           (stamp(a) === stamp(b) ? 0 : stamp(a) - stamp(b)) ||
           valueOf(a.address) - valueOf(b.address),
       );
+  }
+
+  /** Addresses an ADD may get at a time: the first, or what comes after those that a lost namespace may hold. */
+  firsts(nowMs: number): string[] {
+    const order = this.candidates(nowMs).map((entry) => entry.address);
+    const free = order.findIndex((address) => !this.held.has(address));
+    return order.slice(0, free === -1 ? order.length : free + 1);
   }
 
   /** Moments in a span at which the answer of candidates() changes. */
@@ -157,6 +166,7 @@ export class Model {
   /** Children of a killed call may go on under this address. */
   taint(address: string): void {
     this.tainted.set(address, 'anything');
+    this.held.add(address);
   }
 
   /** GC or collect has run to its end while nobody else was at work. */
@@ -209,7 +219,7 @@ export class Model {
         after.leaving.has(marker) || after.unfinished.some((one) => one.startsWith(cidr.replace('/', '-')));
       if (missing.length > 0 && !excused) problems.push(`${marker} lacks ${missing.join(', ')}`);
     }
-    for (const key of seen.keys()) if (!covered.has(key)) problems.push(`${key} has no marker`);
+    for (const [key, state] of seen) if (!covered.has(key)) problems.push(`${key} in ${state} has no marker`);
     const prefixes = after.owned.map((marker) => marker.split(' ')[1]);
     for (const cidr of new Set(prefixes))
       if (prefixes.filter((one) => one === cidr).length > 1)
@@ -256,20 +266,29 @@ export class Model {
       const before = old.get(key);
       const isNow = Number(entry.rest) >= this.now.nowMs && Number(entry.rest) <= after.nowMs;
       if (before === undefined) {
-        if (!effects.poolMoved) problems.push(`${key} has come into ${entry.state} by itself`);
+        const half = this.now.unfinished.some((one) =>
+          one.endsWith(`/${entry.address},${entry.eniId},${entry.rest}`),
+        );
+        if (!effects.poolMoved && !half) problems.push(`${key} has come into ${entry.state} by itself`);
         else if (entry.rest !== 'new' && entry.rest !== '0')
           problems.push(`${key} came with stamp ${entry.rest}`);
       } else if (before.state === 'leased' || before.rest !== entry.rest) {
-        if (!isNow) problems.push(`${key} went from ${show(before)} to ${show(entry)} at ${after.nowMs}`);
-        else if (!endable.has(entry.address) && !this.tainted.has(entry.address)) {
-          if (before.state === 'leased' || brief === 0)
-            problems.push(`${key} went from ${show(before)} to ${show(entry)} without a reason`);
-          else {
-            brief -= 1;
-            this.taint(entry.address);
-            this.endedAt.set(entry.address, this.now.nowMs);
-          }
-        }
+        const anew =
+          effects.poolMoved && before.state !== 'leased' && (entry.rest === 'new' || entry.rest === '0');
+        if (anew) {
+          // It has left the pool and come again in one run.
+          const ended = this.endedAt.get(entry.address);
+          if (ended !== undefined && after.nowMs - ended < marks.restMs)
+            problems.push(`${key} went from ${show(before)} to ${show(entry)} before it had rested`);
+        } else if (!isNow)
+          problems.push(`${key} went from ${show(before)} to ${show(entry)} at ${after.nowMs}`);
+        else if (endable.has(entry.address)) continue;
+        else if (before.state !== 'leased' && brief > 0) {
+          brief -= 1;
+          this.taint(entry.address);
+          this.endedAt.set(entry.address, this.now.nowMs);
+        } else if (!this.tainted.has(entry.address) && !this.held.has(entry.address))
+          problems.push(`${key} went from ${show(before)} to ${show(entry)} without a reason`);
       } else if (before.state !== entry.state && !effects.poolMoved) {
         problems.push(`${key} went from ${show(before)} to ${show(entry)}`);
       }
@@ -350,11 +369,18 @@ export class Model {
     for (const { address } of effects.added.values())
       if (!leases.some((one) => one.address === address)) this.endedAt.set(address, this.now.nowMs);
     if (effects.rebooted) {
-      // When their pods ended is not known any more: they count as ended when the machine started.
-      for (const address of this.endedAt.keys()) this.endedAt.set(address, 0);
+      // When their pods ended is not known any more: they count as ended when the machine started. What EC2 has given
+      // to nobody meanwhile, and gives again, nobody can know.
+      for (const address of this.endedAt.keys()) {
+        if (this.now.ec2.some((prefix) => prefix.endsWith(` ${prefixOf(address)}`)))
+          this.endedAt.set(address, 0);
+        else this.endedAt.delete(address);
+      }
       this.tainted.clear();
+      this.held.clear();
       this.lost.clear();
     }
+    if (![...this.pods.values()].some((pod) => pod.namespace && !pod.sure)) this.held.clear();
     for (const prefix of this.lost)
       if (after.leaving.has(prefix) || after.ec2.includes(prefix)) this.lost.delete(prefix);
     this.now = after;

@@ -65,7 +65,7 @@ const ec2Fault: fc.Arbitrary<Ec2Fault> = fc.oneof(
   }),
   fc.record({
     action: fc.constantFrom(...changing, 'DescribeNetworkInterfaces'),
-    error: fc.constantFrom('UnauthorizedOperation', 'InsufficientCidrBlocks', 'InvalidParameterValue'),
+    error: fc.constantFrom('UnauthorizedOperation', 'InvalidParameterValue'),
     times: fc.integer({ min: 1, max: 2 }),
   }),
   fc.record({

@@ -104,7 +104,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
     }
     if (calls.some((called) => called.killed)) await machine.settle();
     const after = await machine.look(pods.map((pod) => pod.id));
-    const firsts = new Set(model.momentsUntil(after.nowMs).map((at) => model.candidates(at)[0]?.address));
+    const firsts = new Set(model.momentsUntil(after.nowMs).flatMap((at) => model.firsts(at)));
     const rested = model.candidates(model.now.nowMs).length;
     for (const { pod, json } of answered) {
       const address = String(json?.ips?.[0]?.address ?? '').split('/')[0] ?? '';
@@ -156,8 +156,9 @@ async function createPlayer(machine: Machine): Promise<Player> {
       problems.push(`DEL of ${pod.id}: exit ${called.exit}: ${called.stdout}${called.stderr}`);
     if (pod.namespace) {
       const inside = await machine.endNamespace(pod.id);
-      // Without the path, only an ADD that came to its end has noted where the pod is.
-      if (inside.length > 0 && (path || pod.sure))
+      // Without the path, only an ADD that came to its end has noted where the pod is; without a lease nothing is
+      // done, and what children of a killed ADD made in there goes with the namespace.
+      if (inside.length > 0 && pod.lease !== undefined && (path || pod.sure))
         problems.push(`after DEL, ${pod.id} has ${inside.join(', ')}`);
     }
     forgotten.push(pod.id);

@@ -16,7 +16,20 @@ const changing = [
   'openSync',
 ] as const;
 
-let before: ((call: string, path: string) => void) | undefined;
+type Hook = (call: string, path: string) => void;
+let before: Hook | undefined;
+
+/** Has a function called before every change until another one is set; returns the one there was. */
+export function beforeChanges(hook: Hook | undefined): Hook | undefined {
+  const earlier = before;
+  before = hook;
+  return earlier;
+}
+
+/** A change of something that is no file: a kernel's, or EC2's. */
+export function change(call: string, path: string): void {
+  before?.(call, path);
+}
 
 type Callable = (...args: unknown[]) => unknown;
 const table = fs as unknown as Record<string, Callable>;

@@ -130,6 +130,14 @@ export async function deadAddresses(instance: Instance): Promise<string[]> {
   });
 }
 
+/** Addresses in the egress set beyond the pool's own. */
+export async function strangersInEgress(instance: Instance): Promise<number> {
+  const { stdout } = await instance.run('nft', ['-j', 'list', 'set', 'inet', 'eniboot', 'pool4']);
+  const size = (ranges: { first: number; last: number }[]) =>
+    ranges.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+  return size(egressRanges(stdout)) - size(markers(instance).map((one) => rangeOf(one.split(' ')[1] ?? '')));
+}
+
 function egressRanges(json: string): { first: number; last: number }[] {
   const { nftables } = JSON.parse(json) as { nftables: { set?: { elem?: unknown[] } }[] };
   return nftables

@@ -1,14 +1,16 @@
-// time limit: 180 s
+// time limit: 300 s
 // refill while EC2 fails, loses answers, lags, refuses, or changes things by itself: nothing is handed out that EC2
 // does not have, and markers and EC2 agree in the end.
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { toNumber } from '../../agent/pool/ipv4.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import type { Node } from '../boot/node.ts';
 import {
   assigned,
+  bootClockMs,
   bootedNode,
   deadAddresses,
   end,
@@ -18,6 +20,7 @@ import {
   poolDirectory,
   poolProblems,
   refill,
+  strangersInEgress,
 } from './node.ts';
 
 let cloud: Cloud;
@@ -136,6 +139,104 @@ test('a prefix somebody unassigned in EC2: no pod gets its addresses, a pod that
   end(node.instance, 1, 0);
   await refill(node);
   await agrees(node);
+});
+
+/** A node with two pod ENIs; the first is full of pods, the second has one, in its first prefix. */
+async function twoEnis(): Promise<{ node: Node; first: string; second: string; prefix: string }> {
+  const node = await bootedNode(cloud, small, { type: 't3.small' });
+  for (const pods of [16, 32]) {
+    lease(node.instance, pods);
+    await refill(node);
+  }
+  lease(node.instance, 1);
+  const [first, second] = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  const last = entries(node.instance, 'leased').at(-1) ?? '';
+  assert.match(last, new RegExp(`,${second?.id},`));
+  const prefix = second?.prefixes[0] ?? '';
+  assert.is(prefix.split('/')[0], last.split(',')[0]);
+  return { node, first: first?.id ?? '', second: second?.id ?? '', prefix };
+}
+
+/** Ends the pods on an ENI, long ago. */
+function endOn(node: Node, eniId: string): void {
+  const pool = poolDirectory(node.instance);
+  for (const name of entries(node.instance, 'leased').filter((one) => one.includes(eniId))) {
+    const [address] = name.split(',');
+    renameSync(join(pool, 'leased', name), join(pool, 'cooling', `${address},${eniId},0`));
+  }
+}
+
+test('an ENI is not given back while a prefix that EC2 does not show has pods on it', async () => {
+  const { node, first, second, prefix } = await twoEnis();
+  cloud.ec2.send('UnassignPrivateIpAddresses', { NetworkInterfaceId: second, Ipv4Prefixes: [prefix] });
+  await cloud.settled();
+  endOn(node, first);
+  for (let run = 0; run < 3; run += 1) await refill(node);
+  assert.equal(entries(node.instance, 'leaving-enis'), []);
+  assert.ok(cloud.enis.has(second), 'its pod lives');
+  assert.equal(poolProblems(node.instance), []);
+});
+
+test('a prefix that somebody moved to another pod ENI under a pod is not in the pool twice', async () => {
+  const { node, first, second, prefix } = await twoEnis();
+  const free = cloud.enis.get(first)?.prefixes.at(-1);
+  endOn(node, first);
+  const moves: [string, object][] = [
+    ['UnassignPrivateIpAddresses', { NetworkInterfaceId: first, Ipv4Prefixes: [free] }],
+    ['AssignPrivateIpAddresses', { NetworkInterfaceId: second, Ipv4PrefixCount: 1 }],
+    ['UnassignPrivateIpAddresses', { NetworkInterfaceId: second, Ipv4Prefixes: [prefix] }],
+    ['AssignPrivateIpAddresses', { NetworkInterfaceId: first, Ipv4PrefixCount: 1 }],
+  ];
+  for (const [action, request] of moves) {
+    cloud.ec2.send(action, request);
+    await cloud.settled();
+  }
+  assert.ok(cloud.enis.get(first)?.prefixes.includes(prefix), 'EC2 has moved it');
+  const { waiting } = await refill(node);
+  assert.match(
+    waiting.join('\n'),
+    new RegExp(`${prefix} is ${first}'s by now and is used there when it has left ${second}`),
+  );
+  assert.equal(
+    markers(node.instance).filter((marker) => marker.endsWith(` ${prefix}`)),
+    [`${second} ${prefix}`],
+  );
+  assert.equal(poolProblems(node.instance), []);
+});
+
+test('what a killed run began to add is finished by the next, also when nothing is missing', async () => {
+  const node = await bootedNode(cloud, small);
+  await refill(node);
+  const pool = poolDirectory(node.instance);
+  const [marker = ''] = markers(node.instance);
+  const folder = join(pool, 'adding', marker.split(' ')[1]?.replace('/', '-') ?? '');
+  mkdirSync(folder);
+  const half = entries(node.instance, 'free').slice(8);
+  for (const name of half) renameSync(join(pool, 'free', name), join(folder, name));
+  const calls = cloud.calls.length;
+  await refill(node);
+  assert.is(cloud.calls.length, calls, 'EC2 is not asked for it');
+  assert.is(entries(node.instance, 'free').length, 16);
+  await agrees(node);
+});
+
+test('a give-back that a killed run had begun leaves nothing of the prefix in the egress set', async () => {
+  const node = await bootedNode(cloud, small);
+  lease(node.instance, 9);
+  await refill(node);
+  const pool = poolDirectory(node.instance);
+  const [eniId = '', cidr = ''] = markers(node.instance).at(-1)?.split(' ') ?? [];
+  const name = cidr.replace('/', '-');
+  const last = toNumber(cidr.split('/')[0] ?? '');
+  for (const entry of entries(node.instance, 'free'))
+    if (toNumber(entry.split(',')[0] ?? '') >= last)
+      renameSync(join(pool, 'free', entry), join(pool, 'retiring', entry));
+  mkdirSync(join(pool, 'leaving'), { recursive: true });
+  writeFileSync(join(pool, 'leaving', `${name},${eniId},given,${bootClockMs()}`), '');
+  const { changes } = await refill(node);
+  assert.match(changes.join('\n'), new RegExp(`gave ${cidr}`));
+  await agrees(node);
+  assert.is(await strangersInEgress(node.instance), 0);
 });
 
 test('IMDS alone adds nothing: repair leaves the pool to refill, which asks EC2', async () => {

@@ -141,5 +141,10 @@ export function countStates() {
   return { free, leased: 0, cooling: 0, retiring: 0 };
 }
 
+/** Nobody moves a prefix in the modelled region. */
+export function mayEnter(owned: Owned): boolean {
+  return !listOwned().some((one) => one.cidr === owned.cidr);
+}
+
 /** Nothing is ever half added to the modelled pool. */
 export function finishAdding(): void {}
