@@ -25,6 +25,7 @@ const suites: Suite[] = [
   },
   { name: 'fuzz', script: 'test:fuzz', args: ['--evidence', evidence('fuzz')] },
   { name: 'bench-boot', script: 'bench:boot', args: ['--evidence', evidence('bench-boot')] },
+  { name: 'bench-cni', script: 'bench:cni', args: ['--evidence', evidence('bench-cni')] },
   {
     name: 'bench-fleet',
     script: 'bench:fleet',

@@ -1,4 +1,4 @@
-// What both benchmarks share: order statistics, aligned tables, the table of targets, and the evidence file.
+// What the benchmarks share: order statistics, aligned tables, the table of targets, and the evidence file.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
@@ -65,7 +65,7 @@ export function writeEvidence(path: string, name: string, result: object): void 
   const evidence = {
     name,
     commit: git('rev-parse', 'HEAD'),
-    changed: git('status', '--porcelain', '--', 'agent', 'test') !== '',
+    changed: git('status', '--porcelain', '--', 'agent', 'cni', 'test') !== '',
     version,
     time: new Date().toISOString(),
     machine: {
