@@ -7,7 +7,7 @@ import { requireNamespace, takeAddress, usableEnis } from './address.ts';
 import { type Configuration, refuse, type Variables } from './call.ts';
 import { makeAttachment, mtuOf, removeAttachment } from './kernel.ts';
 import { limitsOf } from './limits.ts';
-import { defaultRoute, interfaceRoutes, linkInterfaces, renderResult } from './result.ts';
+import { interfaceRoutes, linkInterfaces, linkRoutes, renderResult } from './result.ts';
 import { timed } from './stopwatch.ts';
 
 /** Addresses tried when the kernel says of one that it is in use. */
@@ -26,8 +26,9 @@ export function add(variables: Variables, configuration: Configuration): Record<
   for (let tries = 1; ; tries += 1) {
     const { lease, eni } = timed('lease', () => takeAddress(variables, configuration.name, node, enis));
     try {
-      const attachment = { ...attachmentOf(node, lease.address, eni.subnetCidr, ifName), limits };
-      timed('kernel', () => makeAttachment(attachment, netns, eni.device));
+      const attachment = { ...attachmentOf(node, lease.address, eni, ifName), limits };
+      const { ipv6 } = timed('kernel', () => makeAttachment(attachment, netns, eni.device));
+      const made = ipv6 ? attachment : { ...attachment, ipv6: undefined };
       return renderResult(configuration.cniVersion, {
         interfaces: [
           { name: ifName, mac: eni.mac, mtu: mtuOf(eni.device) ?? node.mtu, sandbox: netns },
@@ -38,7 +39,8 @@ export function add(variables: Variables, configuration: Configuration): Record<
           gateway: attachment.router,
           interface: 0,
         },
-        routes: [...interfaceRoutes(attachment), defaultRoute(attachment)],
+        ipv6: made.ipv6,
+        routes: [...interfaceRoutes(made), ...linkRoutes(made)],
         dns: configuration.raw['dns'],
       });
     } catch (error) {

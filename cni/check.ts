@@ -37,10 +37,16 @@ export function checkLease(
   const eni = node.podEnis.find((one) => one.eniId === lease.eniId);
   if (eni === undefined)
     throw differs([`${lease.eniId}, which ${lease.address} belongs to, is not on this node`]);
-  const attachment = attachmentOf(node, lease.address, eni.subnetCidr, ifName);
+  const made = attachmentOf(node, lease.address, eni, ifName);
+  const attachment = { ...made, ipv6: givenIpv6(made, prevResult) };
   const own = `${attachment.address}/${attachment.prefixLength}`;
   const problems = addressesIn(prevResult).includes(own) ? [] : [`prevResult does not hold ${own}`];
   return { problems, attachment, eni };
+}
+
+/** What prevResult holds of the pod's IPv6: nothing where that was off, or came to the node later than the pod. */
+export function givenIpv6({ ipv6 }: Attachment, prevResult: unknown): Attachment['ipv6'] {
+  return addressesIn(prevResult).includes(`${ipv6?.address}/${ipv6?.prefixLength}`) ? ipv6 : undefined;
 }
 
 /** @param eni undefined where another plugin has made the pod's interface, and knows what it should be. */

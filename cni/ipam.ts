@@ -24,13 +24,14 @@ export function ipamAdd(variables: Variables, configuration: Configuration): Rec
   const enis = chosenEnis(usableEnis(node), configuration);
   const { lease, eni } = timed('lease', () => takeAddress(variables, configuration.name, node, enis));
   return orUndo(lease, () => {
-    const attachment = attachmentOf(node, lease.address, eni.subnetCidr, variables.ifName);
+    const attachment = attachmentOf(node, lease.address, eni, variables.ifName);
     return renderResult(configuration.cniVersion, {
       // The device that the next plugin takes for its master, on the node.
       ...(isDelegate(configuration)
         ? {}
         : { interfaces: [{ name: eni.device, mac: eni.mac, mtu: mtuOf(eni.device) ?? node.mtu }] }),
       ip: { address: `${lease.address}/${attachment.prefixLength}`, gateway: attachment.router },
+      ipv6: attachment.ipv6,
       routes: interfaceRoutes(attachment),
       dns: configuration.raw['dns'],
     });

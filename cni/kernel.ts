@@ -6,9 +6,12 @@ import {
   hostLines,
   POD_VETH,
   podLines,
+  podLines6,
   podRemovalLines,
+  podRule6Removal,
   podSysctls,
   podTable,
+  podTable6,
   removalLines,
 } from '../agent/host/attachment.ts';
 import { NFT_TABLE, POD_LINK_PREFIX } from '../agent/host/names.ts';
@@ -26,30 +29,72 @@ const SYS_NET = '/sys/class/net';
 const HOST_FAILED = 41;
 const NFT_FAILED = 42;
 const TC_FAILED = 43;
+/** The pod's IPv6 is off: its IPv4 stands. */
+const IPV6_OFF = 44;
+const IPV6_FAILED = 45;
 
 /**
  * What perform.ts does, by programs. Both sides in one shell, which costs three processes: nft, the node's `ip`, and
  * itself, which `exec` makes the pod's `ip`. The pod's table needs no link, so it is made beside the node's batch. It
  * is created, and replaced only where one is left from before: replacing waits for a grace period of the kernel,
  * longer than all else takes together.
- * Bandwidth limits, where there are any, cost one more: tc.
- * $1: namespace, $2: the node's batch, $3: the table, $4: tc's batch, then paths and values. Standard input: the
+ * Bandwidth limits, where there are any, cost one more: tc. So does IPv6: `ip` gives a rule the family of the whole
+ * call, so the pod's IPv6 lines are a call of their own.
+ * $1: namespace, $2: the node's batch, $3: the tables, $4: tc's batch, then what `last` takes. Standard input: the
  * pod's batch.
  */
-const ADD_SCRIPT = `netns=$1 host=$2 table=$3
+function addScript(families: string[], last: string): string {
+  const each = (text: (family: string) => string) => families.map((family) => `${text(family)}; `).join('');
+  return `netns=$1 host=$2 table=$3
 shift 3
-nsenter --net="$netns" -- nft "create table ip ${NFT_TABLE}; $table" </dev/null 2>/dev/null &
+nsenter --net="$netns" -- nft "${each((family) => `create table ${family} ${NFT_TABLE}`)}$table" </dev/null 2>/dev/null &
 ip -batch - <<EOF || { wait; exit ${HOST_FAILED}; }
 $host
 EOF
-wait $! || nsenter --net="$netns" -- nft "table ip ${NFT_TABLE}; delete table ip ${NFT_TABLE}; $table" </dev/null || exit ${NFT_FAILED}
+wait $! || nsenter --net="$netns" -- nft "${each(emptied)}$table" </dev/null || exit ${NFT_FAILED}
 exec nsenter --net="$netns" -- sh -ec '[ -z "$1" ] || tc -batch - <<EOF || exit ${TC_FAILED}
 $1
 EOF
-shift; while [ $# -gt 0 ]; do echo "$2" > "/proc/sys/$1"; shift 2; done; exec ip -batch -' eniboot "$@"`;
+shift
+${last}' eniboot "$@"`;
+}
 
-/** Runs the batch and, when our own interface was in there, drops our table. */
-const POD_REMOVAL_SCRIPT = `ip -batch - && nft delete table ip ${NFT_TABLE}`;
+/** A table that was there or not, and is not from here on. */
+function emptied(family: string): string {
+  return `table ${family} ${NFT_TABLE}; delete table ${family} ${NFT_TABLE}`;
+}
+
+/** Paths and values. */
+const SETTINGS = `while [ $# -gt 0 ]; do echo "$2" > "/proc/sys/$1"; shift 2; done`;
+const ADD_IPV4 = addScript(['ip'], `${SETTINGS}; exec ip -batch -`);
+
+/**
+ * A setting read byte by byte, as the shell does, ends after the first, and `read` says so with a failure.
+ * $1: the pod's interface, $2: its batch of IPv6, then paths and values.
+ */
+const ADD_DUAL_STACK = addScript(
+  ['ip', 'inet'],
+  `device=$1 six=$2
+shift 2
+${SETTINGS}
+ip -batch -
+read -r off < "/proc/sys/net/ipv6/conf/$device/disable_ipv6" || :
+[ "$off" = 0 ] || exit ${IPV6_OFF}
+ip -6 -batch - <<EOF || exit ${IPV6_FAILED}
+$six
+EOF`,
+);
+
+/**
+ * Runs the batch and, when our own interface was in there, drops our tables. Whether this pod had IPv6 is told by
+ * a setting of ADD's: nothing else costs no process.
+ */
+const POD_REMOVAL_SCRIPT = `ip -batch - || exit
+six=0
+{ read -r six < /proc/sys/net/ipv6/conf/all/forwarding; } 2>/dev/null
+[ "$six" = 1 ] || exec nft delete table ip ${NFT_TABLE}
+ip -6 ${podRule6Removal}
+nft "delete table ip ${NFT_TABLE}; ${emptied('inet')}"`;
 
 /** What `ip` says when another ipvlan of the same ENI has the address, in whatever namespace. */
 const IN_USE = /Address already (?:in use|assigned)/;
@@ -60,19 +105,35 @@ const ABSENT =
 
 /**
  * @param eniDevice undefined where another plugin has made the pod's interface.
+ * @returns whether the pod has IPv6 beside IPv4: not where it has that turned off.
  * @throws ALREADY_ATTACHED when the interface exists (nothing was made), ADDRESS_IN_USE when a lost namespace
  *   holds the address, NFT_FAILED or KERNEL_CHANGE otherwise.
  */
-export function makeAttachment(a: Attachment, netns: string, eniDevice: string | undefined): void {
+export function makeAttachment(
+  a: Attachment,
+  netns: string,
+  eniDevice: string | undefined,
+): { ipv6: boolean } {
   const ipv6 = existsSync('/proc/sys/net/ipv6');
-  const table = podTable(a);
+  const table = podTable(a) + podTable6(a);
+  const six = podLines6(a);
   const limits = limitLines(a.limits ?? {}, [a.ifName, POD_VETH]).join('\n');
   const settings = podSysctls(a);
   let host = hostLines(a, netns, eniDevice, ipv6);
   let pod = podLines(a, eniDevice !== undefined, ipv6);
   for (;;) {
-    const result = make({ netns, host, pod, table, limits, settings });
-    if (succeeded(result)) return;
+    const result = make({
+      netns,
+      host,
+      pod,
+      table,
+      limits,
+      settings,
+      ipv6: { device: a.ifName, lines: six },
+    });
+    if (succeeded(result)) return { ipv6: six.length > 0 };
+    if (result.exitCode === IPV6_OFF) return { ipv6: false };
+    if (result.exitCode === IPV6_FAILED) return ipv6Failed(six, result);
     if (result.exitCode === NFT_FAILED) {
       throw new Failure('NFT_FAILED', `nft in the pod: ${complaintsOf(result).join(': ')}`, { table });
     }
@@ -90,10 +151,12 @@ interface Texts {
   /** For `tc -batch`; empty where there are none. */
   limits: string;
   settings: [string, string][];
+  /** The pod's interface, and the pod's batch of IPv6; empty where it has IPv4 alone. */
+  ipv6: { device: string; lines: string[] };
 }
 
-/** Without a process where this runtime can, else by programs. */
-function make({ netns, host, pod, table, limits, settings }: Texts): ExecResult {
+/** Without a process where this runtime can, else by programs; IPv6 only by programs. */
+function make({ netns, host, pod, table, limits, settings, ipv6 }: Texts): ExecResult {
   const steps: [Step, exitCode: number][] = [
     [{ in: 'node', ip: host }, HOST_FAILED],
     [{ nft: table }, NFT_FAILED],
@@ -101,9 +164,11 @@ function make({ netns, host, pod, table, limits, settings }: Texts): ExecResult 
     [{ in: 'pod', ip: pod }, 1],
   ];
   const texts = steps.map(([step]) => step);
-  const refusal = limits === '' ? perform(netns, texts) : 'unable';
+  const refusal = limits === '' && ipv6.lines.length === 0 ? perform(netns, texts) : 'unable';
   if (refusal !== 'unable') return resultOf(refusal, steps[refusal?.step ?? 0]?.[1] ?? 1);
-  const args = ['-c', ADD_SCRIPT, 'eniboot', netns, host.join('\n'), table, limits, ...settings.flat()];
+  const [script, six] =
+    ipv6.lines.length === 0 ? [ADD_IPV4, []] : [ADD_DUAL_STACK, [ipv6.device, ipv6.lines.join('\n')]];
+  const args = ['-c', script, 'eniboot', netns, host.join('\n'), table, limits, ...six, ...settings.flat()];
   return runSync('sh', args, { input: toInput(pod) });
 }
 
@@ -168,9 +233,21 @@ function tcFailed(result: ExecResult): Failure {
     : new Failure('KERNEL_CHANGE', `tc in the pod: ${said}`, { stderr: result.stderr.slice(0, 2_000) });
 }
 
+/** The last line is the rule: one that a killed call left is as good as ours. */
+function ipv6Failed(six: string[], result: ExecResult): { ipv6: boolean } {
+  const line = six[failedAt(result) - 1];
+  if (line === six.at(-1) && result.stderr.includes('File exists')) return { ipv6: true };
+  throw refused(result, complaintsOf(result), line);
+}
+
+/** Number of the line that ended the batch; 0 when none did. */
+function failedAt(result: ExecResult): number {
+  return Number(/Command failed -:(\d+)/.exec(result.stderr)?.[1] ?? '0');
+}
+
 /** What is still to do after a failed line, where what made it fail can be put right; else the failure is thrown. */
 function linesLeft(lines: string[], a: Attachment, result: ExecResult): string[] {
-  const at = Number(/Command failed -:(\d+)/.exec(result.stderr)?.[1] ?? '0');
+  const at = failedAt(result);
   const line = lines[at - 1] ?? '';
   const exists = result.stderr.includes('File exists');
   // The same rule, left by a call that was killed.

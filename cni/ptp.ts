@@ -6,7 +6,7 @@ import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
 import { requireNamespace } from './address.ts';
 import { type Configuration, ownerOf, refuse, type Variables } from './call.ts';
-import { checkLease, checkObjects, throwIfAny } from './check.ts';
+import { checkLease, checkObjects, givenIpv6, throwIfAny } from './check.ts';
 import { detach } from './del.ts';
 import { hasHostLink, makeAttachment, removeAttachment } from './kernel.ts';
 import { limitsOf } from './limits.ts';
@@ -41,7 +41,8 @@ export function ptpAdd(variables: Variables, configuration: Configuration): Reco
     );
   }
   const limits = limitsOf(variables, configuration, node);
-  const attachment = { ...attachmentOf(node, lease.address, eni.subnetCidr, ifName), limits };
+  const whole = attachmentOf(node, lease.address, eni, ifName);
+  const attachment = { ...whole, limits, ipv6: givenIpv6(whole, prevResult) };
   // Before anything is made: an error here leaves nothing behind.
   const result = extendResult(
     configuration.cniVersion,

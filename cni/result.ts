@@ -1,6 +1,7 @@
 // The result of an ADD in the form of each version of the specification: a new one, or prevResult extended.
 
 import { type Attachment, POD_VETH } from '../agent/host/attachment.ts';
+import { NODE_LINK_ADDRESS6, ROUTER_ADDRESS6 } from '../agent/host/names.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { quoted, type Version } from './call.ts';
 
@@ -27,25 +28,43 @@ interface Result {
     /** Index into `interfaces`. */
     interface?: number;
   };
+  /** Undefined where the pod has IPv4 alone. */
+  ipv6: Attachment['ipv6'];
   routes: Route[];
   /** Handed through unchecked; undefined for none. */
   dns: unknown;
 }
 
 export function renderResult(version: Version, result: Result): Record<string, unknown> {
-  const { interfaces, ip, routes } = result;
+  const { interfaces, ip, ipv6, routes } = result;
   const dns = result.dns === undefined ? {} : { dns: result.dns };
   if (isFirstForm(version)) {
-    return { cniVersion: version, ip4: { ip: ip.address, gateway: ip.gateway, routes }, ...dns };
+    const [of4, of6] = [routes.filter((one) => !isIpv6(one)), routes.filter(isIpv6)];
+    const ip4 = { ip: ip.address, gateway: ip.gateway, routes: of4 };
+    const six = ipv6 === undefined ? {} : { ip6: { ip: text6(ipv6), gateway: ROUTER_ADDRESS6, routes: of6 } };
+    return { cniVersion: version, ip4, ...six, ...dns };
   }
-  const family = version === '1.0.0' || version === '1.1.0' ? {} : { version: '4' };
+  const family = (which: '4' | '6') => (version === '1.0.0' || version === '1.1.0' ? {} : { version: which });
   return {
     cniVersion: version,
     ...(interfaces === undefined ? {} : { interfaces: interfacesIn(version, interfaces) }),
-    ips: [{ ...family, ...ip }],
+    ips: [
+      { ...family('4'), ...ip },
+      ...(ipv6 === undefined
+        ? []
+        : [{ ...family('6'), ...ip, address: text6(ipv6), gateway: ROUTER_ADDRESS6 }]),
+    ],
     routes,
     ...dns,
   };
+}
+
+function text6({ address, prefixLength }: NonNullable<Attachment['ipv6']>): string {
+  return `${address}/${prefixLength}`;
+}
+
+function isIpv6({ dst }: Route): boolean {
+  return dst.includes(':');
 }
 
 /** The interfaces, addresses and routes of the whole attachment's two links, as a result lists them. */
@@ -56,20 +75,26 @@ export function linkInterfaces(a: Attachment, netns: string): Interface[] {
   ];
 }
 
-/** The pod's routes by its interface. */
+/** The pod's routes by its interface: all of IPv6 that is not the node's. */
 export function interfaceRoutes(a: Attachment): Route[] {
-  return a.routes.map((dst) => ({ dst, gw: a.router }));
+  return [
+    ...a.routes.map((dst) => ({ dst, gw: a.router })),
+    ...(a.ipv6 === undefined ? [] : [{ dst: '::/0', gw: ROUTER_ADDRESS6 }]),
+  ];
 }
 
 /** Everything else goes by veth0. */
-export function defaultRoute(a: Attachment): Route {
-  return { dst: DEFAULT, gw: a.nodeAddresses[0] };
+export function linkRoutes(a: Attachment): Route[] {
+  return [
+    { dst: DEFAULT, gw: a.nodeAddresses[0] },
+    ...(a.ipv6?.serviceCidrs ?? []).map((dst) => ({ dst, gw: NODE_LINK_ADDRESS6 })),
+  ];
 }
 
 /** Addresses, with their lengths, that a result of any version lists. */
 export function addressesIn(prevResult: unknown): unknown[] {
-  const { ips, ip4 } = (prevResult ?? {}) as { ips?: unknown; ip4?: { ip?: unknown } | null };
-  if (!Array.isArray(ips)) return [ip4?.ip];
+  const { ips, ip4, ip6 } = (prevResult ?? {}) as Record<string, { ip?: unknown } | null | undefined>;
+  if (!Array.isArray(ips)) return [ip4?.ip, ip6?.ip];
   return ips.map((one: unknown) => (one as { address?: unknown } | null)?.address);
 }
 
@@ -92,8 +117,16 @@ export function extendResult(
   }
   if (isFirstForm(version)) {
     const ip4 = prevResult['ip4'] as Record<string, unknown>;
-    const routes = [...withoutDefault(ip4['routes'], 'prevResult.ip4.routes'), defaultRoute(a)];
-    return { ...prevResult, cniVersion: version, ip4: { ...ip4, routes } };
+    const ip6 = prevResult['ip6'] as Record<string, unknown> | undefined;
+    const added = linkRoutes(a);
+    const routes = [
+      ...withoutDefault(ip4['routes'], 'prevResult.ip4.routes'),
+      ...added.filter((one) => !isIpv6(one)),
+    ];
+    const extended = { ...prevResult, cniVersion: version, ip4: { ...ip4, routes } };
+    if (a.ipv6 === undefined) return extended;
+    const routes6 = [...listAt(ip6?.['routes'] ?? [], 'prevResult.ip6.routes'), ...added.filter(isIpv6)];
+    return { ...extended, ip6: { ...ip6, routes: routes6 } };
   }
   const interfaces = listAt(prevResult['interfaces'] ?? [], 'prevResult.interfaces');
   const ips = listAt(prevResult['ips'], 'prevResult.ips');
@@ -104,7 +137,7 @@ export function extendResult(
     cniVersion: version,
     interfaces: [...interfaces, ...interfacesIn(version, linkInterfaces(a, netns))],
     ips,
-    routes: [...withoutDefault(prevResult['routes'] ?? [], 'prevResult.routes'), defaultRoute(a)],
+    routes: [...withoutDefault(prevResult['routes'] ?? [], 'prevResult.routes'), ...linkRoutes(a)],
   };
 }
 

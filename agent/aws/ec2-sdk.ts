@@ -2,6 +2,7 @@
 // of the agent's start. Commands are imported by name, so that the bundler leaves out the other 700: as a whole
 // the SDK takes 70 ms to load, what is used of it 25 ms.
 import {
+  AssignIpv6AddressesCommand,
   AssignPrivateIpAddressesCommand,
   AttachNetworkInterfaceCommand,
   CreateNetworkInterfaceCommand,
@@ -145,6 +146,9 @@ function ec2Over(client: EC2Client): Ec2 {
           zone: subnet.AvailabilityZone ?? '',
           cidr: subnet.CidrBlock ?? '',
           freeAddresses: subnet.AvailableIpAddressCount ?? 0,
+          ipv6: (subnet.Ipv6CidrBlockAssociationSet ?? []).some(
+            (block) => block.Ipv6CidrBlockState?.State === 'associated',
+          ),
         }));
     },
 
@@ -219,6 +223,7 @@ function ec2Over(client: EC2Client): Ec2 {
               ...(request.addresses.kind === 'prefixes'
                 ? { Ipv4PrefixCount: request.addresses.count }
                 : { SecondaryPrivateIpAddressCount: request.addresses.count }),
+              ...(request.ipv6Prefix ? { Ipv6PrefixCount: 1 } : {}),
               TagSpecifications: [
                 {
                   ResourceType: 'network-interface',
@@ -275,6 +280,12 @@ function ec2Over(client: EC2Client): Ec2 {
         ...(answer.AssignedIpv4Prefixes ?? []).map((one) => one.Ipv4Prefix ?? ''),
         ...(answer.AssignedPrivateIpAddresses ?? []).map((one) => `${one.PrivateIpAddress ?? ''}/32`),
       ];
+    },
+
+    async assignIpv6Prefix(eniId) {
+      await attempt('assignIpv6Prefix', { eniId }, () =>
+        client.send(new AssignIpv6AddressesCommand({ NetworkInterfaceId: eniId, Ipv6PrefixCount: 1 })),
+      );
     },
 
     async unassignAddresses(eniId, cidrs) {
@@ -365,6 +376,7 @@ function toEni(eni: NetworkInterface): Eni {
       .filter((one) => one.Primary !== true)
       .map((one) => one.PrivateIpAddress ?? ''),
     prefixes: (eni.Ipv4Prefixes ?? []).map((one) => one.Ipv4Prefix ?? ''),
+    ipv6Prefixes: (eni.Ipv6Prefixes ?? []).map((one) => one.Ipv6Prefix ?? ''),
     tags: toTags(eni.TagSet),
     securityGroupIds: (eni.Groups ?? []).map((group) => group.GroupId ?? '').sort(),
     attachment:

@@ -17,6 +17,8 @@ export interface Eni {
   secondaryAddresses: string[];
   /** /28 prefixes. */
   prefixes: string[];
+  /** /80 prefixes. */
+  ipv6Prefixes: string[];
   tags: Record<string, string>;
   securityGroupIds: string[];
   attachment:
@@ -36,6 +38,8 @@ export interface Subnet {
   zone: string;
   cidr: string;
   freeAddresses: number;
+  /** It has an IPv6 CIDR. */
+  ipv6: boolean;
 }
 
 /** How many addresses to ask for: whole /28 prefixes, or single secondary addresses. */
@@ -50,6 +54,8 @@ export interface CreateEni {
   description: string;
   tags: Record<string, string>;
   addresses: AddressRequest;
+  /** Ask for one /80 prefix as well. */
+  ipv6Prefix: boolean;
   clientToken: string;
 }
 
@@ -75,6 +81,8 @@ export interface Ec2 {
   setDeleteOnTermination(eniId: string, attachmentId: string): Promise<void>;
   /** Returns what EC2 gave, as CIDRs. */
   assignAddresses(eniId: string, addresses: AddressRequest): Promise<string[]>;
+  /** Asks for one /80 prefix. */
+  assignIpv6Prefix(eniId: string): Promise<void>;
   /** Takes prefixes (/28) and single addresses (/32), written as CIDRs, from an ENI. */
   unassignAddresses(eniId: string, cidrs: string[]): Promise<void>;
   detachEni(attachmentId: string): Promise<void>;
@@ -98,6 +106,7 @@ export const ec2Actions = {
   attachEni: 'AttachNetworkInterface',
   setDeleteOnTermination: 'ModifyNetworkInterfaceAttribute',
   assignAddresses: 'AssignPrivateIpAddresses',
+  assignIpv6Prefix: 'AssignIpv6Addresses',
   unassignAddresses: 'UnassignPrivateIpAddresses',
   detachEni: 'DetachNetworkInterface',
   deleteEni: 'DeleteNetworkInterface',

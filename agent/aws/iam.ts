@@ -39,6 +39,8 @@ export interface NodeNeeds {
   securityGroups: Allowed;
   /** Names (`/path`) of parameters the configuration refers to. */
   parameters: string[];
+  /** pods.ipFamily is `dual-stack`. */
+  ipv6: boolean;
   /** egress.publicAddress is `request`. */
   publicAddress: boolean;
   /** boot.onFailure is `terminate`. */
@@ -85,6 +87,7 @@ export function nodePolicy(scope: Scope, needs: NodeNeeds): Policy {
         'attachEni',
         'setDeleteOnTermination',
         'assignAddresses',
+        ...(needs.ipv6 ? (['assignIpv6Prefix'] as const) : []),
         'unassignAddresses',
         'detachEni',
         'deleteEni',

@@ -28,6 +28,8 @@ export interface MetadataEni {
   addresses: string[];
   /** /28 prefixes. */
   prefixes: string[];
+  /** /80 prefixes; empty unless asked for. */
+  ipv6Prefixes: string[];
 }
 
 export interface BootEniMetadata extends MetadataEni {
@@ -35,6 +37,8 @@ export interface BootEniMetadata extends MetadataEni {
   vpcCidrs: string[];
   securityGroupIds: string[];
   publicAddress: string | undefined;
+  /** Empty unless asked for. */
+  ipv6Addresses: string[];
 }
 
 export async function readIdentity(imds: Imds): Promise<InstanceIdentity> {
@@ -67,16 +71,17 @@ export async function knowsEni(imds: Imds, mac: string): Promise<boolean> {
   return (await imds.read(`meta-data/network/interfaces/macs/${mac}/interface-id`)) !== undefined;
 }
 
-/** One ENI, or undefined while IMDS has only part of it: an ENI just attached or just detached. */
-export async function readEni(imds: Imds, mac: string): Promise<MetadataEni | undefined> {
+/** One ENI, with its IPv6 prefixes where `ipv6` asks for them, or undefined while IMDS has only part of it: an ENI just attached or just detached. */
+export async function readEni(imds: Imds, mac: string, ipv6: boolean): Promise<MetadataEni | undefined> {
   const key = (name: string) => imds.read(`meta-data/network/interfaces/macs/${mac}/${name}`);
-  const [eniId, deviceNumber, subnetId, subnetCidr, addresses, prefixes] = await Promise.all([
+  const [eniId, deviceNumber, subnetId, subnetCidr, addresses, prefixes, ipv6Prefixes] = await Promise.all([
     key('interface-id'),
     key('device-number'),
     key('subnet-id'),
     key('subnet-ipv4-cidr-block'),
     key('local-ipv4s'),
     key('ipv4-prefix'),
+    ipv6 ? key('ipv6-prefix') : undefined,
   ]);
   if (eniId === undefined || deviceNumber === undefined || subnetId === undefined) return undefined;
   if (subnetCidr === undefined || addresses === undefined) return undefined;
@@ -88,6 +93,7 @@ export async function readEni(imds: Imds, mac: string): Promise<MetadataEni | un
     subnetCidr: subnetCidr.trim(),
     addresses: lines(addresses),
     prefixes: lines(prefixes ?? ''),
+    ipv6Prefixes: lines(ipv6Prefixes ?? ''),
   };
 }
 
@@ -95,14 +101,15 @@ export async function readEni(imds: Imds, mac: string): Promise<MetadataEni | un
  * The boot ENI. An empty list of VPC CIDRs is returned as such: some Nitro families omit secondary CIDRs and
  * a 200 with an empty body has been seen, so the caller asks EC2 before it believes it.
  */
-export async function readBootEni(imds: Imds, mac: string): Promise<BootEniMetadata> {
+export async function readBootEni(imds: Imds, mac: string, ipv6: boolean): Promise<BootEniMetadata> {
   const key = (name: string) => imds.read(`meta-data/network/interfaces/macs/${mac}/${name}`);
-  const [eni, vpcId, vpcCidrs, groups, publicAddresses] = await Promise.all([
-    readEni(imds, mac),
+  const [eni, vpcId, vpcCidrs, groups, publicAddresses, ipv6Addresses] = await Promise.all([
+    readEni(imds, mac, false),
     key('vpc-id'),
     key('vpc-ipv4-cidr-blocks'),
     key('security-group-ids'),
     key('public-ipv4s'),
+    ipv6 ? key('ipv6s') : undefined,
   ]);
   if (eni === undefined || vpcId === undefined) {
     throw new Failure('IMDS_INCOMPLETE', 'IMDS does not describe the boot ENI completely', { mac });
@@ -113,6 +120,7 @@ export async function readBootEni(imds: Imds, mac: string): Promise<BootEniMetad
     vpcCidrs: lines(vpcCidrs ?? ''),
     securityGroupIds: lines(groups ?? ''),
     publicAddress: lines(publicAddresses ?? '')[0],
+    ipv6Addresses: lines(ipv6Addresses ?? ''),
   };
 }
 

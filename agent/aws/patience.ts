@@ -52,7 +52,7 @@ const ec2Service: Service<Ec2> = {
   name: 'EC2',
   actions: ec2Actions,
   isMutating,
-  notRepeatable: new Set<keyof Ec2>(['assignAddresses']),
+  notRepeatable: new Set<keyof Ec2>(['assignAddresses', 'assignIpv6Prefix']),
   unanswered: 'EC2_UNAVAILABLE',
 };
 

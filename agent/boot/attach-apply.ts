@@ -8,7 +8,7 @@ import { welcomeBack } from '../pool/give-back.ts';
 import { type Attempt, beginAttempt, closeAttempt, noteCreated, openAttempts } from './attach-attempts.ts';
 import { type AttachStep, onDefaultCard, podEnisOf, poolSizeOf } from './attach-plan.ts';
 import { lowerEniLimit } from './node-limits.ts';
-import { type Boot, nodeOf } from './phase.ts';
+import { type Boot, isDualStack, nodeOf } from './phase.ts';
 
 /** EC2's codes for a subnet that cannot give what was asked. Source: EC2 API reference, error codes. */
 const SUBNET_EXHAUSTED = ['InsufficientFreeAddressesInSubnet', 'InsufficientCidrBlocks'];
@@ -25,7 +25,7 @@ export interface Applied {
 }
 
 /** What a describe must show before a step counts as done. */
-type Expected = Map<string, { poolSize: number }>;
+type Expected = Map<string, { poolSize: number; ipv6: boolean }>;
 
 /** How long a describe may wait for a device that EC2 has promised; milliseconds. */
 const DEVICE_FIRST_MS = 5_000;
@@ -48,13 +48,16 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
       const eni = before.find((one) => one.eniId === step.eniId);
       if (eni !== undefined) expect(expected, step.eniId, poolSizeOf(eni) + assigned);
       exhausted ||= assigned === 0;
+    } else if (step.kind === 'assign-ipv6') {
+      await assignIpv6(ec2, step.eniId, before, boot);
+      expect(expected, step.eniId, 0, true);
     } else if (step.kind === 'adopt') {
       await attachAt(ec2, step.eniId, step.deviceIndex, boot);
       expect(expected, step.eniId, 0);
     } else {
       try {
         const eni = await createAndAttach(ec2, step, boot);
-        expect(expected, eni.eniId, poolSizeOf(eni));
+        expect(expected, eni.eniId, poolSizeOf(eni), isDualStack(boot));
         macs.push(eni.mac);
       } catch (error) {
         const podsHaveOne = podEnisOf(before).length > 0 || expected.size > 0;
@@ -149,10 +152,10 @@ async function settled(ec2: Ec2, expected: Expected, boot: Boot): Promise<Eni[]>
     const attached = await boot.waiting(ec2.describeAttachedEnis(instanceId));
     const unsettled: string[] = [];
     const short: string[] = [];
-    for (const [eniId, { poolSize }] of expected) {
+    for (const [eniId, { poolSize, ipv6 }] of expected) {
       const eni = attached.find((one) => one.eniId === eniId);
       if (eni?.attachment?.deleteOnTermination !== true) unsettled.push(eniId);
-      else if (poolSizeOf(eni) < poolSize) short.push(eniId);
+      else if (poolSizeOf(eni) < poolSize || (ipv6 && eni.ipv6Prefixes.length === 0)) short.push(eniId);
     }
     for (const attempt of openAttempts()) {
       if (attached.some((eni) => eni.eniId === attempt.eniId)) closeAttempt(attempt);
@@ -171,8 +174,32 @@ async function settled(ec2: Ec2, expected: Expected, boot: Boot): Promise<Eni[]>
   }
 }
 
-function expect(expected: Expected, eniId: string, poolSize: number): void {
-  expected.set(eniId, { poolSize: Math.max(poolSize, expected.get(eniId)?.poolSize ?? 0) });
+function expect(expected: Expected, eniId: string, poolSize: number, ipv6 = false): void {
+  const before = expected.get(eniId) ?? { poolSize: 0, ipv6: false };
+  expected.set(eniId, { poolSize: Math.max(poolSize, before.poolSize), ipv6: ipv6 || before.ipv6 });
+}
+
+/** A refusal is explained by the ENI's subnet where that has no IPv6: EC2's own code for it is not documented. */
+async function assignIpv6(ec2: Ec2, eniId: string, attached: Eni[], boot: Boot): Promise<void> {
+  try {
+    await boot.waiting(ec2.assignIpv6Prefix(eniId));
+  } catch (error) {
+    const eni = attached.find((one) => one.eniId === eniId);
+    if (eni === undefined || !isFailure(error, 'EC2_REFUSED')) throw error;
+    const [subnet] = await boot.waiting(ec2.describeSubnets(eni.vpcId, { ids: [eni.subnetId] }));
+    if (subnet === undefined || subnet.ipv6) throw error;
+    throw withoutIpv6([subnet], `${eniId} cannot have an IPv6 prefix`, error);
+  }
+}
+
+function withoutIpv6(subnets: Subnet[], what: string, cause?: unknown): Failure {
+  const ids = subnets.map((subnet) => subnet.subnetId);
+  return new Failure(
+    'SUBNET_NO_IPV6',
+    `${what}: ${ids.join(', ')} ${ids.length === 1 ? 'has' : 'have'} no IPv6 CIDR`,
+    { subnets: ids },
+    cause,
+  );
 }
 
 /** Returns the pool addresses gained: 0 when the subnet or the ENI is full. */
@@ -227,6 +254,7 @@ async function create(
         subnetId: subnet.subnetId,
         securityGroupIds,
         addresses,
+        ipv6Prefix: isDualStack(boot),
         ...labels(boot),
       });
       try {
@@ -350,7 +378,10 @@ async function podSubnets(ec2: Ec2, boot: Boot): Promise<Subnet[]> {
       },
     );
   }
-  return here.sort((a, b) => b.freeAddresses - a.freeAddresses || a.subnetId.localeCompare(b.subnetId));
+  const usable = isDualStack(boot) ? here.filter((subnet) => subnet.ipv6) : here;
+  if (usable.length === 0)
+    throw withoutIpv6(here, `no pod subnet in ${identity.zone} can give an IPv6 prefix`);
+  return usable.sort((a, b) => b.freeAddresses - a.freeAddresses || a.subnetId.localeCompare(b.subnetId));
 }
 
 async function securityGroups(ec2: Ec2, boot: Boot): Promise<string[]> {

@@ -16,11 +16,14 @@ export interface AttachInput {
   addressing: 'prefixes' | 'addresses';
   /** Addresses wanted in the pool. */
   target: number;
+  /** Each pod ENI has to have an IPv6 prefix. */
+  ipv6: boolean;
 }
 
 export type AttachStep = { summary: string } & (
   | { kind: 'protect'; eniId: string; attachmentId: string }
   | { kind: 'assign'; eniId: string; addresses: AddressRequest }
+  | { kind: 'assign-ipv6'; eniId: string }
   | { kind: 'adopt'; eniId: string; deviceIndex: number }
   | { kind: 'create'; deviceIndex: number; addresses: AddressRequest }
 );
@@ -84,6 +87,10 @@ export function planAttach(input: AttachInput): AttachStep[] {
     });
     missing -= sizeOf(addresses);
   }
+  for (const eni of pods) {
+    if (!input.ipv6 || eni.ipv6Prefixes.length > 0) continue;
+    steps.push({ kind: 'assign-ipv6', eniId: eni.eniId, summary: `assign an IPv6 prefix to ${eni.eniId}` });
+  }
 
   const present = onDefaultCard(input.attached);
   const used = new Set(present.map((eni) => eni.attachment?.deviceIndex ?? 0));
@@ -116,7 +123,7 @@ export function planAttach(input: AttachInput): AttachStep[] {
       kind: 'create',
       deviceIndex,
       addresses,
-      summary: `create an ENI with ${show(addresses)} and attach it at index ${deviceIndex}`,
+      summary: `create an ENI with ${show(addresses)}${input.ipv6 ? ' and an IPv6 prefix' : ''} and attach it at index ${deviceIndex}`,
     });
     room -= 1;
     podCount += 1;

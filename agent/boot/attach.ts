@@ -25,6 +25,7 @@ import {
   type Change,
   type Check,
   fail,
+  isDualStack,
   nodeOf,
   type Phase,
   type PodEni,
@@ -114,6 +115,7 @@ export const attach: Phase<Observed, Planned> = {
           )
         : fail('pod-enis', 'NO_POD_ENI', 'no pod ENI is attached'),
       checkPool(total, target, { free, leased, cooling }),
+      ...checkIpv6(boot),
       ...checkForeign(boot),
     ];
   },
@@ -178,6 +180,7 @@ function podsFromMemory(boot: Boot, links: Link[]): PodEni[] {
       subnetCidr: eni.subnetCidr,
       primaryAddress: eni.addresses[0] ?? '',
       cidrs: [...eni.prefixes, ...eni.addresses.slice(1).map((address) => `${address}/32`)],
+      ipv6Prefix: ipv6PrefixOf(eni, boot),
     }));
 }
 
@@ -190,12 +193,13 @@ function podsInUse(boot: Boot, links: Link[]): PodEni[] {
   const used = usedPodEnis().filter((eni) => links.some((link) => link.mac === eni.mac && !link.stacked));
   const owned = listOwned();
   const kept = used.map(
-    ({ eniId, mac, subnetCidr }): PodEni =>
+    ({ eniId, mac, subnetCidr, ipv6Prefix }): PodEni =>
       described.find((pod) => pod.eniId === eniId) ?? {
         eniId,
         mac,
         subnetCidr,
         cidrs: owned.filter((one) => one.eniId === eniId).map((one) => one.cidr),
+        ipv6Prefix: isDualStack(boot) ? ipv6Prefix : undefined,
         // Told by IMDS alone, and asked for by nothing that works without EC2.
         deviceIndex: -1,
         subnetId: '',
@@ -268,6 +272,7 @@ function planSteps(attached: Eni[], unattached: Eni[], boot: Boot): AttachStep[]
     limits,
     addressing: capacityOf(boot).unit,
     target: targetOf(boot),
+    ipv6: isDualStack(boot),
   });
 }
 
@@ -281,7 +286,15 @@ function toPodEni(eni: Eni, boot: Boot): PodEni {
     subnetCidr: known?.subnetCidr ?? '',
     primaryAddress: eni.primaryAddress,
     cidrs: [...eni.prefixes, ...eni.secondaryAddresses.map((address) => `${address}/32`)],
+    ipv6Prefix: ipv6PrefixOf(eni, boot),
   };
+}
+
+/** The prefix pods of this ENI have already, else the lowest: somebody may have given it a second one. */
+function ipv6PrefixOf(eni: { eniId: string; ipv6Prefixes: string[] }, boot: Boot): string | undefined {
+  if (!isDualStack(boot)) return undefined;
+  const used = usedPodEnis().find((one) => one.eniId === eni.eniId)?.ipv6Prefix;
+  return used !== undefined && eni.ipv6Prefixes.includes(used) ? used : [...eni.ipv6Prefixes].sort()[0];
 }
 
 /** What a pod ENI's device lacks: up, the boot ENI's MTU, no address of either family, no route. */
@@ -384,6 +397,16 @@ function checkPool(total: number, target: number, counts: Record<string, number>
   return total < target
     ? warn('pool', `the pool has ${total} addresses, ${target} are wanted`, evidence)
     : pass('pool', `the pool has ${total} addresses, ${counts['free']} of them free`, evidence);
+}
+
+/** Without its prefix an ENI's pods would have IPv4 alone, and nobody would notice. */
+function checkIpv6(boot: Boot): Check[] {
+  if (!isDualStack(boot)) return [];
+  return boot.pods.map(({ eniId, ipv6Prefix }) =>
+    ipv6Prefix === undefined
+      ? fail(`ipv6 ${eniId}`, 'NO_IPV6_PREFIX', `${eniId} has no IPv6 prefix`, { eniId })
+      : pass(`ipv6 ${eniId}`, `${eniId} has the IPv6 prefix ${ipv6Prefix}`, { eniId, ipv6Prefix }),
+  );
 }
 
 function checkForeign(boot: Boot): Check[] {

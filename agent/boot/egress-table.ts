@@ -1,7 +1,15 @@
 // The egress table as text: pure, from the node, the pool and the configured table. One shared table for
 // the whole node; a pod adds no rule, no chain and no element.
+import ipaddr from 'ipaddr.js';
 import type { Config } from '../config/schema.ts';
-import { BOOT_ENI_MARK, IMDS_ADDRESS, POD_LINK_PREFIX, SERVICE_MARK } from '../host/names.ts';
+import {
+  BOOT_ENI_MARK,
+  IMDS_ADDRESS,
+  IMDS_ADDRESS6,
+  POD_LINK_PREFIX,
+  SERVICE_MARK,
+  TURN_BACK_ADDRESS6,
+} from '../host/names.ts';
 import { contains, type Range, rangeOf, toAddress } from '../pool/ipv4.ts';
 
 export type EgressAction = 'route' | 'snat' | 'snat-keep-port';
@@ -15,12 +23,16 @@ export interface EgressInput {
   vpcCidrs: string[];
   /** The pool: prefixes and single addresses of all pod ENIs. */
   poolCidrs: string[];
-  config: Pick<Config, 'egress' | 'pods'>;
+  /** /80 prefixes of all pod ENIs; undefined where pods have IPv4 alone. */
+  poolPrefixes6?: string[] | undefined;
+  config: Pick<Config, 'egress' | 'pods' | 'kubernetes'>;
 }
 
 /** IPv4 multicast, RFC 5771. */
 const MULTICAST_CIDR = '224.0.0.0/4';
 const MULTICAST = rangeOf(MULTICAST_CIDR);
+
+type RoutingConfig = Pick<Config, 'egress' | 'pods'>;
 
 interface ActionRange extends Range {
   action: EgressAction;
@@ -39,12 +51,16 @@ export function renderEgressTable(input: EgressInput): string {
   const verdicts = ranges
     .filter((range) => range.action !== 'snat')
     .map((range) => `${showRange(range)} : ${range.action === 'route' ? 'return' : 'goto keep_port'}`);
+  const six =
+    input.poolPrefixes6 === undefined
+      ? noLines6
+      : lines6(input.poolPrefixes6, ipv6Cidrs(input.config.kubernetes.serviceCidrs));
   const imdsGuard = input.config.pods.allowImds
     ? ''
     : `  chain imds_guard {
     type filter hook forward priority filter; policy accept;
     ip saddr @pool4 ip daddr ${IMDS_ADDRESS} reject with icmp type admin-prohibited
-  }
+${six.imdsGuard}  }
 `;
   return `  set pool4 {
     type ipv4_addr; flags interval; auto-merge;${elements([...input.poolCidrs].sort(byAddress))}
@@ -55,10 +71,10 @@ export function renderEgressTable(input: EgressInput): string {
   map actions4 {
     type ipv4_addr : verdict; flags interval;${elements(verdicts)}
   }
-  chain postrouting {
+${six.sets}  chain postrouting {
     type nat hook postrouting priority srcnat - 5; policy accept;
     ip saddr @pool4 oifname ${pods} snat ip to ${nodeAddress}
-    ip saddr @pool4 oifname "${device}" goto egress
+${six.turnBack}    ip saddr @pool4 oifname "${device}" goto egress
   }
   chain egress {
     ip daddr vmap @actions4
@@ -71,23 +87,61 @@ export function renderEgressTable(input: EgressInput): string {
     type filter hook prerouting priority mangle; policy accept;
     iifname "${device}" ct direction original ct mark set ct mark or ${mark}
     iifname ${pods} ct mark and ${mark} == ${mark} meta mark set meta mark or ${mark}
-  }
+${six.fromPods}  }
   chain services {
     type route hook output priority mangle; policy accept;
     ip saddr @pool4 ip daddr @routed4 meta mark set meta mark or ${hex(SERVICE_MARK)}
-  }
+${six.services}  }
   chain clamp {
     type filter hook forward priority mangle; policy accept;
     ip saddr @pool4 oifname "${device}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
   }
-${imdsGuard}`;
+${imdsGuard}${six.chains}`;
+}
+
+const noLines6 = { sets: '', turnBack: '', fromPods: '', services: '', imdsGuard: '', chains: '' };
+
+/**
+ * What IPv6 adds. Nothing is translated on its way out; all that a pod sends to the node and that is not for the
+ * node is Service traffic, and SERVICE_MARK sends it back into its pod.
+ */
+function lines6(prefixes: string[], serviceCidrs: string[]): typeof noLines6 {
+  const pods = `"${POD_LINK_PREFIX}*"`;
+  const mark = hex(SERVICE_MARK);
+  return {
+    sets: `  set pool6 {
+    type ipv6_addr; flags interval; auto-merge;${elements([...prefixes].sort())}
+  }
+`,
+    turnBack: `    ip6 saddr @pool6 oifname ${pods} snat ip6 to ${TURN_BACK_ADDRESS6}\n`,
+    // Not replies: one that comes back by the client's link has another pod of this node as its source.
+    fromPods: `    iifname ${pods} ip6 saddr @pool6 ct direction original meta mark set meta mark or ${mark}\n`,
+    services: `    ip6 saddr @pool6 meta mark set meta mark or ${mark}\n`,
+    imdsGuard: `    ip6 saddr @pool6 ip6 daddr ${IMDS_ADDRESS6} reject with icmpv6 type admin-prohibited\n`,
+    // What still has a Service's address here is no Service's: it would go round between node and pod.
+    chains:
+      serviceCidrs.length === 0
+        ? ''
+        : `  chain no_service {
+    type filter hook forward priority filter; policy accept;
+    iifname ${pods} ip6 daddr { ${serviceCidrs.join(', ')} } reject with icmpv6 type no-route
+  }
+`,
+  };
+}
+
+/** In the form the kernel prints. */
+export function ipv6Cidrs(cidrs: string[]): string[] {
+  return cidrs
+    .filter((cidr) => ipaddr.IPv6.isValidCIDR(cidr))
+    .map((cidr) => {
+      const [address, length] = ipaddr.IPv6.parseCIDR(cidr);
+      return `${address.toRFC5952String()}/${length}`;
+    });
 }
 
 /** All rows, the built-in ones first: a configured row for the same CIDR comes later and wins. */
-function egressRows(
-  vpcCidrs: string[],
-  config: EgressInput['config'],
-): { cidr: string; action: EgressAction }[] {
+function egressRows(vpcCidrs: string[], config: RoutingConfig): { cidr: string; action: EgressAction }[] {
   return [
     ...[...vpcCidrs, ...config.pods.routes, MULTICAST_CIDR].map((cidr) => ({
       cidr,
@@ -103,7 +157,7 @@ function egressRows(
  */
 export function podRouting(
   vpcCidrs: string[],
-  config: EgressInput['config'],
+  config: RoutingConfig,
 ): { podRoutes: string[]; egressRoutes: string[] } {
   const rows = config.egress.table;
   const leaving = rows.filter((row) => row.action !== 'route').map((row) => row.cidr);

@@ -1,7 +1,15 @@
 // egress: pods reach the Internet as the boot ENI's primary address, through one nftables table that is
 // replaced whole. Also what makes replies to NodePort and hostPort connections leave the way they came.
 import { ipBatch, listRules, type Rule, routeTo } from '../host/links.ts';
-import { BOOT_ENI_MARK, BOOT_ENI_RULE_PRIORITY, ROUTE_PROTOCOL, RUN_DIR } from '../host/names.ts';
+import {
+  BOOT_ENI_MARK,
+  BOOT_ENI_RULE_PRIORITY,
+  POD_RULE_PRIORITY,
+  ROUTE_PROTOCOL,
+  RUN_DIR,
+  SERVICE_MARK,
+  TURN_BACK_ADDRESS6,
+} from '../host/names.ts';
 import { compareTable, replaceTable, type TableState } from '../host/nft.ts';
 import { readNodeFile } from '../host/node-file.ts';
 import { readSysctl, writeSysctl } from '../host/sysctl.ts';
@@ -9,13 +17,15 @@ import { Failure, isFailure } from '../messages/failure.ts';
 import { ownedCidrs } from '../pool/pool.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
 import { renderEgressTable } from './egress-table.ts';
-import { type Boot, type Change, type Check, fail, nodeOf, type Phase, pass } from './phase.ts';
+import { type Boot, type Change, type Check, fail, isDualStack, nodeOf, type Phase, pass } from './phase.ts';
 
 interface Observed {
   /** The planned table's text, and how the kernel's compares with it. */
   body: string;
   table: TableState;
   rules: Rule[];
+  /** IPv6 rules; undefined where pods have IPv4 alone. */
+  rules6: Rule[] | undefined;
   sysctls: Record<string, string | undefined>;
   publicAddress: string | undefined;
   /** VPC CIDRs EC2 has just given: to be kept for the rest of this boot. */
@@ -26,6 +36,7 @@ type Planned = Change &
   (
     | { kind: 'table'; body: string }
     | { kind: 'rule' }
+    | { kind: 'rule6'; rule: string }
     | { kind: 'sysctl'; path: string; value: string }
     | { kind: 'public-address'; eniId: string }
   );
@@ -42,17 +53,21 @@ export const egress: Phase<Observed, Planned> = {
     const { cidrs, fromEc2 } = await confirmVpcCidrs(boot);
     bootEni.vpcCidrs = cidrs;
     const body = tableOf(boot);
-    const [table, rules] = await Promise.all([compareTable(body), listRules()]);
+    const [table, rules, rules6] = await Promise.all([
+      compareTable(body),
+      listRules(),
+      isDualStack(boot) ? listRules(6) : undefined,
+    ]);
     const sysctls = Object.fromEntries(
-      Object.keys(wantedSysctls(bootDevice.name)).map((path) => [path, readSysctl(path)]),
+      Object.keys(wantedSysctls(bootDevice.name, isDualStack(boot))).map((path) => [path, readSysctl(path)]),
     );
-    return { body, table, rules, sysctls, publicAddress: bootEni.publicAddress, fromEc2 };
+    return { body, table, rules, rules6, sysctls, publicAddress: bootEni.publicAddress, fromEc2 };
   },
 
   plan(observed, boot) {
     const { bootDevice, bootEni } = nodeOf(boot);
     const changes: Planned[] = [];
-    for (const [path, value] of Object.entries(wantedSysctls(bootDevice.name))) {
+    for (const [path, value] of Object.entries(wantedSysctls(bootDevice.name, isDualStack(boot)))) {
       if (observed.sysctls[path] !== value) {
         changes.push({ kind: 'sysctl', path, value, summary: `set ${path} to ${value}` });
       }
@@ -65,6 +80,14 @@ export const egress: Phase<Observed, Planned> = {
       changes.push({
         kind: 'rule',
         summary: `add rule ${BOOT_ENI_RULE_PRIORITY}: marked replies use the main table`,
+      });
+    }
+    for (const one of observed.rules6 === undefined ? [] : rules6) {
+      if (observed.rules6?.some((rule) => isRule6(rule, one))) continue;
+      changes.push({
+        kind: 'rule6',
+        rule: rule6Text(one),
+        summary: `add IPv6 rule ${one.priority}: ${one.purpose}`,
       });
     }
     const wanted = boot.config.egress.publicAddress === 'request' && !boot.localOnly;
@@ -83,6 +106,7 @@ export const egress: Phase<Observed, Planned> = {
     for (const change of changes) {
       if (change.kind === 'sysctl') writeSysctl(change.path, change.value);
       else if (change.kind === 'table') await replaceTable(change.body);
+      else if (change.kind === 'rule6') await addRule6(change.rule);
       else if (change.kind === 'rule') await ipBatch([`rule add ${bootEniRule()}`]);
       else await requestPublicAddress(boot, change.eniId);
     }
@@ -90,9 +114,10 @@ export const egress: Phase<Observed, Planned> = {
 
   async verify(boot) {
     const { bootDevice } = nodeOf(boot);
-    const [table, rules, route] = await Promise.all([
+    const [table, rules, present6, route] = await Promise.all([
       compareTable(tableOf(boot)),
       listRules(),
+      isDualStack(boot) ? listRules(6) : undefined,
       routeTo(SOMEWHERE),
     ]);
     return [
@@ -107,8 +132,9 @@ export const egress: Phase<Observed, Planned> = {
       rules.some(isBootEniRule)
         ? pass('egress-rule', `rule ${BOOT_ENI_RULE_PRIORITY} sends marked replies by the main table`)
         : fail('egress-rule', 'EGRESS_RULE_MISSING', `rule ${BOOT_ENI_RULE_PRIORITY} is missing`, { rules }),
+      ...(present6 === undefined ? [] : [checkRules6(present6)]),
       checkRoute(boot, route),
-      ...checkSysctls(bootDevice.name),
+      ...checkSysctls(bootDevice.name, isDualStack(boot)),
       checkPublicAddress(boot),
     ];
   },
@@ -128,8 +154,23 @@ function tableOf(boot: Boot, poolCidrs: string[] = ownedCidrs()): string {
     nodeAddress: bootEni.addresses[0] ?? '',
     vpcCidrs: bootEni.vpcCidrs,
     poolCidrs,
+    poolPrefixes6: isDualStack(boot) ? prefixes6Of(boot) : undefined,
     config: boot.config,
   });
+}
+
+/** Of ENIs whose pods may live, though this run has not looked for ENIs yet, and of those it has found. */
+function prefixes6Of(boot: Boot): string[] {
+  return [...new Set([...toldPrefixes6(), ...boot.pods.flatMap((pod) => pod.ipv6Prefix ?? [])])];
+}
+
+function toldPrefixes6(): string[] {
+  try {
+    return readNodeFile().podEnis.flatMap((eni) => eni.ipv6Prefix ?? []);
+  } catch (error) {
+    if (!isFailure(error, 'NODE_NOT_READY')) throw error;
+    return [];
+  }
 }
 
 /**
@@ -221,16 +262,29 @@ async function requestPublicAddress(boot: Boot, eniId: string): Promise<void> {
 }
 
 /** Settings of the node that egress and NodePort need, as paths below /proc/sys. */
-export function wantedSysctls(device: string): Record<string, string> {
+export function wantedSysctls(device: string, ipv6: boolean): Record<string, string> {
   return {
     'net/ipv4/ip_forward': '1',
     // Loose, on the boot ENI alone: replies to NodePort connections may come back by another device.
     [`net/ipv4/conf/${device}/rp_filter`]: '2',
+    ...(ipv6 ? wantedSysctls6(device) : {}),
   };
 }
 
-function checkSysctls(device: string): Check[] {
-  return Object.entries(wantedSysctls(device)).map(([path, wanted]) => {
+/**
+ * A machine that forwards ignores router advertisements, and drops the default route it has of one, unless told
+ * otherwise first. Where the kernel does not take them, NetworkManager does.
+ */
+function wantedSysctls6(device: string): Record<string, string> {
+  const advertisements = `net/ipv6/conf/${device}/accept_ra`;
+  return {
+    ...(readSysctl(advertisements) === '0' ? {} : { [advertisements]: '2' }),
+    'net/ipv6/conf/all/forwarding': '1',
+  };
+}
+
+function checkSysctls(device: string, ipv6: boolean): Check[] {
+  return Object.entries(wantedSysctls(device, ipv6)).map(([path, wanted]) => {
     const actual = readSysctl(path);
     return actual === wanted
       ? pass(`sysctl-${path.split('/').at(-1)}`, `${path} is ${wanted}`)
@@ -255,6 +309,63 @@ export function isBootEniRule(rule: Rule): boolean {
     rule.mask === BOOT_ENI_MARK &&
     rule.table === 'main'
   );
+}
+
+interface Rule6 {
+  priority: number;
+  mark: number;
+  /** As `ip rule` shows it. */
+  table: string;
+  purpose: string;
+}
+
+/** The whole node's IPv6 rules: a pod adds none, only a route for its own source address to that table. */
+const rules6: Rule6[] = [
+  {
+    priority: BOOT_ENI_RULE_PRIORITY,
+    mark: BOOT_ENI_MARK,
+    table: 'main',
+    purpose: 'marked replies use the main table',
+  },
+  {
+    priority: POD_RULE_PRIORITY,
+    mark: SERVICE_MARK,
+    table: String(ROUTE_PROTOCOL),
+    purpose: 'Service traffic of pods turns back into its pod',
+  },
+];
+
+function rule6Text({ priority, mark, table }: Rule6): string {
+  const hex = `0x${mark.toString(16)}`;
+  return `priority ${priority} fwmark ${hex}/${hex} lookup ${table} protocol ${ROUTE_PROTOCOL}`;
+}
+
+function isRule6(rule: Rule, { priority, mark, table }: Rule6): boolean {
+  return rule.priority === priority && rule.mark === mark && rule.mask === mark && rule.table === table;
+}
+
+/** @throws IPV6_UNAVAILABLE when the kernel knows no routes by source, which every pod's is. */
+async function addRule6(rule: string): Promise<void> {
+  const probe = `unreachable ::/0 from ${TURN_BACK_ADDRESS6}/128 table ${ROUTE_PROTOCOL} proto ${ROUTE_PROTOCOL}`;
+  try {
+    await ipBatch([`route replace ${probe}`, `route del ${probe}`], 6);
+  } catch (error) {
+    throw new Failure(
+      'IPV6_UNAVAILABLE',
+      `the kernel takes no route by source address: ${String(error)}`,
+      {},
+      error,
+    );
+  }
+  await ipBatch([`rule add ${rule}`], 6);
+}
+
+function checkRules6(present: Rule[]): Check {
+  const missing = rules6.filter((one) => !present.some((rule) => isRule6(rule, one)));
+  const numbers = missing.map((one) => one.priority).join(', ');
+  return missing.length === 0
+    ? pass('egress-rules-ipv6', 'the IPv6 rules for replies and for Service traffic are there')
+    : fail('egress-rules-ipv6', 'EGRESS_RULE_MISSING', `IPv6 rule ${numbers} is missing`, { present });
 }
 
 function checkRoute(boot: Boot, route: { device: string; source: string } | undefined): Check {

@@ -15,7 +15,7 @@ export async function cloudEvidence(): Promise<Record<string, unknown>> {
     const userData = await found(async () => ({ bytes: (await imds.readBytes('user-data'))?.length ?? 0 }));
     const lifecycleTarget = await found(() => readLifecycleTarget(imds));
     const enis = await found(async () =>
-      Promise.all((await listMacs(imds)).map(async (mac) => (await readEni(imds, mac)) ?? { mac })),
+      Promise.all((await listMacs(imds)).map(async (mac) => (await readEni(imds, mac, true)) ?? { mac })),
     );
     const ec2 = await found(async () => {
       const { region, instanceId } = await readIdentity(imds);

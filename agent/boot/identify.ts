@@ -1,5 +1,7 @@
 // identify: which of this machine's devices is the boot ENI. By MAC, never by name, and never by guess:
 // exactly one physical device carries the instance's own MAC, or the boot ends here with both lists shown.
+
+import type { InstanceLimits } from '../aws/limits/limits.ts';
 import {
   type BootEniMetadata,
   listMacs,
@@ -10,11 +12,22 @@ import {
   readLifecycleTarget,
 } from '../aws/metadata.ts';
 import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
+import { readSysctl } from '../host/sysctl.ts';
 import { Failure } from '../messages/failure.ts';
 import { capacity } from './capacity.ts';
 import { readBootedConfig, readNodeConfig } from './node-config.ts';
 import { findLimits, noteLimits } from './node-limits.ts';
-import { type Change, fail, type NodeFacts, nodeOf, type Phase, pass } from './phase.ts';
+import {
+  type Change,
+  type Check,
+  fail,
+  isDualStack,
+  type NodeFacts,
+  nodeOf,
+  type Phase,
+  pass,
+  warn,
+} from './phase.ts';
 
 interface Observed {
   facts: NodeFacts;
@@ -38,9 +51,12 @@ export const identify: Phase<Observed, Change> = {
     boot.config = boot.asBooted
       ? readBootedConfig()
       : await boot.waiting(readNodeConfig(imds, identity.region, boot.log));
+    const ipv6 = isDualStack(boot);
     const [bootEni, others] = await Promise.all([
-      boot.waiting(readBootEni(imds, identity.mac)),
-      boot.waiting(Promise.all(macs.filter((mac) => mac !== identity.mac).map((mac) => readEni(imds, mac)))),
+      boot.waiting(readBootEni(imds, identity.mac, ipv6)),
+      boot.waiting(
+        Promise.all(macs.filter((mac) => mac !== identity.mac).map((mac) => readEni(imds, mac, ipv6))),
+      ),
     ]);
     const facts: NodeFacts = {
       identity,
@@ -52,6 +68,7 @@ export const identify: Phase<Observed, Change> = {
     };
     // A type that can hold no pods is found here, before anything is changed.
     capacity(facts.limits, boot.config.pods.addressing, boot.config.pods.max);
+    if (ipv6) requireIpv6(facts.limits);
     // Set here, not in apply: identify changes nothing, and `plan` and `check` need the facts too.
     boot.node = facts;
     return { facts };
@@ -72,6 +89,7 @@ export const identify: Phase<Observed, Change> = {
         bus: bootDevice.bus ?? 'virtual',
       }),
       checkPrimaryAddress(bootEni, bootDevice),
+      ...(isDualStack(boot) ? [await checkIpv6Address(bootEni)] : []),
       checkDefaultRoute(bootDevice, routes),
     ];
   },
@@ -122,6 +140,37 @@ function checkPrimaryAddress(bootEni: BootEniMetadata, device: Link) {
         'boot-eni-address',
         'BOOT_ENI_NO_ADDRESS',
         `${device.name} does not carry its primary address ${primary}`,
+        evidence,
+      );
+}
+
+/** @throws PREFIXES_UNSUPPORTED, IPV6_UNAVAILABLE */
+function requireIpv6(limits: InstanceLimits): void {
+  if (!limits.nitro)
+    throw new Failure('PREFIXES_UNSUPPORTED', 'EC2 assigns IPv6 prefixes on Nitro instance types only', {
+      limits,
+    });
+  if (readSysctl('net/ipv6/conf/all/forwarding') === undefined)
+    throw new Failure('IPV6_UNAVAILABLE', 'the kernel runs without IPv6, and pods are to have it');
+}
+
+/** kubelet refuses a node IP that no device has. Looked up anew: DHCPv6 may take longer than DHCP. */
+async function checkIpv6Address(bootEni: BootEniMetadata): Promise<Check> {
+  const [primary] = bootEni.ipv6Addresses;
+  if (primary === undefined)
+    return warn(
+      'boot-eni-ipv6',
+      'the boot ENI has no IPv6 address: pods have IPv6, the node and its NodePorts have not',
+    );
+  const device = (await listLinks()).find((link) => link.mac === bootEni.mac && !link.stacked);
+  const addresses = (device?.addresses ?? []).map((one) => one.address);
+  const evidence = { primary, device: device?.name, addresses };
+  return addresses.includes(primary)
+    ? pass('boot-eni-ipv6', `${device?.name} carries the IPv6 address ${primary}`, evidence)
+    : fail(
+        'boot-eni-ipv6',
+        'BOOT_ENI_NO_ADDRESS',
+        `${device?.name} does not carry its IPv6 address ${primary}`,
         evidence,
       );
 }

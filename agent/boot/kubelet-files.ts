@@ -14,8 +14,10 @@ export interface KubeletNode {
   region: string;
   zone: string;
   zoneId: string;
-  /** The boot ENI's primary address. */
-  nodeIp: string;
+  /** The boot ENI's primary address, and with dual stack its IPv6 address if it has one. */
+  nodeIps: string[];
+  /** Pods have IPv6 too. */
+  dualStack: boolean;
   maxPods: number;
   /** MemTotal of this machine in bytes: what is left after the hypervisor and the kernel took theirs. */
   memoryBytes: number;
@@ -63,8 +65,12 @@ const dropInDirectory = '/etc/kubernetes/kubelet.conf.d';
 export function kubeletFiles(node: KubeletNode): NodeFile[] {
   requireSupported(node.kubeletVersion);
   // With an empty --node-ip kubelet would choose one itself, by the default route of that moment.
-  if (!ipaddr.IPv4.isValidFourPartDecimal(node.nodeIp))
-    throw new Failure('INTERNAL', `the node IP is not an IPv4 address: ${JSON.stringify(node.nodeIp)}`);
+  const [ipv4 = '', ...ipv6] = node.nodeIps;
+  if (!ipaddr.IPv4.isValidFourPartDecimal(ipv4) || ipv6.some((one) => !ipaddr.IPv6.isValid(one)))
+    throw new Failure(
+      'INTERNAL',
+      `not an IPv4 address and at most IPv6 ones: ${JSON.stringify(node.nodeIps)}`,
+    );
   return [
     {
       path: '/run/eniboot/kubelet/10-eniboot.conf',
@@ -110,10 +116,14 @@ function flags(node: KubeletNode): string[] {
     'topology.kubernetes.io/zone': node.zone,
     'topology.k8s.aws/zone-id': node.zoneId,
     'node.kubernetes.io/instance-type': node.instanceType,
+    // So that a pod that needs IPv6 can choose its node in a cluster that has both kinds.
+    ...(node.dualStack ? { 'eniboot/ip-family': 'dual-stack' } : {}),
     ...node.labels,
   };
   const pairs = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
-  return [`--config-dir=${dropInDirectory}`, `--node-ip=${node.nodeIp}`, `--node-labels=${pairs.join(',')}`];
+  // Two addresses of different families are a dual-stack node (kubelet reference, --node-ip; GA since 1.30).
+  const nodeIp = node.nodeIps.join(',');
+  return [`--config-dir=${dropInDirectory}`, `--node-ip=${nodeIp}`, `--node-labels=${pairs.join(',')}`];
 }
 
 /** The network by name, so that no other configuration in the directory can become the default. */

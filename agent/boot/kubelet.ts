@@ -8,7 +8,7 @@ import { readIfPresent, writeIfChanged } from '../port/fs.ts';
 import { processors } from '../port/runtime.ts';
 import { capacityOf } from './attach.ts';
 import { kubeletFiles } from './kubelet-files.ts';
-import { type Boot, type Change, fail, nodeOf, type Phase, pass } from './phase.ts';
+import { type Boot, type Change, fail, isDualStack, nodeOf, type Phase, pass } from './phase.ts';
 
 /** Baked into the image: asking kubelet itself reads 80 MB from a volume whose blocks are not there yet. */
 const VERSION_FILE = `${LIBEXEC_DIR}/kubelet-version`;
@@ -64,7 +64,8 @@ async function wantedFiles(boot: Boot): Promise<Target[]> {
     region: identity.region,
     zone: identity.zone,
     zoneId: identity.zoneId,
-    nodeIp: bootEni.addresses[0] ?? '',
+    nodeIps: [bootEni.addresses[0] ?? '', ...bootEni.ipv6Addresses.slice(0, 1)],
+    dualStack: isDualStack(boot),
     maxPods: capacityOf(boot).maxPods,
     memoryBytes: memory.total,
     vcpus: processors(),

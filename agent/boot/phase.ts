@@ -75,6 +75,8 @@ export interface PodEni {
   primaryAddress: string;
   /** /28 prefixes and single addresses as CIDRs: what the pool is made of. */
   cidrs: string[];
+  /** The /80 that its pods' IPv6 addresses are made of; undefined where pods have IPv4 alone. */
+  ipv6Prefix: string | undefined;
 }
 
 /** What runs through a whole boot. */
@@ -113,6 +115,11 @@ export interface Boot {
 export function nodeOf(boot: Boot): NodeFacts {
   if (boot.node === undefined) throw new Failure('INTERNAL', 'a phase ran before identify');
   return boot.node;
+}
+
+/** Pods have IPv6 beside IPv4. */
+export function isDualStack(boot: Boot): boolean {
+  return boot.config.pods.ipFamily === 'dual-stack';
 }
 
 export function pass(id: string, summary: string, evidence: Record<string, unknown> = {}): Check {

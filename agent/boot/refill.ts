@@ -179,7 +179,7 @@ async function tellPlugin(boot: Boot): Promise<void> {
   boot.pods = boot.pods.filter((pod) => !leaving.includes(pod.eniId));
   for (const pod of boot.pods) {
     if (pod.subnetCidr !== '') continue;
-    pod.subnetCidr = (await boot.waiting(readEni(boot.imds, pod.mac)))?.subnetCidr ?? '';
+    pod.subnetCidr = (await boot.waiting(readEni(boot.imds, pod.mac, false)))?.subnetCidr ?? '';
   }
   rememberEnis(nodeOf(boot).identity.instanceId, {
     pods: boot.pods.map((pod) => pod.eniId),

@@ -16,6 +16,7 @@ import {
   type Change,
   type Check,
   fail,
+  isDualStack,
   nodeOf,
   type Phase,
   type PodEni,
@@ -75,7 +76,9 @@ async function settledMetadata(boot: Boot): Promise<Map<string, MetadataEni>> {
   for (let pause = 100; open().length > 0; pause = Math.min(2_000, pause * 2)) {
     const [first] = open();
     if (first !== undefined && (await knowsEni(boot.imds, first.mac))) {
-      for (const eni of await Promise.all(open().map((pod) => readEni(boot.imds, pod.mac)))) {
+      for (const eni of await Promise.all(
+        open().map((pod) => readEni(boot.imds, pod.mac, isDualStack(boot))),
+      )) {
         if (eni !== undefined) seen.set(eni.mac, eni);
       }
     }
@@ -120,6 +123,7 @@ function checkAgreement(pod: PodEni, metadata: MetadataEni | undefined): Check {
     imds: cidrsOf(metadata),
     deviceNumber: metadata.deviceNumber,
     deviceIndex: pod.deviceIndex,
+    ...(pod.ipv6Prefix === undefined ? {} : { ec2Ipv6: pod.ipv6Prefix, imdsIpv6: metadata.ipv6Prefixes }),
   };
   if (!sameAddresses(pod, metadata)) {
     return fail(id, 'IMDS_DISAGREES', `IMDS and EC2 differ about the addresses of ${pod.eniId}`, evidence);
@@ -140,7 +144,8 @@ function agrees(pod: PodEni, metadata: MetadataEni | undefined): boolean {
 }
 
 function sameAddresses(pod: PodEni, metadata: MetadataEni): boolean {
-  return JSON.stringify([...pod.cidrs].sort()) === JSON.stringify(cidrsOf(metadata));
+  const ipv6 = pod.ipv6Prefix === undefined || metadata.ipv6Prefixes.includes(pod.ipv6Prefix);
+  return ipv6 && JSON.stringify([...pod.cidrs].sort()) === JSON.stringify(cidrsOf(metadata));
 }
 
 function cidrsOf(metadata: MetadataEni): string[] {

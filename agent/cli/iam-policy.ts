@@ -87,13 +87,21 @@ async function readConfig(path: string): Promise<Config> {
 /** Without a configuration: what every configuration needs. */
 async function needsOf(config: Config | undefined): Promise<NodeNeeds> {
   if (config === undefined) {
-    return { subnets: 'any', securityGroups: 'any', parameters: [], publicAddress: false, terminate: false };
+    return {
+      subnets: 'any',
+      securityGroups: 'any',
+      parameters: [],
+      ipv6: false,
+      publicAddress: false,
+      terminate: false,
+    };
   }
   const { parameterReferences } = await import('../config/parameters.ts');
   return {
     subnets: allowed(config.pods.subnets),
     securityGroups: allowed(config.pods.securityGroups),
     parameters: [...parameterReferences(config), ...bundleParameters(config)],
+    ipv6: config.pods.ipFamily === 'dual-stack',
     publicAddress: config.egress.publicAddress === 'request',
     terminate: config.boot.onFailure === 'terminate',
   };

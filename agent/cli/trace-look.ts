@@ -41,7 +41,9 @@ export async function lookAtPod(lease: Lease): Promise<Seen> {
   const device = links.find(
     (link) => link.mac === eni.mac && !link.stacked && link.name !== lease.owner.ifName,
   );
-  const attachment = attachmentOf(node, lease.address, eni.subnetCidr, lease.owner.ifName);
+  // The ways it draws are IPv4's.
+  const { subnetCidr } = eni;
+  const attachment = attachmentOf(node, lease.address, { subnetCidr }, lease.owner.ifName);
   const parts = lookAt(attachment, netns, { device: device?.name ?? '?', mac: eni.mac });
   const [ofBoot, table, cloud] = await Promise.all([
     bootEniSteps(links),
@@ -174,7 +176,7 @@ function defaultRouteStep(
 }
 
 function settingSteps(bootDevice: string): Named[] {
-  return Object.entries(wantedSysctls(bootDevice)).map(([path, wanted]) => {
+  return Object.entries(wantedSysctls(bootDevice, false)).map(([path, wanted]) => {
     const value = readSysctl(path);
     const text = `${path} = ${wanted}`;
     const step =
@@ -217,7 +219,7 @@ async function cloudSteps(lease: Lease, eni: NodePodEni): Promise<Named[]> {
   try {
     const imds = createImds(systemClock, () => 0);
     const [seen, groups, publicAddress] = await Promise.all([
-      readEni(imds, eni.mac),
+      readEni(imds, eni.mac, false),
       imds.read(`meta-data/network/interfaces/macs/${eni.mac}/security-group-ids`),
       publicAddressStep(imds),
     ]);

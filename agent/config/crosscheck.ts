@@ -26,6 +26,7 @@ export function crossCheck(config: Config): CrossFinding[] {
   return [
     ...checkCidrs(config),
     ...checkServices(config),
+    ...checkIpv6(config),
     ...checkEgress(config),
     ...checkNumbers(config),
     ...checkNames(config),
@@ -38,7 +39,7 @@ function cidrsAt(path: Path, texts: readonly string[]): Cidr[] {
 }
 
 function parseCidr(path: Path, text: string): Cidr | undefined {
-  if (text.startsWith('ssm:')) return undefined;
+  if (text.startsWith('ssm:') || isIpv6(text)) return undefined;
   const [address, length] = ipaddr.IPv4.parseCIDR(text);
   const size = 2 ** (32 - length);
   const first = Math.floor(toNumber(address) / size) * size;
@@ -158,14 +159,14 @@ function checkServices(config: Config): CrossFinding[] {
     }
   });
   config.kubernetes.clusterDns.forEach((text, index) => {
-    if (text.startsWith('ssm:') || services.length === 0) return;
+    if (text.startsWith('ssm:') || isIpv6(text) || services.length === 0) return;
     const path = ['kubernetes', 'clusterDns', index];
     const dns = parseCidr(path, `${text}/32`);
     // NodeLocal DNSCache listens on a link-local address.
     if (dns === undefined || text.startsWith('169.254.')) return;
     const home = services.find((cidr) => inside(dns, cidr));
     if (home === undefined) {
-      const allKnown = services.length === config.kubernetes.serviceCidrs.length;
+      const allKnown = config.kubernetes.serviceCidrs.every((one) => !one.startsWith('ssm:'));
       if (!allKnown) return;
       found.push({
         level: 'warning',
@@ -205,6 +206,83 @@ function checkServices(config: Config): CrossFinding[] {
     });
   }
   return found;
+}
+
+/** IPv6 is configured in two lists only; where it goes follows from the pods' own addresses. */
+function checkIpv6(config: Config): CrossFinding[] {
+  const { serviceCidrs, clusterDns } = config.kubernetes;
+  const dualStack = config.pods.ipFamily === 'dual-stack';
+  const found: CrossFinding[] = [];
+  const refuse = (path: Path, value: string, finding: Finding) =>
+    found.push({ level: 'error', path, value, finding });
+  const seen = new Set<string>();
+  serviceCidrs.forEach((text, index) => {
+    if (text.startsWith('ssm:') || !isIpv6(text)) return;
+    const path = ['kubernetes', 'serviceCidrs', index];
+    if (!ipaddr.IPv6.isValidCIDR(text)) {
+      refuse(path, text, { problem: 'is not an IPv6 CIDR', remedy: 'Write it like fd00:10:96::/108.' });
+      return;
+    }
+    const length = Number(text.split('/')[1]);
+    const network = ipaddr.IPv6.networkAddressFromCIDR(text);
+    const canonical = `${network.toRFC5952String()}/${length}`;
+    const given = ipaddr.IPv6.parse(text.slice(0, text.indexOf('/')));
+    if (given.toNormalizedString() !== network.toNormalizedString()) {
+      refuse(path, text, {
+        problem: 'has host bits set',
+        remedy: 'Write the network address itself, or /128 for one address.',
+        suggestion: canonical,
+      });
+    } else if (network.range() !== 'uniqueLocal' && network.range() !== 'unicast') {
+      refuse(path, text, {
+        problem: `is ${network.range()}: no Service can have an address of it`,
+        remedy: "Write the API server's own --service-cluster-ip-range.",
+      });
+    } else if (network.match(ipaddr.IPv6.parse('fd00:ec2::'), 32)) {
+      refuse(path, text, {
+        problem: 'lies in fd00:ec2::/32, where EC2 answers metadata, DNS and time',
+        remedy: 'Choose another range of fd00::/8 for Services.',
+      });
+    } else if (length < 64) {
+      refuse(path, text, {
+        problem: 'is wider than the /64 that kube-apiserver allows for Services',
+        remedy: "Write the API server's own --service-cluster-ip-range.",
+      });
+    }
+    if (seen.has(canonical))
+      refuse(path, text, { problem: 'names a CIDR twice', remedy: 'Keep one of the two.' });
+    seen.add(canonical);
+    if (!dualStack) refuse(path, text, ipv6WithoutDualStack);
+  });
+  clusterDns.forEach((text, index) => {
+    if (text.startsWith('ssm:') || !isIpv6(text)) return;
+    const path = ['kubernetes', 'clusterDns', index];
+    if (!ipaddr.IPv6.isValid(text))
+      refuse(path, text, { problem: 'is not an IPv6 address', remedy: 'Write it like fd00:10:96::a.' });
+    else if (!dualStack) refuse(path, text, ipv6WithoutDualStack);
+  });
+  const unknown = serviceCidrs.some((text) => text.startsWith('ssm:'));
+  if (dualStack && seen.size === 0 && !unknown) {
+    found.push({
+      level: 'warning',
+      path: ['kubernetes', 'serviceCidrs'],
+      value: serviceCidrs,
+      finding: {
+        problem: 'has no IPv6 CIDR while pods are dual-stack: they would look for IPv6 Services in the VPC',
+        remedy: "Add the IPv6 range of the API server's --service-cluster-ip-range, if it has one.",
+      },
+    });
+  }
+  return found;
+}
+
+const ipv6WithoutDualStack: Finding = {
+  problem: 'is IPv6, and pods have IPv4 alone',
+  remedy: 'Set `pods.ipFamily: dual-stack`, or remove it.',
+};
+
+function isIpv6(text: string): boolean {
+  return text.includes(':');
 }
 
 function egressRows(config: Config): Cidr[] {

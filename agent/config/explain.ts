@@ -24,6 +24,13 @@ export function explainValue(issue: Issue, schema: v.GenericSchema, path: Path):
 }
 
 function explainChoice(value: unknown, options: readonly string[]): Finding {
+  if (options.includes('dual-stack') && typeof value === 'string' && /^ipv6/i.test(value)) {
+    return {
+      problem: 'cannot be IPv6 alone: a pod always has an IPv4 address, and its IPv6 one is made of it',
+      remedy: 'Write dual-stack: pods then have both.',
+      suggestion: 'dual-stack',
+    };
+  }
   const suggestion = typeof value === 'string' ? nearest(value, options) : undefined;
   return {
     problem: `must be one of ${options.join(', ')}`,
@@ -104,7 +111,7 @@ function explainForm(issue: Issue, schema: v.GenericSchema, value: unknown): Fin
       suggestion: value.trim(),
     };
   }
-  if (issue.message === 'is not an IPv4 CIDR') return explainCidr(issue.message, value, like);
+  if (issue.message.endsWith(' CIDR')) return explainCidr(issue.message, value, like);
   if (issue.message.startsWith('is not https://') && /^https:\/\/[^/]+\/$/.test(value)) {
     return { problem: issue.message, remedy: 'Remove the slash at its end.', suggestion: value.slice(0, -1) };
   }
@@ -115,7 +122,11 @@ function explainForm(issue: Issue, schema: v.GenericSchema, value: unknown): Fin
 }
 
 function explainCidr(problem: string, value: string, like: string): Finding {
-  if (ipaddr.IPv6.isValid(value) || ipaddr.IPv6.isValidCIDR(value)) {
+  const takesIpv6 = problem.includes('IPv6');
+  if (takesIpv6 && ipaddr.IPv6.isValid(value)) {
+    return { problem: `${problem}: it lacks the prefix length`, remedy: like, suggestion: `${value}/128` };
+  }
+  if (!takesIpv6 && (ipaddr.IPv6.isValid(value) || ipaddr.IPv6.isValidCIDR(value))) {
     return { problem: `${problem} but IPv6`, remedy: `IPv6 cannot be given here. ${like}` };
   }
   if (ipaddr.IPv4.isValidFourPartDecimal(value)) {

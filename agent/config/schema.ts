@@ -5,6 +5,8 @@ import * as v from 'valibot';
 
 const octet = '(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
 const address = `${octet}(?:\\.${octet}){3}`;
+// Its shape only; whether it is one, crosscheck.ts tells.
+const address6 = '(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}';
 const parameter = 'ssm:/[\\w./-]+';
 
 /** Text of one form, or `ssm:/path`, which is read from Parameter Store at boot (parameters.ts). */
@@ -16,8 +18,15 @@ function textOrParameter(form: string, message: string, example: string) {
   );
 }
 
-const cidr = textOrParameter(`${address}/(?:3[0-2]|[12]?\\d)`, 'is not an IPv4 CIDR', '10.0.0.0/16');
-const dnsAddress = textOrParameter(address, 'is not an IPv4 address', '10.96.0.10');
+const cidr4 = `${address}/(?:3[0-2]|[12]?\\d)`;
+const cidr6 = `${address6}/(?:12[0-8]|1[01]\\d|[1-9]?\\d)`;
+const cidr = textOrParameter(cidr4, 'is not an IPv4 CIDR', '10.0.0.0/16');
+const anyCidr = textOrParameter(`(?:${cidr4}|${cidr6})`, 'is not an IPv4 or IPv6 CIDR', '10.96.0.0/12');
+const dnsAddress = textOrParameter(
+  `(?:${address}|${address6})`,
+  'is not an IPv4 or IPv6 address',
+  '10.96.0.10',
+);
 
 function resourceId(prefix: string, what: string) {
   return textOrParameter(
@@ -132,6 +141,15 @@ export const configSchema = v.strictObject({
           ),
         ),
         [],
+      ),
+      ipFamily: v.optional(
+        v.pipe(
+          v.picklist(['ipv4', 'dual-stack']),
+          v.description(
+            '`dual-stack`: each pod has an IPv6 address beside its IPv4 one, from a /80 prefix of its ENI; it leaves by the ENI as it is, without NAT. The pod subnets need an IPv6 CIDR.',
+          ),
+        ),
+        'ipv4',
       ),
       allowImds: v.optional(
         v.pipe(
@@ -250,9 +268,11 @@ export const configSchema = v.strictObject({
       v.strictObject({
         serviceCidrs: v.optional(
           v.pipe(
-            v.array(cidr),
+            v.array(anyCidr),
             v.maxLength(8, 'has more than 8 entries'),
-            v.description('Service CIDRs of the cluster.'),
+            v.description(
+              'Service CIDRs of the cluster, with `pods.ipFamily: dual-stack` of both families: pods send those of IPv6 to the node, all else of IPv6 to their ENI.',
+            ),
           ),
           [],
         ),

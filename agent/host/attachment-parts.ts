@@ -1,7 +1,15 @@
 // The objects of an attachment, read from the very lines that make them: what ADD gives to `ip` is the one
 // description of an attachment, so that whoever looks at one cannot expect anything else. Pure.
 import { Failure } from '../messages/failure.ts';
-import { type Attachment, hostLines, podLines, podSysctls, podTable } from './attachment.ts';
+import {
+  type Attachment,
+  hostLines,
+  podLines,
+  podLines6,
+  podSysctls,
+  podTable,
+  podTable6,
+} from './attachment.ts';
 import { NFT_TABLE } from './names.ts';
 
 export type Side = 'node' | 'pod';
@@ -33,11 +41,14 @@ export type Part = {
       gateway: string | undefined;
       device: string | undefined;
       source: string | undefined;
+      /** Source addresses the route is for. */
+      from: string | undefined;
       table: string;
     }
   | { kind: 'neighbour'; address: string; mac: string; device: string }
   | {
       kind: 'rule';
+      family: 4 | 6;
       priority: number;
       from: string;
       iif: string | undefined;
@@ -68,14 +79,8 @@ export function partsOf(a: Attachment, place: Place): Part[] {
   const pod = podLines(a, eni !== undefined, ipv6).flatMap((line) =>
     partsOfLine(line, 'pod', place, entering),
   );
-  const chains = [...podTable(a).matchAll(/^ *chain (\S+) \{$/gm)].map(
-    ([, name = '']): Part => ({
-      side: 'pod',
-      kind: 'chain',
-      name,
-      text: `${name} of table ip ${NFT_TABLE}`,
-    }),
-  );
+  // ADD makes both tables, also where the pod's IPv6 is off.
+  const chains = [...chainsIn(podTable(a), 'ip'), ...chainsIn(podTable6(a), 'inet')];
   const settings = podSysctls(a).map(
     ([path, value]): Part => ({
       side: 'pod',
@@ -87,6 +92,23 @@ export function partsOf(a: Attachment, place: Place): Part[] {
     }),
   );
   return [...node, ...pod, ...settings, ...chains];
+}
+
+/** What IPv6 adds inside the pod where that has it on. */
+export function parts6Of(a: Attachment, place: Place): Part[] {
+  const entering = `nsenter --net=${place.netns} `;
+  return podLines6(a).flatMap((line) => partsOfLine(`-6 ${line}`, 'pod', place, entering));
+}
+
+function chainsIn(table: string, family: string): Part[] {
+  return [...table.matchAll(/^ *chain (\S+) \{$/gm)].map(
+    ([, name = '']): Part => ({
+      side: 'pod',
+      kind: 'chain',
+      name,
+      text: `${name} of table ${family} ${NFT_TABLE}`,
+    }),
+  );
 }
 
 /** Lines that only say more of a link which another line makes; `up` and the like are looked at with it. */
@@ -128,6 +150,7 @@ function partsOfLine(line: string, side: Side, place: Place, entering: string): 
         gateway: after('via'),
         device: after('dev'),
         source: after('src'),
+        from: after('from')?.replace(/\/128$/, ''),
         table: after('table') ?? 'main',
       },
     ];
@@ -137,6 +160,7 @@ function partsOfLine(line: string, side: Side, place: Place, entering: string): 
       {
         ...common,
         kind: 'rule',
+        family: line.startsWith('-6 ') ? 6 : 4,
         priority: Number(after('priority')),
         from: after('from') ?? 'all',
         iif: after('iif'),

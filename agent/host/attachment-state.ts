@@ -1,8 +1,8 @@
 // Whether the objects of an attachment are there: one look at the node, one into the pod, one at what nft makes of
 // the pod's table. Reads only; for CHECK, which is synchronous, and for `eniboot trace`.
 import { runSync } from '../port/exec-sync.ts';
-import { type Attachment, podTable } from './attachment.ts';
-import { type Part, type PartOf, type Place, partsOf, type Side } from './attachment-parts.ts';
+import { type Attachment, podTable, podTable6 } from './attachment.ts';
+import { type Part, type PartOf, type Place, parts6Of, partsOf, type Side } from './attachment-parts.ts';
 import { NFT_TABLE } from './names.ts';
 import { canonical, objectsOf } from './nft-listing.ts';
 
@@ -20,6 +20,7 @@ interface Sight {
   addresses: Shown[];
   routes: Shown[];
   rules: Shown[];
+  rules6: Shown[];
   neighbours: Shown[];
   settings: Map<string, string>;
   chains: Map<string, string>;
@@ -27,15 +28,21 @@ interface Sight {
 
 /** Every object of the attachment and whether it is in effect. More than these may be there. */
 export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
-  const parts = partsOf(a, place);
-  const settings = parts.flatMap((part) => (part.kind === 'setting' ? part.path : []));
+  const ipv6 = a.ipv6 !== undefined;
+  const base = partsOf(a, place);
+  const settings = base.flatMap((part) => (part.kind === 'setting' ? part.path : []));
+  // A runtime may turn IPv6 off in the pod, before the ADD or after it.
+  const off = `net/ipv6/conf/${a.ifName}/disable_ipv6`;
+  if (ipv6) settings.push(off);
   const sights: Record<Side, Sight> = {
     node: look([], []),
     pod: look(['nsenter', `--net=${place.netns}`, '--'], settings),
   };
+  const parts = sights.pod.settings.get(off) === '1' ? base : [...base, ...parts6Of(a, place)];
+  const listing = LISTINGS.slice(0, ipv6 ? 2 : 1).join('; ');
   const wantedChains = chainsOf(
-    runSync('unshare', ['--net', 'sh', '-c', `nft -f - && nft -j list table ip ${NFT_TABLE}`], {
-      input: podTable(a),
+    runSync('unshare', ['--net', 'sh', '-c', `nft -f - && { ${listing}; }`], {
+      input: podTable(a) + podTable6(a),
     }).stdout,
   );
   return parts.map((part) => ({ ...part, ...stateOf(part, sights, wantedChains) }));
@@ -59,34 +66,38 @@ function nounOf(part: Part): string {
   return part.kind === 'link' ? `link ${part.name}` : `${part.kind} ${part.text}`;
 }
 
+const LISTINGS = ['ip', 'inet'].map((family) => `nft -j list table ${family} ${NFT_TABLE}`);
+
 /** $@: settings. Between two answers stands a line of its own, since `ip` may print nothing. */
 const LOOK = `next() { echo; echo "${'-'.repeat(8)}"; }
 ip -j -d link show; next
 ip -j address show; next
 { ip -j -4 route show table all; echo; ip -j -6 route show table all; } 2>/dev/null; next
-{ ip -j -4 rule show; echo; ip -j -6 rule show; } 2>/dev/null; next
+ip -j -4 rule show; next
+ip -j -6 rule show 2>/dev/null; next
 ip -j neigh show nud permanent; next
 for path in "$@"; do echo "$path $(cat "/proc/sys/$path")"; done 2>/dev/null; next
-nft -j list table ip ${NFT_TABLE} 2>/dev/null`;
+{ ${LISTINGS.join('; ')}; } 2>/dev/null`;
 
 function look(entering: string[], settings: string[]): Sight {
   const [file = '', ...args] = [...entering, 'sh', '-c', LOOK, 'eniboot', ...settings];
   const answers = runSync(file, args).stdout.split(`\n${'-'.repeat(8)}\n`);
   const lists = answers.map((answer) => answer.split('\n').flatMap(parse));
-  const [links = [], addresses = [], routes = [], rules = [], neighbours = []] = lists;
+  const [links = [], addresses = [], routes = [], rules = [], rules6 = [], neighbours = []] = lists;
   return {
     links,
     addresses,
     routes,
     rules,
+    rules6,
     neighbours,
     settings: new Map(
-      (answers[5] ?? '').split('\n').map((line) => {
+      (answers[6] ?? '').split('\n').map((line) => {
         const at = line.indexOf(' ');
         return [line.slice(0, at), line.slice(at + 1)];
       }),
     ),
-    chains: chainsOf(answers[6] ?? ''),
+    chains: chainsOf(answers[7] ?? ''),
   };
 }
 
@@ -100,12 +111,18 @@ function parse(json: string): Shown[] {
   }
 }
 
-function chainsOf(listing: string): Map<string, string> {
-  try {
-    return objectsOf(canonical(listing));
-  } catch {
-    return new Map();
-  }
+/** Of one table on each line. */
+function chainsOf(listings: string): Map<string, string> {
+  const lines = listings.split('\n').filter((line) => line !== '');
+  return new Map(
+    lines.flatMap((listing) => {
+      try {
+        return [...objectsOf(canonical(listing))];
+      } catch {
+        return [];
+      }
+    }),
+  );
 }
 
 type Finding = Pick<PartState, 'state' | 'found'>;
@@ -124,7 +141,7 @@ function stateOf(part: Part, sights: Record<Side, Sight>, wantedChains: Map<stri
     case 'neighbour':
       return neighbourState(part, sight.neighbours);
     case 'rule':
-      return ruleState(part, sight.rules);
+      return ruleState(part, part.family === 6 ? sight.rules6 : sight.rules);
     case 'setting': {
       const value = sight.settings.get(part.path);
       return value === part.value ? PRESENT : value === undefined ? MISSING : wrong(`it is ${value}`);
@@ -174,7 +191,8 @@ function addressState(part: PartOf<'address'>, links: Shown[]): Finding {
 
 function routeState(part: PartOf<'route'>, routes: Shown[]): Finding {
   const here = routes.filter(
-    (one) => one['dst'] === part.destination && (one['table'] ?? 'main') === part.table,
+    (one) =>
+      one['dst'] === part.destination && one['from'] === part.from && (one['table'] ?? 'main') === part.table,
   );
   const matches = (one: Shown) =>
     (one['type'] ?? 'unicast') === part.type &&

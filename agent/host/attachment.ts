@@ -6,18 +6,27 @@
 //
 // Service traffic leaves by veth0, kube-proxy picks a backend on the node, and the pod's table there turns it
 // back into the pod, which sends it out of eth0 as itself: the backend sees the pod's address.
+//
+// With IPv6 the same two links carry both families. There is no NAT in it, so eth0 has the default route, and
+// veth0 what only the node can do: the node's own addresses, and Services. On the node a pod has no rules of its
+// own, only a route for its source address in the one table that packets with SERVICE_MARK look into.
 
 import { contains, rangeOf, toAddress, toNumber } from '../pool/ipv4.ts';
+import { ENI_PREFIX_LENGTH, podIpv6 } from '../pool/ipv6.ts';
 import {
   BOOT_ENI_MARK,
   IMDS_ADDRESS,
+  IMDS_ADDRESS6,
   NFT_TABLE,
+  NODE_LINK_ADDRESS6,
   POD_MARK_RULE_PRIORITY,
   POD_RULE_PRIORITY,
   ROUTE_PROTOCOL,
+  ROUTER_ADDRESS6,
   SERVICE_MARK,
+  TURN_BACK_ADDRESS6,
 } from './names.ts';
-import type { NodeFile } from './node-file.ts';
+import type { NodeFile, NodePodEni } from './node-file.ts';
 import { limitChain, type PodLimits } from './pod-limits.ts';
 import { hostLinkOf } from './pod-link-name.ts';
 
@@ -38,6 +47,10 @@ export interface Attachment {
   /** CIDRs inside those that veth0 reaches, and the node translates. */
   egressRoutes: string[];
   allowImds: boolean;
+  /** Absent where pods have IPv4 alone. */
+  ipv6?:
+    | { address: string; prefixLength: number; nodeAddresses: string[]; serviceCidrs: string[] }
+    | undefined;
   /** Of the veth; eth0 has its ENI's. */
   mtu: number;
   hostLink: string;
@@ -70,7 +83,7 @@ export function traceOf(
 export function attachmentOf(
   node: NodeFile,
   address: string,
-  subnetCidr: string,
+  { subnetCidr, ipv6Prefix }: Pick<NodePodEni, 'subnetCidr' | 'ipv6Prefix'>,
   ifName: string,
 ): Attachment {
   return {
@@ -83,6 +96,15 @@ export function attachmentOf(
     routes: node.podRoutes.filter((cidr) => !contains(subnetCidr, cidr)),
     egressRoutes: node.egressRoutes,
     allowImds: node.allowImds,
+    ...(node.ipv6 === undefined || ipv6Prefix === undefined
+      ? {}
+      : {
+          ipv6: {
+            address: podIpv6(ipv6Prefix, address),
+            prefixLength: ENI_PREFIX_LENGTH,
+            ...node.ipv6,
+          },
+        }),
     mtu: node.mtu,
     ...traceOf(address),
   };
@@ -117,6 +139,18 @@ export function hostLines(
     // Not turned back: the node sends these on by the boot ENI.
     ...a.egressRoutes.map((cidr) => `route replace throw ${cidr} table ${a.table} proto ${ROUTE_PROTOCOL}`),
     ...rulesOf(a).map((rule) => `rule add ${rule}`),
+    ...hostLines6(a),
+  ];
+}
+
+/** In the same batch: neither line needs to be told its family. */
+function hostLines6({ ipv6, hostLink, podMac }: Attachment): string[] {
+  if (ipv6 === undefined) return [];
+  const { address } = ipv6;
+  return [
+    `neigh replace ${address} lladdr ${podMac} dev ${hostLink} nud permanent`,
+    `route replace ${address}/128 dev ${hostLink} proto ${ROUTE_PROTOCOL}`,
+    `route replace ::/0 from ${address}/128 via ${address} dev ${hostLink} onlink table ${ROUTE_PROTOCOL} proto ${ROUTE_PROTOCOL}`,
   ];
 }
 
@@ -153,6 +187,26 @@ export function podLines(a: Attachment, ours: boolean, ipv6: boolean): string[] 
   ];
 }
 
+/** Lines for `ip -6 -batch` in the pod, after those of IPv4; none where it has IPv4 alone. */
+export function podLines6(a: Attachment): string[] {
+  if (a.ipv6 === undefined) return [];
+  const proto = `proto ${ROUTE_PROTOCOL}`;
+  const byNode = `via ${NODE_LINK_ADDRESS6} dev ${POD_VETH}`;
+  const { address, prefixLength, nodeAddresses, serviceCidrs } = a.ipv6;
+  return [
+    // EC2 gives an address once, so nobody is asked whether it is taken. Pods of the same ENI are on this link.
+    `address replace ${address}/${prefixLength} dev ${a.ifName} nodad`,
+    `route replace ::/0 via ${ROUTER_ADDRESS6} dev ${a.ifName} ${proto}`,
+    `neigh replace ${NODE_LINK_ADDRESS6} lladdr ${a.hostMac} dev ${POD_VETH} nud permanent`,
+    ...[...nodeAddresses.map((one) => `${one}/128`), ...serviceCidrs, `${TURN_BACK_ADDRESS6}/128`].map(
+      (cidr) => `route replace ${cidr} ${byNode} ${proto}`,
+    ),
+    ...(a.allowImds ? [] : [`route replace unreachable ${IMDS_ADDRESS6}/128 ${proto}`]),
+    `route replace ::/0 ${byNode} table ${ROUTE_PROTOCOL} ${proto}`,
+    `rule add ${replyRule()}`,
+  ];
+}
+
 /** Settings of the pod's namespace, as paths below /proc/sys and values. */
 export function podSysctls(a: Attachment): [string, string][] {
   return [
@@ -165,6 +219,8 @@ export function podSysctls(a: Attachment): [string, string][] {
     [`net/ipv4/conf/${POD_VETH}/rp_filter`, '1'],
     // So that the source check of a marked packet asks the same table as its reply will.
     [`net/ipv4/conf/${POD_VETH}/src_valid_mark`, '1'],
+    // Also keeps router advertisements out.
+    ...(a.ipv6 === undefined ? [] : ([['net/ipv6/conf/all/forwarding', '1']] satisfies [string, string][])),
   ];
 }
 
@@ -186,9 +242,43 @@ export function podTable(a: Attachment): string {
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr { ${node} } oifname "${a.ifName}" snat ip to ${a.address} fully-random
   }
-${limitChain(a.limits ?? {}, [a.ifName, POD_VETH])}}
+${a.ipv6 === undefined ? limitsOf(a) : ''}}
 `;
 }
+
+/**
+ * What IPv6 adds, a table of its own; empty where the pod has IPv4 alone. Of family inet, since a limit is one for
+ * both families together.
+ */
+export function podTable6(a: Attachment): string {
+  const { ipv6, ifName } = a;
+  if (ipv6 === undefined) return '';
+  const mark = hex(BOOT_ENI_MARK);
+  const node = [TURN_BACK_ADDRESS6, ...ipv6.nodeAddresses].join(', ');
+  return `table inet ${NFT_TABLE} {
+  chain prerouting6 {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "${POD_VETH}" ip6 saddr != { ${node} } ct direction original ct state new ct mark set ct mark or ${mark}
+    meta nfproto ipv6 iifname "${POD_VETH}" ct mark and ${mark} == ${mark} meta mark set meta mark or ${mark}
+  }
+  chain output6 {
+    type route hook output priority mangle; policy accept;
+    meta nfproto ipv6 ct direction reply ct mark and ${mark} == ${mark} meta mark set meta mark or ${mark}
+  }
+  chain postrouting6 {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip6 saddr ${TURN_BACK_ADDRESS6} oifname "${ifName}" snat ip6 to ${ipv6.address} fully-random
+  }
+${limitsOf(a)}}
+`;
+}
+
+function limitsOf(a: Attachment): string {
+  return limitChain(a.limits ?? {}, [a.ifName, POD_VETH]);
+}
+
+/** What takes the pod's IPv6 rule away, for `ip -6`. */
+export const podRule6Removal = `rule del ${replyRule()}`;
 
 /**
  * Lines that take the node's side away; each may find nothing. Routes and neighbours go with the link, but for

@@ -103,9 +103,8 @@ export async function listRoutes(): Promise<Route[]> {
   }));
 }
 
-/** IPv4 policy rules. */
-export async function listRules(): Promise<Rule[]> {
-  const result = await must('KERNEL_QUERY', 'ip', ['-j', '-4', 'rule', 'show']);
+export async function listRules(family: 4 | 6 = 4): Promise<Rule[]> {
+  const result = await must('KERNEL_QUERY', 'ip', ['-j', `-${family}`, 'rule', 'show']);
   return parse(result.stdout).map((entry) => ({
     priority: Number(entry['priority']),
     mark: number(entry['fwmark']),
@@ -123,10 +122,16 @@ export async function routeTo(address: string): Promise<{ device: string; source
   return { device: String(entry['dev'] ?? ''), source: String(entry['prefsrc'] ?? '') };
 }
 
-/** Applies lines of `ip` commands in one process. Not atomic: every line must be safe to repeat. */
-export async function ipBatch(lines: string[]): Promise<void> {
+/**
+ * Applies lines of `ip` commands in one process. Not atomic: every line must be safe to repeat.
+ *
+ * @param family needed for rules alone, which otherwise are IPv4 whatever addresses they name.
+ */
+export async function ipBatch(lines: string[], family?: 6): Promise<void> {
   if (lines.length === 0) return;
-  await must('KERNEL_CHANGE', 'ip', ['-batch', '-'], { input: `${lines.join('\n')}\n` });
+  await must('KERNEL_CHANGE', 'ip', [...(family === undefined ? [] : ['-6']), '-batch', '-'], {
+    input: `${lines.join('\n')}\n`,
+  });
 }
 
 /**

@@ -8,7 +8,7 @@ import { RUN_DIR } from './names.ts';
 export const NODE_FILE = `${RUN_DIR}/node.json`;
 
 export interface NodeFile {
-  /** Raised when a field changes its meaning; a reader refuses what it does not know. */
+  /** Raised when a field changes its meaning; a reader refuses what it does not know. A new optional field leaves it. */
   schema: 1;
   instanceId: string;
   /** Addresses of the boot ENI, the node's own first: pods reach them over their veth. */
@@ -20,6 +20,12 @@ export interface NodeFile {
   /** CIDRs inside those that pods nevertheless reach through the node: rows of egress.table with NAT. */
   egressRoutes: string[];
   allowImds: boolean;
+  /** Over IPv6, where pods have it: what they reach through the node instead of by their own ENI. */
+  ipv6?: {
+    /** Addresses of the boot ENI; empty when it has none. */
+    nodeAddresses: string[];
+    serviceCidrs: string[];
+  };
   /** Milliseconds an address rests after its pod is gone. */
   restMs: number;
   /** A refill is asked for when fewer addresses than this are left. */
@@ -44,6 +50,8 @@ export interface NodePodEni {
   /** Lower case; the device is found by it. */
   mac: string;
   subnetCidr: string;
+  /** The /80 its pods' IPv6 addresses are made of; absent where pods have IPv4 alone. */
+  ipv6Prefix?: string;
 }
 
 /** The file's text; fields in a fixed order, so that equal facts give equal texts. */

@@ -263,6 +263,24 @@ export const failureCodes = {
     remedy: 'Tag a security group of this VPC as configured, or name groups by ID.',
     transient: false,
   },
+  SUBNET_NO_IPV6: {
+    title: 'Pods are to have IPv6, and the pod subnets of this zone have no IPv6 CIDR.',
+    remedy:
+      'Associate an IPv6 /64 with the subnets named (`aws ec2 associate-subnet-cidr-block`), or set pods.ipFamily to ipv4.',
+    transient: false,
+  },
+  NO_IPV6_PREFIX: {
+    title: 'A pod ENI has no IPv6 prefix though pods are to have IPv6.',
+    remedy:
+      'EC2 was not asked or gave none: look for AssignIpv6Addresses in the log, and see that the node role allows it (`eniboot iam-policy --config FILE`).',
+    transient: true,
+  },
+  IPV6_UNAVAILABLE: {
+    title: 'Pods are to have IPv6 and the kernel of this machine cannot do it.',
+    remedy:
+      'Remove ipv6.disable=1 from the kernel command line, or use a kernel with CONFIG_IPV6_SUBTREES; or set pods.ipFamily to ipv4.',
+    transient: false,
+  },
   SUBNETS_FULL: {
     title: 'No pod subnet of this zone has room.',
     remedy:

@@ -14,7 +14,14 @@ import { createImds, type ImdsRequest } from './imds/server.ts';
 import { roleCredentials } from './imds/tree.ts';
 import { createInstance, type Driven, type Instance } from './instance/instance.ts';
 import { type LaunchOptions, launchRecord } from './launch.ts';
-import { createNetwork, internetAddress, metadataAddress, type Network } from './network/network.ts';
+import {
+  createNetwork,
+  internetAddress,
+  internetAddress6,
+  metadataAddress,
+  metadataAddress6,
+  type Network,
+} from './network/network.ts';
 import { createSsm, type Ssm } from './ssm/ssm.ts';
 
 /** Milliseconds each thing takes. The defaults are short; `realisticLatency` is what EC2 shows. */
@@ -56,6 +63,8 @@ export interface CloudOptions {
   /** The first one also holds the API's address, .255.10 of a /16. */
   vpcCidrs?: string[];
   subnets?: SubnetSpec[];
+  /** The default subnets get a /64 each, and instances of node subnets an address of it. */
+  ipv6?: boolean;
   latency?: Partial<Latency>;
   bucketOf?: (action: string) => BucketSize | undefined;
   scheduler?: Scheduler;
@@ -87,7 +96,7 @@ export interface Cloud {
   /** Keys of somebody who may do everything. */
   operator: { accessKeyId: string; secretAccessKey: string };
   /** `pid` is in the Internet's network namespace: for clients out there. */
-  internet: { curlTarget: string; address: string; pid: number };
+  internet: { curlTarget: string; address: string; ipv6Target: string; pid: number };
   launch(options?: LaunchOptions): Promise<Instance>;
   /** Every pending hot-plug, rule change and power action has happened; rejects when one of them failed. */
   settled(): Promise<void>;
@@ -98,13 +107,19 @@ export interface Cloud {
 }
 
 /** Two zones, each with a node subnet and a pod subnet (tag eniboot=pods). */
-function defaultSubnets(region: string): SubnetSpec[] {
-  return [
+function defaultSubnets(region: string, ipv6: boolean): SubnetSpec[] {
+  const subnets: SubnetSpec[] = [
     { cidr: '10.0.0.0/24', zone: `${region}a`, tags: { Name: 'nodes-a' }, mapPublicIp: true },
     { cidr: '10.0.1.0/24', zone: `${region}b`, tags: { Name: 'nodes-b' }, mapPublicIp: true },
     { cidr: '10.0.64.0/20', zone: `${region}a`, tags: { Name: 'pods-a', eniboot: 'pods' } },
     { cidr: '10.0.80.0/20', zone: `${region}b`, tags: { Name: 'pods-b', eniboot: 'pods' } },
   ];
+  if (!ipv6) return subnets;
+  return subnets.map((subnet, index) => ({
+    ...subnet,
+    ipv6Cidr: `2001:db8:1234:1a0${index}::/64`,
+    assignIpv6: subnet.mapPublicIp ?? false,
+  }));
 }
 
 /**
@@ -119,10 +134,11 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   const ec2 = createEc2({
     region,
     scheduler,
-    subnets: options.subnets ?? defaultSubnets(region),
+    subnets: options.subnets ?? defaultSubnets(region, options.ipv6 === true),
     latency,
     denied: faults.denied,
     attachFault: (instanceId) => faults.attach.take((fault) => isFor(fault, instanceId)),
+    ...(options.ipv6 === true ? { vpcIpv6Cidrs: ['2001:db8:1234:1a00::/56'] } : {}),
     ...(options.vpcCidrs === undefined ? {} : { vpcCidrs: options.vpcCidrs }),
     ...(options.bucketOf === undefined ? {} : { bucketOf: options.bucketOf }),
   });
@@ -160,15 +176,22 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
 
   const newApi = () => createApi({ ec2, ssm, faults, keyOf, latencyMs: () => latency.apiMs });
   const api = newApi();
-  const imds = createImds({
-    world,
-    faults: faults.imds,
-    requests: imdsRequests,
-    lagMs: () => latency.imdsLagMs,
-    credentialsOf: roleCredentials,
-  });
+  const newImds = () =>
+    createImds({
+      world,
+      faults: faults.imds,
+      requests: imdsRequests,
+      lagMs: () => latency.imdsLagMs,
+      credentialsOf: roleCredentials,
+    });
+  const imds = newImds();
   const servers = [api, imds];
   await Promise.all([listen(api, serviceAddress), listen(imds, metadataAddress)]);
+  if (options.ipv6 === true) {
+    const imds6 = newImds();
+    servers.push(imds6);
+    await listen(imds6, metadataAddress6);
+  }
 
   const instances = new Map<string, Driven>();
   const pending = new Set<Promise<unknown>>();
@@ -218,6 +241,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
       curlTarget: `http://${internetAddress}/`,
       address: internetAddress,
       pid: network.internetPid,
+      ipv6Target: `http://[${internetAddress6}]/`,
     },
     launch: async (wanted = {}) => {
       const record = launchRecord(ec2, wanted);

@@ -12,6 +12,7 @@ export interface PodEniSpec {
   subnet?: string;
   prefixes?: number;
   addresses?: number;
+  ipv6Prefixes?: number;
   tags?: Record<string, string>;
   deviceIndex?: number;
   /** Default true, as for ENIs that are part of a launch. */
@@ -76,6 +77,7 @@ function launchPodEni(ec2: Ec2, record: InstanceRecord, spec: PodEniSpec, nextIn
     Description: 'attached at launch',
     Ipv4PrefixCount: spec.prefixes,
     SecondaryPrivateIpAddressCount: spec.addresses,
+    Ipv6PrefixCount: spec.ipv6Prefixes,
     TagSpecifications: [
       {
         ResourceType: 'network-interface',

@@ -30,12 +30,13 @@ export interface Node {
   kubeletReleased(): boolean;
 }
 
-/** The configuration of the README's example, pointed at the simulated API. */
-export function configText(cloud: Cloud, extra = ''): string {
+/** The configuration of the README's example, pointed at the simulated API; `pods` is added to its section. */
+export function configText(cloud: Cloud, extra = '', pods: Record<string, string> = {}): string {
+  const more = Object.entries(pods).map(([key, value]) => `\n  ${key}: ${value}`);
   return `cluster: demo
 pods:
   subnets:
-    tags: { eniboot: pods }
+    tags: { eniboot: pods }${more.join('')}
 aws:
   endpoints: { ec2: "${cloud.endpoints.ec2}", ssm: "${cloud.endpoints.ssm}" }
 ${extra}`;

@@ -42,6 +42,7 @@ interface World {
   limits: InstanceLimits;
   addressing: 'prefixes' | 'addresses';
   target: number;
+  ipv6: boolean;
 }
 
 function eni(
@@ -64,6 +65,7 @@ function eni(
       size.kind === 'addresses' ? Array.from({ length: size.count }, (_, at) => `10.1.0.${at}`) : [],
     prefixes:
       size.kind === 'prefixes' ? Array.from({ length: size.count }, (_, at) => `10.2.${at}.0/28`) : [],
+    ipv6Prefixes: [],
     tags: pods ? { [ROLE_TAG]: POD_ROLE } : {},
     securityGroupIds: [],
     attachment:
@@ -86,34 +88,36 @@ const worlds: fc.Arbitrary<World> = fc
     addresses: fc.integer({ min: 2, max: 16 }),
     addressing: fc.constantFrom('prefixes' as const, 'addresses' as const),
     target: fc.integer({ min: 1, max: 300 }),
+    ipv6: fc.boolean(),
     others: fc.uniqueArray(
       fc.record({
         index: fc.integer({ min: 1, max: 10 }),
         pods: fc.boolean(),
         held: fc.integer({ min: 0, max: 15 }),
         protectedEni: fc.boolean(),
+        prefixed: fc.boolean(),
       }),
       { selector: (one) => one.index, maxLength: 8 },
     ),
     left: fc.array(fc.integer({ min: 0, max: 15 }), { maxLength: 3 }),
   })
-  .map(({ enis, addresses, addressing, target, others, left }) => ({
+  .map(({ enis, addresses, addressing, target, ipv6, others, left }) => ({
     limits: { enis, defaultCardEnis: enis, addressesPerEni: addresses, nitro: true, cards: 1 },
     addressing,
     target,
+    ipv6,
     attached: [
       eni('eni-boot', 0, false, { kind: addressing, count: 0 }),
-      ...others
-        .slice(0, enis - 1)
-        .map((one) =>
-          eni(
-            `eni-${one.index}`,
-            one.index,
-            one.pods,
-            { kind: addressing, count: Math.min(one.held, addresses - 1) },
-            one.protectedEni,
-          ),
+      ...others.slice(0, enis - 1).map((one) => ({
+        ...eni(
+          `eni-${one.index}`,
+          one.index,
+          one.pods,
+          { kind: addressing, count: Math.min(one.held, addresses - 1) },
+          one.protectedEni,
         ),
+        ipv6Prefixes: one.prefixed ? [IPV6_PREFIX] : [],
+      })),
     ],
     unattached: left.map((held, at) =>
       eni(`eni-left-${at}`, undefined, true, { kind: addressing, count: Math.min(held, addresses - 1) }),
@@ -142,18 +146,26 @@ function carriedOut(world: World, steps: AttachStep[]): World {
       );
     } else if (step.kind === 'assign') {
       attached = attached.map((one) => (one.eniId === step.eniId ? grown(one, step.addresses) : one));
+    } else if (step.kind === 'assign-ipv6') {
+      attached = attached.map((one) =>
+        one.eniId === step.eniId ? { ...one, ipv6Prefixes: [...one.ipv6Prefixes, IPV6_PREFIX] } : one,
+      );
     } else if (step.kind === 'adopt') {
       const found = unattached.find((one) => one.eniId === step.eniId);
       assert.ok(found !== undefined, 'only what is there is adopted');
       unattached = unattached.filter((one) => one.eniId !== step.eniId);
       attached.push({ ...eni(step.eniId, step.deviceIndex, true, step0), ...addressesOf(found as Eni) });
     } else {
-      attached.push(eni(`eni-new-${step.deviceIndex}`, step.deviceIndex, true, step.addresses));
+      attached.push({
+        ...eni(`eni-new-${step.deviceIndex}`, step.deviceIndex, true, step.addresses),
+        ipv6Prefixes: world.ipv6 ? [IPV6_PREFIX] : [],
+      });
     }
   }
   return { ...world, attached, unattached };
 }
 
+const IPV6_PREFIX = '2001:db8:1:2:3::/80';
 const step0: AddressRequest = { kind: 'addresses', count: 0 };
 
 function addressesOf(one: Eni): Pick<Eni, 'prefixes' | 'secondaryAddresses'> {

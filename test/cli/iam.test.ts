@@ -28,18 +28,19 @@ kubernetes: { clusterDns: ["ssm:/eniboot/dns"] }
 bundle: {}
 `;
 const configFile = join(tmpdir(), `eniboot-iam-${process.pid}.yaml`);
+const everythingText = () => configText(cloud, everything, { ipFamily: 'dual-stack' });
 let cloud: Cloud;
 /** What each recorded call would have been checked for, in the moment of the call. */
 const checks: Check[] = [];
 
 test.before(async () => {
-  cloud = await startCloud();
+  cloud = await startCloud({ ipv6: true });
   const push = cloud.calls.push.bind(cloud.calls);
   cloud.calls.push = (...calls: ApiCall[]) => {
     checks.push(...calls.flatMap((call) => checksOf(cloud, call)));
     return push(...calls);
   };
-  writeFileSync(configFile, configText(cloud, everything));
+  writeFileSync(configFile, everythingText());
 });
 test.after(async () => {
   rmSync(configFile, { force: true });
@@ -76,6 +77,7 @@ test('nothing is allowed that the configuration does not ask for', async () => {
   const plain = actionsOf(await policy(['node']));
   assert.not.ok(plain.includes('ec2:TerminateInstances'));
   assert.not.ok(plain.includes('ssm:GetParameters'));
+  assert.not.ok(plain.includes('ec2:AssignIpv6Addresses'));
   const text = JSON.stringify(await policy(['--config', configFile, '--cluster', 'other']));
   assert.match(text, '"aws:ResourceTag/eniboot/cluster":"other"');
   assert.not.match(text, '"demo"');
@@ -117,7 +119,7 @@ test('every resource type and condition key is one AWS documents for the action'
 test('a real boot is allowed in every call, and every statement is needed', async () => {
   cloud.ssm.put('/eniboot/dns', '10.96.0.10');
   checks.length = 0;
-  const node = await launchNode(cloud, { publicIp: false, config: configText(cloud, everything) });
+  const node = await launchNode(cloud, { publicIp: false, config: everythingText() });
   node.instance.bootEni.tags.set('eniboot/role', 'boot').set('eniboot/cluster', 'demo');
   const { status } = await node.boot();
   assert.is(status?.verdict, 'ready', JSON.stringify(status?.failure));
@@ -186,6 +188,7 @@ test('what a stolen node credential must not do is denied', async () => {
     ['DeleteNetworkInterface', { NetworkInterfaceId: second.enis[1]?.id }],
     ['ModifyNetworkInterfaceAttribute', { NetworkInterfaceId: second.bootEni.id }],
     ['AssignPrivateIpAddresses', { NetworkInterfaceId: second.bootEni.id }],
+    ['AssignIpv6Addresses', { NetworkInterfaceId: second.bootEni.id }],
     ['UnassignPrivateIpAddresses', { NetworkInterfaceId: second.bootEni.id }],
     ['DetachNetworkInterface', { AttachmentId: second.bootEni.attachment?.id }],
     ['DetachNetworkInterface', { AttachmentId: second.enis[1]?.attachment?.id }],

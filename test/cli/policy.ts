@@ -133,6 +133,7 @@ export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
         on('network-interface', eni),
         ...(attachedTo === undefined ? [] : [on('instance', attachedTo)]),
       ];
+    case 'AssignIpv6Addresses':
     case 'AssignPrivateIpAddresses':
     case 'UnassignPrivateIpAddresses':
     case 'DeleteNetworkInterface':

@@ -282,6 +282,7 @@ function modelEni(eniId: string, one: Drawn): Eni {
     primaryAddress: '10.0.64.4',
     secondaryAddresses: [],
     prefixes: [],
+    ipv6Prefixes: [],
     tags: Object.fromEntries(
       Object.entries(tags).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])),
     ),

@@ -44,7 +44,7 @@ test('CHECK knows these rows, and DEL leaves none of them', async () => {
   const check = () => node.cni('CHECK', variablesOf(pod.id, pod.netns), { ...conf, prevResult: pod.result });
   assert.is((await check()).stdout, '');
   await node.sh(`ip -n ${pod.id} route del ${other}/32 dev veth0`);
-  assert.match((await check()).stdout, /route to .* by veth0 is missing/);
+  assert.match((await check()).stdout, /the pod's route .* dev veth0 .*is missing/);
   assert.is((await node.cni('DEL', variablesOf(pod.id, pod.netns))).exit, 0);
   assert.equal(await node.leftovers(), []);
 });

@@ -60,7 +60,8 @@ EOF
   mac=$(cat "/sys/class/net/$parent/address")
   mtu=$(cat "/sys/class/net/$parent/mtu")
   # The address is the one this batch gives the pod's other link; a group is the address without its first bit.
-  address=$(printf '%s\n' "$batch" | sed -n 's/^neigh replace \([^ ]*\) .*/\1/p' | head -n 1)
+  address=$(printf '%s\n' "$batch" | sed -n 's/^neigh replace \([0-9.]*\) .*/\1/p' | head -n 1)
+  address6=$(printf '%s\n' "$batch" | sed -n 's/^neigh replace \([^ ]*:[^ ]*\) .*/\1/p' | head -n 1)
   batch=$(printf '%s\n' "$batch" | sed "s|^link add link .* type ipvlan mode l2\$|link add name $port mtu $mtu type veth peer name $name address $mac mtu $mtu group $group netns $netns|")
 fi
 status=0
@@ -73,14 +74,17 @@ if [ -n "$made" ] && [ -n "${address:-}" ] && [ -e "/sys/class/net/$port" ]; the
     nft -f - <<EOF || :
 table netdev ipvlan_$parent {
   map ports { type ipv4_addr : iface_index; }
+  map ports6 { type ipv6_addr : iface_index; }
   chain incoming {
     type filter hook ingress device "$parent" priority 0; policy accept;
     arp operation request fwd to arp daddr ip map @ports
     arp operation reply fwd to arp daddr ip map @ports
     fwd to ip daddr map @ports
+    fwd to ip6 daddr map @ports6
   }
   chain outgoing {
     fwd to ip daddr map @ports
+    fwd to ip6 daddr map @ports6
     arp operation request fwd to arp daddr ip map @ports
     arp operation reply fwd to arp daddr ip map @ports
     fwd to "$parent"
@@ -95,6 +99,16 @@ table netdev ipvlan_$parent {
 }
 add element netdev ipvlan_$parent ports { $address : $port }
 EOF
+  if [ -n "${address6:-}" ]; then
+    # Also the group that neighbour solicitations for the address go to: it ends in the same 24 bits.
+    IFS=. read -r _ b c d <<EOF
+$address
+EOF
+    for key in "$address6" "$(printf 'ff02::1:ff%02x:%02x%02x' "$b" "$c" "$d")"; do
+      nft delete element netdev "ipvlan_$parent" ports6 "{ $key }" 2>/dev/null || :
+      nft add element netdev "ipvlan_$parent" ports6 "{ $key : $port }"
+    done
+  fi
 fi
 if [ -n "${refuse:-}" ]; then
   echo "RTNETLINK answers: Refused by the stand-in" >&2

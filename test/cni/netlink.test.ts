@@ -80,7 +80,7 @@ test('every text that an ADD makes is known', () => {
     { egressRoutes: ['10.0.7.0/24'], allowImds: true },
   ];
   for (const facts of variants) {
-    const a = attachmentOf({ ...base, ...facts }, '10.0.64.9', '10.0.64.0/20', 'eth0');
+    const a = attachmentOf({ ...base, ...facts }, '10.0.64.9', { subnetCidr: '10.0.64.0/20' }, 'eth0');
     for (const line of [...hostLines(a, '/run/netns/p', 'eth1', true), ...podLines(a, true, true)]) {
       assert.ok(lineOf(line, '/run/netns/p'), `not known: ${line}`);
     }

@@ -40,6 +40,8 @@ export interface Pod {
   id: string;
   netns: string;
   address: string;
+  /** Its IPv6 address, where it has one. */
+  address6?: string | undefined;
   result: any;
 }
 
@@ -77,6 +79,7 @@ export const LEFTOVERS = `
   for link in /sys/class/net/enb*; do [ ! -e "$link" ] || echo "link $link"; done
   ip rule show | grep -E '^(1024|1025):' | sed 's/^/rule /' || :
   ip route show table all proto 140 | sed 's/^/route /'
+  ip -6 route show table all proto 140 | sed 's/^/route /'
   ip neigh show nud permanent | sed 's/^/neighbour /'
   ls /run/eniboot/pool/leased | sed 's/^/lease /'`;
 
@@ -143,11 +146,12 @@ export function podNode(node: Node): PodNode {
         ...variables,
       });
       if (exit !== 0) throw new Error(`ADD of ${name}: ${stdout}${stderr}`);
-      return { id: name, netns, address: json.ips[0].address.split('/')[0], result: json };
+      const [address, address6] = json.ips.map((ip: any) => ip.address.split('/')[0]);
+      return { id: name, netns, address, address6, result: json };
     },
     inPod: (name, file, args) => instance.run('ip', ['netns', 'exec', name, file, ...args]),
     async serve(name, port = 80) {
-      const server = `require('node:http').createServer((q, a) => a.end(q.socket.remoteAddress)).listen(${port}, '0.0.0.0', () => console.log('up'))`;
+      const server = `require('node:http').createServer((q, a) => a.end(q.socket.remoteAddress.replace('::ffff:', ''))).listen(${port}, () => console.log('up'))`;
       const command = [process.execPath, '-e', server];
       const [file = '', ...args] = name === '' ? command : ['ip', 'netns', 'exec', name, ...command];
       const child = instance.spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });

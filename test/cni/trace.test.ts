@@ -67,7 +67,7 @@ async function renew(): Promise<void> {
 function parts(): Part[] {
   const facts = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '') as NodeFile;
   const [eni] = facts.podEnis;
-  const a = attachmentOf(facts, pod.address, eni?.subnetCidr ?? '', 'eth0');
+  const a = attachmentOf(facts, pod.address, { subnetCidr: eni?.subnetCidr ?? '' }, 'eth0');
   const device = node.instance.deviceOf(eni?.eniId ?? '') ?? '';
   return partsOf(a, { netns: pod.netns, eni: { device, mac: eni?.mac ?? '' }, ipv6: true });
 }

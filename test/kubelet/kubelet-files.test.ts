@@ -63,11 +63,11 @@ test('versions that were not compared are refused, with the range', () => {
 });
 
 test('kubelet is never left to choose its node IP', () => {
-  for (const nodeIp of ['', '10.0.0', 'fd00::1', '10.0.0.5 --v=9'])
+  for (const nodeIps of [[], [''], ['10.0.0'], ['fd00::1'], ['10.0.0.5 --v=9'], ['10.0.0.5', '10.0.0.6']])
     assert.throws(
-      () => kubeletFiles({ ...node, nodeIp }),
+      () => kubeletFiles({ ...node, nodeIps }),
       (error: unknown) => isFailure(error, 'INTERNAL'),
-      nodeIp,
+      nodeIps.join(),
     );
 });
 

@@ -335,6 +335,7 @@ function describe(eni: ReturnType<typeof node.enis>[number]): MetadataEni {
     subnetCidr: world.subnets.get(eni.subnetId)?.cidr ?? '',
     addresses: [eni.primaryIp, ...eni.secondaryIps],
     prefixes: eni.prefixes,
+    ipv6Prefixes: eni.ipv6Prefixes,
   };
 }
 
@@ -376,6 +377,7 @@ export const identify = {
         vpcCidrs: [...world.vpc.cidrs],
         securityGroupIds: bootEni.groups,
         publicAddress: '203.0.113.1',
+        ipv6Addresses: bootEni.ipv6Addresses,
       },
       bootDevice,
       otherEnis: others.map(describe),

@@ -5,6 +5,7 @@ import * as addresses from './actions/addresses.ts';
 import * as describe from './actions/describe.ts';
 import * as instances from './actions/instances.ts';
 import * as interfaces from './actions/interfaces.ts';
+import * as ipv6 from './actions/ipv6.ts';
 import * as tags from './actions/tags.ts';
 import { AddressSpace } from './addresses.ts';
 import { AwsError, throttled } from './errors.ts';
@@ -25,6 +26,7 @@ export interface Ec2Options {
   region?: string;
   scheduler?: Scheduler;
   vpcCidrs?: string[];
+  vpcIpv6Cidrs?: string[];
   subnets?: SubnetSpec[];
   /** Kept, not copied: changing it later counts. Without it nothing takes time. */
   latency?: Ec2Latency;
@@ -62,6 +64,7 @@ const readers: Record<string, Handler> = {
 
 const writers: Record<string, Handler> = {
   AllocateAddress: addresses.allocateAddress,
+  AssignIpv6Addresses: ipv6.assignIpv6Addresses,
   AssignPrivateIpAddresses: addresses.assignPrivateIpAddresses,
   AssociateAddress: addresses.associateAddress,
   AttachNetworkInterface: interfaces.attachNetworkInterface,
@@ -77,6 +80,7 @@ const writers: Record<string, Handler> = {
   StartInstances: instances.startInstances,
   StopInstances: instances.stopInstances,
   TerminateInstances: instances.terminateInstances,
+  UnassignIpv6Addresses: ipv6.unassignIpv6Addresses,
   UnassignPrivateIpAddresses: addresses.unassignPrivateIpAddresses,
 };
 
@@ -108,6 +112,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     vpc: {
       id: vpcId,
       cidrs: options.vpcCidrs ?? ['10.0.0.0/16', '100.64.0.0/16'],
+      ipv6Cidrs: options.vpcIpv6Cidrs ?? [],
       tags: new Map([['Name', 'eniboot']]),
     },
     subnets: new Map(),

@@ -38,7 +38,8 @@ export function describeInterface(world: World, eni: Eni): NetworkInterface {
       ...(index === 0 && association !== undefined ? { Association: association } : {}),
     })),
     Ipv4Prefixes: eni.prefixes.map((Ipv4Prefix) => ({ Ipv4Prefix })),
-    Ipv6Addresses: [],
+    Ipv6Addresses: eni.ipv6Addresses.map((Ipv6Address) => ({ Ipv6Address })),
+    Ipv6Prefixes: eni.ipv6Prefixes.map((Ipv6Prefix) => ({ Ipv6Prefix })),
   };
 }
 
@@ -105,7 +106,8 @@ export function describeInstance(world: World, instance: InstanceRecord): Instan
         Association: rest.Association,
         PrivateIpAddresses: rest.PrivateIpAddresses,
         Ipv4Prefixes: rest.Ipv4Prefixes,
-        Ipv6Addresses: [],
+        Ipv6Addresses: rest.Ipv6Addresses,
+        Ipv6Prefixes: rest.Ipv6Prefixes,
       };
     }),
   };
@@ -121,6 +123,9 @@ export function describeSubnet(world: World, subnet: SubnetState): Subnet {
     AvailabilityZoneId: subnet.zoneId,
     AvailableIpAddressCount: subnet.space.free,
     MapPublicIpOnLaunch: subnet.mapPublicIp,
+    AssignIpv6AddressOnCreation: subnet.assignIpv6,
+    Ipv6CidrBlockAssociationSet:
+      subnet.ipv6Cidr === undefined ? [] : [ipv6Block('subnet', 0, subnet.ipv6Cidr)],
     DefaultForAz: false,
     State: 'available',
     OwnerId: world.accountId,
@@ -149,11 +154,20 @@ export function describeVpc(world: World): Vpc {
       AssociationId: `vpc-cidr-assoc-0000000${index}`,
       CidrBlockState: { State: 'associated' },
     })),
+    Ipv6CidrBlockAssociationSet: vpc.ipv6Cidrs.map((cidr, index) => ipv6Block('vpc', index, cidr)),
     State: 'available',
     IsDefault: false,
     InstanceTenancy: 'default',
     OwnerId: world.accountId,
     Tags: describeTags(vpc.tags),
+  };
+}
+
+function ipv6Block(of: 'vpc' | 'subnet', index: number, Ipv6CidrBlock: string) {
+  return {
+    AssociationId: `${of}-cidr-assoc-0000006${index}`,
+    Ipv6CidrBlock,
+    Ipv6CidrBlockState: { State: 'associated' as const },
   };
 }
 

@@ -5,10 +5,16 @@ export interface Subnet {
   id: string;
   vpcId: string;
   cidr: string;
+  /** A /64; absent in a subnet without IPv6. */
+  ipv6Cidr?: string | undefined;
+  /** EC2 gives an ENI created here an IPv6 address. */
+  assignIpv6: boolean;
   zone: string;
   zoneId: string;
   tags: Map<string, string>;
   space: AddressSpace;
+  /** /80 prefixes and addresses of IPv6 given out so far: none is ever given twice. */
+  ipv6Given: number;
   /** EC2 gives instances launched here a public IPv4. */
   mapPublicIp: boolean;
 }
@@ -41,6 +47,9 @@ export interface Eni {
   secondaryIps: string[];
   /** /28 prefixes, such as 10.0.64.16/28. */
   prefixes: string[];
+  ipv6Addresses: string[];
+  /** /80 prefixes, such as 2001:db8:1234:1a02:5::/80. */
+  ipv6Prefixes: string[];
   groups: string[];
   description: string;
   tags: Map<string, string>;
@@ -90,6 +99,7 @@ export interface ElasticIp {
 export interface Vpc {
   id: string;
   cidrs: string[];
+  ipv6Cidrs: string[];
   tags: Map<string, string>;
 }
 

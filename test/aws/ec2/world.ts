@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { AddressSpace, contains } from './addresses.ts';
 import { AwsError } from './errors.ts';
 import { instanceTypes, type TypeLimits } from './instance-types.ts';
+import { containsIpv6 } from './ipv6.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { Ec2Event, ElasticIp, Eni, InstanceRecord, SecurityGroup, Subnet, Vpc } from './state.ts';
 
@@ -49,6 +50,10 @@ export interface World {
 
 export interface SubnetSpec {
   cidr: string;
+  /** A /64 of the VPC's IPv6 block. */
+  ipv6Cidr?: string;
+  /** Default false: as on EC2, a subnet with IPv6 does not give addresses by itself. */
+  assignIpv6?: boolean;
   zone: string;
   tags?: Record<string, string>;
   mapPublicIp?: boolean;
@@ -70,6 +75,9 @@ export function addSubnet(world: World, spec: SubnetSpec): Subnet {
     id: world.nextId('subnet'),
     vpcId: world.vpc.id,
     cidr: spec.cidr,
+    ipv6Cidr: spec.ipv6Cidr,
+    assignIpv6: spec.assignIpv6 ?? false,
+    ipv6Given: 0,
     zone: spec.zone,
     zoneId: zoneId(spec.zone),
     tags: new Map(Object.entries(spec.tags ?? {})),
@@ -138,7 +146,9 @@ export function enisOf(world: World, instanceId: string): Eni[] {
 export function eniByAddress(world: World, address: string): Eni | undefined {
   for (const eni of world.enis.values()) {
     if (eni.primaryIp === address || eni.secondaryIps.includes(address)) return eni;
-    if (eni.prefixes.some((prefix) => contains(prefix, address))) return eni;
+    if (eni.ipv6Addresses.includes(address)) return eni;
+    if (eni.ipv6Prefixes.some((prefix) => containsIpv6(prefix, address))) return eni;
+    if (!address.includes(':') && eni.prefixes.some((prefix) => contains(prefix, address))) return eni;
   }
   return undefined;
 }

@@ -50,6 +50,7 @@ export function metadata(
   set('placement/availability-zone-id', instance.zoneId);
   set('placement/region', world.region);
   set('profile', 'default-hvm');
+  set('ipv6', boot?.ipv6Addresses[0]);
   set('public-hostname', boot?.publicIp === undefined ? undefined : '');
   set('public-ipv4', boot?.publicIp);
   set('reservation-id', `r-${instance.id.slice(2)}`);
@@ -90,13 +91,18 @@ function interfaceLeaves(
   const subnet = world.subnets.get(eni.subnetId);
   const known = (one: string): boolean => one === eni.primaryIp || visible(eni.assignedAt.get(one) ?? 0);
   const prefixes = eni.prefixes.filter(known);
+  const ipv6Prefixes = eni.ipv6Prefixes.filter(known);
+  const ipv6s = eni.ipv6Addresses.filter((one) => eni.attachment?.deviceIndex === 0 || known(one));
+  const some = (list: string[]) => (list.length === 0 ? undefined : list.join('\n'));
   return [
     ['device-number', String(eni.attachment?.deviceIndex ?? 0)],
     ['interface-id', eni.id],
     ...(eni.publicIp === undefined
       ? []
       : ([[`ipv4-associations/${eni.publicIp}`, eni.primaryIp]] satisfies [string, string][])),
-    ['ipv4-prefix', prefixes.length === 0 ? undefined : prefixes.join('\n')],
+    ['ipv4-prefix', some(prefixes)],
+    ['ipv6-prefix', some(ipv6Prefixes)],
+    ['ipv6s', some(ipv6s)],
     ['local-hostname', privateDnsName(world, eni.primaryIp)],
     ['local-ipv4s', [eni.primaryIp, ...eni.secondaryIps.filter(known)].join('\n')],
     ['mac', eni.mac],
@@ -108,9 +114,11 @@ function interfaceLeaves(
     ['security-groups', names(world, eni.groups)],
     ['subnet-id', eni.subnetId],
     ['subnet-ipv4-cidr-block', subnet?.cidr],
+    ['subnet-ipv6-cidr-blocks', subnet?.ipv6Cidr],
     ['vpc-id', eni.vpcId],
     ['vpc-ipv4-cidr-block', world.vpc.cidrs[0]],
     ['vpc-ipv4-cidr-blocks', world.vpc.cidrs.join('\n')],
+    ['vpc-ipv6-cidr-blocks', some(world.vpc.ipv6Cidrs)],
   ];
 }
 

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseCidr } from '../ec2/addresses.ts';
 import type { Eni, Subnet } from '../ec2/state.ts';
 import type { DeviceFault } from '../faults.ts';
-import { dnsAddress, type Network, routerAddress } from '../network/network.ts';
+import { dnsAddress, type Network, routerAddress, routerAddress6 } from '../network/network.ts';
 import type { Body } from './body.ts';
 import { createMachine, type Machine } from './machine.ts';
 
@@ -55,7 +55,7 @@ export function createNamespaced(spec: NamespacedSpec, network: Network): Body &
       for (const [path, text] of Object.entries(files)) machine.write(path, text);
       files = {};
       for (const eni of spec.present()) await plug(eni, eni === bootEni ? {} : spec.faultForLaunched());
-      await machine.configure(bootConfiguration(devices.get(bootEni.id) ?? '', bootEni.primaryIp, subnet));
+      await machine.configure(bootConfiguration(devices.get(bootEni.id) ?? '', bootEni, subnet));
     },
     powerOff: async () => {
       await machine.powerOff();
@@ -90,7 +90,8 @@ function configuredBySomebody(device: string, fault: DeviceFault): string {
   return `link set ${device} up\naddr add ${address} dev ${device}\n${route}`;
 }
 
-function bootConfiguration(device: string, address: string, subnet: Subnet): string {
+function bootConfiguration(device: string, eni: Eni, subnet: Subnet): string {
+  const { primaryIp: address, ipv6Addresses } = eni;
   const { length } = parseCidr(subnet.cidr);
   return [
     'link set lo up',
@@ -98,6 +99,11 @@ function bootConfiguration(device: string, address: string, subnet: Subnet): str
     `addr add ${address}/${length} brd + dev ${device} valid_lft 86400 preferred_lft 86400 noprefixroute`,
     `route add ${subnet.cidr} dev ${device} proto kernel scope link src ${address} metric 100`,
     `route add default via ${routerAddress(subnet)} dev ${device} proto dhcp src ${address} metric 100`,
+    // As NetworkManager does it, which takes router advertisements itself: DHCPv6 gives single addresses.
+    ...ipv6Addresses.map((one) => `addr add ${one}/128 dev ${device} nodad`),
+    ...(ipv6Addresses.length === 0
+      ? []
+      : [`route add ::/0 via ${routerAddress6} dev ${device} proto ra metric 100`]),
     '',
   ].join('\n');
 }

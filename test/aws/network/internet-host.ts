@@ -4,7 +4,8 @@ import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:http';
 
 process.stdout.write('unshared\n');
-process.stdin.once('data', () => {
+process.stdin.once('data', (family: Buffer) => {
+  const ipv6 = ['addr add 2001:db8:ffff::80/64 dev eth0 nodad', 'route add default via 2001:db8:ffff::1'];
   const links = [
     'link set lo up',
     'addr add 203.0.113.80/24 dev eth0',
@@ -12,10 +13,11 @@ process.stdin.once('data', () => {
     'route add default via 203.0.113.1',
     // The whole of TEST-NET-1 answers too, so that a test can talk to many hosts.
     'route add local 192.0.2.0/24 dev lo',
+    ...(family.toString().trim() === 'ipv6' ? ipv6 : []),
   ];
   execFileSync('ip', ['-batch', '-'], { input: `${links.join('\n')}\n` });
   for (const port of [80, 443, 6443])
-    createServer(answer).listen(port, '0.0.0.0', () => port === 80 && process.stdout.write('listening\n'));
+    createServer(answer).listen(port, '::', () => port === 80 && process.stdout.write('listening\n'));
 });
 
 function answer(...[request, response]: Parameters<NonNullable<Parameters<typeof createServer>[1]>>): void {

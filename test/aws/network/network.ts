@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { parseCidr, toAddress } from '../ec2/addresses.ts';
+import { linkLocalOf } from '../ec2/ipv6.ts';
 import type { Eni, Subnet } from '../ec2/state.ts';
 import type { World } from '../ec2/world.ts';
 import { createQueue, feed } from './programs.ts';
@@ -45,6 +46,11 @@ export interface Network {
 /** Answers with the address it saw: any host in this range, any path. */
 export const internetAddress = '203.0.113.80';
 export const metadataAddress = '169.254.169.254';
+/** The same over IPv6, for instances of a subnet that has it. */
+export const internetAddress6 = '2001:db8:ffff::80';
+export const metadataAddress6 = 'fd00:ec2::254';
+/** The subnet router's link-local address, the same in every subnet. */
+export const routerAddress6 = 'fe80:ec2::1';
 
 export async function createNetwork(world: World, serviceAddress: string): Promise<Network> {
   const queue = createQueue();
@@ -62,7 +68,8 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
   const internet = startInternet();
   const [internetPid] = await Promise.all([internet.unshared, feed('nft', ['-f', '-'], baseRules)]);
   await feed('ip', ['-batch', '-'], vpcLinks(world, bridges, serviceAddress, internetPid));
-  internet.configure();
+  const ipv6 = await addIpv6(world, bridges);
+  internet.configure(ipv6);
   const [resolver] = await Promise.all([startResolver(world, bridges, serviceAddress), internet.listening]);
 
   function bridgeOf(eni: Eni): string {
@@ -80,6 +87,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
       chain,
       change('bridge vpc ports', port.state.ports, wanted.ports),
       change('bridge vpc owned', port.state.owned, wanted.owned),
+      change('bridge vpc owned6', port.state.owned6, wanted.owned6),
       change('bridge vpc unchecked', port.state.unchecked, wanted.unchecked),
       change('ip vpc hops', port.state.hops, wanted.hops),
       change('ip vpc publics', port.state.publics, wanted.publics),
@@ -94,6 +102,13 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
       );
     for (const address of wanted.neighbours.filter((one) => !port.state.neighbours.includes(one)))
       lines.push(`neigh replace ${address} lladdr ${eni.mac} dev ${bridge} nud permanent`);
+    // The VPC delivers a whole block to its ENI without asking: a route by an address that stands for the ENI's MAC.
+    const way = linkLocalOf(eni.mac);
+    const gone6 = port.state.routes6.filter((one) => !wanted.routes6.includes(one));
+    const added6 = wanted.routes6.filter((one) => !port.state.routes6.includes(one));
+    lines.push(...gone6.map((block) => `route del ${block} via ${way} dev ${bridge}`));
+    if (added6.length > 0) lines.push(`neigh replace ${way} lladdr ${eni.mac} dev ${bridge} nud permanent`);
+    lines.push(...added6.map((block) => `route replace ${block} via ${way} dev ${bridge}`));
     port.state = wanted;
     await Promise.all([
       rules === '' ? '' : feed('nft', ['-f', '-'], rules),
@@ -131,8 +146,8 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
         const port = ports.get(eni.id);
         if (port !== undefined) await sync(eni, port, stateOf(world, eni, port.device));
       }),
-    spoofed: () => queue(async () => drops(await listSet('bridge', 'spoofed'))),
-    undelivered: () => queue(async () => drops(await listSet('bridge', 'undelivered'))),
+    spoofed: () => queue(async () => dropsIn('spoofed', 'spoofed6')),
+    undelivered: () => queue(async () => dropsIn('undelivered', 'undelivered6')),
     withoutPublic: () =>
       queue(async () =>
         (await listSet('ip', 'no_public')).map(({ key, packets }) => ({ address: String(key), packets })),
@@ -152,6 +167,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
             ...links.map((link) => `link del ${link}`),
             `addr del ${serviceAddress}/32 dev lo`,
             `addr del ${metadataAddress}/32 dev lo`,
+            `addr del ${metadataAddress6}/128 dev lo`,
             '',
           ].join('\n'),
         ).catch(() => {});
@@ -176,6 +192,9 @@ interface PortState {
   publicOf: string[];
   privateOf: string[];
   neighbours: string[];
+  owned6: string[];
+  /** IPv6 blocks that lead to this ENI. */
+  routes6: string[];
   hopLimit: number;
 }
 
@@ -188,11 +207,14 @@ const nothing: PortState = {
   publicOf: [],
   privateOf: [],
   neighbours: [],
+  owned6: [],
+  routes6: [],
   hopLimit: 1,
 };
 
 function stateOf(world: World, eni: Eni, device: string): PortState {
   const blocks = [eni.primaryIp, ...eni.secondaryIps, ...eni.prefixes];
+  const blocks6 = [...eni.ipv6Addresses, ...eni.ipv6Prefixes];
   const hopLimit = world.instances.get(eni.attachment?.instanceId ?? '')?.hopLimit ?? 1;
   return {
     ports: [`"${device}" . ${eni.mac}`],
@@ -203,6 +225,9 @@ function stateOf(world: World, eni: Eni, device: string): PortState {
     publicOf: eni.publicIp === undefined ? [] : [`${eni.primaryIp} : ${eni.publicIp}`],
     privateOf: eni.publicIp === undefined ? [] : [`${eni.publicIp} : ${eni.primaryIp}`],
     neighbours: blocks.flatMap(addressesIn),
+    owned6:
+      blocks6.length === 0 ? [] : [...blocks6, linkLocalOf(eni.mac)].map((one) => `${eni.mac} . ${one}`),
+    routes6: blocks6,
     hopLimit,
   };
 }
@@ -269,6 +294,31 @@ function vpcLinks(
   return `${lines.join('\n')}\n`;
 }
 
+/** What the router and the Internet gateway need for IPv6; false when no subnet has it. */
+async function addIpv6(world: World, bridges: Map<string, string>): Promise<boolean> {
+  const subnets = [...world.subnets.values()].filter((subnet) => subnet.ipv6Cidr !== undefined);
+  if (subnets.length === 0) return false;
+  const set = (name: string, value: string) => writeFileSync(`/proc/sys/net/ipv6/conf/${name}`, value);
+  set('all/forwarding', '1');
+  const lines = [
+    `addr add ${metadataAddress6}/128 dev lo nodad`,
+    'addr add 2001:db8:ffff::1/64 dev igw0 nodad',
+    `route add default via ${internetAddress6} dev igw0`,
+  ];
+  for (const device of ['lo', 'igw0']) set(`${device}/disable_ipv6`, '0');
+  for (const subnet of subnets) {
+    const bridge = bridges.get(subnet.id) ?? '';
+    set(`${bridge}/disable_ipv6`, '0');
+    lines.push(
+      `addr add ${routerAddress6}/64 dev ${bridge} nodad`,
+      // What no ENI has is not sent to the Internet.
+      `route add unreachable ${subnet.ipv6Cidr}`,
+    );
+  }
+  await feed('ip', ['-6', '-batch', '-'], `${lines.join('\n')}\n`);
+  return true;
+}
+
 export function routerAddress(subnet: Subnet): string {
   return toAddress(parseCidr(subnet.cidr).first + 1);
 }
@@ -286,7 +336,7 @@ function startInternet(): {
   child: ChildProcess;
   unshared: Promise<number>;
   listening: Promise<void>;
-  configure: () => void;
+  configure: (ipv6: boolean) => void;
 } {
   const program = new URL('internet-host.ts', import.meta.url).pathname;
   const child = spawn('unshare', ['--net', '--', process.execPath, program], {
@@ -304,7 +354,7 @@ function startInternet(): {
   const unshared = heard('unshared').then(() => child.pid ?? 0);
   unshared.catch(() => {});
   child.unref();
-  return { child, unshared, listening, configure: () => child.stdin.end('configure\n') };
+  return { child, unshared, listening, configure: (ipv6) => child.stdin.end(ipv6 ? 'ipv6\n' : 'ipv4\n') };
 }
 
 interface Counted {
@@ -318,6 +368,11 @@ async function listSet(family: string, name: string): Promise<Counted[]> {
   };
   const elements = listed.nftables.flatMap((entry) => entry.set?.elem ?? []);
   return elements.map(({ elem }) => ({ key: elem.val, packets: elem.counter?.packets ?? 0 }));
+}
+
+async function dropsIn(...sets: string[]): Promise<Drop[]> {
+  const found = await Promise.all(sets.map((set) => listSet('bridge', set)));
+  return drops(found.flat());
 }
 
 function drops(counted: Counted[]): Drop[] {

@@ -12,16 +12,20 @@ export const baseRules = `
 table bridge vpc {
   set ports { type ifname . ether_addr; }
   set owned { type ether_addr . ipv4_addr; flags interval; }
+  set owned6 { type ether_addr . ipv6_addr; flags interval; }
   set unchecked { type ether_addr; }
   set spoofed { type ether_addr . ipv4_addr; flags dynamic; size 65535; counter; }
   set undelivered { type ether_addr . ipv4_addr; flags dynamic; size 65535; counter; }
+  set spoofed6 { type ether_addr . ipv6_addr; flags dynamic; size 65535; counter; }
+  set undelivered6 { type ether_addr . ipv6_addr; flags dynamic; size 65535; counter; }
   counter foreign_mac { }
   chain router_arp { }
   chain from_instance {
     type filter hook prerouting priority -300; policy accept;
     iifname "sub*" accept
     iifname . ether saddr != @ports counter name foreign_mac drop
-    ether type != { arp, ip } drop
+    ether type != { arp, ip, ip6 } drop
+    ether type ip6 goto from_instance6
     arp operation request jump router_arp
     ether saddr @unchecked accept
     ether type arp arp saddr ip 0.0.0.0 accept
@@ -30,12 +34,25 @@ table bridge vpc {
     ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
     ether saddr . ip saddr != @owned add @spoofed { ether saddr . ip saddr counter } drop
   }
+  chain from_instance6 {
+    ether saddr @unchecked accept
+    ether saddr . ip6 saddr @owned6 accept
+    # What an instance of a subnet without IPv6 says to itself: duplicate detection, router and group messages.
+    ip6 saddr { ::, fe80::/10 } drop
+    add @spoofed6 { ether saddr . ip6 saddr counter } drop
+  }
   chain to_instance {
     type filter hook postrouting priority 300; policy accept;
+    ether type ip6 ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 goto to_instance6
     ether type != ip accept
     udp sport 67 udp dport 68 accept
     ether daddr @unchecked accept
     ether daddr . ip daddr != @owned add @undelivered { ether daddr . ip daddr counter } drop
+  }
+  chain to_instance6 {
+    oifname "sub*" accept
+    ether daddr @unchecked accept
+    ether daddr . ip6 daddr != @owned6 add @undelivered6 { ether daddr . ip6 daddr counter } drop
   }
 }
 table ip vpc {

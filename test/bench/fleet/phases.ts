@@ -59,6 +59,8 @@ export const identify = quiet('identify', async (boot) => {
       vpcId: vpc.id,
       vpcCidrs: vpc.cidrs,
       securityGroupIds: eni.groups,
+      ipv6Addresses: [],
+      ipv6Prefixes: [],
       publicAddress: '203.0.113.1',
     },
     bootDevice,

@@ -1,13 +1,21 @@
 // Every fault of the matrix, and for each code that no boot's verdict bears, the test that provokes it.
 import type { FailureCode } from '../../../agent/messages/failure.ts';
 import { configFaults } from './config.ts';
+import { dualStackFaults } from './dual-stack.ts';
 import { ec2Faults } from './ec2.ts';
 import type { Fault } from './fault.ts';
 import { hostFaults } from './host.ts';
 import { imdsFaults } from './imds.ts';
 import { nicFaults } from './nic.ts';
 
-export const faults: Fault[] = [...imdsFaults, ...ec2Faults, ...nicFaults, ...hostFaults, ...configFaults];
+export const faults: Fault[] = [
+  ...imdsFaults,
+  ...ec2Faults,
+  ...nicFaults,
+  ...hostFaults,
+  ...configFaults,
+  ...dualStackFaults,
+];
 
 /** Codes of other commands, and of checks that only something acting after the boot can fail. */
 export const provokedElsewhere: Partial<Record<FailureCode, string>> = {

@@ -13,6 +13,7 @@ import { describeInterface } from '../render.ts';
 import type { Attachment, Eni, InstanceRecord } from '../state.ts';
 import { eniOf, enisOf, instanceOf, limitsOf, subnetOf, type World } from '../world.ts';
 import { addPrefixes, addSecondaries, releaseAll } from './addresses.ts';
+import { addIpv6 } from './ipv6.ts';
 import { tagsFrom } from './tags.ts';
 
 export function createNetworkInterface(
@@ -53,6 +54,8 @@ export function createNetworkInterface(
     primaryIp,
     secondaryIps: [],
     prefixes: [],
+    ipv6Addresses: [],
+    ipv6Prefixes: [],
     groups: request.Groups?.length ? [...request.Groups] : [defaultGroup(world)],
     description: request.Description ?? '',
     tags: tagsFrom(request.TagSpecifications, 'network-interface'),
@@ -63,6 +66,8 @@ export function createNetworkInterface(
   try {
     addSecondaries(world, eni, request.SecondaryPrivateIpAddressCount ?? 0);
     addPrefixes(world, eni, request.Ipv4PrefixCount ?? 0);
+    addIpv6(world, eni, { prefixes: request.Ipv6PrefixCount, addresses: request.Ipv6AddressCount });
+    if (subnet.assignIpv6 && request.Ipv6AddressCount === undefined) addIpv6(world, eni, { addresses: 1 });
   } catch (error) {
     releaseAll(world, eni);
     throw error;

@@ -1,0 +1,5 @@
+// time limit: 240 s
+import { dualStackCloudOptions, dualStackFaults } from './faults/dual-stack.ts';
+import { runFaults } from './faults/run.ts';
+
+await runFaults(dualStackFaults, dualStackCloudOptions);

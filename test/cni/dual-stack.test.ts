@@ -1,0 +1,156 @@
+// time limit: 240 s
+// Pods with IPv6 beside IPv4: who sees whom with which address over IPv6, on two simulated nodes in one VPC with a
+// source check on every ENI.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Cloud, startCloud } from '../aws/index.ts';
+import { configText } from '../boot/node.ts';
+import { bootPodNode, conf, type Pod, type PodNode, variablesOf } from './rig.ts';
+
+const SERVICES = `kubernetes: { serviceCidrs: [172.20.0.0/16, "fd00:10:96::/108"] }
+`;
+
+let cloud: Cloud;
+let one: PodNode;
+let two: PodNode;
+let a: Pod;
+let b: Pod;
+let far: Pod;
+
+test.before(async () => {
+  cloud = await startCloud({ ipv6: true });
+  const config = configText(cloud, SERVICES, { ipFamily: 'dual-stack' });
+  one = await bootPodNode(cloud, { config });
+  two = await bootPodNode(cloud, { config });
+  a = await one.addPod('a');
+  b = await one.addPod('b');
+  far = await two.addPod('far');
+  await Promise.all([one.serve('a'), one.serve('b'), two.serve('far'), one.serve(''), two.serve('')]);
+});
+test.after(() => cloud.stop());
+
+test('pod to pod on another node: no NAT', async () => {
+  assert.is(await one.fetch('a', `http://[${far.address6}]/`), a.address6);
+  assert.is(await two.fetch('far', `http://[${a.address6}]/`), far.address6);
+});
+
+test('pod to pod on one ENI: no NAT', async () => {
+  assert.is(await one.fetch('a', `http://[${b.address6}]/`), a.address6);
+});
+
+test("an address is the ENI's prefix, and the pod's IPv4 address in its last 32 bits", async () => {
+  const prefix = one.instance.enis[1]?.ipv6Prefixes[0] ?? '';
+  const [, , c = 0, d = 0] = a.address.split('.').map(Number);
+  const low = `${((10 << 8) | 0).toString(16)}:${((c << 8) | d).toString(16)}`;
+  assert.is(a.address6, `${prefix.replace('::/80', '')}:0:${low}`);
+});
+
+test('pod to its node and back: real addresses, over the veth', async () => {
+  const [node = ''] = one.instance.bootEni.ipv6Addresses;
+  assert.is(await one.fetch('a', `http://[${node}]/`), a.address6);
+  assert.is(await one.fetch('', `http://[${a.address6}]/`), node);
+});
+
+test("pod to the Internet: the pod's own address", async () => {
+  assert.is(await one.fetch('a', cloud.internet.ipv6Target), a.address6);
+});
+
+test('pods do not reach the instance metadata service, the node does', async () => {
+  const url = 'http://[fd00:ec2::254]/latest/meta-data/';
+  assert.is(await one.fetch('a', url), '');
+  // 401, as IMDSv2 answers without a token: it is there.
+  assert.match(await one.fetch('', url), /Unauthorized/);
+});
+
+/** kube-proxy as far as packets see it. */
+async function proxy(rules: string): Promise<void> {
+  await one.sh(`nft -f - <<'EOF'
+table ip6 proxy
+delete table ip6 proxy
+table ip6 proxy {
+  chain services { ${rules}; }
+  chain prerouting { type nat hook prerouting priority dstnat; jump services; }
+  chain output { type nat hook output priority -100; jump services; }
+  chain postrouting { type nat hook postrouting priority srcnat; meta mark and 0x4000 == 0x4000 masquerade; }
+}
+EOF`);
+}
+
+const CLUSTER_IP = 'fd00:10:96::a';
+
+test('a Service backend elsewhere and here sees the pod; the caller itself sees the turn-back address', async () => {
+  for (const [backend, seen] of [
+    [far.address6, a.address6],
+    [b.address6, a.address6],
+    [a.address6, '100::1'],
+  ] as const) {
+    await proxy(`ip6 daddr ${CLUSTER_IP} tcp dport 80 dnat to ${backend}`);
+    assert.is(await one.fetch('a', `http://[${CLUSTER_IP}]/`), seen, `backend ${backend}`);
+  }
+});
+
+test('a Service address that no Service has is refused, and does not go round', async () => {
+  assert.is(await one.fetch('a', 'http://[fd00:10:96::bad]/'), '');
+});
+
+test('NodePort with policy Local: the pod sees the client', async () => {
+  const [node = ''] = one.instance.bootEni.ipv6Addresses;
+  await proxy(`ip6 daddr ${node} tcp dport 30080 dnat to [${a.address6}]:80`);
+  assert.is(await two.fetch('', `http://[${node}]:30080/`), two.instance.bootEni.ipv6Addresses[0]);
+  assert.is(await two.fetch('far', `http://[${node}]:30080/`), far.address6);
+});
+
+test('NodePort with policy Cluster: to a pod here and to one elsewhere', async () => {
+  const [node = ''] = one.instance.bootEni.ipv6Addresses;
+  for (const backend of [a.address6, far.address6]) {
+    await proxy(
+      `ip6 daddr ${node} tcp dport 30080 meta mark set meta mark or 0x4000 dnat to [${backend}]:80`,
+    );
+    assert.is(await two.fetch('', `http://[${node}]:30080/`), node, `backend ${backend}`);
+  }
+});
+
+test('kubelet is told both addresses of the node', () => {
+  const { primaryIp, ipv6Addresses } = one.instance.bootEni;
+  assert.match(
+    one.instance.read('/run/eniboot/kubelet.env') ?? '',
+    `--node-ip=${primaryIp},${ipv6Addresses[0]} `,
+  );
+});
+
+test('CHECK sees what of IPv6 is gone', async () => {
+  const check = async () =>
+    (await one.cni('CHECK', variablesOf('b', b.netns), { ...conf, prevResult: b.result })).stdout;
+  assert.is(await check(), '');
+  await one.sh('ip -n b -6 rule del priority 1024; ip -n b -6 route del default dev eth0');
+  assert.match(await check(), /rule .*is missing/);
+  assert.match(await check(), /route ::\/0 via fe80:ec2::1 dev eth0.* is missing/);
+});
+
+test('a pod whose IPv6 is off gets IPv4, and its result says so', async () => {
+  await one.sh(
+    'ip netns add off; ip netns exec off sh -c "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6"',
+  );
+  const { exit, json, stdout } = await one.cni('ADD', variablesOf('off', '/run/netns/off'));
+  assert.is(exit, 0, stdout);
+  assert.is(json.ips.length, 1);
+  assert.not.ok(json.routes.some((route: any) => route.dst.includes(':')));
+  assert.is(await one.fetch('off', `http://${far.address}/`), json.ips[0].address.split('/')[0]);
+  const check = await one.cni('CHECK', variablesOf('off', '/run/netns/off'), { ...conf, prevResult: json });
+  assert.is(check.stdout, '');
+  assert.is((await one.cni('DEL', variablesOf('off', '/run/netns/off'))).exit, 0);
+});
+
+test('DEL leaves nothing, on the node or in the pod', async () => {
+  for (const pod of [a, b]) assert.is((await one.cni('DEL', variablesOf(pod.id, pod.netns))).exit, 0);
+  assert.equal(await one.leftovers(), []);
+  assert.is(await one.sh('ip netns exec a nft list tables; ip -n a -6 rule | grep 1024 || :'), '');
+});
+
+test('nothing that pods sent was dropped as spoofed', async () => {
+  await cloud.settled();
+  assert.equal(await cloud.network.spoofed(), []);
+  assert.equal(await cloud.network.undelivered(), []);
+});
+
+test.run();
