@@ -1,5 +1,6 @@
 // The address an attachment gets: from which ENI, leased to it by name, with a note of what it is for.
 import type { NodeFile, NodePodEni } from '../agent/host/node-file.ts';
+import type { PodLimits } from '../agent/host/pod-limits.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease, type Lease, orUndo, takeLease } from '../agent/pool/lease.ts';
 import { noteNamespace } from '../agent/pool/namespace.ts';
@@ -41,6 +42,7 @@ export function takeAddress(
   network: string,
   node: NodeFile,
   enis: UsableEni[],
+  limits: PodLimits = {},
 ): { lease: Lease; eni: UsableEni } {
   const owner = ownerOf(variables);
   if (findLease(owner) !== undefined) {
@@ -55,8 +57,8 @@ export function takeAddress(
     });
     const eni = enis.find((one) => one.eniId === lease.eniId);
     if (eni === undefined) throw new Failure('INTERNAL', `leased ${lease.address} of an ENI not asked for`);
-    const noted = orUndo(lease, () => noteNamespace(lease, variables.netns, network, variables.pod));
-    if (noted) return { lease, eni };
+    const { netns, pod } = variables;
+    if (orUndo(lease, () => noteNamespace(lease, { netns, network, pod, limits }))) return { lease, eni };
   }
   throw new Failure('POOL_EXHAUSTED', 'a garbage collection ends the leases of this ADD as they are made');
 }

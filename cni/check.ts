@@ -4,6 +4,7 @@ import { differencesOf, lookAtAttachment } from '../agent/host/attachment-state.
 import { type NodePodEni, readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
+import { noteOf } from '../agent/pool/namespace.ts';
 import { type Configuration, isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { deviceOf } from './kernel.ts';
 import { addressesIn } from './result.ts';
@@ -38,7 +39,8 @@ export function checkLease(
   if (eni === undefined)
     throw differs([`${lease.eniId}, which ${lease.address} belongs to, is not on this node`]);
   const made = attachmentOf(node, lease.address, eni, ifName);
-  const attachment = { ...made, ipv6: givenIpv6(made, prevResult) };
+  const limits = noteOf(lease)?.limits ?? {};
+  const attachment = { ...made, limits, ipv6: givenIpv6(made, prevResult) };
   const own = `${attachment.address}/${attachment.prefixLength}`;
   const problems = addressesIn(prevResult).includes(own) ? [] : [`prevResult does not hold ${own}`];
   return { problems, attachment, eni };

@@ -4,6 +4,7 @@ import { attachmentOf } from '../agent/host/attachment.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
+import { noteNamespace } from '../agent/pool/namespace.ts';
 import { requireNamespace } from './address.ts';
 import { type Configuration, ownerOf, refuse, type Variables } from './call.ts';
 import { checkLease, checkObjects, givenIpv6, throwIfAny } from './check.ts';
@@ -55,6 +56,8 @@ export function ptpAdd(variables: Variables, configuration: Configuration): Reco
       link: attachment.hostLink,
     });
   }
+  const { pod } = variables;
+  noteNamespace(lease, { netns, network: configuration.name, pod, limits });
   try {
     timed('kernel', () => makeAttachment(attachment, netns, undefined));
   } catch (error) {

@@ -21,7 +21,7 @@ Reads /run/eniboot/pool and the kernel; the runtime (crictl) is asked for names 
 Asks neither EC2 nor the API server.
 
   --json    one object: { "pods": [ { "address", "eniId", "containerId", "ifName", "namespace"?, "name"?, "since",
-            "linked" } ], "runtime": "answered" | "not asked" | "<why not>" }
+            "linked", "ingressBits"?, "egressBits"? } ], "runtime": "answered" | "not asked" | "<why not>" }
 
 Exit codes: 0 shown (names are missing when the runtime does not answer); 1 failed, with a code; 2 wrong usage.
 `;
@@ -37,6 +37,9 @@ interface Row {
   since: string;
   /** The host link is there. */
   linked: boolean;
+  /** Bandwidth limits in bit/s, in either direction on each of its links. */
+  ingressBits: number | undefined;
+  egressBits: number | undefined;
 }
 
 export const podsCommand: Command = {
@@ -79,7 +82,8 @@ function rowOf(lease: Lease, links: Set<string>, sandboxes: Map<string, Sandbox>
   const { address, eniId, owner } = lease;
   const since = sinceOf(leasePath(address, eniId, owner));
   if (since === undefined) return undefined;
-  const pod = noteOf(lease)?.pod ?? sandboxes.get(owner.containerId);
+  const note = noteOf(lease);
+  const pod = note?.pod ?? sandboxes.get(owner.containerId);
   return {
     address,
     eniId,
@@ -88,6 +92,8 @@ function rowOf(lease: Lease, links: Set<string>, sandboxes: Map<string, Sandbox>
     name: pod?.name,
     since: since.toISOString(),
     linked: links.has(address),
+    ingressBits: note?.limits.ingress?.bitsPerSecond,
+    egressBits: note?.limits.egress?.bitsPerSecond,
   };
 }
 
@@ -102,8 +108,9 @@ function sinceOf(path: string): Date | undefined {
 }
 
 function show(rows: Row[]): string {
+  const limited = rows.some((row) => row.ingressBits !== undefined || row.egressBits !== undefined);
   return table([
-    ['address', 'ENI', 'interface', 'container', 'pod', 'for', ''],
+    ['address', 'ENI', 'interface', 'container', 'pod', 'for', ...(limited ? ['Mbit/s in/out'] : []), ''],
     ...rows.map((row) => [
       row.address,
       row.eniId,
@@ -111,9 +118,14 @@ function show(rows: Row[]): string {
       row.containerId.slice(0, 13),
       row.name === undefined ? '?' : `${row.namespace}/${row.name}`,
       duration(systemClock.now().getTime() - Date.parse(row.since)),
+      ...(limited ? [`${megabits(row.ingressBits)}/${megabits(row.egressBits)}`] : []),
       row.linked ? '' : 'no link',
     ]),
   ]);
+}
+
+function megabits(bits: number | undefined): string {
+  return bits === undefined ? '–' : String(Math.round(bits / 10_000) / 100);
 }
 
 function duration(ms: number): string {

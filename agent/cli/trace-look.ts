@@ -16,7 +16,7 @@ import { failureCodes } from '../messages/codes.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { contains } from '../pool/ipv4.ts';
 import { type Lease, leasePath } from '../pool/lease.ts';
-import { namespaceOf, notedNamespace } from '../pool/namespace.ts';
+import { namespaceOf, noteOf } from '../pool/namespace.ts';
 import { listOwned } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { type NodeStepName, nodeSteps, type Seen, type Step } from './trace-paths.ts';
@@ -36,14 +36,14 @@ export async function lookAtPod(lease: Lease): Promise<Seen> {
       { known },
     );
   }
-  const netns = notedNamespace(lease) ?? '';
+  const { netns = '', limits = {} } = noteOf(lease) ?? {};
   const links = await listLinks();
   const device = links.find(
     (link) => link.mac === eni.mac && !link.stacked && link.name !== lease.owner.ifName,
   );
   // The ways it draws are IPv4's.
   const { subnetCidr } = eni;
-  const attachment = attachmentOf(node, lease.address, { subnetCidr }, lease.owner.ifName);
+  const attachment = { ...attachmentOf(node, lease.address, { subnetCidr }, lease.owner.ifName), limits };
   const parts = lookAt(attachment, netns, { device: device?.name ?? '?', mac: eni.mac });
   const [ofBoot, table, cloud] = await Promise.all([
     bootEniSteps(links),

@@ -3,6 +3,7 @@
 import { type Attachment, POD_VETH } from '../host/attachment.ts';
 import type { PartState } from '../host/attachment-state.ts';
 import { IMDS_ADDRESS } from '../host/names.ts';
+import { LIMIT_CHAIN } from '../host/pod-limits.ts';
 
 export interface Step {
   where: 'pod' | 'node' | 'pool' | 'EC2';
@@ -94,13 +95,21 @@ export function waysOf(seen: Seen, carries: (destination: string) => boolean = (
   const rule = (holds: (part: PartState & { kind: 'rule' }) => boolean) =>
     pick((part) => part.kind === 'rule' && holds(part));
 
+  const limit = (device: string) => pick((part) => part.kind === 'limit' && part.device === device);
+
   const start = node('lease', 'namespace');
-  const itsInterface = [...link(a.ifName), ...pick((part) => part.kind === 'address')];
+  const itsInterface = [
+    ...link(a.ifName),
+    ...pick((part) => part.kind === 'address'),
+    ...limit(a.ifName),
+    ...chain(LIMIT_CHAIN),
+  ];
   const itsEni = node('prefix', 'eni', 'eniDevice', 'attachedEni', 'sourceCheck', 'securityGroups');
-  const byVeth = [...neighbours(POD_VETH), ...link(POD_VETH), ...link(a.hostLink)];
+  const byVeth = [...neighbours(POD_VETH), ...link(POD_VETH), ...limit(POD_VETH), ...link(a.hostLink)];
   const intoPod = [
     ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table === 'main'),
     ...neighbours(a.hostLink),
+    ...chain(LIMIT_CHAIN),
   ];
   const isNode = (destination: string) => a.nodeAddresses.includes(destination);
   const leaving = podRoutes(POD_VETH, (destination) => !isNode(destination));

@@ -4,6 +4,7 @@ import { Failure } from '../messages/failure.ts';
 import {
   type Attachment,
   hostLines,
+  POD_VETH,
   podLines,
   podLines6,
   podSysctls,
@@ -11,6 +12,7 @@ import {
   podTable6,
 } from './attachment.ts';
 import { NFT_TABLE } from './names.ts';
+import { limitLines, shownRate } from './pod-limits.ts';
 
 export type Side = 'node' | 'pod';
 
@@ -57,6 +59,8 @@ export type Part = {
     }
   | { kind: 'setting'; path: string; value: string }
   | { kind: 'chain'; name: string }
+  /** Delays what leaves a device above so many bytes per second. */
+  | { kind: 'limit'; device: string; bytesPerSecond: number }
 );
 
 export type PartOf<Kind extends Part['kind']> = Extract<Part, { kind: Kind }>;
@@ -91,7 +95,18 @@ export function partsOf(a: Attachment, place: Place): Part[] {
       command: `${entering}sysctl -w ${path}=${value}`,
     }),
   );
-  return [...node, ...pod, ...settings, ...chains];
+  const { egress } = a.limits ?? {};
+  const limits = limitLines(a.limits ?? {}, [a.ifName, POD_VETH]).map(
+    (line): Part => ({
+      side: 'pod',
+      kind: 'limit',
+      device: line.split(' ')[3] ?? '',
+      bytesPerSecond: egress === undefined ? 0 : shownRate(egress),
+      text: line.replace(/^qdisc replace dev /, ''),
+      command: `${entering}tc ${line}`,
+    }),
+  );
+  return [...node, ...pod, ...settings, ...chains, ...limits];
 }
 
 /** What IPv6 adds inside the pod where that has it on. */

@@ -24,6 +24,7 @@ interface Sight {
   neighbours: Shown[];
   settings: Map<string, string>;
   chains: Map<string, string>;
+  qdiscs: Shown[];
 }
 
 /** Every object of the attachment and whether it is in effect. More than these may be there. */
@@ -77,7 +78,8 @@ ip -j -4 rule show; next
 ip -j -6 rule show 2>/dev/null; next
 ip -j neigh show nud permanent; next
 for path in "$@"; do echo "$path $(cat "/proc/sys/$path")"; done 2>/dev/null; next
-{ ${LISTINGS.join('; ')}; } 2>/dev/null`;
+{ ${LISTINGS.join('; ')}; } 2>/dev/null; next
+tc -j qdisc show 2>/dev/null`;
 
 function look(entering: string[], settings: string[]): Sight {
   const [file = '', ...args] = [...entering, 'sh', '-c', LOOK, 'eniboot', ...settings];
@@ -98,6 +100,7 @@ function look(entering: string[], settings: string[]): Sight {
       }),
     ),
     chains: chainsOf(answers[7] ?? ''),
+    qdiscs: lists[8] ?? [],
   };
 }
 
@@ -151,6 +154,8 @@ function stateOf(part: Part, sights: Record<Side, Sight>, wantedChains: Map<stri
       if (chain === undefined) return MISSING;
       return chain === wantedChains.get(part.name) ? PRESENT : wrong('its rules are others');
     }
+    case 'limit':
+      return limitState(part, sight.qdiscs);
   }
 }
 
@@ -231,6 +236,13 @@ function ruleState(part: PartOf<'rule'>, rules: Shown[]): Finding {
   if (here.some((one) => one['table'] === part.table)) return PRESENT;
   const [other] = here;
   return other === undefined ? MISSING : wrong(`it looks up table ${String(other['table'])}`);
+}
+
+function limitState(part: PartOf<'limit'>, qdiscs: Shown[]): Finding {
+  const root = qdiscs.find((one) => one['dev'] === part.device && one['root'] === true);
+  if (root?.['kind'] !== 'tbf') return MISSING;
+  const rate = (root['options'] as Shown | undefined)?.['rate'];
+  return rate === part.bytesPerSecond ? PRESENT : wrong(`it is ${Number(rate) * 8} bit/s`);
 }
 
 function markOf(rule: Shown): string | undefined {

@@ -13,8 +13,8 @@ export interface Limit {
 
 /** A direction without a limit is absent. As seen from the pod, as in CNI's `bandwidth`. */
 export interface PodLimits {
-  ingress?: Limit;
-  egress?: Limit;
+  ingress?: Limit | undefined;
+  egress?: Limit | undefined;
 }
 
 /** The largest packets that offloads make, twice: a bucket that is smaller than a packet never lets it pass. */
@@ -45,6 +45,11 @@ export function limitOf(bitsPerSecond: number, burstBits?: number): Limit | unde
     bitsPerSecond: Math.round(bitsPerSecond),
     burstBytes: Math.round(Math.max(SMALLEST_BURST, Math.min(asked, most))),
   };
+}
+
+/** `tc` shows a rate in whole bytes per second. */
+export function shownRate(limit: Limit): number {
+  return Math.floor(limit.bitsPerSecond / 8);
 }
 
 /** Lines for `tc -batch` in the pod: what leaves it. */

@@ -1,6 +1,7 @@
-// Which network namespace, CNI network and pod a lease was made for: written into the lease's file by ADD, read by
-// DEL, GC, collect and the tools. Only a note: the file's name alone says who has the address.
+// Which network namespace, CNI network and pod a lease was made for, and with which limits: written into the lease's
+// file by ADD, read by DEL, CHECK, GC, collect and the tools. Only a note: the file's name alone says who has the address.
 import { closeSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
+import type { PodLimits } from '../host/pod-limits.ts';
 import { hasCode, readIfPresent } from '../port/fs.ts';
 import { type Lease, leasePath } from './lease.ts';
 
@@ -15,10 +16,15 @@ interface Note {
   network: string | undefined;
   /** undefined where the runtime did not say. */
   pod: PodName | undefined;
+  /** Bandwidth limits that the kernel was given; empty without any. */
+  limits: PodLimits;
 }
 
-/** Notes the namespace's path and the names of network and pod. False when the lease has ended meanwhile. */
-export function noteNamespace(lease: Lease, netns: string, network: string, pod?: PodName): boolean {
+/** Notes what a lease was made for. False when the lease has ended meanwhile. */
+export function noteNamespace(
+  lease: Lease,
+  { netns, network, pod, limits }: Pick<Note, 'netns' | 'network'> & Partial<Note>,
+): boolean {
   let fd: number;
   try {
     // Not 'w', which would make a lease of its own where this one has ended.
@@ -29,8 +35,9 @@ export function noteNamespace(lease: Lease, netns: string, network: string, pod?
   }
   try {
     ftruncateSync(fd);
-    const named = pod === undefined ? '' : `${pod.namespace}/${pod.name}\n`;
-    writeSync(fd, `${lease.owner.containerId}\n${netns}\n${network}\n${named}`);
+    const named = pod === undefined ? '' : `${pod.namespace}/${pod.name}`;
+    const lines = [lease.owner.containerId, netns, network, named, JSON.stringify(limits ?? {})];
+    writeSync(fd, `${lines.join('\n')}\n`);
   } finally {
     closeSync(fd);
   }
@@ -45,7 +52,7 @@ export function notedNamespace(lease: Lease): string | undefined {
 /** What is noted of a lease; undefined when no note of this owner is there. */
 export function noteOf(lease: Lease): Note | undefined {
   const text = readIfPresent(leasePath(lease.address, lease.eniId, lease.owner));
-  const [containerId, netns = '', network = '', named = ''] = text?.split('\n') ?? [];
+  const [containerId, netns = '', network = '', named = '', limits] = text?.split('\n') ?? [];
   // A file keeps the note of its last owner until the next one writes its own.
   if (containerId !== lease.owner.containerId || !/^\/[\w./:@+=,~-]+$/.test(netns)) return undefined;
   const [namespace = '', name] = named.split('/');
@@ -53,7 +60,17 @@ export function noteOf(lease: Lease): Note | undefined {
     netns,
     network: network === '' ? undefined : network,
     pod: name === undefined ? undefined : { namespace, name },
+    limits: limitsIn(limits),
   };
+}
+
+/** Empty in a note that another version wrote. */
+function limitsIn(text: string | undefined): PodLimits {
+  try {
+    return JSON.parse(text ?? '') as PodLimits;
+  } catch {
+    return {};
+  }
 }
 
 /** `unknown` when no note of this owner is there: then nobody may take the namespace for gone. */

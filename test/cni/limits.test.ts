@@ -123,6 +123,17 @@ test('what the runtime asks for holds on both links in both directions', async (
     assert.ok(ratio > 0.4 && ratio < 1.3, `${from} → ${to}: ${measured} of ${limit}`);
     assert.ok(unlimited > 3 * limit, `without a limit only ${unlimited}`);
   }
+  // CHECK goes by what ADD did, also when the request it is shown has changed; it sees what is not as it was.
+  const check = () =>
+    node.cni('CHECK', variablesOf('asked', '/run/netns/asked'), { ...conf, prevResult: asked.json });
+  const content = await check();
+  assert.is(content.exit, 0, content.stdout);
+  await node.sh(`ip netns exec asked tc qdisc replace dev veth0 root tbf rate 1mbit burst 131072 latency 25ms`);
+  await node.sh(`ip netns exec asked nft flush chain ip eniboot arriving`);
+  const { json } = await check();
+  assert.is(json.code, 102);
+  assert.match(json.msg, /the pod's limit veth0 .* differs: it is 1000000 bit\/s/);
+  assert.match(json.msg, /the pod's chain arriving .* differs/);
   await remove('asked');
   await remove('free');
 });

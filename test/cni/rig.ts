@@ -58,7 +58,7 @@ export interface PodNode extends Node {
   /** `eniboot ARGS` with the same `ip` as the plugin has. */
   tool(args: string[]): Promise<ExecResult>;
   /** Makes a namespace and ADDs it; throws when that fails. `variables` beside those that every ADD needs. */
-  addPod(name: string, variables?: Record<string, string>): Promise<Pod>;
+  addPod(name: string, variables?: Record<string, string>, config?: unknown): Promise<Pod>;
   /** Runs a program in a namespace of the node. */
   inPod(name: string, file: string, args: string[]): Promise<ExecResult>;
   /** Starts an HTTP server on port 80 that answers with the address it sees. '' is the node itself. */
@@ -138,13 +138,11 @@ export function podNode(node: Node): PodNode {
       return killed;
     },
     tool: (args) => node.eniboot(args, { env: { PATH } }),
-    async addPod(name, variables = {}) {
+    async addPod(name, variables = {}, config = conf) {
       await self.sh(`ip netns add ${name}`);
       const netns = `/run/netns/${name}`;
-      const { exit, json, stdout, stderr } = await self.cni('ADD', {
-        ...variablesOf(name, netns),
-        ...variables,
-      });
+      const all = { ...variablesOf(name, netns), ...variables };
+      const { exit, json, stdout, stderr } = await self.cni('ADD', all, config);
       if (exit !== 0) throw new Error(`ADD of ${name}: ${stdout}${stderr}`);
       const [address, address6] = json.ips.map((ip: any) => ip.address.split('/')[0]);
       return { id: name, netns, address, address6, result: json };

@@ -7,6 +7,7 @@ import type { Step, Way } from '../../agent/cli/trace-paths.ts';
 import { attachmentOf } from '../../agent/host/attachment.ts';
 import { type Part, partsOf } from '../../agent/host/attachment-parts.ts';
 import type { NodeFile } from '../../agent/host/node-file.ts';
+import { limitOf } from '../../agent/host/pod-limits.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
 import { bootPodNode, conf, type Pod, type PodNode, podNode, variablesOf } from './rig.ts';
@@ -23,6 +24,9 @@ let cloud: Cloud;
 let node: PodNode;
 let pod: Pod;
 
+/** So that the objects of bandwidth limits are among those looked for. */
+const limited = { ...conf, runtimeConfig: { bandwidth: { ingressRate: 50e6, egressRate: 40e6 } } };
+
 test.before(async () => {
   cloud = await startCloud();
   const extra = `pool: { target: 32, restSeconds: 0 }
@@ -30,7 +34,7 @@ egress: { table: [{ cidr: 10.0.200.0/24, action: snat-keep-port }] }
 kubernetes: { serviceCidrs: [172.20.0.0/16] }
 `;
   node = await bootPodNode(cloud, { config: configText(cloud, extra) });
-  pod = await node.addPod('a1b2c3');
+  pod = await node.addPod('a1b2c3', {}, limited);
 });
 test.after(() => cloud.stop());
 
@@ -61,13 +65,15 @@ async function checkIsContent(): Promise<boolean> {
 async function renew(): Promise<void> {
   await node.cni('DEL', variablesOf(pod.id, pod.netns));
   await node.sh(`ip netns del ${pod.id}`);
-  pod = await node.addPod(pod.id);
+  pod = await node.addPod(pod.id, {}, limited);
 }
 
 function parts(): Part[] {
   const facts = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '') as NodeFile;
   const [eni] = facts.podEnis;
-  const a = attachmentOf(facts, pod.address, { subnetCidr: eni?.subnetCidr ?? '' }, 'eth0');
+  const limits = { ingress: limitOf(50e6), egress: limitOf(40e6) };
+  const subnetCidr = eni?.subnetCidr ?? '';
+  const a = { ...attachmentOf(facts, pod.address, { subnetCidr }, 'eth0'), limits };
   const device = node.instance.deviceOf(eni?.eniId ?? '') ?? '';
   return partsOf(a, { netns: pod.netns, eni: { device, mac: eni?.mac ?? '' }, ipv6: true });
 }
@@ -91,6 +97,8 @@ function harm(part: Part): string {
       return `${inside}sysctl -qw ${part.path}=${part.value === '0' ? '1' : '0'}`;
     case 'chain':
       return `${inside}nft flush chain ip eniboot ${part.name}`;
+    case 'limit':
+      return `${inside}tc qdisc del dev ${part.device} root`;
   }
 }
 

@@ -77,7 +77,7 @@ function kernel(): string {
 function abandoned(): Lease {
   const owner = { containerId: 'gone', ifName: 'eth0' };
   const lease = takeLease(owner, { eniIds: [ENI], restMs: 0, nowMs, lowWater: 0 });
-  noteNamespace(lease, NETNS, 'eniboot');
+  noteNamespace(lease, { netns: NETNS, network: 'eniboot' });
   return lease;
 }
 
@@ -182,9 +182,9 @@ test('a lease without a note of its namespace, or with another owner’s, is kep
 
 test('a namespace named by a process is there as long as the process is', async () => {
   const lease = abandoned();
-  noteNamespace(lease, `/proc/${process.pid}/ns/net`, 'eniboot');
+  noteNamespace(lease, { netns: `/proc/${process.pid}/ns/net`, network: 'eniboot' });
   assert.equal((await twice()).freed, []);
-  noteNamespace(lease, '/proc/4194303/ns/net', 'eniboot');
+  noteNamespace(lease, { netns: '/proc/4194303/ns/net', network: 'eniboot' });
   await collect(clock);
   nowMs += 11 * MINUTE;
   assert.is((await collect(clock)).freed.length, 1);
