@@ -24,7 +24,9 @@ export function add(variables: Variables, configuration: Configuration): Record<
   const limits = limitsOf(variables, configuration, node);
   const enis = usableEnis(node);
   for (let tries = 1; ; tries += 1) {
-    const { lease, eni } = timed('lease', () => takeAddress(variables, configuration.name, node, enis, limits));
+    const { lease, eni } = timed('lease', () =>
+      takeAddress(variables, configuration.name, node, enis, limits),
+    );
     try {
       const attachment = { ...attachmentOf(node, lease.address, eni, ifName), limits };
       const { ipv6 } = timed('kernel', () => makeAttachment(attachment, netns, eni.device));

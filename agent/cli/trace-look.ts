@@ -41,9 +41,13 @@ export async function lookAtPod(lease: Lease): Promise<Seen> {
   const device = links.find(
     (link) => link.mac === eni.mac && !link.stacked && link.name !== lease.owner.ifName,
   );
-  // The ways it draws are IPv4's.
-  const { subnetCidr } = eni;
-  const attachment = { ...attachmentOf(node, lease.address, { subnetCidr }, lease.owner.ifName), limits };
+  // The ways it draws are IPv4's. What arrives is limited in the table of both families where a pod has both.
+  const { subnetCidr, ipv6Prefix } = eni;
+  const both = node.ipv6 !== undefined && ipv6Prefix !== undefined;
+  const attachment = {
+    ...attachmentOf(node, lease.address, { subnetCidr }, lease.owner.ifName),
+    limits: both ? { egress: limits.egress } : limits,
+  };
   const parts = lookAt(attachment, netns, { device: device?.name ?? '?', mac: eni.mac });
   const [ofBoot, table, cloud] = await Promise.all([
     bootEniSteps(links),

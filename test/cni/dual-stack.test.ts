@@ -153,4 +153,21 @@ test('nothing that pods sent was dropped as spoofed', async () => {
   assert.equal(await cloud.network.undelivered(), []);
 });
 
+test('a limit of what arrives holds for both families together; CHECK and trace know where it stands', async () => {
+  const limited = { ...conf, runtimeConfig: { bandwidth: { ingressRate: 50e6, egressRate: 40e6 } } };
+  const pod = await one.addPod('limited', {}, limited);
+  const tables = await one.sh('ip netns exec limited nft list ruleset');
+  assert.is(tables.match(/limit rate over/g)?.length, 2, tables);
+  assert.match(await one.sh('ip netns exec limited nft list table inet eniboot'), /chain arriving/);
+  const check = () =>
+    one.cni('CHECK', variablesOf('limited', pod.netns), { ...conf, prevResult: pod.result });
+  assert.is((await check()).exit, 0, (await check()).stdout);
+  const traced = await one.tool(['trace', 'limited']);
+  assert.is(traced.exitCode, 0, traced.stdout);
+  await one.sh('ip netns exec limited nft flush chain inet eniboot arriving');
+  assert.match((await check()).json.msg, /chain arriving of table inet eniboot differs/);
+  await one.cni('DEL', variablesOf('limited', pod.netns));
+  assert.is(await one.sh('ip netns exec limited nft list ruleset'), '');
+});
+
 test.run();

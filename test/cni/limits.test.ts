@@ -128,7 +128,9 @@ test('what the runtime asks for holds on both links in both directions', async (
     node.cni('CHECK', variablesOf('asked', '/run/netns/asked'), { ...conf, prevResult: asked.json });
   const content = await check();
   assert.is(content.exit, 0, content.stdout);
-  await node.sh(`ip netns exec asked tc qdisc replace dev veth0 root tbf rate 1mbit burst 131072 latency 25ms`);
+  await node.sh(
+    `ip netns exec asked tc qdisc replace dev veth0 root tbf rate 1mbit burst 131072 latency 25ms`,
+  );
   await node.sh(`ip netns exec asked nft flush chain ip eniboot arriving`);
   const { json } = await check();
   assert.is(json.code, 102);
@@ -196,6 +198,16 @@ test('what the runtime asks for goes before the share by CPU, each direction by 
   await add('fast', { cgroupPath: SLICE, bandwidth: { egressRate: 1e12, ingressRate: 1e12 } });
   assert.equal(await limitsIn('fast'), {});
   await remove('fast');
+});
+
+test('one direction alone', async () => {
+  tellPlugin(undefined);
+  await add('one', { bandwidth: { ingressRate: 8e6 } });
+  assert.equal(await limitsIn('one'), { 'eth0 in': 8e6, 'veth0 in': 8e6 });
+  await remove('one');
+  await add('one', { bandwidth: { egressRate: 8e6 } });
+  assert.equal(await limitsIn('one'), { 'eth0 out': 8e6, 'veth0 out': 8e6 });
+  await remove('one');
 });
 
 test('a share that cannot be known limits nothing, and is said', async () => {
