@@ -1,3 +1,4 @@
+// time limit: 300 s
 // The zone's bundle: a node that is behind comes up on the zone's version, or on its own and says so.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
