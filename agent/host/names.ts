@@ -17,15 +17,16 @@ export const BOOT_ENI_RULE_PRIORITY = 512;
  * the same others.
  */
 export const SERVICE_MARK = 0x1000;
-/** Priorities of a pod's two rules over IPv4: by the device its packets come from, and by SERVICE_MARK and its address. */
-/** Over IPv6 one rule, of the first priority, serves all pods. */
+/**
+ * Priorities of a pod's two rules over IPv4: by the device its packets come from, and by SERVICE_MARK and its
+ * address. Over IPv6 one rule, of the first priority, serves all pods.
+ */
 export const POD_RULE_PRIORITY = 1024;
 export const POD_MARK_RULE_PRIORITY = 1025;
 /** Routing protocol number on every route and rule of eniboot (free in rtnetlink's registry). */
 export const ROUTE_PROTOCOL = 140;
 /** Link-local address of the instance metadata service. */
 export const IMDS_ADDRESS = '169.254.169.254';
-
 /** The instance metadata service over IPv6. Source: EC2 user guide, "Access instance metadata". */
 export const IMDS_ADDRESS6 = 'fd00:ec2::254';
 /** The subnet router's link-local address, the same in every subnet with IPv6. Source: VPC user guide. */
