@@ -283,12 +283,14 @@ export class Model {
         } else if (!isNow)
           problems.push(`${key} went from ${show(before)} to ${show(entry)} at ${after.nowMs}`);
         else if (endable.has(entry.address)) continue;
-        else if (before.state !== 'leased' && brief > 0) {
+        else if (this.tainted.has(entry.address) || this.held.has(entry.address)) {
+          // Passed over because somebody holds it, or leased by one of the killed: either way it rests from now on.
+          if (effects.brief > 0) this.taint(entry.address);
+        } else if (before.state !== 'leased' && brief > 0) {
           brief -= 1;
           this.taint(entry.address);
           this.endedAt.set(entry.address, this.now.nowMs);
-        } else if (!this.tainted.has(entry.address) && !this.held.has(entry.address))
-          problems.push(`${key} went from ${show(before)} to ${show(entry)} without a reason`);
+        } else problems.push(`${key} went from ${show(before)} to ${show(entry)} without a reason`);
       } else if (before.state !== entry.state && !effects.poolMoved) {
         problems.push(`${key} went from ${show(before)} to ${show(entry)}`);
       }
