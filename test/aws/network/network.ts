@@ -136,9 +136,9 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
         ports.delete(eniId);
         resolver?.forget(eniId);
         await sync(port.eni, port, { ...nothing, hopLimit: port.state.hopLimit });
-        // A namespace that died took its end along, and with it ours.
+        // A namespace that died took its end along, and with it ours: before ip looked it up, or just after.
         await feed('ip', ['link', 'del', port.device]).catch((error: Error) => {
-          if (!error.message.includes('Cannot find device')) throw error;
+          if (!/Cannot find device|No such device/.test(error.message)) throw error;
         });
       }),
     update: (eni) =>
