@@ -5,6 +5,7 @@ import { type Attachment, podTable, podTable6 } from './attachment.ts';
 import { type Part, type PartOf, type Place, parts6Of, partsOf, type Side } from './attachment-parts.ts';
 import { NFT_TABLE } from './names.ts';
 import { canonical, objectsOf } from './nft-listing.ts';
+import { LIMIT_CHAIN } from './pod-limits.ts';
 
 export type PartState = Part & {
   state: 'present' | 'missing' | 'wrong';
@@ -128,6 +129,12 @@ function chainsOf(listings: string): Map<string, string> {
   );
 }
 
+/**
+ * Of a limit's chain, which ADD puts into the table of both families wherever the node has both: also into a pod
+ * whose IPv6 is off, which CHECK knows by its prevResult only, as a pod with IPv4 alone.
+ */
+const FAMILY = /"family":"(?:ip|inet)",/g;
+
 type Finding = Pick<PartState, 'state' | 'found'>;
 const PRESENT: Finding = { state: 'present' };
 const MISSING: Finding = { state: 'missing' };
@@ -152,7 +159,10 @@ function stateOf(part: Part, sights: Record<Side, Sight>, wantedChains: Map<stri
     case 'chain': {
       const chain = sight.chains.get(part.name);
       if (chain === undefined) return MISSING;
-      return chain === wantedChains.get(part.name) ? PRESENT : wrong('its rules are others');
+      const same = [chain, wantedChains.get(part.name)].map((text) =>
+        part.name === LIMIT_CHAIN ? text?.replaceAll(FAMILY, '') : text,
+      );
+      return same[0] === same[1] ? PRESENT : wrong('its rules are others');
     }
     case 'limit':
       return limitState(part, sight.qdiscs);

@@ -170,4 +170,18 @@ test('a limit of what arrives holds for both families together; CHECK and trace 
   assert.is(await one.sh('ip netns exec limited nft list ruleset'), '');
 });
 
+test('a limit in a pod whose IPv6 is off stands, is checked, and goes with it', async () => {
+  await one.sh('ip netns exec off sysctl -q net.ipv6.conf.all.disable_ipv6');
+  const limited = { ...conf, runtimeConfig: { bandwidth: { ingressRate: 50e6, egressRate: 40e6 } } };
+  const { exit, json, stdout } = await one.cni('ADD', variablesOf('off', '/run/netns/off'), limited);
+  assert.is(exit, 0, stdout);
+  assert.is(json.ips.length, 1);
+  const check = () => one.cni('CHECK', variablesOf('off', '/run/netns/off'), { ...conf, prevResult: json });
+  assert.is((await check()).stdout, '');
+  await one.sh('ip netns exec off nft flush chain inet eniboot arriving');
+  assert.match((await check()).json.msg, /chain arriving of table .* differs/);
+  await one.cni('DEL', variablesOf('off', '/run/netns/off'));
+  assert.is(await one.sh('ip netns exec off nft list ruleset'), '');
+});
+
 test.run();
