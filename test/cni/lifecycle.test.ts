@@ -305,6 +305,58 @@ test('GC ends what the runtime does not know, keeps the rest, and finds links wi
   assert.equal(await node.leftovers(), []);
 });
 
+test('a GC that fails with one attachment goes on to the next, tells of the first, and ends it when run again', async () => {
+  for (const name of ['g1', 'g2']) await node.addPod(name);
+  const gc = () => node.cni('GC', {}, { ...conf, 'cni.dev/valid-attachments': [] });
+  // Two lines in the pod, then the node's: of the first attachment only.
+  node.failAt(3);
+  refuses(await gc(), 100, /Refused by the stand-in/);
+  node.failAt(undefined);
+  const left = await node.leftovers();
+  assert.is(left.filter((line) => line.startsWith('lease')).length, 1, left.join('\n'));
+  assert.is(left.filter((line) => line.startsWith('rule')).length, 2, left.join('\n'));
+  succeeds(await gc());
+  assert.equal(await node.leftovers(), []);
+});
+
+test('with strict ARP, as kube-proxy sets it for IPVS, pod and node reach each other over the unnumbered link', async () => {
+  const pod = await node.addPod('strict');
+  const { primaryIp } = node.instance.bootEni;
+  await node.serve('');
+  await node.serve('strict');
+  const settings = ['all', 'default', 'enb*'].map((of) => `/proc/sys/net/ipv4/conf/${of}`).join(' ');
+  await node.sh(`for of in ${settings}; do echo 2 > $of/arp_announce; echo 1 > $of/arp_ignore; done
+    ip neigh flush all`);
+  assert.is(await node.fetch('strict', `http://${primaryIp}/`), pod.address);
+  assert.is(await node.fetch('', `http://${pod.address}/`), primaryIp);
+  await node.sh(`for of in ${settings}; do echo 0 > $of/arp_announce; echo 0 > $of/arp_ignore; done`);
+  succeeds(await del('strict'));
+});
+
+test('no link of a pod has an IPv6 link-local address, which pods of one ENI would share', async () => {
+  await node.addPod('silent');
+  assert.is(
+    await node.sh('ip -n silent -6 -br address show scope link; ip -n silent -br -4 address'),
+    await node.sh('ip -n silent -br -4 address'),
+  );
+  assert.is(
+    await node.sh('for link in /sys/class/net/enb*; do ip -6 -br address show dev "${link##*/}"; done'),
+    '',
+  );
+  succeeds(await del('silent'));
+});
+
+test('a pod whose runtime turned IPv6 off has its network all the same', async () => {
+  const { primaryIp } = node.instance.bootEni;
+  await node.sh(`ip netns add off
+    ip netns exec off sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1`);
+  const { exit, json, stdout } = await node.cni('ADD', variablesOf('off', '/run/netns/off'));
+  assert.is(exit, 0, stdout);
+  assert.is(await node.fetch('off', `http://${primaryIp}/`), json.ips[0].address.split('/')[0]);
+  succeeds(await node.cni('CHECK', variablesOf('off', '/run/netns/off'), { ...conf, prevResult: json }));
+  succeeds(await del('off'));
+});
+
 test('STATUS is 0 on a ready node, 51 when a pod ENI with pods is down, 50 when none is up', async () => {
   succeeds(await node.cni('STATUS'));
   const device = node.instance.deviceOf(node.instance.enis[1]?.id ?? '');
@@ -328,6 +380,12 @@ test('30 ADDs at once get 30 addresses; the pool then gives out the last two and
   for (const answer of answers) assert.is(answer.exit, 0, answer.stdout);
   const addresses = answers.map((answer) => answer.json.ips[0].address);
   assert.is(new Set(addresses).size, 30);
+  const primaries = node.instance.enis.map((eni) => eni.primaryIp);
+  assert.equal(
+    primaries.filter((one) => addresses.some((cidr) => cidr.startsWith(`${one}/`))),
+    [],
+    "an ENI's own address went to a pod",
+  );
   await node.sh('rm -f /run/eniboot/pool/refill-wanted');
   await node.addPod('p30');
   await node.addPod('p31');
@@ -335,6 +393,8 @@ test('30 ADDs at once get 30 addresses; the pool then gives out the last two and
   await node.sh('rm -f /run/eniboot/pool/refill-wanted; ip netns add p32');
   refuses(await node.cni('ADD', variablesOf('p32', '/run/netns/p32')), 11, /no address is free/);
   assert.is.not(node.instance.read('/run/eniboot/pool/refill-wanted'), undefined, 'a refill is on its way');
+  // kubelet would turn the node NotReady under 32 pods that are well.
+  succeeds(await node.cni('STATUS'));
   await Promise.all([...names, 'p30', 'p31', 'p32'].map(async (name) => succeeds(await del(name))));
   assert.equal(await node.leftovers(), []);
 });
