@@ -1,5 +1,6 @@
 // What the product's modules find in place of a machine when they run in this process: a modelled kernel, virtual
 // time, the simulated EC2 without HTTP. memory.ts says which modules are replaced by what is exported here.
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { limitsOf } from '../../agent/aws/limits/limits.ts';
 import type { MetadataEni } from '../../agent/aws/metadata.ts';
@@ -40,6 +41,16 @@ const ec2 = createEc2({
 const { world } = ec2;
 const instance = launchRecord(ec2, { type: 't3.small' });
 
+/** One run of the agent. Whatever a dead one had begun finds that it is dead, however late. */
+export interface Life {
+  dead: boolean;
+}
+export const lives = new AsyncLocalStorage<Life>();
+
+function isDead(): boolean {
+  return lives.getStore()?.dead === true;
+}
+
 /** The one node of this process. */
 export const node = {
   scheduler,
@@ -49,8 +60,6 @@ export const node = {
   kernel: createKernel(),
   /** What killed plugins had started and what goes on without them. */
   orphans: [] as (() => void)[],
-  /** The run of the agent; a dead one's waits never end. */
-  life: { dead: false },
   poweredOnAt: 0,
   boots: 0,
   egress: undefined as string | undefined,
@@ -126,12 +135,13 @@ export const systemClock: Clock = {
   bootMs: () => scheduler.now() - node.poweredOnAt + POWER_ON_MS,
   now: () => new Date(scheduler.now()),
   sleep: (ms) => {
-    const { life } = node;
-    return new Promise((resolve) =>
+    const life = lives.getStore();
+    return new Promise((resolve) => {
+      if (life?.dead === true) return;
       scheduler.after(ms, () => {
-        if (!life.dead) resolve();
-      }),
-    );
+        if (life?.dead !== true) resolve();
+      });
+    });
   },
 };
 
@@ -392,7 +402,6 @@ export const identify = {
 export class EC2Client {
   async send(command: { constructor: { name: string }; input: object }): Promise<object> {
     const action = command.constructor.name.replace(/Command$/, '');
-    const { life } = node;
     await systemClock.sleep(API_MS);
     change('ec2', action);
     const fault = node.faults.ec2.take(
@@ -406,7 +415,7 @@ export class EC2Client {
     } catch (error) {
       throw error instanceof AwsError ? refusal(error) : error;
     }
-    if (life.dead) return new Promise(() => {});
+    if (isDead()) return new Promise(() => {});
     // Carried out, and the caller may be dead before it hears of it.
     change('ec2', `${action} answered`);
     if (fault?.lost !== undefined) throw reset();

@@ -12,6 +12,7 @@ import { replaceModules } from '../replace-modules.ts';
 import { tracesOf } from './kernel.ts';
 import { assignedBy, poolOf, rangesOf } from './look.ts';
 import type { Called, Machine } from './machine.ts';
+import type { Life } from './memory-node.ts';
 import { marks } from './model.ts';
 import { operations } from './operations.ts';
 import { type Played, play } from './play.ts';
@@ -35,7 +36,7 @@ replaceModules([
 // The host's devices, and what outlives a boot, are the model's.
 for (const path of ['/sys/class/net', '/var/lib']) execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', path]);
 
-const { node, powerOn, silently, systemClock } = await import('./memory-node.ts');
+const { lives, node, powerOn, silently, systemClock } = await import('./memory-node.ts');
 const { runPlugin } = await import('../../cni/main.ts');
 const { refill } = await import('../../agent/boot/refill.ts');
 const { collect } = await import('../../agent/pool/collect.ts');
@@ -66,7 +67,18 @@ export async function playInMemory(
   return play(operations(ops, seed), await memoryMachine(), onStep);
 }
 
+/** What a killed run had begun ends at its next change, whenever that comes. */
+function keepDead(): void {
+  if (lives.getStore()?.dead === true) throw new Crash();
+}
+
+/** Whether this process waits for something real, such as a file or a socket: virtual time must wait for it as well. */
+function isBusy(): boolean {
+  return process.getActiveResourcesInfo().some((kind) => /Req|ConnectWrap/.test(kind));
+}
+
 async function memoryMachine(): Promise<Machine> {
+  beforeChanges(keepDead);
   const { scheduler, ec2, faults, instance } = node;
   const { target, lowWater, surplus } = marks;
   const text = `cluster: model
@@ -83,11 +95,11 @@ pool: { target: ${target}, lowWater: ${lowWater}, surplus: ${surplus} }
 
   /** Runs one of the agent's programs to its end, or to its death at a change. */
   async function live(work: () => Promise<object>, killAfterMs: number | undefined): Promise<Called> {
-    const life = { dead: false };
-    node.life = life;
+    const life: Life = { dead: false };
     const at = killAfterMs === undefined ? Number.POSITIVE_INFINITY : killAfterMs % RUN_CHANGES;
     let changes = 0;
     const earlier = beforeChanges(() => {
+      keepDead();
       changes += 1;
       if (!life.dead && changes <= at) return;
       life.dead = true;
@@ -109,15 +121,14 @@ pool: { target: ${target}, lowWater: ${lowWater}, surplus: ${surplus} }
         };
       }
     }
-    void run();
+    void lives.run(life, run);
     running = true;
     while (!life.dead) {
-      await breathe();
+      do await breathe();
+      while (isBusy());
       if (ended !== undefined || life.dead) break;
       if (!scheduler.step()) throw new Error('nothing is left to wait for');
     }
-    // Whatever of it still runs finds that it is dead.
-    for (let turn = 0; turn < 20; turn += 1) await breathe();
     running = false;
     beforeChanges(earlier);
     while (pauses.open > 0 && scheduler.step()) await breathe();

@@ -121,7 +121,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 3, arbitrary: of('lose-namespace', { pick }) },
   { weight: 2, arbitrary: of('abandon', { pick }) },
   { weight: 1, arbitrary: of('flush-nft', {}) },
-  { weight: 1, arbitrary: of('lose-prefix', { pick }) },
+  { weight: 2, arbitrary: of('lose-prefix', { pick }) },
   { weight: 1, arbitrary: of('gain-prefix', { pick }) },
   { weight: 1, arbitrary: of('imds-lag', { ms: fc.constantFrom(10, 10, 1_000, 3_000) }) },
   {
