@@ -8,7 +8,7 @@ import { askFromContainer, cnitool, imageArchive } from './callers.ts';
 import { type Flow, type FlowFact, follow } from './flow.ts';
 import { fill } from './full.ts';
 import { bootPodNode } from './node.ts';
-import { nodePair, type Pair } from './pair.ts';
+import { endPair, nodePair, type Pair } from './pair.ts';
 import { proxyModes, proxyOff, proxyOn } from './proxy.ts';
 import { serviceFlows, servicesOf } from './services.ts';
 
@@ -249,10 +249,35 @@ export const cases: readonly Case<Facts>[] = [
     },
   },
   {
+    name: 'ipv6-disabled',
+    title: 'a pod whose namespace has IPv6 disabled',
+    run: async (bench) => {
+      const pair = await nodePair(bench);
+      const { one, far } = pair;
+      await one.sh(
+        'ip netns add four; ip netns exec four sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1',
+      );
+      const { exit, json, stdout } = await one.cni('ADD', variablesOf('four', '/run/netns/four'));
+      assert.equal(exit, 0, stdout);
+      const address = json.ips[0].address.split('/')[0];
+      const flows = await followAll(pair, [
+        { what: 'a pod without IPv6', client: [one, 'four'], to: `${far.address}:80`, sees: address },
+      ]);
+      const check = await one.cni('CHECK', variablesOf('four', '/run/netns/four'), {
+        ...conf,
+        prevResult: json,
+      });
+      assert.equal(check.exit, 0, check.stdout);
+      await one.deletePod('four');
+      return { flows, ...(await clean(pair)) };
+    },
+  },
+  {
     name: 'podman',
     title: 'podman 4 with its CNI backend, on Debian 12 (systemd 252, kernel 6.1), where pods may reach IMDS',
     image: 'bookworm',
     run: async (bench) => {
+      await endPair();
       const cloud = await startCloud();
       const node = await bootPodNode(bench, cloud, 'bookworm', {
         config: { pods: { max: 16, allowImds: true }, pool: { lowWater: 0, restSeconds: 1 } },
@@ -285,30 +310,6 @@ export const cases: readonly Case<Facts>[] = [
         await node.node.end();
         await cloud.stop();
       }
-    },
-  },
-  {
-    name: 'ipv6-disabled',
-    title: 'a pod whose namespace has IPv6 disabled',
-    run: async (bench) => {
-      const pair = await nodePair(bench);
-      const { one, far } = pair;
-      await one.sh(
-        'ip netns add four; ip netns exec four sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1',
-      );
-      const { exit, json, stdout } = await one.cni('ADD', variablesOf('four', '/run/netns/four'));
-      assert.equal(exit, 0, stdout);
-      const address = json.ips[0].address.split('/')[0];
-      const flows = await followAll(pair, [
-        { what: 'a pod without IPv6', client: [one, 'four'], to: `${far.address}:80`, sees: address },
-      ]);
-      const check = await one.cni('CHECK', variablesOf('four', '/run/netns/four'), {
-        ...conf,
-        prevResult: json,
-      });
-      assert.equal(check.exit, 0, check.stdout);
-      await one.deletePod('four');
-      return { flows, ...(await clean(pair)) };
     },
   },
   {

@@ -5,6 +5,7 @@ import { startCloud } from '../aws/index.ts';
 import { conf, variablesOf } from '../cni/rig.ts';
 import type { Bench } from '../vm/bench.ts';
 import { bootPodNode, type PodNode } from './node.ts';
+import { endPair } from './pair.ts';
 
 export interface FullFacts {
   pods: number;
@@ -29,6 +30,7 @@ const BATCH = 25;
 
 /** Fills an m5.4xlarge: 8 ENIs of 30 addresses. */
 export async function fill(bench: Bench, { addressing, pods, kernelArguments }: Filling): Promise<FullFacts> {
+  await endPair();
   const cloud = await startCloud();
   const node = await bootPodNode(
     bench,

@@ -26,8 +26,10 @@ export function nodePair(bench: Bench): Promise<Pair> {
   return pair;
 }
 
+/** Also for a case with nodes of its own: there is one VPC at a time. */
 export async function endPair(): Promise<void> {
   const shared = await pair?.catch(() => undefined);
+  pair = undefined;
   await Promise.all([shared?.one.node.end(), shared?.two.node.end()]);
   await shared?.cloud.stop();
 }
