@@ -192,10 +192,10 @@ const keys: Record<'ipam' | 'ipvlan' | 'ptp', Record<string, Key>> = {
       ...count,
       becomes: (value: number) =>
         value === 0x2000
-          ? automatic('0x2000, as one masked bit')
+          ? automatic('its own bit 0x1000, masked, since 0x2000 is that of portmap')
           : lost(
               "is another mark than eniboot's",
-              'eniboot uses the bit 0x2000, masked: keep it free in other software.',
+              'eniboot uses the bits 0x1000 and 0x40, masked: keep them free in other software.',
             ),
     },
   },

@@ -6,17 +6,18 @@ export const NFT_TABLE = 'eniboot';
 /** Host ends of pod links begin with this; NetworkManager and udev leave such devices alone. */
 export const POD_LINK_PREFIX = 'enb';
 /**
- * Connection and packet mark of connections that entered by the boot ENI: one bit, always masked. Chosen
- * clear of kube-proxy (0x4000, 0x8000), amazon-vpc-cni-k8s (0x80), Calico (0xffff0000) and Cilium (0x0f00).
+ * Connection and packet mark of connections that entered by the boot ENI, on the node and in pods: one bit, always
+ * masked. Chosen clear of kube-proxy (0x4000, 0x8000), the reference plugin portmap (0x2000), amazon-vpc-cni-k8s
+ * (0x80), Calico (0xffff0000), Cilium (0x0f00) and, in pods, Istio (0xfff).
  */
-export const BOOT_ENI_MARK = 0x2000;
+export const BOOT_ENI_MARK = 0x1000;
 /** Priority of the rule that sends marked replies out by the main table. */
 export const BOOT_ENI_RULE_PRIORITY = 512;
 /**
- * Mark of Service traffic that must turn back into the pod it came from: one bit, always masked, clear of
- * the same others.
+ * Mark of Service traffic that must turn back into the pod it came from, on the node alone: one bit, always masked,
+ * clear of the same others.
  */
-export const SERVICE_MARK = 0x1000;
+export const SERVICE_MARK = 0x40;
 /**
  * Priorities of a pod's two rules over IPv4: by the device its packets come from, and by SERVICE_MARK and its
  * address. Over IPv6 one rule, of the first priority, serves all pods.

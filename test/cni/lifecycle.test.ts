@@ -184,7 +184,7 @@ test('what a killed ADD left under its address is cleared away by the next ADD o
     nsenter --net=/run/netns/k nft add chain ip eniboot stale
     ip link add ${host} type veth peer name stray
     ip rule add priority 1024 iif ${host} lookup ${table} protocol 140
-    ip rule add priority 1025 from ${address} fwmark 0x1000/0x1000 lookup ${table} protocol 140`);
+    ip rule add priority 1025 from ${address} fwmark 0x40/0x40 lookup ${table} protocol 140`);
   const { json, exit, stdout } = await node.cni('ADD', variablesOf('k', '/run/netns/k'));
   assert.is(exit, 0, stdout);
   assert.is(json.ips[0].address, `${address}/20`);

@@ -188,7 +188,7 @@ test('what a killed ADD left under its address is cleared away by the next ADD o
   const number = address.split('.').reduce((sum: number, part: string) => sum * 256 + Number(part), 0);
   const host = `enb${number.toString(16).padStart(8, '0')}`;
   await node.sh(`ip link add ${host} type veth peer name stray
-    ip rule add priority 1025 from ${address} fwmark 0x1000/0x1000 lookup ${number} protocol 140`);
+    ip rule add priority 1025 from ${address} fwmark 0x40/0x40 lookup ${number} protocol 140`);
   const again = await call('ADD', 'inject=setns:error=EINVAL:when=99');
   assert.is(again.exit, 0, again.said);
   assert.is(again.json.ips[0].address.split('/')[0], address);

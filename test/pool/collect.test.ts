@@ -56,7 +56,7 @@ function makeKernel(address: string): void {
     `route add ${address}/32 dev ${link} scope link proto 140`,
     `route add 10.0.0.0/16 via ${address} dev ${link} onlink table ${table} proto 140`,
     `rule add priority 1024 iif ${link} lookup ${table} protocol 140`,
-    `rule add priority 1025 from ${address} fwmark 0x1000/0x1000 lookup ${table} protocol 140`,
+    `rule add priority 1025 from ${address} fwmark 0x40/0x40 lookup ${table} protocol 140`,
   );
 }
 
@@ -211,7 +211,7 @@ test('crictl is asked for sandboxes of every state', async () => {
 test('link, rules and routes of an address nobody leases are removed; those of a pod and of the node stay', async () => {
   const pod = abandoned();
   makeKernel(pod.address);
-  ip('rule add priority 512 fwmark 0x2000/0x2000 lookup main protocol 140');
+  ip('rule add priority 512 fwmark 0x1000/0x1000 lookup main protocol 140');
   const before = kernel();
   assert.equal((await collect(clock)).removed, []);
   assert.is(kernel(), before);
@@ -229,7 +229,7 @@ test('link, rules and routes of an address nobody leases are removed; those of a
 
 test('what half a killed plugin made is removed: rules without a link, a link alone, outside the pool too', async () => {
   ip(
-    'rule add priority 1025 from 10.0.64.21 fwmark 0x1000/0x1000 lookup 167788565 protocol 140',
+    'rule add priority 1025 from 10.0.64.21 fwmark 0x40/0x40 lookup 167788565 protocol 140',
     `link add ${hostLinkOf('10.9.9.9')} type veth peer name peer1`,
   );
   const { removed } = await collect(clock);
