@@ -26,18 +26,26 @@ for unit in containerd.service podman.service podman.socket podman-restart.servi
 done
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 
-# The kernel has ext4 and virtio_pci built in but virtio_blk as a module: an initramfs of one shell script
-# that loads it and switches over costs under a second, the distribution's own several under emulation.
+# What the root file system needs is partly built in, partly modules, and not the same in each kernel: an initramfs of
+# one shell script that loads those and switches over costs under a second, the distribution's own several under
+# emulation.
 kernel=$(basename "$(ls -d "$root"/lib/modules/*)")
 early="$root/tmp/early"
 mkdir -p "$early/bin" "$early/proc" "$early/sys" "$early/dev" "$early/root"
 cp "$root/usr/bin/busybox" "$early/bin/"
-find "$root/lib/modules/$kernel" -name 'virtio_blk.ko*' -exec cp {} "$early/" \;
-[ ! -e "$early/virtio_blk.ko.xz" ] || xz -d "$early/virtio_blk.ko.xz"
+order=0
+for module in virtio_pci virtio_blk ext4; do
+  chroot "$root" modprobe --set-version "$kernel" --show-depends "$module"
+done | sed -n 's/^insmod //p' | awk '!seen[$0]++' | while read -r path; do
+  order=$((order + 1))
+  name=$(printf '%02d-%s' "$order" "$(basename "$path")")
+  cp "$root$path" "$early/$name"
+  case $name in *.xz) xz -d "$early/$name" ;; esac
+done
 cat >"$early/init" <<'INIT'
 #!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
-/bin/busybox insmod /virtio_blk.ko
+for module in /*.ko; do /bin/busybox insmod "$module"; done
 i=0
 while [ ! -b /dev/vda ] && [ $i -lt 100 ]; do /bin/busybox usleep 50000; i=$((i + 1)); done
 /bin/busybox mount -t ext4 -o rw,noatime /dev/vda /root

@@ -1,0 +1,163 @@
+# One build, two images: a Fedora node for x86_64 and one for arm64. README.md says how to run it and what is in it.
+
+packer {
+  required_version = ">= 1.11.0"
+  required_plugins {
+    amazon = {
+      source  = "github.com/hashicorp/amazon"
+      version = ">= 1.8.2"
+    }
+  }
+}
+
+locals {
+  # What `npm run build` made: version, commit, digests.
+  manifest = jsondecode(file("${path.root}/../dist/manifest.json"))
+  version  = local.manifest.version
+  # Names of the CPU: the image's are EC2's, the bundle's are Node's.
+  cpu = { x86_64 = "x64", arm64 = "arm64" }
+
+  started          = timestamp()
+  kubernetes_minor = regex("^1\\.[0-9]+", var.kubernetes_version)
+  tags = merge(var.tags, {
+    "eniboot/version"    = local.version
+    "eniboot/commit"     = local.manifest.commit
+    "eniboot/kubernetes" = var.kubernetes_version
+    "eniboot/crio"       = var.crio_version
+    "eniboot/fedora"     = tostring(var.fedora_version)
+  })
+}
+
+source "amazon-ebs" "node" {
+  region                      = var.region
+  subnet_id                   = var.subnet_id
+  associate_public_ip_address = true
+
+  # Fedora takes no RSA key whose signature is SHA-1.
+  ssh_username            = "fedora"
+  temporary_key_pair_type = "ed25519"
+
+  # The build instance, and every instance of the image: EC2 then makes 2 the hop limit of a launch that names none, so
+  # launch templates say 1.
+  imds_support = "v2.0"
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+
+  encrypt_boot = true
+  kms_key_id   = var.kms_key_id
+  launch_block_device_mappings {
+    device_name           = "/dev/sda1"
+    volume_type           = "gp3"
+    volume_size           = var.volume_gib
+    delete_on_termination = true
+  }
+
+  ami_users    = var.share_with_accounts
+  ami_regions  = var.copy_to_regions
+  deprecate_at = timeadd(local.started, "${var.deprecate_after_days * 24}h")
+  deregistration_protection {
+    enabled       = true
+    with_cooldown = true
+  }
+  force_deregister = false
+
+  run_tags        = local.tags
+  run_volume_tags = local.tags
+
+  aws_polling {
+    delay_seconds = 15
+    max_attempts  = 240
+  }
+}
+
+build {
+  dynamic "source" {
+    for_each = local.cpu
+    labels   = ["amazon-ebs.node"]
+    content {
+      name            = source.key
+      source_ami      = var.base_images[source.key].id
+      instance_type   = var.instance_types[source.key]
+      ami_name        = "eniboot-${local.version}-k8s-${var.kubernetes_version}-fedora-${var.fedora_version}-${source.key}-${formatdate("YYYYMMDDhhmmss", local.started)}"
+      ami_description = "Kubernetes ${var.kubernetes_version} node with eniboot ${local.version} on ${var.base_images[source.key].name}"
+      tags = merge(local.tags, {
+        "eniboot/executable" = local.manifest.files["${source.value}/eniboot"].sha256
+        "eniboot/base"       = var.base_images[source.key].id
+        "eniboot/base-name"  = var.base_images[source.key].name
+      })
+      snapshot_tags = local.tags
+    }
+  }
+
+  # Modes and links go into the image as they stand here.
+  provisioner "shell-local" {
+    inline = ["mkdir -p '${path.root}/out'", "tar --owner=0 --group=0 -C '${path.root}/../systemd' -cf '${path.root}/out/node-files.tar' etc usr"]
+  }
+  provisioner "shell" {
+    inline = ["install -d -m 0700 /tmp/eniboot"]
+  }
+  provisioner "file" {
+    sources     = ["${path.root}/keys", "${path.root}/out/node-files.tar"]
+    destination = "/tmp/eniboot/"
+  }
+  provisioner "file" {
+    source      = "${path.root}/../dist/eniboot-${local.version}-${local.cpu[source.name]}.tar.gz"
+    destination = "/tmp/eniboot/bundle.tar.gz"
+  }
+  # An empty file where nothing is locked.
+  provisioner "file" {
+    content     = var.packages_lock == "" ? "" : file(format("${path.root}/${var.packages_lock}", source.name))
+    destination = "/tmp/eniboot/packages.lock"
+  }
+
+  provisioner "shell" {
+    execute_command = "sudo env {{ .Vars }} bash {{ .Path }}"
+    environment_vars = [
+      "ARCH=${source.name}",
+      "REGION=${var.region}",
+      "FEDORA_VERSION=${var.fedora_version}",
+      "KUBERNETES_VERSION=${var.kubernetes_version}",
+      "KUBERNETES_MINOR=${local.kubernetes_minor}",
+      "CRIO_VERSION=${var.crio_version}",
+      "KUBERNETES_KEY=${var.key_fingerprints["kubernetes"]}",
+      "CRIO_KEY=${var.key_fingerprints["crio"]}",
+      "SSM_AGENT_KEY=${var.key_fingerprints["ssm_agent"]}",
+      "SSM_AGENT_VERSION=${var.ssm_agent.version}",
+      "SSM_AGENT_SHA256=${var.ssm_agent.sha256[source.name]}",
+      "PAUSE_IMAGE=${var.pause_image}",
+      "EXTRA_PACKAGES=${join(" ", var.extra_packages)}",
+      "ENIBOOT_VERSION=${local.version}",
+      "BUNDLE_SHA256=${local.manifest.files["eniboot-${local.version}-${local.cpu[source.name]}.tar.gz"].sha256}",
+    ]
+    scripts = [for name in ["10-base", "20-packages", "30-modules", "40-eniboot", "50-host", "60-ssm-agent", "70-pause", "80-check"] : "${path.root}/scripts/${name}.sh"]
+  }
+
+  provisioner "file" {
+    direction   = "download"
+    source      = "/tmp/eniboot-packages.lock"
+    destination = "${path.root}/out/packages-${source.name}.lock"
+  }
+  # Takes the key away that this build came in by: nothing comes after it.
+  provisioner "shell" {
+    execute_command = "sudo bash {{ .Path }}"
+    script          = "${path.root}/scripts/90-clean.sh"
+    skip_clean      = true
+  }
+
+  post-processor "manifest" {
+    output     = "${path.root}/out/manifest.json"
+    strip_path = true
+    custom_data = {
+      version    = local.version
+      commit     = local.manifest.commit
+      executable = local.manifest.files["${local.cpu[source.name]}/eniboot"].sha256
+      kubernetes = var.kubernetes_version
+      crio       = var.crio_version
+      base       = var.base_images[source.name].id
+      base_name  = var.base_images[source.name].name
+    }
+  }
+}

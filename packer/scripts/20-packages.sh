@@ -1,0 +1,68 @@
+#!/bin/bash
+# Packages: cri-o and kubelet from their own repositories at exact versions, the rest from Fedora. Signatures of packages
+# and of repositories are checked, by keys whose fingerprints the build knows. With a lock, every package of the image is
+# the one it names, down to the digest of its header.
+set -euo pipefail
+
+# trust NAME URL FINGERPRINT: the key at URL, if it is the one with that fingerprint and no other is beside it.
+trust() {
+  local key=/etc/pki/rpm-gpg/RPM-GPG-KEY-$1 found
+  curl --fail --silent --show-error --location --proto '=https' --retry 3 --output "$key" "$2"
+  found=$(gpg --batch --quiet --show-keys --with-colons "$key" | awk -F: '$1 == "pub" { want = 1 } $1 == "fpr" && want { print $10; want = 0 }')
+  if [ "$found" != "$3" ]; then
+    rm -f "$key"
+    echo "packages: the key at $2 has the fingerprint ${found:-none}, and key_fingerprints asks for $3" >&2
+    exit 1
+  fi
+}
+
+# repository NAME URL: signed, and nothing of it is taken unless asked for by name.
+repository() {
+  cat >"/etc/yum.repos.d/$1.repo" <<REPO
+[$1]
+name=$1
+baseurl=$2
+enabled=1
+gpgcheck=1
+repo_gpgcheck=1
+gpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-$1
+REPO
+}
+
+# Addresses: kubernetes.io, "Installing kubeadm", and github.com/cri-o/packaging.
+kubernetes=https://pkgs.k8s.io/core:/stable:/v$KUBERNETES_MINOR/rpm/
+crio=https://download.opensuse.org/repositories/isv:/cri-o:/stable:/v${CRIO_VERSION%.*}/rpm/
+if [ "${CRIO_VERSION%.*}" != "$KUBERNETES_MINOR" ]; then
+  echo "packages: cri-o $CRIO_VERSION is not of the minor of kubelet $KUBERNETES_VERSION" >&2
+  exit 1
+fi
+trust kubernetes "${kubernetes}repodata/repomd.xml.key" "$KUBERNETES_KEY"
+trust crio "${crio}repodata/repomd.xml.key" "$CRIO_KEY"
+repository kubernetes "$kubernetes"
+repository crio "$crio"
+
+# Weak dependencies bring what nobody asked for; a node that updates itself is no longer this image.
+install() { dnf --assumeyes --setopt=install_weak_deps=False install "$@"; }
+# What the agent, the units and an operator on the node call. iproute-tc: bandwidth limits.
+needed=(nftables iproute iproute-tc ethtool conntrack-tools container-selinux skopeo NetworkManager audit chrony)
+# shellcheck disable=SC2086 # a list of names
+read -ra extra <<<"$EXTRA_PACKAGES"
+lock=/tmp/eniboot/packages.lock
+if [ -s "$lock" ]; then
+  mapfile -t locked < <(cut -d ' ' -f 1 "$lock")
+  install "${locked[@]}"
+else
+  install "${needed[@]}" "${extra[@]}" "kubelet-$KUBERNETES_VERSION" "cri-o-$CRIO_VERSION" cri-tools
+fi
+for unit in dnf-automatic.timer dnf5-automatic.timer dnf-makecache.timer; do systemctl mask "$unit"; done
+dnf versionlock add kubelet cri-o cri-tools >/dev/null
+systemctl disable kubelet.service crio.service 2>/dev/null || :
+
+# The list is the build's own record (out/packages-ARCH.lock), and the lock of the next one. gpg-pubkey entries are keys.
+rpm -qa --queryformat '%{NEVRA} %{SHA256HEADER}\n' | grep -v '^gpg-pubkey' | LC_ALL=C sort >/tmp/eniboot-packages.lock
+chmod 0644 /tmp/eniboot-packages.lock
+if [ -s "$lock" ] && ! difference=$(LC_ALL=C sort "$lock" | diff - /tmp/eniboot-packages.lock); then
+  echo "packages: these differ from packages_lock (< locked, > installed); build without it to make a new one:" >&2
+  echo "$difference" | head -n 40 >&2
+  exit 1
+fi

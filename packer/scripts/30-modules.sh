@@ -1,0 +1,17 @@
+#!/bin/bash
+# Kernel modules the node cannot do without: present and loadable in the kernel the image boots, and loaded at boot
+# where systemd/ says so. Fedora's cloud image has kernel-core without kernel-modules.
+set -euo pipefail
+missing=()
+for module in ipvlan veth br_netfilter nf_conntrack nft_masq nft_nat nft_fib nft_ct overlay; do
+  modprobe "$module" 2>/dev/null || missing+=("$module")
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+  echo "modules: the kernel $(uname -r) cannot load ${missing[*]}: add kernel-modules to extra_packages, or take another base image" >&2
+  exit 1
+fi
+booted=$(rpm -q --queryformat '%{VERSION}-%{RELEASE}.%{ARCH}\n' kernel-core | sort -V | tail -n 1)
+if [ "$booted" != "$(uname -r)" ]; then
+  echo "modules: the image boots kernel $booted, and only $(uname -r) was tried: take a base image with it" >&2
+  exit 1
+fi

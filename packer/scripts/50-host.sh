@@ -1,0 +1,19 @@
+#!/bin/bash
+# The host as a node needs it: no swap, systemd's cgroups, SELinux enforcing with labels that let cri-o run plugins.
+set -euo pipefail
+# Fedora swaps to compressed memory by default; kubelet's accounting does not know of it.
+dnf --assumeyes remove zram-generator-defaults zram-generator >/dev/null 2>&1 || :
+ln -sf /dev/null /etc/systemd/system/systemd-zram-setup@.service
+sed -i '/[[:space:]]swap[[:space:]]/d' /etc/fstab
+swapoff --all
+
+sed -i 's/^SELINUX=.*/SELINUX=enforcing/' /etc/selinux/config
+# The policy has no rule for this folder; plugins run as part of the runtime (container-selinux: container_runtime_t).
+semanage fcontext --add --type bin_t '/opt/cni/bin(/.*)?' 2>/dev/null ||
+  semanage fcontext --modify --type bin_t '/opt/cni/bin(/.*)?'
+semanage fcontext --add --type bin_t '/usr/libexec/eniboot/.*/eniboot' 2>/dev/null ||
+  semanage fcontext --modify --type bin_t '/usr/libexec/eniboot/.*/eniboot'
+restorecon -RF /opt/cni /usr/libexec/eniboot /usr/lib/systemd /etc/systemd /etc/cloud
+
+# nft's rules are made at boot; a firewall of the distribution would flush or contradict them.
+systemctl disable --now firewalld.service nftables.service 2>/dev/null || :

@@ -1,0 +1,30 @@
+#!/bin/bash
+# The SSM agent, which fleet rollouts reach a node by: Fedora has no package of it, so AWS's own, at one version, with
+# the digest the build names and AWS's signature.
+set -euo pipefail
+case $ARCH in x86_64) platform=linux_amd64 ;; *) platform=linux_arm64 ;; esac
+# Address: Systems Manager user guide, "Manually installing SSM Agent".
+url=https://s3.$REGION.amazonaws.com/amazon-ssm-$REGION/$SSM_AGENT_VERSION/$platform/amazon-ssm-agent.rpm
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+get() { curl --fail --silent --show-error --proto '=https' --retry 3 --output "$work/$2" "$1"; }
+get "$url" agent.rpm
+echo "$SSM_AGENT_SHA256  $work/agent.rpm" | sha256sum --check --quiet - || {
+  echo "ssm agent: $url is not the file whose digest ssm_agent names" >&2
+  exit 1
+}
+get "$url.sig" agent.rpm.sig
+key=/tmp/eniboot/keys/amazon-ssm-agent.gpg
+[ -s "$key" ] || {
+  echo "ssm agent: packer/keys/amazon-ssm-agent.gpg is missing; packer/keys/README.md says where it comes from" >&2
+  exit 1
+}
+export GNUPGHOME="$work/gnupg"
+install -d -m 0700 "$GNUPGHOME"
+gpg --batch --quiet --import "$key"
+gpg --batch --status-fd 1 --verify "$work/agent.rpm.sig" "$work/agent.rpm" 2>/dev/null | grep -q "^\[GNUPG:\] VALIDSIG $SSM_AGENT_KEY " || {
+  echo "ssm agent: the signature of $url is not by the key $SSM_AGENT_KEY" >&2
+  exit 1
+}
+dnf --assumeyes --setopt=localpkg_gpgcheck=0 install "$work/agent.rpm"
+systemctl enable amazon-ssm-agent.service

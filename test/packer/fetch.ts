@@ -1,0 +1,96 @@
+// Packer itself and its Amazon plugin, built from the Go module proxy and kept between runs: Debian's is too old for
+// plugins, and nothing else is reachable from everywhere the tests run.
+//   node test/packer/fetch.ts   builds what is missing (minutes the first time; Go fetches the toolchain it needs)
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+const PACKER = { module: 'github.com/hashicorp/packer', version: 'v1.16.0', go: '1.26.3' };
+export const AMAZON_PLUGIN = {
+  module: 'github.com/hashicorp/packer-plugin-amazon',
+  version: 'v1.8.2',
+  go: '1.25.11',
+};
+/** Both require a fork of a library; `go install MODULE@VERSION` does not follow a replace, a module of one's own does. */
+const REPLACE = 'github.com/zclconf/go-cty => github.com/nywilken/go-cty v1.13.3';
+
+const contents = createHash('sha256')
+  .update(JSON.stringify([PACKER, AMAZON_PLUGIN, REPLACE]))
+  .digest('hex');
+const folder = join(
+  process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
+  'eniboot',
+  'packer',
+  contents.slice(0, 12),
+);
+
+export interface PackerTools {
+  /** The executable. */
+  packer: string;
+  /** For PACKER_PLUGIN_PATH: the Amazon plugin is installed in there. */
+  plugins: string;
+}
+
+/** undefined when they have not been built. */
+export function packerTools(): PackerTools | undefined {
+  return existsSync(folder)
+    ? { packer: join(folder, 'packer'), plugins: join(folder, 'plugins') }
+    : undefined;
+}
+
+/** Builds them where they are missing. @throws when that cannot be. */
+export function ensurePackerTools(): PackerTools {
+  const found = packerTools();
+  if (found !== undefined) return found;
+  const go = ['go', '/usr/local/go/bin/go'].find((name) => spawnSync(name, ['version']).status === 0);
+  if (go === undefined) throw new Error('Packer was not built: Go is not installed');
+  mkdirSync(join(folder, '..'), { recursive: true });
+  // Built aside and renamed whole, so that what is there is complete.
+  const work = mkdtempSync(join(folder, '..', '.build-'));
+  try {
+    for (const [name, tool] of Object.entries({ packer: PACKER, 'packer-plugin-amazon': AMAZON_PLUGIN }))
+      compile(go, work, name, tool);
+    const { packer, plugins } = { packer: join(work, 'packer'), plugins: join(work, 'plugins') };
+    run(
+      packer,
+      [
+        'plugins',
+        'install',
+        '--path',
+        join(work, 'packer-plugin-amazon'),
+        AMAZON_PLUGIN.module.replace('packer-plugin-', ''),
+      ],
+      work,
+      {
+        PACKER_PLUGIN_PATH: plugins,
+      },
+    );
+    rmSync(join(work, 'packer-plugin-amazon'));
+    renameSync(work, folder);
+    return { packer: join(folder, 'packer'), plugins: join(folder, 'plugins') };
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+function compile(go: string, work: string, name: string, tool: typeof PACKER): void {
+  const source = join(work, `source-${name}`);
+  mkdirSync(source);
+  writeFileSync(
+    join(source, 'go.mod'),
+    `module eniboot/${name}\n\ngo ${tool.go}\n\nrequire ${tool.module} ${tool.version}\n\nreplace ${REPLACE}\n`,
+  );
+  writeFileSync(join(source, 'main.go'), `package tools\n\nimport _ "${tool.module}"\n`);
+  const flags = { CGO_ENABLED: '0', GOFLAGS: '-mod=mod', GOTOOLCHAIN: 'auto' };
+  run(go, ['build', '-trimpath', '-ldflags=-s -w', '-o', join(work, name), tool.module], source, flags);
+  rmSync(source, { recursive: true, force: true });
+}
+
+function run(file: string, args: string[], cwd: string, env: Record<string, string>): void {
+  const result = spawnSync(file, args, { cwd, env: { ...process.env, ...env }, encoding: 'utf8' });
+  if (result.status !== 0) throw new Error(`${file} ${args.join(' ')}: ${result.stderr}${result.stdout}`);
+}
+
+if (process.argv[1] === import.meta.filename) process.stdout.write(`${ensurePackerTools().packer}\n`);

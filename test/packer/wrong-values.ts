@@ -1,0 +1,70 @@
+// For each variable of packer/variables.pkr.hcl: wrong values, and what the message must say is allowed.
+const digest = (digit: string) => digit.repeat(64);
+const image = (id: string, name = 'Fedora-Cloud-Base-AmazonEC2.x86_64-44-0.0') => ({ id, name });
+const good = image('ami-00000000000000001');
+const prints = (one: string) => ({ kubernetes: one, crio: 'A'.repeat(40), ssm_agent: 'B'.repeat(40) });
+
+export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
+  region: [
+    ['', /not an AWS Region such as/],
+    ['eu-west-1a', /not an AWS Region such as/],
+  ],
+  subnet_id: [['vpc-12345678', /neither empty nor a subnet such as/]],
+  base_images: [
+    [{}, /given for arm64 and x86_64/],
+    [{ x86_64: good }, /given for arm64 and x86_64/],
+    [{ x86_64: good, arm64: image('latest') }, /not an image such as ami-/],
+    [
+      { x86_64: good, arm64: image('ami-00000000000000002', 'Fedora-Cloud-Base-Prerelease') },
+      /not that of a released Fedora/,
+    ],
+    [{ x86_64: 'ami-00000000000000001', arm64: good }, /Invalid value|object required|unsuitable/i],
+  ],
+  fedora_version: [
+    [42, /not a release from 43 on/],
+    [44.5, /not a release from 43 on/],
+    ['rawhide', /number/i],
+  ],
+  kubernetes_version: [
+    ['1.36', /not a full version from 1\.34\.0 on/],
+    ['1.33.9', /not a full version from 1\.34\.0 on/],
+    ['v1.36.0', /not a full version from 1\.34\.0 on/],
+  ],
+  crio_version: [['latest', /not a full version from 1\.34\.0 on/]],
+  key_fingerprints: [
+    [{ kubernetes: 'A'.repeat(40) }, /given for crio, kubernetes and ssm_agent/],
+    [prints('DE AD'), /not 40 hexadecimal digits/],
+    [prints('a'.repeat(40)), /not 40 hexadecimal digits/],
+  ],
+  ssm_agent: [
+    [{ version: 'latest', sha256: { x86_64: digest('1'), arm64: digest('2') } }, /not one such as 3\./],
+    [{ version: '3.3.1.0', sha256: { x86_64: digest('1') } }, /64 hexadecimal digits for each/],
+    [{ version: '3.3.1.0', sha256: { x86_64: 'abc', arm64: digest('2') } }, /64 hexadecimal digits for each/],
+  ],
+  pause_image: [
+    ['registry.k8s.io/pause:3.10', /REGISTRY\/NAME:TAG@sha256:DIGEST/],
+    [`pause@sha256:${digest('1')}`, /REGISTRY\/NAME:TAG@sha256:DIGEST/],
+  ],
+  packages_lock: [['locks/packages.lock', /no %s for the architecture/]],
+  extra_packages: [[['vim; reboot'], /not the name of a package/]],
+  instance_types: [
+    [{ x86_64: 'm7i.large' }, /for each of arm64 and x86_64/],
+    [{ x86_64: 'm7i.large', arm64: 'large' }, /for each of arm64 and x86_64/],
+  ],
+  volume_gib: [
+    [9, /whole number from 10/],
+    [20.5, /whole number from 10/],
+    [20_000, /to 16384/],
+  ],
+  kms_key_id: [['my key', /neither empty nor a key ID/]],
+  share_with_accounts: [[['1234'], /not an account of 12 digits/]],
+  copy_to_regions: [[['Frankfurt'], /not an AWS Region such as/]],
+  deprecate_after_days: [
+    [0, /whole number from 1 to 3650/],
+    [4_000, /whole number from 1 to 3650/],
+  ],
+  tags: [
+    [{ 'aws:name': 'x' }, /aws: or eniboot\//],
+    [{ 'eniboot/version': 'x' }, /aws: or eniboot\//],
+  ],
+};
