@@ -24,7 +24,7 @@ locals {
     "eniboot/commit"     = local.manifest.commit
     "eniboot/kubernetes" = var.kubernetes_version
     "eniboot/crio"       = var.crio_version
-    "eniboot/fedora"     = tostring(var.fedora_version)
+    "eniboot/fedora"     = format("%d", var.fedora_version)
   })
 }
 
@@ -102,6 +102,7 @@ build {
   provisioner "file" {
     sources     = ["${path.root}/keys", "${path.root}/out/node-files.tar"]
     destination = "/tmp/eniboot/"
+    generated   = true
   }
   provisioner "file" {
     source      = "${path.root}/../dist/eniboot-${local.version}-${local.cpu[source.name]}.tar.gz"

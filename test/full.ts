@@ -16,6 +16,7 @@ interface Suite {
 const suites: Suite[] = [
   { name: 'check', script: 'check', args: [] },
   { name: 'test', script: 'test', args: ['--coverage', '--evidence', evidence('test')] },
+  { name: 'packer', script: 'test:packer', args: [] },
   { name: 'kill', script: 'test:kill', args: ['--count', '1000', '--evidence', evidence('kill')] },
   { name: 'model', script: 'test:model', args: ['--ops', '10000', '--evidence', evidence('model')] },
   {

@@ -154,7 +154,9 @@ export const configSchema = v.strictObject({
       allowImds: v.optional(
         v.pipe(
           v.boolean(),
-          v.description("Whether pods may reach the instance metadata service, and with it the node's role."),
+          v.description(
+            "Whether pods may reach the instance metadata service, and with it the node's role. Needs a hop limit of 2 in the instance's metadata options.",
+          ),
         ),
         false,
       ),

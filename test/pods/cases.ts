@@ -281,6 +281,8 @@ export const cases: readonly Case<Facts>[] = [
       const cloud = await startCloud();
       const node = await bootPodNode(bench, cloud, 'bookworm', {
         config: { pods: { max: 16, allowImds: true }, pool: { lowWater: 0, restSeconds: 1 } },
+        // A pod is one hop further away than its node.
+        imds: { hopLimit: 2 },
       });
       try {
         const peer = await node.addPod('peer');
