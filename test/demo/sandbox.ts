@@ -1,0 +1,35 @@
+// Builds the executable and starts the half of a demo that makes devices, in namespaces of its own.
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+
+const root = join(import.meta.dirname, '../..');
+
+/** Ends this process with the script's exit code. @param script beside this file. */
+export function startInSandbox(script: string, args: string[]): void {
+  const sandbox = join(root, 'test/sandbox.sh');
+  const probe = spawnSync('sh', [sandbox, 'true'], { encoding: 'utf8' });
+  if (probe.status !== 0) {
+    process.stderr.write(`This needs network and mount namespaces, and they are not allowed here: ${probe.stderr.trim()}
+Run it as root (sudo npm run demo), or allow unprivileged user namespaces:
+  sysctl -w kernel.unprivileged_userns_clone=1          (Debian)
+  sysctl -w kernel.apparmor_restrict_unprivileged_userns=0   (Ubuntu)
+  `);
+    process.exit(1);
+  }
+  process.stderr.write('building the executable …\n');
+  execFileSync(
+    process.execPath,
+    [join(root, 'agent/build/build.ts'), '--no-bundle', process.arch === 'arm64' ? 'arm64' : 'x64'],
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    },
+  );
+  const show = spawn('sh', [sandbox, process.execPath, join(import.meta.dirname, script), ...args], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  // Ctrl-C reaches the whole foreground group, and the sandbox takes everything in it along when it ends.
+  process.on('SIGINT', () => {});
+  process.on('SIGTERM', () => show.kill('SIGKILL'));
+  show.on('close', (code, signal) => process.exit(code ?? (signal === null ? 1 : 130)));
+}
