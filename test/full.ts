@@ -32,6 +32,7 @@ const suites: Suite[] = [
     script: 'bench:fleet',
     args: ['--nodes', '5000', '--evidence', evidence('bench-fleet')],
   },
+  { name: 'bench-rollout', script: 'bench:rollout', args: ['--evidence', evidence('bench-rollout')] },
   { name: 'e2e-vm', script: 'e2e:vm', args: [] },
   { name: 'e2e-pods', script: 'e2e:pods', args: [] },
 ];
