@@ -6,6 +6,7 @@ import { type Archive, parseRelease, type Release } from '../aws/release.ts';
 import { readParameters } from '../aws/ssm.ts';
 import { must } from '../host/command.ts';
 import type { Digest } from '../host/digest.ts';
+import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
@@ -16,7 +17,7 @@ import { architecture } from '../port/runtime.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { type Boot, nodeOf } from './phase.ts';
 import { isAhead, readPin } from './pin.ts';
-import { runningFolder, STAGING } from './versions.ts';
+import { runningFolder, STAGING, VERSIONS_LOCK } from './versions.ts';
 
 interface Wanted extends Archive {
   version: string;
@@ -43,6 +44,8 @@ export type Source = Wanted & { until: number };
 const MAX_BYTES = 600_000_000;
 /** For the parameter, download, unpacking and verification together. */
 const FOLLOW_MS = 40_000;
+/** A boot goes on without the zone's version sooner than it waits for an update that is under way. */
+const STAGING_PATIENCE_MS = 5_000;
 /** Left of the phase, and of the boot, to go on without it. */
 const RESERVE_MS = 15_000;
 
@@ -84,10 +87,14 @@ export async function readBundle(boot: Boot, running: string): Promise<BundleSta
 /** Brings the zone's version onto the disk. Never throws: being behind is not a failure. */
 export async function stageBundle(boot: Boot, state: BundleState, source: Source): Promise<BundleState> {
   const tried = { ...state, source: undefined };
+  let lock: { release: () => void } | undefined;
   try {
+    lock = await boot.waiting(takeLock(VERSIONS_LOCK, boot.clock, STAGING_PATIENCE_MS));
     return { ...tried, staged: await boot.waiting(stage(source, boot.clock)) };
   } catch (error) {
     return behind(boot, tried, error);
+  } finally {
+    lock?.release();
   }
 }
 

@@ -21,7 +21,7 @@ import { archiveOf, parseWanted, stage } from './bundle.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { readBootedConfig } from './node-config.ts';
 import { writePin } from './pin.ts';
-import { CURRENT, collectVersions, PREVIOUS, readLinks, restoreLinks } from './versions.ts';
+import { CURRENT, collectVersions, PREVIOUS, readLinks, restoreLinks, VERSIONS_LOCK } from './versions.ts';
 
 export interface UpdateRequest {
   action: 'update' | 'rollback';
@@ -70,13 +70,14 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
     const sha256 = archiveOf(`${LIBEXEC_DIR}/${version}`);
     return { instanceId, result, version, sha256, from, health, failure };
   };
-  let lock: { release: () => void } | undefined;
+  let versions: { release: () => void } | undefined;
+  let pool: { release: () => void } | undefined;
   try {
     requireBooted('an update needs a node that is READY');
     const imds = createImds(systemClock, () => startedMs + request.seconds * 1000);
     const identity = await readIdentity(imds);
     ({ instanceId } = identity);
-    lock = await takeLock(POOL_LOCK, systemClock, LOCK_MS);
+    versions = await takeLock(VERSIONS_LOCK, systemClock, LOCK_MS);
     const config = readBootedConfig();
     const zone = config.bundle?.parameter.replaceAll('{zone-id}', identity.zoneId);
     const flag = request.haltParameter ?? haltParameter(config.cluster);
@@ -103,6 +104,7 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
       const back = await findPrevious();
       if (back === undefined)
         return end('failed', new Failure('UPDATE_NO_WAY_BACK', `no intact version beside ${from}`));
+      pool = await takePool(from);
       switchTo({ ...change, to: back });
       health = await checkHealth();
       if (health.healthy) settle({ ...change, to: back });
@@ -121,6 +123,9 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
     if (!resumes) {
       const failure = await prepare(request, release, values.get(release), startedMs);
       if (failure !== undefined) return end('untouched', failure);
+    }
+    pool = await takePool(from);
+    if (!resumes) {
       health = await checkHealth();
       if (!health.healthy)
         return end('untouched', new Failure('UPDATE_UNHEALTHY_BEFORE', health.failing.join(', ')));
@@ -129,8 +134,8 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
     health = await checkHealth();
     if (health.healthy) {
       settle(change);
-      lock.release();
-      lock = undefined;
+      pool.release();
+      versions.release();
       await collectVersions(log);
       return end('updated');
     }
@@ -146,8 +151,18 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
       : new Failure('INTERNAL', error instanceof Error ? error.message : String(error), {}, error);
     return end(readLinks().current === from ? 'untouched' : 'failed', failure);
   } finally {
-    lock?.release();
+    pool?.release();
+    versions?.release();
   }
+}
+
+/** Refills, repairs and boots wait while links are switched and judged, not while a version is downloaded. */
+async function takePool(from: string): Promise<{ release: () => void }> {
+  const lock = await takeLock(POOL_LOCK, systemClock, LOCK_MS);
+  const now = readLinks().current ?? '';
+  if (now === from) return lock;
+  lock.release();
+  throw new Failure('ALREADY_RUNNING', `another run has made ${now} the current version meanwhile`, { from });
 }
 
 /** Brings the version onto the disk; the reason why it could not be. */

@@ -5,7 +5,6 @@ import { isVersion } from '../aws/release.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { isFailure } from '../messages/failure.ts';
-import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { hasCode, linkAtomic, listIfPresent } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
@@ -16,6 +15,8 @@ export const CURRENT = `${LIBEXEC_DIR}/current`;
 export const PREVIOUS = `${LIBEXEC_DIR}/previous`;
 /** Where a version is unpacked before it appears under its own name. */
 export const STAGING = `${LIBEXEC_DIR}/.staging`;
+/** Whoever adds or removes a version holds it; the pool's lock is for switching, and is not held through a download. */
+export const VERSIONS_LOCK = '/run/eniboot/versions.lock';
 
 export interface Links {
   current: string | undefined;
@@ -45,12 +46,12 @@ export function runningFolder(): string {
 
 /**
  * Removes versions that nothing leads to any more, and what a killed run left half staged. Never the running one,
- * nor one a link points at. Left to the next boot while another run has the lock: that one may be staging.
+ * nor one a link points at. Left to the next boot while another run has the lock.
  */
 export async function collectVersions(log: Log): Promise<void> {
   let lock: { release: () => void };
   try {
-    lock = await takeLock(POOL_LOCK, systemClock, 0);
+    lock = await takeLock(VERSIONS_LOCK, systemClock, 0);
   } catch (error) {
     if (!isFailure(error)) throw error;
     return;

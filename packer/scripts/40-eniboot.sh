@@ -8,6 +8,8 @@ echo "$BUNDLE_SHA256  /tmp/eniboot/bundle.tar.gz" | sha256sum --check --quiet - 
 home=/usr/libexec/eniboot
 install -d -m 0755 "$home/$ENIBOOT_VERSION" /opt/cni/bin
 tar --no-same-owner -xzf /tmp/eniboot/bundle.tar.gz -C "$home/$ENIBOOT_VERSION"
+# Which archive it came from: a rollout of this very version then finds the node done.
+echo "$BUNDLE_SHA256" >"$home/$ENIBOOT_VERSION/bundle.sha256"
 ln -sfn "$ENIBOOT_VERSION" "$home/current"
 tar --same-owner -xf /tmp/eniboot/node-files.tar -C / --no-overwrite-dir
 for plugin in eniboot eniboot-ipam eniboot-ptp; do

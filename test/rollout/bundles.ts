@@ -25,13 +25,17 @@ export interface Bundles {
   publish(version: string, executable?: string): string;
   archive(version: string): string;
   url(version: string): string;
+  /** Milliseconds that every answer takes from now on. */
+  delay(ms: number): void;
   stop(): void;
 }
 
 export async function serveBundles(cloud: Cloud): Promise<Bundles> {
   const host = new URL(cloud.endpoints.ec2).hostname;
   const scratch = mkdtempSync(join(tmpdir(), 'eniboot-bundles-'));
-  const server = createServer((request, response) => {
+  let delayMs = 0;
+  const server = createServer(async (request, response) => {
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
     try {
       response.writeHead(200).end(readFileSync(join(scratch, request.url ?? '')));
     } catch {
@@ -44,6 +48,9 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
   return {
     url,
     archive,
+    delay: (ms) => {
+      delayMs = ms;
+    },
     publish(version, executable) {
       const folder = join(scratch, version);
       mkdirSync(folder);

@@ -40,7 +40,8 @@ async function network(node: Node): Promise<string> {
     '-c',
     'nft list ruleset; ip rule; ip route show table all; ip -o link',
   ]);
-  return shown.stdout.replace(/counter packets \d+ bytes \d+/g, '');
+  // A device's link-local address appears by itself, a second after the device.
+  return shown.stdout.replace(/counter packets \d+ bytes \d+|^.*fe80::.*\n/gm, '');
 }
 
 test('a good version is switched to, again does nothing, and is taken back', async () => {
@@ -108,6 +109,28 @@ test('nothing is changed when halted, not healthy, not staged, or of another dig
   await refused('UPDATE_UNHEALTHY_BEFORE', '9.1.0', digests.good);
   const noWay = await update(node, '0.1.0', digests.good, '--action', 'rollback');
   assert.equal([noWay.report.result, noWay.report.code], ['failed', 'UPDATE_NO_WAY_BACK']);
+});
+
+test('while a version is downloaded the pool is refilled as always', async () => {
+  const node = await bootedNode();
+  bundles.delay(6_000);
+  const ended: string[] = [];
+  const updating = update(node, '9.1.0', digests.good).then((one) => {
+    ended.push('update');
+    return one;
+  });
+  // Until it is at the download: what is staged has its folder by then.
+  for (let looks = 0; looks < 100; looks += 1) {
+    const { stdout } = await node.instance.run('ls', ['-a', LIBEXEC]);
+    if (stdout.includes('.staging')) break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  const refilled = await node.eniboot(['pool', 'refill', '--json']);
+  ended.push('refill');
+  assert.is(refilled.exitCode, 0, refilled.stdout + refilled.stderr);
+  bundles.delay(0);
+  assert.is((await updating).report.result, 'updated');
+  assert.equal(ended, ['refill', 'update']);
 });
 
 test('killed at any moment and run again, it ends on the new version with the old one kept', async () => {
