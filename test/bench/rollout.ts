@@ -102,7 +102,13 @@ const targets = fleets.flatMap((fleet): Target[] => {
 });
 const passed = targets.filter((one) => one.met).length;
 const failed = targets.length - passed;
-const summary = { seed, fleets: fleets.map(({ course: _, ...rest }) => rest), targets, passed, failed };
+const summary = {
+  seed,
+  fleets: fleets.map((fleet) => ({ ...fleet, course: undefined })),
+  targets,
+  passed,
+  failed,
+};
 if (values.evidence !== undefined) {
   writeEvidence(values.evidence, 'bench:rollout', summary);
   writeFileSync(values.evidence.replace(/\.json$/, '.svg'), plotSvg(fleets));

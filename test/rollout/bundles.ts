@@ -34,13 +34,14 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
   const host = new URL(cloud.endpoints.ec2).hostname;
   const scratch = mkdtempSync(join(tmpdir(), 'eniboot-bundles-'));
   let delayMs = 0;
-  const server = createServer(async (request, response) => {
-    await new Promise((resolve) => setTimeout(resolve, delayMs));
-    try {
-      response.writeHead(200).end(readFileSync(join(scratch, request.url ?? '')));
-    } catch {
-      response.writeHead(404).end();
-    }
+  const server = createServer((request, response) => {
+    setTimeout(() => {
+      try {
+        response.writeHead(200).end(readFileSync(join(scratch, request.url ?? '')));
+      } catch {
+        response.writeHead(404).end();
+      }
+    }, delayMs);
   });
   await new Promise<void>((resolve) => server.listen(8080, host, resolve));
   const url = (version: string) => `http://${host}:8080/${version}.tar.gz`;
