@@ -2,12 +2,11 @@ import { isBooted } from '../boot/booted.ts';
 import { looking } from '../boot/look.ts';
 import type { Check } from '../boot/phase.ts';
 import { checkRunning } from '../boot/running.ts';
-import { failureCodes } from '../messages/codes.ts';
 import { isFailure } from '../messages/failure.ts';
 import { requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
+import { checksText } from './checks-text.ts';
 import type { Command } from './command.ts';
-import { paint, table } from './table.ts';
 
 const help = `Usage: eniboot check [--json]
 
@@ -30,7 +29,7 @@ export const checkCommand: Command = {
     const checks = await checkNode();
     const healthy = checks.every((check) => check.result !== 'fail');
     if (values.json === true) io.stdout(`${JSON.stringify({ healthy, checks })}\n`);
-    else io.stdout(show(checks, io.isTTY));
+    else io.stdout(checksText(checks, io.isTTY));
     return healthy ? 0 : 1;
   },
 };
@@ -65,19 +64,4 @@ export async function checkNode(): Promise<Check[]> {
 function toCheck(phase: string, error: unknown): Check {
   if (!isFailure(error)) throw error;
   return { id: phase, result: 'fail', code: error.code, summary: error.message, evidence: error.facts };
-}
-
-function show(checks: Check[], colour: boolean): string {
-  const marks = {
-    pass: paint('green', 'pass', colour),
-    warn: paint('yellow', 'warn', colour),
-    fail: paint('red', 'FAIL', colour),
-  };
-  const rows = table(checks.map((check) => [marks[check.result], check.id, check.summary]));
-  const remedies = checks
-    .filter((check) => check.code !== undefined)
-    .map((check) => `${check.code}: ${failureCodes[check.code ?? 'INTERNAL'].remedy}\n`);
-  const counts = { pass: 0, warn: 0, fail: 0 };
-  for (const check of checks) counts[check.result] += 1;
-  return `${rows}${remedies.join('')}${counts.pass} pass, ${counts.warn} warn, ${counts.fail} fail\n`;
 }

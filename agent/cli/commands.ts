@@ -84,6 +84,11 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./bundle.ts')).bundleCommand,
   },
   {
+    name: 'image',
+    summary: 'is this image fit to be an AMI; boot it, publish it, take it back',
+    load: async () => (await import('./image.ts')).imageCommand,
+  },
+  {
     name: 'update',
     summary: 'change the version of this node in place, or go back; what a rollout calls',
     load: async () => (await import('./update.ts')).updateCommand,

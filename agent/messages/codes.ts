@@ -50,6 +50,12 @@ export const failureCodes = {
       'Install a kubelet whose minor version is in the range the message names, or an eniboot that knows this one.',
     transient: false,
   },
+  IMAGE_UNFIT: {
+    title: 'The image lacks something a node needs, or carries something it must not.',
+    remedy:
+      'Each failing check says what to change; correct the build, build again. docs/images.md explains each.',
+    transient: false,
+  },
   USAGE: {
     title: 'The command line was not understood.',
     remedy: 'See `eniboot --help`, or `eniboot COMMAND --help`.',

@@ -18,6 +18,7 @@ const operands: Record<string, string[]> = {
   trace: ['pod'],
   rollout: ['status'],
   bundle: ['list'],
+  image: ['check'],
 };
 
 test('the overview names every command and the exit codes; without a command it is wrong usage', async () => {

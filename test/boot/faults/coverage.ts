@@ -23,6 +23,7 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   // No instance type of the simulated cloud is too small.
   NO_POD_CAPACITY: 'test/limits/capacity.test.ts',
   USAGE: 'test/config/command.test.ts',
+  IMAGE_UNFIT: 'test/image/check.test.ts',
   NO_CREDENTIALS: 'test/cli/sweep.test.ts',
   PLUGINS_MISSING: 'test/boot/drift.test.ts',
   KUBELET_FILES_DIFFER: 'test/boot/drift.test.ts',

@@ -1,0 +1,156 @@
+// What the image carries: files by digest, versions, nothing of the machine that built it, and after a boot its verdict.
+import { checkFiles, readManifest } from '../boot/manifest.ts';
+import { type Check, fail, pass } from '../boot/phase.ts';
+import { LIBEXEC_DIR, STATUS_FILE } from '../host/names.ts';
+import { isFailure } from '../messages/failure.ts';
+import { sha256Of } from '../port/fs.ts';
+import { linkOf, type Machine, namesIn, textOf } from './machine.ts';
+
+const CURRENT = `${LIBEXEC_DIR}/current`;
+const PACKAGES = ['kubelet', 'cri-o', 'kernel-core'];
+
+/** Executable, licences and plugins against the manifest beside them. Takes as long as reading them: about 120 MB. */
+export async function checkDigests(machine: Machine): Promise<Check> {
+  try {
+    const folder = `${machine.root}${CURRENT}`;
+    const manifest = readManifest(folder);
+    const digests = await checkFiles(folder, manifest, sha256Of);
+    const stray = manifest.plugins.filter(
+      (name) =>
+        linkOf(machine, `/opt/cni/bin/${name}`)?.endsWith('usr/libexec/eniboot/current/eniboot') !== true,
+    );
+    if (stray.length > 0)
+      return fail(
+        'digests',
+        'IMAGE_UNFIT',
+        `/opt/cni/bin: ${stray.join(', ')} is not a link to ${CURRENT}/eniboot`,
+        { stray },
+      );
+    return pass(
+      'digests',
+      `${digests.length} files and ${manifest.plugins.length} plugins of ${manifest.version}`,
+      {
+        version: manifest.version,
+        files: manifest.files,
+      },
+    );
+  } catch (error) {
+    if (isFailure(error)) return { ...fail('digests', error.code, error.message, error.facts) };
+    return fail(
+      'digests',
+      'IMAGE_UNFIT',
+      `${CURRENT}: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+}
+
+/** `expected`: package → version. Packages that are not RPMs are not found. */
+export async function checkVersions(machine: Machine, expected: Map<string, string>): Promise<Check> {
+  const versions: Record<string, string> = {};
+  const wrong: string[] = [];
+  for (const name of new Set([...PACKAGES, ...expected.keys()])) {
+    const { stdout, exitCode } = await machine.run('rpm', [
+      ...(machine.root === '' ? [] : [`--root=${machine.root}`]),
+      '--query',
+      '--queryformat',
+      '%{VERSION}\n',
+      name,
+    ]);
+    const found = exitCode === 0 ? stdout.trim().split('\n').at(-1) : undefined;
+    if (found !== undefined) versions[name] = found;
+    const wanted = expected.get(name);
+    if (found === undefined) wrong.push(`${name} is not installed`);
+    else if (wanted !== undefined && wanted !== found) wrong.push(`${name} is ${found}, not ${wanted}`);
+  }
+  return wrong.length === 0
+    ? pass('versions', Object.entries(versions).flat().join(' '), versions)
+    : fail('versions', 'IMAGE_UNFIT', `${wrong.join('; ')}: see packer/scripts/20-packages.sh`, versions);
+}
+
+/** Whatever an instance would take for its own, or a reader learn of the one that built it. */
+export function checkHygiene(machine: Machine): Check {
+  const left: string[] = [];
+  const id = textOf(machine, '/etc/machine-id');
+  if (id !== undefined && !/^(uninitialized)?\s*$/.test(id)) left.push('/etc/machine-id');
+  const homes = ['/root', ...namesIn(machine, '/home').map((name) => `/home/${name}`)];
+  const has = (folder: string, form: RegExp) =>
+    namesIn(machine, folder)
+      .filter((name) => form.test(name))
+      .map((name) => `${folder}/${name}`);
+  left.push(
+    ...has('/etc/ssh', /^ssh_host_/),
+    ...has('/var/lib/cloud', /^(instance|instances|data|sem)$/),
+    ...has('/var/lib/dbus', /^machine-id$/),
+    ...has('/var/lib/systemd', /^random-seed$/),
+    ...has('/var/lib/eniboot', /^i-/),
+    ...has('/etc/NetworkManager/system-connections', /./),
+    ...has('/var/log/journal', /./),
+    ...homes.flatMap((home) => has(home, /^\.(\w*_history|lesshst|viminfo)$/)),
+    ...homes.flatMap((home) => has(`${home}/.ssh`, /^(authorized_keys|id_\w+)$/)),
+    ...namesIn(machine, '/var/log')
+      .filter((name) => /^(cloud-init.*|messages|secure|dnf.*)\.?(log)?$/.test(name))
+      .map((name) => `/var/log/${name}`)
+      .filter((path) => (textOf(machine, path) ?? '') !== ''),
+  );
+  return left.length === 0
+    ? pass('hygiene', 'nothing of the machine that built it')
+    : fail('hygiene', 'IMAGE_UNFIT', `the image would carry ${left.join(', ')}: remove it last of all`, {
+        left,
+      });
+}
+
+/** After a boot of the finished image: what the boot itself says, and what went wrong beside it. */
+export async function checkBooted(machine: Machine): Promise<Check[]> {
+  const checks: Check[] = [];
+  if (!machine.running)
+    return [fail('booted', 'IMAGE_UNFIT', 'a mounted image has not booted: leave --root or --booted away')];
+  const verdict = /"verdict": *"(\w+)"/.exec(textOf(machine, STATUS_FILE) ?? '')?.[1];
+  checks.push(
+    verdict === 'ready'
+      ? pass('verdict', 'the boot ended READY')
+      : fail(
+          'verdict',
+          'IMAGE_UNFIT',
+          `the boot is ${verdict ?? 'without a verdict'}: eniboot status says why`,
+        ),
+  );
+  const id = textOf(machine, '/etc/machine-id')?.trim() ?? '';
+  checks.push(
+    /^[0-9a-f]{32}$/.test(id)
+      ? pass('machine-id', 'made at this boot')
+      : fail(
+          'machine-id',
+          'IMAGE_UNFIT',
+          '/etc/machine-id was not made: it must be empty in the image, not absent',
+        ),
+  );
+  for (const [check, args, remedy] of [
+    ['boot-jobs', ['--grep', 'ordering cycle|deleted to break'], 'remove the ordering that makes the cycle'],
+    ['selinux-denials', ['--grep', 'avc: +denied'], 'label the file, or give its service a policy'],
+  ] as const) {
+    const { stdout, exitCode, missing } = await machine.run('journalctl', [
+      '--boot',
+      '--quiet',
+      '--no-pager',
+      '--output=cat',
+      ...args,
+    ]);
+    const said = stdout.trim().split('\n').filter(Boolean);
+    // With --grep, 1 means that no entry matches. Source: journalctl(1).
+    if (!missing && exitCode !== null && exitCode <= 1 && said.length === 0) checks.push(pass(check, 'none'));
+    else
+      checks.push(
+        fail(check, 'IMAGE_UNFIT', `${said[0] ?? 'the journal cannot be read'}: ${remedy}`, {
+          said: said.slice(0, 20),
+        }),
+      );
+  }
+  const failed = await machine.run('systemctl', ['list-units', '--failed', '--plain', '--no-legend']);
+  const units = failed.stdout.split('\n').flatMap((line) => line.trim().split(/\s+/)[0] || []);
+  checks.push(
+    units.length === 0 && failed.exitCode === 0
+      ? pass('failed-units', 'none')
+      : fail('failed-units', 'IMAGE_UNFIT', `${units.join(', ')}: systemctl status says why`, { units }),
+  );
+  return checks;
+}

@@ -1,0 +1,305 @@
+// Kernel modules, units, SELinux, swap, ports, kernel settings, disk and NetworkManager.
+import { type Check, fail, pass, warn } from '../boot/phase.ts';
+import { linkOf, type Machine, namesIn, textOf } from './machine.ts';
+
+/** What egress, pods and the runtime need of the kernel. */
+const MODULES = [
+  'ipvlan',
+  'veth',
+  'br_netfilter',
+  'nf_conntrack',
+  'nft_masq',
+  'nft_nat',
+  'nft_fib',
+  'nft_ct',
+  'overlay',
+];
+const PRESET = '/usr/lib/systemd/system-preset/10-eniboot.preset';
+const MASKED = [
+  'nm-cloud-setup.service',
+  'nm-cloud-setup.timer',
+  'cloud-init-hotplugd.socket',
+  'cloud-init-hotplugd.service',
+];
+/** Who may listen on addresses other than loopback. */
+const LISTENERS = /^(sshd|systemd|chronyd|NetworkManager|amazon-ssm|ssm-|crio|kubelet|kube-proxy)/;
+/** The label with which cri-o may run a plugin: set by packer/scripts/50-host.sh. */
+const PLUGIN_TYPE = 'bin_t';
+const PLUGIN = '/opt/cni/bin/eniboot';
+const SYSCTLS = '/usr/lib/sysctl.d/90-eniboot.conf';
+/** Images and logs of the first pods, until garbage collection begins. */
+const FREE_MEBIBYTES = 4096;
+const FREE_INODES_PERCENT = 10;
+
+/** By the kernel's own lists; on a running machine each is loaded too, which is no change that outlives it. */
+export async function checkModules(machine: Machine): Promise<Check> {
+  const running = machine.running
+    ? (await machine.run('uname', ['--kernel-release'])).stdout.trim()
+    : undefined;
+  const kernels = running === undefined ? namesIn(machine, '/usr/lib/modules') : [running];
+  const missing: string[] = [];
+  for (const kernel of kernels) {
+    const lists = ['modules.dep', 'modules.builtin']
+      .map((name) => textOf(machine, `/usr/lib/modules/${kernel}/${name}`) ?? '')
+      .join('\n');
+    for (const module of MODULES) {
+      if (!new RegExp(`/${module}\\.ko(\\.[a-z]+)?(:|$)`, 'm').test(lists))
+        missing.push(`${module} is not in ${kernel}`);
+      else if (running !== undefined && (await machine.run('modprobe', [module])).exitCode !== 0)
+        missing.push(`${module} cannot be loaded`);
+    }
+  }
+  const evidence = { kernels, missing };
+  if (kernels.length > 0 && missing.length === 0)
+    return pass('modules', `${MODULES.join(', ')} ${running === undefined ? 'are there' : 'load'}`, evidence);
+  return fail(
+    'modules',
+    'IMAGE_UNFIT',
+    kernels.length === 0
+      ? '/usr/lib/modules has no kernel: install kernel-core'
+      : `${missing.join('; ')}: install kernel-modules, or take another base image`,
+    evidence,
+  );
+}
+
+/** systemd-analyze exits with 0 when it deletes a job to break a cycle: its words count. */
+export async function checkUnitGraph(machine: Machine): Promise<Check> {
+  const { stdout, stderr, missing, timedOut } = await machine.run('systemd-analyze', [
+    ...rootOption(machine),
+    'verify',
+    'default.target',
+    'eniboot.service',
+    'crio.service',
+    'kubelet.service',
+  ]);
+  if (missing || timedOut)
+    return fail(
+      'unit-graph',
+      'IMAGE_UNFIT',
+      `systemd-analyze ${missing ? 'is not installed' : 'gave no answer'}`,
+    );
+  const said = `${stdout}${stderr}`.split('\n');
+  const broken = said.filter((line) =>
+    /ordering cycle|deleted to break|not found|failed to load|unknown (section|key|lvalue)/i.test(line),
+  );
+  return broken.length === 0
+    ? pass('unit-graph', 'no ordering cycle, no deleted job, no unit missing')
+    : fail(
+        'unit-graph',
+        'IMAGE_UNFIT',
+        `${broken[0]?.trim()}: remove the ordering or the unit that makes it`,
+        { said: broken.slice(0, 20) },
+      );
+}
+
+/** As the preset wants them; what would take pod ENIs stays masked. */
+export async function checkEnabled(machine: Machine): Promise<Check> {
+  const preset = [...(textOf(machine, PRESET) ?? '').matchAll(/^(enable|disable) (\S+)$/gm)];
+  const wrong: string[] = [];
+  for (const [, wanted, unit = ''] of preset) {
+    const { stdout } = await machine.run('systemctl', [...rootOption(machine), 'is-enabled', unit]);
+    const actual = stdout.trim();
+    if (actual !== `${wanted}d`) wrong.push(`${unit} is ${actual === '' ? 'not there' : actual}`);
+  }
+  for (const unit of MASKED)
+    if (linkOf(machine, `/etc/systemd/system/${unit}`) !== '/dev/null') wrong.push(`${unit} is not masked`);
+  if (preset.length > 0 && wrong.length === 0)
+    return pass('units', `${preset.length} units as the preset wants them, ${MASKED.length} masked`);
+  return fail(
+    'units',
+    'IMAGE_UNFIT',
+    preset.length === 0
+      ? `${PRESET} is not there: copy the tree of systemd/ with its links`
+      : `${wrong.join('; ')}: copy the tree of systemd/ with its links, then systemctl preset`,
+    { wrong },
+  );
+}
+
+export async function checkSelinux(machine: Machine): Promise<Check[]> {
+  const configured = /^SELINUX=(\S+)/m.exec(textOf(machine, '/etc/selinux/config') ?? '')?.[1];
+  const mode = machine.running
+    ? (await machine.run('getenforce', [])).stdout.trim().toLowerCase()
+    : configured;
+  const modes = { configured, mode };
+  const checks = [
+    configured === 'enforcing' && mode === 'enforcing'
+      ? pass('selinux', 'enforcing, also at the next boot', modes)
+      : fail(
+          'selinux',
+          'IMAGE_UNFIT',
+          `SELinux is ${mode ?? 'absent'}, and ${configured ?? 'nothing'} by /etc/selinux/config: set SELINUX=enforcing, boot with it`,
+          modes,
+        ),
+  ];
+  const { stdout } = await machine.run('stat', [
+    '--dereference',
+    '--format',
+    '%C',
+    `${machine.root}${PLUGIN}`,
+  ]);
+  const label = stdout.trim();
+  if (label.split(':')[2] === PLUGIN_TYPE)
+    checks.push(pass('plugin-label', `${PLUGIN} is ${PLUGIN_TYPE}`, { label }));
+  else if (label === '?' && !machine.running)
+    checks.push(warn('plugin-label', 'not looked at: this machine has no SELinux to read labels with'));
+  else
+    checks.push(
+      fail(
+        'plugin-label',
+        'IMAGE_UNFIT',
+        `${PLUGIN} is ${label === '' ? 'not there' : `labelled ${label}`}, not ${PLUGIN_TYPE}: semanage fcontext for /opt/cni/bin and /usr/libexec/eniboot, then restorecon`,
+        { label },
+      ),
+    );
+  return checks;
+}
+
+/** Swap in use, in fstab, or that zram-generator would make at the next boot. */
+export function checkSwap(machine: Machine): Check {
+  const found: string[] = [];
+  if (machine.running) {
+    const used = (textOf(machine, '/proc/swaps') ?? '').trim().split('\n').slice(1);
+    found.push(...used.map((line) => `${line.split(/\s+/)[0]} is in use`));
+  }
+  for (const line of (textOf(machine, '/etc/fstab') ?? '').split('\n'))
+    if (/^[^#\s]\S*\s+\S+\s+swap\s/.test(line)) found.push(`/etc/fstab has ${line.split(/\s+/)[0]}`);
+  const zramOff = linkOf(machine, '/etc/systemd/system/systemd-zram-setup@.service') === '/dev/null';
+  for (const folder of zramOff ? [] : ['/etc/systemd', '/usr/lib/systemd'])
+    if (namesIn(machine, folder).includes('zram-generator.conf'))
+      found.push(`${folder}/zram-generator.conf makes some`);
+  return found.length === 0
+    ? pass('swap', 'none, and none at the next boot')
+    : fail('swap', 'IMAGE_UNFIT', `${found.join('; ')}: kubelet does not start with swap: remove it`, {
+        found,
+      });
+}
+
+/** By process: a port says little. */
+export async function checkListening(machine: Machine): Promise<Check> {
+  if (!machine.running) return notRunning('listening');
+  const { stdout, exitCode } = await machine.run('ss', [
+    '--listening',
+    '--numeric',
+    '--tcp',
+    '--udp',
+    '--processes',
+    '--no-header',
+  ]);
+  if (exitCode !== 0) return fail('listening', 'IMAGE_UNFIT', 'ss does not say who listens: install iproute');
+  const unknown = stdout
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .map((line) => ({
+      address: line.split(/\s+/)[4] ?? '',
+      process: /users:\(\("([^"]+)"/.exec(line)?.[1] ?? 'the kernel',
+    }))
+    .filter(({ address }) => !/^(127\.|\[::1\]|\S+%lo:)/.test(address))
+    .filter(({ process }) => !LISTENERS.test(process));
+  return unknown.length === 0
+    ? pass('listening', 'nothing unknown')
+    : fail(
+        'listening',
+        'IMAGE_UNFIT',
+        `${unknown.map(({ address, process }) => `${process} listens on ${address}`).join('; ')}: remove or disable it`,
+        { unknown },
+      );
+}
+
+/** What systemd-sysctl would leave: a later name overrides, a file in /etc replaces that of the same name. */
+export function checkSysctls(machine: Machine): Check {
+  const wanted = settingsOf(textOf(machine, SYSCTLS) ?? '').filter(([key]) => !key.includes('*'));
+  const folders = ['/usr/lib/sysctl.d', '/etc/sysctl.d'];
+  const files = new Map(
+    folders.flatMap((folder) =>
+      namesIn(machine, folder)
+        .filter((name) => name.endsWith('.conf'))
+        .map((name) => [name, `${folder}/${name}`] as const),
+    ),
+  );
+  const last = new Map<string, { value: string; path: string }>();
+  for (const [, path] of [...files].sort(([a], [b]) => (a < b ? -1 : 1)))
+    for (const [key, value] of settingsOf(textOf(machine, path) ?? '')) last.set(key, { value, path });
+  const wrong = wanted
+    .filter(([key, value]) => last.get(key)?.value !== value)
+    .map(([key, value]) => `${key} is ${last.get(key)?.value} by ${last.get(key)?.path}, not ${value}`);
+  if (machine.running && textOf(machine, '/proc/sys/net/ipv4/ip_forward')?.trim() !== '1')
+    wrong.push('net.ipv4.ip_forward is not 1 in the kernel');
+  if (wanted.length > 0 && wrong.length === 0)
+    return pass('sysctls', `${wanted.length} settings of ${SYSCTLS} hold`);
+  return fail(
+    'sysctls',
+    'IMAGE_UNFIT',
+    wanted.length === 0
+      ? `${SYSCTLS} is not there: copy the tree of systemd/`
+      : `${wrong.join('; ')}: remove the other setting`,
+    { wrong },
+  );
+}
+
+export function checkDisk(machine: Machine): Check {
+  const free = machine.free();
+  return free.mebibytes >= FREE_MEBIBYTES && free.inodesPercent >= FREE_INODES_PERCENT
+    ? pass('disk', `${free.mebibytes} MiB are free`, free)
+    : fail(
+        'disk',
+        'IMAGE_UNFIT',
+        `${free.mebibytes} MiB and ${free.inodesPercent} % of inodes are free, not ${FREE_MEBIBYTES} MiB and ${FREE_INODES_PERCENT} %: raise the volume's size`,
+        free,
+      );
+}
+
+/**
+ * A pair of fresh devices: one with a pod link's name, which NetworkManager must leave alone, and one that it takes for a
+ * card (eth and a number), which must get no connection by itself. Both are gone afterwards.
+ */
+export async function checkFreshDevice(machine: Machine): Promise<Check> {
+  if (!machine.running) return notRunning('fresh-device');
+  const [card, podLink] = ['eth9990', 'enbcheck0'];
+  const made = await machine.run('ip', ['link', 'add', card, 'type', 'veth', 'peer', 'name', podLink]);
+  if (made.exitCode !== 0)
+    return fail('fresh-device', 'IMAGE_UNFIT', `no device can be made: ${made.stderr.trim()}`);
+  try {
+    await machine.run('ip', ['link', 'set', podLink, 'up']);
+    await machine.run('udevadm', ['settle', '--timeout=10']);
+    const { stdout, exitCode, missing } = await machine.run('nmcli', [
+      '--terse',
+      '--fields',
+      'DEVICE,STATE',
+      'device',
+      'status',
+    ]);
+    // Without NetworkManager nobody takes a device: systemd-networkd is not in a Fedora image.
+    if (missing) return pass('fresh-device', 'there is no NetworkManager');
+    const states = new Map(stdout.split('\n').map((line) => line.split(':') as [string, string]));
+    const [ofCard, ofPodLink] = [states.get(card), states.get(podLink)];
+    const alone =
+      exitCode === 0 &&
+      ofPodLink === 'unmanaged' &&
+      /^(unmanaged|disconnected|unavailable)/.test(`${ofCard}`);
+    return alone
+      ? pass('fresh-device', 'NetworkManager leaves fresh devices alone', { ofCard, ofPodLink })
+      : fail(
+          'fresh-device',
+          'IMAGE_UNFIT',
+          `NetworkManager has a fresh card ${ofCard ?? 'unseen'} and a pod link ${ofPodLink ?? 'unseen'}: conf.d/80-eniboot.conf is missing or overridden`,
+          { ofCard, ofPodLink },
+        );
+  } finally {
+    await machine.run('ip', ['link', 'del', card]);
+  }
+}
+
+function settingsOf(text: string): [string, string][] {
+  return [...text.matchAll(/^-?([\w.*/-]+)\s*=\s*(\S.*?)\s*$/gm)].map(([, key = '', value = '']) => [
+    key.replaceAll('/', '.'),
+    value,
+  ]);
+}
+
+function rootOption({ root }: Machine): string[] {
+  return root === '' ? [] : [`--root=${root}`];
+}
+
+function notRunning(id: string): Check {
+  return warn(id, 'not looked at: only a running machine shows it');
+}

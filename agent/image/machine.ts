@@ -1,0 +1,59 @@
+// What a self-test looks at: the running machine, or an image mounted somewhere, whose files alone can be looked at.
+import { readdirSync, readlinkSync, statfsSync } from 'node:fs';
+import { run } from '../port/exec.ts';
+import type { ExecResult } from '../port/exec-result.ts';
+import { hasCode, readIfPresent } from '../port/fs.ts';
+
+export interface Machine {
+  /** The folder that is `/` of what is looked at: empty for the running machine. */
+  root: string;
+  /** False for files alone. */
+  running: boolean;
+  run(file: string, args: string[]): Promise<ExecResult>;
+  /** What ordinary processes may still write to the root file system. */
+  free(): { mebibytes: number; inodesPercent: number };
+}
+
+/** A unit graph of a whole system takes systemd-analyze seconds on a small instance. */
+const TOOL_MS = 60_000;
+
+export function machineAt(root: string): Machine {
+  return {
+    root: root.replace(/\/+$/, ''),
+    running: root === '',
+    run: (file, args) => run(file, args, { timeoutMs: TOOL_MS }),
+    free: () => {
+      const { bavail, bsize, ffree, files } = statfsSync(root === '' ? '/' : root);
+      // btrfs counts no inodes.
+      return {
+        mebibytes: Math.floor((bavail * bsize) / 1024 ** 2),
+        inodesPercent: files === 0 ? 100 : Math.floor((ffree / files) * 100),
+      };
+    },
+  };
+}
+
+/** The text of a file of it; undefined when there is none. */
+export function textOf({ root }: Machine, path: string): string | undefined {
+  return readIfPresent(`${root}${path}`);
+}
+
+/** Names in a folder of it, sorted; an absent folder, or none at all, is empty. */
+export function namesIn({ root }: Machine, path: string): string[] {
+  try {
+    return readdirSync(`${root}${path}`).sort();
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return [];
+    throw error;
+  }
+}
+
+/** Where a link of it points; undefined for anything else. Never followed: in a mounted image it would lead out of it. */
+export function linkOf({ root }: Machine, path: string): string | undefined {
+  try {
+    return readlinkSync(`${root}${path}`);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'EINVAL')) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,422 @@
+// Each check of an image passes on a fixture that is as a built one, and fails on the one thing that is broken there. The
+// host tools that a namespace cannot have (SELinux, NetworkManager, RPM) are stand-ins that answer from a table.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Check } from '../../agent/boot/phase.ts';
+import { checkImage, type ImageCheckOptions } from '../../agent/image/check.ts';
+import { type Machine, machineAt } from '../../agent/image/machine.ts';
+import type { ExecResult } from '../../agent/port/exec-result.ts';
+import { eniboot } from '../cli/executable.ts';
+
+const KERNEL = '6.12.0-1.fc44.x86_64';
+const modules = [
+  'ipvlan',
+  'veth',
+  'br_netfilter',
+  'nf_conntrack',
+  'nft_masq',
+  'nft_nat',
+  'nft_fib',
+  'nft_ct',
+];
+const built: Record<string, string> = {
+  [`/usr/lib/modules/${KERNEL}/modules.dep`]: modules.map((name) => `kernel/net/${name}.ko.xz:\n`).join(''),
+  [`/usr/lib/modules/${KERNEL}/modules.builtin`]: 'kernel/fs/overlayfs/overlay.ko\n',
+  '/etc/selinux/config': 'SELINUX=enforcing\nSELINUXTYPE=targeted\n',
+  '/etc/fstab': 'UUID=1 / btrfs defaults 0 0\n',
+  '/proc/swaps': 'Filename Type Size Used Priority\n',
+  '/proc/sys/net/ipv4/ip_forward': '1\n',
+  '/etc/machine-id': '',
+  '/home/fedora/.bashrc': '',
+  '/var/log/messages': '',
+  '/usr/libexec/eniboot/1.0.0/eniboot': 'stand-in',
+  '/usr/libexec/eniboot/1.0.0/manifest.json': JSON.stringify({
+    version: '1.0.0',
+    files: [{ path: 'eniboot', sha256: createHash('sha256').update('stand-in').digest('hex') }],
+    plugins: ['eniboot'],
+  }),
+};
+/** What the stand-ins say: the first entry whose text begins the command. */
+const said: [string, string, number?][] = [
+  ['uname', KERNEL],
+  ['modprobe', ''],
+  ['systemd-analyze verify', ''],
+  ['systemctl is-enabled kubelet.service', 'disabled', 1],
+  ['systemctl is-enabled', 'enabled'],
+  ['systemctl list-units', ''],
+  ['getenforce', 'Enforcing'],
+  ['stat', 'system_u:object_r:bin_t:s0'],
+  [
+    'ss',
+    'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\nudp UNCONN 0 0 127.0.0.1:323 0.0.0.0:*',
+  ],
+  ['rpm', '1.34.2'],
+  ['nmcli', 'eth9990:disconnected\nenbcheck0:unmanaged'],
+  ['journalctl', '', 1],
+  ['ip', ''],
+  ['udevadm', ''],
+];
+
+interface Broken {
+  files?: Record<string, string>;
+  links?: Record<string, string>;
+  removed?: string[];
+  said?: [string, string, number?][];
+  free?: { mebibytes: number; inodesPercent: number };
+  options?: Partial<ImageCheckOptions>;
+  running?: boolean;
+}
+
+const folders: string[] = [];
+test.after(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true });
+});
+
+function fixture(broken: Broken): Machine & { commands: string[] } {
+  const root = mkdtempSync(join(tmpdir(), 'eniboot-image-'));
+  folders.push(root);
+  chmodSync(root, 0o755);
+  execFileSync('cp', ['-a', `${join(import.meta.dirname, '../../systemd')}/.`, root]);
+  for (const [path, text] of Object.entries({ ...built, ...broken.files })) put(root, path, text);
+  symlinkSync('1.0.0', join(root, '/usr/libexec/eniboot/current'));
+  mkdirSync(join(root, '/opt/cni/bin'), { recursive: true });
+  symlinkSync('../../../usr/libexec/eniboot/current/eniboot', join(root, '/opt/cni/bin/eniboot'));
+  for (const path of broken.removed ?? []) rmSync(join(root, path), { recursive: true });
+  for (const [path, target] of Object.entries(broken.links ?? {})) {
+    rmSync(join(root, path), { force: true });
+    symlinkSync(target, join(root, path));
+  }
+  const commands: string[] = [];
+  return {
+    root,
+    running: broken.running ?? true,
+    free: () => broken.free ?? { mebibytes: 9000, inodesPercent: 90 },
+    commands,
+    run: (file, args) => {
+      const command = [file, ...args].join(' ').replace(`--root=${root} `, '');
+      commands.push(command);
+      const [, stdout, exitCode = 0] = [...(broken.said ?? []), ...said].find(([start]) =>
+        command.startsWith(start),
+      ) ?? ['', '', 127];
+      const result: ExecResult = {
+        command: [file, ...args],
+        exitCode,
+        signal: null,
+        missing: exitCode === 127,
+        stdout: `${stdout}\n`,
+        stderr: '',
+        timedOut: false,
+        ms: 0,
+      };
+      return Promise.resolve(result);
+    },
+  };
+}
+
+function put(root: string, path: string, text: string): void {
+  mkdirSync(dirname(join(root, path)), { recursive: true });
+  writeFileSync(join(root, path), text);
+}
+
+async function look(broken: Broken): Promise<Check[]> {
+  return checkImage(fixture(broken), { booted: false, expected: new Map(), ...broken.options });
+}
+
+const failing = (checks: Check[]) => checks.filter((check) => check.result === 'fail').map(({ id }) => id);
+
+const asBooted: Broken = {
+  options: { booted: true },
+  files: {
+    '/etc/machine-id': `${'0123456789abcdef'.repeat(2)}\n`,
+    '/run/eniboot/status.json': '{"verdict":"ready"}',
+  },
+};
+
+test('an image as it should be passes every check, at the end of its build and booted', async () => {
+  for (const broken of [{}, asBooted]) {
+    const checks = await look(broken);
+    assert.equal(
+      checks.filter((check) => check.result !== 'pass').map(({ id, summary }) => `${id}: ${summary}`),
+      [],
+    );
+  }
+});
+
+const cases: [string, string, Broken, RegExp][] = [
+  [
+    'a module that is nowhere',
+    'modules',
+    {
+      files: {
+        [`/usr/lib/modules/${KERNEL}/modules.dep`]: modules
+          .slice(1)
+          .map((name) => `k/${name}.ko:\n`)
+          .join(''),
+      },
+    },
+    /ipvlan is not in 6\.12/,
+  ],
+  [
+    'a module that does not load',
+    'modules',
+    { said: [['modprobe nft_fib', '', 1]] },
+    /nft_fib cannot be loaded/,
+  ],
+  ['no kernel', 'modules', { running: false, removed: ['/usr/lib/modules'] }, /no kernel/],
+  [
+    'an ordering cycle, with exit 0',
+    'unit-graph',
+    { said: [['systemd-analyze', 'multi-user.target: Found ordering cycle on eniboot.service/start']] },
+    /ordering cycle/,
+  ],
+  [
+    'a deleted job',
+    'unit-graph',
+    {
+      said: [
+        ['systemd-analyze', 'kubelet.service: Job kubelet.service/start deleted to break ordering cycle'],
+      ],
+    },
+    /deleted to break/,
+  ],
+  [
+    'kubelet enabled',
+    'units',
+    { said: [['systemctl is-enabled kubelet', 'enabled']] },
+    /kubelet\.service is enabled/,
+  ],
+  [
+    'the agent not enabled',
+    'units',
+    { said: [['systemctl is-enabled eniboot.service', 'disabled', 1]] },
+    /eniboot\.service is disabled/,
+  ],
+  [
+    'no preset',
+    'units',
+    { removed: ['/usr/lib/systemd/system-preset/10-eniboot.preset'] },
+    /preset is not there/,
+  ],
+  [
+    'nm-cloud-setup not masked',
+    'units',
+    { links: { '/etc/systemd/system/nm-cloud-setup.timer': '/usr/lib/systemd/system/nm-cloud-setup.timer' } },
+    /nm-cloud-setup\.timer is not masked/,
+  ],
+  ['SELinux permissive now', 'selinux', { said: [['getenforce', 'Permissive']] }, /SELinux is permissive/],
+  [
+    'SELinux permissive at the next boot',
+    'selinux',
+    { files: { '/etc/selinux/config': 'SELINUX=permissive\n' } },
+    /permissive by \/etc\/selinux\/config/,
+  ],
+  [
+    'a plugin with a generic label',
+    'plugin-label',
+    { said: [['stat', 'system_u:object_r:usr_t:s0']] },
+    /usr_t:s0, not bin_t/,
+  ],
+  [
+    'swap in use',
+    'swap',
+    { files: { '/proc/swaps': 'Filename Type Size Used Priority\n/dev/zram0 partition 1 0 100\n' } },
+    /\/dev\/zram0 is in use/,
+  ],
+  [
+    'swap in fstab',
+    'swap',
+    { files: { '/etc/fstab': 'UUID=2 none swap defaults 0 0\n' } },
+    /fstab has UUID=2/,
+  ],
+  [
+    'zram at the next boot',
+    'swap',
+    { files: { '/usr/lib/systemd/zram-generator.conf': '[zram0]\n' } },
+    /zram-generator\.conf/,
+  ],
+  [
+    'something unknown that listens',
+    'listening',
+    { said: [['ss', 'tcp LISTEN 0 9 *:8080 *:* users:(("nc",pid=9,fd=3))']] },
+    /nc listens on \*:8080/,
+  ],
+  [
+    'a sysctl overridden by a later file',
+    'sysctls',
+    { files: { '/etc/sysctl.d/99-other.conf': 'net.ipv4.ip_forward=0\n' } },
+    /ip_forward is 0 by \/etc\/sysctl\.d\/99-other\.conf, not 1/,
+  ],
+  [
+    'a kernel that does not forward',
+    'sysctls',
+    { files: { '/proc/sys/net/ipv4/ip_forward': '0\n' } },
+    /not 1 in the kernel/,
+  ],
+  ['no sysctls', 'sysctls', { removed: ['/usr/lib/sysctl.d/90-eniboot.conf'] }, /is not there/],
+  [
+    'an executable that is another',
+    'digests',
+    { files: { '/usr/libexec/eniboot/1.0.0/eniboot': 'other' } },
+    /not what its manifest says/,
+  ],
+  ['an executable that is missing', 'digests', { removed: ['/usr/libexec/eniboot/1.0.0/eniboot'] }, /ENOENT/],
+  [
+    'no manifest',
+    'digests',
+    { removed: ['/usr/libexec/eniboot/1.0.0/manifest.json'] },
+    /manifest\.json is not there/,
+  ],
+  [
+    'a plugin that is no link',
+    'digests',
+    { links: { '/opt/cni/bin/eniboot': '/tmp/other' } },
+    /eniboot is not a link/,
+  ],
+  [
+    'a package of another version',
+    'versions',
+    { options: { expected: new Map([['kubelet', '1.35.0']]) } },
+    /kubelet is 1\.34\.2, not 1\.35\.0/,
+  ],
+  [
+    'a package that is missing',
+    'versions',
+    { said: [['rpm --query --queryformat %{VERSION}\n cri-o', 'package cri-o is not installed', 1]] },
+    /cri-o is not installed/,
+  ],
+  ['a full disk', 'disk', { free: { mebibytes: 100, inodesPercent: 50 } }, /100 MiB/],
+  ['no inodes', 'disk', { free: { mebibytes: 9000, inodesPercent: 1 } }, /1 % of inodes/],
+  [
+    'NetworkManager that takes a card',
+    'fresh-device',
+    { said: [['nmcli', 'eth9990:connecting (getting IP configuration)\nenbcheck0:unmanaged']] },
+    /fresh card connecting/,
+  ],
+  [
+    'NetworkManager that takes a pod link',
+    'fresh-device',
+    { said: [['nmcli', 'eth9990:disconnected\nenbcheck0:disconnected']] },
+    /pod link disconnected/,
+  ],
+  ...[
+    '/etc/ssh/ssh_host_ed25519_key',
+    '/var/lib/cloud/instance',
+    '/var/lib/cloud/sem/once',
+    '/var/lib/dbus/machine-id',
+    '/var/lib/systemd/random-seed',
+    '/var/lib/eniboot/i-0a/x',
+    '/etc/NetworkManager/system-connections/a',
+    '/var/log/journal/a/b',
+    '/root/.bash_history',
+    '/home/fedora/.ssh/authorized_keys',
+    '/var/log/cloud-init.log',
+    '/etc/machine-id',
+  ].map((path): [string, string, Broken, RegExp] => [
+    `${path} left behind`,
+    'hygiene',
+    { files: { [path]: 'x' } },
+    new RegExp(
+      path
+        .split('/')
+        .slice(0, path.startsWith('/var/lib/cloud/') ? 5 : 4)
+        .join('/')
+        .replaceAll('.', '\\.'),
+    ),
+  ]),
+  [
+    'a boot that failed',
+    'verdict',
+    { ...asBooted, files: { ...asBooted.files, '/run/eniboot/status.json': '{"verdict":"failed"}' } },
+    /the boot is failed/,
+  ],
+  [
+    'a boot without a verdict',
+    'verdict',
+    { ...asBooted, removed: ['/run/eniboot/status.json'] },
+    /without a verdict/,
+  ],
+  ['no machine-id after a boot', 'machine-id', { ...asBooted, removed: ['/etc/machine-id'] }, /was not made/],
+  [
+    'a job deleted at boot',
+    'boot-jobs',
+    {
+      ...asBooted,
+      said: [
+        [
+          'journalctl --boot --quiet --no-pager --output=cat --grep ordering',
+          'Job deleted to break ordering cycle',
+        ],
+      ],
+    },
+    /deleted to break/,
+  ],
+  [
+    'SELinux denials',
+    'selinux-denials',
+    {
+      ...asBooted,
+      said: [['journalctl --boot --quiet --no-pager --output=cat --grep avc', 'avc:  denied  { execute }']],
+    },
+    /denied/,
+  ],
+  [
+    'a failed unit',
+    'failed-units',
+    { ...asBooted, said: [['systemctl list-units', 'crio.service loaded failed failed x']] },
+    /crio\.service/,
+  ],
+];
+
+for (const [name, id, broken, summary] of cases)
+  test(`fails: ${name}`, async () => {
+    const checks = await look(broken);
+    assert.equal(failing(checks), [id], JSON.stringify(checks.filter((check) => check.result === 'fail')));
+    const check = checks.find((one) => one.id === id && one.result === 'fail');
+    assert.match(check?.summary ?? '', summary);
+    if (id !== 'digests') assert.is(check?.code, 'IMAGE_UNFIT');
+  });
+
+test('a mounted image says what it cannot show, runs nothing in it, and cannot have booted', async () => {
+  const machine = fixture({ running: false, said: [['stat', '?']] });
+  const checks = await checkImage(machine, { booted: false, expected: new Map() });
+  assert.equal(failing(checks), []);
+  assert.equal(
+    checks.filter((check) => check.result === 'warn').map(({ id }) => id),
+    ['plugin-label', 'listening', 'fresh-device'],
+  );
+  assert.not.ok(machine.commands.some((command) => /^(modprobe|ip|ss|getenforce|nmcli)/.test(command)));
+  const booted = await look({ running: false, options: { booted: true } });
+  assert.ok(failing(booted).includes('booted'));
+});
+
+test('the fresh devices go again, also when nothing is as it should be', async () => {
+  const machine = fixture({ said: [['nmcli', '', 8]] });
+  assert.equal(failing(await checkImage(machine, { booted: false, expected: new Map() })), ['fresh-device']);
+  assert.is(machine.commands.filter((command) => command === 'ip link del eth9990').length, 1);
+});
+
+test('the command ends with 1, a table and one object, on a folder that is no image', async () => {
+  const empty = mkdtempSync(join(tmpdir(), 'eniboot-image-'));
+  folders.push(empty);
+  const table = await eniboot(['image', 'check', '--root', empty]);
+  assert.is(table.code, 1, table.err);
+  assert.match(table.out, /^FAIL +modules +\/usr\/lib\/modules has no kernel/m);
+  assert.match(table.out, /\d+ pass, \d+ warn, \d+ fail\n$/);
+  const json = await eniboot(['image', 'check', '--root', empty, '--json']);
+  const { fit, checks } = JSON.parse(json.out) as { fit: boolean; checks: Check[] };
+  assert.is(fit, false);
+  assert.ok(failing(checks).includes('digests'));
+  for (const args of [
+    ['--root', '/nonexistent'],
+    ['--expect', 'kubelet'],
+  ])
+    assert.is((await eniboot(['image', 'check', ...args])).code, 2);
+  assert.ok(machineAt('/').free().mebibytes >= 0);
+});
+
+test.run();
