@@ -25,6 +25,7 @@ const suites: Suite[] = [
     args: ['--driver', 'native', '--ops', '1000', '--evidence', evidence('model-native')],
   },
   { name: 'fuzz', script: 'test:fuzz', args: ['--evidence', evidence('fuzz')] },
+  { name: 'rollout', script: 'test:rollout', args: ['--evidence', evidence('rollout')] },
   { name: 'bench-boot', script: 'bench:boot', args: ['--evidence', evidence('bench-boot')] },
   { name: 'bench-cni', script: 'bench:cni', args: ['--evidence', evidence('bench-cni')] },
   {

@@ -76,6 +76,16 @@ test('a lease that is over is taken by one of many; the former holder can write 
   assert.equal(after, before);
 });
 
+test('nobody takes over while the holder has the lease, nor begins another', async () => {
+  const fleet = createFleet({ zones: [3] });
+  await begun(fleet, 'holder');
+  fleet.scheduler.advance(LEASE_MS - 1_000);
+  const { aws } = operatorOf(fleet);
+  const taken = takeRecord(aws, fleet.clock, owner('heir-1'), CLUSTER).then(() => 'taken', codeOf);
+  assert.is(await onFleetTime(fleet, taken), 'ROLLOUT_BUSY');
+  assert.is(await begun(fleet, 'second').then(() => 'begun', codeOf), 'ROLLOUT_BUSY');
+});
+
 test('a holder is not disturbed by somebody who wrote without the lease', async () => {
   const fleet = createFleet({ zones: [3] });
   const record = await begun(fleet, 'holder');
