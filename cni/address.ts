@@ -22,14 +22,14 @@ export function requireNamespace(netns: string): void {
   if (own) throw new Failure('NETNS_OWN', `${netns} is the network namespace of the node`, { netns });
 }
 
-/** The pod ENIs whose devices are there, in the order they are filled. @throws NODE_NOT_READY when none is. */
+/** The pod ENIs whose devices are there, in the order they are filled. @throws POD_ENI_DOWN when none is. */
 export function usableEnis(node: NodeFile): UsableEni[] {
   const usable = node.podEnis.flatMap((eni) => {
     const device = deviceOf(eni.mac);
     return device === undefined ? [] : [{ ...eni, device }];
   });
   if (usable.length > 0) return usable;
-  throw new Failure('NODE_NOT_READY', 'no pod ENI has its device', { podEnis: node.podEnis });
+  throw new Failure('POD_ENI_DOWN', 'no pod ENI has its device', { podEnis: node.podEnis });
 }
 
 /**

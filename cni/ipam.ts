@@ -54,7 +54,7 @@ export function ipamStatus(configuration: Configuration): void {
   status();
   const chosen = chosenEnis(usableEnis(readNodeFile()), configuration);
   if (chosen.some((eni) => isUp(eni.device))) return;
-  throw new Failure('NODE_NOT_READY', `${chosen.map((eni) => eni.device).join(', ')} is down`, {
+  throw new Failure('POD_ENI_DOWN', `${chosen.map((eni) => eni.device).join(', ')} is down`, {
     cniCode: UNAVAILABLE,
   });
 }

@@ -35,6 +35,7 @@ const codes: Partial<Record<FailureCode, number>> = {
   NETNS_OWN: 8,
   POOL_EXHAUSTED: 11,
   NODE_NOT_READY: 11,
+  POD_ENI_DOWN: 11,
   KERNEL_CHANGE: 100,
   NFT_FAILED: 100,
   TOOL_MISSING: 100,

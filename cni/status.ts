@@ -27,12 +27,12 @@ export function status(): void {
   const leased = new Set(listLeases().map((lease) => lease.eniId));
   const cutOff = down.filter((eni) => leased.has(eni.eniId));
   if (cutOff.length > 0) {
-    throw new Failure('NODE_NOT_READY', `pod ENIs with pods on them are gone or down: ${names(cutOff)}`, {
+    throw new Failure('POD_ENI_DOWN', `pod ENIs with pods on them are gone or down: ${names(cutOff)}`, {
       cniCode: LIMITED,
     });
   }
   if (down.length === node.podEnis.length) {
-    throw new Failure('NODE_NOT_READY', `no pod ENI is there and up: ${names(down)}`, {
+    throw new Failure('POD_ENI_DOWN', `no pod ENI is there and up: ${names(down)}`, {
       cniCode: UNAVAILABLE,
     });
   }

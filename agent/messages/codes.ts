@@ -316,9 +316,9 @@ export const failureCodes = {
     transient: true,
   },
   POD_ENI_DOWN: {
-    title: "A pod ENI's device is down or without carrier.",
+    title: "A pod ENI's device is down, gone or without carrier.",
     remedy:
-      '`eniboot repair` brings it up; without carrier, the attachment is broken: terminate the instance.',
+      '`eniboot repair` brings it up; if it is gone, `eniboot enis --ec2` says whether EC2 has it; without carrier, the attachment is broken: drain and terminate the instance.',
     transient: true,
   },
   POD_ENI_MTU: {

@@ -361,7 +361,7 @@ test('STATUS is 0 on a ready node, 51 when a pod ENI with pods is down, 50 when 
   succeeds(await node.cni('STATUS'));
   const device = node.instance.deviceOf(node.instance.enis[1]?.id ?? '');
   await node.sh(`ip link set ${device} down`);
-  refuses(await node.cni('STATUS'), 50, /no pod ENI/);
+  refuses(await node.cni('STATUS'), 50, /POD_ENI_DOWN: no pod ENI/);
   await node.sh(`ip link set ${device} up`);
   await node.addPod('s');
   await node.sh(`ip link set ${device} down`);

@@ -472,7 +472,7 @@ test('STATUS of the stages: the node, and for eniboot-ipam the ENI of its master
   refuses(await node.cni('STATUS', {}, { ...delegating(), master: 'lo' }, 'eniboot-ipam'), 7, /master/);
   refuses(await node.cni('STATUS', {}, { ...ipamConf, cniVersion: '1.0.0' }, 'eniboot-ipam'), 1, /STATUS/);
   await node.sh(`ip link set ${device} down`);
-  refuses(await node.cni('STATUS', {}, delegating(), 'eniboot-ipam'), 50, /down|no pod ENI/);
+  refuses(await node.cni('STATUS', {}, delegating(), 'eniboot-ipam'), 50, /POD_ENI_DOWN: /);
   refuses(await node.cni('STATUS', {}, ptpConf, 'eniboot-ptp'), 50, /no pod ENI/);
   await node.sh(`ip link set ${device} up; mv /run/eniboot/node.json /run/eniboot/node.away`);
   refuses(await node.cni('STATUS', {}, ipamConf, 'eniboot-ipam'), 50, /node\.json/);
