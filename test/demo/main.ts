@@ -1,9 +1,11 @@
 // `npm run demo`: a node boots in a simulated AWS while you watch, and its result is proven from outside.
 // This half runs on the machine as it is; everything that makes devices runs in the sandbox (show.ts).
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { startInSandbox } from './sandbox.ts';
 
 const args = process.argv.slice(2);
-const help = `Usage: npm run demo [-- [--json] [--keep] [--type TYPE]]
+const help = `Usage: npm run demo [-- [--json] [--keep] [--type TYPE] | --vm [--json]]
 
 Starts a simulated AWS (real network devices, in namespaces of its own), boots one node in it with the real executable,
 and shows from outside what came of it. Touches nothing on this machine and leaves nothing behind.
@@ -11,10 +13,28 @@ and shows from outside what came of it. Touches nothing on this machine and leav
   --json       print one object instead
   --keep       leave the node up and say how to look inside; Ctrl-C ends it
   --type TYPE  instance type (default m5.xlarge)
+  --vm         on real kernels with systemd and ipvlan instead: two VM nodes in two zones, their pods, and who sees whose
+               address (QEMU; minutes without KVM)
 `;
 if (args.includes('--help')) {
   process.stdout.write(help);
   process.exit(0);
+}
+if (args.includes('--vm')) {
+  const rest = args.filter((arg) => arg !== '--vm');
+  const wrong = rest.find((arg) => arg !== '--json');
+  if (wrong !== undefined) {
+    process.stderr.write(`demo: --vm does not go with ${wrong}\n${help}`);
+    process.exit(2);
+  }
+  const launch = [
+    join(import.meta.dirname, '../launch.sh'),
+    'vm',
+    'test/pods/main.ts',
+    '--case',
+    'pods-and-nodes',
+  ];
+  process.exit(spawnSync('sh', [...launch, ...rest], { stdio: 'inherit' }).status ?? 1);
 }
 const at = args.findIndex(
   (arg, index) => !['--json', '--keep', '--type'].includes(arg) && args[index - 1] !== '--type',

@@ -69,7 +69,9 @@ prove(
 
 // Pods, by the plugin that is installed on the node, called as a container runtime calls it.
 const real = kernelHasIpvlan();
-const kind = real ? 'ipvlan' : 'a stand-in for ipvlan, which this kernel lacks';
+const kind = real
+  ? 'ipvlan'
+  : 'a stand-in for ipvlan, which this kernel lacks: npm run demo -- --vm has the real thing';
 const pods = podNode(node);
 say(bold(`\nTwo pods (eth0 is ${kind}):`));
 const asked = () =>
