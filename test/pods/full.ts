@@ -43,6 +43,7 @@ export async function fill(bench: Bench, { addressing, pods, kernelArguments }: 
     kernelArguments,
   );
   try {
+    await node.sh('mkdir -p /run/e2e');
     const names = Array.from({ length: pods }, (_, at) => `p${at}`);
     const added = await each(
       node,
