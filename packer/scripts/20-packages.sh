@@ -44,7 +44,8 @@ repository crio "$crio"
 # Weak dependencies bring what nobody asked for; a node that updates itself is no longer this image.
 install() { dnf --assumeyes --setopt=install_weak_deps=False install "$@"; }
 # What the agent, the units and an operator on the node call. iproute-tc: bandwidth limits.
-needed=(nftables iproute iproute-tc ethtool conntrack-tools container-selinux skopeo NetworkManager audit chrony)
+needed=(nftables iproute iproute-tc ethtool conntrack-tools container-selinux
+  policycoreutils-python-utils skopeo NetworkManager audit chrony)
 # shellcheck disable=SC2086 # a list of names
 read -ra extra <<<"$EXTRA_PACKAGES"
 lock=/tmp/eniboot/packages.lock
@@ -55,14 +56,16 @@ else
   install "${needed[@]}" "${extra[@]}" "kubelet-$KUBERNETES_VERSION" "cri-o-$CRIO_VERSION" cri-tools
 fi
 for unit in dnf-automatic.timer dnf5-automatic.timer dnf-makecache.timer; do systemctl mask "$unit"; done
-dnf versionlock add kubelet cri-o cri-tools >/dev/null
+# Nothing comes from there on a running node, unless somebody says so.
+sed -i 's/^enabled=1/enabled=0/' /etc/yum.repos.d/kubernetes.repo /etc/yum.repos.d/crio.repo
 systemctl disable kubelet.service crio.service 2>/dev/null || :
 
 # The list is the build's own record (out/packages-ARCH.lock), and the lock of the next one. gpg-pubkey entries are keys.
 rpm -qa --queryformat '%{NEVRA} %{SHA256HEADER}\n' | grep -v '^gpg-pubkey' | LC_ALL=C sort >/tmp/eniboot-packages.lock
 chmod 0644 /tmp/eniboot-packages.lock
-if [ -s "$lock" ] && ! difference=$(LC_ALL=C sort "$lock" | diff - /tmp/eniboot-packages.lock); then
-  echo "packages: these differ from packages_lock (< locked, > installed); build without it to make a new one:" >&2
+difference=$([ ! -s "$lock" ] || LC_ALL=C sort "$lock" | LC_ALL=C comm -3 - /tmp/eniboot-packages.lock)
+if [ -n "$difference" ]; then
+  echo "packages: these differ from packages_lock (locked, and indented installed); build without it to make a new one:" >&2
   echo "$difference" | head -n 40 >&2
   exit 1
 fi
