@@ -15,6 +15,7 @@ import {
   PutParameterCommand,
   SendCommandCommand,
   SSMClient,
+  UnlabelParameterVersionCommand,
   UpdateDocumentCommand,
 } from '@aws-sdk/client-ssm';
 import { Failure } from '../messages/failure.ts';
@@ -29,6 +30,7 @@ const ssmCommands: Record<Exclude<FleetAction, 'DescribeInstances'>, new (reques
   GetParameter: GetParameterCommand,
   GetParametersByPath: GetParametersByPathCommand,
   LabelParameterVersion: LabelParameterVersionCommand,
+  UnlabelParameterVersion: UnlabelParameterVersionCommand,
   ListCommandInvocations: ListCommandInvocationsCommand,
   ListCommands: ListCommandsCommand,
   PutParameter: PutParameterCommand,

@@ -11,6 +11,8 @@ export interface FleetInstance {
   zoneId: string;
   tags: Record<string, string>;
   launchedMs: number;
+  /** `running`, or what became of it. */
+  state: string;
 }
 
 export interface StoredParameter {
@@ -60,8 +62,8 @@ export interface Invocation {
 
 /** Reads follow pagination; each page is a call of its own, with a patience of its own. */
 export interface FleetAws {
-  /** Running instances that carry all these tags. */
-  describeInstances(tags: Record<string, string>): Promise<FleetInstance[]>;
+  /** Running instances that carry all these tags; of an AMI those in every state, gone ones for as long as EC2 shows them. */
+  describeInstances(tags: Record<string, string>, imageId?: string): Promise<FleetInstance[]>;
   /** Of the managed nodes that carry all these tags, those whose SSM agent answers. */
   describeOnline(tags: Record<string, string>): Promise<string[]>;
   /** By `name`, `name:version` or `name:label`; undefined when there is none. */
@@ -70,7 +72,10 @@ export interface FleetAws {
   listParameters(path: string): Promise<StoredParameter[]>;
   /** A new version of a String parameter of up to 8 KB, which is made when missing; its number. */
   writeParameter(name: string, value: string): Promise<number>;
+  /** The same for an AMI. The version can be read once EC2 has confirmed it, a while later, and never if there is no such AMI. */
+  writeImage(name: string, imageId: string): Promise<number>;
   labelParameter(name: string, version: number, label: string): Promise<void>;
+  unlabelParameter(name: string, version: number, label: string): Promise<void>;
   /** At most 10. Those that are not there are gone already. */
   deleteParameters(names: string[]): Promise<void>;
   /** The latest version of a document; undefined when there is none. */
@@ -95,6 +100,7 @@ export const fleetActions = {
   GetParametersByPath: 'ssm',
   PutParameter: 'ssm',
   LabelParameterVersion: 'ssm',
+  UnlabelParameterVersion: 'ssm',
   DeleteParameters: 'ssm',
   DescribeDocument: 'ssm',
   CreateDocument: 'ssm',
@@ -155,7 +161,7 @@ function fleetOver(calls: Calls): FleetAws {
   }
 
   return {
-    async describeInstances(tags) {
+    async describeInstances(tags, imageId) {
       const found: ec2.Instance[] = [];
       let NextToken: string | undefined;
       do {
@@ -164,7 +170,9 @@ function fleetOver(calls: Calls): FleetAws {
           {
             MaxResults: 1000,
             Filters: [
-              { Name: 'instance-state-name', Values: ['running'] },
+              imageId === undefined
+                ? { Name: 'instance-state-name', Values: ['running'] }
+                : { Name: 'image-id', Values: [imageId] },
               ...Object.entries(tags).map(([key, value]) => ({ Name: `tag:${key}`, Values: [value] })),
             ],
             ...next(NextToken),
@@ -179,6 +187,7 @@ function fleetOver(calls: Calls): FleetAws {
         zoneId: instance.Placement?.AvailabilityZoneId ?? '',
         tags: Object.fromEntries((instance.Tags ?? []).map((tag) => [tag.Key ?? '', tag.Value ?? ''])),
         launchedMs: Number(instance.LaunchTime ?? 0),
+        state: instance.State?.Name ?? '',
       }));
     },
 
@@ -234,6 +243,23 @@ function fleetOver(calls: Calls): FleetAws {
         { name: Name, characters: Value.length },
       );
       return Version ?? 0;
+    },
+
+    async writeImage(Name, Value) {
+      const { Version } = await call<ssm.PutParameterResult>(
+        'PutParameter',
+        { Name, Value, Type: 'String', DataType: 'aws:ec2:image', Overwrite: true },
+        { name: Name, image: Value },
+      );
+      return Version ?? 0;
+    },
+
+    async unlabelParameter(Name, ParameterVersion, label) {
+      await call(
+        'UnlabelParameterVersion',
+        { Name, ParameterVersion, Labels: [label] },
+        { name: Name, version: ParameterVersion, label },
+      );
     },
 
     async labelParameter(Name, ParameterVersion, label) {

@@ -155,7 +155,8 @@ export function rolloutPolicy(scope: Scope): Policy {
   return policy([
     {
       Sid: 'LookAtInstances',
-      Action: fleet('DescribeInstances'),
+      // DescribeImages: PutParameter of an AMI looks whether it exists, in the caller's name.
+      Action: [...fleet('DescribeInstances'), 'ec2:DescribeImages'],
       Resource: ['*'],
       Condition: inRegion(scope),
     },
@@ -172,8 +173,14 @@ export function rolloutPolicy(scope: Scope): Policy {
     },
     {
       Sid: 'SetTheZonesVersion',
-      Action: fleet('GetParameter', 'PutParameter', 'LabelParameterVersion', 'DeleteParameters'),
-      Resource: [parameter('/eniboot/bundle/*')],
+      Action: fleet(
+        'GetParameter',
+        'PutParameter',
+        'LabelParameterVersion',
+        'UnlabelParameterVersion',
+        'DeleteParameters',
+      ),
+      Resource: [parameter('/eniboot/bundle/*'), parameter('/eniboot/image/*')],
     },
     {
       Sid: 'PublishReleases',

@@ -21,9 +21,10 @@ const help = `Usage: eniboot rollout plan SPEC     what would be done, and what 
 
 Brings a version of eniboot onto the nodes of a cluster through SSM Run Command: one canary, about 10 % of the first zone,
 the rest of it, a wait, the next zone. Never two zones at once. A node counts as updated when it reports the version, its
-digest and good health; one that says nothing, comes late or cannot be reached has failed. docs/rollouts.md explains all of it.
+digest and good health; one that says nothing, comes late or cannot be reached has failed. An AMI goes the same way, by the
+labels of its parameters: instances that boot from it have to be READY. docs/rollouts.md explains all of it.
 
-  SPEC             YAML; two keys are enough: what.bundle.version and where.cluster
+  SPEC             YAML; two keys are enough: what.bundle.version (or what.image.id, an AMI) and where.cluster
   --cluster NAME   whose rollout (not for plan and run: the spec says it)
   --region REGION  default: AWS_REGION or the profile's
   --svg FILE       plan: the picture as SVG

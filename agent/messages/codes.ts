@@ -488,6 +488,12 @@ export const failureCodes = {
       'Never publish two contents under one version: build it under a new version, and correct the digest in the spec.',
     transient: false,
   },
+  IMAGE_NOT_CONFIRMED: {
+    title: 'EC2 has not confirmed the AMI of an image parameter.',
+    remedy:
+      'Check that the AMI exists in this region and is available, and that whoever runs the rollout may call ec2:DescribeImages; then `eniboot rollout resume`.',
+    transient: false,
+  },
   ROLLOUT_NO_TARGETS: {
     title: 'No running instance is a target of the rollout.',
     remedy:

@@ -4,10 +4,11 @@ import { parseRelease, RELEASES, type Release } from '../aws/release.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { ensureDocument } from './document.ts';
+import { imageParameter } from './image.ts';
 import { type Notes, resolveTargets, total, type Zone } from './plan.ts';
 import { begin, type Rollout } from './progress.ts';
 import { createRecord, type Owner, type RolloutRecord } from './record.ts';
-import { allowedFailures, type Spec, targetTags } from './spec.ts';
+import { allowedFailures, type BundleSpec, isImage, type Spec, targetTags } from './spec.ts';
 
 export interface Prepared {
   spec: Spec;
@@ -20,10 +21,12 @@ export interface Prepared {
 
 /** Resolves version and targets. Throws RELEASE_UNKNOWN, RELEASE_DIFFERS, ROLLOUT_NO_TARGETS. */
 export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
-  const { text, release } = await readRelease(aws, spec);
+  const published = isImage(spec) ? undefined : await readRelease(aws, spec as BundleSpec);
   const tags = targetTags(spec);
   const instances = await aws.describeInstances(tags);
-  const { zones, notes } = resolveTargets(spec, instances, await aws.describeOnline(tags));
+  // An AMI's nodes are replaced: whether the present ones answer does not matter.
+  const online = isImage(spec) ? instances.map((one) => one.instanceId) : await aws.describeOnline(tags);
+  const { zones, notes } = resolveTargets(spec, instances, online);
   const missing = (spec.where.zones ?? []).filter((zoneId) => !zones.some((zone) => zone.zoneId === zoneId));
   if (zones.length === 0 || missing.length > 0) {
     const where = missing.length === 0 ? '' : ` in ${missing.join(', ')}`;
@@ -32,8 +35,10 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
       zones: Object.fromEntries(zones.map((zone) => [zone.zoneId, zone.nodes.length])),
     });
   }
-  const digests = [release.x64, release.arm64].flatMap((archive) => archive?.sha256 ?? []);
-  return { spec, release: text, digests, zones, notes };
+  if (isImage(spec)) return { spec, release: spec.what.image.id, digests: [], zones, notes };
+  const { x64, arm64 } = published?.release ?? {};
+  const digests = [x64, arm64].flatMap((archive) => archive?.sha256 ?? []);
+  return { spec, release: published?.text ?? '', digests, zones, notes };
 }
 
 /** Nodes that cannot be reached are failures: too many of them, and it would halt half-way. */
@@ -68,8 +73,13 @@ export async function beginRollout(
   const nowMs = clock.now().getTime();
   const zones: Rollout['zones'] = [];
   for (const zone of prepared.zones) {
-    const parameter = await aws.readParameter(zoneParameter(spec, zone.zoneId));
-    zones.push({ ...zone, before: parameter?.value });
+    if (isImage(spec)) {
+      const stable = await aws.readParameter(`${imageParameter(spec, zone.zoneId)}:stable`);
+      zones.push({ ...zone, before: stable === undefined ? undefined : String(stable.version) });
+    } else {
+      const parameter = await aws.readParameter(zoneParameter(spec as BundleSpec, zone.zoneId));
+      zones.push({ ...zone, before: parameter?.value });
+    }
   }
   const rollout: Rollout = {
     schema: 1,
@@ -79,17 +89,17 @@ export async function beginRollout(
     spec,
     release,
     digests,
-    document: await ensureDocument(aws),
+    document: isImage(spec) ? undefined : await ensureDocument(aws),
     zones,
   };
   return createRecord(aws, clock, owner, rollout, begin(nowMs));
 }
 
-export function zoneParameter(spec: Spec, zoneId: string): string {
+export function zoneParameter(spec: BundleSpec, zoneId: string): string {
   return spec.what.bundle.parameter.replaceAll('{zone-id}', zoneId);
 }
 
-async function readRelease(aws: FleetAws, { what }: Spec): Promise<{ text: string; release: Release }> {
+async function readRelease(aws: FleetAws, { what }: BundleSpec): Promise<{ text: string; release: Release }> {
   const { version, sha256 } = what.bundle;
   const name = `${RELEASES}/${version}`;
   const stored = await aws.readParameter(name);

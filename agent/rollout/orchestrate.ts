@@ -2,15 +2,17 @@
 // and written down before and after.
 import type { FleetAws, Invocation } from '../aws/fleet.ts';
 import { type HaltFlag, haltParameter } from '../aws/halt-flag.ts';
-import { isFailure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { zoneParameter } from './begin.ts';
 import { readHaltFlag } from './halt.ts';
+import { imageParameter, lookAtBoots, offerImage, promoteImage, restoreImage } from './image.ts';
 import { isFailed, isGood, type Judgement, judge } from './judge.ts';
-import type { Batch, Step } from './plan.ts';
+import type { Batch, Boots, Step } from './plan.ts';
 import {
   type Action,
   advanced,
+  counted,
   decide,
   ended,
   failuresLeft,
@@ -18,10 +20,12 @@ import {
   intended,
   judged,
   type Progress,
+  type Rollout,
   sent,
   stepsOf,
 } from './progress.ts';
 import type { RolloutRecord } from './record.ts';
+import { type BundleSpec, type ImageSpec, isImage, subjectOf } from './spec.ts';
 
 /** What happens, for whoever watches. `atMs` and the step it belongs to are added by the one who tells it. */
 export type Happening =
@@ -63,6 +67,7 @@ const ENDED = new Set(['Success', 'Cancelled', 'Failed', 'TimedOut']);
 export async function orchestrate(work: Orchestration): Promise<Progress> {
   const { aws, clock, record, tell, stopped } = work;
   const { rollout } = record;
+  const { spec } = rollout;
   const now = () => clock.now().getTime();
   let told = -1;
   // Whether the batch that is intended was intended by this process: if not, it may have been sent already.
@@ -95,9 +100,13 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
         await sleep(Math.min(action.untilMs - now(), FLAG_MS));
         await record.keep();
         break;
+      case 'count':
+        await countBoots(action.boots, progress);
+        break;
+      case 'offer':
       case 'promote':
       case 'restore':
-        await setZone(action.do, action.zone);
+        await (isImage(spec) ? moveLabel(spec, action.do, action.zone) : setZone(action.do, action.zone));
         await record.save(advanced(progress, now()));
         break;
       case 'advance':
@@ -160,16 +169,15 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     comment: string,
     progress: Progress,
   ): Promise<string> {
-    const { spec } = rollout;
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await aws.sendCommand({
-          document: rollout.document,
+          document: documentOf(rollout),
           instanceIds,
           comment,
           parameters: {
             action: progress.direction === 'forward' ? 'update' : 'rollback',
-            version: spec.what.bundle.version,
+            version: subjectOf(spec),
             digests: rollout.digests.join(','),
             halt: haltParameter(spec.where.cluster),
             seconds: String(spec.node.updateSeconds),
@@ -192,7 +200,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   async function findSent(comments: string[], progress: Progress): Promise<string[]> {
     const settledAt = progress.sinceMs + LIST_LAG_MS;
     while (now() < settledAt) await clock.sleep(settledAt - now());
-    const listed = await aws.listCommands(rollout.document.name, progress.sinceMs - CLOCK_MARGIN_MS);
+    const listed = await aws.listCommands(documentOf(rollout).name, progress.sinceMs - CLOCK_MARGIN_MS);
     return comments.map((comment) => listed.find((one) => one.comment === comment)?.commandId ?? '');
   }
 
@@ -232,7 +240,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   ): Promise<Judgement[]> {
     const expected = {
       direction: record.progress.direction,
-      version: rollout.spec.what.bundle.version,
+      version: subjectOf(spec),
       digests: rollout.digests,
       warnings: rollout.spec.node.warnings,
     };
@@ -258,10 +266,10 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   }
 
   /** Idempotent. Labels follow: `stable` on what the zone runs, `previous` on what it ran before. */
-  async function setZone(what: 'promote' | 'restore', at: number): Promise<void> {
+  async function setZone(what: 'offer' | 'promote' | 'restore', at: number): Promise<void> {
     const zone = rollout.zones[at];
     if (zone === undefined) return;
-    const name = zoneParameter(rollout.spec, zone.zoneId);
+    const name = zoneParameter(spec as BundleSpec, zone.zoneId);
     const current = await aws.readParameter(name);
     const wanted = what === 'promote' ? rollout.release : zone.before;
     if (current?.value === wanted) return;
@@ -273,9 +281,41 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     await aws.labelParameter(name, version, 'stable');
   }
 
+  async function moveLabel(
+    image: ImageSpec,
+    what: 'offer' | 'promote' | 'restore',
+    at: number,
+  ): Promise<void> {
+    const zone = rollout.zones[at];
+    if (zone === undefined) return;
+    const name = imageParameter(image, zone.zoneId);
+    const { id } = image.what.image;
+    if (what === 'offer') await offerImage(aws, clock, name, id);
+    else if (what === 'promote') await promoteImage(aws, clock, name, id);
+    else await restoreImage(aws, name, id, zone.before);
+  }
+
+  async function countBoots(boots: Boots, progress: Progress): Promise<void> {
+    const seen = await lookAtBoots(aws, rollout as Rollout & { spec: ImageSpec }, boots.zone, now());
+    const next = counted(progress, boots, seen, now());
+    const known = progress.boots?.failed.length ?? 0;
+    tell({ kind: 'look', home: seen.ready, of: boots.nodes });
+    if (JSON.stringify(next) !== JSON.stringify(progress)) await record.save(next);
+    else await record.keep();
+    for (const { instanceId, outcome, reason } of next.boots?.failed.slice(known) ?? [])
+      tell({ kind: 'node', judgement: { instanceId, outcome, reason } });
+    if (next.step === progress.step) await sleep(LONGEST_LOOK_MS);
+    else tell({ kind: 'home', good: seen.ready, failed: seen.failed.length, other: 0 });
+  }
+
   function commentOf({ direction, step }: Progress, part: number): string {
     return `eniboot ${rollout.id} ${direction} ${step}.${part}`;
   }
+}
+
+function documentOf({ document }: Rollout): NonNullable<Rollout['document']> {
+  if (document === undefined) throw new Failure('INTERNAL', 'the rollout of an AMI sends no commands');
+  return document;
 }
 
 function partsOf(instanceIds: string[]): string[][] {

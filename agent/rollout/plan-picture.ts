@@ -1,6 +1,7 @@
 // The plan for people: a table of waves with the blast radius of each, bars, and the same as SVG. Pure.
 import type { Prepared } from './begin.ts';
 import { total, type Wave, wavesOf } from './plan.ts';
+import { subjectOf } from './spec.ts';
 
 const BAR = 40;
 
@@ -15,7 +16,7 @@ const names = {
 export function planObject(prepared: Prepared): object {
   const { spec, zones, notes, digests } = prepared;
   return {
-    version: spec.what.bundle.version,
+    version: subjectOf(spec),
     digests,
     cluster: spec.where.cluster,
     spec,
@@ -39,7 +40,7 @@ export function planText(prepared: Prepared): string {
     wave.nodes === 0 ? '' : bar(wave, nodes),
   ]);
   const lines = [
-    `${spec.what.bundle.version} to ${nodes} nodes in ${zones.length} zone${zones.length === 1 ? '' : 's'} of ${spec.where.cluster}`,
+    `${subjectOf(spec)} to ${nodes} nodes in ${zones.length} zone${zones.length === 1 ? '' : 's'} of ${spec.where.cluster}`,
     '',
     columns([['zone', 'step', 'nodes', 'in flight', 'at worst', 'of the fleet'], ...rows]),
     '',
@@ -99,7 +100,7 @@ export function planSvg(prepared: Prepared): string {
     (zone, index) => `<text x="0" y="${32 + index * row}">${zone.zoneId} (${zone.nodes.length})</text>`,
   );
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="13">
-<title>${spec.what.bundle.version} to ${nodes} nodes of ${spec.where.cluster}</title>
+<title>${subjectOf(spec)} to ${nodes} nodes of ${spec.where.cluster}</title>
 <rect width="${width}" height="${height}" fill="#fff"/>
 ${labels.join('\n')}
 ${bars.join('\n')}

@@ -1,7 +1,7 @@
 // From a spec and the nodes there are to the steps that will be taken. Pure: everything here is plain data.
 import type { FleetInstance } from '../aws/fleet.ts';
 import { VERDICT_TAG } from '../aws/tags.ts';
-import { allowedFailures, type Spec } from './spec.ts';
+import { allowedFailures, isImage, type Spec, subjectOf } from './spec.ts';
 
 export interface Zone {
   zoneId: string;
@@ -20,8 +20,19 @@ export interface Batch {
   to: number;
 }
 
+/** Until so many instances of the zone have booted from the AMI and are READY. */
+export interface Boots {
+  do: 'boots';
+  zone: number;
+  kind: 'canary' | 'rest';
+  nodes: number;
+}
+
 export type Step =
   | Batch
+  | Boots
+  /** The label `candidate` is on the AMI: what is launched by it proves the AMI first. */
+  | { do: 'offer'; zone: number }
   | { do: 'bake'; zone: number; after: 'canary' | 'share' | 'zone'; seconds: number }
   /** The zone's parameter names the new version from now on: what boots there comes up on it. */
   | { do: 'promote'; zone: number }
@@ -46,7 +57,7 @@ export function resolveTargets(
   online: readonly string[],
 ): { zones: Zone[]; notes: Notes } {
   const answering = new Set(online);
-  const wanted = spec.what.bundle.version;
+  const wanted = subjectOf(spec);
   const rank = (one: FleetInstance) =>
     !answering.has(one.instanceId) ? 2 : reportedVersion(one) === wanted ? 1 : 0;
   const ordered = [...instances].sort((a, b) => rank(a) - rank(b) || (a.instanceId < b.instanceId ? -1 : 1));
@@ -84,6 +95,7 @@ export function batchSize(spec: Spec, nodesOfZone: number): number {
 
 /** All steps of a rollout, in order. `sizes`: nodes of each zone. */
 export function stepsForward(spec: Spec, sizes: readonly number[]): Step[] {
+  if (isImage(spec)) return imageSteps(spec, sizes);
   return sizes.flatMap((size, zone) => {
     const first = zone === 0;
     const last = zone === sizes.length - 1;
@@ -104,9 +116,30 @@ export function stepsForward(spec: Spec, sizes: readonly number[]): Step[] {
   });
 }
 
+/** A zone's label moves first, since only then anything boots from the AMI. */
+function imageSteps(spec: Spec, sizes: readonly number[]): Step[] {
+  return sizes.flatMap((size, zone): Step[] => {
+    const bake = (after: 'canary' | 'zone', seconds: number): Step[] =>
+      seconds === 0 ? [] : [{ do: 'bake', zone, after, seconds }];
+    const canaries: Step[] = [
+      { do: 'offer', zone },
+      { do: 'boots', zone, kind: 'canary', nodes: spec.steps.canaries },
+      ...bake('canary', spec.bake.canarySeconds),
+    ];
+    return [
+      ...(zone === 0 ? canaries : []),
+      { do: 'promote', zone },
+      { do: 'boots', zone, kind: 'rest', nodes: Math.ceil((size * spec.boot.zonePercent) / 100) },
+      ...(zone === sizes.length - 1 ? [] : bake('zone', spec.bake.zoneSeconds)),
+    ];
+  });
+}
+
 /** The steps back from a rollout that had begun its first `begun` steps: zone by zone in reverse. */
 export function stepsBack(forward: readonly Step[], begun: number): Step[] {
-  const touched = forward.slice(0, begun);
+  // A parameter may have been written just before the step would have been recorded as done.
+  const writing = forward[begun]?.do === 'promote' || forward[begun]?.do === 'offer';
+  const touched = forward.slice(0, writing ? begun + 1 : begun);
   const reached = touched.at(-1)?.zone ?? -1;
   return Array.from({ length: reached + 1 }, (_, at) => reached - at).flatMap((zone): Step[] => [
     // First, so that what boots meanwhile does not come up on the version that is taken back.
@@ -148,6 +181,18 @@ export function wavesOf(spec: Spec, zones: readonly Zone[]): Wave[] {
     const zone = zones[step.zone];
     if (zone === undefined) continue;
     const size = zone.nodes.length;
+    if (step.do === 'boots') {
+      // How many are replaced at once is the autoscaling group's affair: all of them, at worst.
+      const worst = step.kind === 'canary' ? step.nodes : size;
+      const wave = { ...idle, zoneId: zone.zoneId, kind: step.kind, nodes: step.nodes, batches: 1 };
+      waves.push({
+        ...wave,
+        inFlight: step.nodes,
+        worst,
+        worstPercent: Math.min(100, Math.round((worst / size) * 1000) / 10),
+      });
+      continue;
+    }
     if (step.do !== 'update') {
       const kind = step.do === 'bake' ? 'bake' : 'promote';
       const seconds = step.do === 'bake' ? step.seconds : 0;

@@ -1,7 +1,7 @@
 // How far a rollout is, and what follows from it. Pure: the record and what was seen go in, the next action or the next
 // record comes out. Every change of it is written down before and after something is done (record.ts).
 import { isFailed, isUntouched, type Judgement, type Outcome } from './judge.ts';
-import { type Batch, type Step, stepsBack, stepsForward, total, type Zone } from './plan.ts';
+import { type Batch, type Boots, type Step, stepsBack, stepsForward, total, type Zone } from './plan.ts';
 import { allowedFailures, type Spec } from './spec.ts';
 
 /** What was settled when the rollout began; it never changes. */
@@ -11,13 +11,14 @@ export interface Rollout {
   startedMs: number;
   startedBy: string;
   spec: Spec;
-  /** The release as published: what the zones' parameters will hold. */
+  /** What the zones' parameters will hold: the release as published, or the ID of the AMI. */
   release: string;
-  /** Digests of its archives. */
+  /** Digests of its archives; none of an AMI. */
   digests: string[];
-  document: { name: string; version: string; hash: string };
+  /** undefined for an AMI: it needs no command. */
+  document: { name: string; version: string; hash: string } | undefined;
   zones: (Zone & {
-    /** What the zone's parameter held; undefined when there was none. */
+    /** What the zone's parameter held, of an AMI the number of its stable version; undefined when there was none. */
     before: string | undefined;
   })[];
 }
@@ -27,6 +28,16 @@ export interface Exception {
   zone: number;
   node: number;
   outcome: Outcome;
+}
+
+/** An instance that booted from the AMI, and is not READY. */
+export interface BootFailure {
+  zone: number;
+  instanceId: string;
+  outcome: 'failed' | 'late' | 'missing';
+  reason: string;
+  /** It was seen before any zone was promoted. */
+  canary: boolean;
 }
 
 export interface Progress {
@@ -49,7 +60,13 @@ export interface Progress {
   forgiven: number;
   /** Going back: forward steps that had begun, and nodes that are back, or could not be brought back. */
   back: { begun: number; restored: number; exceptions: Exception[]; forgiven: number } | undefined;
+  /** Of an AMI: READY instances of each zone at the last look, and what has failed so far. */
+  boots?: { ready: number[]; failed: BootFailure[]; forgiven: number };
 }
+
+/** Failures of an AMI that are told apart, and reasons that are kept: the record has to fit into one parameter. */
+const MOST_BOOT_FAILURES = 100;
+const REASONS = 20;
 
 export function begin(nowMs: number): Progress {
   return {
@@ -81,7 +98,8 @@ export type Action =
   | { do: 'end' }
   | { do: 'halt'; why: string }
   | { do: 'wait'; untilMs: number }
-  | { do: 'promote' | 'restore'; zone: number }
+  | { do: 'offer' | 'promote' | 'restore'; zone: number }
+  | { do: 'count'; boots: Boots }
   /** Record that the batch is about to be sent. */
   | { do: 'intend'; batch: Batch; instanceIds: string[] }
   | { do: 'send'; batch: Batch; instanceIds: string[] }
@@ -109,6 +127,17 @@ export function decide(
       const untilMs = progress.sinceMs + step.seconds * 1000;
       return seen.nowMs >= untilMs ? { do: 'advance' } : { do: 'wait', untilMs };
     }
+    case 'boots': {
+      const seconds = rollout.spec.boot.waitSeconds;
+      if (seen.nowMs < progress.sinceMs + seconds * 1000) return { do: 'count', boots: step };
+      const ready = progress.boots?.ready[step.zone] ?? 0;
+      const zoneId = rollout.zones[step.zone]?.zoneId;
+      return {
+        do: 'halt',
+        why: `${ready} of ${step.nodes} nodes of ${zoneId} have booted from the image within ${seconds} s`,
+      };
+    }
+    case 'offer':
     case 'promote':
     case 'restore':
       return { do: step.do, zone: step.zone };
@@ -135,7 +164,17 @@ export function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): str
 export function overBudget(rollout: Rollout, progress: Progress): string | undefined {
   const { spec, zones } = rollout;
   const steps = stepsOf(rollout, progress);
-  const failures = countedFailures(progress);
+  const boots =
+    progress.back === undefined ? (progress.boots?.failed.slice(progress.boots.forgiven) ?? []) : [];
+  const canary = boots.find((one) => one.canary);
+  if (canary !== undefined)
+    return `the canary ${canary.instanceId} failed in ${zones[canary.zone]?.zoneId}: ${canary.reason}`;
+  if ((progress.boots?.failed.length ?? 0) >= MOST_BOOT_FAILURES && progress.back === undefined)
+    return `${MOST_BOOT_FAILURES} instances or more have failed: take it back`;
+  const failures: { zone: number; node: number }[] = [
+    ...countedFailures(progress),
+    ...boots.map(({ zone }) => ({ zone, node: Infinity })),
+  ];
   if (failures.length === 0) return undefined;
   const canaries = steps
     .filter((step): step is Batch => step.do === 'update' && step.kind === 'canary')
@@ -236,6 +275,8 @@ export function resumed(progress: Progress, nowMs: number, forgive: boolean): Pr
   if (progress.state !== 'halted') return progress;
   const next: Progress = { ...progress, state: 'running', why: undefined, sinceMs: nowMs };
   if (!forgive) return next;
+  if (next.boots !== undefined && next.back === undefined)
+    return { ...next, boots: { ...next.boots, forgiven: next.boots.failed.length } };
   return next.back === undefined
     ? { ...next, forgiven: next.exceptions.length }
     : { ...next, back: { ...next.back, forgiven: next.back.exceptions.length } };
@@ -255,4 +296,25 @@ export function turnedBack(progress: Progress, nowMs: number): Progress {
     commands: [],
     back: { begun: progress.step, restored: 0, exceptions: [], forgiven: 0 },
   };
+}
+
+/** What a look at the instances that booted from the AMI has shown. What has failed stays so, whatever becomes of it. */
+export function counted(
+  progress: Progress,
+  { zone, kind, nodes }: Boots,
+  look: { ready: number; failed: Omit<BootFailure, 'zone' | 'canary'>[] },
+  nowMs: number,
+): Progress {
+  const before = progress.boots ?? { ready: [], failed: [], forgiven: 0 };
+  const known = new Set(before.failed.map((one) => one.instanceId));
+  const news = look.failed.filter((one) => !known.has(one.instanceId));
+  const failed = [...before.failed, ...news.map((one) => ({ ...one, zone, canary: kind === 'canary' }))]
+    .slice(0, MOST_BOOT_FAILURES)
+    .map((one, at) => (at < REASONS ? one : { ...one, reason: '' }));
+  const ready = Array.from({ length: Math.max(before.ready.length, zone + 1) }, (_, at) =>
+    at === zone ? look.ready : (before.ready[at] ?? 0),
+  );
+  const next: Progress = { ...progress, boots: { ...before, ready, failed } };
+  // With a new failure the budget has the word first.
+  return look.ready >= nodes && news.length === 0 ? advanced(next, nowMs) : next;
 }

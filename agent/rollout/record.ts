@@ -7,7 +7,7 @@ import type { FleetAws } from '../aws/fleet.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import type { Outcome } from './judge.ts';
-import type { Exception, Progress, Rollout } from './progress.ts';
+import type { BootFailure, Exception, Progress, Rollout } from './progress.ts';
 
 /** Who is at work: for people, and a number that nobody else has. */
 export interface Owner {
@@ -261,6 +261,9 @@ function encode(head: Head): string {
       ...(progress.back === undefined
         ? {}
         : { back: { ...progress.back, exceptions: pack(progress.back.exceptions) } }),
+      ...(progress.boots === undefined
+        ? {}
+        : { boots: { ...progress.boots, failed: progress.boots.failed.map(packBoot) } }),
     },
   });
 }
@@ -271,7 +274,7 @@ function decode(text: string): Head | undefined {
     const head = JSON.parse(text) as Head;
     if (head.schema !== 1) return undefined;
     const { progress } = head;
-    const back = progress.back;
+    const { back, boots } = progress;
     return {
       ...head,
       progress: {
@@ -281,6 +284,9 @@ function decode(text: string): Head | undefined {
           back === undefined
             ? undefined
             : { ...back, exceptions: unpack(back.exceptions as unknown as Packed[]) },
+        ...(boots === undefined
+          ? {}
+          : { boots: { ...boots, failed: (boots.failed as unknown as string[]).map(unpackBoot) } }),
       },
     };
   } catch {
@@ -311,6 +317,21 @@ function unpack(runs: readonly Packed[]): Exception[] {
       }));
     }),
   );
+}
+
+function packBoot({ zone, instanceId, outcome, canary, reason }: BootFailure): string {
+  return `${zone} ${instanceId} ${outcome} ${canary ? 'canary' : '-'} ${reason}`;
+}
+
+function unpackBoot(text: string): BootFailure {
+  const [zone, instanceId = '', outcome, canary, ...reason] = text.split(' ');
+  return {
+    zone: Number(zone),
+    instanceId,
+    outcome: outcome as BootFailure['outcome'],
+    canary: canary === 'canary',
+    reason: reason.join(' '),
+  };
 }
 
 function sha256(text: string): string {

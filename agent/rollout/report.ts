@@ -31,7 +31,7 @@ export function reportMarkdown(input: ReportInput): string {
   const reasons = reasonsOf(input.events);
   const failed = failures.map(
     (one) =>
-      `| ${one.zoneId} | ${one.instanceId} | ${one.outcome} | ${(reasons.get(one.instanceId) ?? '').replaceAll('|', '\\|')} |\n`,
+      `| ${one.zoneId} | ${one.instanceId} | ${one.outcome} | ${(reasons.get(one.instanceId) ?? one.reason ?? '').replaceAll('|', '\\|')} |\n`,
   );
   return `# Rollout ${rollout.id} of ${summary.version} in ${summary.cluster}
 
@@ -45,7 +45,7 @@ ${headline(input)}
 | updated / already there | ${summary.updated} / ${summary.already} |
 | failed / passed over | ${summary.failed} / ${summary.passedOver} |
 | brought back | ${progress.back === undefined ? '–' : summary.restored} |
-| document | ${rollout.document.name} version ${rollout.document.version}, ${rollout.document.hash} |
+| ${rollout.document === undefined ? 'how' : 'document'} | ${rollout.document === undefined ? 'labels of the image parameters' : `${rollout.document.name} version ${rollout.document.version}, ${rollout.document.hash}`} |
 
 ## Zones
 
@@ -88,7 +88,7 @@ ${
   failures.length === 0
     ? '<p>None.</p>'
     : `<table><tr><th>zone</th><th>node</th><th>outcome</th><th>reason</th></tr>
-${failures.map((one) => cells([one.zoneId, one.instanceId, one.outcome, reasons.get(one.instanceId) ?? ''])).join('\n')}
+${failures.map((one) => cells([one.zoneId, one.instanceId, one.outcome, reasons.get(one.instanceId) ?? one.reason ?? ''])).join('\n')}
 </table>`
 }
 </body></html>
@@ -142,7 +142,10 @@ function barsOf({ events }: ReportInput, endMs: number): Bar[] {
       if (open !== undefined) open.toMs = event.atMs;
       open = undefined;
     }
-    if (event.kind === 'step' && (event.step.do === 'update' || event.step.do === 'bake')) {
+    if (
+      event.kind === 'step' &&
+      (event.step.do === 'update' || event.step.do === 'bake' || event.step.do === 'boots')
+    ) {
       const { step } = event;
       open = {
         zone: step.zone,
@@ -150,7 +153,10 @@ function barsOf({ events }: ReportInput, endMs: number): Bar[] {
         fromMs: event.atMs,
         toMs: endMs,
         failed: 0,
-        label: step.do === 'bake' ? `wait after ${step.after}` : `${step.kind}, ${event.nodes} nodes`,
+        label:
+          step.do === 'bake'
+            ? `wait after ${step.after}`
+            : `${step.kind}, ${step.do === 'boots' ? step.nodes : event.nodes} nodes`,
       };
       bars.push(open);
     }

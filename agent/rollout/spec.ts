@@ -34,36 +34,55 @@ const MOST_FAILURES = 200;
 
 export const specSchema = v.strictObject({
   what: v.pipe(
-    v.strictObject({
-      bundle: v.pipe(
-        v.strictObject({
-          version: text(
-            /^\d+\.\d+\.\d+[\w.-]*$/,
-            'is not a version',
-            '1.4.0',
-            'A published version: `eniboot bundle list` shows them.',
-          ),
-          sha256: v.optional(
-            v.pipe(
-              v.strictObject({ x64: v.optional(sha256), arm64: v.optional(sha256) }),
-              v.description(
-                'Digests the published archives must have; without it, those published are recorded.',
+    v.union([
+      v.strictObject({
+        bundle: v.pipe(
+          v.strictObject({
+            version: text(
+              /^\d+\.\d+\.\d+[\w.-]*$/,
+              'is not a version',
+              '1.4.0',
+              'A published version: `eniboot bundle list` shows them.',
+            ),
+            sha256: v.optional(
+              v.pipe(
+                v.strictObject({ x64: v.optional(sha256), arm64: v.optional(sha256) }),
+                v.description(
+                  'Digests the published archives must have; without it, those published are recorded.',
+                ),
               ),
             ),
-          ),
-          parameter: v.optional(
-            text(
-              /^\/(?:[\w.-]|\/)*\{zone-id\}(?:[\w.-]|\/)*$/,
-              'is not the path of a parameter with {zone-id} in it',
+            parameter: v.optional(
+              text(
+                /^\/(?:[\w.-]|\/)*\{zone-id\}(?:[\w.-]|\/)*$/,
+                'is not the path of a parameter with {zone-id} in it',
+                '/eniboot/bundle/{zone-id}',
+                "Where a zone's version stands; what `bundle.parameter` says in the nodes' configuration.",
+              ),
               '/eniboot/bundle/{zone-id}',
-              "Where a zone's version stands; what `bundle.parameter` says in the nodes' configuration.",
             ),
-            '/eniboot/bundle/{zone-id}',
-          ),
-        }),
-        v.description('A version of eniboot, in place.'),
-      ),
-    }),
+          }),
+          v.description('A version of eniboot, in place.'),
+        ),
+      }),
+      v.strictObject({
+        image: v.pipe(
+          v.strictObject({
+            id: text(/^ami-[0-9a-f]{8,17}$/, 'is not the ID of an AMI', 'ami-0123456789abcdef0', 'The AMI.'),
+            parameter: v.optional(
+              text(
+                /^\/(?:[\w.-]|\/)*\{zone-id\}(?:[\w.-]|\/)*$/,
+                'is not the path of a parameter with {zone-id} in it',
+                '/eniboot/image/x86_64/{zone-id}',
+                "Where a zone's AMI stands; launch templates name it with the label: resolve:ssm:/eniboot/image/x86_64/use1-az1:stable.",
+              ),
+              '/eniboot/image/x86_64/{zone-id}',
+            ),
+          }),
+          v.description('An AMI: labels move zone by zone, and what boots from it is counted.'),
+        ),
+      }),
+    ]),
     v.description('What is rolled out.'),
   ),
   where: v.pipe(
@@ -186,6 +205,26 @@ export const specSchema = v.strictObject({
     ),
     {},
   ),
+  boot: v.optional(
+    v.pipe(
+      v.strictObject({
+        verdictSeconds: v.optional(
+          whole(60, 7200, ' of seconds', 'Time from the launch of an instance to its READY.'),
+          900,
+        ),
+        zonePercent: v.optional(
+          whole(1, 100, ' of percent', 'Share of a zone that must run the AMI before the next zone begins.'),
+          100,
+        ),
+        waitSeconds: v.optional(
+          whole(60, 172_800, ' of seconds', 'Time in which that many must have booted, or it halts.'),
+          14_400,
+        ),
+      }),
+      v.description('Of an AMI: what is waited for. eniboot replaces no instances; autoscaling does.'),
+    ),
+    {},
+  ),
   alarm: v.optional(
     text(
       /^[^\s:][^:]{0,254}$/,
@@ -197,6 +236,18 @@ export const specSchema = v.strictObject({
 });
 
 export type Spec = v.InferOutput<typeof specSchema>;
+
+export type BundleSpec = Spec & { what: Extract<Spec['what'], { bundle: unknown }> };
+export type ImageSpec = Spec & { what: Extract<Spec['what'], { image: unknown }> };
+
+export function isImage(spec: Spec): spec is ImageSpec {
+  return 'image' in spec.what;
+}
+
+/** What is rolled out, in a word: a version, or the ID of an AMI. */
+export function subjectOf({ what }: Spec): string {
+  return 'image' in what ? what.image.id : what.bundle.version;
+}
 
 /** Nodes that may fail of so many. */
 export function allowedFailures(nodes: number, percent: number): number {
@@ -234,7 +285,12 @@ function crossCheck(spec: Spec, tree: Tree): ConfigProblem[] {
     if (zones.indexOf(zone) < at)
       report(['where', 'zones', at], zone, { problem: 'is named twice', remedy: 'Remove one of them.' });
   });
-  const digests = spec.what.bundle.sha256;
+  const digests = 'bundle' in spec.what ? spec.what.bundle.sha256 : undefined;
+  if (spec.alarm !== undefined && isImage(spec))
+    report(['alarm'], spec.alarm, {
+      problem: 'is watched by Run Command, which an AMI does without',
+      remedy: 'Remove it, and halt by `eniboot rollout halt` from the alarm instead.',
+    });
   if (digests !== undefined && digests.x64 === undefined && digests.arm64 === undefined)
     report(
       ['what', 'bundle', 'sha256'],

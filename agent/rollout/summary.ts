@@ -2,6 +2,7 @@
 import { isFailed, isGood } from './judge.ts';
 import type { Batch, Step } from './plan.ts';
 import { type Exception, type Progress, type Rollout, stepsOf } from './progress.ts';
+import { isImage, subjectOf } from './spec.ts';
 
 export interface ZoneSummary {
   zoneId: string;
@@ -44,16 +45,18 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
   return {
     id: rollout.id,
     cluster: rollout.spec.where.cluster,
-    version: rollout.spec.what.bundle.version,
+    version: subjectOf(rollout.spec),
     direction: progress.direction,
     state: progress.state,
     why: progress.why,
     startedMs: rollout.startedMs,
     startedBy: rollout.startedBy,
     nodes: rollout.zones.reduce((sum, zone) => sum + zone.nodes.length, 0),
-    updated: progress.updated,
+    updated: isImage(rollout.spec) ? bootedIn(progress) : progress.updated,
     already: progress.already,
-    failed: progress.exceptions.filter((one) => isFailed(one.outcome)).length,
+    failed:
+      progress.exceptions.filter((one) => isFailed(one.outcome)).length +
+      (progress.boots?.failed.length ?? 0),
     passedOver: progress.exceptions.filter((one) => !isFailed(one.outcome)).length,
     restored: progress.back?.restored ?? 0,
     zones: rollout.zones.map((_, at) => zoneSummary(rollout, progress, steps, at)),
@@ -65,7 +68,30 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
   };
 }
 
+function bootedIn({ boots }: Progress): number {
+  return boots?.ready.reduce((sum, ready) => sum + ready, 0) ?? 0;
+}
+
+function imageZone(rollout: Rollout, progress: Progress, steps: Step[], at: number): ZoneSummary {
+  const { zoneId = '', nodes = [] } = rollout.zones[at] ?? {};
+  const own = steps.map((step, index) => ({ step, index })).filter(({ step }) => step.zone === at);
+  const ended = own.every(({ step, index }) => index < progress.step || step.do === 'bake');
+  const begun = own.some(({ index }) => index <= progress.step);
+  const baking = own.some(({ step, index }) => step.do === 'bake' && index === progress.step);
+  const back = own.length === 0 ? 'untouched' : ended ? 'restored' : 'under way';
+  const forward = baking ? 'baking' : ended ? 'done' : begun ? 'under way' : 'waiting';
+  return {
+    zoneId,
+    nodes: nodes.length,
+    updated: progress.boots?.ready[at] ?? 0,
+    failed: progress.boots?.failed.filter((one) => one.zone === at).length ?? 0,
+    inFlight: 0,
+    state: progress.back === undefined ? forward : back,
+  };
+}
+
 function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: number): ZoneSummary {
+  if (isImage(rollout.spec)) return imageZone(rollout, progress, steps, at);
   const zone = rollout.zones[at];
   const nodes = zone?.nodes.length ?? 0;
   const own = steps.map((step, index) => ({ step, index })).filter(({ step }) => step.zone === at);
@@ -138,9 +164,16 @@ export function describeStep(rollout: Rollout, step: Step): string {
     }
     case 'bake':
       return `wait ${step.seconds} s after the ${step.after} in ${zone}`;
+    case 'offer':
+      return `label the image candidate in ${zone}`;
+    case 'boots':
+      return `${step.kind === 'canary' ? 'canary' : 'zone'}: ${step.nodes} node${step.nodes === 1 ? '' : 's'} of ${zone} booted from the image`;
     case 'promote':
-      return `name the version in ${zone}'s parameter`;
+      return isImage(rollout.spec)
+        ? `label the image stable in ${zone}`
+        : `name the version in ${zone}'s parameter`;
     case 'restore':
+      if (isImage(rollout.spec)) return `label the image before stable in ${zone}`;
       return `name the version before in ${zone}'s parameter`;
   }
 }
@@ -149,10 +182,19 @@ export interface FailedNode {
   zoneId: string;
   instanceId: string;
   outcome: string;
+  /** Where the record keeps it. */
+  reason?: string;
 }
 
 /** Nodes that were not updated, or could not be brought back. */
 export function exceptionsOf(rollout: Rollout, progress: Progress): FailedNode[] {
+  if (progress.boots !== undefined)
+    return progress.boots.failed.map(({ zone, instanceId, outcome, reason }) => ({
+      zoneId: rollout.zones[zone]?.zoneId ?? '',
+      instanceId,
+      outcome,
+      reason,
+    }));
   return (progress.back?.exceptions ?? progress.exceptions).map((one) => nodeOf(rollout, one));
 }
 

@@ -162,6 +162,7 @@ function ssmChecks(cloud: Cloud, name: string, request: Request): Check[] {
     case 'GetParameter':
     case 'PutParameter':
     case 'LabelParameterVersion':
+    case 'UnlabelParameterVersion':
       return [on(parameter(request.Name ?? ''))];
     case 'GetParametersByPath':
       return [on(parameter(request.Path ?? ''))];

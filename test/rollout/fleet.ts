@@ -23,6 +23,15 @@ export interface FleetOptions {
   updateMs?: () => number;
 }
 
+export interface Launched {
+  instanceId: string;
+  imageId: string;
+  zoneId: string;
+  launchedMs: number;
+  state: string;
+  verdict: string | undefined;
+}
+
 export interface Fleet {
   scheduler: VirtualScheduler;
   ssm: Ssm;
@@ -31,6 +40,8 @@ export interface Fleet {
   zoneOf: Map<string, string>;
   /** Instances that EC2 no longer has. */
   terminated: Set<string>;
+  /** Instances that were launched meanwhile, from an AMI. */
+  launched: Launched[];
   publish(version: string, sha256?: string): void;
   clock: Clock;
 }
@@ -48,7 +59,7 @@ export function createFleet(options: FleetOptions): Fleet {
     arnPrefix: 'arn:aws:ssm:eu-west-1:123456789012',
     accountId: '123456789012',
     tagsOf: (id) => (zoneOf.has(id) && !terminated.has(id) ? tags : undefined),
-    imageExists: () => true,
+    imageExists: (id) => id !== 'ami-00000000',
   });
   ssm.latency.deliveryMs = 1_000;
   ssm.latency.listLagMs = 3_000;
@@ -75,6 +86,7 @@ export function createFleet(options: FleetOptions): Fleet {
     nodes,
     zoneOf,
     terminated,
+    launched: [],
     publish: (version, sha256 = SHA256) => {
       ssm.put(
         `/eniboot/releases/${version}`,
@@ -175,7 +187,32 @@ export function operatorOf(
 }
 
 function describeInstances(fleet: Fleet, request: object): object {
-  const { MaxResults = 1000, NextToken } = request as { MaxResults?: number; NextToken?: string };
+  const {
+    MaxResults = 1000,
+    NextToken,
+    Filters = [],
+  } = request as {
+    MaxResults?: number;
+    NextToken?: string;
+    Filters?: { Name: string; Values: string[] }[];
+  };
+  const image = Filters.find((one) => one.Name === 'image-id')?.Values[0];
+  if (image !== undefined)
+    return {
+      Reservations: fleet.launched
+        .filter((one) => one.imageId === image)
+        .map((one) => ({
+          Instances: [
+            {
+              InstanceId: one.instanceId,
+              LaunchTime: new Date(one.launchedMs),
+              State: { Name: one.state },
+              Placement: { AvailabilityZoneId: one.zoneId },
+              Tags: one.verdict === undefined ? [] : [{ Key: 'eniboot/verdict', Value: one.verdict }],
+            },
+          ],
+        })),
+    };
   const start = Number(NextToken ?? 0);
   const living = fleet.nodes.filter((node) => !fleet.terminated.has(node.instanceId));
   const page = living.slice(start, start + MaxResults);

@@ -26,7 +26,7 @@ test('two keys are enough, and all defaults stand', () => {
   assert.equal(spec.steps, { canaries: 1, sharePercent: 10, concurrency: 50, zonePercent: 20 });
   assert.equal(spec.budget, { zonePercent: 2, fleetPercent: 1 });
   assert.equal(spec.bake, { canarySeconds: 300, shareSeconds: 300, zoneSeconds: 1800 });
-  assert.is(spec.what.bundle.parameter, '/eniboot/bundle/{zone-id}');
+  assert.equal(spec.what, { bundle: { version: '1.4.0', parameter: '/eniboot/bundle/{zone-id}' } });
 });
 
 type Case = [
@@ -83,6 +83,54 @@ const cases: Case[] = [
     '1.4',
     /must be text/,
     /quotes/,
+  ],
+  [
+    'an image that is none',
+    'what: { image: { id: fedora } }\nwhere: { cluster: a }\n',
+    'what.image.id',
+    '"fedora"',
+    /not the ID of an AMI/,
+    /ami-/,
+  ],
+  [
+    'a bundle and an image at once',
+    'what: { bundle: { version: 1.2.3 }, image: { id: ami-0123456789abcdef0 } }\nwhere: { cluster: a }\n',
+    'what',
+    undefined,
+    /has both `bundle` and `image`/,
+    /Keep one/,
+  ],
+  [
+    'nothing to roll out',
+    'what: {}\nwhere: { cluster: a }\n',
+    'what',
+    '{}',
+    /neither `bundle` nor `image`/,
+    /./,
+  ],
+  [
+    'an image parameter for all zones',
+    'what: { image: { id: ami-0123456789abcdef0, parameter: /images/x } }\nwhere: { cluster: a }\n',
+    'what.image.parameter',
+    '"/images/x"',
+    /zone-id/,
+    /./,
+  ],
+  [
+    'an alarm beside an image',
+    'what: { image: { id: ami-0123456789abcdef0 } }\nwhere: { cluster: a }\nalarm: errors\n',
+    'alarm',
+    '"errors"',
+    /Run Command/,
+    /halt/,
+  ],
+  [
+    'no time for a verdict',
+    'what: { image: { id: ami-0123456789abcdef0 } }\nwhere: { cluster: a }\nboot: { verdictSeconds: 5 }\n',
+    'boot.verdictSeconds',
+    '5',
+    /from 60 to 7200/,
+    /./,
   ],
   [
     'a misspelt key at the top',
