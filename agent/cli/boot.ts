@@ -4,10 +4,12 @@ import { handOver, isSuccessor } from '../boot/hand-over.ts';
 import { startIfDue } from '../boot/ready.ts';
 import { runSequence } from '../boot/sequence.ts';
 import type { Status } from '../boot/status.ts';
+import { takeBackUnjudged } from '../boot/update.ts';
 import { actOnFailure, consoleLine, publish } from '../boot/verdict.ts';
 import { collectVersions } from '../boot/versions.ts';
 import { journalWatcher, statusFileWatcher, systemdWatcher } from '../boot/watchers.ts';
 import { systemClock } from '../port/clock.ts';
+import { runInPlace } from '../port/hand-over.ts';
 import { createLog } from '../port/log.ts';
 import { environment, requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
@@ -31,6 +33,11 @@ The verdict stands in /run/eniboot/status.json, on the console, in the instance 
 
 Exit codes: 0 READY (also degraded); 1 FAILED, with a code; 2 wrong usage.
 `;
+
+/** The other version keeps the boot's deadline itself; this is the longest a timer can be. */
+const NO_LIMIT_MS = 2 ** 31 - 1;
+/** runInPlace(), of what is no executable. */
+const NOT_STARTED = 127;
 
 export const bootCommand: Command = {
   name: 'boot',
@@ -59,6 +66,15 @@ export const bootCommand: Command = {
       }).finally(() => terminal.stop());
     const successor = isSuccessor();
     const living = isBooted();
+    // Only the first boot of a machine: on one that is up, an update may be about to judge.
+    const before = living || successor ? undefined : await takeBackUnjudged();
+    if (before !== undefined) {
+      log.warn('a reboot came before the update was judged; the version before boots', {
+        executable: before,
+      });
+      const code = await runInPlace(before, ['boot', ...args], { env: {}, timeoutMs: NO_LIMIT_MS });
+      if (code !== NOT_STARTED) return code ?? 1;
+    }
     let outcome = await sequence(successor ? 'to-us' : undefined);
     const { handOver: executable, session: begun } = outcome;
     if (executable !== undefined && begun.bundle !== undefined) {

@@ -155,6 +155,28 @@ test('killed at any moment and run again, it ends on the new version with the ol
   }
 });
 
+test('a reboot before the new version was judged comes up on the version before', async () => {
+  const sha256 = bundles.publish('9.6.0');
+  const node = await bootedNode();
+  assert.is((await update(node, '9.6.0', sha256)).report.result, 'updated');
+  // As a node that lost its power between the switch and the judgement.
+  const mark = `/var/lib/eniboot/${node.instance.id}/update.json`;
+  const began = { from: '0.1.0', to: '9.6.0', links: { current: '0.1.0' } };
+  node.instance.write(mark, JSON.stringify(began));
+  await node.instance.run('rm', [`/var/lib/eniboot/${node.instance.id}/version.json`]);
+  await node.reboot();
+  const { status, result } = await node.boot();
+  assert.is(status?.verdict, 'ready', result.stderr);
+  assert.match(result.stderr, /before the update was judged/);
+  assert.is((await links(node))[0], '0.1.0');
+  assert.is(node.instance.read(mark), undefined);
+  // Judged, it stays.
+  assert.is((await update(node, '9.6.0', sha256)).report.result, 'updated');
+  await node.reboot();
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  assert.equal(await links(node), ['9.6.0', '0.1.0']);
+});
+
 test('a node that was updated keeps the version over a reboot, until its zone is told something new', async () => {
   const zoneSays = (digit: string) => {
     const archive = { url: 'http://127.0.0.1:9/', sha256: digit.repeat(64) };
