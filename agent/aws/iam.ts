@@ -3,7 +3,8 @@
 // each statement what it is for and what it cannot prevent.
 import { type Ec2, ec2Actions } from './ec2.ts';
 import { type FleetAction, fleetActions } from './fleet.ts';
-import { CLUSTER_TAG, POD_ROLE, ROLE_TAG, SWEEP_SEEN_TAG, VERDICT_TAG } from './tags.ts';
+import { type ImageAction, imageActions } from './images.ts';
+import { BOOT_TEST_TAG, CLUSTER_TAG, POD_ROLE, ROLE_TAG, SWEEP_SEEN_TAG, VERDICT_TAG } from './tags.ts';
 
 /** Role tag of a boot ENI that the node may ask a public address for: written by the operator's launch template. */
 const BOOT_ROLE = 'boot';
@@ -214,6 +215,70 @@ export function rolloutPolicy(scope: Scope): Policy {
   ]);
 }
 
+/**
+ * For whoever tests and publishes images. Launching needs iam:PassRole for the nodes' role as well, which only the operator can
+ * name.
+ */
+export function imagePolicy(scope: Scope): Policy {
+  const parameters = [ssmArn(scope, 'parameter/eniboot/image/*')];
+  const ownImages = [arn({ ...scope, account: undefined }, 'image', '*')];
+  const ofTest = keys('aws:RequestTag', { [BOOT_TEST_TAG]: 'ami-*' });
+  return policy([
+    {
+      Sid: 'Look',
+      Action: image('DescribeImages', 'DescribeInstances'),
+      Resource: ['*'],
+      Condition: inRegion(scope),
+    },
+    {
+      Sid: 'LaunchATest',
+      Action: image('RunInstances'),
+      Resource: [arn(scope, 'instance', '*')],
+      Condition: { StringLike: ofTest },
+    },
+    {
+      Sid: 'LaunchWith',
+      Action: image('RunInstances'),
+      Resource: [
+        ...ownImages,
+        arn(scope, 'network-interface', '*'),
+        arn(scope, 'volume', '*'),
+        arn({ ...scope, account: undefined }, 'subnet', '*'),
+        arn({ ...scope, account: undefined }, 'security-group', '*'),
+      ],
+    },
+    {
+      Sid: 'TagWhileLaunching',
+      Action: image('CreateTags'),
+      Resource: [arn(scope, 'instance', '*')],
+      Condition: { StringEquals: { 'ec2:CreateAction': 'RunInstances' } },
+    },
+    {
+      Sid: 'EndTests',
+      Action: image('TerminateInstances', 'GetConsoleOutput'),
+      Resource: [arn(scope, 'instance', '*')],
+      Condition: { StringLike: keys('aws:ResourceTag', { [BOOT_TEST_TAG]: 'ami-*' }) },
+    },
+    {
+      Sid: 'RecordTests',
+      Action: image('CreateTags'),
+      Resource: ownImages,
+      Condition: { 'ForAllValues:StringEquals': { 'aws:TagKeys': [BOOT_TEST_TAG] } },
+    },
+    { Sid: 'Deprecate', Action: image('EnableImageDeprecation'), Resource: ownImages },
+    {
+      Sid: 'Publish',
+      Action: image('GetParameterHistory', 'PutParameter', 'LabelParameterVersion'),
+      Resource: parameters,
+    },
+    {
+      Sid: 'List',
+      Action: image('GetParametersByPath'),
+      Resource: [ssmArn(scope, 'parameter/eniboot/image')],
+    },
+  ]);
+}
+
 function policy(
   statements: (Omit<Statement, 'Effect' | 'Condition'> & { Condition?: Condition | undefined })[],
 ): Policy {
@@ -267,6 +332,10 @@ function arn(scope: Scope, type: string, id: string): string {
 
 function fleet(...actions: FleetAction[]): string[] {
   return actions.map((action) => `${fleetActions[action]}:${action}`);
+}
+
+function image(...actions: ImageAction[]): string[] {
+  return actions.map((action) => `${imageActions[action]}:${action}`);
 }
 
 function ssmArn(scope: Scope, what: string): string {

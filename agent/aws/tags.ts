@@ -14,3 +14,7 @@ export const CREATED_TAG = 'eniboot/created';
 export const SWEEP_SEEN_TAG = 'eniboot/sweep-seen';
 /** On an instance: `<ready|failed:CODE>@<version>`. */
 export const VERDICT_TAG = 'eniboot/verdict';
+/** On an image: `passed@<time>` or `failed:CODE@<time>`; on an instance, the image it tests. */
+export const BOOT_TEST_TAG = 'eniboot/boot-test';
+/** On an image: the version of eniboot in it. */
+export const IMAGE_VERSION_TAG = 'eniboot/version';

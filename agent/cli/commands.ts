@@ -70,7 +70,7 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'iam-policy',
-    summary: 'the least a node, a sweep or a rollout must be allowed, as a policy',
+    summary: 'the least a node, a sweep, a rollout or an image release must be allowed, as a policy',
     load: async () => (await import('./iam-policy.ts')).iamPolicyCommand,
   },
   {

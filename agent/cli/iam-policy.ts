@@ -1,6 +1,7 @@
 import { haltParameter } from '../aws/halt-flag.ts';
 import {
   type Allowed,
+  imagePolicy,
   type NodeNeeds,
   nodePolicy,
   rolloutPolicy,
@@ -14,7 +15,7 @@ import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
 const help = `Usage: eniboot iam-policy [node] [--config FILE] [--cluster NAME] [--account ID] [--region REGION] [--json]
-       eniboot iam-policy sweep|rollout [--cluster NAME] [--account ID] [--region REGION] [--json]
+       eniboot iam-policy sweep|rollout|image [--cluster NAME] [--account ID] [--region REGION] [--json]
 
 Prints an IAM policy document with the calls that are made and no others. docs/iam.md explains each statement. Needs
 neither AWS nor root.
@@ -23,6 +24,8 @@ node    (default) for the role in the instance profile of nodes: create, attach 
         tag and, if so configured, terminate itself and nobody else.
 sweep   for the role that runs \`eniboot eni sweep\`: mark and delete unattached pod ENIs. Not for nodes.
 rollout for whoever rolls versions out: the record, the zones' parameters, one SSM document, and sending it to nodes.
+image   for whoever tests and publishes images: a test instance, its verdict on the image, the zones' image parameters. Add
+        iam:PassRole for the nodes' role yourself.
 
   --config FILE     the nodes' configuration: limits the policy to its cluster, subnets and security groups, and adds what it
                     asks for (boot.onFailure: terminate, egress.publicAddress: request, values from ssm:/…, bundle)
@@ -39,7 +42,7 @@ Exit codes: 0 printed; 1 the configuration was refused, with a code; 2 wrong usa
 
 export const iamPolicyCommand: Command = {
   name: 'iam-policy',
-  summary: 'the least a node, a sweep or a rollout must be allowed, as a policy',
+  summary: 'the least a node, a sweep, a rollout or an image release must be allowed, as a policy',
   help,
   async run(args, io) {
     const { values, positionals } = parse(
@@ -55,8 +58,11 @@ export const iamPolicyCommand: Command = {
       1,
     );
     const whose = positionals[0] ?? 'node';
-    if (whose !== 'node' && whose !== 'sweep' && whose !== 'rollout') {
-      throw new Failure('USAGE', `eniboot iam-policy: no policy ${whose}; there are node, sweep and rollout`);
+    if (whose !== 'node' && whose !== 'sweep' && whose !== 'rollout' && whose !== 'image') {
+      throw new Failure(
+        'USAGE',
+        `eniboot iam-policy: no policy ${whose}; there are node, sweep, rollout and image`,
+      );
     }
     if (whose !== 'node' && values.config !== undefined) {
       throw new Failure('USAGE', `eniboot iam-policy: --config is for nodes; a ${whose} reads none`);
@@ -72,7 +78,9 @@ export const iamPolicyCommand: Command = {
         ? nodePolicy(scope, await needsOf(config))
         : whose === 'sweep'
           ? sweepPolicy(scope)
-          : rolloutPolicy(scope);
+          : whose === 'rollout'
+            ? rolloutPolicy(scope)
+            : imagePolicy(scope);
     io.stdout(`${JSON.stringify(policy, null, values.json === true ? undefined : 2)}\n`);
     return 0;
   },

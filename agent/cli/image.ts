@@ -1,37 +1,243 @@
 import { nearest } from '../config/nearest.ts';
+import { configMarker } from '../config/userdata.ts';
 import { Failure } from '../messages/failure.ts';
-import { requireRoot } from '../port/runtime.ts';
+import { systemClock } from '../port/clock.ts';
+import { readIfPresent } from '../port/fs.ts';
+import { INTERRUPTED, interruption, requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
+import { table } from './table.ts';
 
 const help = `Usage: eniboot image check [--booted] [--root FOLDER] [--expect PACKAGE=VERSION]... [--json]
+       eniboot image boot-test AMI --subnet ID (--pod-subnet ID | --user-data FILE) [options]
+       eniboot image publish AMI --zone ID...       as candidate of these zones
+       eniboot image promote AMI --zone ID...       the candidate becomes what they launch
+       eniboot image rollback --arch ARCH --zone ID...   they launch again what they did before
+       eniboot image list                           images, boot tests, and who launches which
+       eniboot image deprecate AMI --at DATE        no zone may launch it, or go back to it
 
-Is this machine fit to become an AMI, and is an instance of it what it should be? Looks at kernel modules, the unit graph,
-SELinux, swap, listening ports, sysctls, digests, versions, disk, NetworkManager, and what the build must not leave behind.
+check      is this machine fit to become an AMI, and is an instance of it what it should be? Kernel modules, unit graph,
+           SELinux, swap, listening ports, sysctls, digests, versions, disk, NetworkManager, what a build must not leave
+           behind. Loads the modules and makes a pair of devices for a moment; changes nothing else. Needs root.
+boot-test  launches the image, waits for the node's own verdict (instance tag, or console), tags the image with it, and
+           terminates the instance in any case, also on Ctrl-C.
+publish    a version of /eniboot/image/ARCH/ZONE, of type aws:ec2:image. Refuses an image whose boot test has not passed.
+promote    moves the label stable, and previous to what was stable. Launch templates resolve
+           resolve:ssm:/eniboot/image/ARCH/ZONE:stable.
 
-  --booted    it has booted from the finished image: looks at the boot's verdict, jobs, denials and failed units instead of
-              what a build leaves behind
-  --root FOLDER  a mounted image instead of this machine; what only a running one shows is a warning then
-  --expect PACKAGE=VERSION  this RPM must have this version; may be given several times
-  --json      one object: { "fit": true, "checks": [ { "id", "result", "summary", "evidence", "code"? } ] }
+  --booted         check: it has booted from the finished image: looks at the boot's verdict, jobs, denials and failed units
+  --root FOLDER    check: a mounted image instead of this machine; what only a running one shows is a warning then
+  --expect PACKAGE=VERSION  check: this RPM must have this version; may be given several times
+  --subnet ID      boot-test: of the boot ENI
+  --pod-subnet ID  boot-test: of pod ENIs, in the same zone; the node's configuration is cluster boot-test and this subnet
+  --user-data FILE boot-test: the node's configuration instead
+  --profile NAME   boot-test: instance profile with the policy of \`eniboot iam-policy node\`
+  --security-group ID  boot-test: of the boot ENI; default: the VPC's own
+  --instance-type TYPE boot-test: default m6i.large, m6g.large for arm64
+  --timeout SECONDS    boot-test: from launch to verdict, 60 to 3600; default 600
+  --zone ID        a zone's ID, such as euw1-az1; may be given several times, and is done in that order
+  --arch ARCH      x86_64 or arm64
+  --at DATE        2027-01-31, or with time, UTC
+  --region REGION  default: AWS_REGION or the profile's
+  --json           one object; for check { "fit": true, "checks": [ { "id", "result", "summary", "evidence", "code"? } ] }
 
-Loads the kernel modules and makes a pair of devices for a moment; changes nothing else. docs/images.md explains all of it.
+What these may call: \`eniboot iam-policy image\`. docs/images.md explains all of it.
 
-Exit codes: 0 fit (warnings included), or done; 1 not, with a code; 2 wrong usage.
+Exit codes: 0 fit, or done; 1 not, with a code; 2 wrong usage; ${INTERRUPTED} interrupted, the instance is terminated.
 `;
 
-const verbs = ['check'] as const;
+const options = {
+  json: { type: 'boolean' },
+  region: { type: 'string' },
+  zone: { type: 'string', multiple: true },
+  arch: { type: 'string' },
+  at: { type: 'string' },
+  subnet: { type: 'string' },
+  'pod-subnet': { type: 'string' },
+  'user-data': { type: 'string' },
+  profile: { type: 'string' },
+  'security-group': { type: 'string' },
+  'instance-type': { type: 'string' },
+  timeout: { type: 'string' },
+} as const;
+
+const actions = { check, 'boot-test': testBoot, publish, promote, rollback, list, deprecate };
+const verbs = Object.keys(actions);
 
 export const imageCommand: Command = {
   name: 'image',
   summary: 'is this image fit to be an AMI; boot it, publish it, take it back',
   help,
   async run(args, io) {
-    const [verb, ...rest] = args;
-    if (verb === 'check') return check(rest, io);
-    throw wrongVerb(verb);
+    const [verb = '', ...rest] = args;
+    if (Object.hasOwn(actions, verb)) return actions[verb as keyof typeof actions](rest, io);
+    throw wrongVerb(args[0]);
   },
 };
+
+/** EC2's user data limit is 16 KiB. */
+const MOST_USER_DATA = 16 * 1024;
+
+async function testBoot(args: string[], io: CommandIo): Promise<number> {
+  const { values, positionals } = parse('image boot-test', args, options, 1);
+  const imageId = imageOf('boot-test', positionals);
+  const podSubnet = formed('--pod-subnet', values['pod-subnet'], SUBNET);
+  const file = values['user-data'];
+  if ((podSubnet === undefined) === (file === undefined))
+    throw usage('boot-test: --pod-subnet or --user-data');
+  const userData =
+    file === undefined
+      ? `${configMarker}\ncluster: boot-test\npods: { subnets: { ids: [${podSubnet}] } }\n`
+      : readIfPresent(file);
+  if (userData === undefined) throw usage(`boot-test: there is no file ${file}`);
+  if (userData.length > MOST_USER_DATA) throw usage(`boot-test: ${file} is more than 16 KiB`);
+  const timeout = Number(values.timeout ?? 600);
+  if (!Number.isInteger(timeout) || timeout < 60 || timeout > 3600)
+    throw usage(`boot-test: --timeout ${values.timeout} is not 60 to 3600`);
+  const subnetId = formed('--subnet', values.subnet, SUBNET);
+  if (subnetId === undefined) throw usage('boot-test: --subnet is missing');
+  const securityGroupId = formed('--security-group', values['security-group'], /^sg-[0-9a-f]{8,17}$/);
+  const instanceType = formed('--instance-type', values['instance-type'], /^[\w-]+\.[\w-]+$/);
+  const profile = formed('--profile', values.profile, /^[\w+=,.@-]{1,128}$/);
+  const { bootTest } = await import('../image/boot-test.ts');
+  const aws = await connect(values.region);
+  const stopped = interruption();
+  const result = await bootTest(aws, systemClock, {
+    imageId,
+    instanceType,
+    subnetId,
+    securityGroupId,
+    profile,
+    userData,
+    timeoutMs: timeout * 1000,
+    stopped,
+    tell: (line) => io.stderr(`${line}\n`),
+  });
+  if (stopped.aborted) return INTERRUPTED;
+  io.stdout(
+    values.json === true
+      ? `${JSON.stringify(result)}\n`
+      : `${imageId} passed: READY with ${result.version} in ${result.seconds} s on ${result.instanceType}\n`,
+  );
+  return 0;
+}
+
+async function publish(args: string[], io: CommandIo): Promise<number> {
+  const { values, positionals } = parse('image publish', args, options, 1);
+  const imageId = imageOf('publish', positionals);
+  const zones = zonesOf('publish', values.zone);
+  const { publishImage } = await import('../image/release-image.ts');
+  const aws = await connect(values.region);
+  return eachZone(zones, 'candidate', values.json, io, (zone) =>
+    publishImage(aws, systemClock, imageId, zone),
+  );
+}
+
+async function promote(args: string[], io: CommandIo): Promise<number> {
+  const { values, positionals } = parse('image promote', args, options, 1);
+  const imageId = imageOf('promote', positionals);
+  const zones = zonesOf('promote', values.zone);
+  const { promoteImage } = await import('../image/release-image.ts');
+  const aws = await connect(values.region);
+  return eachZone(zones, 'stable', values.json, io, (zone) => promoteImage(aws, imageId, zone));
+}
+
+async function rollback(args: string[], io: CommandIo): Promise<number> {
+  const { values } = parse('image rollback', args, options);
+  const zones = zonesOf('rollback', values.zone);
+  const arch = formed('--arch', values.arch, /^(x86_64|arm64)$/);
+  if (arch === undefined) throw usage('rollback: --arch is missing: x86_64 or arm64');
+  const { rollBackImage } = await import('../image/release-image.ts');
+  const aws = await connect(values.region);
+  return eachZone(zones, 'stable', values.json, io, (zone) => rollBackImage(aws, arch, zone));
+}
+
+async function list(args: string[], io: CommandIo): Promise<number> {
+  const { values } = parse('image list', args, options);
+  const { listImages } = await import('../image/release-image.ts');
+  const images = await listImages(await connect(values.region));
+  if (values.json === true) io.stdout(`${JSON.stringify({ images })}\n`);
+  else if (images.length === 0) io.stdout('there is no image\n');
+  else
+    io.stdout(
+      table([
+        ['image', 'arch', 'version', 'boot test', 'deprecated', 'zones'],
+        ...images.map(({ imageId, arch, version, bootTest, deprecatedAt, zones }) => [
+          imageId,
+          arch,
+          version,
+          bootTest ?? '–',
+          deprecatedAt?.slice(0, 10) ?? '–',
+          zones.map(({ zoneId, labels }) => `${zoneId}: ${labels.join(', ')}`).join('; '),
+        ]),
+      ]),
+    );
+  return 0;
+}
+
+async function deprecate(args: string[], io: CommandIo): Promise<number> {
+  const { values, positionals } = parse('image deprecate', args, options, 1);
+  const imageId = imageOf('deprecate', positionals);
+  const at = new Date(formed('--at', values.at, /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?Z)?$/) ?? 'missing');
+  if (Number.isNaN(at.getTime())) throw usage('deprecate: --at is missing or no date');
+  const { deprecateImage } = await import('../image/release-image.ts');
+  await deprecateImage(await connect(values.region), imageId, at);
+  const date = at.toISOString();
+  io.stdout(
+    values.json === true
+      ? `${JSON.stringify({ imageId, at: date })}\n`
+      : `${imageId} is deprecated from ${date}\n`,
+  );
+  return 0;
+}
+
+/** One zone after the other; a failure leaves those after it alone, and those before it done. */
+async function eachZone(
+  zones: string[],
+  label: string,
+  json: boolean | undefined,
+  io: CommandIo,
+  act: (zone: string) => Promise<{ parameter: string; version: number; imageId: string }>,
+): Promise<number> {
+  const done: { parameter: string; version: number; imageId: string }[] = [];
+  for (const zone of zones) {
+    const one = await act(zone);
+    done.push(one);
+    const line = `${one.parameter}:${one.version} ${one.imageId} is ${label}\n`;
+    if (json === true) io.stderr(line);
+    else io.stdout(line);
+  }
+  if (json === true) io.stdout(`${JSON.stringify({ zones: done })}\n`);
+  return 0;
+}
+
+const SUBNET = /^subnet-[0-9a-f]{8,17}$/;
+
+function imageOf(verb: string, [imageId]: string[]): string {
+  if (imageId === undefined) throw usage(`${verb}: the AMI is missing`);
+  if (!/^ami-[0-9a-f]{8,17}$/.test(imageId)) throw usage(`${verb}: ${imageId} is not the ID of an AMI`);
+  return imageId;
+}
+
+function zonesOf(verb: string, zones: string[] | undefined): string[] {
+  if (zones === undefined) throw usage(`${verb}: --zone is missing: a zone's ID, such as euw1-az1`);
+  for (const zone of zones) formed('--zone', zone, /^[a-z0-9]+(-[a-z0-9]+)*-az\d+$/);
+  return [...new Set(zones)];
+}
+
+function formed(option: string, value: string | undefined, form: RegExp): string | undefined {
+  if (value === undefined || form.test(value)) return value;
+  throw usage(`${option} ${value} is not of its form`);
+}
+
+function usage(what: string): Failure {
+  return new Failure('USAGE', `eniboot image ${what}`);
+}
+
+async function connect(region: string | undefined) {
+  const { connectImages } = await import('./operator.ts');
+  return connectImages(region);
+}
 
 async function check(args: string[], io: CommandIo): Promise<number> {
   const { values } = parse('image check', args, {

@@ -56,6 +56,44 @@ export const failureCodes = {
       'Each failing check says what to change; correct the build, build again. docs/images.md explains each.',
     transient: false,
   },
+  IMAGE_UNKNOWN: {
+    title: 'There is no such image, or no version with that label.',
+    remedy: 'See `eniboot image list`; check region and account, and whether the image was deregistered.',
+    transient: false,
+  },
+  IMAGE_UNTESTED: {
+    title: 'No boot test of this image has passed.',
+    remedy:
+      'Run `eniboot image boot-test AMI`: only an image whose node got READY can be launched by others.',
+    transient: false,
+  },
+  IMAGE_TEST_FAILED: {
+    title: 'The instance of the image did not get READY.',
+    remedy:
+      'The code after `failed:` has its own line in docs/failures.md; without a verdict, the end of the console is in the facts (`--json`). Check subnet, instance profile and user data first.',
+    transient: false,
+  },
+  IMAGE_TEST_LEFT: {
+    title: 'The instance of a boot test could not be terminated.',
+    remedy: 'Terminate the instance the message names: it costs money until then.',
+    transient: false,
+  },
+  IMAGE_LABEL_MOVED: {
+    title: 'A label is not where it was expected: somebody else has moved it.',
+    remedy: 'Look at `eniboot image list`, agree on who publishes, and repeat the command.',
+    transient: false,
+  },
+  IMAGE_VERSION_LIMIT: {
+    title: 'The parameter has 100 versions, and the oldest one has a label.',
+    remedy:
+      'Move the label to a newer version of the same image (`aws ssm label-parameter-version`), then publish again.',
+    transient: false,
+  },
+  IMAGE_IN_USE: {
+    title: 'The image is what a zone launches or would go back to.',
+    remedy: 'Promote another image in the zones the message names, twice if it is `previous`.',
+    transient: false,
+  },
   USAGE: {
     title: 'The command line was not understood.',
     remedy: 'See `eniboot --help`, or `eniboot COMMAND --help`.',
@@ -491,7 +529,7 @@ export const failureCodes = {
   IMAGE_NOT_CONFIRMED: {
     title: 'EC2 has not confirmed the AMI of an image parameter.',
     remedy:
-      'Check that the AMI exists in this region and is available, and that whoever runs the rollout may call ec2:DescribeImages; then `eniboot rollout resume`.',
+      'Check that the AMI exists in this region and is available, and that whoever runs this may call ec2:DescribeImages; then publish again, or `eniboot rollout resume`.',
     transient: false,
   },
   ROLLOUT_NO_TARGETS: {

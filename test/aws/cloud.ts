@@ -4,7 +4,7 @@ import { networkInterfaces } from 'node:os';
 import { parseCidr, toAddress } from './ec2/addresses.ts';
 import { type ApiCall, createEc2, type Ec2 } from './ec2/ec2.ts';
 import { realScheduler, type Scheduler } from './ec2/scheduler.ts';
-import type { Ec2Event, Eni, Subnet } from './ec2/state.ts';
+import type { Ec2Event, Eni, InstanceRecord, Subnet } from './ec2/state.ts';
 import type { BucketSize } from './ec2/throttle.ts';
 import type { SubnetSpec } from './ec2/world.ts';
 import { createFaults, type Faults, isFor } from './faults.ts';
@@ -68,6 +68,14 @@ export interface CloudOptions {
   latency?: Partial<Latency>;
   bucketOf?: (action: string) => BucketSize | undefined;
   scheduler?: Scheduler;
+  /** What runs the instances of RunInstances, which otherwise exist for the API only. */
+  machineFor?: (record: InstanceRecord) => RunMachine;
+}
+
+export interface RunMachine {
+  launch: LaunchOptions;
+  /** Called when its devices are there. */
+  started(instance: Instance): Promise<void>;
 }
 
 /** Something that costs money or space and that nobody will ever use or delete. */
@@ -207,11 +215,26 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   });
 
   function deviceJob(event: Ec2Event): Promise<void> | undefined {
+    if (event.kind === 'run') return run(event.instance);
     if (event.kind === 'addresses') return network.update(event.eni);
     if (event.kind === 'attached') return instances.get(event.attachment.instanceId)?.attached(event.eni);
     if (event.kind === 'detached') return instances.get(event.attachment.instanceId)?.detached(event.eni);
     if (event.kind === 'instance') return instances.get(event.instance.id)?.obey(event.action);
     return undefined;
+  }
+
+  async function run(record: InstanceRecord): Promise<void> {
+    const machine = options.machineFor?.(record);
+    if (machine === undefined) return;
+    await machine.started(await power(record, machine.launch));
+  }
+
+  async function power(record: InstanceRecord, wanted: LaunchOptions): Promise<Instance> {
+    const around = { ec2, network, faults, deviceMs: () => latency.deviceMs, settled };
+    const instance = createInstance(around, record, wanted);
+    instances.set(record.id, instance);
+    await instance.powerOn();
+    return instance;
   }
 
   async function settled(): Promise<void> {
@@ -243,14 +266,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
       pid: network.internetPid,
       ipv6Target: `http://[${internetAddress6}]/`,
     },
-    launch: async (wanted = {}) => {
-      const record = launchRecord(ec2, wanted);
-      const around = { ec2, network, faults, deviceMs: () => latency.deviceMs, settled };
-      const instance = createInstance(around, record, wanted);
-      instances.set(record.id, instance);
-      await instance.powerOn();
-      return instance;
-    },
+    launch: async (wanted = {}) => power(launchRecord(ec2, wanted), wanted),
     settled,
     leakReport: () => leaksOf(ec2),
     listenOn: async (socketPath) => {

@@ -75,7 +75,7 @@ export async function launchNode(cloud: Cloud, options: NodeOptions = {}): Promi
 }
 
 /** The executable is bound in, not copied: 118 MB for each of many instances would not fit. */
-async function installEniboot(instance: Instance): Promise<void> {
+export async function installEniboot(instance: Instance): Promise<void> {
   const { version } = JSON.parse(readFileSync(join(built, 'manifest.json'), 'utf8')) as { version: string };
   const script = `set -e
 mkdir -p ${LIBEXEC}/${version}

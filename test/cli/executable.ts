@@ -22,6 +22,8 @@ export interface CallOptions {
   env?: Record<string, string>;
   /** Called with everything written so far, at each piece of output; may send signals. */
   watch?: (out: string, kill: (signal: NodeJS.Signals) => void) => void;
+  /** The same for standard error. */
+  watchErr?: (err: string, kill: (signal: NodeJS.Signals) => void) => void;
 }
 
 /** Runs `eniboot ARGS` with nothing of this process's environment but PATH. Killed after 60 s. */
@@ -41,6 +43,7 @@ export function eniboot(args: string[], options: CallOptions = {}): Promise<Ende
   });
   child.stderr.on('data', (piece: Buffer) => {
     err += piece.toString();
+    options.watchErr?.(err, (signal) => child.kill(signal));
   });
   return new Promise((resolve, reject) => {
     child.on('error', reject);

@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert';
 import { type Ec2, ec2Actions } from '../../agent/aws/ec2.ts';
 import { fleetActions } from '../../agent/aws/fleet.ts';
 import type { Policy } from '../../agent/aws/iam.ts';
+import { imageActions } from '../../agent/aws/images.ts';
 import { type ApiCall, type Cloud, startCloud } from '../aws/index.ts';
 import { configText, launchNode } from '../boot/node.ts';
 import { eniboot, operatorEnvironment } from './executable.ts';
@@ -72,6 +73,11 @@ test('the rollout policy holds exactly the actions a rollout can call', async ()
   const wanted = Object.entries(fleetActions).map(([action, service]) => `${service}:${action}`);
   // DescribeImages is not called: Parameter Store does it in the caller's name when an AMI is written.
   assert.equal(actionsOf(await policy(['rollout'])), [...wanted, 'ec2:DescribeImages'].sort());
+});
+
+test('the image policy holds exactly the actions of images', async () => {
+  const wanted = Object.entries(imageActions).map(([action, service]) => `${service}:${action}`);
+  assert.equal(actionsOf(await policy(['image'])), wanted.sort());
 });
 
 test('nothing is allowed that the configuration does not ask for', async () => {

@@ -99,7 +99,7 @@ export function createFleet(options: FleetOptions): Fleet {
   return fleet;
 }
 
-function virtualClock(scheduler: VirtualScheduler): Clock {
+export function virtualClock(scheduler: VirtualScheduler): Clock {
   return {
     bootMs: () => scheduler.now(),
     now: () => new Date(scheduler.now()),

@@ -3,6 +3,7 @@
 
 import * as addresses from './actions/addresses.ts';
 import * as describe from './actions/describe.ts';
+import * as images from './actions/images.ts';
 import * as instances from './actions/instances.ts';
 import * as interfaces from './actions/interfaces.ts';
 import * as ipv6 from './actions/ipv6.ts';
@@ -53,13 +54,18 @@ type Handler = (world: World, request: never) => object;
 
 const readers: Record<string, Handler> = {
   DescribeAddresses: describe.describeAddresses,
+  DescribeImages: images.describeImages,
   DescribeInstances: describe.describeInstances,
   DescribeInstanceTypes: describe.describeInstanceTypes,
   DescribeNetworkInterfaces: describe.describeNetworkInterfaces,
+  DescribeRegions: images.describeRegions,
   DescribeSecurityGroups: describe.describeSecurityGroups,
+  DescribeSnapshots: images.describeSnapshots,
   DescribeSubnets: describe.describeSubnets,
   DescribeTags: describe.describeTagsAction,
+  DescribeVolumes: images.describeVolumes,
   DescribeVpcs: describe.describeVpcs,
+  GetConsoleOutput: instances.getConsoleOutput,
 };
 
 const writers: Record<string, Handler> = {
@@ -68,12 +74,25 @@ const writers: Record<string, Handler> = {
   AssignPrivateIpAddresses: addresses.assignPrivateIpAddresses,
   AssociateAddress: addresses.associateAddress,
   AttachNetworkInterface: interfaces.attachNetworkInterface,
+  AuthorizeSecurityGroupIngress: images.authorizeSecurityGroupIngress,
+  CopyImage: images.copyImage,
+  CreateImage: images.createImage,
+  CreateKeyPair: images.createKeyPair,
   CreateNetworkInterface: interfaces.createNetworkInterface,
+  CreateSecurityGroup: images.createSecurityGroup,
   CreateTags: tags.createTags,
+  DeleteKeyPair: images.deleteKeyPair,
   DeleteNetworkInterface: interfaces.deleteNetworkInterface,
+  DeleteSecurityGroup: images.deleteSecurityGroup,
+  DeleteSnapshot: images.deleteSnapshot,
   DeleteTags: tags.deleteTags,
+  DeregisterImage: images.deregisterImage,
   DetachNetworkInterface: interfaces.detachNetworkInterface,
+  DisableImageDeregistrationProtection: images.disableImageDeregistrationProtection,
   DisassociateAddress: addresses.disassociateAddress,
+  EnableImageDeprecation: images.enableImageDeprecation,
+  EnableImageDeregistrationProtection: images.enableImageDeregistrationProtection,
+  ModifyImageAttribute: images.modifyImageAttribute,
   ModifyNetworkInterfaceAttribute: interfaces.modifyNetworkInterfaceAttribute,
   RebootInstances: instances.rebootInstances,
   RunInstances: instances.runInstances,
@@ -120,6 +139,9 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     enis: new Map(),
     instances: new Map(),
     elasticIps: new Map(),
+    images: new Map(),
+    snapshots: new Map(),
+    keyPairs: new Map(),
     attachments: new Map(),
     tokens: new Map(),
     attachFault: options.attachFault ?? (() => undefined),

@@ -85,7 +85,44 @@ export interface InstanceRecord {
   shutdownBehavior: 'stop' | 'terminate';
   /** Auto Scaling's target lifecycle state, such as InService or Warmed:Stopped. */
   lifecycleState?: string | undefined;
+  /** Name of the key pair whose public key the image's cloud-init is to take. */
+  keyName?: string | undefined;
+  console?: string | undefined;
   createdAt: number;
+}
+
+export interface ImageRecord {
+  id: string;
+  name: string;
+  description: string;
+  architecture: 'x86_64' | 'arm64';
+  ownerId: string;
+  tags: Map<string, string>;
+  snapshotId: string;
+  /** ImdsSupport v2.0. */
+  imdsV2: boolean;
+  /** ISO 8601. */
+  deprecateAt?: string | undefined;
+  /** Against deregistration. */
+  protected: boolean;
+  /** Accounts. */
+  sharedWith: Set<string>;
+  createdAt: number;
+}
+
+export interface Snapshot {
+  id: string;
+  tags: Map<string, string>;
+  encrypted: boolean;
+  createdAt: number;
+}
+
+export interface KeyPairRecord {
+  id: string;
+  name: string;
+  /** One line of authorized_keys. */
+  publicKey: string;
+  tags: Map<string, string>;
 }
 
 export interface ElasticIp {
@@ -109,6 +146,10 @@ export type Ec2Event =
   | { kind: 'detached'; eni: Eni; attachment: Attachment }
   | { kind: 'addresses'; eni: Eni }
   | { kind: 'created' | 'deleted'; eni: Eni }
+  /** By RunInstances. */
+  | { kind: 'run'; instance: InstanceRecord }
+  /** An image of the disk that `from`, an instance or an image, has at this moment. */
+  | { kind: 'image'; image: ImageRecord; from: string }
   | { kind: 'instance'; instance: InstanceRecord; action: 'reboot' | 'stop' | 'start' | 'terminate' };
 
 /** Who calls: an instance by its role's credentials, or an operator. */

@@ -4,7 +4,18 @@ import { AwsError } from './errors.ts';
 import { instanceTypes, type TypeLimits } from './instance-types.ts';
 import { containsIpv6 } from './ipv6.ts';
 import type { Scheduler } from './scheduler.ts';
-import type { Ec2Event, ElasticIp, Eni, InstanceRecord, SecurityGroup, Subnet, Vpc } from './state.ts';
+import type {
+  Ec2Event,
+  ElasticIp,
+  Eni,
+  ImageRecord,
+  InstanceRecord,
+  KeyPairRecord,
+  SecurityGroup,
+  Snapshot,
+  Subnet,
+  Vpc,
+} from './state.ts';
 
 /** Milliseconds each thing takes. */
 export interface Ec2Latency {
@@ -38,6 +49,10 @@ export interface World {
   enis: Map<string, Eni>;
   instances: Map<string, InstanceRecord>;
   elasticIps: Map<string, ElasticIp>;
+  images: Map<string, ImageRecord>;
+  snapshots: Map<string, Snapshot>;
+  /** By name. */
+  keyPairs: Map<string, KeyPairRecord>;
   /** Instance ID → its ENIs by device index. Kept beside `enis` so that a fleet of thousands stays fast. */
   attachments: Map<string, Map<number, Eni>>;
   /** Client token → what was asked with it and what came of it. */

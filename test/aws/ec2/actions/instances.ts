@@ -1,5 +1,7 @@
 // Run, reboot, stop, start, terminate.
 import type {
+  GetConsoleOutputRequest,
+  GetConsoleOutputResult,
   InstanceStateChange,
   RebootInstancesRequest,
   Reservation,
@@ -41,6 +43,7 @@ export interface InstanceSpec {
   role?: string | undefined;
   shutdownBehavior: 'stop' | 'terminate';
   lifecycleState?: string | undefined;
+  keyName?: string | undefined;
 }
 
 /** A running instance with its boot ENI attached at device index 0. */
@@ -70,6 +73,7 @@ export function launchInstance(world: World, spec: InstanceSpec): InstanceRecord
     role: spec.role,
     shutdownBehavior: spec.shutdownBehavior,
     lifecycleState: spec.lifecycleState,
+    keyName: spec.keyName,
     createdAt: now,
   };
   world.instances.set(instance.id, instance);
@@ -83,11 +87,19 @@ export function launchInstance(world: World, spec: InstanceSpec): InstanceRecord
   return instance;
 }
 
-/** The thin form: instances exist for the API (tags, states, ENIs); a machine comes only with `Cloud.launch`. */
+/**
+ * Instances for the API (tags, states, ENIs); a machine comes with `Cloud.launch`, or where the cloud was told what runs
+ * those of this call.
+ */
 export function runInstances(world: World, request: RunInstancesRequest): Reservation {
   const subnetId = request.SubnetId ?? request.NetworkInterfaces?.[0]?.SubnetId;
   if (request.ImageId === undefined) throw missing('ImageId');
   if (subnetId === undefined) throw missing('SubnetId');
+  // A token of a call that was carried out gives its instances again: one, of which no test asks more.
+  const earlier = world.instances.get(world.tokens.get(request.ClientToken ?? '')?.result ?? '');
+  if (earlier !== undefined) return reservation(world, [earlier]);
+  if (world.images.size > 0 && !world.images.has(request.ImageId))
+    throw new AwsError('InvalidAMIID.NotFound', `The image id '[${request.ImageId}]' does not exist`);
   const records = Array.from({ length: request.MaxCount ?? 1 }, () =>
     launchInstance(world, {
       type: request.InstanceType ?? 'm5.large',
@@ -95,15 +107,29 @@ export function runInstances(world: World, request: RunInstancesRequest): Reserv
       subnetId,
       publicIp: request.NetworkInterfaces?.[0]?.AssociatePublicIpAddress,
       tags: tagsFrom(request.TagSpecifications, 'instance'),
-      groups: request.SecurityGroupIds,
+      groups: request.SecurityGroupIds ?? request.NetworkInterfaces?.[0]?.Groups,
       hopLimit: request.MetadataOptions?.HttpPutResponseHopLimit ?? 1,
       tagsInMetadata: request.MetadataOptions?.InstanceMetadataTags === 'enabled',
       userData:
         request.UserData === undefined ? undefined : Buffer.from(request.UserData, 'base64').toString(),
-      role: request.IamInstanceProfile?.Name,
+      role: request.IamInstanceProfile?.Name || undefined,
       shutdownBehavior: request.InstanceInitiatedShutdownBehavior ?? 'stop',
+      keyName: request.KeyName,
     }),
   );
+  if (request.ClientToken !== undefined)
+    world.tokens.set(request.ClientToken, { request: '', result: records[0]?.id ?? '' });
+  for (const instance of records) world.emit({ kind: 'run', instance });
+  return reservation(world, records);
+}
+
+/** What a test has put there: simulated machines have no serial console. */
+export function getConsoleOutput(world: World, request: GetConsoleOutputRequest): GetConsoleOutputResult {
+  const { id, console = '' } = instanceOf(world, request.InstanceId);
+  return { InstanceId: id, Output: Buffer.from(console).toString('base64'), Timestamp: new Date(0) };
+}
+
+function reservation(world: World, records: InstanceRecord[]): Reservation {
   return {
     ReservationId: world.nextId('r'),
     OwnerId: world.accountId,

@@ -43,6 +43,8 @@ export function taggedObjects(world: World, ids: string[] | undefined): Tagged[]
     ['network-interface', world.enis],
     ['subnet', world.subnets],
     ['security-group', world.groups],
+    ['image', world.images],
+    ['snapshot', world.snapshots],
     ['vpc', new Map([[world.vpc.id, world.vpc]])],
   ];
   return kinds.flatMap(([kind, objects]) => {
@@ -60,6 +62,8 @@ function holders(world: World, ids: string[] | undefined): Map<string, string>[]
       world.subnets.get(id)?.tags ??
       world.groups.get(id)?.tags ??
       world.elasticIps.get(id)?.tags ??
+      world.images.get(id)?.tags ??
+      world.snapshots.get(id)?.tags ??
       (id === world.vpc.id ? world.vpc.tags : undefined);
     if (tags === undefined) throw new AwsError('InvalidID', `The ID '${id}' is not valid`);
     return tags;

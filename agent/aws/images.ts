@@ -1,0 +1,309 @@
+// EC2 and Parameter Store as images need them: few calls, plain data, every error a Failure. images-sdk.ts brings the SDK.
+import type * as ec2 from '@aws-sdk/client-ec2';
+import type * as ssm from '@aws-sdk/client-ssm';
+import { isFailure } from '../messages/failure.ts';
+import { awsFailure } from './aws-failure.ts';
+import { type PatienceOptions, patient, type Service } from './patience.ts';
+
+export interface MachineImage {
+  imageId: string;
+  name: string;
+  /** As EC2 calls it. */
+  arch: string;
+  state: string;
+  tags: Record<string, string>;
+  /** ISO 8601; absent when it is not to be deprecated. */
+  deprecatedAt: string | undefined;
+}
+
+export interface TestLaunch {
+  imageId: string;
+  instanceType: string;
+  subnetId: string;
+  securityGroupId: string | undefined;
+  /** Name of the instance profile. */
+  profile: string | undefined;
+  userData: string;
+  tags: Record<string, string>;
+  /** The same token never starts a second instance. */
+  token: string;
+}
+
+export interface TestInstance {
+  state: string;
+  stateReason: string | undefined;
+  zoneId: string;
+  tags: Record<string, string>;
+}
+
+export interface ImageVersion {
+  version: number;
+  imageId: string;
+  labels: string[];
+}
+
+export interface ImageAws {
+  /** Undefined when there is none that this account may use. */
+  describeImage(imageId: string): Promise<MachineImage | undefined>;
+  /** Of this account, with this tag, whatever its value. */
+  describeOwnImages(tag: string): Promise<MachineImage[]>;
+  /** IMDSv2 only, hop limit 1, terminated when it shuts down; its ID. */
+  runInstance(launch: TestLaunch): Promise<string>;
+  /** Undefined when EC2 does not know it, which may also mean not yet. */
+  describeInstance(instanceId: string): Promise<TestInstance | undefined>;
+  /** What its console shows; empty while there is nothing. */
+  readConsole(instanceId: string): Promise<string>;
+  /** One that is not there is gone already. */
+  terminateInstance(instanceId: string): Promise<void>;
+  tag(resourceId: string, tags: Record<string, string>): Promise<void>;
+  deprecateImage(imageId: string, at: Date): Promise<void>;
+  /** Names of all parameters below a path, at any depth. */
+  listParameterNames(path: string): Promise<string[]>;
+  /** Oldest first; none when there is no such parameter. */
+  readVersions(name: string): Promise<ImageVersion[]>;
+  /** Of type aws:ec2:image; its number. It can only be read when EC2 has confirmed the image, if ever. */
+  putImage(name: string, imageId: string): Promise<number>;
+  /** Takes the label from any other version. */
+  label(name: string, version: number, label: string): Promise<void>;
+}
+
+/** Every API action that images make use of, and whose it is. */
+export const imageActions = {
+  DescribeImages: 'ec2',
+  DescribeInstances: 'ec2',
+  RunInstances: 'ec2',
+  TerminateInstances: 'ec2',
+  GetConsoleOutput: 'ec2',
+  CreateTags: 'ec2',
+  EnableImageDeprecation: 'ec2',
+  GetParametersByPath: 'ssm',
+  GetParameterHistory: 'ssm',
+  PutParameter: 'ssm',
+  LabelParameterVersion: 'ssm',
+} as const satisfies Record<string, 'ec2' | 'ssm'>;
+
+export type ImageAction = keyof typeof imageActions;
+
+/** Carries one request to AWS, in the shapes of the SDK's commands; rejects as the SDK does. */
+export type SendImage = (action: ImageAction, request: object) => Promise<object>;
+
+type Calls = Record<ImageAction, (request: object, facts: Record<string, unknown>) => Promise<object>>;
+
+const names = Object.keys(imageActions) as ImageAction[];
+
+const service: Service<Calls> = {
+  name: 'AWS',
+  actions: Object.fromEntries(names.map((name) => [name, name])) as Record<ImageAction, string>,
+  isMutating: (action) => !/^(Describe|Get)/.test(action),
+  // Without an answer nobody knows whether there is one more version: the caller looks before it writes again.
+  notRepeatable: new Set<ImageAction>(['PutParameter']),
+  unanswered: 'EC2_UNAVAILABLE',
+};
+
+/** AWS behind `send`, every call repeated as long as that can help, every error a Failure. */
+export function imageAws(send: SendImage, patience: PatienceOptions): ImageAws {
+  const once = (action: ImageAction) => async (request: object, facts: Record<string, unknown>) => {
+    try {
+      return await send(action, request);
+    } catch (error) {
+      throw awsFailure(imageActions[action] === 'ec2' ? 'EC2' : 'SSM', action, facts, error);
+    }
+  };
+  const calls = Object.fromEntries(names.map((name) => [name, once(name)])) as Calls;
+  return imagesOver(patient(calls, service, patience));
+}
+
+function imagesOver(calls: Calls): ImageAws {
+  async function call<Answer>(
+    action: ImageAction,
+    request: object,
+    facts: Record<string, unknown> = {},
+  ): Promise<Answer> {
+    return (await calls[action](request, facts)) as Answer;
+  }
+
+  return {
+    async describeImage(imageId) {
+      try {
+        const { Images } = await call<ec2.DescribeImagesResult>(
+          'DescribeImages',
+          { ImageIds: [imageId], IncludeDeprecated: true },
+          { imageId },
+        );
+        return Images?.[0] === undefined ? undefined : toImage(Images[0]);
+      } catch (error) {
+        if (isFailure(error, 'EC2_REFUSED') && String(error.facts['ec2Code']).startsWith('InvalidAMIID.'))
+          return undefined;
+        throw error;
+      }
+    },
+
+    async describeOwnImages(tag) {
+      const { Images } = await call<ec2.DescribeImagesResult>('DescribeImages', {
+        Owners: ['self'],
+        IncludeDeprecated: true,
+      });
+      return (Images ?? []).map(toImage).filter((image) => image.tags[tag] !== undefined);
+    },
+
+    async runInstance(launch) {
+      const { Instances } = await call<ec2.Reservation>(
+        'RunInstances',
+        {
+          ImageId: launch.imageId,
+          InstanceType: launch.instanceType,
+          MinCount: 1,
+          MaxCount: 1,
+          SubnetId: launch.subnetId,
+          ClientToken: launch.token,
+          ...(launch.securityGroupId === undefined ? {} : { SecurityGroupIds: [launch.securityGroupId] }),
+          ...(launch.profile === undefined ? {} : { IamInstanceProfile: { Name: launch.profile } }),
+          UserData: Buffer.from(launch.userData).toString('base64'),
+          MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: 1, HttpEndpoint: 'enabled' },
+          InstanceInitiatedShutdownBehavior: 'terminate',
+          TagSpecifications: [{ ResourceType: 'instance', Tags: toTags(launch.tags) }],
+        },
+        { imageId: launch.imageId, subnetId: launch.subnetId },
+      );
+      return Instances?.[0]?.InstanceId ?? '';
+    },
+
+    async describeInstance(instanceId) {
+      try {
+        const { Reservations } = await call<ec2.DescribeInstancesResult>(
+          'DescribeInstances',
+          { InstanceIds: [instanceId] },
+          { instanceId },
+        );
+        const found = Reservations?.[0]?.Instances?.[0];
+        return found === undefined
+          ? undefined
+          : {
+              state: found.State?.Name ?? '',
+              stateReason: found.StateReason?.Message,
+              zoneId: found.Placement?.AvailabilityZoneId ?? '',
+              tags: fromTags(found.Tags),
+            };
+      } catch (error) {
+        if (isUnknownInstance(error)) return undefined;
+        throw error;
+      }
+    },
+
+    async readConsole(instanceId) {
+      try {
+        const { Output } = await call<ec2.GetConsoleOutputResult>(
+          'GetConsoleOutput',
+          { InstanceId: instanceId, Latest: true },
+          { instanceId },
+        );
+        return Buffer.from(Output ?? '', 'base64').toString();
+      } catch (error) {
+        // Evidence only: not every instance type has Latest, and a young instance has no console.
+        if (isFailure(error, 'EC2_REFUSED', 'EC2_DENIED')) return '';
+        throw error;
+      }
+    },
+
+    async terminateInstance(instanceId) {
+      try {
+        await call('TerminateInstances', { InstanceIds: [instanceId] }, { instanceId });
+      } catch (error) {
+        if (!isUnknownInstance(error)) throw error;
+      }
+    },
+
+    async tag(resourceId, tags) {
+      await call('CreateTags', { Resources: [resourceId], Tags: toTags(tags) }, { resourceId });
+    },
+
+    async deprecateImage(ImageId, DeprecateAt) {
+      await call('EnableImageDeprecation', { ImageId, DeprecateAt }, { imageId: ImageId });
+    },
+
+    async listParameterNames(Path) {
+      const found: string[] = [];
+      let NextToken: string | undefined;
+      do {
+        const page: ssm.GetParametersByPathResult = await call(
+          'GetParametersByPath',
+          { Path, Recursive: true, MaxResults: 10, ...next(NextToken) },
+          { path: Path },
+        );
+        found.push(...(page.Parameters ?? []).flatMap(({ Name }) => Name ?? []));
+        NextToken = page.NextToken;
+      } while (NextToken !== undefined && NextToken !== '');
+      return found;
+    },
+
+    async readVersions(Name) {
+      const found: ssm.ParameterHistory[] = [];
+      let NextToken: string | undefined;
+      try {
+        do {
+          const page: ssm.GetParameterHistoryResult = await call(
+            'GetParameterHistory',
+            { Name, MaxResults: 50, ...next(NextToken) },
+            { name: Name },
+          );
+          found.push(...(page.Parameters ?? []));
+          NextToken = page.NextToken;
+        } while (NextToken !== undefined && NextToken !== '');
+      } catch (error) {
+        if (isFailure(error, 'SSM_REFUSED') && error.facts['ssmCode'] === 'ParameterNotFound') return [];
+        throw error;
+      }
+      return found
+        .map(({ Version, Value, Labels }) => ({
+          version: Version ?? 0,
+          imageId: Value ?? '',
+          labels: Labels ?? [],
+        }))
+        .sort((a, b) => a.version - b.version);
+    },
+
+    async putImage(Name, Value) {
+      const { Version } = await call<ssm.PutParameterResult>(
+        'PutParameter',
+        { Name, Value, Type: 'String', DataType: 'aws:ec2:image', Overwrite: true },
+        { name: Name, imageId: Value },
+      );
+      return Version ?? 0;
+    },
+
+    async label(Name, ParameterVersion, label) {
+      await call(
+        'LabelParameterVersion',
+        { Name, ParameterVersion, Labels: [label] },
+        { name: Name, version: ParameterVersion, label },
+      );
+    },
+  };
+}
+
+function toImage(image: ec2.Image): MachineImage {
+  return {
+    imageId: image.ImageId ?? '',
+    name: image.Name ?? '',
+    arch: image.Architecture ?? '',
+    state: image.State ?? '',
+    tags: fromTags(image.Tags),
+    deprecatedAt: image.DeprecationTime,
+  };
+}
+
+function fromTags(tags: ec2.Tag[] | undefined): Record<string, string> {
+  return Object.fromEntries((tags ?? []).map(({ Key, Value }) => [Key ?? '', Value ?? '']));
+}
+
+function toTags(tags: Record<string, string>): ec2.Tag[] {
+  return Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
+}
+
+function next(NextToken: string | undefined): { NextToken?: string } {
+  return NextToken === undefined ? {} : { NextToken };
+}
+
+function isUnknownInstance(error: unknown): boolean {
+  return isFailure(error, 'EC2_REFUSED') && error.facts['ec2Code'] === 'InvalidInstanceID.NotFound';
+}

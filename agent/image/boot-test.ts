@@ -1,0 +1,153 @@
+// Boots the finished image as a node and waits for that node's own verdict. The instance goes in any case.
+import type { ImageAws, MachineImage } from '../aws/images.ts';
+import { BOOT_TEST_TAG, IMAGE_VERSION_TAG, VERDICT_TAG } from '../aws/tags.ts';
+import { Failure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
+import { findImage } from './release-image.ts';
+
+export interface BootTest {
+  imageId: string;
+  /** Default: a small Nitro type of the image's architecture. */
+  instanceType: string | undefined;
+  subnetId: string;
+  securityGroupId: string | undefined;
+  profile: string | undefined;
+  userData: string;
+  /** Milliseconds from launch to verdict. */
+  timeoutMs: number;
+  stopped: AbortSignal;
+  tell: (line: string) => void;
+}
+
+export interface BootTestResult {
+  imageId: string;
+  instanceId: string;
+  instanceType: string;
+  zoneId: string;
+  /** As the node's tag or console has it. */
+  verdict: string;
+  version: string;
+  /** From launch to verdict. */
+  seconds: number;
+}
+
+const TYPES: Record<string, string> = { x86_64: 'm6i.large', arm64: 'm6g.large' };
+const LOOK_MS = 5_000;
+/** A young instance is unknown to a describe for some seconds: eventual consistency. */
+const UNKNOWN_MS = 60_000;
+const GONE = new Set(['shutting-down', 'terminated', 'stopping', 'stopped']);
+
+/**
+ * What the node said, also recorded as a tag of the image. Rejects when it did not get READY.
+ * @throws IMAGE_UNKNOWN, IMAGE_TEST_FAILED, IMAGE_TEST_LEFT (the instance could not be terminated)
+ */
+export async function bootTest(aws: ImageAws, clock: Clock, test: BootTest): Promise<BootTestResult> {
+  const image = await findImage(aws, test.imageId);
+  const instanceType = test.instanceType ?? TYPES[image.arch] ?? '';
+  const started = clock.bootMs();
+  const instanceId = await aws.runInstance({
+    imageId: image.imageId,
+    instanceType,
+    subnetId: test.subnetId,
+    securityGroupId: test.securityGroupId,
+    profile: test.profile,
+    userData: test.userData,
+    tags: { Name: 'eniboot image boot-test', [BOOT_TEST_TAG]: image.imageId },
+    token: crypto.randomUUID(),
+  });
+  let result: BootTestResult;
+  try {
+    test.tell(`${instanceId} (${instanceType}) is launched from ${image.imageId}`);
+    const { verdict, version, zoneId } = await waitForVerdict(aws, clock, test, instanceId, started);
+    const seconds = Math.round((clock.bootMs() - started) / 100) / 10;
+    result = { imageId: image.imageId, instanceId, instanceType, zoneId, verdict, version, seconds };
+    if (!test.stopped.aborted) await judge(aws, clock, image, result);
+  } finally {
+    await terminate(aws, test, instanceId);
+  }
+  return result;
+}
+
+async function judge(
+  aws: ImageAws,
+  clock: Clock,
+  image: MachineImage,
+  result: BootTestResult,
+): Promise<void> {
+  const wanted = image.tags[IMAGE_VERSION_TAG];
+  const why =
+    result.verdict !== 'ready'
+      ? `the node says ${result.verdict}`
+      : wanted !== undefined && wanted !== result.version
+        ? `the node runs ${result.version}, and the image is tagged ${wanted}`
+        : undefined;
+  const at = clock.now().toISOString();
+  await aws.tag(image.imageId, {
+    [BOOT_TEST_TAG]: `${why === undefined ? 'passed' : result.verdict.replace('ready', 'failed:VERSION')}@${at}`,
+  });
+  if (why !== undefined) throw new Failure('IMAGE_TEST_FAILED', `${image.imageId}: ${why}`, { ...result });
+}
+
+interface Verdict {
+  verdict: string;
+  version: string;
+  zoneId: string;
+}
+
+async function waitForVerdict(
+  aws: ImageAws,
+  clock: Clock,
+  test: BootTest,
+  instanceId: string,
+  started: number,
+): Promise<Verdict> {
+  let state = 'unknown';
+  while (!test.stopped.aborted) {
+    const seen = await aws.describeInstance(instanceId);
+    const elapsed = clock.bootMs() - started;
+    const tagged = /^(ready|failed:\w+)@(\S+)$/.exec(seen?.tags[VERDICT_TAG] ?? '');
+    const zoneId = seen?.zoneId ?? '';
+    if (tagged !== null) return { verdict: tagged[1] ?? '', version: tagged[2] ?? '', zoneId };
+    // A node that may not tag itself still writes its line to the console.
+    const console = await aws.readConsole(instanceId);
+    const [, word, code, version = ''] = /eniboot: (READY|FAILED) (\w+) (\S+) [\d.]+s/.exec(console) ?? [];
+    if (word !== undefined)
+      return { verdict: word === 'READY' ? 'ready' : `failed:${code}`, version, zoneId };
+    if (seen === undefined ? elapsed > UNKNOWN_MS : GONE.has(seen.state))
+      throw failed(
+        `the instance is ${seen?.state ?? 'gone'}: ${seen?.stateReason ?? 'nothing says why'}`,
+        console,
+      );
+    if (elapsed >= test.timeoutMs)
+      throw failed(
+        `no verdict after ${Math.round(elapsed / 1000)} s, the instance is ${seen?.state}`,
+        console,
+      );
+    if (seen !== undefined && seen.state !== state) test.tell(`${instanceId} is ${seen.state}`);
+    state = seen?.state ?? state;
+    await clock.sleep(LOOK_MS, test.stopped).catch(() => undefined); // rejects when interrupted
+  }
+  return { verdict: 'interrupted', version: '', zoneId: '' };
+
+  function failed(why: string, console: string): Failure {
+    return new Failure('IMAGE_TEST_FAILED', `${test.imageId}: ${why}`, {
+      imageId: test.imageId,
+      instanceId,
+      console: console.slice(-4_000),
+    });
+  }
+}
+
+async function terminate(aws: ImageAws, test: BootTest, instanceId: string): Promise<void> {
+  try {
+    await aws.terminateInstance(instanceId);
+    test.tell(`${instanceId} is terminated`);
+  } catch (error) {
+    throw new Failure(
+      'IMAGE_TEST_LEFT',
+      `${instanceId} could not be terminated: ${String(error)}`,
+      { instanceId },
+      error,
+    );
+  }
+}

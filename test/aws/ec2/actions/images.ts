@@ -1,0 +1,388 @@
+// What the building of an image calls: images and their snapshots, key pairs, security groups. No EBS behind it:
+// whoever runs the machines copies their disks when an `image` event comes.
+import { generateKeyPairSync } from 'node:crypto';
+import type {
+  AuthorizeSecurityGroupIngressRequest,
+  AuthorizeSecurityGroupIngressResult,
+  CopyImageRequest,
+  CopyImageResult,
+  CreateImageRequest,
+  CreateImageResult,
+  CreateKeyPairRequest,
+  CreateSecurityGroupRequest,
+  CreateSecurityGroupResult,
+  DeleteKeyPairRequest,
+  DeleteSecurityGroupRequest,
+  DeleteSnapshotRequest,
+  DeregisterImageRequest,
+  DescribeImagesRequest,
+  DescribeImagesResult,
+  DescribeRegionsResult,
+  DescribeSnapshotsRequest,
+  DescribeSnapshotsResult,
+  DescribeVolumesResult,
+  DisableImageDeregistrationProtectionRequest,
+  EnableImageDeprecationRequest,
+  EnableImageDeregistrationProtectionRequest,
+  Image,
+  KeyPair,
+  ModifyImageAttributeRequest,
+} from '@aws-sdk/client-ec2';
+import { AwsError, invalidValue, missing } from '../errors.ts';
+import { type Attributes, matching } from '../filters.ts';
+import { describeTags } from '../render.ts';
+import type { ImageRecord, InstanceRecord, Snapshot } from '../state.ts';
+import { instanceOf, limitsOf, type World } from '../world.ts';
+import { tagsFrom } from './tags.ts';
+
+/** An image as somebody else has published it: the base of a build. */
+export interface ImageSpec {
+  name: string;
+  architecture: 'x86_64' | 'arm64';
+  ownerId?: string;
+  tags?: Record<string, string>;
+}
+
+export function addImage(world: World, spec: ImageSpec): ImageRecord {
+  const snapshot = addSnapshot(world, new Map(), false);
+  return register(world, snapshot, {
+    name: spec.name,
+    description: '',
+    architecture: spec.architecture,
+    ownerId: spec.ownerId ?? world.accountId,
+    tags: new Map(Object.entries(spec.tags ?? {})),
+  });
+}
+
+export function createImage(world: World, request: CreateImageRequest): CreateImageResult {
+  const instance = instanceOf(world, request.InstanceId);
+  if (!['running', 'stopped'].includes(instance.state))
+    throw new AwsError(
+      'InvalidParameterValue',
+      `Instance is not in state 'running' or 'stopped': ${instance.id}`,
+    );
+  const name = unusedName(world, request.Name);
+  const snapshot = addSnapshot(world, tagsFrom(request.TagSpecifications, 'snapshot'), false);
+  const image = register(world, snapshot, {
+    name,
+    description: request.Description ?? '',
+    architecture: limitsOf(instance.type).arch,
+    ownerId: world.accountId,
+    tags: tagsFrom(request.TagSpecifications, 'image'),
+    imdsV2: world.images.get(instance.imageId)?.imdsV2 ?? false,
+  });
+  world.emit({ kind: 'image', image, from: instance.id });
+  return { ImageId: image.id };
+}
+
+/** Within the region: what encrypts an image that was made from an unencrypted disk. */
+export function copyImage(world: World, request: CopyImageRequest): CopyImageResult {
+  const source = imageOf(world, request.SourceImageId);
+  if (request.SourceRegion !== world.region)
+    throw invalidValue(`The simulated account has nothing in ${String(request.SourceRegion)}`);
+  const name = unusedName(world, request.Name);
+  const copied = addSnapshot(
+    world,
+    tagsFrom(request.TagSpecifications, 'snapshot'),
+    request.Encrypted ?? false,
+  );
+  const image = register(world, copied, {
+    name,
+    description: request.Description ?? source.description,
+    architecture: source.architecture,
+    ownerId: world.accountId,
+    tags:
+      request.CopyImageTags === true ? new Map(source.tags) : tagsFrom(request.TagSpecifications, 'image'),
+    imdsV2: source.imdsV2,
+  });
+  world.emit({ kind: 'image', image, from: source.id });
+  return { ImageId: image.id };
+}
+
+const imageFilters: Attributes<ImageRecord> = {
+  architecture: (one) => [one.architecture],
+  'image-id': (one) => [one.id],
+  name: (one) => [one.name],
+  'owner-id': (one) => [one.ownerId],
+  'root-device-type': () => ['ebs'],
+  state: () => ['available'],
+  'virtualization-type': () => ['hvm'],
+};
+
+export function describeImages(world: World, request: DescribeImagesRequest): DescribeImagesResult {
+  const named = request.ImageIds?.length
+    ? request.ImageIds.map((id) => imageOf(world, id))
+    : [...world.images.values()];
+  const owners = request.Owners?.map((one) => (one === 'self' ? world.accountId : one));
+  const owned = named.filter((one) => owners?.includes(one.ownerId) ?? true);
+  return {
+    Images: matching(owned, request.Filters, imageFilters).map((image) => describeImage(world, image)),
+  };
+}
+
+export function deregisterImage(world: World, request: DeregisterImageRequest): object {
+  const image = imageOf(world, request.ImageId);
+  if (image.protected)
+    throw new AwsError(
+      'OperationNotPermitted',
+      `The image '${image.id}' has deregistration protection enabled.`,
+    );
+  world.images.delete(image.id);
+  return {};
+}
+
+export function modifyImageAttribute(world: World, request: ModifyImageAttributeRequest): object {
+  const image = imageOf(world, request.ImageId);
+  if (request.Description?.Value !== undefined) image.description = request.Description.Value;
+  if (request.ImdsSupport?.Value !== undefined) image.imdsV2 = request.ImdsSupport.Value === 'v2.0';
+  for (const { UserId } of request.LaunchPermission?.Add ?? [])
+    if (UserId !== undefined) image.sharedWith.add(UserId);
+  for (const { UserId } of request.LaunchPermission?.Remove ?? [])
+    if (UserId !== undefined) image.sharedWith.delete(UserId);
+  return {};
+}
+
+export function enableImageDeprecation(world: World, request: EnableImageDeprecationRequest): object {
+  imageOf(world, request.ImageId).deprecateAt = new Date(request.DeprecateAt ?? Number.NaN).toISOString();
+  return {};
+}
+
+export function enableImageDeregistrationProtection(
+  world: World,
+  request: EnableImageDeregistrationProtectionRequest,
+): object {
+  imageOf(world, request.ImageId).protected = true;
+  return {};
+}
+
+export function disableImageDeregistrationProtection(
+  world: World,
+  request: DisableImageDeregistrationProtectionRequest,
+): object {
+  imageOf(world, request.ImageId).protected = false;
+  return {};
+}
+
+export function describeSnapshots(world: World, request: DescribeSnapshotsRequest): DescribeSnapshotsResult {
+  const found = request.SnapshotIds?.length
+    ? request.SnapshotIds.map((id) => snapshotOf(world, id))
+    : [...world.snapshots.values()];
+  return {
+    Snapshots: found.map((one) => ({
+      SnapshotId: one.id,
+      State: 'completed' as const,
+      Progress: '100%',
+      Encrypted: one.encrypted,
+      VolumeSize: 20,
+      OwnerId: world.accountId,
+      StartTime: new Date(one.createdAt),
+      Tags: describeTags(one.tags),
+    })),
+  };
+}
+
+export function deleteSnapshot(world: World, request: DeleteSnapshotRequest): object {
+  const snapshot = snapshotOf(world, request.SnapshotId);
+  const user = [...world.images.values()].find((image) => image.snapshotId === snapshot.id);
+  if (user !== undefined)
+    throw new AwsError(
+      'InvalidSnapshot.InUse',
+      `The snapshot ${snapshot.id} is currently in use by ${user.id}`,
+    );
+  world.snapshots.delete(snapshot.id);
+  return {};
+}
+
+/** Root volumes come and go with their instances; there are no others. */
+export function describeVolumes(): DescribeVolumesResult {
+  return { Volumes: [] };
+}
+
+export function describeRegions(world: World): DescribeRegionsResult {
+  return {
+    Regions: [
+      {
+        RegionName: world.region,
+        Endpoint: `ec2.${world.region}.amazonaws.com`,
+        OptInStatus: 'opt-in-not-required',
+      },
+    ],
+  };
+}
+
+/** Ed25519 only, as PKCS #8, which SSH clients read as well as OpenSSH's own form. */
+export function createKeyPair(world: World, request: CreateKeyPairRequest): KeyPair {
+  const name = request.KeyName ?? '';
+  if (name === '') throw missing('KeyName');
+  if (world.keyPairs.has(name))
+    throw new AwsError('InvalidKeyPair.Duplicate', `The keypair '${name}' already exists.`);
+  if (request.KeyType !== 'ed25519')
+    throw invalidValue(`Key type ${String(request.KeyType)} is not simulated`);
+  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+  const raw = Buffer.from(publicKey.export({ format: 'jwk' }).x ?? '', 'base64url');
+  const parts = [Buffer.from('ssh-ed25519'), raw].flatMap((part) => {
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(part.length);
+    return [length, part];
+  });
+  const pair = {
+    id: world.nextId('key'),
+    name,
+    publicKey: `ssh-ed25519 ${Buffer.concat(parts).toString('base64')} ${name}`,
+    tags: tagsFrom(request.TagSpecifications, 'key-pair'),
+  };
+  world.keyPairs.set(name, pair);
+  return {
+    KeyPairId: pair.id,
+    KeyName: name,
+    KeyFingerprint: '',
+    KeyMaterial: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    Tags: describeTags(pair.tags),
+  };
+}
+
+/** Succeeds for a key pair that does not exist, as on EC2. */
+export function deleteKeyPair(world: World, request: DeleteKeyPairRequest): object {
+  world.keyPairs.delete(request.KeyName ?? '');
+  return {};
+}
+
+export function createSecurityGroup(
+  world: World,
+  request: CreateSecurityGroupRequest,
+): CreateSecurityGroupResult {
+  if (request.GroupName === undefined) throw missing('GroupName');
+  if (request.VpcId !== world.vpc.id)
+    throw new AwsError('InvalidVpcID.NotFound', `The vpc ID '${String(request.VpcId)}' does not exist`);
+  if ([...world.groups.values()].some((one) => one.name === request.GroupName))
+    throw new AwsError('InvalidGroup.Duplicate', `The security group '${request.GroupName}' already exists`);
+  const id = world.nextId('sg');
+  const tags = tagsFrom(request.TagSpecifications, 'security-group');
+  world.groups.set(id, { id, name: request.GroupName, vpcId: world.vpc.id, tags });
+  return { GroupId: id, Tags: describeTags(tags) };
+}
+
+/** Answers only: the simulated network has no security-group rules. */
+export function authorizeSecurityGroupIngress(
+  world: World,
+  request: AuthorizeSecurityGroupIngressRequest,
+): AuthorizeSecurityGroupIngressResult {
+  groupOf(world, request.GroupId);
+  return { Return: true };
+}
+
+export function deleteSecurityGroup(world: World, request: DeleteSecurityGroupRequest): object {
+  const id = groupOf(world, request.GroupId);
+  const user = [...world.enis.values()].find((eni) => eni.groups.includes(id));
+  if (user !== undefined)
+    throw new AwsError('DependencyViolation', `resource ${id} has a dependent object: ${user.id}`);
+  world.groups.delete(id);
+  return {};
+}
+
+function groupOf(world: World, id: string | undefined): string {
+  if (id === undefined) throw missing('GroupId');
+  if (!world.groups.has(id))
+    throw new AwsError('InvalidGroup.NotFound', `The security group '${id}' does not exist`);
+  return id;
+}
+
+function imageOf(world: World, id: string | undefined): ImageRecord {
+  if (id === undefined) throw missing('ImageId');
+  const image = world.images.get(id);
+  if (image === undefined)
+    throw new AwsError('InvalidAMIID.NotFound', `The image id '[${id}]' does not exist`);
+  return image;
+}
+
+function snapshotOf(world: World, id: string | undefined): Snapshot {
+  const snapshot = world.snapshots.get(id ?? '');
+  if (snapshot === undefined)
+    throw new AwsError('InvalidSnapshot.NotFound', `The snapshot '${String(id)}' does not exist.`);
+  return snapshot;
+}
+
+function unusedName(world: World, name: string | undefined): string {
+  if (name === undefined) throw missing('Name');
+  const taken = [...world.images.values()].find(
+    (image) => image.name === name && image.ownerId === world.accountId,
+  );
+  if (taken !== undefined)
+    throw new AwsError('InvalidAMIName.Duplicate', `AMI name ${name} is already in use by AMI ${taken.id}`);
+  return name;
+}
+
+function addSnapshot(world: World, tags: Map<string, string>, encrypted: boolean): Snapshot {
+  const snapshot = { id: world.nextId('snap'), tags, encrypted, createdAt: world.scheduler.now() };
+  world.snapshots.set(snapshot.id, snapshot);
+  return snapshot;
+}
+
+function register(
+  world: World,
+  snapshot: Snapshot,
+  what: Pick<ImageRecord, 'name' | 'description' | 'architecture' | 'ownerId' | 'tags'> & {
+    imdsV2?: boolean;
+  },
+): ImageRecord {
+  const image: ImageRecord = {
+    imdsV2: false,
+    ...what,
+    id: world.nextId('ami'),
+    snapshotId: snapshot.id,
+    createdAt: world.scheduler.now(),
+    protected: false,
+    sharedWith: new Set(),
+  };
+  world.images.set(image.id, image);
+  return image;
+}
+
+function describeImage(world: World, image: ImageRecord): Image {
+  return {
+    ImageId: image.id,
+    Name: image.name,
+    Description: image.description,
+    State: 'available',
+    OwnerId: image.ownerId,
+    Public: false,
+    Architecture: image.architecture,
+    CreationDate: new Date(image.createdAt).toISOString(),
+    ImageType: 'machine',
+    RootDeviceType: 'ebs',
+    RootDeviceName: '/dev/sda1',
+    VirtualizationType: 'hvm',
+    Hypervisor: 'xen',
+    EnaSupport: true,
+    ...(image.imdsV2 ? { ImdsSupport: 'v2.0' } : {}),
+    ...(image.deprecateAt === undefined ? {} : { DeprecationTime: image.deprecateAt }),
+    DeregistrationProtection: image.protected ? 'enabled-with-cooldown' : 'disabled',
+    BlockDeviceMappings: [
+      {
+        DeviceName: '/dev/sda1',
+        Ebs: {
+          SnapshotId: image.snapshotId,
+          VolumeType: 'gp3',
+          VolumeSize: 20,
+          DeleteOnTermination: true,
+          Encrypted: world.snapshots.get(image.snapshotId)?.encrypted ?? false,
+        },
+      },
+    ],
+    Tags: describeTags(image.tags),
+  };
+}
+
+/** What a build that has ended must not leave: everything it made but the image and its snapshot. */
+export function buildLeftovers(world: World): string[] {
+  const running = [...world.instances.values()].filter((one: InstanceRecord) => one.state !== 'terminated');
+  const used = new Set([...world.images.values()].map((image) => image.snapshotId));
+  return [
+    ...running.map((one) => `instance ${one.id} is ${one.state}`),
+    ...[...world.keyPairs.values()].map((one) => `key pair ${one.name}`),
+    ...[...world.groups.values()]
+      .filter((one) => one.name !== 'default')
+      .map((one) => `security group ${one.name}`),
+    ...[...world.snapshots.keys()].filter((id) => !used.has(id)).map((id) => `snapshot ${id} of no image`),
+  ];
+}

@@ -1,0 +1,383 @@
+// Boot tests and the zones' parameters against the simulated EC2 and SSM on virtual time, with every fault named.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type ImageAction, type ImageAws, imageActions, imageAws } from '../../agent/aws/images.ts';
+import { bootTest } from '../../agent/image/boot-test.ts';
+import {
+  deprecateImage,
+  listImages,
+  parameterOf,
+  promoteImage,
+  publishImage,
+  rollBackImage,
+} from '../../agent/image/release-image.ts';
+import { type FailureCode, isFailure } from '../../agent/messages/failure.ts';
+import { addImage } from '../aws/ec2/actions/images.ts';
+import type { InstanceRecord } from '../aws/ec2/state.ts';
+import { type ApiCall, AwsError, createEc2, virtualScheduler } from '../aws/index.ts';
+import { createSsm } from '../aws/ssm/ssm.ts';
+import { virtualClock } from '../rollout/fleet.ts';
+
+const ZONE = 'euw1-az1';
+const NAME = parameterOf('x86_64', ZONE);
+
+interface Faults {
+  /** What becomes of each launched instance, some time later. */
+  launched?: (instance: InstanceRecord) => void;
+  launchedMs?: number;
+  /** Calls refused with this code, the first `times` of them. */
+  errors?: Partial<Record<ImageAction, { code: string; times: number }>>;
+  /** The first answer to this call gets lost. */
+  loses?: ImageAction;
+  /** Does something right after a call was carried out. */
+  after?: (action: ImageAction) => void;
+  unconfirmed?: boolean;
+}
+
+function region(faults: Faults = {}) {
+  const scheduler = virtualScheduler();
+  const clock = virtualClock(scheduler);
+  const ec2 = createEc2({
+    scheduler,
+    subnets: [{ cidr: '10.0.0.0/24', zone: 'eu-west-1a' }],
+    latency: { attachMs: 0, detachMs: 0, describeLagMs: 0, instanceMs: 1_000 },
+  });
+  const { world } = ec2;
+  const calls: ApiCall[] = ec2.calls;
+  const ssm = createSsm({
+    scheduler,
+    calls,
+    denied: new Set(),
+    arnPrefix: `arn:aws:ssm:eu-west-1:${world.accountId}`,
+    accountId: world.accountId,
+    tagsOf: () => undefined,
+    imageExists: (id) => faults.unconfirmed !== true && world.images.has(id),
+  });
+  ec2.subscribe((event) => {
+    if (event.kind !== 'run') return;
+    scheduler.after(faults.launchedMs ?? 30_000, () => faults.launched?.(event.instance));
+  });
+  let lost = faults.loses;
+  const aws: ImageAws = imageAws(
+    async (action, request) => {
+      await clock.sleep(50);
+      const error = faults.errors?.[action];
+      try {
+        if (error !== undefined && error.times-- > 0) throw new AwsError(error.code, 'as the test wants it');
+        const answer = (imageActions[action] === 'ec2' ? ec2 : ssm).send(action, request);
+        faults.after?.(action);
+        if (lost === action) {
+          lost = undefined;
+          throw Object.assign(new Error('socket hang up'), { name: 'ECONNRESET' });
+        }
+        return answer;
+      } catch (thrown) {
+        if (!(thrown instanceof AwsError)) throw thrown;
+        throw Object.assign(new Error(thrown.message), {
+          name: thrown.code,
+          $metadata: { httpStatusCode: thrown.status },
+        });
+      }
+    },
+    {
+      clock,
+      until: () => clock.bootMs() + 60_000,
+      onThrottled: () => {},
+      onCall: () => {},
+      random: () => 0.5,
+    },
+  );
+  let count = 0;
+  return {
+    aws,
+    clock,
+    ssm,
+    world,
+    calls,
+    scheduler,
+    image: (tags: Record<string, string> = { 'eniboot/boot-test': 'passed@2026' }) =>
+      addImage(world, {
+        name: `eniboot-${++count}`,
+        architecture: 'x86_64',
+        tags: { 'eniboot/version': '1.0.0', ...tags },
+      }),
+    /** Runs to its end on virtual time. */
+    async to<T>(work: Promise<T>): Promise<T> {
+      let done = false;
+      const watched = work.finally(() => {
+        done = true;
+      });
+      watched.catch(() => {});
+      await scheduler.run(() => done);
+      return watched;
+    },
+    async failing(code: FailureCode, work: Promise<unknown>, message: RegExp): Promise<void> {
+      const error: unknown = await this.to(work).then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      assert.ok(isFailure(error, code), `${code}, not ${String(error)}`);
+      assert.match(error.message, message);
+    },
+    labels: () =>
+      Object.fromEntries(
+        (ssm.parameters.get(NAME) ?? []).flatMap(({ labels, value }) =>
+          [...labels].map((one) => [one, value]),
+        ),
+      ),
+    values: () => (ssm.parameters.get(NAME) ?? []).map(({ value }) => value),
+    living: () => [...world.instances.values()].filter(({ state }) => state === 'running').length,
+    test(imageId: string, stopped = new AbortController().signal, timeoutMs = 600_000) {
+      return bootTest(aws, clock, {
+        imageId,
+        instanceType: undefined,
+        subnetId: [...world.subnets.keys()][0] ?? '',
+        securityGroupId: undefined,
+        profile: 'node',
+        userData: 'cluster: boot-test\n',
+        timeoutMs,
+        stopped,
+        tell: () => {},
+      });
+    },
+  };
+}
+
+const says =
+  (verdict: string): NonNullable<Faults['launched']> =>
+  (instance) =>
+    void instance.tags.set('eniboot/verdict', verdict);
+
+test('an image whose node gets READY is tagged as passed, and its instance goes', async () => {
+  const at = region({ launched: says('ready@1.0.0') });
+  const image = at.image({});
+  const result = await at.to(at.test(image.id));
+  assert.is(result.verdict, 'ready');
+  assert.is(result.zoneId, ZONE);
+  assert.ok(result.seconds >= 30 && result.seconds < 40, `${result.seconds}`);
+  assert.match(image.tags.get('eniboot/boot-test') ?? '', /^passed@\d{4}-/);
+  const [instance] = at.world.instances.values();
+  assert.is(instance?.hopLimit, 1);
+  assert.is(instance?.userData, 'cluster: boot-test\n');
+  assert.is(instance?.tags.get('eniboot/boot-test'), image.id);
+  assert.is(at.living(), 0);
+});
+
+test('a node that may not tag itself is heard by its console', async () => {
+  const at = region({
+    launched: (instance) => {
+      instance.console = '[  20.1] x\neniboot: READY OK 1.0.0 12.5s\n';
+    },
+  });
+  assert.is((await at.to(at.test(at.image({}).id))).verdict, 'ready');
+});
+
+const notReady: [string, Faults, RegExp, RegExp | undefined][] = [
+  [
+    'a boot that fails',
+    { launched: says('failed:NO_POD_ENI@1.0.0') },
+    /says failed:NO_POD_ENI/,
+    /^failed:NO_POD_ENI@/,
+  ],
+  [
+    'another version than the image is tagged with',
+    { launched: says('ready@0.9.0') },
+    /runs 0\.9\.0/,
+    /^failed:VERSION@/,
+  ],
+  [
+    'a console that tells of a failure',
+    { launched: (instance) => void (instance.console = 'eniboot: FAILED IMDS_UNREACHABLE 1.0.0 300s') },
+    /failed:IMDS_UNREACHABLE/,
+    /^failed:IMDS/,
+  ],
+  ['a node that never says anything', {}, /no verdict after 60\d s/, undefined],
+  [
+    'an instance that dies',
+    { launched: (instance) => void (instance.state = 'terminated') },
+    /instance is terminated/,
+    undefined,
+  ],
+];
+for (const [name, faults, message, tag] of notReady)
+  test(`not passed: ${name}; the instance goes, and the image cannot be published`, async () => {
+    const at = region(faults);
+    const image = at.image({});
+    await at.failing('IMAGE_TEST_FAILED', at.test(image.id), message);
+    const said = image.tags.get('eniboot/boot-test');
+    if (tag === undefined) assert.is(said, undefined);
+    else assert.match(said ?? '', tag);
+    assert.is(at.living(), 0);
+    await at.failing('IMAGE_UNTESTED', publishImage(at.aws, at.clock, image.id, ZONE), /boot test/);
+    assert.equal(at.values(), []);
+  });
+
+test('interrupted while it waits: the instance goes, nothing is recorded', async () => {
+  const stop = new AbortController();
+  const at = region({ launched: () => stop.abort(), launchedMs: 20_000 });
+  const image = at.image({});
+  const began = at.clock.bootMs();
+  assert.is((await at.to(at.test(image.id, stop.signal))).verdict, 'interrupted');
+  assert.is(at.living(), 0);
+  assert.not.ok(image.tags.has('eniboot/boot-test'));
+  assert.ok(at.clock.bootMs() - began < 22_000, 'at once');
+});
+
+test('a throttled API and a lost answer start one instance and end it', async () => {
+  for (const faults of [
+    {
+      errors: {
+        RunInstances: { code: 'RequestLimitExceeded', times: 3 },
+        TerminateInstances: { code: 'RequestLimitExceeded', times: 3 },
+        DescribeInstances: { code: 'RequestLimitExceeded', times: 2 },
+      },
+    },
+    { loses: 'RunInstances' },
+    { loses: 'TerminateInstances' },
+  ] as Faults[]) {
+    const at = region({ launched: says('ready@1.0.0'), ...faults });
+    await at.to(at.test(at.image({}).id));
+    assert.is(at.world.instances.size, 1);
+    assert.is(at.living(), 0);
+  }
+});
+
+test('an instance that cannot be terminated is named', async () => {
+  const at = region({
+    launched: says('ready@1.0.0'),
+    errors: { TerminateInstances: { code: 'UnauthorizedOperation', times: 99 } },
+  });
+  await at.failing('IMAGE_TEST_LEFT', at.test(at.image({}).id), /^i-\w+ could not be terminated/);
+});
+
+test('publish makes a candidate of type aws:ec2:image and waits until it can be read; twice is once', async () => {
+  const at = region();
+  const image = at.image();
+  const began = at.clock.bootMs();
+  const done = await at.to(publishImage(at.aws, at.clock, image.id, ZONE));
+  assert.equal(done, { parameter: NAME, version: 1, imageId: image.id });
+  assert.is(at.ssm.parameters.get(NAME)?.[0]?.dataType, 'aws:ec2:image');
+  assert.ok(at.clock.bootMs() - began >= 2_000, 'it waited for the confirmation');
+  await at.to(publishImage(at.aws, at.clock, image.id, ZONE));
+  assert.equal(at.values(), [image.id]);
+  assert.equal(at.labels(), { candidate: image.id });
+});
+
+test('a lost answer of PutParameter is found again by the next publish', async () => {
+  const at = region({ loses: 'PutParameter' });
+  const image = at.image();
+  await at.failing('SSM_FAILED', publishImage(at.aws, at.clock, image.id, ZONE), /PutParameter/);
+  at.scheduler.advance(5_000);
+  await at.to(publishImage(at.aws, at.clock, image.id, ZONE));
+  assert.equal(at.values(), [image.id]);
+});
+
+test('an image that EC2 does not confirm, one that is not there, one that is untested', async () => {
+  const at = region({ unconfirmed: true });
+  await at.failing(
+    'IMAGE_NOT_CONFIRMED',
+    publishImage(at.aws, at.clock, at.image().id, ZONE),
+    /has not confirmed ami-/,
+  );
+  await at.failing(
+    'IMAGE_UNKNOWN',
+    publishImage(at.aws, at.clock, 'ami-0123456789abcdef0', ZONE),
+    /sees no image/,
+  );
+  await at.failing('IMAGE_UNTESTED', publishImage(at.aws, at.clock, at.image({}).id, ZONE), /was never run/);
+  assert.equal(at.values(), []);
+});
+
+test('promote and roll back move labels, and no value is ever written over', async () => {
+  const at = region();
+  const [first, second] = [at.image(), at.image()];
+  for (const image of [first, second]) {
+    await at.to(publishImage(at.aws, at.clock, image.id, ZONE));
+    await at.to(promoteImage(at.aws, image.id, ZONE));
+  }
+  assert.equal(at.labels(), { candidate: second.id, stable: second.id, previous: first.id });
+  await at.to(promoteImage(at.aws, second.id, ZONE));
+  assert.equal(at.labels(), { candidate: second.id, stable: second.id, previous: first.id }, 'twice is once');
+  await at.to(rollBackImage(at.aws, 'x86_64', ZONE));
+  assert.is(at.labels()['stable'], first.id);
+  await at.to(rollBackImage(at.aws, 'x86_64', ZONE));
+  assert.is(at.labels()['stable'], first.id, 'never to the image it came from');
+  assert.equal(at.values(), [first.id, second.id]);
+  await at.failing('IMAGE_IN_USE', deprecateImage(at.aws, first.id, new Date(1e12)), /stable or previous in/);
+  await at.to(deprecateImage(at.aws, second.id, new Date(1e12)));
+  assert.is(second.deprecateAt, new Date(1e12).toISOString());
+  const listed = await at.to(listImages(at.aws));
+  assert.equal(
+    listed.map(({ imageId, zones }) => [imageId, ...zones.flatMap(({ labels }) => labels)]),
+    [
+      [first.id, 'previous', 'stable'],
+      [second.id, 'candidate'],
+    ],
+  );
+});
+
+test('promote refuses a candidate that is another; roll back refuses what was deregistered, or never was', async () => {
+  const at = region();
+  const [first, second] = [at.image(), at.image()];
+  await at.to(publishImage(at.aws, at.clock, first.id, ZONE));
+  await at.failing(
+    'IMAGE_LABEL_MOVED',
+    promoteImage(at.aws, second.id, ZONE),
+    /candidate of \S+ is ami-\w+, not/,
+  );
+  await at.failing(
+    'IMAGE_UNKNOWN',
+    rollBackImage(at.aws, 'x86_64', ZONE),
+    /no version with the label previous/,
+  );
+  await at.to(promoteImage(at.aws, first.id, ZONE));
+  await at.to(publishImage(at.aws, at.clock, second.id, ZONE));
+  await at.to(promoteImage(at.aws, second.id, ZONE));
+  at.world.images.delete(first.id);
+  await at.failing('IMAGE_UNKNOWN', rollBackImage(at.aws, 'x86_64', ZONE), /sees no image/);
+  assert.is(at.labels()['stable'], second.id);
+});
+
+test('a label that somebody else moves at the same moment is noticed', async () => {
+  let meddle = false;
+  const at = region({
+    after: (action) => {
+      if (!meddle || action !== 'LabelParameterVersion') return;
+      at.ssm.send('LabelParameterVersion', { Name: NAME, ParameterVersion: 1, Labels: ['stable'] });
+    },
+  });
+  const [first, second] = [at.image(), at.image()];
+  await at.to(publishImage(at.aws, at.clock, first.id, ZONE));
+  await at.to(publishImage(at.aws, at.clock, second.id, ZONE));
+  meddle = true;
+  await at.failing('IMAGE_LABEL_MOVED', promoteImage(at.aws, second.id, ZONE), /stable of \S+ is version 1/);
+});
+
+test('labels move on before their version becomes the oldest of 100', async () => {
+  const at = region();
+  const [old, young] = [at.image(), at.image()];
+  await at.to(publishImage(at.aws, at.clock, old.id, ZONE));
+  await at.to(promoteImage(at.aws, old.id, ZONE));
+  for (let round = 0; round < 60; round++)
+    for (const image of [young, old]) await at.to(publishImage(at.aws, at.clock, image.id, ZONE));
+  assert.is(at.values().length, 100);
+  assert.is(at.labels()['stable'], old.id);
+});
+
+test('a parameter that others have filled up is refused with what to do', async () => {
+  const at = region();
+  const [old, young] = [at.image(), at.image()];
+  await at.to(publishImage(at.aws, at.clock, old.id, ZONE));
+  for (let count = 0; count < 99; count++) {
+    at.ssm.send('PutParameter', { Name: NAME, Value: old.id, DataType: 'aws:ec2:image', Overwrite: true });
+    at.scheduler.advance(5_000);
+  }
+  await at.failing(
+    'IMAGE_VERSION_LIMIT',
+    publishImage(at.aws, at.clock, young.id, ZONE),
+    /oldest one has a label/,
+  );
+  assert.is(at.labels()['candidate'], old.id);
+});
+
+test.run();
