@@ -19,6 +19,7 @@ import {
   halted,
   intended,
   judged,
+  noted,
   type Progress,
   type Rollout,
   sent,
@@ -75,7 +76,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   let pause = FIRST_LOOK_MS;
 
   while (!stopped.aborted) {
-    const { progress } = record;
+    const progress = noted(rollout, record.progress);
     const flag = progress.stage === 'ready' ? await readFlag() : undefined;
     const action = decide(rollout, progress, { nowMs: now(), haltFlag: flag?.why });
     if (progress.step !== told && action.do !== 'end' && action.do !== 'halt') {

@@ -60,6 +60,8 @@ export interface Progress {
   forgiven: number;
   /** Going back: forward steps that had begun, and nodes that are back, or could not be brought back. */
   back: { begun: number; restored: number; exceptions: Exception[]; forgiven: number } | undefined;
+  /** When each wave began, in seconds since the rollout did; 1: on the way back. */
+  course?: [back: 0 | 1, step: number, seconds: number][];
   /** Of an AMI: READY instances of each zone at the last look, and what has failed so far. */
   boots?: { ready: number[]; failed: BootFailure[]; forgiven: number };
 }
@@ -91,6 +93,28 @@ export function stepsOf(rollout: Rollout, progress: Progress): Step[] {
     rollout.zones.map((zone) => zone.nodes.length),
   );
   return progress.back === undefined ? forward : stepsBack(forward, progress.back.begun);
+}
+
+/** A step's wave: batches that follow each other in a zone for the same reason. */
+export function waveOf(rollout: Rollout, back: 0 | 1, progress: Progress, at: number): Step | undefined {
+  return stepsOf(rollout, back === 1 ? progress : { ...progress, back: undefined })[at];
+}
+
+/** With the beginning of its wave noted down, for whoever looks at it later and elsewhere. */
+export function noted(rollout: Rollout, progress: Progress): Progress {
+  if (progress.state !== 'running' || progress.stage !== 'ready') return progress;
+  const back = progress.back === undefined ? 0 : 1;
+  const step = waveOf(rollout, back, progress, progress.step);
+  if (step === undefined) return progress;
+  const [lastBack, lastStep = 0] = progress.course?.at(-1) ?? [];
+  const last = lastBack === back ? waveOf(rollout, back, progress, lastStep) : undefined;
+  if (last?.do === step.do && last.zone === step.zone && kindOf(last) === kindOf(step)) return progress;
+  const seconds = Math.round((progress.sinceMs - rollout.startedMs) / 1000);
+  return { ...progress, course: [...(progress.course ?? []), [back, progress.step, seconds]] };
+}
+
+function kindOf(step: Step): string {
+  return step.do === 'bake' ? step.after : 'kind' in step ? step.kind : '';
 }
 
 export type Action =

@@ -1,13 +1,14 @@
 // What a rollout changed, what failed and why it stopped: Markdown, and one HTML page with a picture of its course. Pure.
 import { isFailed } from './judge.ts';
 import type { Event } from './mirror.ts';
-import type { Progress, Rollout } from './progress.ts';
+import type { Batch } from './plan.ts';
+import { type Progress, type Rollout, stepsOf, waveOf } from './progress.ts';
 import { exceptionsOf, summarise } from './summary.ts';
 
 export interface ReportInput {
   rollout: Rollout;
   progress: Progress;
-  /** In order; without any the course is not known. */
+  /** In order; without any the course is that of the record, wave by wave. */
   events: Event[];
 }
 
@@ -117,9 +118,15 @@ function reasonsOf(events: readonly Event[]): Map<string, string> {
   return reasons;
 }
 
-function courseLines({ events }: ReportInput): string {
-  if (events.length === 0)
-    return 'Not known on this machine: events are noted where `rollout run` was called.\n';
+function courseLines(input: ReportInput): string {
+  const { events } = input;
+  if (events.length === 0) {
+    const lines = recordedBars(input).map(
+      (bar) =>
+        `- ${time(bar.fromMs)}  ${input.rollout.zones[bar.zone]?.zoneId}: ${bar.label}${bar.failed === 0 ? '' : `, ${bar.failed} failed`}\n`,
+    );
+    return `${lines.join('')}\nFrom the record in Parameter Store; each event is noted where \`rollout run\` was called.\n`;
+  }
   return events
     .flatMap((event) => {
       if (event.kind === 'home')
@@ -134,7 +141,46 @@ function courseLines({ events }: ReportInput): string {
     .concat('\n');
 }
 
-function barsOf({ events }: ReportInput, endMs: number): Bar[] {
+/** What the record in Parameter Store tells: a bar for each wave. */
+function recordedBars({ rollout, progress }: ReportInput): Bar[] {
+  const course = progress.course ?? [];
+  return course.flatMap(([back, at, seconds], index): Bar[] => {
+    const step = waveOf(rollout, back, progress, at);
+    if (step === undefined || step.do === 'offer' || step.do === 'promote' || step.do === 'restore')
+      return [];
+    const fromMs = rollout.startedMs + seconds * 1000;
+    const next = course[index + 1]?.[2];
+    const toMs = next === undefined ? Math.max(fromMs, progress.sinceMs) : rollout.startedMs + next * 1000;
+    const way = back === 1 ? ', back' : '';
+    if (step.do === 'bake')
+      return [{ zone: step.zone, kind: 'bake', fromMs, toMs, failed: 0, label: `wait after ${step.after}` }];
+    const failed =
+      step.do === 'boots'
+        ? (progress.boots?.failed ?? []).filter(
+            (one) => one.zone === step.zone && one.canary === (step.kind === 'canary'),
+          ).length
+        : failedIn(rollout, progress, back, step);
+    return [{ zone: step.zone, kind: 'update', fromMs, toMs, failed, label: `${step.kind}${way}` }];
+  });
+}
+
+/** Failures of all batches of this kind in the zone. */
+function failedIn(rollout: Rollout, progress: Progress, back: 0 | 1, { zone, kind }: Batch): number {
+  const batches = stepsOf(rollout, { ...progress, back: undefined }).filter(
+    (step): step is Batch => step.do === 'update' && step.zone === zone && step.kind === kind,
+  );
+  const exceptions = back === 1 ? (progress.back?.exceptions ?? []) : progress.exceptions;
+  return exceptions.filter(
+    (one) =>
+      one.zone === zone &&
+      isFailed(one.outcome) &&
+      batches.some((batch) => one.node >= batch.from && one.node < batch.to),
+  ).length;
+}
+
+function barsOf(input: ReportInput, endMs: number): Bar[] {
+  const { events } = input;
+  if (events.length === 0) return recordedBars(input);
   const bars: Bar[] = [];
   let open: Bar | undefined;
   for (const event of events) {
@@ -168,7 +214,7 @@ function barsOf({ events }: ReportInput, endMs: number): Bar[] {
 /** Zones as rows, time to the right: batches, waits, and what failed. */
 export function timelineSvg(input: ReportInput): string {
   const { rollout, progress, events } = input;
-  if (events.length === 0) return '<p>The course is not known on this machine.</p>';
+  if (events.length === 0 && progress.course === undefined) return '<p>The course is not known.</p>';
   const startMs = Math.min(rollout.startedMs, ...events.map((event) => event.atMs));
   const endMs = Math.max(startMs + 1, progress.sinceMs, events.at(-1)?.atMs ?? 0);
   const left = 110;

@@ -1,6 +1,9 @@
 // time limit: 120 s
 // The rollout of an AMI on virtual time: labels that move zone by zone, and an autoscaling group in each zone that launches
 // from what the labels say. Its instances report as the agent does: a verdict in a tag, or none.
+//
+// Seen to fail when broken: boots not waited for, late or vanished instances not counted, silent ones counted as READY,
+// a failed canary taken for any other, a label not moved back, failures not forgiven.
 import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';

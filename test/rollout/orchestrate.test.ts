@@ -7,7 +7,8 @@ import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import { raiseHaltFlag } from '../../agent/rollout/halt.ts';
 import { type Happening, orchestrate } from '../../agent/rollout/orchestrate.ts';
 import { turnedBack } from '../../agent/rollout/progress.ts';
-import { takeRecord } from '../../agent/rollout/record.ts';
+import { readRollout, takeRecord } from '../../agent/rollout/record.ts';
+import { reportHtml, reportMarkdown } from '../../agent/rollout/report.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
 import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf } from './fleet.ts';
 
@@ -71,6 +72,41 @@ test('a version that breaks the health check is caught on its first node, and no
   assert.equal([...versions(fleet)], [OLD]);
   assert.is(fleet.nodes.filter((node) => node.runs > 0).length, 1);
   assert.is(zoneVersion(fleet, 2), undefined);
+});
+
+test('the report knows the course on a machine that has seen nothing of it', async () => {
+  const fleet = createFleet({
+    zones: [30, 100],
+    behaviourOf: (node, zone) => (zone === 1 && node >= 40 && node < 50 ? 'goes-back' : 'good'),
+  });
+  await onFleetTime(fleet, rollOut(fleet));
+  await onFleetTime(fleet, rollBack(fleet));
+  const { aws } = operatorOf(fleet);
+  const standing = await onFleetTime(fleet, readRollout(aws, CLUSTER, fleet.clock));
+  const rollout = await onFleetTime(fleet, standing.rollout());
+  const input = { rollout, progress: standing.progress, events: [] };
+  const course = reportMarkdown(input).split('## Course\n')[1] ?? '';
+  assert.equal(
+    [...course.matchAll(/^- \S+ \S+Z {2}(.*)$/gm)].map((match) => match[1]),
+    [
+      'euw1-az1: canary',
+      'euw1-az1: wait after canary',
+      'euw1-az1: share',
+      'euw1-az1: wait after share',
+      'euw1-az1: rest',
+      'euw1-az1: wait after zone',
+      'euw1-az2: rest, 10 failed',
+      'euw1-az2: rest, back',
+      'euw1-az1: rest, back',
+      'euw1-az1: share, back',
+      'euw1-az1: canary, back',
+    ],
+  );
+  const times = [...course.matchAll(/^- (\S+ \S+)Z/gm)].map((match) => match[1] ?? '');
+  assert.equal(times, [...times].sort());
+  const page = reportHtml(input);
+  assert.is([...page.matchAll(/<rect [^>]*fill="#cf222e"/g)].length, 1);
+  assert.is([...page.matchAll(/<rect /g)].length, 11);
 });
 
 test('a rollback brings back the nodes that were touched, and no others', async () => {
