@@ -2,9 +2,9 @@
 // happens.
 import { isFailed } from '../rollout/judge.ts';
 import type { Event } from '../rollout/mirror.ts';
-import type { Progress, Rollout } from '../rollout/progress.ts';
+import { type Progress, type Rollout, stepsOf } from '../rollout/progress.ts';
 import { duration } from '../rollout/report.ts';
-import { describeStep, summarise, type ZoneSummary } from '../rollout/summary.ts';
+import { describeStep, exceptionsOf, summarise, type ZoneSummary } from '../rollout/summary.ts';
 import type { CommandIo } from './command.ts';
 import { paint, table } from './table.ts';
 
@@ -113,6 +113,44 @@ function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs:
       draw();
     },
   };
+}
+
+/** A rollout somebody else carries out, by its record alone. */
+export function watchLines(rollout: Rollout, progress: Progress, nowMs: number, colour: boolean): string[] {
+  const summary = summarise(rollout, progress);
+  const failures = exceptionsOf(rollout, progress);
+  const running = progress.state === 'running';
+  const times = `${duration((running ? nowMs : progress.sinceMs) - rollout.startedMs)}${running ? leftOf(rollout, progress, nowMs) : ''}`;
+  return [
+    paint(
+      'bold',
+      `${summary.version} in ${summary.cluster}: ${summary.state}${summary.why === undefined ? '' : `: ${summary.why}`}, ${times}`,
+      colour,
+    ),
+    ...zoneLines(summary.zones, colour),
+    `next: ${summary.next ?? 'nothing'}`,
+    ...failures
+      .slice(-SHOWN_FAILURES)
+      .map((one) =>
+        `  ${paint('red', one.outcome, colour)} ${one.zoneId} ${one.instanceId}  ${one.reason ?? ''}`.trimEnd(),
+      ),
+    ...(failures.length > SHOWN_FAILURES
+      ? [`  and ${failures.length - SHOWN_FAILURES} before: eniboot rollout report`]
+      : []),
+  ];
+}
+
+/** The waits to come, and the batches to come as fast as those before. */
+function leftOf(rollout: Rollout, progress: Progress, nowMs: number): string {
+  const steps = stepsOf(rollout, progress);
+  const before = steps.slice(0, progress.step);
+  const baked = before.reduce((sum, step) => sum + (step.do === 'bake' ? step.seconds * 1000 : 0), 0);
+  const batches = before.filter((step) => step.do === 'update').length;
+  // On the way back the time of the way forward says nothing.
+  if (batches === 0 || progress.back !== undefined) return '';
+  const { remaining } = summarise(rollout, progress);
+  const perBatch = Math.max(0, nowMs - rollout.startedMs - baked) / batches;
+  return `, about ${duration(remaining.bakeSeconds * 1000 + remaining.batches * perBatch)} left`;
 }
 
 export function zoneLines(zones: readonly ZoneSummary[], colour: boolean): string[] {

@@ -226,7 +226,7 @@ async function watch(asked: Asked, io: CommandIo): Promise<number> {
   const aws = await connect(asked);
   const { readRollout } = await import('../rollout/record.ts');
   const { summarise } = await import('../rollout/summary.ts');
-  const { zoneLines } = await import('./rollout-view.ts');
+  const { watchLines } = await import('./rollout-view.ts');
   let shown = '';
   let drawn = 0;
   let standing = await readRollout(aws, cluster, systemClock);
@@ -234,20 +234,16 @@ async function watch(asked: Asked, io: CommandIo): Promise<number> {
   while (!stopped.aborted) {
     const summary = summarise(rollout, standing.progress);
     const text = JSON.stringify(summary);
-    if (text !== shown) {
-      shown = text;
-      if (asked.json) io.stdout(`${text}\n`);
-      else {
-        const lines = [
-          `${summary.version} in ${cluster}: ${summary.state}${summary.why === undefined ? '' : `: ${summary.why}`}`,
-          ...zoneLines(summary.zones, io.isTTY),
-          `next: ${summary.next ?? 'nothing'}`,
-        ];
-        const up = io.isTTY && drawn > 0 ? `\u001b[${drawn}F` : '';
-        io.stdout(`${up}${lines.map((line) => `${io.isTTY ? '\u001b[K' : ''}${line}\n`).join('')}`);
-        drawn = lines.length;
-      }
+    if (text !== shown && asked.json) io.stdout(`${text}\n`);
+    // A terminal shows the time that passes, too.
+    else if (!asked.json && (text !== shown || io.isTTY)) {
+      const lines = watchLines(rollout, standing.progress, systemClock.now().getTime(), io.isTTY);
+      const up = io.isTTY && drawn > 0 ? `\u001b[${drawn}F` : '';
+      const clear = io.isTTY ? '\u001b[K' : '';
+      io.stdout(`${up}${lines.map((line) => `${clear}${line}\n`).join('')}${io.isTTY ? '\u001b[J' : ''}`);
+      drawn = lines.length;
     }
+    shown = text;
     if (summary.state !== 'running') return summary.state === 'halted' ? 1 : 0;
     await systemClock.sleep(WATCH_MS, stopped).catch(() => {});
     if (!stopped.aborted) standing = await readRollout(aws, cluster, systemClock);

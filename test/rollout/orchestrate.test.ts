@@ -2,6 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { fleetAws } from '../../agent/aws/fleet.ts';
+import { watchLines } from '../../agent/cli/rollout-view.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import { raiseHaltFlag } from '../../agent/rollout/halt.ts';
@@ -107,6 +108,40 @@ test('the report knows the course on a machine that has seen nothing of it', asy
   const page = reportHtml(input);
   assert.is([...page.matchAll(/<rect [^>]*fill="#cf222e"/g)].length, 1);
   assert.is([...page.matchAll(/<rect /g)].length, 11);
+});
+
+test('who watches sees zones, time gone and left, failures, and what is next', async () => {
+  const fleet = createFleet({ zones: [10, 100], behaviourOf: (node) => (node === 7 ? 'goes-back' : 'good') });
+  const { aws } = operatorOf(fleet);
+  const lenient = loadSpec(
+    'rollout.yaml',
+    `what: { bundle: { version: ${NEW} } }\nwhere: { cluster: ${CLUSTER} }\nbudget: { zonePercent: 20, fleetPercent: 10 }\n`,
+  );
+  const stop = new AbortController();
+  const record = await onFleetTime(
+    fleet,
+    (async () => beginRollout(aws, fleet.clock, owner, await prepare(aws, lenient)))(),
+  );
+  const progress = await onFleetTime(
+    fleet,
+    orchestrate({
+      aws,
+      clock: fleet.clock,
+      record,
+      stopped: stop.signal,
+      tell: (one) => {
+        if (one.kind === 'step' && one.step.do === 'promote') stop.abort();
+      },
+    }),
+  );
+  const lines = watchLines(record.rollout, progress, fleet.scheduler.now(), false);
+  assert.match(lines[0] ?? '', /^1\.1\.0 in modelled: running, \d+ min \d+ s, about \d+ min \d+ s left$/);
+  assert.match(lines[1] ?? '', /euw1-az1 +█+ +9\/10 +1 failed/);
+  assert.match(lines[2] ?? '', /euw1-az2 +·+ +0\/100 +waiting/);
+  assert.is(lines[3], 'next: wait 1800 s after the zone in euw1-az1');
+  assert.match(lines[4] ?? '', /^ {2}went-back euw1-az1 i-\S+$/);
+  const later = watchLines(record.rollout, { ...progress, state: 'done' }, fleet.scheduler.now(), false);
+  assert.not.match(later[0] ?? '', /left/);
 });
 
 test('a rollback brings back the nodes that were touched, and no others', async () => {
