@@ -1,7 +1,11 @@
 // Boot tests and the zones' parameters against the simulated EC2 and SSM on virtual time, with every fault named.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type ImageAction, type ImageAws, imageActions, imageAws } from '../../agent/aws/images.ts';
+import { loadConfig } from '../../agent/config/load.ts';
+import { userDataSources } from '../../agent/config/userdata.ts';
 import { bootTest } from '../../agent/image/boot-test.ts';
 import {
   deprecateImage,
@@ -147,6 +151,18 @@ const says =
   (verdict: string): NonNullable<Faults['launched']> =>
   (instance) =>
     void instance.tags.set('eniboot/verdict', verdict);
+
+test("the example's user data is a configuration", () => {
+  const text = readFileSync(
+    join(import.meta.dirname, '../../docs/examples/two-zones/user-data.yaml.tftpl'),
+    'utf8',
+  )
+    .replace('${cluster}', 'demo')
+    .replace('${pod_subnet}', 'subnet-0123456789abcdef0');
+  const { config } = loadConfig(userDataSources(text));
+  assert.is(config.cluster, 'demo');
+  assert.equal(config.pods.subnets, { ids: ['subnet-0123456789abcdef0'] });
+});
 
 test('an image whose node gets READY is tagged as passed, and its instance goes', async () => {
   const at = region({ launched: says('ready@1.0.0') });
