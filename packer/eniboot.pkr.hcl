@@ -12,7 +12,7 @@ packer {
 
 locals {
   # What `npm run build` made: version, commit, digests.
-  manifest = jsondecode(file("${path.root}/../dist/manifest.json"))
+  manifest = jsondecode(file("${abspath(path.root)}/../dist/manifest.json"))
   version  = local.manifest.version
   # Names of the CPU: the image's are EC2's, the bundle's are Node's.
   cpu = { x86_64 = "x64", arm64 = "arm64" }
@@ -31,7 +31,8 @@ locals {
 source "amazon-ebs" "node" {
   region                      = var.region
   subnet_id                   = var.subnet_id
-  associate_public_ip_address = true
+  associate_public_ip_address = var.ssh_interface == "public_ip"
+  ssh_interface               = var.ssh_interface
 
   # Fedora takes no RSA key whose signature is SHA-1.
   ssh_username            = "fedora"
@@ -110,7 +111,7 @@ build {
   }
   # An empty file where nothing is locked.
   provisioner "file" {
-    content     = var.packages_lock == "" ? "" : file(format("${path.root}/${var.packages_lock}", source.name))
+    content     = var.packages_lock == "" ? "" : file(format("${abspath(path.root)}/${var.packages_lock}", source.name))
     destination = "/tmp/eniboot/packages.lock"
   }
 

@@ -20,6 +20,16 @@ variable "subnet_id" {
   }
 }
 
+variable "ssh_interface" {
+  description = "How Packer reaches the build instance: public_ip, or private_ip from a network that is connected to the VPC; the instance then gets no public address and subnet_id may be a private subnet with a NAT gateway."
+  type        = string
+  default     = "public_ip"
+  validation {
+    condition     = contains(["public_ip", "private_ip"], var.ssh_interface)
+    error_message = "The ssh_interface is neither public_ip nor private_ip."
+  }
+}
+
 variable "base_images" {
   description = "Base image for each architecture: a copy in this account of a Fedora image (npm run image:lock makes it). The name keeps Fedora's own."
   type = map(object({

@@ -17,6 +17,7 @@ const suites: Suite[] = [
   { name: 'check', script: 'check', args: [] },
   { name: 'test', script: 'test', args: ['--coverage', '--evidence', evidence('test')] },
   { name: 'packer', script: 'test:packer', args: [] },
+  { name: 'e2e-ami', script: 'e2e:ami', args: [] },
   { name: 'kill', script: 'test:kill', args: ['--count', '1000', '--evidence', evidence('kill')] },
   { name: 'model', script: 'test:model', args: ['--ops', '10000', '--evidence', evidence('model')] },
   {

@@ -1,9 +1,10 @@
 // npm run test:packer: the AMI's template under the real Packer with its real Amazon plugin: its form, every variable
 // file, and wrong values of every variable. Nothing here talks to AWS: validation looks at the template alone.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ensureBundles } from './bundles.ts';
 import { ensurePackerTools, packerTools } from './fetch.ts';
 import { wrongValues } from './wrong-values.ts';
 
@@ -21,7 +22,7 @@ const folder = join(root, 'packer');
 if (packerTools() === undefined)
   process.stdout.write('building Packer and its Amazon plugin (once, some minutes)\n');
 const tools = ensurePackerTools();
-if (!isBuilt()) run(process.execPath, [join(root, 'agent/build/build.ts')], 'npm run build');
+ensureBundles((line) => process.stdout.write(`${line}\n`));
 
 const work = mkdtempSync(join(tmpdir(), 'eniboot-packer-'));
 let passed = 0;
@@ -63,14 +64,6 @@ process.stdout.write(
 );
 process.exit(failures.length === 0 ? 0 : 1);
 
-/** The template reads both bundles' digests; tests leave a build of one CPU without a bundle. */
-function isBuilt(): boolean {
-  const manifest = join(root, 'dist/manifest.json');
-  if (!existsSync(manifest)) return false;
-  const { files } = JSON.parse(readFileSync(manifest, 'utf8')) as { files: Record<string, unknown> };
-  return ['x64', 'arm64'].every((cpu) => Object.keys(files).some((name) => name.endsWith(`-${cpu}.tar.gz`)));
-}
-
 function note(what: string, problem: string | undefined): void {
   if (problem === undefined) passed += 1;
   else failures.push(`${what}: ${problem.trim().slice(0, 2_000)}`);
@@ -88,9 +81,4 @@ function packer(args: string[]): { status: number | null; said: string } {
     },
   });
   return { status, said: `${stdout}${stderr}` };
-}
-
-function run(file: string, args: string[], what: string): void {
-  const result = spawnSync(file, args, { cwd: root, encoding: 'utf8' });
-  if (result.status !== 0) throw new Error(`${what}: ${result.stderr}`);
 }

@@ -10,6 +10,7 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
     ['eu-west-1a', /not an AWS Region such as/],
   ],
   subnet_id: [['vpc-12345678', /neither empty nor a subnet such as/]],
+  ssh_interface: [['public_dns', /neither public_ip nor private_ip/]],
   base_images: [
     [{}, /given for arm64 and x86_64/],
     [{ x86_64: good }, /given for arm64 and x86_64/],

@@ -1,0 +1,244 @@
+// What a build on stand-ins needs, made outside the sandbox: the root file system of a build instance, and the hosts
+// its provisioners download from, with keys and a certificate authority of this run.
+import { createHash } from 'node:crypto';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { must } from '../vm/must.ts';
+
+/** Debian with dnf: what a Fedora is not to be had for here. */
+const packages = [
+  ...['ca-certificates', 'curl', 'diffutils', 'dnf', 'gnupg', 'iproute2', 'kmod', 'openssh-server', 'procps'],
+  ...['rpm', 'sudo', 'systemd', 'systemd-sysv', 'udev', 'util-linux'],
+];
+const options = [
+  ...['--mode=root', '--variant=minbase', '--format=directory'],
+  '--aptopt=Acquire::Check-Valid-Until "false"',
+  ...['doc', 'man', 'locale'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
+  `--include=${packages.join(',')}`,
+  // A base image has no host keys.
+  '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*',
+];
+const standIns = join(import.meta.dirname, 'stand-ins');
+
+/** The root file system, made once (about a minute, needs the network and root) and never written to. */
+export function ensureRoot(say: (line: string) => void): string {
+  const digest = createHash('sha256').update(JSON.stringify(options)).digest('hex').slice(0, 12);
+  const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'ami');
+  const folder = join(cache, digest);
+  if (existsSync(folder)) return folder;
+  say('making the root of the build instance (once, about a minute)');
+  mkdirSync(cache, { recursive: true });
+  const work = mkdtempSync(join(cache, '.build-'));
+  try {
+    must(['mmdebstrap', ...options, 'trixie', join(work, 'root')], 900_000);
+    renameSync(join(work, 'root'), folder);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+export interface Hosts {
+  /** A folder for each host that is stood in for, with what it serves. */
+  www: string;
+  /** Laid over the root: stand-in programs, repositories, trust in this run's authority. */
+  layer: string;
+  certificate: string;
+  key: string;
+  names: string[];
+  /** Variables of packer/variables.pkr.hcl that this run gives. */
+  variables: Record<string, unknown>;
+  /** Armoured public key that signs the SSM agent. */
+  agentKey: string;
+}
+
+const versions = { kubernetes: '1.36.1', crio: '1.36.0', agent: '3.3.3050.0', kernel: '6.17.1' };
+const fedora = 'mirror.fedora.stand-in.test';
+const region = 'eu-west-1';
+const agentHost = `s3.${region}.amazonaws.com`;
+
+export function makeHosts(work: string, root: string): Hosts {
+  const www = join(work, 'www');
+  const layer = join(work, 'layer');
+  cpSync(standIns, layer, { recursive: true });
+  const names = ['pkgs.k8s.io', 'download.opensuse.org', agentHost, fedora];
+  const { certificate, key, authority } = makeCertificates(work, names);
+
+  const minor = versions.kubernetes.replace(/\.\d+$/, '');
+  const inFedora = ['nftables', 'iproute', 'iproute-tc', 'ethtool', 'conntrack-tools', 'container-selinux'];
+  const others = ['policycoreutils-python-utils', 'skopeo', 'NetworkManager', 'audit', 'chrony'];
+  const repositories = {
+    fedora: {
+      path: join(www, fedora, 'f44'),
+      rpms: [...inFedora, ...others].map((name) => ({ name, version: '1.0' })),
+    },
+    kubernetes: {
+      path: join(www, `pkgs.k8s.io/core:/stable:/v${minor}/rpm`),
+      rpms: [
+        { name: 'kubelet', version: versions.kubernetes, unit: 'kubelet' },
+        { name: 'cri-tools', version: '1.36.0' },
+      ],
+    },
+    crio: {
+      path: join(www, `download.opensuse.org/repositories/isv:/cri-o:/stable:/v${minor}/rpm`),
+      rpms: [{ name: 'cri-o', version: versions.crio, unit: 'crio' }],
+    },
+  };
+  const prints: Record<string, string> = {};
+  for (const [name, { path, rpms }] of Object.entries(repositories)) {
+    const signer = makeSigner(work, name);
+    mkdirSync(path, { recursive: true });
+    for (const rpm of rpms) signer.sign(makeRpm(work, rpm, path));
+    must(['createrepo_c', '--quiet', path]);
+    signer.detach(join(path, 'repodata/repomd.xml'), true);
+    writeFileSync(join(path, 'repodata/repomd.xml.key'), signer.publicKey);
+    prints[name] = signer.fingerprint;
+    if (name === 'fedora') {
+      mkdirSync(join(layer, 'etc/pki/rpm-gpg'), { recursive: true });
+      writeFileSync(join(layer, 'etc/pki/rpm-gpg/RPM-GPG-KEY-fedora'), signer.publicKey);
+    }
+  }
+  mkdirSync(join(layer, 'etc/yum.repos.d'), { recursive: true });
+  writeFileSync(
+    join(layer, 'etc/yum.repos.d/fedora.repo'),
+    `[fedora]\nname=fedora (stand-in)\nbaseurl=https://${fedora}/f44/\nenabled=1\ngpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-fedora\n`,
+  );
+
+  const agent = makeSigner(work, 'agent');
+  const agentFolder = join(www, agentHost, `amazon-ssm-${region}`, versions.agent, 'linux_amd64');
+  mkdirSync(agentFolder, { recursive: true });
+  const agentRpm = join(agentFolder, 'amazon-ssm-agent.rpm');
+  const made = makeRpm(
+    work,
+    { name: 'amazon-ssm-agent', version: versions.agent, unit: 'amazon-ssm-agent' },
+    agentFolder,
+  );
+  renameSync(made, agentRpm);
+  agent.detach(agentRpm, false);
+
+  // The base image's own package: what says which kernel it boots.
+  const seed = join(layer, 'stand-in');
+  mkdirSync(seed, { recursive: true });
+  makeRpm(work, { name: 'kernel-core', version: versions.kernel, release: '300.fc44', arch: 'x86_64' }, seed);
+  const trusted = join(layer, 'etc/ssl/certs/ca-certificates.crt');
+  mkdirSync(join(trusted, '..'), { recursive: true });
+  cpSync(join(root, 'etc/ssl/certs/ca-certificates.crt'), trusted);
+  appendFileSync(trusted, readFileSync(authority));
+
+  const sha256 = createHash('sha256').update(readFileSync(agentRpm)).digest('hex');
+  return {
+    ...{ www, layer, certificate, key, names, agentKey: agent.publicKey },
+    variables: {
+      region,
+      kubernetes_version: versions.kubernetes,
+      crio_version: versions.crio,
+      key_fingerprints: {
+        kubernetes: prints['kubernetes'],
+        crio: prints['crio'],
+        ssm_agent: agent.fingerprint,
+      },
+      ssm_agent: { version: versions.agent, sha256: { x86_64: sha256, arm64: sha256 } },
+      pause_image: `registry.k8s.io/pause:3.10@sha256:${'3'.repeat(64)}`,
+    },
+  };
+}
+
+interface Rpm {
+  name: string;
+  version: string;
+  release?: string;
+  arch?: string;
+  /** A unit of this name that runs a program which only waits. */
+  unit?: string;
+}
+
+function makeRpm(work: string, rpm: Rpm, into: string): string {
+  const folder = mkdtempSync(join(work, 'rpm-'));
+  const spec = join(folder, 'package.spec');
+  const arch = rpm.arch ?? 'noarch';
+  const program = `/usr/bin/${rpm.unit ?? ''}`;
+  const unit = `/usr/lib/systemd/system/${rpm.unit ?? ''}.service`;
+  const lines = [
+    `Name: ${rpm.name}`,
+    `Version: ${rpm.version}`,
+    `Release: ${rpm.release ?? '1'}`,
+    `Summary: A stand-in for ${rpm.name}`,
+    'License: Apache-2.0',
+    ...(arch === 'noarch' ? ['BuildArch: noarch'] : []),
+    '%description\nOnly its name and version are those of the package it stands in for.',
+    '%install',
+    ...(rpm.unit === undefined
+      ? ['%files']
+      : [
+          `mkdir -p %{buildroot}/usr/bin %{buildroot}/usr/lib/systemd/system`,
+          `printf '#!/bin/sh\\nexec sleep infinity\\n' >%{buildroot}${program}`,
+          `printf '[Unit]\\nDescription=%s (stand-in)\\n[Service]\\nExecStart=%s\\n[Install]\\nWantedBy=multi-user.target\\n' ${rpm.name} ${program} >%{buildroot}${unit}`,
+          `%files\n%attr(0755,root,root) ${program}\n%attr(0644,root,root) ${unit}`,
+        ]),
+  ];
+  writeFileSync(spec, `${lines.join('\n')}\n`);
+  must(['rpmbuild', '--quiet', '-bb', `--define=_topdir ${folder}`, `--target=${arch}`, spec]);
+  const built = join(folder, 'RPMS', arch);
+  const [file = ''] = readdirSync(built);
+  const target = join(into, file);
+  cpSync(join(built, file), target);
+  rmSync(folder, { recursive: true });
+  return target;
+}
+
+function makeSigner(work: string, name: string) {
+  const home = join(work, `gpg-${name}`);
+  mkdirSync(home, { mode: 0o700 });
+  const gpg = (...args: string[]) =>
+    must(['gpg', `--homedir=${home}`, '--batch', '--quiet', '--yes', ...args]);
+  const mail = `${name}@stand-in.test`;
+  gpg('--passphrase', '', '--quick-generate-key', mail, 'rsa2048', 'sign', '1d');
+  const listed = gpg('--with-colons', '--list-keys', mail);
+  return {
+    publicKey: gpg('--armor', '--export', mail),
+    fingerprint: /^fpr:+([0-9A-F]{40}):/m.exec(listed)?.[1] ?? '',
+    sign: (rpm: string) =>
+      must([
+        'rpmsign',
+        '--define=__gpg /usr/bin/gpg',
+        `--define=_gpg_path ${home}`,
+        `--define=_gpg_name ${mail}`,
+        '--addsign',
+        rpm,
+      ]),
+    detach: (file: string, armor: boolean) =>
+      gpg(
+        ...(armor ? ['--armor'] : []),
+        '--output',
+        `${file}.${armor ? 'asc' : 'sig'}`,
+        '--detach-sign',
+        file,
+      ),
+  };
+}
+
+function makeCertificates(work: string, names: string[]) {
+  const file = (name: string) => join(work, name);
+  const openssl = (...args: string[]) => must(['openssl', ...args]);
+  const [authority, authorityKey] = [file('ca.pem'), file('ca.key')];
+  const fresh = ['-newkey', 'rsa:2048', '-nodes', '-days', '1'];
+  openssl('req', '-x509', ...fresh, '-keyout', authorityKey, '-out', authority, '-subj', '/CN=eniboot test');
+  const [key, request, certificate] = [file('www.key'), file('www.csr'), file('www.pem')];
+  openssl('req', ...fresh.slice(0, 3), '-keyout', key, '-out', request, '-subj', '/CN=stand-in');
+  writeFileSync(file('www.ext'), `subjectAltName=${names.map((name) => `DNS:${name}`).join(',')}\n`);
+  const signing = ['-CA', authority, '-CAkey', authorityKey, '-CAcreateserial', '-days', '1'];
+  openssl('x509', '-req', '-in', request, ...signing, '-extfile', file('www.ext'), '-out', certificate);
+  return { authority, certificate, key };
+}

@@ -1,0 +1,121 @@
+// What a build of an image asks of the simulated EC2, through AWS's own shapes.
+import { createPublicKey } from 'node:crypto';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { addImage, buildLeftovers } from './ec2/actions/images.ts';
+import { AwsError, createEc2, virtualScheduler } from './index.ts';
+
+const images = suite('images');
+
+function region() {
+  const scheduler = virtualScheduler();
+  const ec2 = createEc2({ scheduler, subnets: [{ cidr: '10.0.0.0/24', zone: 'eu-west-1a' }] });
+  const base = addImage(ec2.world, { name: 'base', architecture: 'x86_64', ownerId: '125523088429' });
+  // Each caller says what it is answered.
+  const send = (action: string, request: object) => ec2.send(action, request) as never;
+  return { ec2, world: ec2.world, scheduler, base, send };
+}
+
+function codeOf(call: () => unknown): string {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof AwsError) return error.code;
+    throw error;
+  }
+  return 'accepted';
+}
+
+images(
+  'a key pair is Ed25519, private key and public line belong together, and its name is taken once',
+  () => {
+    const { world, send } = region();
+    const made: { KeyMaterial: string } = send('CreateKeyPair', { KeyName: 'k', KeyType: 'ed25519' });
+    const raw = Buffer.from(createPublicKey(made.KeyMaterial).export({ format: 'jwk' }).x ?? '', 'base64url');
+    const line = world.keyPairs.get('k')?.publicKey.split(' ')[1] ?? '';
+    assert.equal(Buffer.from(line, 'base64').subarray(-32).toString('hex'), raw.toString('hex'));
+    assert.is(
+      codeOf(() => send('CreateKeyPair', { KeyName: 'k', KeyType: 'ed25519' })),
+      'InvalidKeyPair.Duplicate',
+    );
+    send('DeleteKeyPair', { KeyName: 'k' });
+    send('DeleteKeyPair', { KeyName: 'k' });
+    assert.is(world.keyPairs.size, 0);
+  },
+);
+
+images('a security group in use is not deleted', () => {
+  const { world, send, scheduler, base } = region();
+  const group: { GroupId: string } = send('CreateSecurityGroup', { GroupName: 'g', VpcId: world.vpc.id });
+  const subnet = [...world.subnets.keys()][0];
+  const run: { Instances: { InstanceId: string }[] } = send('RunInstances', {
+    ImageId: base.id,
+    InstanceType: 'm5.large',
+    NetworkInterfaces: [{ DeviceIndex: 0, SubnetId: subnet, Groups: [group.GroupId] }],
+  });
+  const ids = { InstanceIds: [run.Instances[0]?.InstanceId ?? ''] };
+  assert.is(
+    codeOf(() => send('DeleteSecurityGroup', group)),
+    'DependencyViolation',
+  );
+  assert.is(buildLeftovers(world).length, 2, 'the instance and the group');
+  send('TerminateInstances', ids);
+  scheduler.advance(1000);
+  send('DeleteSecurityGroup', group);
+  assert.equal(buildLeftovers(world), []);
+});
+
+images(
+  'an image: its name is taken once, its copy is encrypted, a protected one and a used snapshot stay',
+  () => {
+    const { ec2, world, send, base } = region();
+    const events: string[] = [];
+    ec2.subscribe((event) => {
+      if (event.kind === 'image') events.push(event.from);
+    });
+    const run: { Instances: { InstanceId: string }[] } = send('RunInstances', {
+      ImageId: base.id,
+      InstanceType: 'm5.large',
+      SubnetId: [...world.subnets.keys()][0],
+    });
+    const InstanceId = run.Instances[0]?.InstanceId ?? '';
+    const first: { ImageId: string } = send('CreateImage', { InstanceId, Name: 'a' });
+    assert.is(
+      codeOf(() => send('CreateImage', { InstanceId, Name: 'a' })),
+      'InvalidAMIName.Duplicate',
+    );
+    const copy: { ImageId: string } = send('CopyImage', {
+      SourceImageId: first.ImageId,
+      SourceRegion: 'eu-west-1',
+      Name: 'b',
+      Encrypted: true,
+    });
+    assert.equal(events, [InstanceId, first.ImageId]);
+    const own: { Images: { Name: string }[] } = send('DescribeImages', { Owners: ['self'] });
+    assert.equal(
+      own.Images.map((one) => one.Name),
+      ['a', 'b'],
+    );
+    const snapshot = world.images.get(copy.ImageId)?.snapshotId ?? '';
+    assert.is(world.snapshots.get(snapshot)?.encrypted, true);
+    assert.is(
+      codeOf(() => send('DeleteSnapshot', { SnapshotId: snapshot })),
+      'InvalidSnapshot.InUse',
+    );
+    send('EnableImageDeregistrationProtection', { ImageId: copy.ImageId, WithCooldown: true });
+    assert.is(
+      codeOf(() => send('DeregisterImage', { ImageId: copy.ImageId })),
+      'OperationNotPermitted',
+    );
+    send('DisableImageDeregistrationProtection', { ImageId: copy.ImageId });
+    send('DeregisterImage', { ImageId: copy.ImageId });
+    assert.ok(buildLeftovers(world).includes(`snapshot ${snapshot} of no image`));
+    send('DeleteSnapshot', { SnapshotId: snapshot });
+    assert.is(
+      codeOf(() => send('DescribeImages', { ImageIds: [copy.ImageId] })),
+      'InvalidAMIID.NotFound',
+    );
+  },
+);
+
+images.run();

@@ -1,0 +1,23 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const root = join(import.meta.dirname, '../..');
+
+/** The template reads both bundles' digests; tests leave a build of one CPU without a bundle. Builds what is missing. */
+export function ensureBundles(say: (line: string) => void): void {
+  if (isBuilt()) return;
+  say('npm run build (the template reads its manifest)');
+  const result = spawnSync(process.execPath, [join(root, 'agent/build/build.ts')], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  if (result.status !== 0) throw new Error(`npm run build: ${result.stderr}`);
+}
+
+function isBuilt(): boolean {
+  const manifest = join(root, 'dist/manifest.json');
+  if (!existsSync(manifest)) return false;
+  const { files } = JSON.parse(readFileSync(manifest, 'utf8')) as { files: Record<string, unknown> };
+  return ['x64', 'arm64'].every((cpu) => Object.keys(files).some((name) => name.endsWith(`-${cpu}.tar.gz`)));
+}
