@@ -162,6 +162,36 @@ test('halt stops a rollout, rollback takes back what it touched', async () => {
   assert.match((await of('report')).out, new RegExp(`Taken back: ${touched} nodes`));
 });
 
+test('an AMI becomes stable once a node that booted from it is READY, and is taken back', async () => {
+  const path = join(home, 'image.yaml');
+  writeFileSync(
+    path,
+    `what: { image: { id: ami-0123456789abcdef0 } }
+where: { cluster: demo, zones: [euw1-az2] }
+bake: { canarySeconds: 1 }
+`,
+  );
+  const name = '/eniboot/image/x86_64/euw1-az2';
+  const stable = () => cloud.ssm.parameters.get(name)?.find((version) => version.labels.has('stable'))?.value;
+  let booted: Promise<unknown> | undefined;
+  const rolled = await eniboot(['rollout', 'run', path], {
+    env,
+    watch: (out) => {
+      if (booted !== undefined || !/canary: 1 node/.test(out)) return;
+      assert.is(stable(), undefined);
+      booted = launchNode(cloud, { tags: { 'eniboot/cluster': 'demo' }, subnet: subnets[1]?.id ?? '' }).then(
+        (node) => node.boot(),
+      );
+    },
+  });
+  await booted;
+  assert.is(rolled.code, 0, rolled.err + rolled.out);
+  assert.is(stable(), 'ami-0123456789abcdef0');
+  const back = await of('rollback');
+  assert.is(back.code, 0, back.err);
+  assert.is(stable(), undefined);
+});
+
 test('the policy allows all of it, and every statement of it is needed', async () => {
   const { out } = await run(
     'iam-policy',
