@@ -1,0 +1,80 @@
+// The bill of materials names what is in a build, and is the same for the same build.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+
+const root = join(import.meta.dirname, '../..');
+const script = join(root, 'agent/build/sbom.ts');
+const folder = mkdtempSync(join(tmpdir(), 'eniboot-sbom-'));
+test.after(() => rmSync(folder, { recursive: true }));
+const packages = join(folder, 'packages-x86_64.lock');
+
+interface Bom {
+  bomFormat: string;
+  specVersion: string;
+  metadata: { component: { hashes: { content: string }[] } };
+  components: { 'bom-ref': string; name: string; version?: string; licenses?: unknown[] }[];
+}
+
+function make(): Bom {
+  execFileSync(process.execPath, [script, '--out', folder, '--packages', packages]);
+  return JSON.parse(readFileSync(join(folder, 'sbom-x64.cdx.json'), 'utf8')) as Bom;
+}
+
+test('npm packages, the runtime, what is linked in, and RPMs, each once', () => {
+  const header = 'a'.repeat(64);
+  writeFileSync(
+    packages,
+    `kubelet-1.34.2-150500.1.1.x86_64 ${header}\nshadow-utils-2:4.17.0-5.fc44.x86_64 ${header}\n`,
+  );
+  const bom = make();
+  assert.equal([bom.bomFormat, bom.specVersion], ['CycloneDX', '1.6']);
+  const refs = bom.components.map((one) => one['bom-ref']);
+  assert.is(new Set(refs).size, refs.length);
+  for (const wanted of [
+    'runtime:bun',
+    'runtime:bun/BoringSSL',
+    'runtime:bun/zstd',
+    'pkg:rpm/fedora/kubelet@1.34.2-150500.1.1?arch=x86_64',
+    'pkg:rpm/fedora/shadow-utils@4.17.0-5.fc44?arch=x86_64&epoch=2',
+  ])
+    assert.ok(refs.includes(wanted), `${wanted} is not among ${refs.join('\n')}`);
+  const listed = readFileSync(join(root, 'docs/licences.md'), 'utf8').match(/^\| [@a-z]\S* \| \d/gm) ?? [];
+  assert.is(
+    refs.filter((ref) => ref.startsWith('pkg:npm/')).length,
+    listed.length,
+    'as the page of licences',
+  );
+  for (const one of bom.components)
+    if (!one['bom-ref'].startsWith('pkg:rpm/')) assert.ok(one.licenses?.length === 1, one.name);
+  assert.match(bom.metadata.component.hashes[0]?.content ?? '', /^[0-9a-f]{64}$/);
+});
+
+test('the same build gives the same bytes, and SHA256SUMS holds for every file that is there', () => {
+  const first = readFileSync(join(folder, 'sbom-x64.cdx.json'), 'utf8');
+  make();
+  assert.is(readFileSync(join(folder, 'sbom-x64.cdx.json'), 'utf8'), first);
+  const sums = readFileSync(join(folder, 'SHA256SUMS'), 'utf8');
+  for (const name of ['sbom-x64.cdx.json', 'packages-x86_64.lock', 'x64/eniboot'])
+    assert.match(sums, new RegExp(`^[0-9a-f]{64}  ${name}$`, 'm'));
+  const check = () =>
+    spawnSync('sha256sum', ['--check', '--ignore-missing', '--quiet', 'SHA256SUMS'], { cwd: folder });
+  assert.is(check().status, 0);
+  writeFileSync(packages, 'other\n');
+  assert.is(check().status, 1);
+});
+
+test('a list that is none, and wrong usage, are refused', () => {
+  assert.ok(existsSync(packages));
+  const bad = spawnSync(process.execPath, [script, '--out', folder, '--packages', packages], {
+    encoding: 'utf8',
+  });
+  assert.is(bad.status, 1);
+  assert.match(bad.stderr, 'not a package: other');
+  assert.is(spawnSync(process.execPath, [script, '--arch', 'sparc']).status, 2);
+});
+
+test.run();
