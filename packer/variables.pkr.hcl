@@ -31,7 +31,7 @@ variable "ssh_interface" {
 }
 
 variable "base_images" {
-  description = "Base image for each architecture: a copy in this account of a Fedora image (npm run image:lock makes it). The name keeps Fedora's own."
+  description = "Base image for each architecture: a copy in this account of a Fedora image (README.md says how). The name keeps Fedora's own."
   type = map(object({
     id   = string
     name = string
