@@ -186,6 +186,7 @@ async function build(cloud: Cloud, work: string, change: Change = {}): Promise<B
         AWS_POLL_DELAY_SECONDS: '1',
       },
       stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
     },
   );
   let said = '';
@@ -195,7 +196,8 @@ async function build(cloud: Cloud, work: string, change: Change = {}): Promise<B
     writeFileSync(join(work, 'packer.log'), said);
     if (interrupted || change.interruptAt?.test(said) !== true) return;
     interrupted = true;
-    packer.kill('SIGINT');
+    // As Ctrl-C does: Packer's own parent process takes none, its group does.
+    if (packer.pid !== undefined) process.kill(-packer.pid, 'SIGINT');
   };
   packer.stdout.on('data', hear);
   packer.stderr.on('data', hear);
