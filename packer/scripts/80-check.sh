@@ -37,6 +37,7 @@ listening=$(ss --listening --numeric --tcp --udp --processes --no-header | grep 
 want 'nothing unknown listens' none "$listening"
 free=$(df --output=avail --block-size=1M / | tail -n 1 | tr -d ' ')
 want 'at least 4 GiB are free' test "$free" -ge 4096
+want 'NetworkManager is there' command -v nmcli
 if ip link add ebcheck0 type veth peer name ebcheck1 2>/dev/null; then
   udevadm settle --timeout=10
   managed=$(nmcli --get-values DEVICE,STATE device status | grep '^ebcheck' | grep -v ':unmanaged$')
