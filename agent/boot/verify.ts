@@ -74,13 +74,10 @@ async function settledMetadata(boot: Boot): Promise<Map<string, MetadataEni>> {
   const seen = new Map(nodeOf(boot).otherEnis.map((eni) => [eni.mac, eni]));
   const open = () => boot.pods.filter((pod) => !agrees(pod, seen.get(pod.mac)));
   for (let pause = 100; open().length > 0; pause = Math.min(2_000, pause * 2)) {
-    const [first] = open();
-    if (first !== undefined && (await knowsEni(boot.imds, first.mac))) {
-      for (const eni of await Promise.all(
-        open().map((pod) => readEni(boot.imds, pod.mac, isDualStack(boot))),
-      )) {
-        if (eni !== undefined) seen.set(eni.mac, eni);
-      }
+    for (const pod of open()) {
+      if (!(await knowsEni(boot.imds, pod.mac))) break;
+      const eni = await readEni(boot.imds, pod.mac, isDualStack(boot));
+      if (eni !== undefined) seen.set(eni.mac, eni);
     }
     if (open().length === 0 || boot.clock.bootMs() + pause + REPORT_MS >= boot.until()) break;
     await boot.clock.sleep(pause);
