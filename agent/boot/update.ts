@@ -1,7 +1,6 @@
 // An update in place: staged beside the running version, switched by one rename, judged by the node's own health checks,
 // and taken back when they fail. A running pod's network is not touched: nothing but links to executables changes. Safe to
 // run again at any point, also after a crash in the middle. A reboot in the middle comes up on the version before.
-import { rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { haltParameter, parseHaltFlag } from '../aws/halt-flag.ts';
 import { createImds } from '../aws/imds.ts';
@@ -9,27 +8,20 @@ import { readIdentity } from '../aws/metadata.ts';
 import { RELEASES } from '../aws/release.ts';
 import { readParameters } from '../aws/ssm.ts';
 import { takeLock } from '../host/lock.ts';
-import { LIBEXEC_DIR, STATE_DIR } from '../host/names.ts';
+import { LIBEXEC_DIR } from '../host/names.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
-import { linkAtomic, listIfPresent, readIfPresent, writeAtomic } from '../port/fs.ts';
+import { linkAtomic } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
 import { requireBooted } from './booted.ts';
 import { archiveOf, parseWanted, stage } from './bundle.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { readBootedConfig } from './node-config.ts';
 import { writePin } from './pin.ts';
-import {
-  CURRENT,
-  collectVersions,
-  PREVIOUS,
-  readLinks,
-  restoreLinks,
-  runningFolder,
-  VERSIONS_LOCK,
-} from './versions.ts';
+import { forget, readMark, writeMark } from './update-mark.ts';
+import { CURRENT, collectVersions, PREVIOUS, readLinks, restoreLinks, VERSIONS_LOCK } from './versions.ts';
 
 export interface UpdateRequest {
   action: 'update' | 'rollback';
@@ -223,7 +215,7 @@ interface ChangeOfVersion {
 
 /** The switch is one rename; the mark before it says what it began from. */
 function switchTo({ instanceId, from, to }: ChangeOfVersion): void {
-  writeAtomic(markOf(instanceId), `${JSON.stringify({ from, to, links: readLinks() })}\n`);
+  writeMark(instanceId, { from, to, links: readLinks() });
   linkAtomic(PREVIOUS, from);
   linkAtomic(CURRENT, to);
 }
@@ -231,52 +223,6 @@ function switchTo({ instanceId, from, to }: ChangeOfVersion): void {
 function settle({ instanceId, to, zoneSaid }: ChangeOfVersion): void {
   writePin(instanceId, { version: to, zoneSaid });
   forget(instanceId);
-}
-
-interface Mark {
-  from: string;
-  to: string;
-  links: { current: string | undefined; previous: string | undefined };
-}
-
-function readMark(instanceId: string): Mark | undefined {
-  try {
-    return (JSON.parse(readIfPresent(markOf(instanceId)) ?? 'null') as Mark | null) ?? undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/**
- * After a reboot in the middle of an update: the version that runs was switched to, and nobody has judged it. Puts the links
- * back and resolves to the executable of the version before; undefined where nothing of the kind happened, or that version
- * is no longer intact.
- */
-export async function takeBackUnjudged(): Promise<string | undefined> {
-  const running = basename(runningFolder());
-  for (const instanceId of listIfPresent(STATE_DIR)) {
-    const mark = readMark(instanceId);
-    if (mark?.to !== running || mark.from === running) continue;
-    const folder = `${LIBEXEC_DIR}/${mark.from}`;
-    try {
-      await checkFiles(folder, readManifest(folder));
-    } catch (error) {
-      if (isFailure(error)) return undefined;
-      throw error;
-    }
-    restoreLinks(mark.links);
-    forget(instanceId);
-    return `${folder}/eniboot`;
-  }
-  return undefined;
-}
-
-function forget(instanceId: string): void {
-  rmSync(markOf(instanceId), { force: true });
-}
-
-function markOf(instanceId: string): string {
-  return `${STATE_DIR}/${instanceId}/update.json`;
 }
 
 /** What the current version says of this node: `eniboot check` of that very version, and its plugin's answer. */

@@ -5,6 +5,7 @@ import { isVersion } from '../aws/release.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { isFailure } from '../messages/failure.ts';
+import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { hasCode, linkAtomic, listIfPresent } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
@@ -46,13 +47,15 @@ export function runningFolder(): string {
 
 /**
  * Removes versions that nothing leads to any more, and what a killed run left half staged. Never the running one,
- * nor one a link points at. Left to the next boot while another run has the lock.
+ * nor one a link points at. Left to the next boot while another run has one of the locks.
  */
 export async function collectVersions(log: Log): Promise<void> {
-  let lock: { release: () => void };
+  const locks: { release: () => void }[] = [];
   try {
-    lock = await takeLock(VERSIONS_LOCK, systemClock, 0);
+    // The pool's too: a boot beside this one may run a version that nothing leads to yet.
+    for (const path of [VERSIONS_LOCK, POOL_LOCK]) locks.push(await takeLock(path, systemClock, 0));
   } catch (error) {
+    for (const lock of locks) lock.release();
     if (!isFailure(error)) throw error;
     return;
   }
@@ -69,7 +72,7 @@ export async function collectVersions(log: Log): Promise<void> {
       }
     }
   } finally {
-    lock.release();
+    for (const lock of locks) lock.release();
   }
 }
 

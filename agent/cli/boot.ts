@@ -4,7 +4,7 @@ import { handOver, isSuccessor } from '../boot/hand-over.ts';
 import { startIfDue } from '../boot/ready.ts';
 import { runSequence } from '../boot/sequence.ts';
 import type { Status } from '../boot/status.ts';
-import { takeBackUnjudged } from '../boot/update.ts';
+import { takeBackUnjudged } from '../boot/update-mark.ts';
 import { actOnFailure, consoleLine, publish } from '../boot/verdict.ts';
 import { collectVersions } from '../boot/versions.ts';
 import { journalWatcher, statusFileWatcher, systemdWatcher } from '../boot/watchers.ts';

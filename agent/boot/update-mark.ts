@@ -1,0 +1,58 @@
+// What an update that has switched, and not judged yet, began from: it outlives a crash and a reboot.
+import { rmSync } from 'node:fs';
+import { basename } from 'node:path';
+import { LIBEXEC_DIR, STATE_DIR } from '../host/names.ts';
+import { isFailure } from '../messages/failure.ts';
+import { listIfPresent, readIfPresent, writeAtomic } from '../port/fs.ts';
+import { checkFiles, readManifest } from './manifest.ts';
+import { type Links, restoreLinks, runningFolder } from './versions.ts';
+
+interface Mark {
+  from: string;
+  to: string;
+  links: Links;
+}
+
+export function readMark(instanceId: string): Mark | undefined {
+  try {
+    return (JSON.parse(readIfPresent(markOf(instanceId)) ?? 'null') as Mark | null) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * After a reboot in the middle of an update: the version that runs was switched to, and nobody has judged it. Puts the links
+ * back and resolves to the executable of the version before; undefined where nothing of the kind happened, or that version
+ * is no longer intact.
+ */
+export async function takeBackUnjudged(): Promise<string | undefined> {
+  const running = basename(runningFolder());
+  for (const instanceId of listIfPresent(STATE_DIR)) {
+    const mark = readMark(instanceId);
+    if (mark?.to !== running || mark.from === running) continue;
+    const folder = `${LIBEXEC_DIR}/${mark.from}`;
+    try {
+      await checkFiles(folder, readManifest(folder));
+    } catch (error) {
+      if (isFailure(error)) return undefined;
+      throw error;
+    }
+    restoreLinks(mark.links);
+    forget(instanceId);
+    return `${folder}/eniboot`;
+  }
+  return undefined;
+}
+
+export function forget(instanceId: string): void {
+  rmSync(markOf(instanceId), { force: true });
+}
+
+export function writeMark(instanceId: string, mark: Mark): void {
+  writeAtomic(markOf(instanceId), `${JSON.stringify(mark)}\n`);
+}
+
+function markOf(instanceId: string): string {
+  return `${STATE_DIR}/${instanceId}/update.json`;
+}
