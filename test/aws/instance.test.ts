@@ -200,6 +200,17 @@ test('an instance that asks for its own end gets it, and what is left is reporte
   assert.equal(cloud.leakReport(), []);
 });
 
+test('an instance terminated while it comes up ends up off', async () => {
+  const known = new Set(cloud.instances.keys());
+  const launching = cloud.launch();
+  const id = [...cloud.instances.keys()].find((one) => !known.has(one));
+  cloud.ec2.send('TerminateInstances', { InstanceIds: [id] });
+  const doomed = await launching;
+  await delay(50);
+  await cloud.settled();
+  assert.is(doomed.pid, 0);
+});
+
 test('a region and its first instance are up within a second', async () => {
   await cloud.stop();
   const times: number[] = [];

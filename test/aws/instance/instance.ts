@@ -96,6 +96,14 @@ export function createInstance(around: Surroundings, record: InstanceRecord, wan
     return namespaced.machine;
   }
 
+  // What is powered off while it comes up must end up off: one change of power after the other.
+  let changing: Promise<void> = Promise.resolve();
+  function change(power: () => Promise<void>): Promise<void> {
+    const changed = changing.then(power);
+    changing = changed.catch(() => undefined);
+    return changed;
+  }
+
   async function ask(action: string, state: InstanceRecord['state']): Promise<void> {
     ec2.send(action, { InstanceIds: [record.id] });
     for (let tries = 0; record.state !== state; tries++) {
@@ -130,7 +138,7 @@ export function createInstance(around: Surroundings, record: InstanceRecord, wan
     stop: () => ask('StopInstances', 'stopped'),
     start: () => ask('StartInstances', 'running'),
     terminate: () => ask('TerminateInstances', 'terminated'),
-    powerOn: body.powerOn,
+    powerOn: () => change(body.powerOn),
     attached: async (eni) => {
       const fault = takeFault();
       await delay(around.deviceMs() + (fault.delayMs ?? 0));
@@ -138,13 +146,16 @@ export function createInstance(around: Surroundings, record: InstanceRecord, wan
     },
     detached: body.unplug,
     obey: async (action) => {
-      if (action !== 'start') await body.powerOff();
-      if (action === 'reboot' || action === 'start') await body.powerOn();
+      await change(async () => {
+        if (action !== 'start') await body.powerOff();
+        if (action === 'reboot' || action === 'start') await body.powerOn();
+      });
       await wanted.vm?.onPower?.(action);
     },
-    destroy: async () => {
-      await body.powerOff();
-      await body.destroy();
-    },
+    destroy: () =>
+      change(async () => {
+        await body.powerOff();
+        await body.destroy();
+      }),
   };
 }

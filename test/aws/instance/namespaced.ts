@@ -55,7 +55,9 @@ export function createNamespaced(spec: NamespacedSpec, network: Network): Body &
       for (const [path, text] of Object.entries(files)) machine.write(path, text);
       files = {};
       for (const eni of spec.present()) await plug(eni, eni === bootEni ? {} : spec.faultForLaunched());
-      await machine.configure(bootConfiguration(devices.get(bootEni.id) ?? '', bootEni, subnet));
+      const device = devices.get(bootEni.id);
+      // None: it was terminated meanwhile.
+      if (device !== undefined) await machine.configure(bootConfiguration(device, bootEni, subnet));
     },
     powerOff: async () => {
       await machine.powerOff();
