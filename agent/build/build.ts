@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import {
   chmodSync,
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -47,6 +48,11 @@ const commit = `${git('rev-parse', 'HEAD') ?? 'unknown'}${changed ? '+changes' :
 const commitTime = Number(git('log', '-1', '--format=%ct') ?? '0');
 const compiler = await fetchPackage(targets[process.arch as Arch].bun, root);
 
+const defines = [
+  `--define=ENIBOOT_VERSION=${JSON.stringify(version)}`,
+  `--define=ENIBOOT_COMMIT=${JSON.stringify(commit)}`,
+];
+
 const digests: Record<string, { sha256: string; bytes: number }> = {};
 for (const arch of archs) await build(arch);
 writeFileSync(
@@ -60,33 +66,27 @@ async function build(arch: Arch): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const base = await fetchPackage(targets[arch].bun, root);
   const executable = join(folder, 'eniboot');
-  execFileSync(
-    join(compiler, 'bin/bun'),
-    [
-      'build',
-      'agent/main.ts',
-      '--compile',
-      '--bytecode',
-      '--splitting',
-      '--format=esm',
-      '--minify',
-      // A CNI call ends before compiled code pays for itself; the agent asks for the normal policy as it starts.
-      '--compile-jit-policy=1000',
-      `--target=${targets[arch].target}`,
-      `--compile-executable-path=${join(base, 'bin/bun')}`,
-      // A .env or bunfig.toml in the working directory must not reach a root process.
-      '--no-compile-autoload-dotenv',
-      '--no-compile-autoload-bunfig',
-      `--define=ENIBOOT_VERSION=${JSON.stringify(version)}`,
-      `--define=ENIBOOT_COMMIT=${JSON.stringify(commit)}`,
-      `--outfile=${executable}`,
-    ],
-    {
-      cwd: root,
-      stdio: ['ignore', 'ignore', 'inherit'],
-      env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '' },
-    },
-  );
+  const source = join(folder, 'source');
+  stageSource(source);
+  bun(source, [
+    'build',
+    'agent/main.ts',
+    '--compile',
+    '--bytecode',
+    '--splitting',
+    '--format=esm',
+    '--minify',
+    // A CNI call ends before compiled code pays for itself; the agent asks for the normal policy as it starts.
+    '--compile-jit-policy=1000',
+    `--target=${targets[arch].target}`,
+    `--compile-executable-path=${join(base, 'bin/bun')}`,
+    // A .env or bunfig.toml in the working directory must not reach a root process.
+    '--no-compile-autoload-dotenv',
+    '--no-compile-autoload-bunfig',
+    ...defines,
+    `--outfile=${executable}`,
+  ]);
+  rmSync(source, { recursive: true });
   chmodSync(executable, 0o755);
   const sha256 = digestOf(executable);
   writeFileSync(
@@ -111,6 +111,38 @@ async function build(arch: Arch): Promise<void> {
       `${digests[name].sha256}  dist/${name}  ${(digests[name].bytes / 1e6).toFixed(1)} MB\n`,
     );
   }
+}
+
+/**
+ * The sources, with the plugin's half as one module: what it shares with the agent would else be modules of their own,
+ * and each costs every pod's start. In a folder of its own, since it is no source.
+ */
+function stageSource(source: string): void {
+  for (const name of ['agent', 'cni', 'package.json']) {
+    cpSync(join(root, name), join(source, name), { recursive: true });
+  }
+  bun(source, [
+    'build',
+    'cni/start.ts',
+    '--target=bun',
+    '--format=esm',
+    '--minify',
+    ...defines,
+    '--outfile=cni/start.js',
+  ]);
+  const main = join(source, 'agent/main.ts');
+  const text = readFileSync(main, 'utf8');
+  const changed = text.replace("'../cni/start.ts'", "'../cni/start.js'");
+  if (changed === text) throw new Error('agent/main.ts does not load cni/start.ts');
+  writeFileSync(main, changed);
+}
+
+function bun(folder: string, args: string[]): void {
+  execFileSync(join(compiler, 'bin/bun'), args, {
+    cwd: folder,
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '' },
+  });
 }
 
 function packBundle(folder: string, bundle: string): void {

@@ -53,7 +53,7 @@ export class SystemCallError extends Error {
 
 /** Whether this runtime can do it: the compiled executable can. */
 export function hasNetlink(): boolean {
-  return process.versions['bun'] !== undefined;
+  return foreignCalls() !== undefined;
 }
 
 /**
@@ -63,7 +63,9 @@ export function hasNetlink(): boolean {
  * @throws SystemCallError, or Node's error when the path cannot be opened.
  */
 export function inTwoNamespaces<T>(netns: string, work: (sockets: TwoNamespaces) => T): T {
-  const libc = loadLibc();
+  const calls = foreignCalls();
+  if (calls === undefined) throw new Error('this runtime calls no C library');
+  const libc = loadLibc(calls);
   const open: number[] = [];
   const keep = (fd: number): number => {
     open.push(fd);
@@ -87,14 +89,23 @@ export function inTwoNamespaces<T>(netns: string, work: (sockets: TwoNamespaces)
   }
 }
 
+/**
+ * What the module bun:ffi is made of: the module itself, which fits arguments we do not have, takes half a millisecond
+ * to load. undefined in another runtime, or should this one move it.
+ */
+function foreignCalls(): ForeignCalls | undefined {
+  return (globalThis as { Bun?: { FFI?: ForeignCalls } }).Bun?.FFI;
+}
+
+interface ForeignCalls {
+  dlopen(path: string, calls: object): { symbols: Record<string, Call> };
+  read: { i32(pointer: number, offset: number): number };
+}
+
 let loaded: Libc | undefined;
 
-function loadLibc(): Libc {
+function loadLibc({ dlopen, read }: ForeignCalls): Libc {
   if (loaded !== undefined) return loaded;
-  const { dlopen, read } = process.getBuiltinModule('bun:ffi' as 'fs') as unknown as {
-    dlopen(path: string, calls: object): { symbols: Record<string, Call> };
-    read: { i32(pointer: number, offset: number): number };
-  };
   const { symbols } = dlopen('libc.so.6', {
     socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
     setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'u32'], returns: 'i32' },

@@ -293,7 +293,8 @@ test("the plugin's half of the executable loads no package and none of the agent
       else if (!target.startsWith('node:')) packages.add(target);
     }
   };
-  for (const entry of ['agent/main.ts', 'cni/main.ts']) visit(join(root, entry));
+  assert.not.match(readFileSync(join(root, 'agent/main.ts'), 'utf8'), /^import/m);
+  visit(join(root, 'cni/start.ts'));
   const files = [...seen].map((file) => relative(root, file));
   assert.equal([...packages], []);
   assert.equal(
