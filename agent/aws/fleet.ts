@@ -4,6 +4,8 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
 import { awsFailure } from './aws-failure.ts';
+import { allPages } from './paging.ts';
+import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import { type PatienceOptions, patient, type Service } from './patience.ts';
 
 export interface FleetInstance {
@@ -61,7 +63,7 @@ export interface Invocation {
 }
 
 /** Reads follow pagination; each page is a call of its own, with a patience of its own. */
-export interface FleetAws {
+export interface FleetAws extends ParameterVersions {
   /** Running instances that carry all these tags; of an AMI those in every state, gone ones for as long as EC2 shows them. */
   describeInstances(tags: Record<string, string>, imageId?: string): Promise<FleetInstance[]>;
   /** Of the managed nodes that carry all these tags, those whose SSM agent answers. */
@@ -72,10 +74,7 @@ export interface FleetAws {
   listParameters(path: string): Promise<StoredParameter[]>;
   /** A new version of a String parameter of up to 8 KB, which is made when missing; its number. */
   writeParameter(name: string, value: string): Promise<number>;
-  /** The same for an AMI. The version can be read once EC2 has confirmed it, a while later, and never if there is no such AMI. */
-  writeImage(name: string, imageId: string): Promise<number>;
-  labelParameter(name: string, version: number, label: string): Promise<void>;
-  unlabelParameter(name: string, version: number, label: string): Promise<void>;
+  unlabel(name: string, version: number, label: string): Promise<void>;
   /** At most 10. Those that are not there are gone already. */
   deleteParameters(names: string[]): Promise<void>;
   /** The latest version of a document; undefined when there is none. */
@@ -97,6 +96,7 @@ export const fleetActions = {
   DescribeInstances: 'ec2',
   DescribeInstanceInformation: 'ssm',
   GetParameter: 'ssm',
+  GetParameterHistory: 'ssm',
   GetParametersByPath: 'ssm',
   PutParameter: 'ssm',
   LabelParameterVersion: 'ssm',
@@ -161,27 +161,27 @@ function fleetOver(calls: Calls): FleetAws {
   }
 
   return {
+    ...parameterVersions(call),
+
     async describeInstances(tags, imageId) {
-      const found: ec2.Instance[] = [];
-      let NextToken: string | undefined;
-      do {
-        const page: ec2.DescribeInstancesResult = await call(
-          'DescribeInstances',
-          {
-            MaxResults: 1000,
-            Filters: [
-              imageId === undefined
-                ? { Name: 'instance-state-name', Values: ['running'] }
-                : { Name: 'image-id', Values: [imageId] },
-              ...Object.entries(tags).map(([key, value]) => ({ Name: `tag:${key}`, Values: [value] })),
-            ],
-            ...next(NextToken),
-          },
-          { tags },
-        );
-        found.push(...(page.Reservations ?? []).flatMap((reservation) => reservation.Instances ?? []));
-        NextToken = page.NextToken;
-      } while (more(NextToken));
+      const found = await allPages(
+        (next) =>
+          call<ec2.DescribeInstancesResult>(
+            'DescribeInstances',
+            {
+              MaxResults: 1000,
+              Filters: [
+                imageId === undefined
+                  ? { Name: 'instance-state-name', Values: ['running'] }
+                  : { Name: 'image-id', Values: [imageId] },
+                ...Object.entries(tags).map(([key, value]) => ({ Name: `tag:${key}`, Values: [value] })),
+              ],
+              ...next,
+            },
+            { tags },
+          ),
+        (page) => page.Reservations?.flatMap((reservation) => reservation.Instances ?? []),
+      );
       return found.map((instance) => ({
         instanceId: instance.InstanceId ?? '',
         zoneId: instance.Placement?.AvailabilityZoneId ?? '',
@@ -192,23 +192,22 @@ function fleetOver(calls: Calls): FleetAws {
     },
 
     async describeOnline(tags) {
-      const online: string[] = [];
-      let NextToken: string | undefined;
-      do {
-        const page: ssm.DescribeInstanceInformationResult = await call(
-          'DescribeInstanceInformation',
-          {
-            MaxResults: 50,
-            Filters: Object.entries(tags).map(([key, value]) => ({ Key: `tag:${key}`, Values: [value] })),
-            ...next(NextToken),
-          },
-          { tags },
-        );
-        for (const { PingStatus, InstanceId } of page.InstanceInformationList ?? [])
-          if (PingStatus === 'Online' && InstanceId !== undefined) online.push(InstanceId);
-        NextToken = page.NextToken;
-      } while (more(NextToken));
-      return online;
+      const managed = await allPages(
+        (next) =>
+          call<ssm.DescribeInstanceInformationResult>(
+            'DescribeInstanceInformation',
+            {
+              MaxResults: 50,
+              Filters: Object.entries(tags).map(([key, value]) => ({ Key: `tag:${key}`, Values: [value] })),
+              ...next,
+            },
+            { tags },
+          ),
+        (page) => page.InstanceInformationList,
+      );
+      return managed.flatMap(({ PingStatus, InstanceId }) =>
+        PingStatus === 'Online' && InstanceId !== undefined ? [InstanceId] : [],
+      );
     },
 
     async readParameter(Name) {
@@ -222,18 +221,16 @@ function fleetOver(calls: Calls): FleetAws {
     },
 
     async listParameters(Path) {
-      const found: StoredParameter[] = [];
-      let NextToken: string | undefined;
-      do {
-        const page: ssm.GetParametersByPathResult = await call(
-          'GetParametersByPath',
-          { Path, MaxResults: 10, ...next(NextToken) },
-          { path: Path },
-        );
-        found.push(...(page.Parameters ?? []).map(stored));
-        NextToken = page.NextToken;
-      } while (more(NextToken));
-      return found;
+      const found = await allPages(
+        (next) =>
+          call<ssm.GetParametersByPathResult>(
+            'GetParametersByPath',
+            { Path, MaxResults: 10, ...next },
+            { path: Path },
+          ),
+        (page) => page.Parameters,
+      );
+      return found.map(stored);
     },
 
     async writeParameter(Name, Value) {
@@ -245,26 +242,9 @@ function fleetOver(calls: Calls): FleetAws {
       return Version ?? 0;
     },
 
-    async writeImage(Name, Value) {
-      const { Version } = await call<ssm.PutParameterResult>(
-        'PutParameter',
-        { Name, Value, Type: 'String', DataType: 'aws:ec2:image', Overwrite: true },
-        { name: Name, image: Value },
-      );
-      return Version ?? 0;
-    },
-
-    async unlabelParameter(Name, ParameterVersion, label) {
+    async unlabel(Name, ParameterVersion, label) {
       await call(
         'UnlabelParameterVersion',
-        { Name, ParameterVersion, Labels: [label] },
-        { name: Name, version: ParameterVersion, label },
-      );
-    },
-
-    async labelParameter(Name, ParameterVersion, label) {
-      await call(
-        'LabelParameterVersion',
         { Name, ParameterVersion, Labels: [label] },
         { name: Name, version: ParameterVersion, label },
       );
@@ -342,25 +322,23 @@ function fleetOver(calls: Calls): FleetAws {
     },
 
     async listCommands(document, afterMs) {
-      const found: ssm.Command[] = [];
-      let NextToken: string | undefined;
-      do {
-        const page: ssm.ListCommandsResult = await call(
-          'ListCommands',
-          {
-            MaxResults: 50,
-            Filters: [
-              { key: 'DocumentName', value: document },
-              // Whole seconds, as the API reference writes it.
-              { key: 'InvokedAfter', value: `${new Date(afterMs).toISOString().slice(0, 19)}Z` },
-            ],
-            ...next(NextToken),
-          },
-          { document },
-        );
-        found.push(...(page.Commands ?? []));
-        NextToken = page.NextToken;
-      } while (more(NextToken));
+      const found = await allPages(
+        (next) =>
+          call<ssm.ListCommandsResult>(
+            'ListCommands',
+            {
+              MaxResults: 50,
+              Filters: [
+                { key: 'DocumentName', value: document },
+                // Whole seconds, as the API reference writes it.
+                { key: 'InvokedAfter', value: `${new Date(afterMs).toISOString().slice(0, 19)}Z` },
+              ],
+              ...next,
+            },
+            { document },
+          ),
+        (page) => page.Commands,
+      );
       return found.map(toSent);
     },
 
@@ -374,17 +352,15 @@ function fleetOver(calls: Calls): FleetAws {
     },
 
     async listInvocations(CommandId) {
-      const found: ssm.CommandInvocation[] = [];
-      let NextToken: string | undefined;
-      do {
-        const page: ssm.ListCommandInvocationsResult = await call(
-          'ListCommandInvocations',
-          { CommandId, Details: true, MaxResults: 50, ...next(NextToken) },
-          { commandId: CommandId },
-        );
-        found.push(...(page.CommandInvocations ?? []));
-        NextToken = page.NextToken;
-      } while (more(NextToken));
+      const found = await allPages(
+        (next) =>
+          call<ssm.ListCommandInvocationsResult>(
+            'ListCommandInvocations',
+            { CommandId, Details: true, MaxResults: 50, ...next },
+            { commandId: CommandId },
+          ),
+        (page) => page.CommandInvocations,
+      );
       return found.map((one) => ({
         instanceId: one.InstanceId ?? '',
         status: one.Status ?? '',
@@ -398,14 +374,6 @@ function fleetOver(calls: Calls): FleetAws {
       await call('CancelCommand', { CommandId }, { commandId: CommandId });
     },
   };
-}
-
-function next(NextToken: string | undefined): { NextToken?: string } {
-  return NextToken === undefined ? {} : { NextToken };
-}
-
-function more(token: string | undefined): token is string {
-  return token !== undefined && token !== '';
 }
 
 function stored(parameter: ssm.Parameter | undefined): StoredParameter {

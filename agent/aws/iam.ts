@@ -176,6 +176,7 @@ export function rolloutPolicy(scope: Scope): Policy {
       Sid: 'SetTheZonesVersion',
       Action: fleet(
         'GetParameter',
+        'GetParameterHistory',
         'PutParameter',
         'LabelParameterVersion',
         'UnlabelParameterVersion',

@@ -4,7 +4,6 @@ import {
   CreateTagsCommand,
   DescribeImagesCommand,
   DescribeInstancesCommand,
-  EC2Client,
   EnableImageDeprecationCommand,
   GetConsoleOutputCommand,
   RunInstancesCommand,
@@ -15,10 +14,9 @@ import {
   GetParametersByPathCommand,
   LabelParameterVersionCommand,
   PutParameterCommand,
-  SSMClient,
 } from '@aws-sdk/client-ssm';
-import { Failure } from '../messages/failure.ts';
 import { type ImageAction, imageActions, type SendImage } from './images.ts';
+import { operatorClients } from './operator-clients.ts';
 
 const commands: Record<ImageAction, new (request: never) => object> = {
   CreateTags: CreateTagsCommand,
@@ -34,20 +32,9 @@ const commands: Record<ImageAction, new (request: never) => object> = {
   TerminateInstances: TerminateInstancesCommand,
 };
 
-const ONE_ATTEMPT = {
-  maxAttempts: 1,
-  requestHandler: { connectionTimeout: 2_000, requestTimeout: 10_000, throwOnRequestTimeout: true },
-};
-
-/** As createSend() of fleet-sdk.ts. Throws USAGE when no region is set anywhere. */
+/** Throws USAGE when no region is set anywhere. */
 export async function createImageSend(region: string | undefined): Promise<SendImage> {
-  const options = { ...(region === undefined ? {} : { region }), ...ONE_ATTEMPT };
-  const clients = { ec2: new EC2Client(options), ssm: new SSMClient(options) };
-  try {
-    await clients.ssm.config.region();
-  } catch (error) {
-    throw new Failure('USAGE', 'no AWS region: give --region or set AWS_REGION', {}, error);
-  }
+  const clients = await operatorClients(region);
   return async (action, request) => {
     const command = new commands[action](request as never) as never;
     return imageActions[action] === 'ec2' ? clients.ec2.send(command) : clients.ssm.send(command);

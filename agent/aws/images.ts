@@ -3,6 +3,8 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
 import { awsFailure } from './aws-failure.ts';
+import { allPages } from './paging.ts';
+import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import { type PatienceOptions, patient, type Service } from './patience.ts';
 
 export interface MachineImage {
@@ -36,13 +38,7 @@ export interface TestInstance {
   tags: Record<string, string>;
 }
 
-export interface ImageVersion {
-  version: number;
-  imageId: string;
-  labels: string[];
-}
-
-export interface ImageAws {
+export interface ImageAws extends ParameterVersions {
   /** Undefined when there is none that this account may use. */
   describeImage(imageId: string): Promise<MachineImage | undefined>;
   /** Of this account, with this tag, whatever its value. */
@@ -59,12 +55,6 @@ export interface ImageAws {
   deprecateImage(imageId: string, at: Date): Promise<void>;
   /** Names of all parameters below a path, at any depth. */
   listParameterNames(path: string): Promise<string[]>;
-  /** Oldest first; none when there is no such parameter. */
-  readVersions(name: string): Promise<ImageVersion[]>;
-  /** Of type aws:ec2:image; its number. It can only be read when EC2 has confirmed the image, if ever. */
-  putImage(name: string, imageId: string): Promise<number>;
-  /** Takes the label from any other version. */
-  label(name: string, version: number, label: string): Promise<void>;
 }
 
 /** Every API action that images make use of, and whose it is. */
@@ -123,6 +113,8 @@ function imagesOver(calls: Calls): ImageAws {
   }
 
   return {
+    ...parameterVersions(call),
+
     async describeImage(imageId) {
       try {
         const { Images } = await call<ec2.DescribeImagesResult>(
@@ -221,63 +213,16 @@ function imagesOver(calls: Calls): ImageAws {
       await call('EnableImageDeprecation', { ImageId, DeprecateAt }, { imageId: ImageId });
     },
 
-    async listParameterNames(Path) {
-      const found: string[] = [];
-      let NextToken: string | undefined;
-      do {
-        const page: ssm.GetParametersByPathResult = await call(
-          'GetParametersByPath',
-          { Path, Recursive: true, MaxResults: 10, ...next(NextToken) },
-          { path: Path },
-        );
-        found.push(...(page.Parameters ?? []).flatMap(({ Name }) => Name ?? []));
-        NextToken = page.NextToken;
-      } while (NextToken !== undefined && NextToken !== '');
-      return found;
-    },
-
-    async readVersions(Name) {
-      const found: ssm.ParameterHistory[] = [];
-      let NextToken: string | undefined;
-      try {
-        do {
-          const page: ssm.GetParameterHistoryResult = await call(
-            'GetParameterHistory',
-            { Name, MaxResults: 50, ...next(NextToken) },
-            { name: Name },
-          );
-          found.push(...(page.Parameters ?? []));
-          NextToken = page.NextToken;
-        } while (NextToken !== undefined && NextToken !== '');
-      } catch (error) {
-        if (isFailure(error, 'SSM_REFUSED') && error.facts['ssmCode'] === 'ParameterNotFound') return [];
-        throw error;
-      }
-      return found
-        .map(({ Version, Value, Labels }) => ({
-          version: Version ?? 0,
-          imageId: Value ?? '',
-          labels: Labels ?? [],
-        }))
-        .sort((a, b) => a.version - b.version);
-    },
-
-    async putImage(Name, Value) {
-      const { Version } = await call<ssm.PutParameterResult>(
-        'PutParameter',
-        { Name, Value, Type: 'String', DataType: 'aws:ec2:image', Overwrite: true },
-        { name: Name, imageId: Value },
-      );
-      return Version ?? 0;
-    },
-
-    async label(Name, ParameterVersion, label) {
-      await call(
-        'LabelParameterVersion',
-        { Name, ParameterVersion, Labels: [label] },
-        { name: Name, version: ParameterVersion, label },
-      );
-    },
+    listParameterNames: (Path) =>
+      allPages(
+        (next) =>
+          call<ssm.GetParametersByPathResult>(
+            'GetParametersByPath',
+            { Path, Recursive: true, MaxResults: 10, ...next },
+            { path: Path },
+          ),
+        (page) => page.Parameters?.flatMap(({ Name }) => Name ?? []),
+      ),
   };
 }
 
@@ -298,10 +243,6 @@ function fromTags(tags: ec2.Tag[] | undefined): Record<string, string> {
 
 function toTags(tags: Record<string, string>): ec2.Tag[] {
   return Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
-}
-
-function next(NextToken: string | undefined): { NextToken?: string } {
-  return NextToken === undefined ? {} : { NextToken };
 }
 
 function isUnknownInstance(error: unknown): boolean {

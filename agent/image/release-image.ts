@@ -1,19 +1,12 @@
 // Which image each zone launches: a parameter for each architecture and zone, one version for each image that was
-// published, and labels that say what it is. Labels move; no value is ever written over.
-import type { ImageAws, ImageVersion, MachineImage } from '../aws/images.ts';
+// published, and labels that say what it is.
+import type { ImageAws, MachineImage } from '../aws/images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG } from '../aws/tags.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
+import { CANDIDATE, labelVersion, makeStable, offerImage, PREVIOUS, STABLE, withLabel } from './labels.ts';
 
 const IMAGES = '/eniboot/image';
-const CANDIDATE = 'candidate';
-const STABLE = 'stable';
-const PREVIOUS = 'previous';
-/** Parameter Store keeps 100 versions and refuses a new one while the oldest has a label: they move on before. */
-const CROWDED = 90;
-/** EC2's confirmation of an image comes after PutParameter's answer: seconds. */
-const CONFIRMED_MS = 60_000;
-const LOOK_MS = 1_000;
 
 export interface ZoneImage {
   parameter: string;
@@ -57,33 +50,24 @@ export async function publishImage(
 ): Promise<ZoneImage> {
   const { arch } = await findTestedImage(aws, imageId);
   const name = parameterOf(arch, zoneId);
-  await moveLabelsOn(aws, clock, name);
-  const last = (await aws.readVersions(name)).at(-1);
-  const version = last?.imageId === imageId ? last.version : await put(aws, clock, name, imageId);
-  await label(aws, name, version, CANDIDATE);
-  return { parameter: name, version, imageId };
+  return { parameter: name, version: await offerImage(aws, clock, name, imageId), imageId };
 }
 
 /**
- * The candidate becomes what the zone launches, and what it launched becomes `previous`, first: whoever is interrupted
- * between the two has changed nothing that launches. `imageId` is what the candidate must be.
+ * The candidate becomes what the zone launches. `imageId` is what the candidate must be.
  * @throws IMAGE_UNTESTED, IMAGE_LABEL_MOVED
  */
 export async function promoteImage(aws: ImageAws, imageId: string, zoneId: string): Promise<ZoneImage> {
   const { arch } = await findTestedImage(aws, imageId);
   const name = parameterOf(arch, zoneId);
-  const versions = await aws.readVersions(name);
-  const candidate = withLabel(versions, CANDIDATE);
-  if (candidate?.imageId !== imageId)
+  const candidate = withLabel(await aws.readVersions(name), CANDIDATE);
+  if (candidate?.value !== imageId)
     throw new Failure(
       'IMAGE_LABEL_MOVED',
-      `the candidate of ${name} is ${candidate?.imageId ?? 'none'}, not ${imageId}`,
-      { name, candidate: candidate?.imageId, imageId },
+      `the candidate of ${name} is ${candidate?.value ?? 'none'}, not ${imageId}`,
+      { name, candidate: candidate?.value, imageId },
     );
-  const stable = withLabel(versions, STABLE);
-  if (stable?.version === candidate.version) return { parameter: name, version: candidate.version, imageId };
-  if (stable !== undefined) await label(aws, name, stable.version, PREVIOUS);
-  await label(aws, name, candidate.version, STABLE);
+  await makeStable(aws, name, candidate.version);
   return { parameter: name, version: candidate.version, imageId };
 }
 
@@ -93,9 +77,9 @@ export async function rollBackImage(aws: ImageAws, arch: string, zoneId: string)
   const previous = withLabel(await aws.readVersions(name), PREVIOUS);
   if (previous === undefined)
     throw new Failure('IMAGE_UNKNOWN', `${name} has no version with the label ${PREVIOUS}`, { name });
-  await findTestedImage(aws, previous.imageId);
-  await label(aws, name, previous.version, STABLE);
-  return { parameter: name, version: previous.version, imageId: previous.imageId };
+  await findTestedImage(aws, previous.value);
+  await labelVersion(aws, name, previous.version, STABLE);
+  return { parameter: name, version: previous.version, imageId: previous.value };
 }
 
 export interface ListedImage {
@@ -113,8 +97,8 @@ export async function listImages(aws: ImageAws): Promise<ListedImage[]> {
   const labelled: { imageId: string; zoneId: string; labels: string[] }[] = [];
   for (const name of await aws.listParameterNames(IMAGES)) {
     const zoneId = name.split('/').at(-1) ?? '';
-    for (const { imageId, labels } of await aws.readVersions(name))
-      if (labels.length > 0) labelled.push({ imageId, zoneId, labels });
+    for (const { value, labels } of await aws.readVersions(name))
+      if (labels.length > 0) labelled.push({ imageId: value, zoneId, labels });
   }
   const images = await aws.describeOwnImages(IMAGE_VERSION_TAG);
   return images
@@ -137,7 +121,7 @@ export async function deprecateImage(aws: ImageAws, imageId: string, at: Date): 
   await findImage(aws, imageId);
   const inUse: string[] = [];
   for (const name of await aws.listParameterNames(IMAGES))
-    for (const { labels, imageId: held } of await aws.readVersions(name))
+    for (const { labels, value: held } of await aws.readVersions(name))
       if (held === imageId && (labels.includes(STABLE) || labels.includes(PREVIOUS))) inUse.push(name);
   if (inUse.length > 0)
     throw new Failure('IMAGE_IN_USE', `${imageId} is stable or previous in ${inUse.join(', ')}`, {
@@ -145,56 +129,4 @@ export async function deprecateImage(aws: ImageAws, imageId: string, at: Date): 
       parameters: inUse,
     });
   await aws.deprecateImage(imageId, at);
-}
-
-/** A label on one of the oldest versions goes to a new version with the same image. */
-async function moveLabelsOn(aws: ImageAws, clock: Clock, name: string): Promise<void> {
-  const versions = await aws.readVersions(name);
-  for (const old of versions.slice(0, Math.max(0, versions.length - CROWDED))) {
-    if (old.labels.length === 0) continue;
-    const version = await put(aws, clock, name, old.imageId);
-    for (const one of old.labels) await label(aws, name, version, one);
-  }
-}
-
-/** A new version that can be read. */
-async function put(aws: ImageAws, clock: Clock, name: string, imageId: string): Promise<number> {
-  const version = await aws.putImage(name, imageId).catch((error: unknown) => {
-    if (isFailure(error, 'SSM_REFUSED') && error.facts['ssmCode'] === 'ParameterMaxVersionLimitExceeded')
-      throw new Failure(
-        'IMAGE_VERSION_LIMIT',
-        `${name} takes no further version: its oldest one has a label`,
-        { name },
-        error,
-      );
-    throw error;
-  });
-  const until = clock.bootMs() + CONFIRMED_MS;
-  for (;;) {
-    const versions = await aws.readVersions(name);
-    if (versions.some((one) => one.version === version && one.imageId === imageId)) return version;
-    if (clock.bootMs() >= until)
-      throw new Failure(
-        'IMAGE_NOT_CONFIRMED',
-        `EC2 has not confirmed ${imageId} as version ${version} of ${name} in ${CONFIRMED_MS / 1000} s`,
-        { name, version, imageId },
-      );
-    await clock.sleep(LOOK_MS);
-  }
-}
-
-/** @throws IMAGE_LABEL_MOVED when somebody else moves the same label at this moment. */
-async function label(aws: ImageAws, name: string, version: number, which: string): Promise<void> {
-  await aws.label(name, version, which);
-  const now = withLabel(await aws.readVersions(name), which);
-  if (now?.version !== version)
-    throw new Failure(
-      'IMAGE_LABEL_MOVED',
-      `${which} of ${name} is version ${now?.version ?? 'none'} although ${version} was just labelled`,
-      { name, label: which, version, found: now?.version },
-    );
-}
-
-function withLabel(versions: ImageVersion[], which: string): ImageVersion | undefined {
-  return versions.find(({ labels }) => labels.includes(which));
 }

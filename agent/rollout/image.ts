@@ -1,17 +1,11 @@
 // The steps of an AMI's rollout that touch AWS: labels that move, and a look at what booted.
-//
-// A zone's parameter has a version for each AMI. `candidate` is what canaries are launched from, `stable` what all others
-// are, `previous` what was stable before. Whoever launches instances names the label, so a label that moves is all it takes.
 import type { FleetAws } from '../aws/fleet.ts';
 import { VERDICT_TAG } from '../aws/tags.ts';
-import { Failure } from '../messages/failure.ts';
+import { CANDIDATE, labelVersion, makeStable, offerImage, STABLE, withLabel } from '../image/labels.ts';
 import type { Clock } from '../port/clock.ts';
 import type { BootFailure, Rollout } from './progress.ts';
 import { type ImageSpec, targetTags } from './spec.ts';
 
-/** PutParameter answers before EC2 has confirmed the AMI. AWS gives no figure; a minute and a half is an assumption. */
-const CONFIRM_MS = 90_000;
-const CONFIRM_LOOK_MS = 2_000;
 /** Clocks of AWS and of this machine may be apart by so much. */
 const CLOCK_MARGIN_MS = 60_000;
 
@@ -19,23 +13,16 @@ export function imageParameter({ what }: ImageSpec, zoneId: string): string {
   return what.image.parameter.replaceAll('{zone-id}', zoneId);
 }
 
-/** Idempotent. The canaries of the zone come up on the AMI from now on. Throws IMAGE_NOT_CONFIRMED. */
-export async function offerImage(aws: FleetAws, clock: Clock, name: string, imageId: string): Promise<void> {
-  await candidate(aws, clock, name, imageId);
-}
-
-/** Idempotent. All new nodes of the zone come up on the AMI from now on. Throws IMAGE_NOT_CONFIRMED. */
+/** Idempotent. All new nodes of the zone come up on the AMI from now on. Throws as offerImage and makeStable do. */
 export async function promoteImage(
   aws: FleetAws,
   clock: Clock,
   name: string,
   imageId: string,
 ): Promise<void> {
-  const stable = await aws.readParameter(`${name}:stable`);
+  const stable = withLabel(await aws.readVersions(name), STABLE);
   if (stable?.value === imageId) return;
-  const version = await candidate(aws, clock, name, imageId);
-  if (stable !== undefined) await aws.labelParameter(name, stable.version, 'previous');
-  await aws.labelParameter(name, version, 'stable');
+  await makeStable(aws, name, await offerImage(aws, clock, name, imageId));
 }
 
 /** Idempotent. `before`: the version that was stable. An AMI of somebody else's is left where it is. */
@@ -45,35 +32,13 @@ export async function restoreImage(
   imageId: string,
   before: string | undefined,
 ): Promise<void> {
-  const [stable, offered] = [
-    await aws.readParameter(`${name}:stable`),
-    await aws.readParameter(`${name}:candidate`),
-  ];
+  const versions = await aws.readVersions(name);
+  const [stable, offered] = [withLabel(versions, STABLE), withLabel(versions, CANDIDATE)];
   if (stable?.value === imageId && String(stable.version) !== before) {
-    if (before === undefined) await aws.unlabelParameter(name, stable.version, 'stable');
-    else await aws.labelParameter(name, Number(before), 'stable');
+    if (before === undefined) await aws.unlabel(name, stable.version, STABLE);
+    else await labelVersion(aws, name, Number(before), STABLE);
   }
-  if (offered?.value === imageId) await aws.unlabelParameter(name, offered.version, 'candidate');
-}
-
-/** The version that holds the AMI, labelled `candidate`. */
-async function candidate(aws: FleetAws, clock: Clock, name: string, imageId: string): Promise<number> {
-  const offered = await aws.readParameter(`${name}:candidate`);
-  if (offered?.value === imageId) return offered.version;
-  // The label may be missing since whoever wrote the version was interrupted.
-  const latest = await aws.readParameter(name);
-  const version = latest?.value === imageId ? latest.version : await aws.writeImage(name, imageId);
-  const untilMs = clock.bootMs() + CONFIRM_MS;
-  while ((await aws.readParameter(`${name}:${version}`)) === undefined) {
-    if (clock.bootMs() >= untilMs)
-      throw new Failure('IMAGE_NOT_CONFIRMED', `EC2 has not confirmed ${imageId} for the parameter ${name}`, {
-        name,
-        image: imageId,
-      });
-    await clock.sleep(CONFIRM_LOOK_MS);
-  }
-  await aws.labelParameter(name, version, 'candidate');
-  return version;
+  if (offered?.value === imageId) await aws.unlabel(name, offered.version, CANDIDATE);
 }
 
 /** What of a zone has booted from the AMI since the rollout began. One that is gone without having been READY has failed. */

@@ -2,11 +2,12 @@
 // and written down before and after.
 import type { FleetAws, Invocation } from '../aws/fleet.ts';
 import { type HaltFlag, haltParameter } from '../aws/halt-flag.ts';
+import { offerImage } from '../image/labels.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { zoneParameter } from './begin.ts';
 import { readHaltFlag } from './halt.ts';
-import { imageParameter, lookAtBoots, offerImage, promoteImage, restoreImage } from './image.ts';
+import { imageParameter, lookAtBoots, promoteImage, restoreImage } from './image.ts';
 import { isFailed, isGood, type Judgement, judge } from './judge.ts';
 import type { Batch, Boots, Step } from './plan.ts';
 import {
@@ -278,8 +279,8 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     if (what === 'restore' && current?.value !== rollout.release) return;
     if (wanted === undefined) return aws.deleteParameters([name]);
     const version = await aws.writeParameter(name, wanted);
-    if (current !== undefined) await aws.labelParameter(name, current.version, 'previous');
-    await aws.labelParameter(name, version, 'stable');
+    if (current !== undefined) await aws.label(name, current.version, 'previous');
+    await aws.label(name, version, 'stable');
   }
 
   async function moveLabel(

@@ -160,6 +160,7 @@ function ssmChecks(cloud: Cloud, name: string, request: Request): Check[] {
     case 'DeleteParameters':
       return (request.Names ?? []).map((one) => on(parameter(one)));
     case 'GetParameter':
+    case 'GetParameterHistory':
     case 'PutParameter':
     case 'LabelParameterVersion':
     case 'UnlabelParameterVersion':

@@ -1,0 +1,27 @@
+// The SDK's clients as an operator's machine has them. Load this module on first use.
+import { EC2Client } from '@aws-sdk/client-ec2';
+import { SSMClient } from '@aws-sdk/client-ssm';
+import { Failure } from '../messages/failure.ts';
+
+/** patience.ts repeats calls, the SDK does not. */
+const ONE_ATTEMPT = {
+  maxAttempts: 1,
+  requestHandler: { connectionTimeout: 2_000, requestTimeout: 10_000, throwOnRequestTimeout: true },
+};
+
+/**
+ * EC2 and SSM from anywhere: credentials, endpoint and (unless given) region come from where every AWS tool looks.
+ * Throws USAGE when no region is set anywhere.
+ */
+export async function operatorClients(
+  region: string | undefined,
+): Promise<{ ec2: EC2Client; ssm: SSMClient }> {
+  const options = { ...(region === undefined ? {} : { region }), ...ONE_ATTEMPT };
+  const clients = { ec2: new EC2Client(options), ssm: new SSMClient(options) };
+  try {
+    await clients.ssm.config.region();
+  } catch (error) {
+    throw new Failure('USAGE', 'no AWS region: give --region or set AWS_REGION', {}, error);
+  }
+  return clients;
+}

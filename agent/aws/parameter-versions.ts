@@ -1,0 +1,69 @@
+// Versions of a parameter and their labels, in the calls that images and rollouts share.
+import type * as ssm from '@aws-sdk/client-ssm';
+import { isFailure } from '../messages/failure.ts';
+import { allPages } from './paging.ts';
+
+export interface ParameterVersion {
+  version: number;
+  value: string;
+  labels: string[];
+}
+
+export interface ParameterVersions {
+  /** Oldest first; none when there is no such parameter. */
+  readVersions(name: string): Promise<ParameterVersion[]>;
+  /** Of type aws:ec2:image; its number. It can only be read when EC2 has confirmed the image, if ever. */
+  putImage(name: string, imageId: string): Promise<number>;
+  /** Takes the label from any other version. */
+  label(name: string, version: number, label: string): Promise<void>;
+}
+
+type Action = 'GetParameterHistory' | 'PutParameter' | 'LabelParameterVersion';
+
+/** One request to AWS, with what a Failure says of it. */
+type Call = <Answer>(action: Action, request: object, facts: Record<string, unknown>) => Promise<Answer>;
+
+export function parameterVersions(call: Call): ParameterVersions {
+  return {
+    async readVersions(Name) {
+      try {
+        const found = await allPages(
+          (next) =>
+            call<ssm.GetParameterHistoryResult>(
+              'GetParameterHistory',
+              { Name, MaxResults: 50, ...next },
+              { name: Name },
+            ),
+          (page) => page.Parameters,
+        );
+        return found
+          .map(({ Version, Value, Labels }) => ({
+            version: Version ?? 0,
+            value: Value ?? '',
+            labels: Labels ?? [],
+          }))
+          .sort((a, b) => a.version - b.version);
+      } catch (error) {
+        if (isFailure(error, 'SSM_REFUSED') && error.facts['ssmCode'] === 'ParameterNotFound') return [];
+        throw error;
+      }
+    },
+
+    async putImage(Name, Value) {
+      const { Version } = await call<ssm.PutParameterResult>(
+        'PutParameter',
+        { Name, Value, Type: 'String', DataType: 'aws:ec2:image', Overwrite: true },
+        { name: Name, imageId: Value },
+      );
+      return Version ?? 0;
+    },
+
+    async label(Name, ParameterVersion, label) {
+      await call(
+        'LabelParameterVersion',
+        { Name, ParameterVersion, Labels: [label] },
+        { name: Name, version: ParameterVersion, label },
+      );
+    },
+  };
+}
