@@ -27,7 +27,7 @@ type Step = (next: { setId(): number }) => Message[];
 
 export interface Transaction {
   /** The messages between begin and end, with their sequence numbers; the last one is acknowledged. */
-  bytes: number[];
+  bytes: Uint8Array;
   last: number;
 }
 
@@ -40,7 +40,13 @@ export function transactionOf(text: string, replacing: boolean): Transaction | u
   const messages = steps.flatMap((step) => step(next));
   messages.at(-1)?.wantAnswer();
   const all = [batch(BATCH_BEGIN), ...messages, batch(BATCH_END)];
-  const bytes = all.flatMap((message, at) => message.finish(at));
+  const parts = all.map((message, at) => message.finish(at));
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let end = 0;
+  for (const part of parts) {
+    bytes.set(part, end);
+    end += part.length;
+  }
   return { bytes, last: messages.length };
 }
 
@@ -118,64 +124,91 @@ interface Set {
   elements: number[][];
 }
 
+/** Undefined for a rule of another form. */
 function ruleOf(words: string[], table: Table, chain: string): Step | undefined {
   const expressions: Expression[] = [];
   const sets: Set[] = [];
-  const take = words.slice();
-  const eat = (...expected: string[]): boolean => {
-    if (expected.some((word, at) => take[at] !== word)) return false;
-    take.splice(0, expected.length);
+  let at = 0;
+  const take = (): string => words[at++] ?? '';
+  const eat = (word: string): boolean => {
+    if (words[at] !== word) return false;
+    at += 1;
     return true;
   };
-  const number = (): number | undefined => numberOf(take.shift() ?? '');
-  while (take.length > 0) {
-    if (eat('iifname') || take[0] === 'oifname') {
-      const key = eat('oifname') ? 7 : 6;
-      const quoted = take.shift() ?? '';
-      if (!quoted.startsWith('"')) return undefined;
-      const device = quoted.slice(1, -1);
-      const name = ascii(device);
-      while (name.length < 16) name.push(0);
-      expressions.push(load('meta', 2, 1, key), compare(EQUAL, name));
-    } else if (eat('ip', 'saddr') || eat('ip6', 'saddr')) {
-      const six = words.includes('ip6');
-      const op = eat('!=') ? DIFFERENT : EQUAL;
-      const addresses = listOf(take);
-      if (addresses.length === 0) return undefined;
-      const values = addresses.map((one) => prefixOf(one).bytes);
-      expressions.push(payload(six ? 8 : 12, six ? 16 : 4));
-      const [only] = values;
-      if (values.length === 1 && only !== undefined) expressions.push(compare(op, only));
-      else {
-        const set = { id: 0, elements: values };
-        sets.push(set);
-        expressions.push(lookup(set, op === DIFFERENT));
+  const mark = (): number | undefined => numberOf(take());
+  while (at < words.length) {
+    const first = take();
+    switch (first) {
+      case 'iifname':
+      case 'oifname': {
+        const quoted = take();
+        if (!quoted.startsWith('"')) return undefined;
+        const name = ascii(quoted.slice(1, -1));
+        while (name.length < 16) name.push(0);
+        expressions.push(load('meta', 2, 1, first === 'oifname' ? 7 : 6), compare(EQUAL, name));
+        break;
       }
-    } else if (eat('ct', 'direction')) {
-      const direction = ['original', 'reply'].indexOf(take.shift() ?? '');
-      if (direction === -1) return undefined;
-      expressions.push(load('ct', 2, 1, 1), compare(EQUAL, [direction]));
-    } else if (eat('ct', 'state', 'new')) {
-      expressions.push(load('ct', 2, 1, 0), bitwise(8, 0), compare(DIFFERENT, le32(0)));
-    } else if (eat('ct', 'mark', 'set', 'ct', 'mark', 'or')) {
-      const mark = number();
-      if (mark === undefined) return undefined;
-      expressions.push(load('ct', 2, 1, 3), bitwise(~mark, mark), load('ct', 2, 4, 3));
-    } else if (eat('meta', 'mark', 'set', 'meta', 'mark', 'or')) {
-      const mark = number();
-      if (mark === undefined) return undefined;
-      expressions.push(load('meta', 2, 1, 3), bitwise(~mark, mark), load('meta', 2, 3, 3));
-    } else if (eat('ct', 'mark', 'and')) {
-      const mask = number();
-      if (mask === undefined || !eat('==')) return undefined;
-      const value = number();
-      if (value === undefined) return undefined;
-      expressions.push(load('ct', 2, 1, 3), bitwise(mask, 0), compare(EQUAL, le32(value)));
-    } else if (eat('snat', 'ip', 'to') || eat('snat', 'ip6', 'to')) {
-      const { family, bytes } = prefixOf(take.shift() ?? '');
-      const flags = eat('fully-random') ? 0x10 : 0;
-      expressions.push(immediate(bytes), snat(family, flags));
-    } else return undefined;
+      case 'ip':
+      case 'ip6': {
+        if (!eat('saddr')) return undefined;
+        const six = first === 'ip6';
+        const op = eat('!=') ? DIFFERENT : EQUAL;
+        const values: number[][] = [];
+        if (eat('{')) {
+          for (let word = take(); word !== '}'; word = take()) {
+            if (word === '') return undefined;
+            values.push(prefixOf(word.endsWith(',') ? word.slice(0, -1) : word).bytes);
+          }
+        } else values.push(prefixOf(take()).bytes);
+        const [only] = values;
+        if (only === undefined) return undefined;
+        expressions.push(payload(six ? 8 : 12, six ? 16 : 4));
+        if (values.length === 1) expressions.push(compare(op, only));
+        else {
+          const set = { id: 0, elements: values };
+          sets.push(set);
+          expressions.push(lookup(set, op === DIFFERENT));
+        }
+        break;
+      }
+      case 'ct': {
+        const key = take();
+        if (key === 'direction') {
+          const direction = ['original', 'reply'].indexOf(take());
+          if (direction === -1) return undefined;
+          expressions.push(load('ct', 2, 1, 1), compare(EQUAL, [direction]));
+        } else if (key === 'state') {
+          if (!eat('new')) return undefined;
+          expressions.push(load('ct', 2, 1, 0), bitwise(8, 0), compare(DIFFERENT, le32(0)));
+        } else if (key !== 'mark') return undefined;
+        else if (eat('set')) {
+          const value = eat('ct') && eat('mark') && eat('or') ? mark() : undefined;
+          if (value === undefined) return undefined;
+          expressions.push(load('ct', 2, 1, 3), bitwise(~value, value), load('ct', 2, 4, 3));
+        } else {
+          const mask = eat('and') ? mark() : undefined;
+          const value = eat('==') ? mark() : undefined;
+          if (mask === undefined || value === undefined) return undefined;
+          expressions.push(load('ct', 2, 1, 3), bitwise(mask, 0), compare(EQUAL, le32(value)));
+        }
+        break;
+      }
+      case 'meta': {
+        const set = eat('mark') && eat('set') && eat('meta') && eat('mark') && eat('or');
+        const value = set ? mark() : undefined;
+        if (value === undefined) return undefined;
+        expressions.push(load('meta', 2, 1, 3), bitwise(~value, value), load('meta', 2, 3, 3));
+        break;
+      }
+      case 'snat': {
+        if (!(eat('ip') || eat('ip6')) || !eat('to')) return undefined;
+        const { family, bytes } = prefixOf(take());
+        expressions.push(immediate(bytes), snat(family, eat('fully-random') ? 0x10 : 0));
+        break;
+      }
+      default:
+        return undefined;
+    }
   }
   return (next) => {
     const made = sets.flatMap((set) => {
@@ -195,16 +228,6 @@ function ruleOf(words: string[], table: Table, chain: string): Step | undefined 
     });
     return [...made, message];
   };
-}
-
-/** `A`, `{ A }` or `{ A, B }`. */
-function listOf(words: string[]): string[] {
-  const first = words.shift() ?? '';
-  if (first !== '{') return [first];
-  const end = words.indexOf('}');
-  if (end === -1) return [];
-  const list = words.splice(0, end + 1).slice(0, -1);
-  return list.map((word) => (word.endsWith(',') ? word.slice(0, -1) : word));
 }
 
 /** Loads what the key names into the register, or with the other attribute stores the register there. */

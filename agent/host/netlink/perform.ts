@@ -131,7 +131,7 @@ function indexOf(place: Place, where: 'node' | 'pod', device: string): number {
 /** The kernel has answered when a request was sent; answers to others (a killed caller's) are not ours. */
 function ask(place: Place, socket: NetlinkSocket, message: Message): Answer | undefined {
   const sequence = ++place.sequence;
-  socket.send(Uint8Array.from(message.finish(sequence)));
+  socket.send(new Uint8Array(message.finish(sequence)));
   for (let datagram = socket.receive(); datagram !== undefined; datagram = socket.receive()) {
     const answer = answersIn(datagram).find((one) => one.sequence === sequence);
     if (answer !== undefined) return answer;
@@ -151,7 +151,7 @@ function runTransaction(place: Place, made: Transaction, text: string): string |
 /** The first error of a transaction, of which nothing is done then. */
 function commit(place: Place, { bytes, last }: Transaction): Answer | undefined {
   const socket = place.sockets.podNetfilter;
-  socket.send(Uint8Array.from(bytes));
+  socket.send(bytes);
   let acknowledged = false;
   for (let datagram = socket.receive(); datagram !== undefined; datagram = socket.receive()) {
     for (const answer of answersIn(datagram)) {
