@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { writeEvidence } from './bench/report.ts';
+import { buildExecutable } from './build/executable.ts';
 
 const root = join(import.meta.dirname, '..');
 /** Seconds a file may take unless its first lines say `// time limit: N s`. */
@@ -41,13 +42,7 @@ if (coverage !== undefined) {
 }
 
 // Black-box tests run the executable as it ships.
-execFileSync(
-  process.execPath,
-  [join(root, 'agent/build/build.ts'), '--no-bundle', process.arch === 'arm64' ? 'arm64' : 'x64'],
-  {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  },
-);
+buildExecutable();
 
 // Sandboxes have no network: what a folder's tests need from outside is fetched before.
 for (const fetch of new Set(

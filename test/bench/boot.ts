@@ -1,10 +1,11 @@
 // `npm run bench:boot`: what a boot costs this machine and EC2. This half builds, starts the measuring half in
 // the sandbox (boot-measure.ts) and makes tables of what it measured.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { buildExecutable } from '../build/executable.ts';
 import type { BootSample, Case, Measured } from './boot-measure.ts';
 import { type Spread, spread, type Target, table, targetTable, writeEvidence } from './report.ts';
 
@@ -54,10 +55,7 @@ const runs = Number(values.runs ?? (values.quick ? 2 : 10));
 const root = join(import.meta.dirname, '../..');
 const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
 process.stderr.write('building the executable …\n');
-execFileSync(process.execPath, [join(root, 'agent/build/build.ts'), '--no-bundle', arch], {
-  stdio: ['ignore', 'ignore', 'inherit'],
-});
-const executableBytes = statSync(join(root, 'dist', arch, 'eniboot')).size;
+const executableBytes = statSync(buildExecutable()).size;
 const measuring = spawnSync(
   'sh',
   [

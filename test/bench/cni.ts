@@ -1,11 +1,12 @@
 // `npm run bench:cni`: what a pod waits for, and what it costs. Calls of the executable one at a time and many at once,
 // beside Go's ptp + host-local called the same way in the same run. This half builds, starts the measuring half in the
 // sandbox (cni-measure.ts) and makes tables of what it measured.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { buildExecutable } from '../build/executable.ts';
 import { goTools, withoutGoTools } from '../cni/fetch.ts';
 import { kernelHasIpvlan } from '../cni/rig.ts';
 import { buildMacvlanVariant } from '../cni/variant.ts';
@@ -58,10 +59,7 @@ const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
 const cores = availableParallelism();
 
 process.stderr.write('building the executable and the Go plugins …\n');
-execFileSync(process.execPath, [join(root, 'agent/build/build.ts'), '--no-bundle', arch], {
-  stdio: ['ignore', 'ignore', 'inherit'],
-});
-const executableBytes = statSync(join(root, 'dist', arch, 'eniboot')).size;
+const executableBytes = statSync(buildExecutable()).size;
 spawnSync(process.execPath, [join(root, 'test/cni/fetch.ts')], { stdio: ['ignore', 'ignore', 'inherit'] });
 const go = goTools();
 if (go === undefined) process.stderr.write(`without the Go plugins: ${withoutGoTools}\n`);

@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
+import { buildExecutable } from '../build/executable.ts';
 
 const help = `Usage: npm run test:kill [-- [--count N] [--seed S] [--json] [--evidence FILE]]
 
@@ -25,11 +26,7 @@ interface Line {
 
 const root = join(import.meta.dirname, '../..');
 const options = readOptions();
-execFileSync(
-  process.execPath,
-  [join(root, 'agent/build/build.ts'), '--no-bundle', process.arch === 'arm64' ? 'arm64' : 'x64'],
-  { stdio: ['ignore', 'ignore', 'inherit'] },
-);
+buildExecutable();
 const started = performance.now();
 const lines: Line[] = [];
 const workers = Math.max(1, Math.min(2, availableParallelism(), options.count));

@@ -1,8 +1,9 @@
 // The plugins' fuzz test at the size one likes: `npm run test:fuzz`. Runs itself again in a sandbox.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { writeEvidence } from '../bench/report.ts';
+import { buildExecutable } from '../build/executable.ts';
 import { executable, fuzzCalls, fuzzProcesses, fuzzState, prepare } from './fuzz.ts';
 
 const help = `Usage: npm run test:fuzz [-- [--inputs N] [--processes N] [--seed S] [--evidence FILE]]
@@ -18,10 +19,7 @@ Exit codes: 0 every answer was right; 1 one was not; 2 wrong usage.
 const root = join(import.meta.dirname, '../..');
 const { inputs, processes, seed, evidence } = readOptions();
 if (process.env['ENIBOOT_FUZZ_SANDBOX'] === undefined) {
-  const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
-  execFileSync(process.execPath, [join(root, 'agent/build/build.ts'), '--no-bundle', arch], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  buildExecutable();
   const again = [join(root, 'test/sandbox.sh'), process.execPath, import.meta.filename, `--seed=${seed}`];
   const { status } = spawnSync('sh', [...again, ...process.argv.slice(2)], {
     stdio: 'inherit',

@@ -1,6 +1,7 @@
 // Builds the executable and starts the half of a demo that makes devices, in namespaces of its own.
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import { buildExecutable } from '../build/executable.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -17,13 +18,7 @@ Run it as root (sudo npm run demo), or allow unprivileged user namespaces:
     process.exit(1);
   }
   process.stderr.write('building the executable …\n');
-  execFileSync(
-    process.execPath,
-    [join(root, 'agent/build/build.ts'), '--no-bundle', process.arch === 'arm64' ? 'arm64' : 'x64'],
-    {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    },
-  );
+  buildExecutable();
   const show = spawn('sh', [sandbox, process.execPath, join(import.meta.dirname, script), ...args], {
     cwd: root,
     stdio: 'inherit',

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { writeEvidence } from '../bench/report.ts';
+import { buildExecutable } from '../build/executable.ts';
 import { kernelHasIpvlan } from '../cni/rig.ts';
 import type { Played } from './play.ts';
 
@@ -20,12 +21,12 @@ lost prefixes and namespaces) to simulated nodes and holds pool, kernel and EC2 
   --json           one object on stdout and nothing else
   --evidence FILE  also writes that object to FILE
 
-The native driver needs dist/ (npm run build).
 Exit codes: 0 nothing ever differed; 1 something did; 2 wrong usage.
 `;
 
 const root = join(import.meta.dirname, '../..');
 const options = readOptions();
+if (options.driver === 'native') buildExecutable();
 const started = performance.now();
 const workers = Math.max(1, Math.min(2, availableParallelism(), options.ops));
 const shares = Array.from({ length: workers }, (_, at) => ({
