@@ -1,6 +1,6 @@
 // A rollout's calls over the AWS SDK. Load this module on first use. Commands are imported by name, so that the bundler
 // leaves out the others.
-import { DescribeInstancesCommand } from '@aws-sdk/client-ec2';
+import { DescribeImagesCommand, DescribeInstancesCommand } from '@aws-sdk/client-ec2';
 import {
   CancelCommandCommand,
   CreateDocumentCommand,
@@ -21,7 +21,12 @@ import {
 import type { FleetAction, Send } from './fleet.ts';
 import { operatorClients } from './operator-clients.ts';
 
-const ssmCommands: Record<Exclude<FleetAction, 'DescribeInstances'>, new (request: never) => object> = {
+const ssmCommands: Record<
+  Exclude<FleetAction, 'DescribeInstances' | 'DescribeImages'>,
+  new (
+    request: never,
+  ) => object
+> = {
   CancelCommand: CancelCommandCommand,
   CreateDocument: CreateDocumentCommand,
   DeleteParameters: DeleteParametersCommand,
@@ -44,6 +49,7 @@ export async function createSend(region: string | undefined): Promise<Send> {
   const { ec2, ssm } = await operatorClients(region);
   return async (action, request) => {
     if (action === 'DescribeInstances') return ec2.send(new DescribeInstancesCommand(request));
+    if (action === 'DescribeImages') return ec2.send(new DescribeImagesCommand(request));
     return ssm.send(new ssmCommands[action](request as never) as never);
   };
 }

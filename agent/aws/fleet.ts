@@ -4,6 +4,7 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
 import { awsFailure } from './aws-failure.ts';
+import { type MachineImages, machineImages } from './machine-images.ts';
 import { allPages } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import { type PatienceOptions, patient, type Service } from './patience.ts';
@@ -63,7 +64,7 @@ export interface Invocation {
 }
 
 /** Reads follow pagination; each page is a call of its own, with a patience of its own. */
-export interface FleetAws extends ParameterVersions {
+export interface FleetAws extends ParameterVersions, MachineImages {
   /** Running instances that carry all these tags; of an AMI those in every state, gone ones for as long as EC2 shows them. */
   describeInstances(tags: Record<string, string>, imageId?: string): Promise<FleetInstance[]>;
   /** Of the managed nodes that carry all these tags, those whose SSM agent answers. */
@@ -94,6 +95,7 @@ export interface FleetAws extends ParameterVersions {
 /** Every API action a rollout makes use of, and whose it is. */
 export const fleetActions = {
   DescribeInstances: 'ec2',
+  DescribeImages: 'ec2',
   DescribeInstanceInformation: 'ssm',
   GetParameter: 'ssm',
   GetParameterHistory: 'ssm',
@@ -162,6 +164,7 @@ function fleetOver(calls: Calls): FleetAws {
 
   return {
     ...parameterVersions(call),
+    ...machineImages(call),
 
     async describeInstances(tags, imageId) {
       const found = await allPages(

@@ -156,8 +156,8 @@ export function rolloutPolicy(scope: Scope): Policy {
   return policy([
     {
       Sid: 'LookAtInstances',
-      // DescribeImages: PutParameter of an AMI looks whether it exists, in the caller's name.
-      Action: [...fleet('DescribeInstances'), 'ec2:DescribeImages'],
+      // DescribeImages also because PutParameter of an AMI looks whether it exists, in the caller's name.
+      Action: fleet('DescribeInstances', 'DescribeImages'),
       Resource: ['*'],
       Condition: inRegion(scope),
     },

@@ -3,20 +3,10 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
 import { awsFailure } from './aws-failure.ts';
+import { type MachineImage, type MachineImages, machineImages, toMachineImage } from './machine-images.ts';
 import { allPages } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import { type PatienceOptions, patient, type Service } from './patience.ts';
-
-export interface MachineImage {
-  imageId: string;
-  name: string;
-  /** As EC2 calls it. */
-  arch: string;
-  state: string;
-  tags: Record<string, string>;
-  /** ISO 8601; absent when it is not to be deprecated. */
-  deprecatedAt: string | undefined;
-}
 
 export interface TestLaunch {
   imageId: string;
@@ -38,9 +28,7 @@ export interface TestInstance {
   tags: Record<string, string>;
 }
 
-export interface ImageAws extends ParameterVersions {
-  /** Undefined when there is none that this account may use. */
-  describeImage(imageId: string): Promise<MachineImage | undefined>;
+export interface ImageAws extends ParameterVersions, MachineImages {
   /** Of this account, with this tag, whatever its value. */
   describeOwnImages(tag: string): Promise<MachineImage[]>;
   /** IMDSv2 only, hop limit 1, terminated when it shuts down; its ID. */
@@ -114,28 +102,14 @@ function imagesOver(calls: Calls): ImageAws {
 
   return {
     ...parameterVersions(call),
-
-    async describeImage(imageId) {
-      try {
-        const { Images } = await call<ec2.DescribeImagesResult>(
-          'DescribeImages',
-          { ImageIds: [imageId], IncludeDeprecated: true },
-          { imageId },
-        );
-        return Images?.[0] === undefined ? undefined : toImage(Images[0]);
-      } catch (error) {
-        if (isFailure(error, 'EC2_REFUSED') && String(error.facts['ec2Code']).startsWith('InvalidAMIID.'))
-          return undefined;
-        throw error;
-      }
-    },
+    ...machineImages(call),
 
     async describeOwnImages(tag) {
       const { Images } = await call<ec2.DescribeImagesResult>('DescribeImages', {
         Owners: ['self'],
         IncludeDeprecated: true,
       });
-      return (Images ?? []).map(toImage).filter((image) => image.tags[tag] !== undefined);
+      return (Images ?? []).map(toMachineImage).filter((image) => image.tags[tag] !== undefined);
     },
 
     async runInstance(launch) {
@@ -223,17 +197,6 @@ function imagesOver(calls: Calls): ImageAws {
           ),
         (page) => page.Parameters?.flatMap(({ Name }) => Name ?? []),
       ),
-  };
-}
-
-function toImage(image: ec2.Image): MachineImage {
-  return {
-    imageId: image.ImageId ?? '',
-    name: image.Name ?? '',
-    arch: image.Architecture ?? '',
-    state: image.State ?? '',
-    tags: fromTags(image.Tags),
-    deprecatedAt: image.DeprecationTime,
   };
 }
 

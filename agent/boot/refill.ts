@@ -23,7 +23,7 @@ import { identify } from './identify.ts';
 import { recallEnis, rememberEnis } from './memory.ts';
 import { refreshNodeMetrics } from './metrics.ts';
 import { nodeFile } from './node-facts.ts';
-import { type Boot, nodeOf } from './phase.ts';
+import { type Boot, nodeOf, type PodEni } from './phase.ts';
 import { type Refilled, reconcile } from './reconcile.ts';
 import { openSession } from './session.ts';
 import { deleteLeftovers, finishLeaving, giveAway } from './shrink.ts';
@@ -177,15 +177,21 @@ async function fill(attached: Eni[], missing: number, boot: Boot, done: Refilled
 async function tellPlugin(boot: Boot): Promise<void> {
   const leaving = leavingEnis();
   boot.pods = boot.pods.filter((pod) => !leaving.includes(pod.eniId));
-  for (const pod of boot.pods) {
-    if (pod.subnetCidr !== '') continue;
-    pod.subnetCidr = (await boot.waiting(readEni(boot.imds, pod.mac, false)))?.subnetCidr ?? '';
-  }
+  for (const pod of boot.pods) if (pod.subnetCidr === '') pod.subnetCidr = await subnetCidrOf(pod, boot);
   rememberEnis(nodeOf(boot).identity.instanceId, {
     pods: boot.pods.map((pod) => pod.eniId),
     foreign: recallEnis(nodeOf(boot).identity.instanceId)?.foreign ?? [],
   });
   writeIfChanged(NODE_FILE, nodeFile(boot));
+}
+
+/** From EC2 as long as IMDS does not know a new ENI: until then no pod could use what the pool has of it. */
+async function subnetCidrOf({ mac, subnetId }: PodEni, boot: Boot): Promise<string> {
+  const known = await boot.waiting(readEni(boot.imds, mac, false));
+  if (known !== undefined) return known.subnetCidr;
+  const ec2 = await boot.ec2();
+  const [subnet] = await boot.waiting(ec2.describeSubnets(nodeOf(boot).bootEni.vpcId, { ids: [subnetId] }));
+  return subnet?.cidr ?? '';
 }
 
 function balanceOf(boot: Boot): Balance {

@@ -1,5 +1,6 @@
 // Boots the finished image as a node and waits for that node's own verdict. The instance goes in any case.
-import type { ImageAws, MachineImage } from '../aws/images.ts';
+import type { ImageAws } from '../aws/images.ts';
+import type { MachineImage } from '../aws/machine-images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG, VERDICT_TAG } from '../aws/tags.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';

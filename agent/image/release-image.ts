@@ -1,6 +1,7 @@
 // Which image each zone launches: a parameter for each architecture and zone, one version for each image that was
 // published, and labels that say what it is.
-import type { ImageAws, MachineImage } from '../aws/images.ts';
+import type { ImageAws } from '../aws/images.ts';
+import type { MachineImage, MachineImages } from '../aws/machine-images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG } from '../aws/tags.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
@@ -19,7 +20,7 @@ export function parameterOf(arch: string, zoneId: string): string {
 }
 
 /** @throws IMAGE_UNKNOWN */
-export async function findImage(aws: ImageAws, imageId: string): Promise<MachineImage> {
+export async function findImage(aws: MachineImages, imageId: string): Promise<MachineImage> {
   const image = await aws.describeImage(imageId);
   if (image === undefined)
     throw new Failure('IMAGE_UNKNOWN', `this account sees no image ${imageId} in this region`, { imageId });
@@ -27,7 +28,7 @@ export async function findImage(aws: ImageAws, imageId: string): Promise<Machine
 }
 
 /** @throws IMAGE_UNTESTED unless its boot test has passed. */
-export async function findTestedImage(aws: ImageAws, imageId: string): Promise<MachineImage> {
+export async function findTestedImage(aws: MachineImages, imageId: string): Promise<MachineImage> {
   const image = await findImage(aws, imageId);
   const said = image.tags[BOOT_TEST_TAG];
   if (said?.startsWith('passed@') === true && image.state === 'available') return image;

@@ -1,6 +1,7 @@
 // What has to be known and hold before a rollout begins. Looking changes nothing.
 import type { FleetAws } from '../aws/fleet.ts';
 import { parseRelease, RELEASES, type Release } from '../aws/release.ts';
+import { findTestedImage } from '../image/release-image.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { ensureDocument } from './document.ts';
@@ -19,8 +20,12 @@ export interface Prepared {
   notes: Notes;
 }
 
-/** Resolves version and targets. Throws RELEASE_UNKNOWN, RELEASE_DIFFERS, ROLLOUT_NO_TARGETS. */
+/**
+ * Resolves version and targets. Throws RELEASE_UNKNOWN, RELEASE_DIFFERS, IMAGE_UNKNOWN, IMAGE_UNTESTED,
+ * ROLLOUT_NO_TARGETS.
+ */
 export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
+  if (isImage(spec)) await findTestedImage(aws, spec.what.image.id);
   const published = isImage(spec) ? undefined : await readRelease(aws, spec as BundleSpec);
   const tags = targetTags(spec);
   const instances = await aws.describeInstances(tags);

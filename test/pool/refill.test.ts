@@ -115,6 +115,29 @@ test('an ENI is full: another one is created, attached, brought up and told to t
   await agrees(node);
 });
 
+test('an ENI that IMDS does not know yet is told to the plugin all the same', async () => {
+  const { imdsLagMs } = cloud.latency;
+  const node = await bootedNode(cloud, small, { type: 't3.small' });
+  lease(node.instance, 16);
+  await refill(node);
+  lease(node.instance, 32);
+  cloud.latency.imdsLagMs = 60_000;
+  try {
+    assert.is((await refill(node)).exitCode, 0);
+  } finally {
+    cloud.latency.imdsLagMs = imdsLagMs;
+  }
+  const pods = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  const told = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '') as {
+    podEnis: { eniId: string; subnetCidr: string }[];
+  };
+  assert.is(pods.length, 2);
+  assert.equal(
+    told.podEnis.map(({ eniId, subnetCidr }) => [eniId, subnetCidr]),
+    pods.map((eni) => [eni.id, '10.0.64.0/20']),
+  );
+});
+
 test('nothing goes back before it has rested', async () => {
   const node = await bootedNode(cloud, '{ target: 16, restSeconds: 30 }');
   lease(node.instance, 16);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Policy } from '../../agent/aws/iam.ts';
+import { addImage } from '../aws/ec2/actions/images.ts';
 import { startCloud } from '../aws/index.ts';
 import { launchNode, type Node } from '../boot/node.ts';
 import { eniboot, operatorEnvironment } from '../cli/executable.ts';
@@ -171,6 +172,12 @@ where: { cluster: demo, zones: [euw1-az2] }
 bake: { canarySeconds: 1 }
 `,
   );
+  const id = 'ami-0123456789abcdef0';
+  const image = addImage(cloud.ec2.world, { name: 'of-the-instances', architecture: 'x86_64' });
+  cloud.ec2.world.images.set(id, { ...image, id });
+  const untested = await eniboot(['rollout', 'run', path], { env });
+  assert.match(untested.err, /IMAGE_UNTESTED: .*its boot test was never run/);
+  image.tags.set('eniboot/boot-test', 'passed@2026-01-01T00:00:00Z');
   const name = '/eniboot/image/x86_64/euw1-az2';
   const stable = () => cloud.ssm.parameters.get(name)?.find((version) => version.labels.has('stable'))?.value;
   let booted: Promise<unknown> | undefined;

@@ -42,6 +42,8 @@ export interface Fleet {
   terminated: Set<string>;
   /** Instances that were launched meanwhile, from an AMI. */
   launched: Launched[];
+  /** AMIs without a boot test; every other has passed one. */
+  untested: Set<string>;
   publish(version: string, sha256?: string): void;
   clock: Clock;
 }
@@ -87,6 +89,7 @@ export function createFleet(options: FleetOptions): Fleet {
     zoneOf,
     terminated,
     launched: [],
+    untested: new Set(),
     publish: (version, sha256 = SHA256) => {
       ssm.put(
         `/eniboot/releases/${version}`,
@@ -160,7 +163,11 @@ export function operatorOf(
     if (dead) return new Promise(() => {});
     try {
       const answer =
-        action === 'DescribeInstances' ? describeInstances(fleet, request) : fleet.ssm.send(action, request);
+        action === 'DescribeInstances'
+          ? describeInstances(fleet, request)
+          : action === 'DescribeImages'
+            ? describeImages(fleet, request)
+            : fleet.ssm.send(action, request);
       if (last) return perish();
       if (options.loses?.(action) === true)
         throw Object.assign(new Error('socket hang up'), { name: 'ECONNRESET' });
@@ -183,6 +190,18 @@ export function operatorOf(
       onCall: options.onCall ?? (() => {}),
       random: options.random ?? (() => 0.5),
     }),
+  };
+}
+
+function describeImages(fleet: Fleet, request: object): object {
+  const { ImageIds = [] } = request as { ImageIds?: string[] };
+  const tested = [{ Key: 'eniboot/boot-test', Value: 'passed@2026-01-01T00:00:00Z' }];
+  return {
+    Images: ImageIds.map((ImageId) => ({
+      ImageId,
+      State: 'available',
+      Tags: fleet.untested.has(ImageId) ? [] : tested,
+    })),
   };
 }
 

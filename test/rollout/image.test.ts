@@ -97,6 +97,21 @@ async function goOn(fleet: Fleet, change: (progress: Progress, nowMs: number) =>
 const stable = (fleet: Fleet, zones: number) =>
   Array.from({ length: zones }, (_, at) => label(fleet, `euw1-az${at + 1}`, 'stable'));
 
+test('an AMI without a passed boot test is refused before anything is written', async () => {
+  const fleet = fleetOf([2]);
+  fleet.untested.add(NEW);
+  const before = [...fleet.ssm.parameters.keys()];
+  const { aws } = operatorOf(fleet);
+  await onFleetTime(
+    fleet,
+    prepare(aws, specOf()).then(
+      () => assert.unreachable(),
+      (error: unknown) => assert.ok(isFailure(error, 'IMAGE_UNTESTED'), String(error)),
+    ),
+  );
+  assert.equal([...fleet.ssm.parameters.keys()], before);
+});
+
 test('a good AMI becomes stable zone by zone, each after the one before is READY on it', async () => {
   const fleet = fleetOf([6, 4, 5]);
   const course: string[] = [];

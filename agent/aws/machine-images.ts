@@ -1,0 +1,56 @@
+// AMIs, as images and rollouts look at them.
+import type * as ec2 from '@aws-sdk/client-ec2';
+import { isFailure } from '../messages/failure.ts';
+
+export interface MachineImage {
+  imageId: string;
+  name: string;
+  /** As EC2 calls it. */
+  arch: string;
+  state: string;
+  tags: Record<string, string>;
+  /** ISO 8601; absent when it is not to be deprecated. */
+  deprecatedAt: string | undefined;
+}
+
+export interface MachineImages {
+  /** Undefined when there is none that this account may use. */
+  describeImage(imageId: string): Promise<MachineImage | undefined>;
+}
+
+/** One request to EC2, with what a Failure says of it. */
+type Call = <Answer>(
+  action: 'DescribeImages',
+  request: object,
+  facts: Record<string, unknown>,
+) => Promise<Answer>;
+
+export function machineImages(call: Call): MachineImages {
+  return {
+    async describeImage(imageId) {
+      try {
+        const { Images } = await call<ec2.DescribeImagesResult>(
+          'DescribeImages',
+          { ImageIds: [imageId], IncludeDeprecated: true },
+          { imageId },
+        );
+        return Images?.[0] === undefined ? undefined : toMachineImage(Images[0]);
+      } catch (error) {
+        if (isFailure(error, 'EC2_REFUSED') && String(error.facts['ec2Code']).startsWith('InvalidAMIID.'))
+          return undefined;
+        throw error;
+      }
+    },
+  };
+}
+
+export function toMachineImage(image: ec2.Image): MachineImage {
+  return {
+    imageId: image.ImageId ?? '',
+    name: image.Name ?? '',
+    arch: image.Architecture ?? '',
+    state: image.State ?? '',
+    tags: Object.fromEntries((image.Tags ?? []).map(({ Key, Value }) => [Key ?? '', Value ?? ''])),
+    deprecatedAt: image.DeprecationTime,
+  };
+}
