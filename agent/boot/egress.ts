@@ -335,6 +335,19 @@ const rules6: Rule6[] = [
   },
 ];
 
+/** The whole node's IPv6 rules as `ip -6 rule add` takes them, and how each is known. */
+export function bootRules6(): {
+  text: string;
+  purpose: 'replies' | 'services';
+  isIt: (rule: Rule) => boolean;
+}[] {
+  return rules6.map((one) => ({
+    text: rule6Text(one),
+    purpose: one.mark === SERVICE_MARK ? 'services' : 'replies',
+    isIt: (rule) => isRule6(rule, one),
+  }));
+}
+
 function rule6Text({ priority, mark, table }: Rule6): string {
   const hex = `0x${mark.toString(16)}`;
   return `priority ${priority} fwmark ${hex}/${hex} lookup ${table} protocol ${ROUTE_PROTOCOL}`;

@@ -1,5 +1,7 @@
 // A pod as people name one: by its address, its container ID or the beginning of it, or namespace/name.
+import { readNodeFile } from '../host/node-file.ts';
 import { Failure } from '../messages/failure.ts';
+import { podIpv6 } from '../pool/ipv6.ts';
 import { type Lease, listLeases } from '../pool/lease.ts';
 import { noteOf } from '../pool/namespace.ts';
 import { listEntries } from '../pool/pool.ts';
@@ -14,7 +16,11 @@ export function podNameOf(lease: Lease): string | undefined {
 export function findPod(name: string): Lease {
   const leases = listLeases();
   const exact = leases.filter(
-    (lease) => lease.address === name || lease.owner.containerId === name || podNameOf(lease) === name,
+    (lease) =>
+      lease.address === name ||
+      lease.owner.containerId === name ||
+      podNameOf(lease) === name ||
+      (name.includes(':') && ipv6Of(lease) === name),
   );
   const found = exact.length > 0 ? exact : leases.filter((lease) => lease.owner.containerId.startsWith(name));
   const [only, ...others] = found;
@@ -24,6 +30,13 @@ export function findPod(name: string): Lease {
     (lease) => `${lease.owner.containerId} ${lease.owner.ifName} ${lease.address}`,
   );
   throw new Failure('POD_AMBIGUOUS', `${name} may be any of: ${candidates.join('; ')}`, { name, candidates });
+}
+
+/** Of a pod that may have IPv6 turned off all the same. */
+function ipv6Of(lease: Lease): string | undefined {
+  const { ipv6, podEnis } = readNodeFile();
+  const prefix = podEnis.find((eni) => eni.eniId === lease.eniId)?.ipv6Prefix;
+  return ipv6 === undefined || prefix === undefined ? undefined : podIpv6(prefix, lease.address);
 }
 
 function unknown(name: string, leased: number): string {

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { createImds, type Imds } from '../aws/imds.ts';
 import { type MetadataEni, readEni } from '../aws/metadata.ts';
-import { bootEniRule, isBootEniRule, wantedSysctls } from '../boot/egress.ts';
+import { bootEniRule, bootRules6, isBootEniRule, wantedSysctls } from '../boot/egress.ts';
 import { readStatus, type Status } from '../boot/status.ts';
 import { type Attachment, attachmentOf } from '../host/attachment.ts';
 import { lookAtAttachment, type PartState } from '../host/attachment-state.ts';
@@ -41,18 +41,13 @@ export async function lookAtPod(lease: Lease): Promise<Seen> {
   const device = links.find(
     (link) => link.mac === eni.mac && !link.stacked && link.name !== lease.owner.ifName,
   );
-  // The ways it draws are IPv4's. What arrives is limited in the table of both families where a pod has both.
-  const { subnetCidr, ipv6Prefix } = eni;
-  const both = node.ipv6 !== undefined && ipv6Prefix !== undefined;
-  const attachment = {
-    ...attachmentOf(node, lease.address, { subnetCidr }, lease.owner.ifName),
-    limits: both ? { egress: limits.egress } : limits,
-  };
+  const attachment = { ...attachmentOf(node, lease.address, eni, lease.owner.ifName), limits };
+  const ipv6 = attachment.ipv6 !== undefined;
   const parts = lookAt(attachment, netns, { device: device?.name ?? '?', mac: eni.mac });
   const [ofBoot, table, cloud] = await Promise.all([
-    bootEniSteps(links),
+    bootEniSteps(links, ipv6),
     tableSteps(lease.address),
-    cloudSteps(lease, eni),
+    cloudSteps(lease, eni, ipv6),
   ]);
   const steps = new Map<NodeStepName, Step>([
     ...leaseSteps(lease, netns),
@@ -122,10 +117,14 @@ function deviceStep(eni: NodePodEni, device: Link | undefined): Step {
     : absent('node', 'device', text, remedy, 'it has no carrier');
 }
 
-async function bootEniSteps(links: Link[]): Promise<Named[]> {
+async function bootEniSteps(links: Link[], ipv6: boolean): Promise<Named[]> {
   const bootEni = readStatus()?.bootEni;
   if (bootEni === undefined) return [];
-  const [routes, rules] = await Promise.all([listRoutes(), listRules()]);
+  const [routes, rules, rules6] = await Promise.all([
+    listRoutes(),
+    listRules(),
+    ipv6 ? listRules(6) : undefined,
+  ]);
   const device = links.find((link) => link.name === bootEni.device);
   const text = `${bootEni.device} of ${bootEni.id}, ${bootEni.address}`;
   const hasAddress = device?.addresses.some((one) => one.address === bootEni.address) === true;
@@ -161,8 +160,18 @@ async function bootEniSteps(links: Link[]): Promise<Named[]> {
               : undefined,
           ),
     ],
-    ...settingSteps(bootEni.device),
+    ...settingSteps(bootEni.device, ipv6),
+    ...(rules6 === undefined ? [] : ruleSteps6(rules6)),
   ];
+}
+
+function ruleSteps6(present6: Awaited<ReturnType<typeof listRules>>): Named[] {
+  return bootRules6().map(({ text, purpose, isIt }) => [
+    purpose === 'services' ? 'serviceRule6' : 'markRule6',
+    present6.some(isIt)
+      ? present('node', 'rule', `IPv6 ${text}`)
+      : absent('node', 'rule', `IPv6 ${text}`, REPAIR),
+  ]);
 }
 
 function defaultRouteStep(
@@ -179,14 +188,19 @@ function defaultRouteStep(
     : absent('node', 'route', text, remedy, `it leaves by ${found.device}`);
 }
 
-function settingSteps(bootDevice: string): Named[] {
-  return Object.entries(wantedSysctls(bootDevice, false)).map(([path, wanted]) => {
+function settingSteps(bootDevice: string, ipv6: boolean): Named[] {
+  // What else IPv6 needs keeps the boot ENI's own address, and is repair's to look after.
+  const carrying = Object.entries(wantedSysctls(bootDevice, ipv6)).filter(
+    ([path]) => path.startsWith('net/ipv4/') || path.endsWith('all/forwarding'),
+  );
+  return carrying.map(([path, wanted]) => {
     const value = readSysctl(path);
     const text = `${path} = ${wanted}`;
     const step =
       value === wanted
         ? present('node', 'setting', text)
         : absent('node', 'setting', text, REPAIR, value === undefined ? undefined : `it is ${value}`);
+    if (path.startsWith('net/ipv6/')) return ['forwarding6', step];
     return [path.endsWith('ip_forward') ? 'forwarding' : 'looseFilter', step];
   });
 }
@@ -217,13 +231,14 @@ async function tableSteps(address: string): Promise<Named[]> {
 }
 
 /** The ENI as the metadata service shows it: EC2 drops what leaves an ENI from an address that is not its own. */
-async function cloudSteps(lease: Lease, eni: NodePodEni): Promise<Named[]> {
+async function cloudSteps(lease: Lease, eni: NodePodEni, ipv6: boolean): Promise<Named[]> {
   const attached = `${eni.eniId} attached`;
   const source = `its source check lets ${lease.address} pass`;
+  const source6 = `its source check lets ${eni.ipv6Prefix} pass`;
   try {
     const imds = createImds(systemClock, () => 0);
     const [seen, groups, publicAddress] = await Promise.all([
-      readEni(imds, eni.mac, false),
+      readEni(imds, eni.mac, ipv6),
       imds.read(`meta-data/network/interfaces/macs/${eni.mac}/security-group-ids`),
       publicAddressStep(imds),
     ]);
@@ -232,6 +247,7 @@ async function cloudSteps(lease: Lease, eni: NodePodEni): Promise<Named[]> {
       const missing: Named[] = [
         ['attachedEni', absent('EC2', 'attachment', attached, remedy)],
         ['sourceCheck', absent('EC2', 'address', source, remedy)],
+        ...(ipv6 ? ([['sourceCheck6', absent('EC2', 'address', source6, remedy)]] as Named[]) : []),
       ];
       return [...missing, ...publicAddress];
     }
@@ -244,6 +260,7 @@ async function cloudSteps(lease: Lease, eni: NodePodEni): Promise<Named[]> {
           ? absent('EC2', 'address', source, `${remedy}; delete the pod if EC2 has not this address either`)
           : present('EC2', 'address', source, `assigned in ${range}`),
       ],
+      ...(ipv6 ? [sourceStep6(seen, eni.ipv6Prefix ?? '', source6, remedy)] : []),
       ...(groups === undefined
         ? []
         : ([['securityGroups', present('EC2', 'groups', groups.trim().split('\n').join(', '))]] as Named[])),
@@ -261,9 +278,15 @@ async function cloudSteps(lease: Lease, eni: NodePodEni): Promise<Named[]> {
     return [
       ['attachedEni', unknown('attachment', attached)],
       ['sourceCheck', unknown('address', source)],
+      ...(ipv6 ? ([['sourceCheck6', unknown('address', source6)]] as Named[]) : []),
       ['publicAddress', unknown('public', 'address of the boot ENI')],
     ];
   }
+}
+
+function sourceStep6(seen: MetadataEni, prefix: string, text: string, remedy: string): Named {
+  const has = seen.ipv6Prefixes.includes(prefix);
+  return ['sourceCheck6', has ? present('EC2', 'address', text) : absent('EC2', 'address', text, remedy)];
 }
 
 function rangeWith(eni: MetadataEni, address: string): string | undefined {

@@ -2,7 +2,7 @@
 // own objects are those of agent/host/attachment.ts; a test holds that each of them is on one way at least.
 import { type Attachment, POD_VETH } from '../host/attachment.ts';
 import type { PartState } from '../host/attachment-state.ts';
-import { IMDS_ADDRESS } from '../host/names.ts';
+import { IMDS_ADDRESS, IMDS_ADDRESS6 } from '../host/names.ts';
 import { LIMIT_CHAIN } from '../host/pod-limits.ts';
 
 export interface Step {
@@ -18,8 +18,19 @@ export interface Step {
   remedy?: string;
 }
 
-export const wayNames = ['vpc', 'node', 'service', 'internet', 'outside', 'imds'] as const;
-export type WayName = (typeof wayNames)[number];
+export type WayName =
+  | 'vpc'
+  | 'node'
+  | 'service'
+  | 'internet'
+  | 'outside'
+  | 'imds'
+  // Over IPv6, which is not translated: the VPC and the Internet are one way.
+  | 'out6'
+  | 'node6'
+  | 'service6'
+  | 'outside6'
+  | 'imds6';
 
 export interface Way {
   name: WayName;
@@ -45,6 +56,12 @@ export const nodeSteps = [
   'publicAddress',
   'markRule',
   'poolMember',
+  'sourceCheck6',
+  'forwarding6',
+  'markRule6',
+  'serviceRule6',
+  'set pool6',
+  'chain no_service',
   'set routed4',
   'map actions4',
   'chain postrouting',
@@ -68,6 +85,134 @@ export interface Seen {
  * @param carries keeps those of the pod's routes that matter to the caller; all unless told otherwise.
  */
 export function waysOf(seen: Seen, carries: (destination: string) => boolean = () => true): Way[] {
+  const six = seen.parts.filter(isIpv6);
+  const four = seen.parts.filter((part) => !six.includes(part));
+  // A pod may have IPv6 turned off: then there is nothing of it.
+  const hasIpv6 = six.some((part) => part.kind === 'address');
+  return [...waysOf4({ ...seen, parts: four }, carries), ...(hasIpv6 ? waysOf6(seen, six, carries) : [])];
+}
+
+/** Links, limits and what both families share count as IPv4's. */
+function isIpv6(part: PartState): boolean {
+  switch (part.kind) {
+    case 'address':
+    case 'neighbour':
+      return part.address.includes(':');
+    case 'route':
+      return [part.destination, part.gateway, part.from].some((one) => one?.includes(':') === true);
+    case 'rule':
+      return part.family === 6;
+    case 'setting':
+      return part.path.startsWith('net/ipv6/');
+    case 'chain':
+      return part.name.endsWith('6');
+    case 'link':
+    case 'limit':
+      return false;
+  }
+}
+
+function waysOf6(
+  { attachment: a, parts, node: steps }: Seen,
+  six: PartState[],
+  carries: (destination: string) => boolean,
+): Way[] {
+  const { address = '', nodeAddresses = [] } = a.ipv6 ?? {};
+  const pick = (holds: (part: PartState) => boolean) => six.filter(holds).map(toStep);
+  const shared = (holds: (part: PartState) => boolean) => parts.filter(holds).map(toStep);
+  const node = (...names: NodeStepName[]) => names.flatMap((name) => steps.get(name) ?? []);
+  const link = (name: string) => shared((part) => part.kind === 'link' && part.name === name);
+  const limits = (device: string) => shared((part) => part.kind === 'limit' && part.device === device);
+  const arriving = shared((part) => part.kind === 'chain' && part.name === LIMIT_CHAIN);
+  const neighbours = (device: string) => pick((part) => part.kind === 'neighbour' && part.device === device);
+  const chain = (name: string) => pick((part) => part.kind === 'chain' && part.name === name);
+  const podRoutes = (device: string, holds: (destination: string) => boolean) =>
+    pick(
+      (part) =>
+        part.kind === 'route' &&
+        part.side === 'pod' &&
+        part.table === 'main' &&
+        part.device === device &&
+        holds(part.destination) &&
+        carries(part.destination),
+    );
+
+  const start = node('lease', 'namespace');
+  const itsInterface = [
+    ...link(a.ifName),
+    ...pick((part) => part.kind === 'address'),
+    ...limits(a.ifName),
+    ...arriving,
+  ];
+  const itsEni = node('eni', 'eniDevice', 'attachedEni', 'sourceCheck6', 'securityGroups');
+  const byVeth = [...neighbours(POD_VETH), ...link(POD_VETH), ...limits(POD_VETH), ...link(a.hostLink)];
+  const intoPod = [
+    ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table === 'main'),
+    ...neighbours(a.hostLink),
+    ...arriving,
+  ];
+  const isNode = (destination: string) => nodeAddresses.includes(destination);
+  return [
+    {
+      name: 'out6',
+      title: `over IPv6 to the VPC and the Internet: out of ${a.ifName} by its own ENI, as ${address}`,
+      steps: [...start, ...itsInterface, ...podRoutes(a.ifName, () => true), ...itsEni],
+    },
+    {
+      name: 'node6',
+      title: 'over IPv6 to its node and back: over the veth, real addresses both ways',
+      steps: [...start, ...podRoutes(POD_VETH, isNode), ...byVeth, ...intoPod],
+    },
+    {
+      name: 'service6',
+      title: `over IPv6 to a Service: over the veth to kube-proxy, back into the pod, out of ${a.ifName} as ${address}`,
+      steps: [
+        ...start,
+        ...podRoutes(POD_VETH, (destination) => !isNode(destination)),
+        ...byVeth,
+        ...node('set pool6', 'chain marks', 'chain services', 'chain no_service', 'serviceRule6'),
+        ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table !== 'main'),
+        ...node('forwarding6', 'chain postrouting'),
+        ...neighbours(a.hostLink),
+        ...pick((part) => part.kind === 'setting'),
+        ...chain('postrouting6'),
+        ...itsInterface,
+        ...itsEni,
+      ],
+    },
+    {
+      name: 'outside6',
+      title:
+        'over IPv6 from outside (NodePort, hostPort): in by the boot ENI, over the veth, and back the same way',
+      steps: [
+        ...start,
+        ...node('bootDevice', 'chain marks', 'forwarding6'),
+        ...intoPod,
+        ...link(a.hostLink),
+        ...link(POD_VETH),
+        ...chain('prerouting6'),
+        ...chain('output6'),
+        ...pick((part) => part.kind === 'rule'),
+        ...pick((part) => part.kind === 'route' && part.side === 'pod' && part.table !== 'main'),
+        ...neighbours(POD_VETH),
+        ...node('markRule6'),
+      ],
+    },
+    {
+      name: 'imds6',
+      title: a.allowImds
+        ? `to the metadata service ${IMDS_ADDRESS6}: allowed (pods.allowImds)`
+        : `to the metadata service ${IMDS_ADDRESS6}: refused, in the pod and on the node`,
+      steps: [
+        ...start,
+        ...pick((part) => part.kind === 'route' && part.type === 'unreachable'),
+        ...(a.allowImds ? [] : node('set pool6', 'chain imds_guard')),
+      ],
+    },
+  ];
+}
+
+function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
   const { attachment: a, parts } = seen;
   const table = String(a.table);
   const pick = (holds: (part: PartState) => boolean) => parts.filter(holds).map(toStep);

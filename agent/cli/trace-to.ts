@@ -1,14 +1,16 @@
 // Where a packet to one address goes, by what the kernel itself says of it: `ip route get` in the pod and on the
 // node, and the egress table's verdict.
+import ipaddr from 'ipaddr.js';
 import { type Attachment, POD_VETH } from '../host/attachment.ts';
-import { IMDS_ADDRESS, NFT_TABLE } from '../host/names.ts';
+import { IMDS_ADDRESS, IMDS_ADDRESS6, NFT_TABLE } from '../host/names.ts';
 import { lookUp } from '../host/nft.ts';
 import { contains, rangeOf } from '../pool/ipv4.ts';
 import { run } from '../port/exec.ts';
 import type { Seen, Step, WayName } from './trace-paths.ts';
 
-/** The way a destination is meant to be reached by. */
+/** The way a destination is meant to be reached by. An IPv6 one is in the form the kernel prints. */
 export function wayTo(to: string, a: Attachment, serviceCidrs: string[]): WayName {
+  if (isIpv6(to)) return wayTo6(to, a);
   const host = `${to}/32`;
   if (a.nodeAddresses.includes(to)) return 'node';
   if (to === IMDS_ADDRESS) return 'imds';
@@ -19,8 +21,24 @@ export function wayTo(to: string, a: Attachment, serviceCidrs: string[]): WayNam
   return a.egressRoutes.includes(route) ? 'internet' : 'vpc';
 }
 
+function wayTo6(to: string, { ipv6 }: Attachment): WayName {
+  if (ipv6?.nodeAddresses.includes(to) === true) return 'node6';
+  if (to === IMDS_ADDRESS6) return 'imds6';
+  return ipv6?.serviceCidrs.some((cidr) => contains6(cidr, to)) === true ? 'service6' : 'out6';
+}
+
+function contains6(cidr: string, address: string): boolean {
+  return ipaddr.IPv6.parse(address).match(ipaddr.IPv6.parseCIDR(cidr));
+}
+
 /** Whether a route of the pod is the one that a packet to `to` takes; `default` is the last resort. */
 export function carrierOf(to: string, a: Attachment): (destination: string) => boolean {
+  if (isIpv6(to)) {
+    const { nodeAddresses = [], serviceCidrs = [] } = a.ipv6 ?? {};
+    const own = [...nodeAddresses, IMDS_ADDRESS6].find((one) => one === to);
+    const carrier6 = own ?? serviceCidrs.find((cidr) => contains6(cidr, to)) ?? 'default';
+    return (destination) => destination === carrier6;
+  }
   const carrier =
     [...a.nodeAddresses, IMDS_ADDRESS].find((one) => one === to) ??
     longest(to, [...a.routes, ...a.egressRoutes]) ??
@@ -40,6 +58,7 @@ function subnetOf(a: Attachment): string {
 /** What the kernel decides, as steps: each is wrong where the packet would go another way. */
 export async function decisionsOf(to: string, way: WayName, seen: Seen, netns: string): Promise<Step[]> {
   const { attachment: a } = seen;
+  if (isIpv6(to)) return decisionsOf6(to, way, seen, netns);
   const refused = way === 'imds' && !a.allowImds;
   const inPod = await routeGet(['nsenter', `--net=${netns}`, '--'], [to]);
   const decisions = [decision('pod', to, inPod, refused ? undefined : way === 'vpc' ? a.ifName : POD_VETH)];
@@ -55,13 +74,33 @@ export async function decisionsOf(to: string, way: WayName, seen: Seen, netns: s
   return decisions;
 }
 
+async function decisionsOf6(to: string, way: WayName, seen: Seen, netns: string): Promise<Step[]> {
+  const { attachment: a } = seen;
+  const refused = way === 'imds6' && !a.allowImds;
+  const inPod = await routeGet(['nsenter', `--net=${netns}`, '--'], [to]);
+  const byEni = way === 'out6' || way === 'imds6';
+  const decisions = [decision('pod', to, inPod, refused ? undefined : byEni ? a.ifName : POD_VETH)];
+  const { address } = a.ipv6 ?? {};
+  if (!byEni && address !== undefined)
+    decisions.push(decision('node', address, await routeGet([], [address]), a.hostLink));
+  return decisions;
+}
+
 interface Decision {
   device: string | undefined;
   said: string;
 }
 
 async function routeGet(entering: string[], args: string[]): Promise<Decision> {
-  const [file = '', ...rest] = [...entering, 'ip', '-j', '-4', 'route', 'get', ...args];
+  const [file = '', ...rest] = [
+    ...entering,
+    'ip',
+    '-j',
+    isIpv6(args[0] ?? '') ? '-6' : '-4',
+    'route',
+    'get',
+    ...args,
+  ];
   const result = await run(file, rest);
   try {
     const [route] = JSON.parse(result.stdout) as Record<string, unknown>[];
@@ -113,10 +152,21 @@ function verdict(to: string, found: string | undefined, a: Attachment): Step {
   };
 }
 
-/** A dotted IPv4 address that is one host's: neither multicast nor loopback. */
-export function isHost(text: string): boolean {
-  if (!/^\d{1,3}(?:\.\d{1,3}){3}$/.test(text)) return false;
+/** An address that is one host's, neither multicast nor loopback, in the form the kernel prints; else undefined. */
+export function hostOf(text: string): string | undefined {
+  if (isIpv6(text)) {
+    if (!ipaddr.IPv6.isValid(text)) return undefined;
+    const address = ipaddr.IPv6.parse(text);
+    const ranges = ['multicast', 'loopback', 'unspecified', 'linkLocal', 'ipv4Mapped'];
+    return ranges.includes(address.range()) ? undefined : address.toRFC5952String();
+  }
+  if (!/^\d{1,3}(?:\.\d{1,3}){3}$/.test(text)) return undefined;
   const parts = text.split('.').map(Number);
   const [first = 0] = parts;
-  return parts.every((part) => part <= 255) && first > 0 && first < 224 && first !== 127;
+  const one = parts.every((part) => part <= 255) && first > 0 && first < 224 && first !== 127;
+  return one ? text : undefined;
+}
+
+function isIpv6(address: string): boolean {
+  return address.includes(':');
 }

@@ -12,13 +12,13 @@ const help = `Usage: eniboot trace POD [--to ADDRESS] [--json]
 
 The ways a pod's packets take, each as the objects that carry them in the order in which they do, and whether each is
 there: to the VPC, to the node, to a Service, to the Internet, from outside (NodePort, hostPort), to the instance
-metadata service. What is MISSING or wrong stands with what to do about it. Read-only; the pod notices nothing. It asks
+metadata service; where the pod has IPv6, over that as well. What is MISSING or wrong stands with what to do about it. Read-only; the pod notices nothing. It asks
 the kernel, /run/eniboot and once IMDS; it asks neither EC2 nor the API server, and says nothing about kube-proxy's own
 rules, about security groups' rules, or about what listens in the pod.
 
 POD           its address, its container ID or an unambiguous beginning of it, or NAMESPACE/NAME (\`eniboot pods\`)
---to ADDRESS  only the way to this IPv4 address, with what the kernel decides for it (ip route get) and, where it leaves
-              by the node, the egress table's verdict
+--to ADDRESS  only the way to this address, with what the kernel decides for it (ip route get) and, where it leaves by
+              the node, the egress table's verdict
 --json        one object: { "pod": { "address", "eniId", "containerId", "ifName", "name"?, "netns"? }, "to"?, "ways":
               [ { "name", "title", "steps": [ { "where", "what", "text", "state", "found"?, "remedy"? } ] } ],
               "objects", "faults" }. A state is present, missing, wrong, or unknown where it could not be looked at
@@ -75,22 +75,24 @@ async function look(
   netns: string,
   to: string | undefined,
 ): Promise<Way[]> {
-  const [{ waysOf }, { lookAtPod }, { carrierOf, decisionsOf, isHost, wayTo }] = await Promise.all([
+  const [{ waysOf }, { lookAtPod }, { carrierOf, decisionsOf, hostOf, wayTo }] = await Promise.all([
     import('./trace-paths.ts'),
     import('./trace-look.ts'),
     import('./trace-to.ts'),
   ]);
-  if (to !== undefined && !isHost(to))
-    throw new Failure('USAGE', `eniboot trace: --to ${to}: is not the IPv4 address of a host`);
-  if (to === lease.address) throw new Failure('USAGE', `eniboot trace: --to ${to}: is the pod itself`);
+  const host = to === undefined ? undefined : hostOf(to);
+  if (to !== undefined && host === undefined)
+    throw new Failure('USAGE', `eniboot trace: --to ${to}: is not the address of a host`);
   const seen = await lookAtPod(lease);
-  if (to === undefined) return waysOf(seen);
+  if (host === undefined) return waysOf(seen);
+  if (host === lease.address || host === seen.attachment.ipv6?.address)
+    throw new Failure('USAGE', `eniboot trace: --to ${to}: is the pod itself`);
   const { readBootedConfig } = await import('../boot/node-config.ts');
-  const name = wayTo(to, seen.attachment, readBootedConfig().kubernetes.serviceCidrs);
-  const decisions = await decisionsOf(to, name, seen, netns);
-  return waysOf(seen, carrierOf(to, seen.attachment))
-    .filter((way) => way.name === name)
-    .map((way) => ({ ...way, steps: [...way.steps, ...decisions] }));
+  const name = wayTo(host, seen.attachment, readBootedConfig().kubernetes.serviceCidrs);
+  const ways = waysOf(seen, carrierOf(host, seen.attachment)).filter((way) => way.name === name);
+  if (ways.length === 0) throw new Failure('USAGE', `eniboot trace: --to ${to}: the pod has no IPv6 address`);
+  const decisions = await decisionsOf(host, name, seen, netns);
+  return ways.map((way) => ({ ...way, steps: [...way.steps, ...decisions] }));
 }
 
 /** An object that is on several ways counts once. */

@@ -3,7 +3,6 @@
 // what trace says to do puts it back.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Step, Way } from '../../agent/cli/trace-paths.ts';
 import { attachmentOf } from '../../agent/host/attachment.ts';
 import { type Part, partsOf } from '../../agent/host/attachment-parts.ts';
 import type { NodeFile } from '../../agent/host/node-file.ts';
@@ -11,14 +10,7 @@ import { limitOf } from '../../agent/host/pod-limits.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
 import { bootPodNode, conf, type Pod, type PodNode, podNode, variablesOf } from './rig.ts';
-
-interface Trace {
-  exit: number | null;
-  ways: Way[];
-  steps: Step[];
-  faults: Step[];
-  out: string;
-}
+import { harmful, type Trace, traced } from './tracing.ts';
 
 let cloud: Cloud;
 let node: PodNode;
@@ -38,24 +30,7 @@ kubernetes: { serviceCidrs: [172.20.0.0/16] }
 });
 test.after(() => cloud.stop());
 
-async function trace(...args: string[]): Promise<Trace> {
-  const result = await node.tool(['trace', ...args, '--json']);
-  const { exitCode, stdout, stderr } = result;
-  if (stdout === '') throw new Error(`trace ${args.join(' ')} said nothing: ${JSON.stringify(result)}`);
-  const {
-    ways = [],
-    objects,
-    faults,
-  } = JSON.parse(stdout) as { ways?: Way[]; objects: number; faults: number };
-  const steps = ways.flatMap((way) => way.steps);
-  const wrong = steps.filter((step) => step.state === 'missing' || step.state === 'wrong');
-  if (ways.length > 0) {
-    assert.ok(objects > 5 && objects <= steps.length);
-    assert.is(faults > 0, wrong.length > 0);
-    assert.is(exitCode, faults === 0 ? 0 : 1, stderr);
-  }
-  return { exit: exitCode, ways, steps, faults: wrong, out: stdout };
-}
+const trace = (...args: string[]): Promise<Trace> => traced(node, ...args);
 
 async function checkIsContent(): Promise<boolean> {
   const answer = await node.cni('CHECK', variablesOf(pod.id, pod.netns), { ...conf, prevResult: pod.result });
@@ -76,30 +51,6 @@ function parts(): Part[] {
   const a = { ...attachmentOf(facts, pod.address, { subnetCidr }, 'eth0'), limits };
   const device = node.instance.deviceOf(eni?.eniId ?? '') ?? '';
   return partsOf(a, { netns: pod.netns, eni: { device, mac: eni?.mac ?? '' }, ipv6: true });
-}
-
-/** How each kind of object goes away, or another takes its place. */
-function harm(part: Part): string {
-  const inside = part.side === 'pod' ? `nsenter --net=${pod.netns} ` : '';
-  const command = part.command ?? '';
-  switch (part.kind) {
-    case 'link':
-      return `${inside}ip link del ${part.name}`;
-    case 'address':
-      return command.replace('address replace', 'address del');
-    case 'route':
-      return command.replace('route replace', 'route del');
-    case 'neighbour':
-      return `${inside}ip neigh del ${part.address} dev ${part.device}`;
-    case 'rule':
-      return command.replace('rule add', 'rule del');
-    case 'setting':
-      return `${inside}sysctl -qw ${part.path}=${part.value === '0' ? '1' : '0'}`;
-    case 'chain':
-      return `${inside}nft flush chain ip eniboot ${part.name}`;
-    case 'limit':
-      return `${inside}tc qdisc del dev ${part.device} root`;
-  }
 }
 
 test('a healthy pod lacks nothing, and each of its objects is on a way', async () => {
@@ -127,7 +78,7 @@ test('every object of the attachment that is gone is named by trace and by CHECK
     // Anew each time: a pod that was replaced has another address.
     const part = parts()[at];
     if (part === undefined) throw new Error('fewer objects than before');
-    await node.sh(harm(part));
+    await node.sh(harmful(part, pod.netns));
     const { faults, exit } = await trace(pod.id);
     assert.is(exit, 1, part.text);
     const fault = faults.find((step) => step.where === part.side && step.text === part.text);
