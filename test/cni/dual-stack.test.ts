@@ -141,6 +141,25 @@ test('a pod whose IPv6 is off gets IPv4, and its result says so', async () => {
   assert.is((await one.cni('DEL', variablesOf('off', '/run/netns/off'))).exit, 0);
 });
 
+test('GC ends a pod with both families and leaves nothing of it', async () => {
+  const before = await one.leftovers();
+  const gone = await one.addPod('gone');
+  assert.ok((await one.leftovers()).some((line) => line.includes(gone.address6 ?? 'none')));
+  const valid = [a, b].map(({ id }) => ({ containerID: id, ifname: 'eth0' }));
+  const { exit, stdout } = await one.cni('GC', {}, { ...conf, 'cni.dev/valid-attachments': valid });
+  assert.is(exit, 0, stdout);
+  assert.equal(await one.leftovers(), before);
+});
+
+test('what is gone of the IPv6 half of the node, repair puts back, and pods go on', async () => {
+  await one.sh('ip -6 rule del priority 1024; ip -6 rule del priority 512; nft flush set inet eniboot pool6');
+  const { exitCode, stdout } = await one.eniboot(['repair', '--json']);
+  assert.is(exitCode, 0, stdout);
+  assert.is((JSON.parse(stdout) as { changes: unknown[] }).changes.length >= 3, true, stdout);
+  await proxy(`ip6 daddr ${CLUSTER_IP} tcp dport 80 dnat to ${far.address6}`);
+  assert.is(await one.fetch('a', `http://[${CLUSTER_IP}]/`), a.address6);
+});
+
 test('DEL leaves nothing, on the node or in the pod', async () => {
   for (const pod of [a, b]) assert.is((await one.cni('DEL', variablesOf(pod.id, pod.netns))).exit, 0);
   assert.equal(await one.leftovers(), []);
