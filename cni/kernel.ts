@@ -16,6 +16,7 @@ import {
 } from '../agent/host/attachment.ts';
 import { NFT_TABLE, POD_LINK_PREFIX } from '../agent/host/names.ts';
 import { perform, type Refusal, type Step } from '../agent/host/netlink/perform.ts';
+import { readNodeFile } from '../agent/host/node-file.ts';
 import { limitLines } from '../agent/host/pod-limits.ts';
 import { hostLinkOf } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
@@ -86,15 +87,21 @@ EOF`,
 );
 
 /**
- * Runs the batch and, when our own interface was in there, drops our tables. Whether this pod had IPv6 is told by
- * a setting of ADD's: nothing else costs no process.
+ * Runs the batch and, unless its first line found no interface of ours, drops our tables: an ADD may have been killed
+ * before the rule that the second line looks for. $1: 1 where the node has IPv6; a setting of ADD's tells it too.
  */
-const POD_REMOVAL_SCRIPT = `ip -batch - || exit
-six=0
-{ read -r six < /proc/sys/net/ipv6/conf/all/forwarding; } 2>/dev/null
-[ "$six" = 1 ] || exec nft delete table ip ${NFT_TABLE}
-ip -6 ${podRule6Removal}
-nft "delete table ip ${NFT_TABLE}; ${emptied('inet')}"`;
+const POD_REMOVAL_SCRIPT = `said=$(ip -batch - 2>&1)
+[ -z "$said" ] || printf '%s\\n' "$said" >&2
+case $said in *'Command failed -:1'*) exit 1 ;; esac
+six=$1 tables='${emptied('ip')}'
+[ "$six" = 1 ] || { read -r six < /proc/sys/net/ipv6/conf/all/forwarding; } 2>/dev/null
+if [ "$six" = 1 ]; then
+  ip -6 ${podRule6Removal}
+  tables="$tables; ${emptied('inet')}"
+fi
+[ -n "$said" ] || exec nft "$tables"
+nft "$tables"
+exit 1`;
 
 /** What `ip` says when another ipvlan of the same ENI has the address, in whatever namespace. */
 const IN_USE = /Address already (?:in use|assigned)/;
@@ -155,7 +162,7 @@ interface Texts {
   ipv6: { device: string; lines: string[] };
 }
 
-/** Without a process where this runtime can, else by programs; IPv6 only by programs. */
+/** Without a process where this runtime can, else by programs; limits only by programs. */
 function make({ netns, host, pod, table, limits, settings, ipv6 }: Texts): ExecResult {
   const steps: [Step, exitCode: number][] = [
     [{ in: 'node', ip: host }, HOST_FAILED],
@@ -163,8 +170,14 @@ function make({ netns, host, pod, table, limits, settings, ipv6 }: Texts): ExecR
     [{ sysctls: settings }, 1],
     [{ in: 'pod', ip: pod }, 1],
   ];
+  if (ipv6.lines.length > 0) {
+    steps.push(
+      [{ needs: [`net/ipv6/conf/${ipv6.device}/disable_ipv6`, '0'] }, IPV6_OFF],
+      [{ in: 'pod', ip: ipv6.lines, inet6: true }, IPV6_FAILED],
+    );
+  }
   const texts = steps.map(([step]) => step);
-  const refusal = limits === '' && ipv6.lines.length === 0 ? perform(netns, texts) : 'unable';
+  const refusal = limits === '' ? perform(netns, texts) : 'unable';
   if (refusal !== 'unable') return resultOf(refusal, steps[refusal?.step ?? 0]?.[1] ?? 1);
   const [script, six] =
     ipv6.lines.length === 0 ? [ADD_IPV4, []] : [ADD_DUAL_STACK, [ipv6.device, ipv6.lines.join('\n')]];
@@ -268,9 +281,16 @@ function remove(hostLink: string): boolean {
 }
 
 function removeFromPod(address: string, netns: string): void {
-  const result = runSync('nsenter', [`--net=${netns}`, '--', 'sh', '-c', POD_REMOVAL_SCRIPT], {
-    input: toInput(podRemovalLines(address)),
-  });
+  const entering = [
+    `--net=${netns}`,
+    '--',
+    'sh',
+    '-c',
+    POD_REMOVAL_SCRIPT,
+    'eniboot',
+    nodeHasIpv6() ? '1' : '0',
+  ];
+  const result = runSync('nsenter', entering, { input: toInput(podRemovalLines(address)) });
   if (succeeded(result)) return;
   const said = complaintsOf(result);
   // A path that is no namespace any more is as good as gone, and so is what was in it.
@@ -278,6 +298,15 @@ function removeFromPod(address: string, netns: string): void {
   const real = said.filter((line) => !ABSENT.test(line));
   if (gone || (result.exitCode !== null && real.length === 0)) return;
   throw refused(result, real);
+}
+
+/** Where nobody knows, as if: that only costs a process. */
+function nodeHasIpv6(): boolean {
+  try {
+    return readNodeFile().ipv6 !== undefined;
+  } catch {
+    return true;
+  }
 }
 
 function complaintsOf(result: ExecResult): string[] {

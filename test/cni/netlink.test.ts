@@ -5,7 +5,14 @@
 import { rmSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { attachmentOf, hostLines, podLines, podTable } from '../../agent/host/attachment.ts';
+import {
+  attachmentOf,
+  hostLines,
+  podLines,
+  podLines6,
+  podTable,
+  podTable6,
+} from '../../agent/host/attachment.ts';
 import { lineOf } from '../../agent/host/netlink/ip.ts';
 import { transactionOf } from '../../agent/host/netlink/nft.ts';
 import type { NodeFile } from '../../agent/host/node-file.ts';
@@ -21,16 +28,10 @@ let cloud: Cloud;
 let node: PodNode;
 let variant: { folder: string; executable: string };
 
-test.before(async () => {
+test.before(() => {
   variant = buildMacvlanVariant();
-  cloud = await startCloud();
-  node = await bootPodNode(cloud, { config: configText(cloud, 'pool: { target: 32, restSeconds: 0 }\n') });
-  await node.sh('ip netns add p');
 });
-test.after(async () => {
-  await cloud.stop();
-  rmSync(variant.folder, { recursive: true, force: true });
-});
+test.after(() => rmSync(variant.folder, { recursive: true, force: true }));
 
 /** One call of the variant, where asked with something done to its own system calls, not to its children's. */
 async function call(command: string, inject?: string) {
@@ -51,7 +52,9 @@ async function call(command: string, inject?: string) {
   return { exit: exitCode, json: stdout === '' ? undefined : JSON.parse(stdout), said: stdout + stderr };
 }
 
-const leftInPod = () => node.sh('ip -n p -br link | grep -v "^lo" || :; ip -n p rule | grep ^1024 || :');
+const leftInPod = () =>
+  node.sh(`ip -n p -br link | grep -v '^lo' || :; for family in -4 -6; do ip -n p $family rule | grep ^1024 || :; done
+    nsenter --net=/run/netns/p nft list tables`);
 const pool = () => node.sh('ls /run/eniboot/pool/free /run/eniboot/pool/cooling | cut -d, -f1 | sort');
 
 async function del(): Promise<void> {
@@ -78,18 +81,23 @@ test('every text that an ADD makes is known', () => {
     {},
     { nodeAddresses: ['10.0.1.5', '10.0.1.6'] },
     { egressRoutes: ['10.0.7.0/24'], allowImds: true },
+    { ipv6: { nodeAddresses: [], serviceCidrs: [] } },
+    { ipv6: { nodeAddresses: ['2001:db8:1::5'], serviceCidrs: ['fd00:10:96::/108'] } },
   ];
   for (const facts of variants) {
-    const a = attachmentOf({ ...base, ...facts }, '10.0.64.9', { subnetCidr: '10.0.64.0/20' }, 'eth0');
+    const eni = { subnetCidr: '10.0.64.0/20', ipv6Prefix: '2001:db8:1:2:3::/80' };
+    const a = attachmentOf({ ...base, ...facts }, '10.0.64.9', eni, 'eth0');
     for (const line of [...hostLines(a, '/run/netns/p', 'eth1', true), ...podLines(a, true, true)]) {
       assert.ok(lineOf(line, '/run/netns/p'), `not known: ${line}`);
     }
-    assert.ok(transactionOf(podTable(a), false), `not known: ${podTable(a)}`);
+    for (const line of podLines6(a)) assert.ok(lineOf(line, '/run/netns/p', true), `not known: ${line}`);
+    const tables = podTable(a) + podTable6(a);
+    assert.ok(transactionOf(tables, false), `not known: ${tables}`);
   }
   assert.is(lineOf('link set dev eth0 down', '/run/netns/p'), undefined);
   assert.is(lineOf('link add name x netns /run/netns/q type veth peer name y', '/run/netns/p'), undefined);
   assert.is(lineOf('route replace 10.0.0.0/8 dev eth0 metric 5', '/run/netns/p'), undefined);
-  assert.is(transactionOf('table inet x {\n}\n', false), undefined);
+  assert.is(transactionOf('table netdev x {\n}\n', false), undefined);
   assert.is(transactionOf('table ip x {\n chain y {\n  counter\n }\n}\n', false), undefined);
 });
 
@@ -105,8 +113,11 @@ async function stateWith(address: string): Promise<string> {
     nsenter --net=/run/netns/p sysctl -a 2>/dev/null | grep -E '^net.ipv[46]' | grep -vE 'stable_secret|random|cookie'`);
   const number = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
   const hex = number.toString(16).padStart(8, '0');
+  // An IPv6 address ends in the IPv4 one.
+  const last = `${(Number(address.split('.')[2]) * 256 + Number(address.split('.')[3])).toString(16)}`;
   return state
     .replaceAll(address, 'ADDRESS')
+    .replaceAll(new RegExp(`(2001:db8:[0-9a-f:]*:a00:)${last}\\b`, 'g'), '$1LAST')
     .replaceAll(`${number}`, 'NUMBER')
     .replaceAll(hex, 'HEX')
     .replaceAll((hex.match(/../g) ?? []).join(':'), 'HEX')
@@ -114,88 +125,103 @@ async function stateWith(address: string): Promise<string> {
     .replaceAll(/link\/ether \S+ brd/g, '');
 }
 
-test('netlink and the programs leave the same in the kernel', async () => {
-  const direct = await call('ADD', 'inject=setns:error=EINVAL:when=99');
-  assert.is(direct.exit, 0, direct.said);
-  const log = await node.sh(`cat ${LOG}`);
-  assert.is(log.split('\n').filter((line) => line.startsWith('setns(')).length, 2, log);
-  const one = await stateWith(direct.json.ips[0].address.split('/')[0]);
-  await del();
-  // Where it cannot enter the pod's namespace, the programs are asked.
-  const indirect = await call('ADD', 'inject=setns:error=EPERM');
-  assert.is(indirect.exit, 0, indirect.said);
-  assert.not.match(await node.sh(`cat ${LOG}`), /sendto/);
-  const two = await stateWith(indirect.json.ips[0].address.split('/')[0]);
-  await del();
-  assert.match(one, /snat to ADDRESS fully-random/);
-  assert.match(one, /from ADDRESS fwmark/);
-  const lines = (state: string) => state.split('\n');
-  assert.equal(
-    lines(one).filter((line) => !lines(two).includes(line)),
-    lines(two).filter((line) => !lines(one).includes(line)),
-  );
-});
+for (const families of ['ipv4', 'dual-stack'] as const) {
+  test(`${families}: a node boots`, async () => {
+    const ipv6 = families === 'dual-stack';
+    cloud = await startCloud({ ipv6 });
+    const extra = `pool: { target: 32, restSeconds: 0 }
+kubernetes: { serviceCidrs: [172.20.0.0/16${ipv6 ? ', "fd00:10:96::/108"' : ''}] }
+`;
+    node = await bootPodNode(cloud, { config: configText(cloud, extra, { ipFamily: families }) });
+    await node.sh('ip netns add p');
+  });
 
-test('a request refused at any point of an ADD leaves nothing', async () => {
-  const before = await pool();
-  let refused = 0;
-  for (let at = 1; at < 100; at += 1) {
-    const { exit, json, said } = await call('ADD', `inject=sendto:error=ENOBUFS:when=${at}`);
-    const injected = (await node.sh(`cat ${LOG}`)).includes('INJECTED');
-    if (!injected) {
-      assert.is(exit, 0, said);
-      break;
-    }
-    if (exit === 0) {
-      // Nothing had been changed, so the programs did it.
-      assert.ok(at <= 2, said);
-      await del();
-      continue;
-    }
-    refused += 1;
-    assert.is(json.code, 100, said);
-    assert.match(json.msg, /errno 105/, said);
-    assert.equal(await node.leftovers(), [], `at request ${at}`);
-    assert.is(await leftInPod(), '', `at request ${at}`);
-    assert.is(await pool(), before, `at request ${at}`);
-  }
-  assert.ok(refused >= 20, `${refused} requests were refused`);
-  await del();
-});
-
-test('an ADD killed at any request is cleared away by DEL, and by the next ADD', async () => {
-  let killed = 0;
-  for (let at = 1; at < 100; at += 1) {
-    const { exit } = await call('ADD', `inject=sendto:signal=KILL:when=${at}`);
-    if (exit === 0) break;
-    killed += 1;
+  test(`${families}: netlink and the programs leave the same in the kernel`, async () => {
+    const direct = await call('ADD', 'inject=setns:error=EINVAL:when=99');
+    assert.is(direct.exit, 0, direct.said);
+    const log = await node.sh(`cat ${LOG}`);
+    assert.is(log.split('\n').filter((line) => line.startsWith('setns(')).length, 2, log);
+    const one = await stateWith(direct.json.ips[0].address.split('/')[0]);
     await del();
-  }
-  assert.ok(killed >= 20, `killed at ${killed} requests`);
-  await del();
-});
+    // Where it cannot enter the pod's namespace, the programs are asked.
+    const indirect = await call('ADD', 'inject=setns:error=EPERM');
+    assert.is(indirect.exit, 0, indirect.said);
+    assert.not.match(await node.sh(`cat ${LOG}`), /sendto/);
+    const two = await stateWith(indirect.json.ips[0].address.split('/')[0]);
+    await del();
+    assert.match(one, /snat to ADDRESS fully-random/);
+    assert.match(one, /from ADDRESS fwmark/);
+    // The boot ENI's link-local address comes when it comes.
+    const lines = (state: string) => state.split('\n').filter((line) => !/fe80::.* dev ens5 /.test(line));
+    assert.equal(
+      lines(one).filter((line) => !lines(two).includes(line)),
+      lines(two).filter((line) => !lines(one).includes(line)),
+    );
+  });
 
-test('what a killed ADD left under its address is cleared away by the next ADD of that address', async () => {
-  const first = await call('ADD');
-  assert.is(first.exit, 0, first.said);
-  const address = first.json.ips[0].address.split('/')[0];
-  await del();
-  // Only that address is left, so it comes again.
-  await node.sh(`mkdir -p /run/aside; cd /run/eniboot/pool
-    for one in free/* cooling/*; do case $one in */${address},*) ;; *,*) mv $one /run/aside/;; esac; done
-    nsenter --net=/run/netns/p nft add table ip eniboot
-    nsenter --net=/run/netns/p nft add chain ip eniboot stale`);
-  const number = address.split('.').reduce((sum: number, part: string) => sum * 256 + Number(part), 0);
-  const host = `enb${number.toString(16).padStart(8, '0')}`;
-  await node.sh(`ip link add ${host} type veth peer name stray
-    ip rule add priority 1025 from ${address} fwmark 0x40/0x40 lookup ${number} protocol 140`);
-  const again = await call('ADD', 'inject=setns:error=EINVAL:when=99');
-  assert.is(again.exit, 0, again.said);
-  assert.is(again.json.ips[0].address.split('/')[0], address);
-  const tables = await node.sh('nsenter --net=/run/netns/p nft list ruleset');
-  assert.match(tables, new RegExp(`snat to ${address} `));
-  assert.not.match(tables, /stale/);
-  await del();
-});
+  test(`${families}: a request refused at any point of an ADD leaves nothing`, async () => {
+    const before = await pool();
+    let refused = 0;
+    for (let at = 1; at < 100; at += 1) {
+      const { exit, json, said } = await call('ADD', `inject=sendto:error=ENOBUFS:when=${at}`);
+      const injected = (await node.sh(`cat ${LOG}`)).includes('INJECTED');
+      if (!injected) {
+        assert.is(exit, 0, said);
+        break;
+      }
+      if (exit === 0) {
+        // Nothing had been changed, so the programs did it.
+        assert.ok(at <= 2, said);
+        await del();
+        continue;
+      }
+      refused += 1;
+      assert.is(json.code, 100, said);
+      assert.match(json.msg, /errno 105/, said);
+      assert.equal(await node.leftovers(), [], `at request ${at}`);
+      assert.is(await leftInPod(), '', `at request ${at}`);
+      assert.is(await pool(), before, `at request ${at}`);
+    }
+    assert.ok(refused >= 20, `${refused} requests were refused`);
+    await del();
+  });
+
+  test(`${families}: an ADD killed at any request is cleared away by DEL, and by the next ADD`, async () => {
+    let killed = 0;
+    for (let at = 1; at < 100; at += 1) {
+      const { exit } = await call('ADD', `inject=sendto:signal=KILL:when=${at}`);
+      if (exit === 0) break;
+      killed += 1;
+      await del();
+    }
+    assert.ok(killed >= 20, `killed at ${killed} requests`);
+    await del();
+  });
+
+  test(`${families}: what a killed ADD left under its address is cleared away by the next ADD of that address`, async () => {
+    const first = await call('ADD');
+    assert.is(first.exit, 0, first.said);
+    const address = first.json.ips[0].address.split('/')[0];
+    await del();
+    // Only that address is left, so it comes again.
+    await node.sh(`mkdir -p /run/aside; cd /run/eniboot/pool
+      for one in free/* cooling/*; do case $one in */${address},*) ;; *,*) mv $one /run/aside/;; esac; done
+      nsenter --net=/run/netns/p nft add table ip eniboot
+      nsenter --net=/run/netns/p nft add chain ip eniboot stale`);
+    const number = address.split('.').reduce((sum: number, part: string) => sum * 256 + Number(part), 0);
+    const host = `enb${number.toString(16).padStart(8, '0')}`;
+    await node.sh(`ip link add ${host} type veth peer name stray
+      ip rule add priority 1025 from ${address} fwmark 0x40/0x40 lookup ${number} protocol 140`);
+    const again = await call('ADD', 'inject=setns:error=EINVAL:when=99');
+    assert.is(again.exit, 0, again.said);
+    assert.is(again.json.ips[0].address.split('/')[0], address);
+    const tables = await node.sh('nsenter --net=/run/netns/p nft list ruleset');
+    assert.match(tables, new RegExp(`snat to ${address} `));
+    assert.not.match(tables, /stale/);
+    await del();
+  });
+
+  test(`${families}: its cloud ends`, () => cloud.stop());
+}
 
 test.run();

@@ -15,7 +15,8 @@ const NEW_RULE = SUBSYSTEM + 6;
 const NEW_SET = SUBSYSTEM + 9;
 const NEW_ELEMENTS = SUBSYSTEM + 12;
 
-const families: Record<string, number> = { ip: AF_INET, ip6: AF_INET6 };
+const INET = 1;
+const families: Record<string, number> = { ip: AF_INET, ip6: AF_INET6, inet: INET };
 const hooks: Record<string, number> = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 };
 const priorities: Record<string, number> = { mangle: -150, dstnat: -100, filter: 0, srcnat: 100 };
 const REGISTER = 1;
@@ -162,6 +163,8 @@ function ruleOf(words: string[], table: Table, chain: string): Step | undefined 
         } else values.push(prefixOf(take()).bytes);
         const [only] = values;
         if (only === undefined) return undefined;
+        // In a table of both families an address is looked for in packets of its own only.
+        if (table.family === INET) expressions.push(...ofFamily(six ? AF_INET6 : AF_INET));
         expressions.push(payload(six ? 8 : 12, six ? 16 : 4));
         if (values.length === 1) expressions.push(compare(op, only));
         else {
@@ -194,6 +197,11 @@ function ruleOf(words: string[], table: Table, chain: string): Step | undefined 
         break;
       }
       case 'meta': {
+        if (eat('nfproto')) {
+          if (!eat('ipv6')) return undefined;
+          expressions.push(...ofFamily(AF_INET6));
+          break;
+        }
         const set = eat('mark') && eat('set') && eat('meta') && eat('mark') && eat('or');
         const value = set ? mark() : undefined;
         if (value === undefined) return undefined;
@@ -233,6 +241,10 @@ function ruleOf(words: string[], table: Table, chain: string): Step | undefined 
 /** Loads what the key names into the register, or with the other attribute stores the register there. */
 function load(name: string, keyAt: number, registerAt: number, key: number): Expression {
   return [name, (message) => message.attribute(keyAt, be32(key)).attribute(registerAt, be32(REGISTER))];
+}
+
+function ofFamily(family: number): Expression[] {
+  return [load('meta', 2, 1, 15), compare(EQUAL, [family])];
 }
 
 function payload(offset: number, length: number): Expression {

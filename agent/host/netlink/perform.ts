@@ -2,7 +2,7 @@
 // its work. The texts stay the plan that people read and that goes into errors; what is refused is told in the
 // programs' own words, with the number of the line.
 import { writeFileSync } from 'node:fs';
-import { hasCode } from '../../port/fs.ts';
+import { hasCode, readIfPresent } from '../../port/fs.ts';
 import {
   hasNetlink,
   inTwoNamespaces,
@@ -21,7 +21,9 @@ export type Step =
   /** Tables of the pod, made anew where they are there already. */
   | { nft: string }
   /** Settings of the pod: paths below /proc/sys and values. */
-  | { sysctls: readonly (readonly [string, string])[] };
+  | { sysctls: readonly (readonly [string, string])[] }
+  /** A setting of the pod without which nothing more is done. */
+  | { needs: readonly [path: string, value: string] };
 
 /** Which step failed, and what the program would have said on standard error. */
 export interface Refusal {
@@ -75,6 +77,7 @@ export function perform(netns: string, steps: Step[]): Refusal | 'unable' | unde
 
 function readyFor(step: Step, netns: string): Ready | undefined {
   if ('sysctls' in step) return () => writeAll(step.sysctls);
+  if ('needs' in step) return () => missing(...step.needs);
   if ('nft' in step) {
     const made = transactionOf(step.nft, false);
     return made === undefined ? undefined : (place) => runTransaction(place, made, step.nft);
@@ -173,6 +176,11 @@ function writeAll(sysctls: readonly (readonly [string, string])[]): string | und
     }
   }
   return undefined;
+}
+
+function missing(path: string, value: string): string | undefined {
+  const found = readIfPresent(`/proc/sys/${path}`)?.trim();
+  return found === value ? undefined : `${path} is ${found ?? 'not there'}\n`;
 }
 
 const EEXIST = 17;
