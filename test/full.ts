@@ -37,6 +37,7 @@ const suites: Suite[] = [
   { name: 'bench-rollout', script: 'bench:rollout', args: ['--evidence', evidence('bench-rollout')] },
   { name: 'e2e-vm', script: 'e2e:vm', args: [] },
   { name: 'e2e-pods', script: 'e2e:pods', args: [] },
+  { name: 'e2e-node', script: 'e2e:node', args: [] },
 ];
 
 const asked = process.argv.slice(2);

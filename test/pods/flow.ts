@@ -73,7 +73,11 @@ function turned(step: string): string {
 }
 
 async function asked(cloud: Cloud, { client, to }: Flow): Promise<string> {
-  if (client !== 'internet') return client[0].ask(client[1], to);
+  return client === 'internet' ? askFromInternet(cloud, to) : client[0].ask(client[1], to);
+}
+
+/** What a server of ADDRESS:PORT answers to a client in the Internet; empty when nothing comes. */
+export function askFromInternet(cloud: Cloud, to: string): string {
   const net = `--net=/proc/${cloud.internet.pid}/ns/net`;
   const result = spawnSync('nsenter', [net, 'socat', '-u', `TCP4:${to},connect-timeout=10`, '-'], {
     encoding: 'utf8',

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { table } from '../../agent/cli/table.ts';
 import { ensureGoTools, goTools } from '../cni/fetch.ts';
+import { STAND_INS } from '../vm/prepare.ts';
 import { runSuite } from '../vm/suite.ts';
 import { CNI_TOOLS } from './callers.ts';
 import { cases } from './cases.ts';
@@ -13,8 +14,8 @@ process.exit(
 of one VPC of the simulated AWS, with a real ipvlan and strict reverse-path filters.`,
     cases,
     runner: join(import.meta.dirname, 'run.ts'),
-    extra: (chosen, say) => {
-      const files = [{ from: join(import.meta.dirname, 'node'), to: '/' }];
+    extra: (chosen, _work, say) => {
+      const files = [STAND_INS, { from: join(import.meta.dirname, 'node'), to: '/' }];
       if (!chosen.some(({ name }) => name === 'chained' || name === 'sbr')) return files;
       if (goTools() === undefined) say('building cnitool and the reference plugins (once, some minutes)');
       return [...files, { from: ensureGoTools(), to: CNI_TOOLS }];

@@ -11,7 +11,7 @@ const CAPTURES = '/run/e2e/captures';
  * What costs minutes under emulation and is shown by e2e:vm: cloud-init (its place is taken by the connection eniboot
  * brings along) and timers that go off every minute; a case that wants one starts its service.
  */
-const quiet = [
+export const quiet = [
   'cloud-init=disabled',
   ...['repair', 'refill', 'collect'].map((name) => `systemd.mask=eniboot-${name}.timer`),
 ];

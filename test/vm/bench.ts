@@ -27,6 +27,8 @@ export interface NodeOptions extends Omit<LaunchOptions, 'vm' | 'userData'> {
   config?: Sections;
   /** A region that is there already and outlives the node; without it the node gets one of its own. */
   cloud?: Cloud;
+  /** Of the machine; without it what eniboot and pods without a runtime need. */
+  memoryMiB?: number;
 }
 
 type Sections = Record<string, unknown>;
@@ -133,7 +135,7 @@ async function launch(
   disk: string,
   how: { kernelArguments: string[]; from?: string },
 ): Promise<Node> {
-  const { config = {}, cloud: shared, ...launchOptions } = options;
+  const { config = {}, cloud: shared, memoryMiB, ...launchOptions } = options;
   const cloud = shared ?? (await startCloud());
   let machine: Machine | undefined;
   let powerOns = 0;
@@ -170,6 +172,7 @@ async function launch(
       bootNic: boot,
       podNics: start.from === undefined ? pods : [],
       accelerator: bench.accelerator,
+      ...(memoryMiB === undefined ? {} : { memoryMiB }),
       ...start,
     });
     machine = started;

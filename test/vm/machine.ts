@@ -37,6 +37,7 @@ export interface MachineOptions {
   /** Added to the kernel's command line. */
   kernelArguments?: string[];
   accelerator: Accelerator;
+  memoryMiB?: number;
   /** Name of a snapshot on the disk to go on from instead of booting. */
   from?: string;
 }
@@ -74,7 +75,7 @@ export interface Machine {
 
 /** ENIs that can be attached beside the boot ENI, one PCIe slot each: those of an instance type with eight. */
 const slots = 7;
-const memoryMiB = 1024;
+const usualMemoryMiB = 1024;
 
 export async function startMachine(options: MachineOptions): Promise<Machine> {
   const paths = {
@@ -205,7 +206,16 @@ function commandLine(
     ...(options.kernelArguments ?? []),
   ];
   return [
-    ...['-name', 'eniboot-e2e', '-machine', 'q35', '-m', String(memoryMiB), '-smp', '2'],
+    ...[
+      '-name',
+      'eniboot-e2e',
+      '-machine',
+      'q35',
+      '-m',
+      String(options.memoryMiB ?? usualMemoryMiB),
+      '-smp',
+      '2',
+    ],
     ...(options.accelerator === 'kvm'
       ? ['-accel', 'kvm', '-cpu', 'host']
       : // Kernel 6.12 crashes under emulation with cmpxchg16b.

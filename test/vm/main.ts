@@ -2,6 +2,7 @@
 // the simulated AWS.
 import { join } from 'node:path';
 import { cases, type Timing } from './cases.ts';
+import { STAND_INS } from './prepare.ts';
 import { runSuite } from './suite.ts';
 
 process.exit(
@@ -11,6 +12,7 @@ process.exit(
 A full run takes about 20 minutes under emulation.`,
     cases,
     runner: join(import.meta.dirname, 'run.ts'),
+    extra: () => [STAND_INS],
     summary: (results) => timingTable(results.flatMap((result) => result.facts ?? [])),
   }),
 );

@@ -1,46 +1,53 @@
-// What every VM of a run starts from: the root image with this build and the stand-ins laid over it. Done outside
-// the sandbox, since a root image is built from the network.
+// What every VM of a run starts from: the root image with this build, and what a suite has beside it, laid over it.
+// Done outside the sandbox, since a root image is built from the network.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
+import { buildExecutable } from '../build/executable.ts';
 import type { Bench } from './bench.ts';
+import { nameOf, type Root } from './case.ts';
 import { ensureImage, type Image, packageVersions, type Suite } from './image/image.ts';
 import { type LayerEntry, layOver, stage } from './layer.ts';
 import { probeAccelerator } from './machine.ts';
 
 const repository = join(import.meta.dirname, '../..');
 
+/** Stand-ins for kubelet and cri-o, which record that they were started and then only wait. */
+export const STAND_INS: LayerEntry = { from: join(import.meta.dirname, 'stand-ins'), to: '/' };
+
 export interface Prepared {
-  /** By Debian suite: those asked for. */
-  benches: Partial<Record<Suite, Bench>>;
+  /** By the names of their roots. */
+  benches: Record<string, Bench>;
   /** Commit, accelerator and versions, for the evidence of a run. */
   provenance: Record<string, unknown>;
 }
 
 /**
- * Builds the executable and lays it, the node's files, the stand-ins and `extra` over a copy of each root image.
+ * Builds the executable and lays it, the node's files and what each root has beside them over a copy of its image.
  *
  * @param work empty folder for disks, gigabytes; the caller removes it.
  */
 export async function prepareBenches(
   work: string,
-  suites: readonly Suite[],
-  extra: readonly LayerEntry[],
+  roots: readonly (Root & { extra: readonly LayerEntry[] })[],
   say: (line: string) => void,
 ): Promise<Prepared> {
-  const images = suites.map((suite) => ensureImage(suite, say));
+  const images = [...new Set(roots.map(({ image }) => image))].map((suite) => ensureImage(suite, say));
   const [first] = images;
-  if (first === undefined) throw new Error('no suite was asked for');
+  if (first === undefined) throw new Error('no root was asked for');
   const accelerator = await probeAccelerator(first.kernel);
-  const staging = stageEniboot(work, extra);
+  buildExecutable();
   const benches: Prepared['benches'] = {};
-  for (const image of images) {
-    const folder = join(work, image.suite);
+  for (const one of roots) {
+    const image = images.find(({ suite }) => suite === one.image) ?? first;
+    const folder = join(work, nameOf(one));
     mkdirSync(folder);
+    const staging = stageEniboot(folder, one.extra);
     const root = join(folder, 'root.raw');
     layOver(image.root, root, staging);
-    benches[image.suite] = {
+    rmSync(staging, { recursive: true });
+    benches[nameOf(one)] = {
       work: folder,
       root,
       kernel: image.kernel,
@@ -49,7 +56,6 @@ export async function prepareBenches(
       patience: (accelerator === 'kvm' ? 0.5 : 1) * busyness(),
     };
   }
-  rmSync(staging, { recursive: true });
   return { benches, provenance: { ...commit(), accelerator, images: Object.fromEntries(images.map(facts)) } };
 }
 
@@ -60,15 +66,9 @@ function busyness(): number {
 }
 
 function stageEniboot(work: string, extra: readonly LayerEntry[]): string {
-  execFileSync(process.execPath, [join(repository, 'agent/build/build.ts'), '--no-bundle', 'x64'], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
   const built = join(repository, 'dist/x64');
   const { version } = JSON.parse(readFileSync(join(built, 'manifest.json'), 'utf8')) as { version: string };
   const home = '/usr/libexec/eniboot';
-  const kubeletVersion = join(work, 'kubelet-version');
-  // The image build records it; the stand-in has none of its own.
-  writeFileSync(kubeletVersion, 'Kubernetes v1.36.1\n');
   const staging = join(work, 'staging');
   stage(
     staging,
@@ -78,7 +78,6 @@ function stageEniboot(work: string, extra: readonly LayerEntry[]): string {
       { from: join(import.meta.dirname, 'node'), to: '/' },
       { from: join(built, 'eniboot'), to: `${home}/${version}/eniboot` },
       { from: join(built, 'manifest.json'), to: `${home}/${version}/manifest.json` },
-      { from: kubeletVersion, to: `${home}/kubelet-version` },
       ...extra,
     ],
     [{ path: `${home}/current`, target: version }],

@@ -1,7 +1,7 @@
 // Runs cases one after another in the sandbox that suite.ts made. Says on standard output what is going on, and
 // leaves the results in a file.
 import { readFileSync, writeFileSync } from 'node:fs';
-import type { Case, CaseResult, Job } from './case.ts';
+import { type Case, type CaseResult, type Job, nameOf, rootOf } from './case.ts';
 
 /**
  * Runs the cases that the job on the command line names, and ends the process.
@@ -21,7 +21,7 @@ export async function runCases<Facts>(
     const begun = performance.now();
     const result: CaseResult<Facts> = { name: one.name, title: one.title, passed: false, seconds: 0 };
     try {
-      const bench = job.benches[one.image ?? 'trixie'];
+      const bench = job.benches[nameOf(rootOf(one))];
       if (bench === undefined) throw new Error('its root image was not prepared');
       result.facts = await one.run(bench);
       result.passed = true;

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Case, CaseResult, Job } from './case.ts';
+import { type Case, type CaseResult, type Job, nameOf, rootOf } from './case.ts';
 import type { LayerEntry } from './layer.ts';
 import { prepareBenches } from './prepare.ts';
 
@@ -16,8 +16,11 @@ export interface VmSuite<Facts> {
   cases: readonly Case<Facts>[];
   /** The program that runs the cases in the sandbox: it calls runCases(). */
   runner: string;
-  /** Files that its nodes have beside those of every VM, for the cases that were chosen. */
-  extra?: (chosen: readonly Case<Facts>[], say: (line: string) => void) => LayerEntry[];
+  /**
+   * Files that nodes have beside those of every VM, for the cases that start from one root. What has to be made for them
+   * goes to `work`, a folder that is removed after the run.
+   */
+  extra: (chosen: readonly Case<Facts>[], work: string, say: (line: string) => void) => LayerEntry[];
   /** Shown above the last line; empty for nothing. */
   summary: (results: readonly CaseResult<Facts>[]) => string;
 }
@@ -41,8 +44,14 @@ export async function runSuite<Facts>(suite: VmSuite<Facts>): Promise<number> {
   const work = mkdtempSync(join(tmpdir(), 'eniboot-vm-'));
   try {
     const chosen = suite.cases.filter((one) => options.names.includes(one.name));
-    const images = [...new Set(chosen.map((one) => one.image ?? 'trixie'))];
-    const { benches, provenance } = await prepareBenches(work, images, suite.extra?.(chosen, say) ?? [], say);
+    const names = [...new Set(chosen.map((one) => nameOf(rootOf(one))))];
+    const roots = names.map((name) => {
+      const cases = chosen.filter((one) => nameOf(rootOf(one)) === name);
+      const files = join(work, `${name}-files`);
+      mkdirSync(files);
+      return { ...rootOf(cases[0] ?? {}), extra: suite.extra(cases, files, say) };
+    });
+    const { benches, provenance } = await prepareBenches(work, roots, say);
     const emulated = provenance['accelerator'] !== 'kvm';
     say(`${chosen.length} cases, ${emulated ? 'emulation (no working KVM)' : 'KVM'}`);
     const job = { benches, names: options.names, results: join(work, 'results.json') };

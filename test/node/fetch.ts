@@ -1,0 +1,130 @@
+// kubelet and the container runtimes, built from the Go module proxy and kept between runs: Debian has no kubelet and no
+// cri-o, and its containerd is too old for CNI's STATUS. Each has a module of its own in go/, whose go.mod says the
+// version and whose go.sum pins every module it is made of.
+//   node test/node/fetch.ts   builds what is missing (many minutes the first time; Go fetches the toolchain it needs)
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+interface GoModule {
+  /** Its folder in go/. */
+  name: string;
+  /** Executables, each by the package it is made of; './…' for one of this repository. */
+  programs: Record<string, string>;
+  /** The variable that `--version` prints. */
+  versionVariable?: string;
+  tags?: string[];
+  /** A program in C that the Go module holds beside its own, by its folder of sources. */
+  inC?: { program: string; of: string; folder: string };
+}
+
+const kubelet: GoModule = {
+  name: 'kubelet',
+  programs: { kubelet: 'k8s.io/kubernetes/cmd/kubelet' },
+  versionVariable: 'k8s.io/component-base/version.gitVersion',
+};
+
+const containerd: GoModule = {
+  name: 'containerd',
+  programs: Object.fromEntries(
+    ['containerd', 'containerd-shim-runc-v2', 'ctr'].map((program) => [
+      program,
+      `github.com/containerd/containerd/v2/cmd/${program}`,
+    ]),
+  ),
+  versionVariable: 'github.com/containerd/containerd/v2/version.Version',
+};
+
+/** Without gpgme and btrfs, whose libraries in C it would need: it pulls no image here. */
+const crio: GoModule = {
+  name: 'crio',
+  programs: { crio: 'github.com/cri-o/cri-o/cmd/crio' },
+  tags: ['containers_image_openpgp', 'exclude_graphdriver_btrfs'],
+  inC: { program: 'pinns', of: 'github.com/cri-o/cri-o', folder: 'pinns/src' },
+};
+
+const crictl: GoModule = {
+  name: 'crictl',
+  programs: { crictl: 'sigs.k8s.io/cri-tools/cmd/crictl' },
+  versionVariable: 'sigs.k8s.io/cri-tools/pkg/version.Version',
+};
+
+const pod: GoModule = { name: 'pod', programs: { pod: '.' } };
+
+export const modules = { kubelet, crio, containerd, crictl, pod };
+
+/** All that a module makes. */
+export function programsOf({ programs, inC }: GoModule): string[] {
+  return [...Object.keys(programs), ...(inC === undefined ? [] : [inC.program])];
+}
+
+const source = (module: GoModule) => join(import.meta.dirname, 'go', module.name);
+
+/** As its go.mod says it: `v1.36.3`; empty for a program of this repository. */
+export function versionOf(module: GoModule): string {
+  const text = readFileSync(join(source(module), 'go.mod'), 'utf8');
+  return /^require \S+ (v\S+)$/m.exec(text)?.[1] ?? '';
+}
+
+/** Builds the module's programs where they are missing. @returns their folder. @throws when that cannot be. */
+export function ensureBuilt(module: GoModule, say: (line: string) => void): string {
+  const folder = folderOf(module);
+  if (existsSync(folder)) return folder;
+  say(`building ${module.name} ${versionOf(module)} (once for each version, some minutes)`);
+  const go = ['go', '/usr/local/go/bin/go'].find((name) => spawnSync(name, ['version']).status === 0);
+  if (go === undefined) throw new Error(`${module.name} was not built: Go is not installed`);
+  mkdirSync(join(folder, '..'), { recursive: true });
+  // Built aside and renamed whole, so that what is there is complete.
+  const work = mkdtempSync(join(folder, '..', '.build-'));
+  try {
+    for (const [program, path] of Object.entries(module.programs))
+      compile(go, module, path, join(work, program));
+    if (module.inC !== undefined) compileC(go, module, module.inC, work);
+    renameSync(work, folder);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+function compile(go: string, module: GoModule, path: string, output: string): void {
+  const { versionVariable, tags = [] } = module;
+  const stamp = versionVariable === undefined ? '' : ` -X ${versionVariable}=${versionOf(module)}`;
+  const args = ['build', '-mod=readonly', '-trimpath', '-buildvcs=false', `-tags=${tags.join(',')}`];
+  run(go, [...args, `-ldflags=-s -w${stamp}`, '-o', output, path], source(module));
+}
+
+function compileC(go: string, module: GoModule, c: NonNullable<GoModule['inC']>, work: string): void {
+  const folder = join(run(go, ['list', '-m', '-f', '{{.Dir}}', c.of], source(module)).trim(), c.folder);
+  const sources = readdirSync(folder).filter((name) => name.endsWith('.c'));
+  // Static, so that it does not ask for this machine's C library in the guest.
+  run('gcc', ['-std=c99', '-O2', '-static', '-s', '-o', join(work, c.program), ...sources], folder);
+}
+
+function run(file: string, args: string[], cwd: string): string {
+  const env = { ...process.env, CGO_ENABLED: '0', GOFLAGS: '', GOTOOLCHAIN: 'auto' };
+  const result = spawnSync(file, args, { cwd, env, encoding: 'utf8' });
+  if (result.status === 0) return result.stdout;
+  const why = result.error?.message ?? `${result.stderr}${result.stdout}`;
+  throw new Error(`${file} ${args.join(' ')}: ${why}`);
+}
+
+function folderOf(module: GoModule): string {
+  const hash = createHash('sha256').update(JSON.stringify(module));
+  for (const file of ['go.mod', 'go.sum', 'main.go']) {
+    const path = join(source(module), file);
+    if (existsSync(path)) hash.update(`${file}\n`).update(readFileSync(path));
+  }
+  const name = [module.name, versionOf(module), hash.digest('hex').slice(0, 12)].filter(
+    (part) => part !== '',
+  );
+  const cache = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
+  return join(cache, 'eniboot', 'node', name.join('-'));
+}
+
+if (process.argv[1] === import.meta.filename) {
+  for (const module of Object.values(modules))
+    process.stdout.write(`${ensureBuilt(module, (line) => process.stderr.write(`${line}\n`))}\n`);
+}

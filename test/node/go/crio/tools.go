@@ -1,0 +1,3 @@
+package tools
+
+import _ "github.com/cri-o/cri-o/cmd/crio"

@@ -1,0 +1,3 @@
+module eniboot/pod
+
+go 1.23
