@@ -5,10 +5,12 @@ import { startCloud } from '../aws/index.ts';
 import { conf, variablesOf } from '../cni/rig.ts';
 import type { Case } from '../vm/case.ts';
 import { askFromContainer, cnitool, imageArchive } from './callers.ts';
+import { dualStack } from './dual-stack.ts';
 import { type Flow, type FlowFact, follow } from './flow.ts';
 import { fill } from './full.ts';
 import { bootPodNode } from './node.ts';
 import { endPair, nodePair, type Pair } from './pair.ts';
+import { measurePaths } from './paths.ts';
 import { proxyModes, proxyOff, proxyOn } from './proxy.ts';
 import { serviceFlows, servicesOf } from './services.ts';
 
@@ -249,6 +251,15 @@ export const cases: readonly Case<Facts>[] = [
     },
   },
   {
+    name: 'paths',
+    title: "latency and throughput of a pod's paths beside the node's own to the same place, as ratios",
+    run: async (bench) => {
+      const pair = await nodePair(bench);
+      const { paths, ratios, rounds } = await measurePaths(pair);
+      return { paths, ratios, rounds };
+    },
+  },
+  {
     name: 'ipv6-disabled',
     title: 'a pod whose namespace has IPv6 disabled',
     run: async (bench) => {
@@ -270,6 +281,14 @@ export const cases: readonly Case<Facts>[] = [
       assert.equal(check.exit, 0, check.stdout);
       await one.deletePod('four');
       return { flows, ...(await clean(pair)) };
+    },
+  },
+  {
+    name: 'dual-stack',
+    title: 'pods with IPv6 beside IPv4: pod to pod, to the Internet and to a Service, without NAT',
+    run: async (bench) => {
+      await endPair();
+      return { ...(await dualStack(bench)) };
     },
   },
   {

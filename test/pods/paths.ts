@@ -1,0 +1,87 @@
+// What each path of a packet costs beside the node's own: ipvlan to another node, the unnumbered link to the Internet.
+// Interleaved, and told as ratios: in an emulated machine the times themselves mean nothing.
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import type { Pair } from './pair.ts';
+
+const PORT = 5201;
+const ROUNDS = 5;
+const TOOL = '/usr/libexec/e2e/path.py';
+
+interface Figures {
+  /** Microseconds from a byte sent to the answer, the median of a round's. */
+  us: number;
+  /** Mbit/s of one TCP connection, from its first byte to the server's word that all has come. */
+  mbit: number;
+}
+
+export interface Paths {
+  rounds: number;
+  /** Medians over the rounds. */
+  paths: Record<string, Figures>;
+  /** Of a pod's path to the node's own to the same place: times for latency, shares for throughput. */
+  ratios: Record<string, { latency: number; throughput: number }>;
+}
+
+export async function measurePaths({ one, two, far, cloud }: Pair): Promise<Paths> {
+  const [internet] = new URL(cloud.internet.curlTarget).hostname.split(':');
+  await two.sh(`for place in 'ip netns exec far' ''; do
+    setsid $place python3 ${TOOL} serve ${PORT} >/dev/null 2>&1 & done`);
+  // The Internet is a namespace of the simulation.
+  const server = spawn(
+    'nsenter',
+    [
+      `--target=${cloud.internet.pid}`,
+      '--net',
+      'python3',
+      join(import.meta.dirname, 'node', TOOL),
+      'serve',
+      `${PORT}`,
+    ],
+    { stdio: 'ignore' },
+  );
+  try {
+    const paths = {
+      'node to node': ['', two.address],
+      'pod to pod over ipvlan': ['ip netns exec a', far.address],
+      'node to the Internet': ['', internet],
+      'pod to the Internet over the veth': ['ip netns exec a', internet],
+    };
+    const found: Record<string, Figures[]> = {};
+    for (let round = 0; round < ROUNDS; round += 1)
+      for (const [name, [place, to]] of Object.entries(paths)) {
+        const said = await one.sh(`${place} python3 ${TOOL} measure ${to} ${PORT}`);
+        (found[name] ??= []).push(JSON.parse(said) as Figures);
+      }
+    const medians = Object.fromEntries(
+      Object.entries(found).map(([name, all]) => [
+        name,
+        { us: median(all.map(({ us }) => us)), mbit: median(all.map(({ mbit }) => mbit)) },
+      ]),
+    );
+    const ratio = (pod: keyof typeof paths, node: keyof typeof paths) => {
+      const [of, to] = [medians[pod], medians[node]];
+      if (of === undefined || to === undefined) throw new Error(`${pod} was not measured`);
+      return { latency: round2(of.us / to.us), throughput: round2(of.mbit / to.mbit) };
+    };
+    return {
+      rounds: ROUNDS,
+      paths: medians,
+      ratios: {
+        ipvlan: ratio('pod to pod over ipvlan', 'node to node'),
+        veth: ratio('pod to the Internet over the veth', 'node to the Internet'),
+      },
+    };
+  } finally {
+    server.kill();
+    await two.sh(`pkill -f '${TOOL} serve' || :`);
+  }
+}
+
+function median(values: number[]): number {
+  return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+function round2(value: number): number {
+  return Math.round(value * 100) / 100;
+}
