@@ -232,6 +232,33 @@ export function imagePolicy(scope: Scope): Policy {
       Condition: inRegion(scope),
     },
     {
+      Sid: 'LookAtCommands',
+      Action: image('DescribeInstanceInformation', 'GetCommandInvocation'),
+      Resource: ['*'],
+    },
+    {
+      Sid: 'AskTestsForTheirStatus',
+      Action: image('SendCommand'),
+      Resource: [ssmArn({ ...scope, account: undefined }, 'document/AWS-RunShellScript')],
+    },
+    {
+      Sid: 'AskOnlyTests',
+      Action: image('SendCommand'),
+      Resource: [arn(scope, 'instance', '*')],
+      Condition: { StringLike: { [`ssm:resourceTag/${BOOT_TEST_TAG}`]: 'ami-*' } },
+    },
+    {
+      Sid: 'CopyBaseImages',
+      Action: image('CopyImage'),
+      Resource: [...ownImages, arn({ ...scope, account: undefined }, 'snapshot', '*')],
+    },
+    {
+      Sid: 'TagCopies',
+      Action: image('CreateTags'),
+      Resource: [...ownImages, arn({ ...scope, account: undefined }, 'snapshot', '*')],
+      Condition: { StringEquals: { 'ec2:CreateAction': 'CopyImage' } },
+    },
+    {
       Sid: 'LaunchATest',
       Action: image('RunInstances'),
       Resource: [arn(scope, 'instance', '*')],

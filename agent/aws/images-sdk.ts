@@ -1,6 +1,7 @@
 // The calls of images over the AWS SDK. Load this module on first use. Commands are imported by name, so that the bundler
 // leaves out the others.
 import {
+  CopyImageCommand,
   CreateTagsCommand,
   DescribeImagesCommand,
   DescribeInstancesCommand,
@@ -10,25 +11,32 @@ import {
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
 import {
+  DescribeInstanceInformationCommand,
+  GetCommandInvocationCommand,
   GetParameterHistoryCommand,
   GetParametersByPathCommand,
   LabelParameterVersionCommand,
   PutParameterCommand,
+  SendCommandCommand,
 } from '@aws-sdk/client-ssm';
 import { type ImageAction, imageActions, type SendImage } from './images.ts';
 import { operatorClients } from './operator-clients.ts';
 
 const commands: Record<ImageAction, new (request: never) => object> = {
+  CopyImage: CopyImageCommand,
   CreateTags: CreateTagsCommand,
   DescribeImages: DescribeImagesCommand,
+  DescribeInstanceInformation: DescribeInstanceInformationCommand,
   DescribeInstances: DescribeInstancesCommand,
   EnableImageDeprecation: EnableImageDeprecationCommand,
+  GetCommandInvocation: GetCommandInvocationCommand,
   GetConsoleOutput: GetConsoleOutputCommand,
   GetParameterHistory: GetParameterHistoryCommand,
   GetParametersByPath: GetParametersByPathCommand,
   LabelParameterVersion: LabelParameterVersionCommand,
   PutParameter: PutParameterCommand,
   RunInstances: RunInstancesCommand,
+  SendCommand: SendCommandCommand,
   TerminateInstances: TerminateInstancesCommand,
 };
 
@@ -39,4 +47,9 @@ export async function createImageSend(region: string | undefined): Promise<SendI
     const command = new commands[action](request as never) as never;
     return imageActions[action] === 'ec2' ? clients.ec2.send(command) : clients.ssm.send(command);
   };
+}
+
+/** The region those requests go to. */
+export async function imageRegion(region: string | undefined): Promise<string> {
+  return (await operatorClients(region)).ec2.config.region();
 }

@@ -31,6 +31,16 @@ export interface TestInstance {
 export interface ImageAws extends ParameterVersions, MachineImages {
   /** Of this account, with this tag, whatever its value. */
   describeOwnImages(tag: string): Promise<MachineImage[]>;
+  /** Of that account, whose name matches the pattern, * for anything. */
+  findImages(owner: string, pattern: string): Promise<MachineImage[]>;
+  /** An encrypted copy in this region, under the same name; its ID. */
+  copyImage(source: MachineImage, region: string, tags: Record<string, string>): Promise<string>;
+  /** Its SSM agent has registered and answers. */
+  isManaged(instanceId: string): Promise<boolean>;
+  /** Runs a shell script on a managed instance; the command's ID. */
+  sendScript(instanceId: string, script: string): Promise<string>;
+  /** What it has written to its standard output; undefined while it runs. */
+  scriptOutput(commandId: string, instanceId: string): Promise<string | undefined>;
   /** IMDSv2 only, hop limit 1, terminated when it shuts down; its ID. */
   runInstance(launch: TestLaunch): Promise<string>;
   /** Undefined when EC2 does not know it, which may also mean not yet. */
@@ -54,6 +64,10 @@ export const imageActions = {
   GetConsoleOutput: 'ec2',
   CreateTags: 'ec2',
   EnableImageDeprecation: 'ec2',
+  CopyImage: 'ec2',
+  DescribeInstanceInformation: 'ssm',
+  SendCommand: 'ssm',
+  GetCommandInvocation: 'ssm',
   GetParametersByPath: 'ssm',
   GetParameterHistory: 'ssm',
   PutParameter: 'ssm',
@@ -73,8 +87,8 @@ const service: Service<Calls> = {
   name: 'AWS',
   actions: Object.fromEntries(names.map((name) => [name, name])) as Record<ImageAction, string>,
   isMutating: (action) => !/^(Describe|Get)/.test(action),
-  // Without an answer nobody knows whether there is one more version: the caller looks before it writes again.
-  notRepeatable: new Set<ImageAction>(['PutParameter']),
+  // Without an answer nobody knows whether there is one more: the caller looks before it writes again, and needs one run.
+  notRepeatable: new Set<ImageAction>(['PutParameter', 'SendCommand']),
   unanswered: 'EC2_UNAVAILABLE',
 };
 
@@ -110,6 +124,76 @@ function imagesOver(calls: Calls): ImageAws {
         IncludeDeprecated: true,
       });
       return (Images ?? []).map(toMachineImage).filter((image) => image.tags[tag] !== undefined);
+    },
+
+    async findImages(owner, pattern) {
+      const { Images } = await call<ec2.DescribeImagesResult>(
+        'DescribeImages',
+        { Owners: [owner], Filters: [{ Name: 'name', Values: [pattern] }] },
+        { owner, pattern },
+      );
+      return (Images ?? []).map(toMachineImage);
+    },
+
+    async copyImage(source, region, tags) {
+      const { ImageId } = await call<ec2.CopyImageResult>(
+        'CopyImage',
+        {
+          SourceImageId: source.imageId,
+          SourceRegion: region,
+          Name: source.name,
+          Description: `Copy of ${source.imageId}`,
+          Encrypted: true,
+          // The same token never makes a second copy.
+          ClientToken: `eniboot-${source.imageId}`,
+          TagSpecifications: ['image', 'snapshot'].map((type) => ({
+            ResourceType: type,
+            Tags: toTags(tags),
+          })),
+        },
+        { imageId: source.imageId },
+      );
+      return ImageId ?? '';
+    },
+
+    async isManaged(instanceId) {
+      const { InstanceInformationList } = await call<ssm.DescribeInstanceInformationResult>(
+        'DescribeInstanceInformation',
+        { Filters: [{ Key: 'InstanceIds', Values: [instanceId] }] },
+        { instanceId },
+      );
+      return InstanceInformationList?.[0]?.PingStatus === 'Online';
+    },
+
+    async sendScript(instanceId, script) {
+      const { Command } = await call<ssm.SendCommandResult>(
+        'SendCommand',
+        {
+          DocumentName: 'AWS-RunShellScript',
+          InstanceIds: [instanceId],
+          Parameters: { commands: [script] },
+          TimeoutSeconds: 30,
+        },
+        { instanceId },
+      );
+      return Command?.CommandId ?? '';
+    },
+
+    async scriptOutput(CommandId, InstanceId) {
+      try {
+        const { Status, StandardOutputContent } = await call<ssm.GetCommandInvocationResult>(
+          'GetCommandInvocation',
+          { CommandId, InstanceId },
+          { instanceId: InstanceId },
+        );
+        const running = ['Pending', 'InProgress', 'Delayed'].includes(Status ?? '');
+        return running ? undefined : (StandardOutputContent ?? '');
+      } catch (error) {
+        // It is not there yet.
+        if (isFailure(error, 'SSM_REFUSED') && error.facts['ssmCode'] === 'InvocationDoesNotExist')
+          return undefined;
+        throw error;
+      }
     },
 
     async runInstance(launch) {

@@ -11,6 +11,10 @@ export interface MachineImage {
   tags: Record<string, string>;
   /** ISO 8601; absent when it is not to be deprecated. */
   deprecatedAt: string | undefined;
+  /** ISO 8601. */
+  createdAt: string;
+  /** Of the root volume. */
+  snapshotId: string;
 }
 
 export interface MachineImages {
@@ -52,5 +56,7 @@ export function toMachineImage(image: ec2.Image): MachineImage {
     state: image.State ?? '',
     tags: Object.fromEntries((image.Tags ?? []).map(({ Key, Value }) => [Key ?? '', Value ?? ''])),
     deprecatedAt: image.DeprecationTime,
+    createdAt: image.CreationDate ?? '',
+    snapshotId: image.BlockDeviceMappings?.find(({ Ebs }) => Ebs !== undefined)?.Ebs?.SnapshotId ?? '',
   };
 }

@@ -28,10 +28,10 @@ export interface Change {
   summary: string;
 }
 
-/** One fact that was looked at. `warn` never stops a boot. */
+/** One fact that was looked at. `warn` never stops a boot; `skip` is one that this place cannot show, and is no pass. */
 export interface Check {
   id: string;
-  result: 'pass' | 'warn' | 'fail';
+  result: 'pass' | 'warn' | 'fail' | 'skip';
   summary: string;
   /** What was seen: values, not judgements. */
   evidence: Record<string, unknown>;
@@ -128,6 +128,11 @@ export function pass(id: string, summary: string, evidence: Record<string, unkno
 
 export function warn(id: string, summary: string, evidence: Record<string, unknown> = {}): Check {
   return { id, result: 'warn', summary, evidence };
+}
+
+/** Not applicable here: `summary` says where it is. */
+export function skip(id: string, summary: string): Check {
+  return { id, result: 'skip', summary, evidence: {} };
 }
 
 export function fail(

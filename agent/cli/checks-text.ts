@@ -8,12 +8,14 @@ export function checksText(checks: Check[], colour: boolean): string {
     pass: paint('green', 'pass', colour),
     warn: paint('yellow', 'warn', colour),
     fail: paint('red', 'FAIL', colour),
+    skip: 'n/a',
   };
   const rows = table(checks.map((check) => [marks[check.result], check.id, check.summary]));
   const remedies = checks
     .filter((check) => check.code !== undefined)
     .map((check) => `${check.code}: ${failureCodes[check.code ?? 'INTERNAL'].remedy}\n`);
-  const counts = { pass: 0, warn: 0, fail: 0 };
+  const counts = { pass: 0, warn: 0, fail: 0, skip: 0 };
   for (const check of checks) counts[check.result] += 1;
-  return `${rows}${remedies.join('')}${counts.pass} pass, ${counts.warn} warn, ${counts.fail} fail\n`;
+  const skipped = counts.skip === 0 ? '' : `, ${counts.skip} not applicable here`;
+  return `${rows}${remedies.join('')}${counts.pass} pass, ${counts.warn} warn, ${counts.fail} fail${skipped}\n`;
 }

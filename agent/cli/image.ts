@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { nearest } from '../config/nearest.ts';
 import { configMarker } from '../config/userdata.ts';
 import { Failure } from '../messages/failure.ts';
@@ -8,12 +9,14 @@ import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
 import { table } from './table.ts';
 
-const help = `Usage: eniboot image check [--booted] [--root FOLDER] [--expect PACKAGE=VERSION]... [--json]
+const help = `Usage: eniboot image check [--booted] [--root FOLDER] [--expect PACKAGE=VERSION]...
+                           [--report FILE] [--json]
        eniboot image boot-test AMI --subnet ID (--pod-subnet ID | --user-data FILE) [options]
        eniboot image publish AMI --zone ID...       as candidate of these zones
        eniboot image promote AMI --zone ID...       the candidate becomes what they launch
        eniboot image rollback --arch ARCH --zone ID...   they launch again what they did before
        eniboot image list                           images, boot tests, and who launches which
+       eniboot image base --fedora N --lock FILE    Fedora's newest images, copied, for the next build
        eniboot image deprecate AMI --at DATE        no zone may launch it, or go back to it
 
 check      is this machine fit to become an AMI, and is an instance of it what it should be? Kernel modules, unit graph,
@@ -21,6 +24,9 @@ check      is this machine fit to become an AMI, and is an instance of it what i
            behind. Loads the modules and makes a pair of devices for a moment; changes nothing else. Needs root.
 boot-test  launches the image, waits for the node's own verdict (instance tag, or console), tags the image with it, and
            terminates the instance in any case, also on Ctrl-C.
+           Its report has the node's status JSON where SSM reaches the node.
+base       looks up Fedora's newest released AMI of a release for x86_64 and arm64 (account 125523088429), makes encrypted
+           copies in this account, and writes them to a variables file of packer/. Copies that are there are taken.
 publish    a version of /eniboot/image/ARCH/ZONE, of type aws:ec2:image. Refuses an image whose boot test has not passed.
 promote    moves the label stable, and previous to what was stable. Launch templates resolve
            resolve:ssm:/eniboot/image/ARCH/ZONE:stable.
@@ -28,6 +34,9 @@ promote    moves the label stable, and previous to what was stable. Launch templ
   --booted         check: it has booted from the finished image: looks at the boot's verdict, jobs, denials and failed units
   --root FOLDER    check: a mounted image instead of this machine; what only a running one shows is a warning then
   --expect PACKAGE=VERSION  check: this RPM must have this version; may be given several times
+  --fedora N       base: the release, the one before Fedora's newest
+  --lock FILE      base: the variables file that names both copies; written when both can be launched, else unchanged
+  --report FILE    check: what --json prints goes to FILE, whatever it says
   --subnet ID      boot-test: of the boot ENI
   --pod-subnet ID  boot-test: of pod ENIs, in the same zone; the node's configuration is cluster boot-test and this subnet
   --user-data FILE boot-test: the node's configuration instead
@@ -52,6 +61,8 @@ const options = {
   zone: { type: 'string', multiple: true },
   arch: { type: 'string' },
   at: { type: 'string' },
+  fedora: { type: 'string' },
+  lock: { type: 'string' },
   subnet: { type: 'string' },
   'pod-subnet': { type: 'string' },
   'user-data': { type: 'string' },
@@ -61,7 +72,7 @@ const options = {
   timeout: { type: 'string' },
 } as const;
 
-const actions = { check, 'boot-test': testBoot, publish, promote, rollback, list, deprecate };
+const actions = { check, 'boot-test': testBoot, publish, promote, rollback, list, deprecate, base };
 const verbs = Object.keys(actions);
 
 export const imageCommand: Command = {
@@ -191,6 +202,33 @@ async function deprecate(args: string[], io: CommandIo): Promise<number> {
   return 0;
 }
 
+async function base(args: string[], io: CommandIo): Promise<number> {
+  const { values } = parse('image base', args, options);
+  const release = Number(formed('--fedora', values.fedora, /^\d{2,3}$/));
+  if (Number.isNaN(release))
+    throw usage('base: --fedora is missing: the release before the newest, such as 44');
+  if (values.lock === undefined)
+    throw usage('base: --lock is missing: a file such as packer/base.pkrvars.json');
+  const { refreshBaseImages } = await import('../image/base-image.ts');
+  const { imageRegion } = await import('../aws/images-sdk.ts');
+  const lock = await refreshBaseImages(
+    await connect(values.region),
+    systemClock,
+    release,
+    await imageRegion(values.region),
+    values.lock,
+    (line) => io.stderr(`${line}\n`),
+  );
+  io.stdout(
+    values.json === true
+      ? `${JSON.stringify(lock)}\n`
+      : Object.entries(lock.base_images)
+          .map(([arch, one]) => `${arch}: ${one.id} is ${one.name} of ${one.created.slice(0, 10)}\n`)
+          .join(''),
+  );
+  return 0;
+}
+
 /** One zone after the other; a failure leaves those after it alone, and those before it done. */
 async function eachZone(
   zones: string[],
@@ -244,6 +282,7 @@ async function check(args: string[], io: CommandIo): Promise<number> {
     booted: { type: 'boolean' },
     root: { type: 'string' },
     expect: { type: 'string', multiple: true },
+    report: { type: 'string' },
     json: { type: 'boolean' },
   });
   const expected = new Map((values.expect ?? []).map(expectation));
@@ -254,7 +293,9 @@ async function check(args: string[], io: CommandIo): Promise<number> {
   const checks = await checkImage(machineAt(root), { booted: values.booted === true, expected });
   const fit = checks.every((one) => one.result !== 'fail');
   const { checksText } = await import('./checks-text.ts');
-  io.stdout(values.json === true ? `${JSON.stringify({ fit, checks })}\n` : checksText(checks, io.isTTY));
+  const report = `${JSON.stringify({ fit, checks })}\n`;
+  if (values.report !== undefined) writeFileSync(values.report, report);
+  io.stdout(values.json === true ? report : checksText(checks, io.isTTY));
   return fit ? 0 : 1;
 }
 

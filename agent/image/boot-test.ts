@@ -4,6 +4,7 @@ import type { MachineImage } from '../aws/machine-images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG, VERDICT_TAG } from '../aws/tags.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
+import { fetchStatus, type NodeStatus } from './node-status.ts';
 import { findImage } from './release-image.ts';
 
 export interface BootTest {
@@ -20,7 +21,7 @@ export interface BootTest {
   tell: (line: string) => void;
 }
 
-export interface BootTestResult {
+export interface BootTestResult extends NodeStatus {
   imageId: string;
   instanceId: string;
   instanceType: string;
@@ -61,7 +62,9 @@ export async function bootTest(aws: ImageAws, clock: Clock, test: BootTest): Pro
     test.tell(`${instanceId} (${instanceType}) is launched from ${image.imageId}`);
     const { verdict, version, zoneId } = await waitForVerdict(aws, clock, test, instanceId, started);
     const seconds = Math.round((clock.bootMs() - started) / 100) / 10;
-    result = { imageId: image.imageId, instanceId, instanceType, zoneId, verdict, version, seconds };
+    const said = test.stopped.aborted ? {} : await fetchStatus(aws, clock, instanceId, test.stopped);
+    if (said.statusMissing !== undefined) test.tell(`no status JSON: ${said.statusMissing}`);
+    result = { imageId: image.imageId, instanceId, instanceType, zoneId, verdict, version, seconds, ...said };
     if (!test.stopped.aborted) await judge(aws, clock, image, result);
   } finally {
     await terminate(aws, test, instanceId);

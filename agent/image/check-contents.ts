@@ -99,6 +99,16 @@ export function checkHygiene(machine: Machine): Check {
       });
 }
 
+/** What checkBooted looks at. */
+export const BOOTED_CHECKS = [
+  'verdict',
+  'machine-id',
+  'forwarding',
+  'boot-jobs',
+  'selinux-denials',
+  'failed-units',
+];
+
 /** After a boot of the finished image: what the boot itself says, and what went wrong beside it. */
 export async function checkBooted(machine: Machine): Promise<Check[]> {
   const checks: Check[] = [];
@@ -122,6 +132,15 @@ export async function checkBooted(machine: Machine): Promise<Check[]> {
           'machine-id',
           'IMAGE_UNFIT',
           '/etc/machine-id was not made: it must be empty in the image, not absent',
+        ),
+  );
+  checks.push(
+    textOf(machine, '/proc/sys/net/ipv4/ip_forward')?.trim() === '1'
+      ? pass('forwarding', 'the kernel forwards')
+      : fail(
+          'forwarding',
+          'IMAGE_UNFIT',
+          'net.ipv4.ip_forward is not 1 in the kernel: sysctl --system says why',
         ),
   );
   for (const [check, args, remedy] of [

@@ -1,5 +1,5 @@
 // Kernel modules, units, SELinux, swap, ports, kernel settings, disk and NetworkManager.
-import { type Check, fail, pass, warn } from '../boot/phase.ts';
+import { type Check, fail, pass, skip } from '../boot/phase.ts';
 import { linkOf, type Machine, namesIn, textOf } from './machine.ts';
 
 /** What egress, pods and the runtime need of the kernel. */
@@ -141,7 +141,7 @@ export async function checkSelinux(machine: Machine): Promise<Check[]> {
   if (label.split(':')[2] === PLUGIN_TYPE)
     checks.push(pass('plugin-label', `${PLUGIN} is ${PLUGIN_TYPE}`, { label }));
   else if (label === '?' && !machine.running)
-    checks.push(warn('plugin-label', 'not looked at: this machine has no SELinux to read labels with'));
+    checks.push(skip('plugin-label', 'this machine has no SELinux to read labels with'));
   else
     checks.push(
       fail(
@@ -222,8 +222,6 @@ export function checkSysctls(machine: Machine): Check {
   const wrong = wanted
     .filter(([key, value]) => last.get(key)?.value !== value)
     .map(([key, value]) => `${key} is ${last.get(key)?.value} by ${last.get(key)?.path}, not ${value}`);
-  if (machine.running && textOf(machine, '/proc/sys/net/ipv4/ip_forward')?.trim() !== '1')
-    wrong.push('net.ipv4.ip_forward is not 1 in the kernel');
   if (wanted.length > 0 && wrong.length === 0)
     return pass('sysctls', `${wanted.length} settings of ${SYSCTLS} hold`);
   return fail(
@@ -234,6 +232,18 @@ export function checkSysctls(machine: Machine): Check {
       : `${wrong.join('; ')}: remove the other setting`,
     { wrong },
   );
+}
+
+/** kubelet and the runtime are configured for systemd's unified hierarchy. */
+export function checkCgroup(machine: Machine): Check {
+  if (!machine.running) return notRunning('cgroup');
+  return textOf(machine, '/sys/fs/cgroup/cgroup.controllers') !== undefined
+    ? pass('cgroup', 'version 2')
+    : fail(
+        'cgroup',
+        'IMAGE_UNFIT',
+        '/sys/fs/cgroup is not cgroup version 2: remove systemd.unified_cgroup_hierarchy from the command line of the kernel',
+      );
 }
 
 export function checkDisk(machine: Machine): Check {
@@ -301,5 +311,5 @@ function rootOption({ root }: Machine): string[] {
 }
 
 function notRunning(id: string): Check {
-  return warn(id, 'not looked at: only a running machine shows it');
+  return skip(id, 'only a running machine shows it');
 }

@@ -89,6 +89,16 @@ export const failureCodes = {
       'Move the label to a newer version of the same image (`aws ssm label-parameter-version`), then publish again.',
     transient: false,
   },
+  BASE_IMAGE_MISSING: {
+    title: 'Fedora has no released cloud image of that release here.',
+    remedy: 'Look at --fedora and --region: the release before the newest is there in every large Region.',
+    transient: false,
+  },
+  BASE_IMAGE_COPY: {
+    title: 'The copy of a base image did not become available.',
+    remedy: 'Repeat the command: it takes a copy that has come meanwhile. Deregister one that has failed.',
+    transient: true,
+  },
   IMAGE_IN_USE: {
     title: 'The image is what a zone launches or would go back to.',
     remedy: 'Promote another image in the zones the message names, twice if it is `previous`.',

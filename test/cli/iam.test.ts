@@ -95,6 +95,7 @@ test('every resource type and condition key is one AWS documents for the action'
     ['--config', configFile, '--region', 'eu-west-1'],
     ['sweep', '--cluster', 'c'],
     ['rollout', '--cluster', 'c'],
+    ['image', '--region', 'eu-west-1'],
   ]) {
     const { Statement } = await policy(args);
     const covered = new Map<string, Set<string>>();
@@ -243,6 +244,7 @@ test('docs/iam.md explains every statement', async () => {
     ...(await policy(['--config', configFile])).Statement,
     ...(await policy(['sweep'])).Statement,
     ...(await policy(['rollout'])).Statement,
+    ...(await policy(['image'])).Statement,
   ])
     assert.match(page, `| \`${Sid}\` |`);
 });

@@ -30,6 +30,8 @@ function holds(operator: string, key: string, wanted: string | string[], context
     return [actual ?? []].flat().every((value) => patterns.includes(value));
   if (actual === undefined || Array.isArray(actual)) return false;
   if (operator === 'StringEquals') return patterns.includes(actual);
+  if (operator === 'StringLike')
+    return patterns.some((pattern) => pattern !== undefined && like(pattern, actual));
   if (operator === 'ArnLike')
     return patterns.some((pattern) => pattern !== undefined && matches(pattern, actual));
   throw new Error(`unknown condition operator ${operator}`);
@@ -52,14 +54,11 @@ function matches(pattern: string, value: string): boolean {
   const split = (text: string) => text.split(':');
   const patterns = split(pattern);
   const values = split(value);
-  return (
-    patterns.length === values.length &&
-    patterns.every((part, at) =>
-      new RegExp(`^${part.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*')}$`).test(
-        values[at] ?? '',
-      ),
-    )
-  );
+  return patterns.length === values.length && patterns.every((part, at) => like(part, values[at] ?? ''));
+}
+
+function like(pattern: string, value: string): boolean {
+  return new RegExp(`^${pattern.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*')}$`).test(value);
 }
 
 interface Request {
@@ -70,7 +69,7 @@ interface Request {
   InstanceIds?: string[];
   Resources?: string[];
   Tags?: Tag[];
-  TagSpecifications?: { Tags?: Tag[] }[];
+  TagSpecifications?: { ResourceType?: string; Tags?: Tag[] }[];
   Attachment?: object;
   AttachmentId?: string;
   Name?: string;
@@ -78,6 +77,9 @@ interface Request {
   Names?: string[];
   DocumentName?: string;
   Targets?: { Values?: string[] }[];
+  ImageId?: string;
+  SourceImageId?: string;
+  SecurityGroupIds?: string[];
 }
 interface Tag {
   Key?: string;
@@ -100,6 +102,14 @@ export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
   });
   const attachedTo = cloud.enis.get(request.NetworkInterfaceId ?? '')?.attachment?.instanceId;
   const eni = request.NetworkInterfaceId ?? '';
+
+  /** Tags given with a call that makes something are checked as CreateTags too. */
+  function taggingChecks(): Check[] {
+    return (request.TagSpecifications ?? []).map((one) => ({
+      ...on(one.ResourceType ?? '', '*', { ...requestTags(one.Tags ?? []), 'ec2:CreateAction': call.action }),
+      action: 'ec2:CreateTags',
+    }));
+  }
 
   if (call.service === 'ssm') return ssmChecks(cloud, call.action, request);
   switch (call.action) {
@@ -139,9 +149,31 @@ export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
     case 'DeleteNetworkInterface':
       return [on('network-interface', eni)];
     case 'CreateTags':
-      return (request.Resources ?? []).map((id) =>
-        on(id.startsWith('i-') ? 'instance' : 'network-interface', id, requestTags(request.Tags ?? [])),
-      );
+      return (request.Resources ?? []).map((id) => on(typeOf(id), id, requestTags(request.Tags ?? [])));
+    case 'RunInstances': {
+      // Its own resources do not exist yet: their tags are the request's.
+      const tags = (type: string) =>
+        requestTags(
+          (request.TagSpecifications ?? []).flatMap((one) =>
+            one.ResourceType === type ? (one.Tags ?? []) : [],
+          ),
+        );
+      return [
+        on('image', request.ImageId ?? ''),
+        on('instance', '*', tags('instance')),
+        on('network-interface', '*', tags('network-interface')),
+        on('volume', '*', tags('volume')),
+        on('subnet', request.SubnetId ?? ''),
+        ...(request.SecurityGroupIds ?? ['*']).map((group) => on('security-group', group)),
+        ...taggingChecks(),
+      ];
+    }
+    case 'CopyImage':
+      return [on('image', '*'), on('snapshot', '*'), ...taggingChecks()];
+    case 'EnableImageDeprecation':
+      return [on('image', request.ImageId ?? '')];
+    case 'GetConsoleOutput':
+      return [on('instance', request.InstanceId ?? '')];
     case 'TerminateInstances':
       return (request.InstanceIds ?? []).map((id) => on('instance', id));
     default:
@@ -174,7 +206,7 @@ function ssmChecks(cloud: Cloud, name: string, request: Request): Check[] {
     case 'SendCommand':
       return [
         on(own(`document/${request.DocumentName}`)),
-        ...(request.Targets ?? []).flatMap(({ Values = [] }) =>
+        ...[{ Values: request.InstanceIds }, ...(request.Targets ?? [])].flatMap(({ Values = [] }) =>
           Values.map((id) => {
             const tags = [...(cloud.ec2.world.instances.get(id)?.tags ?? [])];
             return on(
@@ -187,6 +219,11 @@ function ssmChecks(cloud: Cloud, name: string, request: Request): Check[] {
     default:
       return [on('*')];
   }
+}
+
+function typeOf(id: string): string {
+  if (id.startsWith('ami-')) return 'image';
+  return id.startsWith('i-') ? 'instance' : 'network-interface';
 }
 
 export function arnOf(cloud: Cloud, type: string, id: string): string {

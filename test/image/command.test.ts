@@ -4,13 +4,16 @@
 import { writeFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Policy } from '../../agent/aws/iam.ts';
 import { loadConfig } from '../../agent/config/load.ts';
 import { userDataSources } from '../../agent/config/userdata.ts';
+import type { BootTestResult } from '../../agent/image/boot-test.ts';
 import type { ListedImage } from '../../agent/image/release-image.ts';
 import { addImage, buildLeftovers } from '../aws/ec2/actions/images.ts';
-import { type Instance, startCloud } from '../aws/index.ts';
+import { type ApiCall, type Instance, startCloud } from '../aws/index.ts';
 import { configText, ENIBOOT, installEniboot } from '../boot/node.ts';
 import { eniboot, operatorEnvironment } from '../cli/executable.ts';
+import { allowing, type Check, checksOf } from '../cli/policy.ts';
 
 const cloud = await startCloud({
   machineFor: () => ({
@@ -25,8 +28,31 @@ const cloud = await startCloud({
 });
 async function boot(instance: Instance): Promise<void> {
   await installEniboot(instance);
+  // The SSM agent, which registers beside the boot.
+  cloud.ssm.nodes.set(instance.id, {
+    instanceId: instance.id,
+    online: true,
+    lastPingAt: Date.now(),
+    run: (script, ended) => {
+      const answer = async (): Promise<void> => {
+        const { exitCode, stdout, stderr } = await instance.run('sh', ['-c', script]);
+        ended({ exitCode: exitCode ?? 137, stdout, stderr });
+      };
+      void answer();
+      return () => {};
+    },
+  });
   await instance.run(ENIBOOT, ['boot', '--json'], { timeoutMs: 120_000 });
 }
+/** What each call of the operator's would have been checked for, in the moment of the call. */
+const checks: Check[] = [];
+const push = cloud.calls.push.bind(cloud.calls);
+cloud.calls.push = (...calls: ApiCall[]) => {
+  checks.push(
+    ...calls.filter((call) => call.instanceId === undefined).flatMap((call) => checksOf(cloud, call)),
+  );
+  return push(...calls);
+};
 const env = operatorEnvironment(cloud);
 const run = (...args: string[]) => eniboot(['image', ...args], { env });
 const userData = '/run/boot-test.yaml';
@@ -89,7 +115,10 @@ test('a boot test ends READY, its instance goes, and the image is published, pro
   const tested = await run(...bootTest, '--json');
   assert.is(tested.code, 0, tested.err + tested.out);
   assert.match(tested.err, /^i-\w+ \(m6i\.large\) is launched from ami-/);
-  assert.is((JSON.parse(tested.out) as { verdict: string }).verdict, 'ready');
+  const report = JSON.parse(tested.out) as BootTestResult;
+  assert.is(report.verdict, 'ready');
+  assert.is(report.status?.['verdict'], 'ready', report.statusMissing);
+  assert.match(JSON.stringify(report.status?.['instance']), `"id":"${report.instanceId}"`);
   await cloud.settled();
   assert.equal([...cloud.leakReport(), ...buildLeftovers(cloud.ec2.world)], []);
   for (const verb of ['publish', 'promote']) {
@@ -125,6 +154,68 @@ test('interrupted by Ctrl-C, the instance goes and nothing is recorded', async (
   assert.not.ok([...cloud.ec2.world.instances.values()].some(({ state }) => state === 'running'));
   assert.not.ok(image.tags.has('eniboot/boot-test'));
 });
+
+test('the policy allows every call of these commands, and every statement of it is needed', async () => {
+  for (const architecture of ['x86_64', 'arm64'] as const)
+    addImage(cloud.ec2.world, {
+      name: `Fedora-Cloud-Base-AmazonEC2.${architecture === 'arm64' ? 'aarch64' : architecture}-44-1.6`,
+      architecture,
+      ownerId: '125523088429',
+    });
+  const base = await run('base', '--fedora', '44', '--lock', '/run/base.pkrvars.json');
+  assert.is(base.code, 0, base.err);
+  const unused = addImage(cloud.ec2.world, { name: 'eniboot-old', architecture: 'x86_64' });
+  const deprecated = await run('deprecate', unused.id, '--at', '2027-01-31');
+  assert.is(deprecated.code, 0, deprecated.err);
+  const policy = await imagePolicy();
+  const used = new Set<string>();
+  for (const check of checks) {
+    const statement = allowing(policy, check);
+    assert.ok(statement !== undefined, `denied: ${JSON.stringify(check)}`);
+    used.add(statement.Sid);
+  }
+  assert.equal([...used].sort(), policy.Statement.map(({ Sid }) => Sid).sort());
+});
+
+test('the policy denies what these commands never do', async () => {
+  const policy = await imagePolicy();
+  const other = cloud.ec2.send('RunInstances', {
+    ImageId: image.id,
+    InstanceType: 'm5.large',
+    SubnetId: subnet?.id,
+  }) as { Instances: { InstanceId: string }[] };
+  const id = other.Instances[0]?.InstanceId ?? '';
+  const tagged = (Key: string, Value: string) => [{ ResourceType: 'instance', Tags: [{ Key, Value }] }];
+  const launch = { ImageId: image.id, SubnetId: subnet?.id };
+  const forbidden: [string, object, 'ec2' | 'ssm'][] = [
+    ['RunInstances', launch, 'ec2'],
+    ['RunInstances', { ...launch, TagSpecifications: tagged('Name', 'x') }, 'ec2'],
+    ['TerminateInstances', { InstanceIds: [id] }, 'ec2'],
+    ['GetConsoleOutput', { InstanceId: id }, 'ec2'],
+    ['CreateTags', { Resources: [id], Tags: [{ Key: 'eniboot/boot-test', Value: 'ami-1' }] }, 'ec2'],
+    ['CreateTags', { Resources: [image.id], Tags: [{ Key: 'eniboot/version', Value: '9' }] }, 'ec2'],
+    ['SendCommand', { DocumentName: 'AWS-RunShellScript', InstanceIds: [id] }, 'ssm'],
+    ['SendCommand', { DocumentName: 'other', InstanceIds: [] }, 'ssm'],
+    ['PutParameter', { Name: '/eniboot/bundle/x' }, 'ssm'],
+    ['GetParameterHistory', { Name: '/other' }, 'ssm'],
+  ];
+  for (const [action, request, service] of forbidden) {
+    const asked = checksOf(cloud, {
+      ...{ service, action, instanceId: undefined, at: 0, mutating: true, accepted: true, request },
+    });
+    assert.ok(
+      asked.some((check) => allowing(policy, check) === undefined),
+      `${action} ${JSON.stringify(request)}`,
+    );
+  }
+});
+
+async function imagePolicy(): Promise<Policy> {
+  const { out } = await eniboot([
+    ...['iam-policy', 'image', '--account', cloud.ec2.world.accountId, '--region', cloud.region],
+  ]);
+  return JSON.parse(out) as Policy;
+}
 
 test.after(() => cloud.stop().catch(() => undefined));
 test.run();

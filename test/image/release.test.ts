@@ -19,7 +19,7 @@ import { type FailureCode, isFailure } from '../../agent/messages/failure.ts';
 import { addImage } from '../aws/ec2/actions/images.ts';
 import type { InstanceRecord } from '../aws/ec2/state.ts';
 import { type ApiCall, AwsError, createEc2, virtualScheduler } from '../aws/index.ts';
-import { createSsm } from '../aws/ssm/ssm.ts';
+import { createSsm, type Ssm } from '../aws/ssm/ssm.ts';
 import { virtualClock } from '../rollout/fleet.ts';
 
 const ZONE = 'euw1-az1';
@@ -27,7 +27,7 @@ const NAME = parameterOf('x86_64', ZONE);
 
 interface Faults {
   /** What becomes of each launched instance, some time later. */
-  launched?: (instance: InstanceRecord) => void;
+  launched?: (instance: InstanceRecord, at: { ssm: Ssm }) => void;
   launchedMs?: number;
   /** Calls refused with this code, the first `times` of them. */
   errors?: Partial<Record<ImageAction, { code: string; times: number }>>;
@@ -54,12 +54,12 @@ function region(faults: Faults = {}) {
     denied: new Set(),
     arnPrefix: `arn:aws:ssm:eu-west-1:${world.accountId}`,
     accountId: world.accountId,
-    tagsOf: () => undefined,
+    tagsOf: (id) => world.instances.get(id)?.tags,
     imageExists: (id) => faults.unconfirmed !== true && world.images.has(id),
   });
   ec2.subscribe((event) => {
     if (event.kind !== 'run') return;
-    scheduler.after(faults.launchedMs ?? 30_000, () => faults.launched?.(event.instance));
+    scheduler.after(faults.launchedMs ?? 30_000, () => faults.launched?.(event.instance, { ssm }));
   });
   let lost = faults.loses;
   const aws: ImageAws = imageAws(
@@ -178,6 +178,48 @@ test('an image whose node gets READY is tagged as passed, and its instance goes'
   assert.is(instance?.tags.get('eniboot/boot-test'), image.id);
   assert.is(at.living(), 0);
 });
+
+const answers = (text: string): Faults => ({
+  launched: (instance, at) => {
+    instance.tags.set('eniboot/verdict', 'ready@1.0.0');
+    at.ssm.nodes.set(instance.id, {
+      instanceId: instance.id,
+      online: true,
+      lastPingAt: 0,
+      run: (script, ended) => {
+        assert.is(script, '/usr/libexec/eniboot/current/eniboot status --json');
+        ended({ exitCode: 0, stdout: text, stderr: '' });
+        return () => {};
+      },
+    });
+  },
+});
+
+test('the report has the status JSON of a node that SSM reaches', async () => {
+  const at = region(answers('{"verdict":"ready","phases":[]}\n'));
+  const result = await at.to(at.test(at.image({}).id));
+  assert.equal(result.status, { verdict: 'ready', phases: [] });
+  assert.is(result.statusMissing, undefined);
+});
+
+const unheard: [string, Faults, RegExp][] = [
+  ['a node without an SSM agent', { launched: says('ready@1.0.0') }, /not managed by SSM after 60 s/],
+  ['an answer that was cut', answers('{"verdict":'), /is no JSON/],
+  [
+    'an operator who may not ask',
+    { ...answers('{}'), errors: { SendCommand: { code: 'AccessDeniedException', times: 9 } } },
+    /SendCommand/,
+  ],
+];
+for (const [name, faults, why] of unheard)
+  test(`without the status JSON, the report says why and the image passes: ${name}`, async () => {
+    const at = region(faults);
+    const result = await at.to(at.test(at.image({}).id));
+    assert.match(result.statusMissing ?? '', why);
+    assert.is(result.status, undefined);
+    assert.is(result.verdict, 'ready');
+    assert.is(at.living(), 0);
+  });
 
 test('a node that may not tag itself is heard by its console', async () => {
   const at = region({

@@ -48,8 +48,19 @@ export interface Documents {
 
 const LARGEST = 64 * 1024;
 
+/** AWS's own, as far as it is used: one command. */
+const RUN_SHELL_SCRIPT = JSON.stringify({
+  schemaVersion: '2.2',
+  parameters: { commands: { type: 'StringList' } },
+  mainSteps: [
+    { action: 'aws:runShellScript', name: 'runShellScript', inputs: { runCommand: ['{{ commands }}'] } },
+  ],
+});
+
 export function createDocuments(region: Region): Documents {
-  const documents = new Map<string, Document>();
+  const documents = new Map<string, Document>([
+    ['AWS-RunShellScript', { versions: [read(RUN_SHELL_SCRIPT, 1)], standard: 1 }],
+  ]);
 
   function documentOf(name: string | undefined): Document {
     const document = documents.get(name ?? '');

@@ -1,0 +1,125 @@
+// The base image of the next build: Fedora's newest released one for each CPU, as an encrypted copy that is this account's,
+// and the lock file that names both copies. Whole or not: a lock never mixes two looks.
+import { renameSync, writeFileSync } from 'node:fs';
+import type { ImageAws } from '../aws/images.ts';
+import type { MachineImage } from '../aws/machine-images.ts';
+import { Failure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
+
+/** Fedora's account for cloud images. Source: fedoraproject.org/cloud/download, and the AMIs' own owner. */
+const FEDORA = '125523088429';
+/** Their names have the kernel's word for the CPU, EC2 has its own. */
+const CPUS = { x86_64: 'x86_64', arm64: 'aarch64' } as const;
+type Arch = keyof typeof CPUS;
+/** A copy of 5 GB inside a region takes minutes. */
+const COPIED_MS = 30 * 60_000;
+const LOOK_MS = 10_000;
+/** On a copy: the image of Fedora's that it is of. */
+const SOURCE_TAG = 'eniboot/base-of';
+
+export interface BaseImage {
+  id: string;
+  name: string;
+  /** Fedora's own image, and when it was made: what the copy is of. */
+  source: string;
+  created: string;
+  snapshot: string;
+}
+
+export interface BaseLock {
+  fedora_version: number;
+  base_images: Record<Arch, BaseImage>;
+}
+
+/**
+ * Looks both up before it copies anything, and writes when both copies can be launched. A copy that is there is taken.
+ * @throws BASE_IMAGE_MISSING, BASE_IMAGE_COPY
+ */
+export async function refreshBaseImages(
+  aws: ImageAws,
+  clock: Clock,
+  release: number,
+  region: string,
+  path: string,
+  tell: (line: string) => void,
+): Promise<BaseLock> {
+  const newest = {
+    x86_64: await newestOf(aws, 'x86_64', release),
+    arm64: await newestOf(aws, 'arm64', release),
+  };
+  const copies = {
+    x86_64: await copyOf(aws, newest.x86_64, region, tell),
+    arm64: await copyOf(aws, newest.arm64, region, tell),
+  };
+  const entry = async (arch: Arch): Promise<BaseImage> => {
+    const copy = await launchable(aws, clock, copies[arch]);
+    return {
+      id: copy.imageId,
+      name: newest[arch].name,
+      source: newest[arch].imageId,
+      created: newest[arch].createdAt,
+      snapshot: copy.snapshotId,
+    };
+  };
+  const lock: BaseLock = {
+    fedora_version: release,
+    base_images: { x86_64: await entry('x86_64'), arm64: await entry('arm64') },
+  };
+  writeFileSync(`${path}.new`, `${JSON.stringify(lock, null, 2)}\n`);
+  renameSync(`${path}.new`, path);
+  return lock;
+}
+
+/** A digit after the release: "Prerelease" and other releases share its first characters. */
+async function newestOf(aws: ImageAws, arch: Arch, release: number): Promise<MachineImage> {
+  const pattern = `Fedora-Cloud-Base-AmazonEC2.${CPUS[arch]}-${release}-*`;
+  const form = new RegExp(`^Fedora-Cloud-Base-AmazonEC2\\.${CPUS[arch]}-${release}-\\d[\\d.]*$`);
+  const found = (await aws.findImages(FEDORA, pattern))
+    .filter((one) => form.test(one.name) && one.arch === arch && one.state === 'available')
+    .sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))
+    .at(-1);
+  if (found !== undefined) return found;
+  throw new Failure(
+    'BASE_IMAGE_MISSING',
+    `account ${FEDORA} has no released image ${pattern} in this region`,
+    {
+      owner: FEDORA,
+      pattern,
+    },
+  );
+}
+
+async function copyOf(
+  aws: ImageAws,
+  source: MachineImage,
+  region: string,
+  tell: (line: string) => void,
+): Promise<string> {
+  const own = (await aws.describeOwnImages(SOURCE_TAG)).find(
+    (one) => one.tags[SOURCE_TAG] === source.imageId && ['available', 'pending'].includes(one.state),
+  );
+  if (own !== undefined) {
+    tell(`${own.imageId} is a copy of ${source.imageId} (${source.name}) already`);
+    return own.imageId;
+  }
+  const copy = await aws.copyImage(source, region, { [SOURCE_TAG]: source.imageId });
+  tell(`${copy} is being copied from ${source.imageId} (${source.name}), encrypted`);
+  return copy;
+}
+
+async function launchable(aws: ImageAws, clock: Clock, imageId: string): Promise<MachineImage> {
+  const until = clock.bootMs() + COPIED_MS;
+  for (;;) {
+    const image = await aws.describeImage(imageId);
+    if (image?.state === 'available') return image;
+    // A copy that was just asked for may be unknown for some seconds.
+    const over = clock.bootMs() >= until;
+    if (over || (image !== undefined && image.state !== 'pending'))
+      throw new Failure(
+        'BASE_IMAGE_COPY',
+        `${imageId} is ${image?.state ?? 'unknown'}${over ? ` after ${COPIED_MS / 60_000} minutes` : ''}: the lock file is unchanged`,
+        { imageId, state: image?.state },
+      );
+    await clock.sleep(LOOK_MS);
+  }
+}

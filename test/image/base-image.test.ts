@@ -1,0 +1,109 @@
+// The lock file of base images against the simulated EC2, by the command an operator types.
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { BaseLock } from '../../agent/image/base-image.ts';
+import { addImage } from '../aws/ec2/actions/images.ts';
+import { startCloud } from '../aws/index.ts';
+import { eniboot, operatorEnvironment } from '../cli/executable.ts';
+
+const cloud = await startCloud();
+const { world } = cloud.ec2;
+const env = operatorEnvironment(cloud);
+const folder = mkdtempSync(join(tmpdir(), 'eniboot-base-'));
+const lock = join(folder, 'base.pkrvars.json');
+test.after(async () => {
+  rmSync(folder, { recursive: true });
+  await cloud.stop();
+});
+const refresh = (...args: string[]) =>
+  eniboot(['image', 'base', '--fedora', '44', '--lock', lock, ...args], { env });
+const name = (cpu: string, rest: string) => `Fedora-Cloud-Base-AmazonEC2.${cpu}-${rest}`;
+
+function publish(cpu: 'x86_64' | 'aarch64', rest: string, ownerId = '125523088429') {
+  const image = addImage(world, {
+    name: name(cpu, rest),
+    architecture: cpu === 'aarch64' ? 'arm64' : 'x86_64',
+    ownerId,
+  });
+  // Made one after the other.
+  image.createdAt = Date.UTC(2026, 3, world.images.size);
+  return image;
+}
+
+const x86 = [publish('x86_64', '44-1.5'), publish('x86_64', '44-1.6')];
+// What a careless pattern would take: a prerelease, another release, another owner's, another CPU's.
+publish('x86_64', '44-Prerelease-1.9');
+publish('x86_64', '44_Beta-1.9');
+publish('x86_64', '440-1.9');
+publish('x86_64', '45-1.1');
+publish('x86_64', '44-9.9', '999999999999');
+
+test('one CPU without an image: nothing is copied, and the lock file stays as it was', async () => {
+  writeFileSync(lock, 'as it was\n');
+  const before = world.images.size;
+  const { code, out } = await refresh('--json');
+  assert.is(code, 1);
+  assert.match(out, '"code":"BASE_IMAGE_MISSING"');
+  assert.match(out, 'aarch64-44-');
+  assert.is(readFileSync(lock, 'utf8'), 'as it was\n');
+  assert.is(world.images.size, before);
+});
+
+test('the newest released image of each CPU, copied encrypted under its name, is in the lock file', async () => {
+  const arm = publish('aarch64', '44-1.6');
+  const { code, out, err } = await refresh('--json');
+  assert.is(code, 0, err + out);
+  const written = JSON.parse(readFileSync(lock, 'utf8')) as BaseLock;
+  assert.equal(written, JSON.parse(out));
+  assert.is(written.fedora_version, 44);
+  for (const [arch, source] of [
+    ['x86_64', x86[1]],
+    ['arm64', arm],
+  ] as const) {
+    const entry = written.base_images[arch];
+    const copy = world.images.get(entry.id);
+    assert.is(entry.source, source?.id);
+    assert.is(entry.name, source?.name);
+    assert.is(copy?.name, source?.name);
+    assert.is(copy?.ownerId, world.accountId);
+    assert.is(copy?.snapshotId, entry.snapshot);
+    assert.is(world.snapshots.get(entry.snapshot)?.encrypted, true);
+    assert.is(entry.created, new Date(source?.createdAt ?? 0).toISOString());
+  }
+  assert.not.ok(existsSync(`${lock}.new`));
+});
+
+test('again copies nothing; a newer image makes a new copy of that CPU alone', async () => {
+  const before = readFileSync(lock, 'utf8');
+  const count = world.images.size;
+  assert.match((await refresh()).err, /is a copy of ami-\w+ .* already/);
+  assert.is(readFileSync(lock, 'utf8'), before);
+  assert.is(world.images.size, count);
+  const newer = publish('x86_64', '44-1.10');
+  assert.match((await refresh()).out, /^x86_64: ami-\w+ is .*44-1\.10 of 2026-/);
+  const [old, now] = [JSON.parse(before), JSON.parse(readFileSync(lock, 'utf8'))] as [BaseLock, BaseLock];
+  assert.is(now.base_images.x86_64.source, newer.id);
+  assert.equal(now.base_images.arm64, old.base_images.arm64);
+});
+
+test('a copy that is refused leaves the lock file as it was', async () => {
+  const before = readFileSync(lock, 'utf8');
+  publish('aarch64', '44-1.11');
+  cloud.faults.denied.add('CopyImage');
+  const { code, out } = await refresh('--json');
+  assert.is(code, 1);
+  assert.match(out, 'CopyImage');
+  assert.is(readFileSync(lock, 'utf8'), before);
+});
+
+test('wrong usage is refused before AWS is asked', async () => {
+  cloud.calls.length = 0;
+  for (const args of [[], ['--fedora', '44'], ['--lock', lock], ['--fedora', 'rawhide', '--lock', lock]])
+    assert.is((await eniboot(['image', 'base', ...args], { env })).code, 2, args.join(' '));
+  assert.equal(cloud.calls, []);
+});
+
+test.run();
