@@ -18,7 +18,8 @@ const TRIES = 4;
 /** @throws NETNS_GONE, NETNS_OWN */
 export function requireNamespace(netns: string): void {
   const own = isOwnNamespace(netns);
-  if (own === undefined) throw new Failure('NETNS_GONE', `${netns} is not there`, { netns });
+  if (own === undefined)
+    throw new Failure('NETNS_GONE', `${netns} is not there, or no network namespace`, { netns });
   if (own) throw new Failure('NETNS_OWN', `${netns} is the network namespace of the node`, { netns });
 }
 

@@ -2,6 +2,7 @@
 import { EC2Client } from '@aws-sdk/client-ec2';
 import { SSMClient } from '@aws-sdk/client-ssm';
 import { Failure } from '../messages/failure.ts';
+import { environment } from '../port/runtime.ts';
 
 /** patience.ts repeats calls, the SDK does not. */
 const ONE_ATTEMPT = {
@@ -16,7 +17,9 @@ const ONE_ATTEMPT = {
 export async function operatorClients(
   region: string | undefined,
 ): Promise<{ ec2: EC2Client; ssm: SSMClient }> {
-  const options = { ...(region === undefined ? {} : { region }), ...ONE_ATTEMPT };
+  // The SDK knows AWS_REGION and the profile's; other tools also this one.
+  const wanted = region ?? environment('AWS_REGION') ?? environment('AWS_DEFAULT_REGION');
+  const options = { ...(wanted === undefined ? {} : { region: wanted }), ...ONE_ATTEMPT };
   const clients = { ec2: new EC2Client(options), ssm: new SSMClient(options) };
   try {
     await clients.ssm.config.region();

@@ -32,9 +32,13 @@ export interface Deadline {
   extend(ms: number): number;
 }
 
-/** Continues this boot's deadline, or starts one: a finished boot's later runs start a new one. */
-export function openDeadline(clock: Clock): Deadline {
-  let state = continued(clock);
+/**
+ * Continues this boot's deadline, or starts one: a finished boot's later runs start a new one, whether the one before it
+ * came to its end or was interrupted. `living`: this boot has been READY.
+ */
+export function openDeadline(clock: Clock, living: boolean): Deadline {
+  const first = () => (living ? begun(clock) : continued(clock));
+  let state = first();
   let seconds = DEFAULT_SECONDS;
   let closed = false;
   let extensionSeconds = DEFAULT_EXTENSION_SECONDS;
@@ -49,7 +53,7 @@ export function openDeadline(clock: Clock): Deadline {
     },
     begin() {
       // Again, since the run that held the lock until now may have given its verdict.
-      state = continued(clock);
+      state = first();
       save();
     },
     close() {
@@ -80,7 +84,11 @@ function continued(clock: Clock): State {
   const known = readState();
   return known !== undefined && known.bootId === bootId()
     ? { ...known, attempts: known.attempts + 1 }
-    : { bootId: bootId(), startedMs: clock.bootMs(), extendedMs: 0, attempts: 1 };
+    : begun(clock);
+}
+
+function begun(clock: Clock): State {
+  return { bootId: bootId(), startedMs: clock.bootMs(), extendedMs: 0, attempts: 1 };
 }
 
 function readState(): State | undefined {

@@ -12,6 +12,7 @@ import type { Log } from '../port/log.ts';
 import { invocation } from '../port/runtime.ts';
 import { attach } from './attach.ts';
 import { giveBack } from './attach-apply.ts';
+import { isBooted } from './booted.ts';
 import type { BundleState } from './bundle.ts';
 import { type Deadline, openDeadline } from './deadline.ts';
 import { egress } from './egress.ts';
@@ -78,7 +79,7 @@ const LOCK_PATIENCE_MS = 5_000;
  */
 export async function runSequence(options: SequenceOptions): Promise<Outcome> {
   const { clock } = options;
-  const deadline = openDeadline(clock);
+  const deadline = openDeadline(clock, options.handedOver === undefined && isBooted());
   const session = openSession({
     clock,
     log: options.log,

@@ -13,7 +13,6 @@ import {
   renameSync,
   rmSync,
   statSync,
-  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -44,8 +43,6 @@ const archs = asked.length === 0 ? (Object.keys(targets) as Arch[]) : (asked as 
 
 const changed = git('status', '--porcelain', '--', 'agent', 'cni', 'package-lock.json') !== '';
 const commit = `${git('rev-parse', 'HEAD') ?? 'unknown'}${changed ? '+changes' : ''}`;
-// Bundles carry the commit's own time: tar would otherwise carry the time of the build.
-const commitTime = Number(git('log', '-1', '--format=%ct') ?? '0');
 const compiler = await fetchPackage(targets[process.arch as Arch].bun, root);
 
 const defines = [
@@ -147,7 +144,6 @@ function bun(folder: string, args: string[]): void {
 
 function packBundle(folder: string, bundle: string): void {
   const files = ['LICENSE', 'NOTICE', 'eniboot', 'manifest.json'];
-  for (const file of files) utimesSync(join(folder, file), commitTime, commitTime);
   const tar = execFileSync(
     'tar',
     [
@@ -157,7 +153,7 @@ function packBundle(folder: string, bundle: string): void {
       '--numeric-owner',
       '--format=ustar',
       '--sort=name',
-      `--mtime=@${commitTime}`,
+      '--mtime=@0',
       '--directory',
       folder,
       ...files,

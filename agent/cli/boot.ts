@@ -3,7 +3,7 @@ import type { BundleState } from '../boot/bundle.ts';
 import { handOver, isSuccessor } from '../boot/hand-over.ts';
 import { startIfDue } from '../boot/ready.ts';
 import { runSequence } from '../boot/sequence.ts';
-import type { Status } from '../boot/status.ts';
+import { readStatus, type Status, writeStatus } from '../boot/status.ts';
 import { takeBackUnjudged } from '../boot/update-mark.ts';
 import { actOnFailure, consoleLine, publish } from '../boot/verdict.ts';
 import { collectVersions } from '../boot/versions.ts';
@@ -11,9 +11,9 @@ import { journalWatcher, statusFileWatcher, systemdWatcher } from '../boot/watch
 import { systemClock } from '../port/clock.ts';
 import { runInPlace } from '../port/hand-over.ts';
 import { createLog } from '../port/log.ts';
-import { environment, requireRoot } from '../port/runtime.ts';
+import { environment, finish, INTERRUPTED, interruption, requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
-import type { Command } from './command.ts';
+import type { Command, CommandIo } from './command.ts';
 import { failureLines } from './failure-text.ts';
 import { planCommand } from './plan.ts';
 import { terminalWatcher } from './progress.ts';
@@ -66,6 +66,7 @@ export const bootCommand: Command = {
       }).finally(() => terminal.stop());
     const successor = isSuccessor();
     const living = isBooted();
+    if (!successor) sayWhenInterrupted(living, io);
     // Only the first boot of a machine: on one that is up, an update may be about to judge.
     const before = living || successor ? undefined : await takeBackUnjudged();
     if (before !== undefined) {
@@ -110,6 +111,20 @@ export const bootCommand: Command = {
     return 1;
   },
 };
+
+/** What a run has done stays, and the next goes on from there. A node that was READY is so still, and its status says so. */
+function sayWhenInterrupted(living: boolean, io: CommandIo): void {
+  const before = living ? readStatus() : undefined;
+  interruption().addEventListener('abort', () => {
+    if (before !== undefined) writeStatus(before);
+    io.stderr(
+      before === undefined
+        ? 'interrupted: there is no verdict yet; `eniboot boot` goes on\n'
+        : 'interrupted: the verdict of before stands; `eniboot boot` looks again\n',
+    );
+    finish(INTERRUPTED);
+  });
+}
 
 /** `message` is winston's own field. */
 function failureFields({ failure }: Status): Record<string, unknown> {

@@ -1,6 +1,6 @@
 import type { FleetAws } from '../aws/fleet.ts';
 import { nearest } from '../config/nearest.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
 import { readBytesIfPresent } from '../port/fs.ts';
 import { INTERRUPTED, interruption, whoami } from '../port/runtime.ts';
@@ -179,6 +179,17 @@ async function halt(asked: Asked, io: CommandIo): Promise<number> {
   const { raiseHaltFlag } = await import('../rollout/halt.ts');
   const why = `${asked.why ?? 'halted'} (${whoami()})`;
   await raiseHaltFlag(aws, cluster, why);
+  // The flag counts whatever is recorded; but a name that is not the one meant stops nothing.
+  const { readRollout } = await import('../rollout/record.ts');
+  await readRollout(aws, cluster, systemClock).catch((error: unknown) => {
+    if (!isFailure(error, 'ROLLOUT_NONE')) throw error;
+    throw new Failure(
+      'ROLLOUT_NONE',
+      `the halt flag of ${cluster} is raised, but no rollout of ${cluster} is recorded in this region: nothing was stopped by it. Is the name right?`,
+      { cluster, halted: true },
+      error,
+    );
+  });
   io.stdout(
     asked.json
       ? `${JSON.stringify({ cluster, halted: true, why })}\n`
@@ -325,7 +336,13 @@ async function connect({ region }: Asked): Promise<FleetAws> {
 async function readSpec({ operand }: Asked) {
   if (operand === undefined) throw new Failure('USAGE', 'eniboot rollout: the file with the spec is missing');
   const { loadSpec } = await import('../rollout/spec.ts');
-  const bytes = readBytesIfPresent(operand, MOST_BYTES);
+  let bytes: Uint8Array | undefined;
+  try {
+    bytes = readBytesIfPresent(operand, MOST_BYTES);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Failure('USAGE', `eniboot rollout: ${operand} cannot be read: ${reason}`, {}, error);
+  }
   if (bytes === undefined) throw new Failure('USAGE', `eniboot rollout: there is no file ${operand}`);
   return loadSpec(operand, bytes);
 }

@@ -1,3 +1,4 @@
+import { isBooted } from '../boot/booted.ts';
 import { readStatus, type Status } from '../boot/status.ts';
 import { consoleLine } from '../boot/verdict.ts';
 import { parse } from './arguments.ts';
@@ -21,7 +22,11 @@ export const statusCommand: Command = {
     const status = readStatus();
     if (values.json === true) io.stdout(`${JSON.stringify(status ?? { verdict: 'none' })}\n`);
     else if (status === undefined)
-      io.stdout('eniboot has not run in this boot (/run/eniboot/status.json is absent)\n');
+      io.stdout(
+        isBooted()
+          ? '/run/eniboot/status.json is missing or damaged on a node that has been READY: `eniboot boot` looks again and writes it\n'
+          : 'eniboot has not run in this boot (/run/eniboot/status.json is absent)\n',
+      );
     else io.stdout(show(status, io.isTTY));
     if (status === undefined || status.verdict === 'booting') return 3;
     return status.verdict === 'ready' ? 0 : 1;

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
@@ -30,6 +30,9 @@ export async function takeLock(
 async function tryLock(path: string): Promise<{ release: () => void } | undefined> {
   try {
     mkdirSync(dirname(path), { recursive: true });
+    // Whoever may open it may hold it for ever.
+    closeSync(openSync(path, 'a', 0o600));
+    if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
     return await hold('flock', ['--nonblock', '--no-fork', path, 'sh', '-c', 'echo held; exec cat']);
   } catch (error) {
     if (hasCode(error, 'ENOENT'))

@@ -1,12 +1,12 @@
 // The releases there are: packing one, making it known, and looking at all of them.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { FleetAws } from '../aws/fleet.ts';
 import { type Archive, isVersion, parseRelease, RELEASES, type Release } from '../aws/release.ts';
 import { must } from '../host/command.ts';
 import { Failure } from '../messages/failure.ts';
-import { sha256Of } from '../port/fs.ts';
+import { hasCode, sha256Of } from '../port/fs.ts';
 import { download } from '../port/net.ts';
 import { architecture } from '../port/runtime.ts';
 
@@ -14,6 +14,8 @@ type Arch = 'x64' | 'arm64';
 
 /** Where zones' versions stand unless configured otherwise. */
 const ZONES = '/eniboot/bundle';
+/** Beside the files that a manifest names: what may be passed on must come with them. */
+const LICENCES = ['LICENSE', 'NOTICE'];
 const MOST_BYTES = 600_000_000;
 const DOWNLOAD_MS = 10 * 60_000;
 
@@ -26,27 +28,45 @@ export async function packBundle(
     async () => (await must('MANIFEST_MISSING', 'cat', [`${folder}/manifest.json`])).stdout,
   );
   for (const one of manifest.files) {
-    const { sha256 } = await sha256Of(`${folder}/${one.path}`);
+    const { sha256 } = await sha256Of(`${folder}/${one.path}`).catch((error: unknown) => {
+      if (!hasCode(error, 'ENOENT', 'EISDIR')) throw error;
+      throw new Failure('BAD_DIGEST', `${folder}/${one.path}, which its manifest names, is not there`, {
+        path: one.path,
+      });
+    });
     if (sha256 !== one.sha256)
       throw new Failure('BAD_DIGEST', `${folder}/${one.path} is not what its manifest says`, {
         path: one.path,
       });
   }
   const file = out ?? `eniboot-${manifest.version}-${manifest.arch ?? architecture}.tar.gz`;
-  const members = ['manifest.json', ...manifest.files.map((one) => one.path)].sort();
-  await must(
-    'FILE_WRITE',
-    'sh',
-    [
-      '-euc',
-      'out=$1 folder=$2; shift 2; tar --create --owner=0 --group=0 --numeric-owner --format=ustar --sort=name --mtime=@0 --directory "$folder" -- "$@" | gzip --no-name -6 > "$out.tmp" && mv "$out.tmp" "$out"',
-      'pack',
-      file,
-      folder,
-      ...members,
-    ],
-    { timeoutMs: 120_000 },
-  );
+  const licences = LICENCES.filter((name) => existsSync(`${folder}/${name}`));
+  const members = [...licences, 'manifest.json', ...manifest.files.map((one) => one.path)].sort();
+  const partial = `${file}.tmp`;
+  try {
+    // As `npm run build` packs it (agent/build/build.ts): the same files give the same archive.
+    await must(
+      'FILE_WRITE',
+      'tar',
+      [
+        ...[
+          '--create',
+          '--owner=0',
+          '--group=0',
+          '--numeric-owner',
+          '--format=ustar',
+          '--sort=name',
+          '--mtime=@0',
+        ],
+        '--use-compress-program=gzip --no-name -6',
+        ...['--file', partial, '--directory', folder, '--', ...members],
+      ],
+      { timeoutMs: 120_000 },
+    );
+    renameSync(partial, file);
+  } finally {
+    rmSync(partial, { force: true });
+  }
   return { version: manifest.version, file, sha256: (await sha256Of(file)).sha256 };
 }
 

@@ -409,7 +409,7 @@ test('the deadline: restarts and steps of the wall clock do not move it, throttl
       (seconds, extension, events) => {
         const clock = virtualClock();
         const start = clock.bootMs();
-        let deadline = openDeadline(clock);
+        let deadline = openDeadline(clock, false);
         deadline.begin();
         deadline.configure(seconds, extension);
         let extended = 0;
@@ -422,7 +422,7 @@ test('the deadline: restarts and steps of the wall clock do not move it, throttl
             extended += added;
           } else {
             clock.advance(event.ms);
-            deadline = openDeadline(clock);
+            deadline = openDeadline(clock, false);
             deadline.begin();
             deadline.configure(seconds, extension);
             runs += 1;
@@ -432,7 +432,7 @@ test('the deadline: restarts and steps of the wall clock do not move it, throttl
         }
         deadline.close();
         clock.advance(5_000);
-        const next = openDeadline(clock);
+        const next = openDeadline(clock, false);
         assert.is(next.startedMs, clock.bootMs(), 'after a verdict a run has time of its own');
         next.close();
       },

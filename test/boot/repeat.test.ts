@@ -1,10 +1,11 @@
 // A boot again and again: the second makes no change and no call that changes anything, looking changes
 // nothing at all, and the numbers of calls stay within what the design allows.
+import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { POD_ROLE, ROLE_TAG } from '../../agent/aws/tags.ts';
 import { type Instance, startCloud } from '../aws/index.ts';
-import { launchNode } from './node.ts';
+import { configText, ENIBOOT, launchNode } from './node.ts';
 
 const cloud = await startCloud();
 
@@ -42,6 +43,34 @@ for (const args of [
     );
   });
 }
+
+test('a run that is interrupted on a READY node changes neither its verdict nor the time that the next one has', async () => {
+  const extra = 'boot: { deadlineSeconds: 10 }\n';
+  const { instance, boot, eniboot } = await launchNode(cloud, { config: configText(cloud, extra) });
+  assert.is((await boot()).status?.verdict, 'ready');
+  const before = instance.read('/run/eniboot/status.json');
+  const lock = await instance.run('stat', ['--format', '%a', '/run/eniboot/pool/lock']);
+  assert.is(lock.stdout, '600\n', 'nobody else can hold it');
+  cloud.latency.apiMs = 3_000;
+  const run = instance.spawn(ENIBOOT, ['boot'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  run.stderr?.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  const booting = () => /"verdict": "booting"/.test(instance.read('/run/eniboot/status.json') ?? '');
+  for (let tries = 0; !booting() && tries < 500; tries += 1) await delay(20);
+  assert.ok(booting(), said);
+  run.kill('SIGINT');
+  const code = await new Promise((done) => run.once('close', done));
+  cloud.latency.apiMs = 0;
+  assert.is(code, 130, said);
+  assert.match(said, /^interrupted: the verdict of before stands/m);
+  assert.is(instance.read('/run/eniboot/status.json'), before);
+  await delay(10_500);
+  const next = await boot();
+  assert.is(next.status?.verdict, 'ready', next.result.stderr);
+  assert.is((await eniboot(['status'])).exitCode, 0);
+});
 
 test('from nothing to 110 pods with at most 4 calls that change something, the verdict tag included', async () => {
   const { instance, boot } = await launchNode(cloud);

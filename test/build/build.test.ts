@@ -2,7 +2,17 @@
 // The executables: the same commit gives the same bytes wherever it is built, and both CPUs' run.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -28,6 +38,33 @@ function digest(path: string): string {
 }
 
 const one = buildClone('one');
+
+test('`eniboot bundle build` packs the very bundle of the build, licences included', () => {
+  const from = join(root, 'dist/x64');
+  execFileSync(process.execPath, [join(root, 'agent/build/build.ts'), 'x64'], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const out = join(scratch, 'packed.tar.gz');
+  const pack = (path: string) =>
+    spawnSync(join(from, 'eniboot'), ['bundle', 'build', '--from', from, '--out', out], {
+      encoding: 'utf8',
+      env: { PATH: path },
+    });
+  const bundle = readdirSync(join(root, 'dist')).find((name) => name.endsWith('-x64.tar.gz')) ?? '';
+  // A tar that fails leaves nothing.
+  const bin = join(scratch, 'bin');
+  mkdirSync(bin);
+  writeFileSync(join(bin, 'tar'), '#!/bin/sh\nexit 2\n', { mode: 0o755 });
+  const failed = pack(`${bin}:${process.env['PATH']}`);
+  assert.is(failed.status, 1, failed.stdout);
+  assert.match(failed.stderr, 'FILE_WRITE');
+  assert.not.ok(existsSync(out) || existsSync(`${out}.tmp`));
+  const packed = pack(process.env['PATH'] ?? '');
+  assert.is(packed.status, 0, packed.stderr);
+  assert.is(digest(out), digest(join(root, 'dist', bundle)));
+  const members = execFileSync('tar', ['--list', '--gzip', '--file', out]).toString().split('\n');
+  assert.equal(members, ['LICENSE', 'NOTICE', 'eniboot', 'manifest.json', '']);
+});
 
 test('a second clone in another folder gives the same bytes', () => {
   const other = buildClone('another', 'x64');

@@ -1,5 +1,6 @@
 // The demo itself, inside the sandbox.
 import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import type { Status } from '../../agent/boot/status.ts';
 import { realisticLatency, startCloud } from '../aws/index.ts';
@@ -162,10 +163,13 @@ if (!real)
   );
 say('Try `npm run demo -- --keep` to look inside.');
 if (values.keep === true) {
+  // By a name of this run: other demos and tests on the machine have nodes with the same ID.
+  const mark = `eniboot-demo-${randomUUID().slice(0, 8)}`;
+  instance.spawn('sh', ['-c', 'sleep infinity; :', mark], { stdio: 'ignore' });
   process.stderr.write(`
 The node is up. In another terminal, as the same user:
-  nsenter --all --target "$(pgrep --newest --full 'init.sh .*/${instance.id}')" bash
-and there: PATH=/usr/libexec/eniboot/current:$PATH; eniboot status; eniboot check; eniboot pods; eniboot trace demo/web-1
+  nsenter --all --target "$(pgrep --newest --full ${mark})" bash
+and there: PATH=/usr/libexec/eniboot/current:$PATH; eniboot status; eniboot check; eniboot pods; eniboot trace demo/web-1${real ? '' : "\n(trace calls eth0 wrong: it is this kernel's stand-in, and no ipvlan)"}
 Ctrl-C here ends it.
 `);
   await new Promise(() => setInterval(() => {}, 60_000));

@@ -75,7 +75,9 @@ export async function dualStack(bench: Bench): Promise<{ asked: Asked[] }> {
     const variables = variablesOf('a', a.netns);
     const check = await one.cni('CHECK', variables, { ...conf, prevResult: a.result });
     assert.equal(check.exit, 0, check.stdout);
-    await one.sh('/usr/libexec/eniboot/current/eniboot trace a >/run/e2e/trace || { cat /run/e2e/trace; exit 1; }');
+    await one.sh(
+      '/usr/libexec/eniboot/current/eniboot trace a >/run/e2e/trace || { cat /run/e2e/trace; exit 1; }',
+    );
     await one.deletePod('a');
     await one.deletePod('b');
     assert.deepEqual(await one.leftovers(), before);

@@ -217,6 +217,12 @@ test('the policy allows all of it, and every statement of it is needed', async (
   assert.equal([...new Set(used)].sort(), policy.Statement.map((statement) => statement.Sid).sort());
 });
 
+test('a halt of a cluster without a rollout says that it stopped nothing', async () => {
+  const { code, err } = await run('rollout', 'halt', '--cluster', 'demmo');
+  assert.is(code, 1);
+  assert.match(err, /ROLLOUT_NONE: the halt flag of demmo is raised, but no rollout of demmo is recorded/);
+});
+
 test.after(async () => {
   bundles.stop();
   await cloud.stop();

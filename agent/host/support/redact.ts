@@ -6,7 +6,7 @@ export const REMOVED = '[removed]';
 
 /** Words in a name that make its value a secret. */
 const SECRET_NAME =
-  'passw(?:or)?d|passwd|passphrase|secret|token|credential|authorization|api[-_]?key|access[-_]?key|private[-_]?key|client[-_](?:key|certificate)|signature|cookie';
+  'passw(?:or)?d|passwd|passphrase|(?<![a-z])(?:pass|pwd|sig)(?![a-z])|secret|token|credential|authorization|api[-_]?key|access[-_]?key|private[-_]?key|client[-_](?:key|certificate)|signature|cookie';
 
 // No pattern may begin with an unbounded run: a log without line ends would take for ever.
 const privateKey =
@@ -17,16 +17,23 @@ const block = new RegExp(
   'gi',
 );
 const authorization = /(\b(?:proxy-)?authorization["']?[ \t]*[:=][ \t]*)[^\n]+/gi;
-const pair = new RegExp(
-  `((?:${SECRET_NAME})[\\w.-]{0,64}\\\\?["']?[ \\t]*[:=][ \\t]*)(?![{[]|\\[removed\\])(\\\\?"(?:[^"\\\\\\n]|\\\\[^"\\n])*\\\\?"|'[^'\\n]*'|[^\\s,;}\\]"']+)`,
+/** Quoted; quoted in a text that is quoted itself; or up to what ends a value. */
+const VALUE = `"(?:[^"\\\\\\n]|\\\\.)*"|\\\\"(?:\\\\\\\\\\\\"|[^"\\\\\\n]|\\\\[^"\\n])*\\\\"|'[^'\\n]*'|[^\\s,;}\\]"']+`;
+const NAME = `(?:${SECRET_NAME})[\\w.-]{0,64}\\\\?["']?`;
+const pair = new RegExp(`(${NAME}[ \\t]*[:=][ \\t]*)(?![{[]|\\[removed\\])(${VALUE})`, 'gi');
+/** As configuration files have it: all of the line is the value. */
+const spaced = new RegExp(
+  `(${NAME}(?:[ \\t]+[:=][ \\t]*|[:=][ \\t]+))(?![{["'\\\\\\s]|\\[removed\\])[^\\n,;}\\]"']+`,
   'gi',
 );
 const flag = new RegExp(`(--?[\\w-]{0,40}(?:${SECRET_NAME})[\\w-]{0,40}[ =])([^\\s"']+)`, 'gi');
 const dockerAuth = /(["']auth["'][ \t]*:[ \t]*)"[^"\n]*"/gi;
 const bearer = /\b(bearer|basic)[ \t]+[A-Za-z0-9._~+/=-]{8,}/gi;
-const urlUser = /(\b[a-z][a-z0-9+.-]{0,20}:\/\/)[^/\s:@"']{0,256}:[^/\s@"']{1,4096}@/gi;
+const urlUser = /(\b[a-z][a-z0-9+.-]{0,20}:\/\/)[^/\s:@"']{0,256}(?::[^/\s@"']{1,4096})?@/gi;
 const jsonWebToken = /\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g;
 const awsKeyId = /\b(?:AKIA|ASIA)[A-Z0-9]{16,20}\b/g;
+/** Of GitHub and Slack, by their beginnings. */
+const prefixed = /\b(?:gh[pousr]_[A-Za-z0-9]{20,}|xox[abeprs]-[A-Za-z0-9-]{10,})/g;
 /** kubeadm's bootstrap tokens. */
 const bootstrapToken = /\b[a-z0-9]{6}\.[a-z0-9]{16}\b/g;
 /** Runs of base64: AWS secret keys (40), metadata tokens (56), session tokens, keys and certificates. */
@@ -48,12 +55,14 @@ export function redact(text: string): { text: string; removed: number } {
     .replace(block, (_, name: string) => `${cut(name)}\n`)
     .replace(authorization, (_, name: string) => cut(name))
     .replace(urlUser, (_, scheme: string) => `${cut(scheme)}@`)
+    .replace(spaced, (_, name: string) => cut(name))
     .replace(pair, (_, name: string) => cut(name))
     .replace(flag, (_, name: string) => cut(name))
     .replace(dockerAuth, (_, name: string) => cut(name))
     .replace(bearer, (_, scheme: string) => cut(`${scheme} `))
     .replace(jsonWebToken, () => cut(''))
     .replace(awsKeyId, () => cut(''))
+    .replace(prefixed, () => cut(''))
     .replace(bootstrapToken, () => cut(''))
     .replace(base64, (run) => (looksRandom(run) ? cut('') : run));
   return { text: result, removed };
