@@ -12,9 +12,9 @@ const help = `Usage: eniboot trace POD [--to ADDRESS] [--json]
 
 The ways a pod's packets take, each as the objects that carry them in the order in which they do, and whether each is
 there: to the VPC, to the node, to a Service, to the Internet, from outside (NodePort, hostPort), to the instance
-metadata service; where the pod has IPv6, over that as well. What is MISSING or wrong stands with what to do about it. Read-only; the pod notices nothing. It asks
-the kernel, /run/eniboot and once IMDS; it asks neither EC2 nor the API server, and says nothing about kube-proxy's own
-rules, about security groups' rules, or about what listens in the pod.
+metadata service; where the pod has IPv6, over that as well. What is MISSING or wrong stands with what to do about it.
+Read-only; the pod notices nothing. It asks the kernel, /run/eniboot and once IMDS; it asks neither EC2 nor the API
+server, and says nothing about kube-proxy's own rules, about security groups' rules, or about what listens in the pod.
 
 POD           its address, its container ID or an unambiguous beginning of it, or NAMESPACE/NAME (\`eniboot pods\`)
 --to ADDRESS  only the way to this address, with what the kernel decides for it (ip route get) and, where it leaves by
