@@ -69,8 +69,8 @@ source "amazon-ebs" "node" {
   run_volume_tags = local.tags
 
   aws_polling {
-    delay_seconds = 15
-    max_attempts  = 240
+    delay_seconds = var.poll_seconds
+    max_attempts  = ceil(3600 / var.poll_seconds)
   }
 }
 
@@ -95,7 +95,7 @@ build {
 
   # Modes and links go into the image as they stand here.
   provisioner "shell-local" {
-    inline = ["mkdir -p '${path.root}/out'", "tar --owner=0 --group=0 -C '${path.root}/../systemd' -cf '${path.root}/out/node-files.tar' etc usr"]
+    inline = ["mkdir -p '${path.root}/out'", "rm -f '${path.root}/out/check-${source.name}.json'", "tar --owner=0 --group=0 -C '${path.root}/../systemd' -cf '${path.root}/out/node-files.tar' etc usr"]
   }
   provisioner "shell" {
     inline = ["install -d -m 0700 /tmp/eniboot"]
@@ -134,7 +134,7 @@ build {
       "ENIBOOT_VERSION=${local.version}",
       "BUNDLE_SHA256=${local.manifest.files["eniboot-${local.version}-${local.cpu[source.name]}.tar.gz"].sha256}",
     ]
-    scripts = [for name in ["10-base", "20-packages", "30-modules", "40-eniboot", "50-host", "60-ssm-agent", "70-pause", "80-check"] : "${path.root}/scripts/${name}.sh"]
+    scripts = [for name in ["10-base", "20-packages", "30-modules", "40-eniboot", "50-host", "60-ssm-agent", "70-pause"] : "${path.root}/scripts/${name}.sh"]
   }
 
   provisioner "file" {
@@ -142,11 +142,29 @@ build {
     source      = "/tmp/eniboot-packages.lock"
     destination = "${path.root}/out/packages-${source.name}.lock"
   }
-  # Takes the key away that this build came in by: nothing comes after it.
+  provisioner "file" {
+    direction   = "download"
+    source      = "/tmp/eniboot-licences.txt"
+    destination = "${path.root}/out/licences-${source.name}.txt"
+  }
+  # Takes the key away that this build came in by. What comes after it goes over the connection that is open.
   provisioner "shell" {
     execute_command = "sudo bash {{ .Path }}"
-    script          = "${path.root}/scripts/90-clean.sh"
+    script          = "${path.root}/scripts/80-clean.sh"
     skip_clean      = true
+  }
+  provisioner "shell" {
+    execute_command  = "sudo env {{ .Vars }} bash {{ .Path }}"
+    environment_vars = ["KUBERNETES_VERSION=${var.kubernetes_version}", "CRIO_VERSION=${var.crio_version}"]
+    script           = "${path.root}/scripts/90-check.sh"
+  }
+  provisioner "file" {
+    direction   = "download"
+    source      = "/run/eniboot-check.json"
+    destination = "${path.root}/out/check-${source.name}.json"
+  }
+  provisioner "shell-local" {
+    inline = ["grep -q '^{\"fit\":true,' '${path.root}/out/check-${source.name}.json' || { echo 'check: a check above says FAIL: no image is made (packer/out/check-${source.name}.json)' >&2; exit 1; }"]
   }
 
   post-processor "manifest" {

@@ -196,6 +196,16 @@ variable "deprecate_after_days" {
   }
 }
 
+variable "poll_seconds" {
+  description = "Seconds between two looks at what EC2 is doing; an hour is the most that is waited for one thing."
+  type        = number
+  default     = 15
+  validation {
+    condition     = var.poll_seconds >= 1 && var.poll_seconds <= 60 && var.poll_seconds == floor(var.poll_seconds)
+    error_message = "The poll_seconds is not a whole number from 1 to 60."
+  }
+}
+
 variable "tags" {
   description = "Further tags for the image, its snapshots and the build's own resources."
   type        = map(string)

@@ -1,24 +1,26 @@
-// `npm run sbom`: what is in a build, as CycloneDX, and one file with every digest to sign. The same inputs give the same
+// `npm run sbom`: what is in a build and its image, as CycloneDX with licence texts; a manifest that leads from the commit to
+// the image; and one file with every digest to sign. The same inputs give the same
 // bytes: no time, no serial number. Source of the form: CycloneDX 1.6, JSON reference.
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 const root = join(import.meta.dirname, '../..');
 const { values } = parseArgs({
   options: {
     arch: { type: 'string', default: 'x64' },
-    packages: { type: 'string' },
+    image: { type: 'string' },
     out: { type: 'string', default: join(root, 'dist') },
     help: { type: 'boolean' },
   },
 });
 if (values.help === true || (values.arch !== 'x64' && values.arch !== 'arm64')) {
-  const text = `Usage: npm run sbom [-- [--arch x64|arm64] [--packages FILE] [--out FOLDER]]
-Writes FOLDER/sbom-ARCH.cdx.json (CycloneDX 1.6) and FOLDER/SHA256SUMS for what \`npm run build\` has left in dist/.
-  --packages FILE  the image's packages as its build lists them (packer/out/packages-ARCH.lock): RPMs are added
-  --out FOLDER     default: dist
+  const text = `Usage: npm run sbom [-- [--arch x64|arm64] [--image FOLDER] [--out FOLDER]]
+Writes sbom-ARCH.cdx.json (CycloneDX 1.6) and SHA256SUMS for what \`npm run build\` has left in dist/.
+  --image FOLDER  what the image's build has left (packer/out): its RPMs are added, and image-ARCH.json is written, which leads
+                  from commit and executable to packages, base image, check report and AMI
+  --out FOLDER    default: dist
 `;
   (values.help === true ? process.stdout : process.stderr).write(text);
   process.exit(values.help === true ? 0 : 2);
@@ -30,7 +32,7 @@ interface Component {
   name: string;
   version?: string;
   purl?: string;
-  licenses?: ({ expression: string } | { license: { name: string } })[];
+  licenses?: ({ expression: string } | { license: { name: string; text?: { content: string } } })[];
   hashes?: { alg: 'SHA-256'; content: string }[];
   properties?: { name: string; value: string }[];
 }
@@ -49,7 +51,7 @@ const executable: Component = {
   hashes: [{ alg: 'SHA-256', content: manifest.files[`${values.arch}/eniboot`]?.sha256 ?? '' }],
   properties: [{ name: 'eniboot:commit', value: manifest.commit }],
 };
-const packages = [...npmPackages(), ...linkedIn(), ...rpms(values.packages)];
+const packages = [...npmPackages(), ...linkedIn(), ...rpms(values.image)];
 const sbom = {
   $schema: 'http://cyclonedx.org/schema/bom-1.6.schema.json',
   bomFormat: 'CycloneDX',
@@ -64,7 +66,12 @@ writeFileSync(join(values.out, file), `${JSON.stringify(sbom, null, 2)}\n`);
 const sums = new Map(Object.entries(manifest.files).map(([path, { sha256 }]) => [path, sha256]));
 for (const name of readdirSync(values.out))
   if (/^sbom-.*\.cdx\.json$/.test(name)) sums.set(name, sha256(join(values.out, name)));
-if (values.packages !== undefined) sums.set(basename(values.packages), sha256(values.packages));
+if (values.image !== undefined) {
+  const name = `image-${values.arch}.json`;
+  writeFileSync(join(values.out, name), `${JSON.stringify(imageManifest(values.image), null, 2)}\n`);
+  sums.set(name, sha256(join(values.out, name)));
+  for (const of of imageFiles()) sums.set(of, sha256(join(values.image, of)));
+}
 writeFileSync(
   join(values.out, 'SHA256SUMS'),
   [...sums]
@@ -93,7 +100,7 @@ function npmPackages(): Component[] {
       name,
       version: entry.version ?? '',
       purl,
-      licenses: [{ expression: entry.license ?? 'NONE' }],
+      licenses: [{ license: { name: entry.license ?? 'NONE', ...textOf(join(root, path)) } }],
       properties: [{ name: 'eniboot:npm:integrity', value: entry.integrity ?? '' }],
     });
   }
@@ -110,7 +117,7 @@ function linkedIn(): Component[] {
     'bom-ref': 'runtime:bun',
     name: 'bun',
     version: optionalDependencies[`@oven/bun-linux-${values.arch === 'x64' ? 'x64' : 'aarch64'}`] ?? '',
-    licenses: [{ expression: 'MIT' }],
+    licenses: [{ license: { name: 'MIT', ...textOf(join(root, 'node_modules/@oven/bun-linux-x64')) } }],
   };
   const listed = readFileSync(join(root, 'NOTICE'), 'utf8').split('Linked into it are:')[1] ?? '';
   const linked = [...listed.replace(/\s+/g, ' ').matchAll(/(?:^|[-,] )([A-Za-z][\w' -]*?) \(([^)]+)\)/g)];
@@ -127,9 +134,66 @@ function linkedIn(): Component[] {
   ];
 }
 
-/** Lines of `NEVRA SHA256-of-its-header`; the list has no licences, so neither has this. */
-function rpms(path: string | undefined): Component[] {
-  if (path === undefined) return [];
+/** The licence and the notice that a package brings along. */
+function textOf(folder: string): { text?: { content: string } } {
+  const names = existsSync(folder) ? readdirSync(folder).sort() : [];
+  const texts = names
+    .filter((name) => /^(licen[cs]e|copying|notice)([.-].*)?$/i.test(name))
+    .map((name) => readFileSync(join(folder, name), 'utf8'));
+  return texts.length === 0 ? {} : { text: { content: texts.join('\n') } };
+}
+
+/** What packer/ calls the CPU. */
+function imageArch(): string {
+  return values.arch === 'x64' ? 'x86_64' : 'arm64';
+}
+
+function imageFiles(): string[] {
+  return [`packages-${imageArch()}.lock`, `licences-${imageArch()}.txt`, `check-${imageArch()}.json`];
+}
+
+/** From the commit to the image, every step by its digest. The AMI is Packer's last build of this CPU. */
+function imageManifest(folder: string): object {
+  const read = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
+  const { builds } = read(join(folder, 'manifest.json')) as {
+    builds: { name: string; artifact_id: string; custom_data: Record<string, string> }[];
+  };
+  const build = builds.findLast(({ name }) => name === imageArch());
+  if (build === undefined) throw new Error(`${folder}/manifest.json has no build of ${imageArch()}`);
+  const { commit, executable: built, base, base_name, kubernetes, crio } = build.custom_data;
+  const executableDigest = manifest.files[`${values.arch}/eniboot`]?.sha256;
+  if (commit !== manifest.commit || built !== executableDigest)
+    throw new Error(
+      `${folder} is of commit ${commit}, executable ${built}, and dist/ of ${manifest.commit}, ${executableDigest}: build both anew`,
+    );
+  const { fit } = read(join(folder, `check-${imageArch()}.json`)) as { fit: boolean };
+  const file = (name: string) => ({ file: name, sha256: sha256(join(folder, name)) });
+  const [packages = '', licences = '', check = ''] = imageFiles();
+  return {
+    commit,
+    version: manifest.version,
+    executable: { file: `${values.arch}/eniboot`, sha256: executableDigest },
+    versions: { kubernetes, crio },
+    packages: file(packages),
+    licences: file(licences),
+    base: { id: base, name: base_name },
+    check: { ...file(check), fit },
+    // REGION:AMI, one for each Region.
+    images: build.artifact_id.split(','),
+    mayDiffer: read(join(root, 'packer/may-differ.json')),
+  };
+}
+
+/** Lines of `NEVRA SHA256-of-its-header`, and of `NEVRA licence`. */
+function rpms(folder: string | undefined): Component[] {
+  if (folder === undefined) return [];
+  const [packages = '', licences = ''] = imageFiles().map((name) => join(folder, name));
+  const licenceOf = new Map(
+    readFileSync(licences, 'utf8')
+      .split('\n')
+      .map((line) => [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)]),
+  );
+  const path = packages;
   return readFileSync(path, 'utf8')
     .split('\n')
     .filter((line) => line !== '')
@@ -138,12 +202,15 @@ function rpms(path: string | undefined): Component[] {
         /^(\S+)-(?:(\d+):)?([^-\s]+-[^-\s]+)\.(\w+) ([0-9a-f]{64}|\(none\))$/.exec(line) ?? [];
       if (name === undefined || version === undefined) throw new Error(`${path}: not a package: ${line}`);
       const purl = `pkg:rpm/fedora/${name}@${version}?arch=${arch}${epoch === undefined ? '' : `&epoch=${epoch}`}`;
+      const licence = licenceOf.get(line.slice(0, line.indexOf(' ')));
+      if (licence === undefined) throw new Error(`${licences}: no licence of ${name}`);
       return {
         type: 'library',
         'bom-ref': purl,
         name,
         version,
         purl,
+        licenses: [{ license: { name: licence } }],
         properties: [{ name: 'eniboot:rpm:sha256header', value: header ?? '' }],
       };
     });

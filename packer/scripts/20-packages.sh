@@ -62,7 +62,8 @@ systemctl disable kubelet.service crio.service 2>/dev/null || :
 
 # The list is the build's own record (out/packages-ARCH.lock), and the lock of the next one. gpg-pubkey entries are keys.
 rpm -qa --queryformat '%{NEVRA} %{SHA256HEADER}\n' | grep -v '^gpg-pubkey' | LC_ALL=C sort >/tmp/eniboot-packages.lock
-chmod 0644 /tmp/eniboot-packages.lock
+rpm -qa --queryformat '%{NEVRA} %{LICENSE}\n' | grep -v '^gpg-pubkey' | LC_ALL=C sort >/tmp/eniboot-licences.txt
+chmod 0644 /tmp/eniboot-packages.lock /tmp/eniboot-licences.txt
 difference=$([ ! -s "$lock" ] || LC_ALL=C sort "$lock" | LC_ALL=C comm -3 - /tmp/eniboot-packages.lock)
 if [ -n "$difference" ]; then
   echo "packages: these differ from packages_lock (locked, and indented installed); build without it to make a new one:" >&2

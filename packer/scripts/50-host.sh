@@ -15,5 +15,9 @@ semanage fcontext --add --type bin_t '/usr/libexec/eniboot/.*/eniboot' 2>/dev/nu
   semanage fcontext --modify --type bin_t '/usr/libexec/eniboot/.*/eniboot'
 restorecon -RF /opt/cni /usr/libexec/eniboot /usr/lib/systemd /etc/systemd /etc/cloud
 
+# As after a boot: NetworkManager and udev have the node files, which the check looks at by a fresh device.
+udevadm control --reload
+nmcli general reload
+
 # nft's rules are made at boot; a firewall of the distribution would flush or contradict them.
 systemctl disable --now firewalld.service nftables.service 2>/dev/null || :

@@ -3,6 +3,10 @@
 set -euo pipefail
 name=${PAUSE_IMAGE%@*}
 skopeo copy --retry-times 3 "docker://${name%:*}@${PAUSE_IMAGE#*@}" "containers-storage:$name"
+skopeo inspect "containers-storage:$name" >/dev/null || {
+  echo "pause image: $name was copied, and is not in cri-o's store" >&2
+  exit 1
+}
 install -d -m 0755 /etc/crio/crio.conf.d
 # kubelet asks the runtime to keep it, and the runtime asks for it by this name.
 printf '[crio.image]\npause_image = "%s"\n' "$name" >/etc/crio/crio.conf.d/20-pause.conf

@@ -1,10 +1,14 @@
 // What happens to builds, and what must hold after each: an image with everything that was asked of it and nothing
 // else left in the account, or no image, nothing left, and a message that names the cause.
 import assert from 'node:assert/strict';
-import { appendFileSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { BootTestResult } from '../../agent/image/boot-test.ts';
+import type { ListedImage } from '../../agent/image/release-image.ts';
 import type { Cloud } from '../aws/index.ts';
+import type { Ended } from '../cli/executable.ts';
 import type { Built, Change } from './run.ts';
+import { differences } from './tree.ts';
 
 export interface Workshop {
   cloud: Cloud;
@@ -12,6 +16,10 @@ export interface Workshop {
   /** By instance ID: folder with the changes (`upper`) that its disk has over the base image's. */
   disks: Map<string, string>;
   leftovers(): Promise<string[]>;
+  /** The executable, as an operator runs it. */
+  eniboot(...args: string[]): Promise<Ended>;
+  /** A node's configuration that names the simulated APIs. */
+  userData: string;
 }
 
 export interface AmiCase {
@@ -21,7 +29,7 @@ export interface AmiCase {
   quick?: true;
   /** A kernel module that the build instance lacks. */
   missingModule?: string;
-  check(shop: Workshop): Promise<void>;
+  check(shop: Workshop): Promise<unknown>;
 }
 
 export const cases: readonly AmiCase[] = [
@@ -30,6 +38,23 @@ export const cases: readonly AmiCase[] = [
     title: 'an image with tags, protection, deprecation, IMDSv2, encryption; nothing else is left',
     quick: true,
     check: goodBuild,
+  },
+  {
+    name: 'whole-way',
+    title:
+      'build, check, boot test of the registered image, publish, promote; then nothing but the image is there',
+    quick: true,
+    check: wholeWay,
+  },
+  {
+    name: 'never-ready',
+    title: 'an image whose node says nothing, and one whose boot fails: neither is published',
+    check: neverReady,
+  },
+  {
+    name: 'same-twice',
+    title: 'two builds of one commit: their disks differ where packer/may-differ.json says, and nowhere else',
+    check: sameTwice,
   },
   {
     name: 'wrong-digest',
@@ -65,6 +90,33 @@ export const cases: readonly AmiCase[] = [
     title: 'a kernel without ipvlan',
     missingModule: 'ipvlan',
     check: (shop) => refused(shop, /cannot load ipvlan/),
+  },
+  {
+    name: 'unit-cycle',
+    title: 'a unit of the image that orders itself in a circle with the agent',
+    check: (shop) =>
+      unfit(shop, 'unit-graph', /ordering cycle/i, (tree) =>
+        appendFileSync(
+          join(tree, 'packer/scripts/50-host.sh'),
+          `mkdir -p /etc/systemd/system/eniboot.service.d
+printf '[Unit]\\nAfter=kubelet.service\\n' >/etc/systemd/system/eniboot.service.d/late.conf\n`,
+        ),
+      ),
+  },
+  {
+    name: 'dirty-image',
+    title: "a machine ID, a host key and the build's own SSH key that stay",
+    check: (shop) =>
+      unfit(
+        shop,
+        'hygiene',
+        /machine-id, \/etc\/ssh\/ssh_host_rsa_key, \/home\/fedora\/\.ssh\/authorized_keys/,
+        (tree) =>
+          appendFileSync(
+            join(tree, 'packer/scripts/80-clean.sh'),
+            'for left in machine-id ssh/ssh_host_rsa_key; do echo x >"/etc/$left"; done; echo x >/home/fedora/.ssh/authorized_keys\n',
+          ),
+      ),
   },
   {
     name: 'interrupted',
@@ -109,6 +161,13 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop): Promise<
   assert.ok(Date.parse(image.deprecateAt ?? '') > Date.now() + 100 * 86_400_000, 'deprecated in 120 days');
   assert.equal(cloud.ec2.world.snapshots.get(image.snapshotId)?.encrypted, true, 'encrypted');
   assert.deepEqual(await leftovers(), []);
+  const report = readReport(folder);
+  assert.equal(report.fit, true);
+  assert.deepEqual(
+    report.checks.filter(({ result }) => result === 'skip').map(({ id }) => id),
+    ['verdict', 'machine-id', 'forwarding', 'boot-jobs', 'selinux-denials', 'failed-units'],
+    'what only a boot shows is no pass',
+  );
 
   const [disk = ''] = [...disks.values()].map((one) => join(one, 'upper'));
   assert.ok(exists(join(disk, 'usr/libexec/eniboot', manifest.version, 'eniboot')));
@@ -124,12 +183,108 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop): Promise<
   assert.match(lock, /^kubelet-(0:)?1\.36\.1-1\.noarch [0-9a-f]{64}$/m);
 }
 
-async function refused({ cloud, build, leftovers }: Workshop, says: RegExp, change?: Change): Promise<void> {
-  const { status, said } = await build(change);
+/** What these instances have of their own, and no image of them would: addresses, and this test's packages. */
+const OF_THE_STAND_IN = ['/etc/hosts', '/stand-in'];
+
+async function sameTwice({ build, disks }: Workshop): Promise<void> {
+  let folder = '';
+  for (let round = 0; round < 2; round++) {
+    const built = await build();
+    assert.equal(built.status, 0, tail(built.said));
+    folder = built.folder;
+  }
+  const [first = '', second = ''] = [...disks.values()].map((disk) => join(disk, 'upper'));
+  const may = JSON.parse(readFileSync(join(folder, 'may-differ.json'), 'utf8')) as { path: string }[];
+  const except = [...may.map(({ path }) => path), ...OF_THE_STAND_IN];
+  assert.deepEqual(differences(first, second, except), []);
+}
+
+async function wholeWay(shop: Workshop): Promise<void> {
+  const { cloud, eniboot, leftovers } = shop;
+  await goodBuild(shop);
+  const [image] = ownImages(cloud);
+  assert.ok(image !== undefined);
+  const tested = await bootTestOf(shop, image.id);
+  assert.equal(tested.code, 0, tested.err + tested.out);
+  const report = JSON.parse(tested.out) as BootTestResult;
+  assert.equal(report.verdict, 'ready');
+  assert.equal(report.version, image.tags.get('eniboot/version'));
+  assert.equal(report.status?.['verdict'], 'ready', report.statusMissing);
+  assert.match(image.tags.get('eniboot/boot-test') ?? '', /^passed@/);
+  for (const verb of ['publish', 'promote']) {
+    const done = await eniboot('image', verb, image.id, '--zone', report.zoneId);
+    assert.equal(done.code, 0, done.err);
+  }
+  const { images } = JSON.parse((await eniboot('image', 'list', '--json')).out) as { images: ListedImage[] };
+  assert.deepEqual(
+    images.map((one) => [one.imageId, one.zones]),
+    [[image.id, [{ zoneId: report.zoneId, labels: ['candidate', 'stable'] }]]],
+  );
+  assert.deepEqual(await leftovers(), []);
+}
+
+async function neverReady(shop: Workshop): Promise<void> {
+  const { cloud, build, eniboot, leftovers } = shop;
+  const { status, said } = await build();
+  assert.equal(status, 0, tail(said));
+  const [image] = ownImages(cloud);
+  assert.ok(image !== undefined);
+  const unpublished = async (): Promise<void> => {
+    const zone = [...cloud.subnets.values()][0]?.zoneId ?? '';
+    const published = await eniboot('image', 'publish', image.id, '--zone', zone, '--json');
+    assert.match(published.out, /"code":"IMAGE_UNTESTED"/);
+    assert.equal(cloud.ssm.parameters.size, 0);
+    assert.deepEqual(await leftovers(), []);
+  };
+  cloud.faults.denied.add('CreateNetworkInterface');
+  const failed = await bootTestOf(shop, image.id);
+  assert.equal(failed.code, 1, failed.out);
+  assert.match(failed.out, /"code":"IMAGE_TEST_FAILED"/);
+  assert.match(image.tags.get('eniboot/boot-test') ?? '', /^failed:\w+@/);
+  await unpublished();
+  image.tags.delete('eniboot/boot-test');
+  writeFileSync(join(shop.userData, '../never-boots'), '');
+  const silent = await bootTestOf(shop, image.id, '--timeout', '60');
+  assert.equal(silent.code, 1, silent.out);
+  assert.match(silent.out, /no verdict after 6\d s/);
+  await unpublished();
+}
+
+function bootTestOf({ cloud, eniboot, userData }: Workshop, imageId: string, ...more: string[]) {
+  const subnet = [...cloud.subnets.keys()][0] ?? '';
+  const where = ['--subnet', subnet, '--user-data', userData, '--profile', 'node'];
+  return eniboot('image', 'boot-test', imageId, ...where, '--json', ...more);
+}
+
+async function refused({ cloud, build, leftovers }: Workshop, says: RegExp, change?: Change): Promise<Built> {
+  const built = await build(change);
+  const { status, said } = built;
   assert.notEqual(status, 0, 'the build succeeded');
   assert.match(said, says, tail(said));
   assert.deepEqual(ownImages(cloud), [], 'no image');
   assert.deepEqual(await leftovers(), []);
+  return built;
+}
+
+/** The provisioners succeed, and the check of what they have left names this one. */
+async function unfit(shop: Workshop, id: string, says: RegExp, edit: (tree: string) => void): Promise<void> {
+  const { folder } = await refused(shop, /a check above says FAIL: no image is made/, { edit });
+  const report = readReport(folder);
+  assert.equal(report.fit, false);
+  const failing = report.checks.filter(({ result }) => result === 'fail');
+  assert.deepEqual(
+    failing.map((one) => one.id),
+    [id],
+    JSON.stringify(failing),
+  );
+  assert.match(failing[0]?.summary ?? '', says);
+}
+
+function readReport(folder: string) {
+  return JSON.parse(readFileSync(join(folder, 'out/check-x86_64.json'), 'utf8')) as {
+    fit: boolean;
+    checks: { id: string; result: string; summary: string }[];
+  };
 }
 
 /** What builds have made: the base image was there before. */

@@ -132,6 +132,22 @@ export function makeHosts(work: string, root: string): Hosts {
   const seed = join(layer, 'stand-in');
   mkdirSync(seed, { recursive: true });
   makeRpm(work, { name: 'kernel-core', version: versions.kernel, release: '300.fc44', arch: 'x86_64' }, seed);
+  const modules = join(layer, `usr/lib/modules/${versions.kernel}-300.fc44.x86_64`);
+  mkdirSync(modules, { recursive: true });
+  const needed = [
+    'ipvlan',
+    'veth',
+    'br_netfilter',
+    'nf_conntrack',
+    'nft_masq',
+    'nft_nat',
+    'nft_fib',
+    'nft_ct',
+  ];
+  writeFileSync(
+    join(modules, 'modules.dep'),
+    [...needed, 'overlay'].map((name) => `kernel/${name}.ko.xz:\n`).join(''),
+  );
   const trusted = join(layer, 'etc/ssl/certs/ca-certificates.crt');
   mkdirSync(join(trusted, '..'), { recursive: true });
   cpSync(join(root, 'etc/ssl/certs/ca-certificates.crt'), trusted);
@@ -183,7 +199,8 @@ function makeRpm(work: string, rpm: Rpm, into: string): string {
       ? ['%files']
       : [
           `mkdir -p %{buildroot}/usr/bin %{buildroot}/usr/lib/systemd/system`,
-          `printf '#!/bin/sh\\nexec sleep infinity\\n' >%{buildroot}${program}`,
+          // kubelet is asked for its version by the boot.
+          `printf '#!/bin/sh\\n[ "$1" != --version ] || { echo Kubernetes v${rpm.version}; exit; }\\nexec sleep infinity\\n' >%{buildroot}${program}`,
           `printf '[Unit]\\nDescription=%s (stand-in)\\n[Service]\\nExecStart=%s\\n[Install]\\nWantedBy=multi-user.target\\n' ${rpm.name} ${program} >%{buildroot}${unit}`,
           `%files\n%attr(0755,root,root) ${program}\n%attr(0644,root,root) ${unit}`,
         ]),

@@ -1,12 +1,14 @@
 // Runs the cases in the sandbox that main.ts made: real Packer with its real Amazon plugin, the simulated EC2, and build
 // instances with a root of their own, into which Packer comes by SSH.
 import { spawn } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer as createIdentityServer } from 'node:http';
 import { createServer } from 'node:https';
 import { join, normalize } from 'node:path';
 import { addImage, buildLeftovers } from '../aws/ec2/actions/images.ts';
-import { type Cloud, startCloud } from '../aws/index.ts';
+import { type Cloud, type Instance, startCloud } from '../aws/index.ts';
+import { configText, ENIBOOT } from '../boot/node.ts';
+import { eniboot, operatorEnvironment } from '../cli/executable.ts';
 import { type AmiCase, cases } from './cases.ts';
 import type { Hosts } from './prepare.ts';
 
@@ -39,12 +41,19 @@ async function runCase(one: AmiCase): Promise<void> {
   const work = join(job.work, one.name);
   mkdirSync(work);
   const disks = new Map<string, string>();
+  /** Image → the disk of the instance it was made of, which has stopped: nothing writes to it any more. */
+  const snapshots = new Map<string, string>();
   const cloud: Cloud = await startCloud({
     machineFor: (record) => ({
       launch: {},
       started: async (instance) => {
         const disk = join(work, record.id);
         for (const name of ['upper', 'work', 'root']) mkdirSync(join(disk, name), { recursive: true });
+        const snapshot = snapshots.get(record.imageId);
+        if (snapshot !== undefined) {
+          await bootNode(cloud, instance, `${join(snapshot, 'upper')}:${job.root}`, disk);
+          return;
+        }
         cpSync(job.hosts.layer, join(disk, 'upper'), { recursive: true });
         const publicKey = cloud.ec2.world.keyPairs.get(record.keyName ?? '')?.publicKey ?? '';
         const hosts = job.hosts.names.map((name) => `${new URL(cloud.endpoints.ec2).hostname} ${name}`);
@@ -66,6 +75,11 @@ async function runCase(one: AmiCase): Promise<void> {
       },
     }),
   });
+  cloud.ec2.subscribe((event) => {
+    if (event.kind !== 'image') return;
+    const disk = disks.get(event.from) ?? snapshots.get(event.from);
+    if (disk !== undefined) snapshots.set(event.image.id, disk);
+  });
   const web = createServer(
     { cert: readFileSync(job.hosts.certificate), key: readFileSync(job.hosts.key) },
     (request, response) => {
@@ -82,10 +96,15 @@ async function runCase(one: AmiCase): Promise<void> {
   const sts = createIdentityServer((_request, response) => response.end(callerIdentity));
   await new Promise<void>((done) => sts.listen(stsPort, new URL(cloud.endpoints.ec2).hostname, done));
   await new Promise<void>((done) => web.listen(443, new URL(cloud.endpoints.ec2).hostname, done));
+  const userData = join(work, 'node.yaml');
+  writeFileSync(userData, `#eniboot-config\n${configText(cloud)}`);
+  let builds = 0;
   try {
     await one.check({
+      userData,
+      eniboot: (...args) => eniboot(args, { env: operatorEnvironment(cloud), timeoutMs: 150_000 }),
       cloud,
-      build: (change) => build(cloud, work, change),
+      build: (change) => build(cloud, join(work, `build-${++builds}`), change),
       disks,
       leftovers: () => leftovers(cloud),
     });
@@ -98,6 +117,38 @@ async function runCase(one: AmiCase): Promise<void> {
   }
 }
 
+/** A node of a finished image: what systemd would start of it, without systemd. Its SSM agent has registered. */
+async function bootNode(cloud: Cloud, instance: Instance, lower: string, disk: string): Promise<void> {
+  const shell = (script: string, timeoutMs: number, ...args: string[]) =>
+    instance.run('sh', ['-euc', script, 'node', ...args], { timeoutMs });
+  const mounted = await shell(mountRoot, 20_000, lower, disk);
+  if (mounted.exitCode !== 0) throw new Error(`the disk of ${instance.id}: ${mounted.stderr}`);
+  const root = join(disk, 'root');
+  const tool = await shell(standInNft, 20_000, root);
+  if (tool.exitCode !== 0) throw new Error(`nft for ${instance.id}: ${tool.stderr}`);
+  cloud.ssm.nodes.set(instance.id, {
+    instanceId: instance.id,
+    online: true,
+    lastPingAt: Date.now(),
+    run: (script, ended) => {
+      const answer = async (): Promise<void> => {
+        const { exitCode, stdout, stderr } = await instance.run('chroot', [root, 'sh', '-c', script]);
+        ended({ exitCode: exitCode ?? 137, stdout, stderr });
+      };
+      void answer();
+      return () => {};
+    },
+  });
+  if (existsSync(join(disk, '../never-boots'))) return;
+  const booted = await shell(
+    'chroot "$1" systemd-machine-id-setup; exec chroot "$1" "$2" boot --json',
+    120_000,
+    root,
+    ENIBOOT,
+  );
+  writeFileSync(join(disk, 'boot.log'), booted.stdout + booted.stderr);
+}
+
 async function leftovers(cloud: Cloud): Promise<string[]> {
   await cloud.settled();
   return [
@@ -106,8 +157,8 @@ async function leftovers(cloud: Cloud): Promise<string[]> {
   ];
 }
 
-/** $1 the root, $2 the instance's disk, $3 the public key that cloud-init would take from IMDS. */
-const startInstance = `
+/** $1 what is below, $2 the instance's disk. */
+const mountRoot = `
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 root=$2/root
 mount -t proc proc "$root/proc"
@@ -116,6 +167,18 @@ mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
+`;
+
+/** The image's nftables is a name and a version: the program and its libraries are this machine's. $1 the node's root. */
+const standInNft = `
+nft=$(command -v nft)
+for file in "$nft" $(ldd "$nft" | grep -o '/[^ ]*'); do
+  [ -e "$1$file" ] || { mkdir -p "$1\${file%/*}"; cp -L "$file" "$1$file"; }
+done
+`;
+
+/** $3 the public key that cloud-init would take from IMDS. */
+const startInstance = `${mountRoot}
 mkdir -p "$root/run/sshd"
 chown -R 0:0 "$root/etc/sudoers.d" "$root/usr/local/bin" "$root/etc/yum.repos.d"
 chroot "$root" useradd --create-home --shell /bin/bash fedora
@@ -147,7 +210,7 @@ async function build(cloud: Cloud, work: string, change: Change = {}): Promise<B
   const { world } = cloud.ec2;
   const name = (arch: string) => `Fedora-Cloud-Base-AmazonEC2.${arch}-44-1.6`;
   const base = addImage(world, { name: name('x86_64'), architecture: 'x86_64' });
-  const folder = join(work, 'tree/packer');
+  const folder = join(work, 'packer');
   cpSync(join(repository, 'packer'), folder, { recursive: true });
   symlinkSync(join(repository, 'systemd'), join(folder, '../systemd'));
   cpSync(join(repository, 'dist'), join(folder, '../dist'), { recursive: true });
@@ -162,6 +225,7 @@ async function build(cloud: Cloud, work: string, change: Change = {}): Promise<B
     },
     instance_types: { x86_64: 'm5.large', arm64: 'm7g.xlarge' },
     fedora_version: 44,
+    poll_seconds: 1,
     ...change.variables,
   };
   writeFileSync(join(folder, 'run.pkrvars.json'), JSON.stringify(variables));
@@ -183,7 +247,6 @@ async function build(cloud: Cloud, work: string, change: Change = {}): Promise<B
         AWS_ENDPOINT_URL_EC2: cloud.endpoints.ec2,
         AWS_ENDPOINT_URL_STS: `${cloud.endpoints.ec2}:${stsPort}`,
         AWS_EC2_METADATA_DISABLED: 'true',
-        AWS_POLL_DELAY_SECONDS: '1',
       },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,

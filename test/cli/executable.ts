@@ -19,6 +19,8 @@ export interface Ended {
 }
 
 export interface CallOptions {
+  /** Default 60 s. */
+  timeoutMs?: number;
   env?: Record<string, string>;
   /** Called with everything written so far, at each piece of output; may send signals. */
   watch?: (out: string, kill: (signal: NodeJS.Signals) => void) => void;
@@ -26,12 +28,12 @@ export interface CallOptions {
   watchErr?: (err: string, kill: (signal: NodeJS.Signals) => void) => void;
 }
 
-/** Runs `eniboot ARGS` with nothing of this process's environment but PATH. Killed after 60 s. */
+/** Runs `eniboot ARGS` with nothing of this process's environment but PATH. Killed after timeoutMs. */
 export function eniboot(args: string[], options: CallOptions = {}): Promise<Ended> {
   const started = performance.now();
   const child = spawn(EXECUTABLE, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: 60_000,
+    timeout: options.timeoutMs ?? 60_000,
     killSignal: 'SIGKILL',
     env: { PATH: process.env['PATH'] ?? '', HOME: '/nonexistent', ...options.env },
   });

@@ -12,6 +12,24 @@ const folder = mkdtempSync(join(tmpdir(), 'eniboot-sbom-'));
 test.after(() => rmSync(folder, { recursive: true }));
 const packages = join(folder, 'packages-x86_64.lock');
 
+const dist = JSON.parse(readFileSync(join(root, 'dist/manifest.json'), 'utf8')) as {
+  commit: string;
+  files: Record<string, { sha256: string }>;
+};
+writeFileSync(join(folder, 'check-x86_64.json'), '{"fit":true,"checks":[]}\n');
+const custom_data = {
+  commit: dist.commit,
+  executable: dist.files['x64/eniboot']?.sha256,
+  base: 'ami-1',
+  base_name: 'Fedora',
+};
+const writeManifest = (data: object) =>
+  writeFileSync(
+    join(folder, 'manifest.json'),
+    JSON.stringify({ builds: [{ name: 'x86_64', artifact_id: 'eu-west-1:ami-2', custom_data: data }] }),
+  );
+writeManifest(custom_data);
+
 interface Bom {
   bomFormat: string;
   specVersion: string;
@@ -20,7 +38,7 @@ interface Bom {
 }
 
 function make(): Bom {
-  execFileSync(process.execPath, [script, '--out', folder, '--packages', packages]);
+  execFileSync(process.execPath, [script, '--out', folder, '--image', folder]);
   return JSON.parse(readFileSync(join(folder, 'sbom-x64.cdx.json'), 'utf8')) as Bom;
 }
 
@@ -29,6 +47,10 @@ test('npm packages, the runtime, what is linked in, and RPMs, each once', () => 
   writeFileSync(
     packages,
     `kubelet-1.34.2-150500.1.1.x86_64 ${header}\nshadow-utils-2:4.17.0-5.fc44.x86_64 ${header}\n`,
+  );
+  writeFileSync(
+    join(folder, 'licences-x86_64.txt'),
+    'kubelet-1.34.2-150500.1.1.x86_64 Apache-2.0\nshadow-utils-2:4.17.0-5.fc44.x86_64 BSD-3-Clause AND GPL-2.0-or-later\n',
   );
   const bom = make();
   assert.equal([bom.bomFormat, bom.specVersion], ['CycloneDX', '1.6']);
@@ -48,9 +70,27 @@ test('npm packages, the runtime, what is linked in, and RPMs, each once', () => 
     listed.length,
     'as the page of licences',
   );
-  for (const one of bom.components)
-    if (!one['bom-ref'].startsWith('pkg:rpm/')) assert.ok(one.licenses?.length === 1, one.name);
+  for (const one of bom.components) assert.ok(one.licenses?.length === 1, one.name);
+  const said = JSON.stringify(bom.components.find(({ name }) => name === 'shadow-utils')?.licenses);
+  assert.match(said, 'BSD-3-Clause AND GPL-2.0-or-later');
+  for (const one of bom.components.filter((npm) => npm['bom-ref'].startsWith('pkg:npm/')))
+    if (!/^@(aws-sdk|smithy)/.test(one.name))
+      assert.match(JSON.stringify(one.licenses), /"content":".{200}/, `${one.name} has no licence text`);
   assert.match(bom.metadata.component.hashes[0]?.content ?? '', /^[0-9a-f]{64}$/);
+});
+
+test('the manifest of the image leads from the commit to the AMI, and refuses an image of another build', () => {
+  const image = JSON.parse(readFileSync(join(folder, 'image-x64.json'), 'utf8')) as Record<string, unknown>;
+  assert.is(image['commit'], dist.commit);
+  assert.equal(image['images'], ['eu-west-1:ami-2']);
+  assert.equal(image['base'], { id: 'ami-1', name: 'Fedora' });
+  assert.is((image['check'] as { fit: boolean }).fit, true);
+  assert.ok((image['mayDiffer'] as unknown[]).length > 0);
+  writeManifest({ ...custom_data, commit: 'another' });
+  const bad = spawnSync(process.execPath, [script, '--out', folder, '--image', folder], { encoding: 'utf8' });
+  assert.is(bad.status, 1);
+  assert.match(bad.stderr, /is of commit another/);
+  writeManifest(custom_data);
 });
 
 test('the same build gives the same bytes, and SHA256SUMS holds for every file that is there', () => {
@@ -58,7 +98,14 @@ test('the same build gives the same bytes, and SHA256SUMS holds for every file t
   make();
   assert.is(readFileSync(join(folder, 'sbom-x64.cdx.json'), 'utf8'), first);
   const sums = readFileSync(join(folder, 'SHA256SUMS'), 'utf8');
-  for (const name of ['sbom-x64.cdx.json', 'packages-x86_64.lock', 'x64/eniboot'])
+  for (const name of [
+    'image-x64.json',
+    'check-x86_64.json',
+    'licences-x86_64.txt',
+    'sbom-x64.cdx.json',
+    'packages-x86_64.lock',
+    'x64/eniboot',
+  ])
     assert.match(sums, new RegExp(`^[0-9a-f]{64}  ${name}$`, 'm'));
   const check = () =>
     spawnSync('sha256sum', ['--check', '--ignore-missing', '--quiet', 'SHA256SUMS'], { cwd: folder });
@@ -69,7 +116,7 @@ test('the same build gives the same bytes, and SHA256SUMS holds for every file t
 
 test('a list that is none, and wrong usage, are refused', () => {
   assert.ok(existsSync(packages));
-  const bad = spawnSync(process.execPath, [script, '--out', folder, '--packages', packages], {
+  const bad = spawnSync(process.execPath, [script, '--out', folder, '--image', folder], {
     encoding: 'utf8',
   });
   assert.is(bad.status, 1);

@@ -60,6 +60,10 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
   kms_key_id: [['my key', /neither empty nor a key ID/]],
   share_with_accounts: [[['1234'], /not an account of 12 digits/]],
   copy_to_regions: [[['Frankfurt'], /not an AWS Region such as/]],
+  poll_seconds: [
+    [0, /whole number from 1 to 60/],
+    [1.5, /whole number from 1 to 60/],
+  ],
   deprecate_after_days: [
     [0, /whole number from 1 to 3650/],
     [4_000, /whole number from 1 to 3650/],
