@@ -139,10 +139,14 @@ test('interrupted by Ctrl-C, the instance goes and nothing is recorded', async (
   image.tags.delete('eniboot/boot-test');
   const before = cloud.ec2.world.instances.size;
   const plain = ['boot-test', image.id, '--subnet', subnet?.id ?? '', '--pod-subnet', subnet?.id ?? ''];
+  let interrupted = false;
   const ended = await eniboot(['image', ...plain], {
     env,
     watchErr: (err, kill) => {
-      if (/is launched/.test(err)) kill('SIGINT');
+      // Once: a second Ctrl-C ends the command before it has tidied up.
+      if (interrupted || !/is launched/.test(err)) return;
+      interrupted = true;
+      kill('SIGINT');
     },
   });
   assert.is(ended.code, 130, ended.err);
