@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { contains } from '../../agent/pool/ipv4.ts';
 import { startCloud } from '../aws/index.ts';
 import { conf, variablesOf } from '../cni/rig.ts';
+import { playInVm } from '../model/vm.ts';
 import type { Case } from '../vm/case.ts';
 import { askFromContainer, cnitool, imageArchive } from './callers.ts';
 import { dualStack } from './dual-stack.ts';
@@ -289,6 +290,25 @@ export const cases: readonly Case<Facts>[] = [
     run: async (bench) => {
       await endPair();
       return { ...(await dualStack(bench)) };
+    },
+  },
+  {
+    name: 'model',
+    title: 'random operations and real reboots, held against the model after each (SEED, OPS)',
+    run: async (bench) => {
+      await endPair();
+      const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 1e9));
+      const ops = Number(process.env['OPS'] ?? 300);
+      process.stdout.write(`    SEED=${seed} OPS=${ops}\n`);
+      const { problems, trace, counts, added, exhausted } = await playInVm(bench, ops, seed, (done, last) => {
+        if (ops <= 30 || done % 10 === 0) process.stdout.write(`    ${last.slice(0, 300)}\n`);
+      });
+      assert.deepEqual(
+        problems,
+        [],
+        `SEED=${seed}: ${problems.join('\n')}\nafter\n${trace.slice(-10).join('\n')}`,
+      );
+      return { seed, operations: ops, counts, added, exhausted };
     },
   },
   {

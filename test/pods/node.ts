@@ -54,8 +54,12 @@ export interface PodNode {
   capture(places: Place[]): Promise<void>;
   /** What the captures have seen since the last call. */
   captured(): Promise<Seen[]>;
-  /** Reboots the machine and waits for READY. Namespaces, servers and captures are gone. */
-  reboot(): Promise<void>;
+  /**
+   * Reboots the machine and waits for READY. Namespaces, servers and captures are gone.
+   *
+   * @param early a script that runs as soon as the machine answers, beside eniboot's boot.
+   */
+  reboot(early?: string): Promise<void>;
   /** What eniboot's pods left on the node: links, rules, routes, neighbours, leases. Empty when nothing. */
   leftovers(): Promise<string[]>;
 }
@@ -156,9 +160,10 @@ export function podNode(name: string, node: Node, patience: number): PodNode {
       );
       return text.split('\n').flatMap(parseCapture);
     },
-    async reboot() {
+    async reboot(early) {
       node.forgetConsole();
       await node.machine.reboot(300_000 * patience);
+      if (early !== undefined) await self.sh(early, 300_000 * patience);
       await becomesReady(name, node);
     },
     async leftovers() {
