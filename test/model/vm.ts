@@ -146,7 +146,7 @@ StartLimitIntervalSec=0
 [Service]
 ExecStart=
 ExecStart=${ENTER} /usr/libexec/eniboot/current/eniboot ${command} --json
-StandardOutput=truncate:/run/model/unit.out
+StandardOutput=append:/run/model/unit.out
 # What entering the namespace needs.
 RestrictNamespaces=no
 CapabilityBoundingSet=CAP_SYS_ADMIN
