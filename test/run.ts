@@ -113,9 +113,11 @@ async function runFile(file: string): Promise<Outcome> {
     failed,
     seconds: Math.round((performance.now() - begun) / 1000),
   });
+  // A file that leaves tests out is told apart from one that has run them all.
+  const skipped = sum(plain, /^ *Skipped: +(\d+)/gm);
   const time = `${((performance.now() - begun) / 1000).toFixed(1)} s`.padStart(8);
   process.stdout.write(
-    `${failed === 0 ? 'ok    ' : 'FAILED'} ${time} ${String(passed).padStart(5)}  ${relative(root, file)}${late ? `  (time limit ${seconds} s)` : ''}\n`,
+    `${failed === 0 ? 'ok    ' : 'FAILED'} ${time} ${String(passed).padStart(5)}  ${relative(root, file)}${skipped > 0 ? `  (${skipped} skipped)` : ''}${late ? `  (time limit ${seconds} s)` : ''}\n`,
   );
   if (failed > 0)
     process.stdout.write(

@@ -18,15 +18,12 @@ import {
   UnlabelParameterVersionCommand,
   UpdateDocumentCommand,
 } from '@aws-sdk/client-ssm';
-import type { FleetAction, Send } from './fleet.ts';
-import { operatorClients } from './operator-clients.ts';
+import { type FleetAction, fleetActions, type Send } from './fleet.ts';
+import { operatorSend } from './operator-clients.ts';
 
-const ssmCommands: Record<
-  Exclude<FleetAction, 'DescribeInstances' | 'DescribeImages'>,
-  new (
-    request: never,
-  ) => object
-> = {
+const commands: Record<FleetAction, new (request: never) => object> = {
+  DescribeImages: DescribeImagesCommand,
+  DescribeInstances: DescribeInstancesCommand,
   CancelCommand: CancelCommandCommand,
   CreateDocument: CreateDocumentCommand,
   DeleteParameters: DeleteParametersCommand,
@@ -45,11 +42,6 @@ const ssmCommands: Record<
 };
 
 /** Throws USAGE when no region is set anywhere. */
-export async function createSend(region: string | undefined): Promise<Send> {
-  const { ec2, ssm } = await operatorClients(region);
-  return async (action, request) => {
-    if (action === 'DescribeInstances') return ec2.send(new DescribeInstancesCommand(request));
-    if (action === 'DescribeImages') return ec2.send(new DescribeImagesCommand(request));
-    return ssm.send(new ssmCommands[action](request as never) as never);
-  };
+export function createSend(region: string | undefined): Promise<Send> {
+  return operatorSend(region, fleetActions, commands);
 }

@@ -4,7 +4,7 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
 import { awsFailure } from './aws-failure.ts';
-import { type MachineImages, machineImages } from './machine-images.ts';
+import { fromTags, type MachineImages, machineImages } from './machine-images.ts';
 import { allPages } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import { type PatienceOptions, patient, type Service } from './patience.ts';
@@ -188,7 +188,7 @@ function fleetOver(calls: Calls): FleetAws {
       return found.map((instance) => ({
         instanceId: instance.InstanceId ?? '',
         zoneId: instance.Placement?.AvailabilityZoneId ?? '',
-        tags: Object.fromEntries((instance.Tags ?? []).map((tag) => [tag.Key ?? '', tag.Value ?? ''])),
+        tags: fromTags(instance.Tags),
         launchedMs: Number(instance.LaunchTime ?? 0),
         state: instance.State?.Name ?? '',
       }));

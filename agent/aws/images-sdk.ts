@@ -20,7 +20,7 @@ import {
   SendCommandCommand,
 } from '@aws-sdk/client-ssm';
 import { type ImageAction, imageActions, type SendImage } from './images.ts';
-import { operatorClients } from './operator-clients.ts';
+import { operatorClients, operatorSend } from './operator-clients.ts';
 
 const commands: Record<ImageAction, new (request: never) => object> = {
   CopyImage: CopyImageCommand,
@@ -41,12 +41,8 @@ const commands: Record<ImageAction, new (request: never) => object> = {
 };
 
 /** Throws USAGE when no region is set anywhere. */
-export async function createImageSend(region: string | undefined): Promise<SendImage> {
-  const clients = await operatorClients(region);
-  return async (action, request) => {
-    const command = new commands[action](request as never) as never;
-    return imageActions[action] === 'ec2' ? clients.ec2.send(command) : clients.ssm.send(command);
-  };
+export function createImageSend(region: string | undefined): Promise<SendImage> {
+  return operatorSend(region, imageActions, commands);
 }
 
 /** The region those requests go to. */

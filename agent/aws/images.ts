@@ -3,7 +3,13 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
 import { awsFailure } from './aws-failure.ts';
-import { type MachineImage, type MachineImages, machineImages, toMachineImage } from './machine-images.ts';
+import {
+  fromTags,
+  type MachineImage,
+  type MachineImages,
+  machineImages,
+  toMachineImage,
+} from './machine-images.ts';
 import { allPages } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import { type PatienceOptions, patient, type Service } from './patience.ts';
@@ -282,10 +288,6 @@ function imagesOver(calls: Calls): ImageAws {
         (page) => page.Parameters?.flatMap(({ Name }) => Name ?? []),
       ),
   };
-}
-
-function fromTags(tags: ec2.Tag[] | undefined): Record<string, string> {
-  return Object.fromEntries((tags ?? []).map(({ Key, Value }) => [Key ?? '', Value ?? '']));
 }
 
 function toTags(tags: Record<string, string>): ec2.Tag[] {

@@ -54,9 +54,13 @@ export function toMachineImage(image: ec2.Image): MachineImage {
     name: image.Name ?? '',
     arch: image.Architecture ?? '',
     state: image.State ?? '',
-    tags: Object.fromEntries((image.Tags ?? []).map(({ Key, Value }) => [Key ?? '', Value ?? ''])),
+    tags: fromTags(image.Tags),
     deprecatedAt: image.DeprecationTime,
     createdAt: image.CreationDate ?? '',
     snapshotId: image.BlockDeviceMappings?.find(({ Ebs }) => Ebs !== undefined)?.Ebs?.SnapshotId ?? '',
   };
+}
+
+export function fromTags(tags: ec2.Tag[] | undefined): Record<string, string> {
+  return Object.fromEntries((tags ?? []).map(({ Key, Value }) => [Key ?? '', Value ?? '']));
 }

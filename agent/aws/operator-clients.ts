@@ -28,3 +28,16 @@ export async function operatorClients(
   }
   return clients;
 }
+
+/** Carries requests to the service that each action is of; rejects as the SDK does. Throws USAGE without a region. */
+export async function operatorSend<Action extends string>(
+  region: string | undefined,
+  actions: Record<Action, 'ec2' | 'ssm'>,
+  commands: Record<Action, new (request: never) => object>,
+): Promise<(action: Action, request: object) => Promise<object>> {
+  const { ec2, ssm } = await operatorClients(region);
+  return async (action, request) => {
+    const command = new commands[action](request as never) as never;
+    return actions[action] === 'ec2' ? ec2.send(command) : ssm.send(command);
+  };
+}

@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { LICENCES, packBundle } from '../rollout/releases.ts';
 import { fetchPackage, lockedVersion } from './npm-package.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -90,9 +91,9 @@ async function build(arch: Arch): Promise<void> {
     join(folder, 'manifest.json'),
     `${JSON.stringify({ version, commit, arch, runtime: `bun ${lockedVersion(targets[arch].bun, root)}`, files: [{ path: 'eniboot', sha256 }], plugins }, null, 2)}\n`,
   );
-  for (const notice of ['LICENSE', 'NOTICE']) copyFileSync(join(root, notice), join(folder, notice));
+  for (const notice of LICENCES) copyFileSync(join(root, notice), join(folder, notice));
   const bundle = join(dist, `eniboot-${version}-${arch}.tar.gz`);
-  if (withBundle) packBundle(folder, bundle);
+  if (withBundle) await packBundle(folder, bundle);
   const place = join(dist, arch);
   rmSync(`${place}.old`, { recursive: true, force: true });
   if (existsSync(place)) renameSync(place, `${place}.old`);
@@ -140,30 +141,6 @@ function bun(folder: string, args: string[]): void {
     stdio: ['ignore', 'ignore', 'inherit'],
     env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '' },
   });
-}
-
-function packBundle(folder: string, bundle: string): void {
-  const files = ['LICENSE', 'NOTICE', 'eniboot', 'manifest.json'];
-  const tar = execFileSync(
-    'tar',
-    [
-      '--create',
-      '--owner=0',
-      '--group=0',
-      '--numeric-owner',
-      '--format=ustar',
-      '--sort=name',
-      '--mtime=@0',
-      '--directory',
-      folder,
-      ...files,
-    ],
-    { maxBuffer: 512 * 1024 * 1024 },
-  );
-  writeFileSync(
-    bundle,
-    execFileSync('gzip', ['--no-name', '-6'], { input: tar, maxBuffer: 512 * 1024 * 1024 }),
-  );
 }
 
 function digestOf(path: string): string {

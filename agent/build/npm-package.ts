@@ -3,8 +3,8 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from './cache.ts';
 
 interface Lock {
   packages: Record<string, { version: string; integrity?: string } | undefined>;
@@ -17,7 +17,7 @@ export async function fetchPackage(name: string, root: string): Promise<string> 
   const version = lockedVersion(name, root);
   const integrity = readLock(root).packages[`node_modules/${name}`]?.integrity;
   if (integrity === undefined) throw new Error(`${name} has no integrity in package-lock.json`);
-  const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'npm');
+  const cache = cacheFolder('npm');
   const folder = join(cache, `${name.replace('/', '-')}-${version}`);
   if (existsSync(join(folder, 'package.json'))) return folder;
   mkdirSync(cache, { recursive: true });

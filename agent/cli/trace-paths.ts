@@ -86,13 +86,24 @@ export interface Seen {
  */
 export function waysOf(seen: Seen, carries: (destination: string) => boolean = () => true): Way[] {
   const six = seen.parts.filter(isIpv6);
-  const four = seen.parts.filter((part) => !six.includes(part));
+  const four = seen.parts.filter((part) => !isIpv6(part));
   // A pod may have IPv6 turned off: then there is nothing of it.
   const hasIpv6 = six.some((part) => part.kind === 'address');
-  return [...waysOf4({ ...seen, parts: four }, carries), ...(hasIpv6 ? waysOf6(seen, six, carries) : [])];
+  const both = [...four.filter(isOfBoth), ...six];
+  return [
+    ...waysOf4({ ...seen, parts: four }, carries),
+    ...(hasIpv6 ? waysOf6({ ...seen, parts: both }, carries) : []),
+  ];
 }
 
-/** Links, limits and what both families share count as IPv4's. */
+/** What carries the packets of either family. */
+function isOfBoth(part: PartState): boolean {
+  return (
+    part.kind === 'link' || part.kind === 'limit' || (part.kind === 'chain' && part.name === LIMIT_CHAIN)
+  );
+}
+
+/** What carries both families is not. */
 function isIpv6(part: PartState): boolean {
   switch (part.kind) {
     case 'address':
@@ -112,18 +123,12 @@ function isIpv6(part: PartState): boolean {
   }
 }
 
-function waysOf6(
-  { attachment: a, parts, node: steps }: Seen,
-  six: PartState[],
-  carries: (destination: string) => boolean,
-): Way[] {
-  const { address = '', nodeAddresses = [] } = a.ipv6 ?? {};
-  const pick = (holds: (part: PartState) => boolean) => six.filter(holds).map(toStep);
-  const shared = (holds: (part: PartState) => boolean) => parts.filter(holds).map(toStep);
+/** How the ways of either family find their objects, and what they have in common. `parts` are those of one family. */
+function stepsOf({ attachment: a, parts, node: steps }: Seen, carries: (destination: string) => boolean) {
+  const pick = (holds: (part: PartState) => boolean) => parts.filter(holds).map(toStep);
   const node = (...names: NodeStepName[]) => names.flatMap((name) => steps.get(name) ?? []);
-  const link = (name: string) => shared((part) => part.kind === 'link' && part.name === name);
-  const limits = (device: string) => shared((part) => part.kind === 'limit' && part.device === device);
-  const arriving = shared((part) => part.kind === 'chain' && part.name === LIMIT_CHAIN);
+  const link = (name: string) => pick((part) => part.kind === 'link' && part.name === name);
+  const limit = (device: string) => pick((part) => part.kind === 'limit' && part.device === device);
   const neighbours = (device: string) => pick((part) => part.kind === 'neighbour' && part.device === device);
   const chain = (name: string) => pick((part) => part.kind === 'chain' && part.name === name);
   const podRoutes = (device: string, holds: (destination: string) => boolean) =>
@@ -136,21 +141,33 @@ function waysOf6(
         holds(part.destination) &&
         carries(part.destination),
     );
+  const rule = (side: PartState['side']) => pick((part) => part.kind === 'rule' && part.side === side);
+  return {
+    ...{ pick, node, link, neighbours, chain, podRoutes, rule },
+    start: node('lease', 'namespace'),
+    itsInterface: [
+      ...link(a.ifName),
+      ...pick((part) => part.kind === 'address'),
+      ...limit(a.ifName),
+      ...chain(LIMIT_CHAIN),
+    ],
+    byVeth: [...neighbours(POD_VETH), ...link(POD_VETH), ...limit(POD_VETH), ...link(a.hostLink)],
+    intoPod: [
+      ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table === 'main'),
+      ...neighbours(a.hostLink),
+      ...chain(LIMIT_CHAIN),
+    ],
+    replyRoutes: pick((part) => part.kind === 'route' && part.side === 'pod' && part.table !== 'main'),
+    refusal: pick((part) => part.kind === 'route' && part.type === 'unreachable'),
+  };
+}
 
-  const start = node('lease', 'namespace');
-  const itsInterface = [
-    ...link(a.ifName),
-    ...pick((part) => part.kind === 'address'),
-    ...limits(a.ifName),
-    ...arriving,
-  ];
+function waysOf6(seen: Seen, carries: (destination: string) => boolean): Way[] {
+  const { attachment: a } = seen;
+  const { address = '', nodeAddresses = [] } = a.ipv6 ?? {};
+  const { pick, node, link, neighbours, chain, podRoutes, rule, ...common } = stepsOf(seen, carries);
+  const { start, itsInterface, byVeth, intoPod, replyRoutes, refusal } = common;
   const itsEni = node('eni', 'eniDevice', 'attachedEni', 'sourceCheck6', 'securityGroups');
-  const byVeth = [...neighbours(POD_VETH), ...link(POD_VETH), ...limits(POD_VETH), ...link(a.hostLink)];
-  const intoPod = [
-    ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table === 'main'),
-    ...neighbours(a.hostLink),
-    ...arriving,
-  ];
   const isNode = (destination: string) => nodeAddresses.includes(destination);
   return [
     {
@@ -192,8 +209,8 @@ function waysOf6(
         ...link(POD_VETH),
         ...chain('prerouting6'),
         ...chain('output6'),
-        ...pick((part) => part.kind === 'rule'),
-        ...pick((part) => part.kind === 'route' && part.side === 'pod' && part.table !== 'main'),
+        ...rule('pod'),
+        ...replyRoutes,
         ...neighbours(POD_VETH),
         ...node('markRule6'),
       ],
@@ -203,59 +220,23 @@ function waysOf6(
       title: a.allowImds
         ? `to the metadata service ${IMDS_ADDRESS6}: allowed (pods.allowImds)`
         : `to the metadata service ${IMDS_ADDRESS6}: refused, in the pod and on the node`,
-      steps: [
-        ...start,
-        ...pick((part) => part.kind === 'route' && part.type === 'unreachable'),
-        ...(a.allowImds ? [] : node('set pool6', 'chain imds_guard')),
-      ],
+      steps: [...start, ...refusal, ...(a.allowImds ? [] : node('set pool6', 'chain imds_guard'))],
     },
   ];
 }
 
 function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
-  const { attachment: a, parts } = seen;
+  const { attachment: a } = seen;
   const table = String(a.table);
-  const pick = (holds: (part: PartState) => boolean) => parts.filter(holds).map(toStep);
-  const node = (...names: NodeStepName[]) => names.flatMap((name) => seen.node.get(name) ?? []);
-
-  const link = (name: string) => pick((part) => part.kind === 'link' && part.name === name);
-  const podRoutes = (device: string, holds: (destination: string) => boolean) =>
-    pick(
-      (part) =>
-        part.kind === 'route' &&
-        part.side === 'pod' &&
-        part.table === 'main' &&
-        part.device === device &&
-        holds(part.destination) &&
-        carries(part.destination),
-    );
-  const neighbours = (device: string) => pick((part) => part.kind === 'neighbour' && part.device === device);
+  const { pick, node, link, neighbours, chain, podRoutes, rule, ...common } = stepsOf(seen, carries);
+  const { start, itsInterface, byVeth, intoPod, replyRoutes, refusal } = common;
   const setting = (...names: string[]) =>
     pick((part) => part.kind === 'setting' && names.some((name) => part.path.endsWith(name)));
-  const chain = (name: string) => pick((part) => part.kind === 'chain' && part.name === name);
   const ownTable = (type: 'unicast' | 'throw') =>
     pick(
       (part) => part.kind === 'route' && part.side === 'node' && part.table === table && part.type === type,
     );
-  const rule = (holds: (part: PartState & { kind: 'rule' }) => boolean) =>
-    pick((part) => part.kind === 'rule' && holds(part));
-
-  const limit = (device: string) => pick((part) => part.kind === 'limit' && part.device === device);
-
-  const start = node('lease', 'namespace');
-  const itsInterface = [
-    ...link(a.ifName),
-    ...pick((part) => part.kind === 'address'),
-    ...limit(a.ifName),
-    ...chain(LIMIT_CHAIN),
-  ];
   const itsEni = node('prefix', 'eni', 'eniDevice', 'attachedEni', 'sourceCheck', 'securityGroups');
-  const byVeth = [...neighbours(POD_VETH), ...link(POD_VETH), ...limit(POD_VETH), ...link(a.hostLink)];
-  const intoPod = [
-    ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table === 'main'),
-    ...neighbours(a.hostLink),
-    ...chain(LIMIT_CHAIN),
-  ];
   const isNode = (destination: string) => a.nodeAddresses.includes(destination);
   const leaving = podRoutes(POD_VETH, (destination) => !isNode(destination));
   const byBootEni = node('defaultRoute', 'bootDevice');
@@ -286,7 +267,7 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
         ...leaving,
         ...byVeth,
         ...node('poolMember', 'set routed4', 'chain services'),
-        ...rule((part) => part.side === 'node'),
+        ...rule('node'),
         ...ownTable('unicast'),
         ...node('chain postrouting'),
         ...neighbours(a.hostLink),
@@ -323,8 +304,8 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
         ...setting(`/${POD_VETH}/rp_filter`, 'src_valid_mark'),
         ...chain('prerouting'),
         ...chain('output'),
-        ...rule((part) => part.side === 'pod'),
-        ...pick((part) => part.kind === 'route' && part.side === 'pod' && part.table !== 'main'),
+        ...rule('pod'),
+        ...replyRoutes,
         ...neighbours(POD_VETH),
         ...node('markRule', 'defaultRoute'),
       ],
@@ -336,7 +317,7 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
         : `to the metadata service ${IMDS_ADDRESS}: refused, in the pod and on the node`,
       steps: [
         ...start,
-        ...pick((part) => part.kind === 'route' && part.type === 'unreachable'),
+        ...refusal,
         ...(a.allowImds ? [...leaving, ...byVeth] : node('poolMember', 'chain imds_guard')),
       ],
     },

@@ -33,15 +33,13 @@ function contains6(cidr: string, address: string): boolean {
 
 /** Whether a route of the pod is the one that a packet to `to` takes; `default` is the last resort. */
 export function carrierOf(to: string, a: Attachment): (destination: string) => boolean {
-  if (isIpv6(to)) {
-    const { nodeAddresses = [], serviceCidrs = [] } = a.ipv6 ?? {};
-    const own = [...nodeAddresses, IMDS_ADDRESS6].find((one) => one === to);
-    const carrier6 = own ?? serviceCidrs.find((cidr) => contains6(cidr, to)) ?? 'default';
-    return (destination) => destination === carrier6;
-  }
+  const six = isIpv6(to);
+  const single = six ? [...(a.ipv6?.nodeAddresses ?? []), IMDS_ADDRESS6] : [...a.nodeAddresses, IMDS_ADDRESS];
   const carrier =
-    [...a.nodeAddresses, IMDS_ADDRESS].find((one) => one === to) ??
-    longest(to, [...a.routes, ...a.egressRoutes]) ??
+    single.find((one) => one === to) ??
+    (six
+      ? a.ipv6?.serviceCidrs.find((cidr) => contains6(cidr, to))
+      : longest(to, [...a.routes, ...a.egressRoutes])) ??
     'default';
   return (destination) => destination === carrier;
 }
@@ -58,31 +56,18 @@ function subnetOf(a: Attachment): string {
 /** What the kernel decides, as steps: each is wrong where the packet would go another way. */
 export async function decisionsOf(to: string, way: WayName, seen: Seen, netns: string): Promise<Step[]> {
   const { attachment: a } = seen;
-  if (isIpv6(to)) return decisionsOf6(to, way, seen, netns);
-  const refused = way === 'imds' && !a.allowImds;
+  const refused = (way === 'imds' || way === 'imds6') && !a.allowImds;
+  const byEni = way === 'vpc' || way === 'out6' || way === 'imds6';
   const inPod = await routeGet(['nsenter', `--net=${netns}`, '--'], [to]);
-  const decisions = [decision('pod', to, inPod, refused ? undefined : way === 'vpc' ? a.ifName : POD_VETH)];
+  const decisions = [decision('pod', to, inPod, refused ? undefined : byEni ? a.ifName : POD_VETH)];
   if (way === 'internet' || (way === 'imds' && a.allowImds)) {
     const onNode = await routeGet([], [to, 'from', a.address, 'iif', a.hostLink]);
     const bootDevice = seen.node.get('bootDevice')?.text.split(' ')[0];
     decisions.push(decision('node', to, onNode, bootDevice), verdict(to, await lookUp('actions4', to), a));
   }
-  if (way !== 'vpc' && !refused) {
-    const back = await routeGet([], [a.address]);
-    decisions.push(decision('node', a.address, back, a.hostLink));
-  }
-  return decisions;
-}
-
-async function decisionsOf6(to: string, way: WayName, seen: Seen, netns: string): Promise<Step[]> {
-  const { attachment: a } = seen;
-  const refused = way === 'imds6' && !a.allowImds;
-  const inPod = await routeGet(['nsenter', `--net=${netns}`, '--'], [to]);
-  const byEni = way === 'out6' || way === 'imds6';
-  const decisions = [decision('pod', to, inPod, refused ? undefined : byEni ? a.ifName : POD_VETH)];
-  const { address } = a.ipv6 ?? {};
-  if (!byEni && address !== undefined)
-    decisions.push(decision('node', address, await routeGet([], [address]), a.hostLink));
+  const own = isIpv6(to) ? a.ipv6?.address : a.address;
+  if (!byEni && !refused && own !== undefined)
+    decisions.push(decision('node', own, await routeGet([], [own]), a.hostLink));
   return decisions;
 }
 

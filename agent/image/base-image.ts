@@ -1,10 +1,10 @@
 // The base image of the next build: Fedora's newest released one for each CPU, as an encrypted copy that is this account's,
 // and the lock file that names both copies. Whole or not: a lock never mixes two looks.
-import { renameSync, writeFileSync } from 'node:fs';
 import type { ImageAws } from '../aws/images.ts';
 import type { MachineImage } from '../aws/machine-images.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
+import { writeAtomic } from '../port/fs.ts';
 
 /** Fedora's account for cloud images. Source: fedoraproject.org/cloud/download, and the AMIs' own owner. */
 const FEDORA = '125523088429';
@@ -65,8 +65,7 @@ export async function refreshBaseImages(
     fedora_version: release,
     base_images: { x86_64: await entry('x86_64'), arm64: await entry('arm64') },
   };
-  writeFileSync(`${path}.new`, `${JSON.stringify(lock, null, 2)}\n`);
-  renameSync(`${path}.new`, path);
+  writeAtomic(path, `${JSON.stringify(lock, null, 2)}\n`);
   return lock;
 }
 

@@ -15,11 +15,11 @@ type Arch = 'x64' | 'arm64';
 /** Where zones' versions stand unless configured otherwise. */
 const ZONES = '/eniboot/bundle';
 /** Beside the files that a manifest names: what may be passed on must come with them. */
-const LICENCES = ['LICENSE', 'NOTICE'];
+export const LICENCES = ['LICENSE', 'NOTICE'];
 const MOST_BYTES = 600_000_000;
 const DOWNLOAD_MS = 10 * 60_000;
 
-/** Packs the files of a version; the same files give the same bytes. Throws when they are not what its manifest says. */
+/** Packs the files of a version, here and in `npm run build`; the same files give the same bytes. Throws when they are not what its manifest says. */
 export async function packBundle(
   folder: string,
   out: string | undefined,
@@ -44,7 +44,6 @@ export async function packBundle(
   const members = [...licences, 'manifest.json', ...manifest.files.map((one) => one.path)].sort();
   const partial = `${file}.tmp`;
   try {
-    // As `npm run build` packs it (agent/build/build.ts): the same files give the same archive.
     await must(
       'FILE_WRITE',
       'tar',

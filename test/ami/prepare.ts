@@ -13,8 +13,8 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from '../../agent/build/cache.ts';
 import { must } from '../vm/must.ts';
 
 /** Debian with dnf: what a Fedora is not to be had for here. */
@@ -35,7 +35,7 @@ const standIns = join(import.meta.dirname, 'stand-ins');
 /** The root file system, made once (about a minute, needs the network and root) and never written to. */
 export function ensureRoot(say: (line: string) => void): string {
   const digest = createHash('sha256').update(JSON.stringify(options)).digest('hex').slice(0, 12);
-  const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'ami');
+  const cache = cacheFolder('ami');
   const folder = join(cache, digest);
   if (existsSync(folder)) return folder;
   say('making the root of the build instance (once, about a minute)');

@@ -7,6 +7,7 @@ import { createServer } from 'node:https';
 import { join, normalize } from 'node:path';
 import { addImage, buildLeftovers } from '../aws/ec2/actions/images.ts';
 import { type Cloud, type Instance, startCloud } from '../aws/index.ts';
+import { manage } from '../aws/managed.ts';
 import { configText, ENIBOOT } from '../boot/node.ts';
 import { eniboot, operatorEnvironment } from '../cli/executable.ts';
 import { type AmiCase, cases } from './cases.ts';
@@ -126,19 +127,7 @@ async function bootNode(cloud: Cloud, instance: Instance, lower: string, disk: s
   const root = join(disk, 'root');
   const tool = await shell(standInNft, 20_000, root);
   if (tool.exitCode !== 0) throw new Error(`nft for ${instance.id}: ${tool.stderr}`);
-  cloud.ssm.nodes.set(instance.id, {
-    instanceId: instance.id,
-    online: true,
-    lastPingAt: Date.now(),
-    run: (script, ended) => {
-      const answer = async (): Promise<void> => {
-        const { exitCode, stdout, stderr } = await instance.run('chroot', [root, 'sh', '-c', script]);
-        ended({ exitCode: exitCode ?? 137, stdout, stderr });
-      };
-      void answer();
-      return () => {};
-    },
-  });
+  manage(cloud, instance, root);
   if (existsSync(join(disk, '../never-boots'))) return;
   const booted = await shell(
     'chroot "$1" systemd-machine-id-setup; exec chroot "$1" "$2" boot --json',

@@ -5,13 +5,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
-import { goTools, withoutGoTools } from './fetch.ts';
-import { bootPodNode, INTERFACE_PLUGINS, kernelHasIpvlan, type PodNode } from './rig.ts';
-
-const tools = goTools();
-const withTools = (name: string, work: () => Promise<void>) =>
-  tools === undefined ? test.skip(name, work) : test(name, work);
-if (tools === undefined) process.stdout.write(`skipped: ${withoutGoTools}\n`);
+import { bootPodNode, type PodNode } from './rig.ts';
+import { cnitool as callCnitool, withTools } from './with-tools.ts';
 
 let cloud: Cloud;
 let node: PodNode;
@@ -24,12 +19,8 @@ test.before(async () => {
 });
 test.after(() => cloud.stop());
 
-/** Runs cnitool as a runtime would on the node: from the host, with the plugin folders of the node first. */
-async function cnitool(command: string, network: string, netns: string, extra = ''): Promise<string> {
-  return node.sh(`export PATH=/run/stand-in/bin:/usr/sbin:/usr/bin:/sbin:/bin
-    export CNI_PATH=/opt/cni/bin:${kernelHasIpvlan() ? '' : `${INTERFACE_PLUGINS}:`}${tools} NETCONFPATH=/etc/cni/net.d ${extra}
-    ${tools}/cnitool ${command} ${network} ${netns}`);
-}
+const cnitool = (command: string, network: string, netns: string, extra?: string) =>
+  callCnitool(node, command, network, netns, extra);
 
 test('the conflist that the boot wrote names one plugin and the versions it takes', () => {
   const conflist = JSON.parse(node.instance.read('/etc/cni/net.d/10-eniboot.conflist') ?? '{}');

@@ -4,8 +4,9 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from '../../agent/build/cache.ts';
+import { goCommand } from '../go.ts';
 
 const modules = [
   { module: 'github.com/containernetworking/cni', version: 'v1.3.0', programs: ['cnitool'] },
@@ -37,14 +38,14 @@ export const withoutGoTools = 'the Go tools are not built: node test/cni/fetch.t
 
 function folderOf(): string {
   const contents = createHash('sha256').update(JSON.stringify(modules)).digest('hex').slice(0, 12);
-  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'go', contents);
+  return cacheFolder('go', contents);
 }
 
 /** Built in a temporary folder and renamed whole, so that what is there is complete. */
 function build(): string | undefined {
   const folder = folderOf();
   if (existsSync(folder)) return undefined;
-  const go = ['go', '/usr/local/go/bin/go'].find((name) => spawnSync(name, ['version']).status === 0);
+  const go = goCommand();
   if (go === undefined) return 'Go is not installed';
   mkdirSync(join(folder, '..'), { recursive: true });
   const work = mkdtempSync(join(folder, '..', '.build-'));

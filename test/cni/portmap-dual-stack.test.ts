@@ -4,13 +4,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
-import { goTools, withoutGoTools } from './fetch.ts';
 import { bootPodNode, type PodNode } from './rig.ts';
-
-const tools = goTools();
-const withTools = (name: string, work: () => Promise<void>) =>
-  tools === undefined ? test.skip(name, work) : test(name, work);
-if (tools === undefined) process.stdout.write(`skipped: ${withoutGoTools}\n`);
+import { cnitool as callCnitool, withTools } from './with-tools.ts';
 
 let cloud: Cloud;
 let node: PodNode;
@@ -26,11 +21,8 @@ test.after(() => cloud.stop());
 
 const PORT = `CAP_ARGS='{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}'`;
 
-function cnitool(command: string, network: string, pod: string): Promise<string> {
-  return node.sh(`export PATH=/run/stand-in/bin:/usr/sbin:/usr/bin:/sbin:/bin
-    export CNI_PATH=/opt/cni/bin:${tools} NETCONFPATH=/etc/cni/net.d ${PORT}
-    ${tools}/cnitool ${command} ${network} /run/netns/${pod}`);
-}
+const cnitool = (command: string, network: string, pod: string) =>
+  callCnitool(node, command, network, `/run/netns/${pod}`, PORT);
 
 for (const backend of ['iptables', 'nftables']) {
   withTools(`portmap (${backend}): the pod sees the client's address, and nothing strays`, async () => {

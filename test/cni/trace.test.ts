@@ -3,21 +3,15 @@
 // what trace says to do puts it back.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { attachmentOf } from '../../agent/host/attachment.ts';
 import { type Part, partsOf } from '../../agent/host/attachment-parts.ts';
-import type { NodeFile } from '../../agent/host/node-file.ts';
-import { limitOf } from '../../agent/host/pod-limits.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
-import { bootPodNode, conf, type Pod, type PodNode, podNode, variablesOf } from './rig.ts';
-import { harmful, type Trace, traced } from './tracing.ts';
+import { bootPodNode, type PodNode, podNode, variablesOf } from './rig.ts';
+import { addSubject, type Subject, type Trace, traced } from './tracing.ts';
 
 let cloud: Cloud;
 let node: PodNode;
-let pod: Pod;
-
-/** So that the objects of bandwidth limits are among those looked for. */
-const limited = { ...conf, runtimeConfig: { bandwidth: { ingressRate: 50e6, egressRate: 40e6 } } };
+let subject: Subject;
 
 test.before(async () => {
   cloud = await startCloud();
@@ -26,35 +20,19 @@ egress: { table: [{ cidr: 10.0.200.0/24, action: snat-keep-port }] }
 kubernetes: { serviceCidrs: [172.20.0.0/16] }
 `;
   node = await bootPodNode(cloud, { config: configText(cloud, extra) });
-  pod = await node.addPod('a1b2c3', {}, limited);
+  subject = await addSubject(node, 'a1b2c3');
 });
 test.after(() => cloud.stop());
 
 const trace = (...args: string[]): Promise<Trace> => traced(node, ...args);
 
-async function checkIsContent(): Promise<boolean> {
-  const answer = await node.cni('CHECK', variablesOf(pod.id, pod.netns), { ...conf, prevResult: pod.result });
-  return answer.exit === 0;
-}
-
-async function renew(): Promise<void> {
-  await node.cni('DEL', variablesOf(pod.id, pod.netns));
-  await node.sh(`ip netns del ${pod.id}`);
-  pod = await node.addPod(pod.id, {}, limited);
-}
-
 function parts(): Part[] {
-  const facts = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '') as NodeFile;
-  const [eni] = facts.podEnis;
-  const limits = { ingress: limitOf(50e6), egress: limitOf(40e6) };
-  const subnetCidr = eni?.subnetCidr ?? '';
-  const a = { ...attachmentOf(facts, pod.address, { subnetCidr }, 'eth0'), limits };
-  const device = node.instance.deviceOf(eni?.eniId ?? '') ?? '';
-  return partsOf(a, { netns: pod.netns, eni: { device, mac: eni?.mac ?? '' }, ipv6: true });
+  const { attachment, place } = subject.made();
+  return partsOf(attachment, place);
 }
 
 test('a healthy pod lacks nothing, and each of its objects is on a way', async () => {
-  const { ways, steps, faults, exit } = await trace(pod.address);
+  const { ways, steps, faults, exit } = await trace(subject.pod.address);
   assert.equal(faults, []);
   assert.is(exit, 0);
   assert.equal(
@@ -64,63 +42,47 @@ test('a healthy pod lacks nothing, and each of its objects is on a way', async (
   assert.ok(steps.every((step) => step.state === 'present'));
   const shown = new Set(steps.map((step) => `${step.where} ${step.text}`));
   for (const part of parts()) assert.ok(shown.has(`${part.side} ${part.text}`), `${part.side} ${part.text}`);
-  const people = await node.tool(['trace', pod.id]);
+  const people = await node.tool(['trace', subject.pod.id]);
   assert.is(people.exitCode, 0);
   assert.match(people.stdout, /^all \d+ objects are there$/m);
   assert.not.match(people.stdout, /MISSING|WRONG|\u001b/);
-  assert.is(await checkIsContent(), true);
+  assert.is(await subject.checkIsContent(), true);
 });
 
 test('every object of the attachment that is gone is named by trace and by CHECK, and the remedy mends it', async () => {
   const { length } = parts();
   assert.ok(length >= 25, `${length} objects`);
-  for (let at = 0; at < length; at += 1) {
-    // Anew each time: a pod that was replaced has another address.
-    const part = parts()[at];
-    if (part === undefined) throw new Error('fewer objects than before');
-    await node.sh(harmful(part, pod.netns));
-    const { faults, exit } = await trace(pod.id);
-    assert.is(exit, 1, part.text);
-    const fault = faults.find((step) => step.where === part.side && step.text === part.text);
-    assert.ok(fault, `${part.text} is not named: ${JSON.stringify(faults)}`);
-    assert.is(await checkIsContent(), false, `CHECK does not see that ${part.text} is gone`);
-    if (part.command === undefined) {
-      assert.match(fault?.remedy ?? '', /^delete the pod/);
-      await renew();
-    } else {
-      // An address takes the routes that name it along: all that is said to be missing is put back.
-      const commands = faults.map((step) => /^`(.*)`/.exec(step.remedy ?? '')?.[1] ?? 'false');
-      for (const command of new Set(commands)) await node.sh(command);
-    }
-    assert.equal((await trace(pod.id)).faults, [], `after ${part.text} was put back`);
-  }
-  assert.is(await checkIsContent(), true);
+  await subject.loseEach(parts);
+  assert.is(await subject.checkIsContent(), true);
 });
 
 test('an object that is there with other content is wrong, and what it is stands beside it', async () => {
   const cases: [(host: string) => string, RegExp][] = [
     [
-      () => `ip -n ${pod.id} route replace default via 10.0.64.1 dev eth0`,
+      () => `ip -n ${subject.pod.id} route replace default via 10.0.64.1 dev eth0`,
       /^it is default via 10\.0\.64\.1 dev eth0/,
     ],
     [
-      (host) => `ip neigh replace ${pod.address} lladdr 02:00:00:00:00:01 dev ${host} nud permanent`,
+      (host) => `ip neigh replace ${subject.pod.address} lladdr 02:00:00:00:00:01 dev ${host} nud permanent`,
       /^its MAC is 02:/,
     ],
     [(host) => `ip link set ${host} mtu 1400`, /^its MTU is 1400, not 9001$/],
     [(host) => `ip link set ${host} down`, /it is down/],
-    [() => `nsenter --net=${pod.netns} nft add rule ip eniboot output drop`, /^its rules are others$/],
+    [
+      () => `nsenter --net=${subject.pod.netns} nft add rule ip eniboot output drop`,
+      /^its rules are others$/,
+    ],
   ];
   for (const [harm, found] of cases) {
-    const command = harm(pod.result.interfaces[2].name);
+    const command = harm(subject.pod.result.interfaces[2].name);
     await node.sh(command);
-    const wrong = (await trace(pod.address)).faults.filter((step) => step.state === 'wrong');
+    const wrong = (await trace(subject.pod.address)).faults.filter((step) => step.state === 'wrong');
     assert.ok(
       wrong.some((step) => found.test(step.found ?? '')),
       `${command}: ${JSON.stringify(wrong)}`,
     );
-    assert.is(await checkIsContent(), false, command);
-    await renew();
+    assert.is(await subject.checkIsContent(), false, command);
+    await subject.renew();
   }
 });
 
@@ -138,12 +100,12 @@ test("what is missing of the node's own is named, and `eniboot repair` mends wha
     [`sysctl -qw net/ipv4/conf/${boot}/rp_filter=1`, `${boot}/rp_filter`],
   ] as const) {
     await node.sh(harm);
-    const { faults } = await trace(pod.id);
+    const { faults } = await trace(subject.pod.id);
     const fault = faults.find((step) => step.where === 'node' && step.text.includes(where));
     assert.ok(fault, `${harm}: ${JSON.stringify(faults)}`);
     assert.match(fault?.remedy ?? '', /eniboot repair/);
     await node.eniboot(['repair']);
-    assert.equal((await trace(pod.id)).faults, [], `repaired after ${harm}`);
+    assert.equal((await trace(subject.pod.id)).faults, [], `repaired after ${harm}`);
   }
   const route = (await node.sh('ip route show default')).trim();
   const eni = node.instance.enis[1];
@@ -152,16 +114,16 @@ test("what is missing of the node's own is named, and `eniboot repair` mends wha
   for (const [harm, mend, says] of [
     ['ip route del default', `ip route add ${route}`, /^default dev/],
     [`ip link set ${device} down`, `ip link set ${device} up`, new RegExp(`^${device} `)],
-    [`mv ${owned} /run/aside`, `mv /run/aside ${owned}`, new RegExp(`^of ${pod.address}$`)],
+    [`mv ${owned} /run/aside`, `mv /run/aside ${owned}`, new RegExp(`^of ${subject.pod.address}$`)],
   ] as const) {
     await node.sh(harm);
-    const { faults } = await trace(pod.id);
+    const { faults } = await trace(subject.pod.id);
     assert.ok(
       faults.some((step) => says.test(step.text)),
       `${harm}: ${JSON.stringify(faults)}`,
     );
     await node.sh(mend);
-    assert.equal((await trace(pod.id)).faults, [], mend);
+    assert.equal((await trace(subject.pod.id)).faults, [], mend);
   }
 });
 
@@ -176,7 +138,7 @@ test('--to: one way, and what the kernel decides for it', async () => {
     ['10.0.200.7', 'internet', /its port kept/],
     ['169.254.169.254', 'imds', /No route to host/],
   ] as const) {
-    const { ways, faults, steps } = await trace(pod.id, '--to', to);
+    const { ways, faults, steps } = await trace(subject.pod.id, '--to', to);
     assert.equal(
       ways.map((way) => way.name),
       [name],
@@ -190,17 +152,17 @@ test('--to: one way, and what the kernel decides for it', async () => {
     );
   }
   // Somebody else's route, more special than ours: no object of ours is missing, and yet the packet goes astray.
-  await node.sh(`ip -n ${pod.id} route add 10.0.3.3/32 dev veth0`);
-  const { faults } = await trace(pod.id, '--to', '10.0.3.3');
+  await node.sh(`ip -n ${subject.pod.id} route add 10.0.3.3/32 dev veth0`);
+  const { faults } = await trace(subject.pod.id, '--to', '10.0.3.3');
   assert.equal(
     faults.map((step) => [step.what, step.found]),
     [['decision', 'it should leave by eth0']],
   );
-  await node.sh(`ip -n ${pod.id} route del 10.0.3.3/32`);
+  await node.sh(`ip -n ${subject.pod.id} route del 10.0.3.3/32`);
   await node.sh(
-    `ip rule add priority 100 from ${pod.address} iif ${pod.result.interfaces[2].name} blackhole`,
+    `ip rule add priority 100 from ${subject.pod.address} iif ${subject.pod.result.interfaces[2].name} blackhole`,
   );
-  const astray = await trace(pod.id, '--to', '192.0.2.7');
+  const astray = await trace(subject.pod.id, '--to', '192.0.2.7');
   assert.equal(
     astray.faults.map((step) => [step.where, step.what]),
     [['node', 'decision']],
@@ -229,9 +191,9 @@ test('a pod is found by address, container ID, its beginning, or namespace and n
   }
   for (const args of [
     [],
-    [pod.id, '--to', 'fd00::1'],
-    [pod.id, '--to', '10.0.0.256'],
-    [pod.id, '--to', pod.address],
+    [subject.pod.id, '--to', 'fd00::1'],
+    [subject.pod.id, '--to', '10.0.0.256'],
+    [subject.pod.id, '--to', subject.pod.address],
   ])
     assert.is((await node.tool(['trace', ...args])).exitCode, 2, args.join(' '));
   const pods = await node.tool(['pods']);
@@ -244,7 +206,7 @@ test('an address that EC2 does not assign to the ENI is named; a metadata servic
   assert.ok(prefixes.length > 0);
   cloud.ec2.send('UnassignPrivateIpAddresses', { NetworkInterfaceId: eni?.id, Ipv4Prefixes: prefixes });
   await cloud.settled();
-  const lost = (await trace(pod.id)).faults;
+  const lost = (await trace(subject.pod.id)).faults;
   assert.ok(lost.length > 0);
   for (const step of lost) {
     assert.is(step.where, 'EC2');
@@ -253,23 +215,23 @@ test('an address that EC2 does not assign to the ENI is named; a metadata servic
   await node.sh(
     'nft "table ip deaf { chain out { type filter hook output priority 0; ip daddr 169.254.169.254 drop; }; }"',
   );
-  const deaf = await trace(pod.id);
+  const deaf = await trace(subject.pod.id);
   assert.equal(deaf.faults, []);
   assert.is(deaf.exit, 0, 'what nobody can tell is no fault');
   const unknown = deaf.steps.filter((step) => step.state === 'unknown');
   assert.ok(unknown.length > 0 && unknown.every((step) => step.where === 'EC2'));
-  assert.match((await node.tool(['trace', pod.id])).stdout, /; \d+ could not be looked at$/m);
+  assert.match((await node.tool(['trace', subject.pod.id])).stdout, /; \d+ could not be looked at$/m);
   await node.sh('nft delete table ip deaf');
 });
 
 test('on a node that has not booted it says so', async () => {
   await node.sh('sed -i s/eni-/eni-0/ /run/eniboot/node.json');
   assert.match(
-    (await node.tool(['trace', pod.id])).stderr,
+    (await node.tool(['trace', subject.pod.id])).stderr,
     /ATTACHMENT_DIFFERS: .* is no pod ENI of this node/,
   );
   await node.sh('mv /run/eniboot/node.json /run/node.json');
-  assert.match((await node.tool(['trace', pod.id])).stderr, /NODE_NOT_READY/);
+  assert.match((await node.tool(['trace', subject.pod.id])).stderr, /NODE_NOT_READY/);
   await node.reboot();
   node = podNode(node);
   const { exitCode, stderr } = await node.tool(['trace', '10.0.64.16']);

@@ -4,10 +4,10 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { table } from '../../agent/cli/table.ts';
 import { startCloud } from '../aws/index.ts';
+import { manage } from '../aws/managed.ts';
 import { launchNode } from '../boot/node.ts';
 import { EXECUTABLE, operatorEnvironment } from '../cli/executable.ts';
 import { STAND_IN, serveBundles, UNHEALTHY } from '../rollout/bundles.ts';
-import { manage } from '../rollout/managed.ts';
 
 const asJson = process.argv.includes('--json');
 const colour = process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined;

@@ -1,7 +1,7 @@
 // The lock file of base images against the simulated EC2, by the command an operator types.
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { BaseLock } from '../../agent/image/base-image.ts';
@@ -73,7 +73,7 @@ test('the newest released image of each CPU, copied encrypted under its name, is
     assert.is(world.snapshots.get(entry.snapshot)?.encrypted, true);
     assert.is(entry.created, new Date(source?.createdAt ?? 0).toISOString());
   }
-  assert.not.ok(existsSync(`${lock}.new`));
+  assert.equal(readdirSync(folder), [basename(lock)], 'and nothing beside it');
 });
 
 test('again copies nothing; a newer image makes a new copy of that CPU alone', async () => {

@@ -11,6 +11,7 @@ import type { BootTestResult } from '../../agent/image/boot-test.ts';
 import type { ListedImage } from '../../agent/image/release-image.ts';
 import { addImage, buildLeftovers } from '../aws/ec2/actions/images.ts';
 import { type ApiCall, type Instance, startCloud } from '../aws/index.ts';
+import { manage } from '../aws/managed.ts';
 import { configText, ENIBOOT, installEniboot } from '../boot/node.ts';
 import { eniboot, operatorEnvironment } from '../cli/executable.ts';
 import { allowing, type Check, checksOf } from '../cli/policy.ts';
@@ -29,19 +30,7 @@ const cloud = await startCloud({
 async function boot(instance: Instance): Promise<void> {
   await installEniboot(instance);
   // The SSM agent, which registers beside the boot.
-  cloud.ssm.nodes.set(instance.id, {
-    instanceId: instance.id,
-    online: true,
-    lastPingAt: Date.now(),
-    run: (script, ended) => {
-      const answer = async (): Promise<void> => {
-        const { exitCode, stdout, stderr } = await instance.run('sh', ['-c', script]);
-        ended({ exitCode: exitCode ?? 137, stdout, stderr });
-      };
-      void answer();
-      return () => {};
-    },
-  });
+  manage(cloud, instance);
   await instance.run(ENIBOOT, ['boot', '--json'], { timeoutMs: 120_000 });
 }
 /** What each call of the operator's would have been checked for, in the moment of the call. */

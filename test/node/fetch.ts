@@ -5,8 +5,9 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from '../../agent/build/cache.ts';
+import { goCommand } from '../go.ts';
 
 interface GoModule {
   /** Its folder in go/. */
@@ -73,7 +74,7 @@ export function ensureBuilt(module: GoModule, say: (line: string) => void): stri
   const folder = folderOf(module);
   if (existsSync(folder)) return folder;
   say(`building ${module.name} ${versionOf(module)} (once for each version, some minutes)`);
-  const go = ['go', '/usr/local/go/bin/go'].find((name) => spawnSync(name, ['version']).status === 0);
+  const go = goCommand();
   if (go === undefined) throw new Error(`${module.name} was not built: Go is not installed`);
   mkdirSync(join(folder, '..'), { recursive: true });
   // Built aside and renamed whole, so that what is there is complete.
@@ -120,8 +121,7 @@ function folderOf(module: GoModule): string {
   const name = [module.name, versionOf(module), hash.digest('hex').slice(0, 12)].filter(
     (part) => part !== '',
   );
-  const cache = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
-  return join(cache, 'eniboot', 'node', name.join('-'));
+  return cacheFolder('node', name.join('-'));
 }
 
 if (process.argv[1] === import.meta.filename) {

@@ -4,8 +4,9 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from '../../agent/build/cache.ts';
+import { goCommand } from '../go.ts';
 
 const PACKER = { module: 'github.com/hashicorp/packer', version: 'v1.16.0', go: '1.26.3' };
 export const AMAZON_PLUGIN = {
@@ -19,12 +20,7 @@ const REPLACE = 'github.com/zclconf/go-cty => github.com/nywilken/go-cty v1.13.3
 const contents = createHash('sha256')
   .update(JSON.stringify([PACKER, AMAZON_PLUGIN, REPLACE]))
   .digest('hex');
-const folder = join(
-  process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
-  'eniboot',
-  'packer',
-  contents.slice(0, 12),
-);
+const folder = cacheFolder('packer', contents.slice(0, 12));
 
 export interface PackerTools {
   /** The executable. */
@@ -44,7 +40,7 @@ export function packerTools(): PackerTools | undefined {
 export function ensurePackerTools(): PackerTools {
   const found = packerTools();
   if (found !== undefined) return found;
-  const go = ['go', '/usr/local/go/bin/go'].find((name) => spawnSync(name, ['version']).status === 0);
+  const go = goCommand();
   if (go === undefined) throw new Error('Packer was not built: Go is not installed');
   mkdirSync(join(folder, '..'), { recursive: true });
   // Built aside and renamed whole, so that what is there is complete.

@@ -2,6 +2,7 @@
 // Interleaved, and told as ratios: in an emulated machine the times themselves mean nothing.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { spread } from '../bench/report.ts';
 import type { Pair } from './pair.ts';
 
 const PORT = 5201;
@@ -56,7 +57,7 @@ export async function measurePaths({ one, two, far, cloud }: Pair): Promise<Path
     const medians = Object.fromEntries(
       Object.entries(found).map(([name, all]) => [
         name,
-        { us: median(all.map(({ us }) => us)), mbit: median(all.map(({ mbit }) => mbit)) },
+        { us: spread(all.map(({ us }) => us)).median, mbit: spread(all.map(({ mbit }) => mbit)).median },
       ]),
     );
     const ratio = (pod: keyof typeof paths, node: keyof typeof paths) => {
@@ -76,10 +77,6 @@ export async function measurePaths({ one, two, far, cloud }: Pair): Promise<Path
     server.kill();
     await two.sh(`pkill -f '${TOOL} serve' || :`);
   }
-}
-
-function median(values: number[]): number {
-  return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 function round2(value: number): number {

@@ -8,11 +8,11 @@ import * as assert from 'uvu/assert';
 import type { Policy } from '../../agent/aws/iam.ts';
 import { addImage } from '../aws/ec2/actions/images.ts';
 import { startCloud } from '../aws/index.ts';
+import { manage } from '../aws/managed.ts';
 import { launchNode, type Node } from '../boot/node.ts';
 import { eniboot, operatorEnvironment } from '../cli/executable.ts';
 import { allowing, type Check, checksOf } from '../cli/policy.ts';
 import { STAND_IN, serveBundles, UNHEALTHY } from './bundles.ts';
-import { manage } from './managed.ts';
 
 const cloud = await startCloud();
 const bundles = await serveBundles(cloud);

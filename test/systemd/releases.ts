@@ -1,15 +1,15 @@
 // Two Debian releases whose own systemd judges the units: between them they hold the span of versions a Fedora node may
 // have. Only files are used; nothing of them is booted or installed.
 import { existsSync, readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from '../../agent/build/cache.ts';
 
 /** trixie: systemd 257, cloud-init 25.1, NetworkManager 1.52. forky: systemd 262, cloud-init 26.2, NetworkManager 1.58. */
 export const releases = ['trixie', 'forky'] as const;
 export type Release = (typeof releases)[number];
 
 /** Where the extracted packages are kept, outside the clone. */
-export const unitCache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'units');
+export const unitCache = cacheFolder('units');
 
 /** The file that names the directory in use for a release. */
 export function pointerOf(release: Release): string {

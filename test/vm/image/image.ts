@@ -12,8 +12,8 @@ import {
   rmSync,
   statSync,
 } from 'node:fs';
-import { homedir } from 'node:os';
 import { join, relative } from 'node:path';
+import { cacheFolder } from '../../../agent/build/cache.ts';
 import { must } from '../must.ts';
 
 /**
@@ -43,7 +43,7 @@ export interface Image {
 
 /** Where downloads and built images live: `$XDG_CACHE_HOME/eniboot/vm`, by default below `~/.cache`. */
 export function cacheDirectory(): string {
-  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'eniboot', 'vm');
+  return cacheFolder('vm');
 }
 
 /** Returns the image of the present recipe, building it when it is not cached (about 90 s, needs the network). */
