@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments } from '../arguments.ts';
 import { buildExecutable } from '../build/executable.ts';
 import type { BootSample, Case, Measured } from './boot-measure.ts';
 import { type Spread, spread, type Target, table, targetTable, writeEvidence } from './report.ts';
@@ -38,20 +38,8 @@ const names: Record<Case, string> = {
   slowFirst2: 'two from nothing, cloud as slow as EC2',
 };
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string' },
-    quick: { type: 'boolean', default: false },
-    evidence: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-});
-if (values.help) {
-  process.stdout.write(help);
-  process.exit(0);
-}
-const runs = Number(values.runs ?? (values.quick ? 2 : 10));
+const options = readArguments(help, { runs: {}, quick: 'switch', evidence: 'text', json: 'switch' });
+const runs = options.runs ?? (options.quick ? 2 : 10);
 const root = join(import.meta.dirname, '../..');
 const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
 process.stderr.write('building the executable …\n');
@@ -144,9 +132,9 @@ const summary = {
   failed: targets.length - passed,
 };
 // A busy machine spoils times: the short form shows such a row and does not count it.
-const failing = targets.filter((one) => !one.met && !(values.quick && one.timing)).length;
-if (values.evidence !== undefined) writeEvidence(values.evidence, 'bench:boot', summary);
-if (values.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
+const failing = targets.filter((one) => !one.met && !(options.quick && one.timing)).length;
+if (options.evidence !== undefined) writeEvidence(options.evidence, 'bench:boot', summary);
+if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
 else print();
 process.exit(failing === 0 ? 0 : 1);
 

@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments } from '../arguments.ts';
 import { buildExecutable } from '../build/executable.ts';
 import { goTools, withoutGoTools } from '../cni/fetch.ts';
 import { kernelHasIpvlan } from '../cni/rig.ts';
@@ -36,24 +36,8 @@ const SPAWNS = 3;
 const MEMORY_BYTES = 45e6;
 const EXECUTABLE_BYTES = 125e6;
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string' },
-    quick: { type: 'boolean', default: false },
-    evidence: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-});
-if (values.help) {
-  process.stdout.write(help);
-  process.exit(0);
-}
-const rounds = Number(values.rounds ?? (values.quick ? 5 : 40));
-if (!Number.isInteger(rounds) || rounds < 1) {
-  process.stderr.write(`bench:cni: --rounds ${values.rounds} is not a number of rounds\n${help}`);
-  process.exit(2);
-}
+const options = readArguments(help, { rounds: {}, quick: 'switch', evidence: 'text', json: 'switch' });
+const rounds = options.rounds ?? (options.quick ? 5 : 40);
 const root = join(import.meta.dirname, '../..');
 const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
 const cores = availableParallelism();
@@ -69,8 +53,8 @@ const plan: Plan = {
   own: variant?.executable,
   go,
   rounds,
-  traces: values.quick ? 3 : 15,
-  bursts: values.quick ? [30] : [30, 110],
+  traces: options.quick ? 3 : 15,
+  bursts: options.quick ? [30] : [30, 110],
 };
 process.stderr.write('measuring …\n');
 const measuring = spawnSync(
@@ -147,12 +131,12 @@ const summary = {
   failed: targets.length - passed,
 };
 // A busy machine spoils times: the short form shows such a row and does not count it.
-const failing = targets.filter((one) => !one.met && !(values.quick && one.timing)).length;
-if (values.evidence !== undefined) {
-  writeEvidence(values.evidence, 'bench:cni', summary);
-  writeFileSync(values.evidence.replace(/\.json$/, '.svg'), plot());
+const failing = targets.filter((one) => !one.met && !(options.quick && one.timing)).length;
+if (options.evidence !== undefined) {
+  writeEvidence(options.evidence, 'bench:cni', summary);
+  writeFileSync(options.evidence.replace(/\.json$/, '.svg'), plot());
 }
-if (values.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
+if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
 else print();
 process.exit(failing === 0 ? 0 : 1);
 

@@ -1,5 +1,5 @@
 // `npm run bench:fleet`: thousands of modelled nodes boot at once against EC2's token buckets, on virtual time.
-import { parseArgs } from 'node:util';
+import { readArguments } from '../arguments.ts';
 import { plotSvg, plotText } from './fleet/plot.ts';
 import { standIn } from './fleet/stand-ins.ts';
 import { spread, type Target, table, targetTable, writeEvidence } from './report.ts';
@@ -20,36 +20,29 @@ Time is virtual; test/bench/README.md says what is real and what stands in.
   --json           print one object and nothing else
 `;
 
-const { values } = parseArgs({
-  options: {
-    nodes: { type: 'string' },
-    capacity: { type: 'string' },
-    refill: { type: 'string' },
-    extension: { type: 'string' },
-    seed: { type: 'string', default: '1' },
-    quick: { type: 'boolean', default: false },
-    evidence: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
+const options = readArguments(help, {
+  nodes: {},
+  capacity: {},
+  refill: {},
+  extension: { least: 0, most: 3600 },
+  seed: { least: 0 },
+  quick: 'switch',
+  evidence: 'text',
+  json: 'switch',
 });
-if (values.help) {
-  process.stdout.write(help);
-  process.exit(0);
-}
 /** boot.throttleExtensionSeconds unless configured. */
 const DEFAULT_EXTENSION_SECONDS = 300;
-const nodes = Number(values.nodes ?? (values.quick ? 1500 : 5000));
-const seed = Number(values.seed);
+const nodes = options.nodes ?? (options.quick ? 1500 : 5000);
+const seed = options.seed ?? 1;
+const { capacity, refill } = options;
 const bucket =
-  values.capacity === undefined && values.refill === undefined
+  capacity === undefined && refill === undefined
     ? undefined
-    : { capacity: Number(values.capacity ?? 50), refill: Number(values.refill ?? 5) };
+    : { capacity: capacity ?? 50, refill: refill ?? 5 };
 /** Seconds a fleet of this size needs at least for one mutating call a node. */
 const expected = Math.max(0, nodes - (bucket?.capacity ?? 50)) / (bucket?.refill ?? 5);
-const extensionSeconds = Number(
-  values.extension ?? Math.min(3600, Math.max(DEFAULT_EXTENSION_SECONDS, Math.ceil(expected * 1.2))),
-);
+const extensionSeconds =
+  options.extension ?? Math.min(3600, Math.max(DEFAULT_EXTENSION_SECONDS, Math.ceil(expected * 1.2)));
 const say = (text: string) => process.stderr.write(text);
 
 standIn();
@@ -69,7 +62,7 @@ const hurt = await simulate({
 });
 say(`${hurt.wallSeconds.toFixed(0)} s\n`);
 let byDefault: typeof well | undefined;
-if (!values.quick) {
+if (!options.quick) {
   say(`${nodes} nodes with the default deadline … `);
   byDefault = await simulate({
     nodes,
@@ -160,12 +153,12 @@ const summary = {
   passed,
   failed: targets.length - passed,
 };
-if (values.evidence !== undefined) {
-  writeEvidence(values.evidence, 'bench:fleet', summary);
+if (options.evidence !== undefined) {
+  writeEvidence(options.evidence, 'bench:fleet', summary);
   const { writeFileSync } = await import('node:fs');
-  writeFileSync(values.evidence.replace(/\.json$/, '.svg'), plotSvg(well.readyAt, nodes, boundSeconds));
+  writeFileSync(options.evidence.replace(/\.json$/, '.svg'), plotSvg(well.readyAt, nodes, boundSeconds));
 }
-if (values.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
+if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
 else print();
 process.exit(passed === targets.length ? 0 : 1);
 

@@ -1,7 +1,7 @@
 // `npm run bench:rollout`: the orchestrator rolls a version out to thousands of modelled nodes, on virtual time.
 
 import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { readArguments } from '../arguments.ts';
 import { type Target, table, targetTable, writeEvidence } from './report.ts';
 import { type Measured, rollOut } from './rollout/measure.ts';
 import { plotSvg } from './rollout/plot.ts';
@@ -30,27 +30,15 @@ const THROTTLED = 0.05;
 /** Share of the fleet that may fail by default, and does not here. */
 const FAILING = 0.002;
 
-const { values } = parseArgs({
-  options: {
-    nodes: { type: 'string' },
-    seed: { type: 'string', default: '1' },
-    quick: { type: 'boolean', default: false },
-    evidence: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
+const options = readArguments(help, {
+  nodes: { least: 3, most: 100_000 },
+  seed: { least: 0 },
+  quick: 'switch',
+  evidence: 'text',
+  json: 'switch',
 });
-if (values.help) {
-  process.stdout.write(help);
-  process.exit(0);
-}
-const seed = Number(values.seed);
-const sizes =
-  values.nodes === undefined ? (values.quick ? [1000, 5000] : [5000, 20_000]) : [Number(values.nodes)];
-if (!Number.isInteger(seed) || sizes.some((size) => !Number.isInteger(size) || size < 3 || size > 100_000)) {
-  process.stderr.write(`bench:rollout: --nodes takes 3 to 100000, --seed a whole number\n${help}`);
-  process.exit(2);
-}
+const seed = options.seed ?? 1;
+const sizes = options.nodes === undefined ? (options.quick ? [1000, 5000] : [5000, 20_000]) : [options.nodes];
 
 const fleets: Measured[] = [];
 for (const nodes of sizes) {
@@ -109,11 +97,11 @@ const summary = {
   passed,
   failed,
 };
-if (values.evidence !== undefined) {
-  writeEvidence(values.evidence, 'bench:rollout', summary);
-  writeFileSync(values.evidence.replace(/\.json$/, '.svg'), plotSvg(fleets));
+if (options.evidence !== undefined) {
+  writeEvidence(options.evidence, 'bench:rollout', summary);
+  writeFileSync(options.evidence.replace(/\.json$/, '.svg'), plotSvg(fleets));
 }
-if (values.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
+if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
 else {
   const rows = fleets.map((fleet) => [
     `${fleet.nodes}`,

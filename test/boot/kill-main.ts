@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { parseArgs } from 'node:util';
+import { readArguments } from '../arguments.ts';
 import { buildExecutable } from '../build/executable.ts';
 
 const help = `Usage: npm run test:kill [-- [--count N] [--seed S] [--json] [--evidence FILE]]
@@ -25,11 +25,20 @@ interface Line {
 }
 
 const root = join(import.meta.dirname, '../..');
-const options = readOptions();
+const {
+  count = 200,
+  seed = Math.floor(Math.random() * 1e9),
+  ...options
+} = readArguments(help, {
+  count: {},
+  seed: { least: 0 },
+  json: 'switch',
+  evidence: 'text',
+});
 buildExecutable();
 const started = performance.now();
 const lines: Line[] = [];
-const workers = Math.max(1, Math.min(2, availableParallelism(), options.count));
+const workers = Math.max(1, Math.min(2, availableParallelism(), count));
 const failures = await Promise.all(Array.from({ length: workers }, (_, at) => work(at)));
 
 const wrong = lines.filter((line) => line.problems.length > 0);
@@ -47,8 +56,8 @@ const report = {
   version: version.version,
   node: process.version,
   date: new Date().toISOString(),
-  seed: options.seed,
-  wanted: options.count,
+  seed,
+  wanted: count,
   runs: lines.filter((line) => line.killed !== undefined).length,
   killed: lines.filter((line) => line.killed === true).length,
   endedBefore: lines.filter((line) => line.killed === false).length,
@@ -63,39 +72,14 @@ else {
   for (const line of wrong) process.stdout.write(`${line.moment}: ${line.problems.join('\n  ')}\n`);
   for (const failure of broken) process.stdout.write(`a worker ended: ${failure}\n`);
   process.stdout.write(
-    `${report.runs} boots, ${report.killed} killed in ${Object.keys(during).length} phases, ${wrong.length} did not converge; seed ${options.seed}, ${seconds} s\n`,
+    `${report.runs} boots, ${report.killed} killed in ${Object.keys(during).length} phases, ${wrong.length} did not converge; seed ${seed}, ${seconds} s\n`,
   );
 }
-process.exit(wrong.length === 0 && broken.length === 0 && report.killed === options.count ? 0 : 1);
-
-function readOptions(): { count: number; seed: number; json: boolean; evidence: string | undefined } {
-  try {
-    const { values } = parseArgs({
-      options: {
-        count: { type: 'string', default: '200' },
-        seed: { type: 'string' },
-        json: { type: 'boolean', default: false },
-        evidence: { type: 'string' },
-        help: { type: 'boolean', default: false },
-      },
-    });
-    if (values.help) {
-      process.stdout.write(help);
-      process.exit(0);
-    }
-    const count = Number(values.count);
-    const seed = values.seed === undefined ? Math.floor(Math.random() * 1e9) : Number(values.seed);
-    if (!Number.isInteger(count) || count < 1 || !Number.isInteger(seed)) throw new Error('not a number');
-    return { count, seed, json: values.json, evidence: values.evidence };
-  } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${help}`);
-    process.exit(2);
-  }
-}
+process.exit(wrong.length === 0 && broken.length === 0 && report.killed === count ? 0 : 1);
 
 /** undefined when the worker did its part, else what it said. */
 async function work(at: number): Promise<string | undefined> {
-  const share = Math.floor(options.count / workers) + (at < options.count % workers ? 1 : 0);
+  const share = Math.floor(count / workers) + (at < count % workers ? 1 : 0);
   const worker = spawn(
     'sh',
     [
@@ -103,7 +87,7 @@ async function work(at: number): Promise<string | undefined> {
       process.execPath,
       join(root, 'test/boot/kill-worker.ts'),
       `--count=${share}`,
-      `--seed=${options.seed + at}`,
+      `--seed=${seed + at}`,
     ],
     { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] },
   );
@@ -113,8 +97,7 @@ async function work(at: number): Promise<string | undefined> {
   });
   createInterface({ input: worker.stdout }).on('line', (text) => {
     lines.push(JSON.parse(text) as Line);
-    if (!options.json && lines.length % 20 === 0)
-      process.stderr.write(`${lines.length} of ${options.count}\n`);
+    if (!options.json && lines.length % 20 === 0) process.stderr.write(`${lines.length} of ${count}\n`);
   });
   const code = await new Promise<number | null>((resolve) => worker.once('close', resolve));
   return code === 0 ? undefined : `exit ${code}: ${said}`;

@@ -1,7 +1,7 @@
 // The plugins' fuzz test at the size one likes: `npm run test:fuzz`. Runs itself again in a sandbox.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments } from '../arguments.ts';
 import { writeEvidence } from '../bench/report.ts';
 import { buildExecutable } from '../build/executable.ts';
 import { executable, fuzzCalls, fuzzProcesses, fuzzState, prepare } from './fuzz.ts';
@@ -17,7 +17,17 @@ Exit codes: 0 every answer was right; 1 one was not; 2 wrong usage.
 `;
 
 const root = join(import.meta.dirname, '../..');
-const { inputs, processes, seed, evidence } = readOptions();
+const {
+  inputs = 10_000,
+  processes = 10_000,
+  seed = Math.floor(Math.random() * 2 ** 31),
+  evidence,
+} = readArguments(help, {
+  inputs: { least: 0 },
+  processes: { least: 0 },
+  seed: { least: 0 },
+  evidence: 'text',
+});
 if (process.env['ENIBOOT_FUZZ_SANDBOX'] === undefined) {
   buildExecutable();
   const again = [join(root, 'test/sandbox.sh'), process.execPath, import.meta.filename, `--seed=${seed}`];
@@ -44,33 +54,4 @@ function run<T extends { inputs: number; codes: object }>(what: string, work: ()
     `${what}: ${tally.inputs} inputs, answers by code ${JSON.stringify(tally.codes)}, seed ${seed}\n`,
   );
   return tally;
-}
-
-function readOptions() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        inputs: { type: 'string', default: '10000' },
-        processes: { type: 'string', default: '10000' },
-        seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
-        evidence: { type: 'string' },
-        help: { type: 'boolean', default: false },
-      },
-    });
-    if (values.help) {
-      process.stdout.write(help);
-      process.exit(0);
-    }
-    const numbers = {
-      inputs: Number(values.inputs),
-      processes: Number(values.processes),
-      seed: Number(values.seed),
-    };
-    if (Object.values(numbers).some((one) => !Number.isInteger(one) || one < 0))
-      throw new Error('not a number');
-    return { ...numbers, evidence: values.evidence };
-  } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${help}`);
-    process.exit(2);
-  }
 }

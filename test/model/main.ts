@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments } from '../arguments.ts';
 import { writeEvidence } from '../bench/report.ts';
 import { buildExecutable } from '../build/executable.ts';
 import { kernelHasIpvlan } from '../cni/rig.ts';
@@ -25,7 +25,21 @@ Exit codes: 0 nothing ever differed; 1 something did; 2 wrong usage.
 `;
 
 const root = join(import.meta.dirname, '../..');
-const options = readOptions();
+const given = readArguments(help, {
+  driver: ['memory', 'native'],
+  ops: {},
+  seed: { least: 0 },
+  verbose: 'switch',
+  json: 'switch',
+  evidence: 'text',
+});
+const driver = given.driver ?? 'memory';
+const options = {
+  ...given,
+  driver,
+  ops: given.ops ?? (driver === 'memory' ? 2000 : 300),
+  seed: given.seed ?? Math.floor(Math.random() * 1e9),
+};
 if (options.driver === 'native') buildExecutable();
 const started = performance.now();
 const workers = Math.max(1, Math.min(2, availableParallelism(), options.ops));
@@ -70,35 +84,6 @@ else {
   );
 }
 process.exit(failures.length === 0 ? 0 : 1);
-
-function readOptions() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        driver: { type: 'string', default: 'memory' },
-        ops: { type: 'string' },
-        seed: { type: 'string' },
-        verbose: { type: 'boolean', default: false },
-        json: { type: 'boolean', default: false },
-        evidence: { type: 'string' },
-        help: { type: 'boolean', default: false },
-      },
-    });
-    if (values.help) {
-      process.stdout.write(help);
-      process.exit(0);
-    }
-    const { driver } = values;
-    if (driver !== 'memory' && driver !== 'native') throw new Error(`no driver is called ${driver}`);
-    const ops = Number(values.ops ?? (driver === 'memory' ? 2_000 : 300));
-    const seed = values.seed === undefined ? Math.floor(Math.random() * 1e9) : Number(values.seed);
-    if (!Number.isInteger(ops) || ops < 1 || !Number.isInteger(seed)) throw new Error('not a number');
-    return { driver, ops, seed, verbose: values.verbose, json: values.json, evidence: values.evidence };
-  } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${help}`);
-    process.exit(2);
-  }
-}
 
 async function work(share: { seed: number; ops: number }) {
   const args = [

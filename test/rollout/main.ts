@@ -1,7 +1,7 @@
 // The rollouts' properties at the size one likes: `npm run test:rollout`.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments } from '../arguments.ts';
 import { writeEvidence } from '../bench/report.ts';
 
 const help = `Usage: npm run test:rollout [-- [--runs N] [--seed S] [--evidence FILE]]
@@ -13,7 +13,11 @@ const help = `Usage: npm run test:rollout [-- [--runs N] [--seed S] [--evidence 
 Exit codes: 0 every property held; 1 one did not; 2 wrong usage.
 `;
 
-const { runs, seed, evidence } = readOptions();
+const {
+  runs = 2000,
+  seed = Math.floor(Math.random() * 2 ** 31),
+  evidence,
+} = readArguments(help, { runs: {}, seed: { least: 0 }, evidence: 'text' });
 process.stdout.write(`${runs} runs of each property, seed ${seed}\n`);
 const started = performance.now();
 const { status, stdout } = spawnSync(process.execPath, [join(import.meta.dirname, 'property.test.ts')], {
@@ -33,27 +37,3 @@ if (evidence !== undefined)
   writeEvidence(evidence, 'rollout', { seed, runs, properties, passed: held, failed, seconds });
 process.stdout.write(`${held} passed, ${failed} failed\n`);
 process.exit(failed === 0 ? 0 : 1);
-
-function readOptions() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        runs: { type: 'string', default: '2000' },
-        seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
-        evidence: { type: 'string' },
-        help: { type: 'boolean', default: false },
-      },
-    });
-    if (values.help) {
-      process.stdout.write(help);
-      process.exit(0);
-    }
-    const numbers = { runs: Number(values.runs), seed: Number(values.seed) };
-    if (Object.values(numbers).some((one) => !Number.isInteger(one) || one < 1))
-      throw new Error('not a number');
-    return { ...numbers, evidence: values.evidence };
-  } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${help}`);
-    process.exit(2);
-  }
-}
