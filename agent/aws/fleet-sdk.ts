@@ -18,7 +18,8 @@ import {
   UnlabelParameterVersionCommand,
   UpdateDocumentCommand,
 } from '@aws-sdk/client-ssm';
-import { type FleetAction, fleetActions, type Send } from './fleet.ts';
+import { type FleetAction, fleetActions } from './fleet.ts';
+import type { Send } from './operator-calls.ts';
 import { operatorSend } from './operator-clients.ts';
 
 const commands: Record<FleetAction, new (request: never) => object> = {
@@ -42,6 +43,6 @@ const commands: Record<FleetAction, new (request: never) => object> = {
 };
 
 /** Throws USAGE when no region is set anywhere. */
-export function createSend(region: string | undefined): Promise<Send> {
+export function createSend(region: string | undefined): Promise<Send<FleetAction>> {
   return operatorSend(region, fleetActions, commands);
 }

@@ -3,11 +3,11 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
-import { awsFailure } from './aws-failure.ts';
 import { fromTags, type MachineImages, machineImages } from './machine-images.ts';
+import { type Actions, operatorCalls, type Send } from './operator-calls.ts';
 import { allPages } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
-import { type PatienceOptions, patient, type Service } from './patience.ts';
+import type { PatienceOptions } from './patience.ts';
 
 export interface FleetInstance {
   instanceId: string;
@@ -115,43 +115,16 @@ export const fleetActions = {
 
 export type FleetAction = keyof typeof fleetActions;
 
-/** Carries one request to AWS, in the shapes of the SDK's commands; rejects as the SDK does. */
-export type Send = (action: FleetAction, request: object) => Promise<object>;
-
-type Calls = Record<FleetAction, (request: object, facts: Record<string, unknown>) => Promise<object>>;
-
-const names = Object.keys(fleetActions) as FleetAction[];
-
-const service: Service<Calls> = {
-  name: 'AWS',
-  actions: Object.fromEntries(names.map((name) => [name, name])) as Record<FleetAction, string>,
-  isMutating: (action) => !/^(Describe|Get|List)/.test(action),
+const actions: Actions<FleetAction> = {
+  services: fleetActions,
   // A command sent twice runs twice: the caller looks for it first.
-  notRepeatable: new Set<FleetAction>(['SendCommand']),
+  notRepeatable: ['SendCommand'],
   unanswered: 'SSM_FAILED',
 };
 
 /** AWS behind `send`, every call repeated as long as that can help, every error a Failure. */
-export function fleetAws(send: Send, patience: PatienceOptions): FleetAws {
-  const once = (action: FleetAction) => async (request: object, facts: Record<string, unknown>) => {
-    try {
-      return await send(action, request);
-    } catch (error) {
-      throw awsFailure(fleetActions[action] === 'ec2' ? 'EC2' : 'SSM', action, facts, error);
-    }
-  };
-  const calls = Object.fromEntries(names.map((name) => [name, once(name)])) as Calls;
-  return fleetOver(patient(calls, service, patience));
-}
-
-function fleetOver(calls: Calls): FleetAws {
-  async function call<Answer>(
-    action: FleetAction,
-    request: object,
-    facts: Record<string, unknown>,
-  ): Promise<Answer> {
-    return (await calls[action](request, facts)) as Answer;
-  }
+export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): FleetAws {
+  const call = operatorCalls(actions, send, patience);
 
   async function describe(name: string, DocumentVersion: string): Promise<StoredDocument> {
     const { Document } = await call<ssm.DescribeDocumentResult>(

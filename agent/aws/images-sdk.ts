@@ -19,7 +19,8 @@ import {
   PutParameterCommand,
   SendCommandCommand,
 } from '@aws-sdk/client-ssm';
-import { type ImageAction, imageActions, type SendImage } from './images.ts';
+import { type ImageAction, imageActions } from './images.ts';
+import type { Send } from './operator-calls.ts';
 import { operatorClients, operatorSend } from './operator-clients.ts';
 
 const commands: Record<ImageAction, new (request: never) => object> = {
@@ -41,7 +42,7 @@ const commands: Record<ImageAction, new (request: never) => object> = {
 };
 
 /** Throws USAGE when no region is set anywhere. */
-export function createImageSend(region: string | undefined): Promise<SendImage> {
+export function createImageSend(region: string | undefined): Promise<Send<ImageAction>> {
   return operatorSend(region, imageActions, commands);
 }
 

@@ -2,7 +2,6 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
-import { awsFailure } from './aws-failure.ts';
 import {
   fromTags,
   type MachineImage,
@@ -10,9 +9,10 @@ import {
   machineImages,
   toMachineImage,
 } from './machine-images.ts';
+import { type Actions, operatorCalls, type Send } from './operator-calls.ts';
 import { allPages } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
-import { type PatienceOptions, patient, type Service } from './patience.ts';
+import type { PatienceOptions } from './patience.ts';
 
 export interface TestLaunch {
   imageId: string;
@@ -82,43 +82,16 @@ export const imageActions = {
 
 export type ImageAction = keyof typeof imageActions;
 
-/** Carries one request to AWS, in the shapes of the SDK's commands; rejects as the SDK does. */
-export type SendImage = (action: ImageAction, request: object) => Promise<object>;
-
-type Calls = Record<ImageAction, (request: object, facts: Record<string, unknown>) => Promise<object>>;
-
-const names = Object.keys(imageActions) as ImageAction[];
-
-const service: Service<Calls> = {
-  name: 'AWS',
-  actions: Object.fromEntries(names.map((name) => [name, name])) as Record<ImageAction, string>,
-  isMutating: (action) => !/^(Describe|Get)/.test(action),
-  // Without an answer nobody knows whether there is one more: the caller looks before it writes again, and needs one run.
-  notRepeatable: new Set<ImageAction>(['PutParameter', 'SendCommand']),
+const actions: Actions<ImageAction> = {
+  services: imageActions,
+  // The caller looks before it writes again, and needs one run.
+  notRepeatable: ['PutParameter', 'SendCommand'],
   unanswered: 'EC2_UNAVAILABLE',
 };
 
 /** AWS behind `send`, every call repeated as long as that can help, every error a Failure. */
-export function imageAws(send: SendImage, patience: PatienceOptions): ImageAws {
-  const once = (action: ImageAction) => async (request: object, facts: Record<string, unknown>) => {
-    try {
-      return await send(action, request);
-    } catch (error) {
-      throw awsFailure(imageActions[action] === 'ec2' ? 'EC2' : 'SSM', action, facts, error);
-    }
-  };
-  const calls = Object.fromEntries(names.map((name) => [name, once(name)])) as Calls;
-  return imagesOver(patient(calls, service, patience));
-}
-
-function imagesOver(calls: Calls): ImageAws {
-  async function call<Answer>(
-    action: ImageAction,
-    request: object,
-    facts: Record<string, unknown> = {},
-  ): Promise<Answer> {
-    return (await calls[action](request, facts)) as Answer;
-  }
+export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): ImageAws {
+  const call = operatorCalls(actions, send, patience);
 
   return {
     ...parameterVersions(call),

@@ -1,6 +1,7 @@
 // AMIs, as images and rollouts look at them.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { isFailure } from '../messages/failure.ts';
+import type { Call } from './operator-calls.ts';
 
 export interface MachineImage {
   imageId: string;
@@ -22,14 +23,7 @@ export interface MachineImages {
   describeImage(imageId: string): Promise<MachineImage | undefined>;
 }
 
-/** One request to EC2, with what a Failure says of it. */
-type Call = <Answer>(
-  action: 'DescribeImages',
-  request: object,
-  facts: Record<string, unknown>,
-) => Promise<Answer>;
-
-export function machineImages(call: Call): MachineImages {
+export function machineImages(call: Call<'DescribeImages'>): MachineImages {
   return {
     async describeImage(imageId) {
       try {

@@ -3,6 +3,7 @@ import { EC2Client } from '@aws-sdk/client-ec2';
 import { SSMClient } from '@aws-sdk/client-ssm';
 import { Failure } from '../messages/failure.ts';
 import { environment } from '../port/runtime.ts';
+import type { Send } from './operator-calls.ts';
 
 /** patience.ts repeats calls, the SDK does not. */
 const ONE_ATTEMPT = {
@@ -34,7 +35,7 @@ export async function operatorSend<Action extends string>(
   region: string | undefined,
   actions: Record<Action, 'ec2' | 'ssm'>,
   commands: Record<Action, new (request: never) => object>,
-): Promise<(action: Action, request: object) => Promise<object>> {
+): Promise<Send<Action>> {
   const { ec2, ssm } = await operatorClients(region);
   return async (action, request) => {
     const command = new commands[action](request as never) as never;

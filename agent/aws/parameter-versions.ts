@@ -1,6 +1,7 @@
 // Versions of a parameter and their labels, in the calls that images and rollouts share.
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
+import type { Call } from './operator-calls.ts';
 import { allPages } from './paging.ts';
 
 export interface ParameterVersion {
@@ -20,10 +21,7 @@ export interface ParameterVersions {
 
 type Action = 'GetParameterHistory' | 'PutParameter' | 'LabelParameterVersion';
 
-/** One request to AWS, with what a Failure says of it. */
-type Call = <Answer>(action: Action, request: object, facts: Record<string, unknown>) => Promise<Answer>;
-
-export function parameterVersions(call: Call): ParameterVersions {
+export function parameterVersions(call: Call<Action>): ParameterVersions {
   return {
     async readVersions(Name) {
       try {
