@@ -6,7 +6,7 @@ import { conf, variablesOf } from '../cni/rig.ts';
 import { playInVm } from '../model/vm.ts';
 import type { Case } from '../vm/case.ts';
 import { askFromContainer, cnitool, imageArchive } from './callers.ts';
-import { dualStack } from './dual-stack.ts';
+import { type Answer, dualStack } from './dual-stack.ts';
 import { type Flow, type FlowFact, follow } from './flow.ts';
 import { fill } from './full.ts';
 import { bootPodNode } from './node.ts';
@@ -18,6 +18,7 @@ import { serviceFlows, servicesOf } from './services.ts';
 /** What a case found out, for the evidence. */
 export interface Facts {
   flows?: FlowFact[];
+  answers?: Answer[];
   [figure: string]: unknown;
 }
 

@@ -6,13 +6,15 @@ import { conf, type Pod, variablesOf } from '../cni/rig.ts';
 import type { Bench } from '../vm/bench.ts';
 import { bootPodNode, type PodNode } from './node.ts';
 
-interface Asked {
+/** One question and what the server saw. */
+export interface Answer {
+  what: string;
   from: string;
   to: string;
   seen: string;
 }
 
-export async function dualStack(bench: Bench): Promise<{ asked: Asked[] }> {
+export async function dualStack(bench: Bench): Promise<{ answers: Answer[] }> {
   const region = 'eu-west-1';
   const cloud = await startCloud({
     region,
@@ -48,30 +50,27 @@ export async function dualStack(bench: Bench): Promise<{ asked: Asked[] }> {
     await serve(one, ['a', 'b']);
     await serve(two, ['far']);
     const [a6, b6, far6] = [ipv6Of(a), ipv6Of(b), ipv6Of(far)];
-    const asked: Asked[] = [];
-    for (const [node, from, to, sees] of [
-      [one, 'a', `http://[${b6}]/`, a6],
-      [one, 'a', `http://[${far6}]/`, a6],
-      [two, 'far', `http://[${a6}]/`, far6],
-      [one, 'b', cloud.internet.ipv6Target, b6],
-    ] as const) {
+    const answers: Answer[] = [];
+    const ask = async (what: string, node: PodNode, from: string, to: string, sees: string) => {
       const seen = await fetch6(node, from, to);
-      assert.equal(seen, sees, `${from} to ${to}`);
-      asked.push({ from, to, seen });
-    }
+      assert.equal(seen, sees, what);
+      answers.push({ what, from, to, seen });
+    };
+    await ask('pod to pod on its ENI', one, 'a', `http://[${b6}]/`, a6);
+    await ask('pod to pod on another node', one, 'a', `http://[${far6}]/`, a6);
+    await ask('and the other way', two, 'far', `http://[${a6}]/`, far6);
+    await ask('pod to the Internet, by its ENI', one, 'b', cloud.internet.ipv6Target, b6);
     // A Service: what kube-proxy would write.
     await one.sh(
       `nft 'table ip6 proxy { chain prerouting { type nat hook prerouting priority dstnat; ip6 daddr fd00:10:96::a tcp dport 80 dnat to ${far6}; }; }'`,
     );
-    for (const [to, sees] of [
-      ['http://[fd00:10:96::a]/', a6],
-      ['http://[fd00:10:96::bad]/', ''],
-      ['http://[fd00:ec2::254]/', ''],
-    ] as const) {
-      const seen = await fetch6(one, 'a', to);
-      assert.equal(seen, sees, `a to ${to}`);
-      asked.push({ from: 'a', to, seen });
-    }
+    await ask('Service, backend on another node', one, 'a', 'http://[fd00:10:96::a]/', a6);
+    await ask('an address that no Service has', one, 'a', 'http://[fd00:10:96::bad]/', '');
+    await ask('the metadata service', one, 'a', 'http://[fd00:ec2::254]/', '');
+    await one.sh(`nft delete table ip6 proxy; ${ipvs6({ 'fd00:10:96::b': far6, 'fd00:10:96::c': b6 })}`);
+    await ask('IPVS: Service, backend on another node', one, 'a', 'http://[fd00:10:96::b]/', a6);
+    await ask('IPVS: Service, backend on the same ENI', one, 'a', 'http://[fd00:10:96::c]/', a6);
+    await one.sh(IPVS6_OFF);
     const variables = variablesOf('a', a.netns);
     const check = await one.cni('CHECK', variables, { ...conf, prevResult: a.result });
     assert.equal(check.exit, 0, check.stdout);
@@ -83,12 +82,35 @@ export async function dualStack(bench: Bench): Promise<{ asked: Asked[] }> {
     assert.deepEqual(await one.leftovers(), before);
     await cloud.settled();
     assert.deepEqual(await cloud.network.spoofed(), []);
-    return { asked };
+    return { answers };
   } finally {
     await Promise.all(nodes.map((node) => node.node.end()));
     await cloud.stop();
   }
 }
+
+/**
+ * Services with one endpoint each as kube-proxy sets them up in IPVS mode (pkg/proxy/ipvs/proxier.go), without its
+ * rules for NodePorts. IPVS needs a route before a packet's mark is known: the default route stands for the one that
+ * a router of EC2 advertises on a boot ENI with IPv6.
+ */
+function ipvs6(services: Record<string, string>): string {
+  return [
+    'modprobe -a ip_vs ip_vs_rr dummy',
+    'sysctl -qw net.ipv4.vs.conntrack=1 net.ipv4.vs.conn_reuse_mode=0 net.ipv4.vs.expire_nodest_conn=1',
+    'ip link add kube-ipvs0 type dummy',
+    'ip link set kube-ipvs0 up',
+    `ip -6 route add default via fe80::1 dev "$(ip -o route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/')"`,
+    ...Object.entries(services).flatMap(([virtual, endpoint]) => [
+      `ip -6 address add ${virtual}/128 dev kube-ipvs0 nodad`,
+      `ipvsadm -A -t [${virtual}]:80 -s rr`,
+      `ipvsadm -a -t [${virtual}]:80 -r [${endpoint}]:80 -m -w 1`,
+    ]),
+  ].join('\n');
+}
+
+const IPVS6_OFF =
+  'ipvsadm -C; ip link del kube-ipvs0; ip -6 route del default via fe80::1; conntrack -F >/dev/null 2>&1';
 
 function ipv6Of(pod: Pod): string {
   const ips = pod.result.ips as { address: string }[];

@@ -20,12 +20,13 @@ of one VPC of the simulated AWS, with a real ipvlan and strict reverse-path filt
       if (goTools() === undefined) say('building cnitool and the reference plugins (once, some minutes)');
       return [...files, { from: ensureGoTools(), to: CNI_TOOLS }];
     },
-    summary: (results) =>
-      table([
-        ['conversation', 'from', 'to', 'server saw'],
-        ...results
-          .flatMap(({ facts }) => facts?.flows ?? [])
-          .map((flow) => [flow.what, flow.from, flow.to, flow.seen]),
-      ]).trimEnd(),
+    summary: (results) => {
+      const rows = results
+        .flatMap(({ facts }) => [...(facts?.flows ?? []), ...(facts?.answers ?? [])])
+        .map(({ what, from, to, seen }) => [what, from, to, seen]);
+      return rows.length === 0
+        ? ''
+        : table([['conversation', 'from', 'to', 'server saw'], ...rows]).trimEnd();
+    },
   }),
 );
