@@ -4,8 +4,10 @@ import { type Cloud, startCloud } from '../aws/index.ts';
 import { askFromInternet } from '../pods/flow.ts';
 import type { Bench } from '../vm/bench.ts';
 import type { Case } from '../vm/case.ts';
+import { inCluster } from './cluster.ts';
 import { announcedKubeNode, bootKubeNode, type KubeNode } from './kube.ts';
 import type { Runtime } from './layer.ts';
+import { onSimulatedNodes } from './simulated.ts';
 
 /** cri-o makes it without a plugin. */
 const HOST_PORT = 8081;
@@ -40,6 +42,19 @@ export const cases: readonly Case<Facts>[] = [
     title: 'containerd: the same',
     layer: 'containerd',
     run: (bench) => survive(bench, 'containerd'),
+  },
+  {
+    name: 'cluster',
+    title:
+      'two nodes of a cluster, API server and etcd: pods across nodes, Services by kube-proxy in its three modes (cri-o)',
+    layer: 'cluster',
+    run: inCluster,
+  },
+  {
+    name: 'services-simulated',
+    title: 'Services by kube-proxy in iptables and nftables mode on two simulated nodes, API server and etcd',
+    layer: 'cluster',
+    run: onSimulatedNodes,
   },
 ];
 
@@ -194,7 +209,7 @@ async function statusReachesRuntime(node: KubeNode): Promise<Facts> {
   return { 'STATUS refused: the runtime says': refused, 'without a conflist it says': without };
 }
 
-/** kubelet's probes come from the node; a container that fails its own is started again in the same sandbox. */
+/** kubelet's probes come from the node. */
 async function probes(node: KubeNode): Promise<Facts> {
   const log = await node.sh('cat /var/log/pods/default_web-*/serve/0.log');
   const probers = new Set([...log.matchAll(/probed by (\S+)/g)].map(([, address]) => address));
@@ -233,8 +248,18 @@ interface Event {
 
 const SANDBOX = 'crictl pods -q --state ready --label "io.kubernetes.pod.name=web-$(hostname)"';
 
+/** In shell: the process that the runtime left with a container, conmon or containerd's shim. */
+const shimOf = (pod: string) => `shim=$(awk '/^PPid/ { print $2 }' /proc/$(${pidOf(pod)})/status)
+  grep -qE '^(conmon|containerd-shim)' /proc/$shim/comm`;
+
 function eventsOf(runtime: Runtime): Event[] {
   return [
+    {
+      what: 'liveness probe failed',
+      does: `crictl exec --sync $(crictl ps -q --state running --label "io.kubernetes.pod.name=web-$(hostname)") /pod ask http://127.0.0.1:8080/sick`,
+      address: 'kept',
+      restarted: true,
+    },
     { what: 'container killed', does: `kill -9 $(${pidOf('web')})`, address: 'kept', restarted: true },
     { what: 'kubelet restarted', does: 'systemctl restart kubelet', address: 'kept', unit: 'kubelet' },
     { what: 'kubelet killed', does: 'systemctl kill -s KILL kubelet', address: 'kept', unit: 'kubelet' },
@@ -245,17 +270,38 @@ function eventsOf(runtime: Runtime): Event[] {
       address: 'kept',
       unit: runtime,
     },
+    ...shimEvents[runtime],
     { what: 'sandbox stopped', does: `crictl stopp $(${SANDBOX})`, address: 'new' },
     { what: 'sandbox stopped and removed', does: `crictl rmp --force $(${SANDBOX})`, address: 'new' },
   ];
 }
+
+/** One shim holds all containers of a pod with containerd, and each has a conmon with cri-o. */
+const shimEvents: Record<Runtime, Event[]> = {
+  // cri-o keeps no pause process for a pod whose containers have PID namespaces of their own.
+  crio: [{ what: 'conmon killed', does: `${shimOf('web')}\nkill -9 $shim`, address: 'kept' }],
+  containerd: [
+    {
+      what: 'pause process killed',
+      does: `kill -9 $(crictl inspectp --output go-template --template '{{.info.pid}}' $(${SANDBOX}))`,
+      address: 'new',
+    },
+    { what: 'shim killed', does: `${shimOf('web')}\nkill -9 $shim`, address: 'new' },
+  ],
+};
 
 async function survive(bench: Bench, runtime: Runtime): Promise<Facts> {
   const cloud = await startCloud();
   const node = await bootKubeNode(bench, runtime, cloud, 'one');
   try {
     const names = ['web', 'client'];
-    for (const name of names) await node.place(name);
+    // What kubelet does about a server that says it is sick; slow answers of a busy machine are none.
+    const livenessProbe = {
+      httpGet: { path: '/healthz', port: 8080 },
+      ...{ periodSeconds: 2, timeoutSeconds: 60, failureThreshold: 2 },
+    };
+    await node.place('web', { livenessProbe });
+    await node.place('client');
     await node.running(names);
     const facts: Facts = {};
     for (const event of eventsOf(runtime)) facts[event.what] = await happens(node, event, names);

@@ -1,4 +1,4 @@
-// kubelet and the container runtimes, built from the Go module proxy and kept between runs: Debian has no kubelet and no
+// kubelet, the container runtimes and the control plane, built from the Go module proxy and kept between runs: Debian has no kubelet and no
 // cri-o, and its containerd is too old for CNI's STATUS. Each has a module of its own in go/, whose go.mod says the
 // version and whose go.sum pins every module it is made of.
 //   node test/node/fetch.ts   builds what is missing (many minutes the first time; Go fetches the toolchain it needs)
@@ -52,9 +52,21 @@ const crictl: GoModule = {
   versionVariable: 'sigs.k8s.io/cri-tools/pkg/version.Version',
 };
 
+/** What kubelet has around it in a cluster, from the same source as kubelet. */
+const cluster: GoModule = {
+  name: 'cluster',
+  programs: {
+    'kube-proxy': 'k8s.io/kubernetes/cmd/kube-proxy',
+    'kube-apiserver': 'k8s.io/kubernetes/cmd/kube-apiserver',
+  },
+  versionVariable: 'k8s.io/component-base/version.gitVersion',
+};
+
+const etcd: GoModule = { name: 'etcd', programs: { etcd: 'go.etcd.io/etcd/server/v3' } };
+
 const pod: GoModule = { name: 'pod', programs: { pod: '.' } };
 
-export const modules = { kubelet, crio, containerd, crictl, pod };
+export const modules = { kubelet, cluster, etcd, crio, containerd, crictl, pod };
 
 /** All that a module makes. */
 export function programsOf({ programs, inC }: GoModule): string[] {

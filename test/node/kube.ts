@@ -101,7 +101,10 @@ function kubeNode(base: PodNode, runtime: Runtime, patience: number): KubeNode {
     sh: base.sh,
     page: (path) => base.sh(`curl -sfk --max-time 60 https://127.0.0.1:10250${path}`),
     async pods() {
-      const { stdout } = await base.node.machine.run('curl -sk --max-time 30 https://127.0.0.1:10250/pods');
+      const { stdout } = await base.node.machine.run(
+        'curl -sk --max-time 30 https://127.0.0.1:10250/pods',
+        60_000 * patience,
+      );
       return stdout.startsWith('{') ? podsOf(JSON.parse(stdout)) : [];
     },
     async running(names, accept = () => true) {
@@ -131,7 +134,7 @@ function kubeNode(base: PodNode, runtime: Runtime, patience: number): KubeNode {
     },
     networkIs: (ready) =>
       until(`the network is not ${ready ? 'ready' : 'unready'} for the runtime`, async () => {
-        const { exitCode, stdout } = await base.node.machine.run('crictl info');
+        const { exitCode, stdout } = await base.node.machine.run('crictl info', 60_000 * patience);
         if (exitCode !== 0) return undefined;
         const { status } = JSON.parse(stdout) as RuntimeInfo;
         const network = status.conditions.find(({ type }) => type === 'NetworkReady');

@@ -12,7 +12,7 @@ process.exit(
 against the simulated AWS, and runs static pods on it. The first run compiles kubelet and the runtimes, many minutes.`,
     cases,
     runner: join(import.meta.dirname, 'run.ts'),
-    extra: ([one], work, say) => nodeLayer(one?.layer === 'containerd' ? 'containerd' : 'crio', work, say),
+    extra: ([one], work, say) => nodeLayer(one?.layer, work, say),
     summary: (results) =>
       table([
         ['what', 'found'],

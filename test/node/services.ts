@@ -1,0 +1,162 @@
+// Services as kube-proxy itself makes them: written through the API, spoken to from everywhere, with each of its modes.
+// The two nodes may be VMs with kubelets or simulated ones; what must hold is the same.
+import assert from 'node:assert/strict';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Cloud } from '../aws/index.ts';
+import { askFromInternet } from '../pods/flow.ts';
+import type { ProxyMode } from '../pods/proxy.ts';
+import type { ControlPlane } from './control.ts';
+
+export type Facts = Record<string, string | number>;
+
+/** A node as this file needs it. */
+export interface Member {
+  name: string;
+  address: string;
+  publicIp: string;
+  /** What ADDRESS:PORT answers to a pod, or to the node itself (''): the address it saw; empty when nothing came. */
+  ask(place: string, to: string): Promise<string>;
+  /** Asks for an https URL from a pod, whoever answers it and whatever. */
+  request(pod: string, url: string): Promise<void>;
+  sh(script: string, timeoutMs?: number): Promise<string>;
+  /** Starts kube-proxy, whose configuration is in /var/lib/kube-proxy. */
+  startProxy(): Promise<void>;
+  /** The end of what it said. */
+  proxyLog(): Promise<string>;
+  /** Ends it, and has it take its rules away. */
+  endProxy(): Promise<void>;
+}
+
+export interface Cluster {
+  cloud: Cloud;
+  control: ControlPlane;
+  one: Member;
+  two: Member;
+  /** Addresses of pods: `web` and `client` on node one, `far` on node two. */
+  pods: { web: string; client: string; far: string };
+  /** A port of node one that leads to `web`, where something makes one. */
+  hostPort?: number;
+}
+
+/** The client in the Internet. */
+const INTERNET = '203.0.113.80';
+
+const [here, elsewhere, local] = [
+  { name: 'here', clusterIP: '172.20.0.10', nodePort: 30010, policy: 'Cluster', pod: 'web' },
+  { name: 'elsewhere', clusterIP: '172.20.0.11', nodePort: 30011, policy: 'Cluster', pod: 'far' },
+  { name: 'local', clusterIP: '172.20.0.12', nodePort: 30012, policy: 'Local', pod: 'web' },
+] as const;
+
+/** Writes Services and EndpointSlices, as a cluster's own controllers do. */
+export async function announce({ control, one, two, pods }: Cluster): Promise<void> {
+  for (const { name, clusterIP, nodePort, policy, pod } of [here, elsewhere, local]) {
+    await control.call('POST', '/api/v1/namespaces/default/services', {
+      metadata: { name },
+      spec: {
+        ...{ type: 'NodePort', clusterIP, externalTrafficPolicy: policy },
+        ports: [{ port: 80, nodePort }],
+      },
+    });
+    await control.call('POST', '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices', {
+      metadata: { name, labels: { 'kubernetes.io/service-name': name } },
+      addressType: 'IPv4',
+      ports: [{ port: 80, protocol: 'TCP', name: '' }],
+      endpoints: [
+        {
+          ...{ addresses: [pods[pod]], conditions: { ready: true } },
+          nodeName: (pod === 'far' ? two : one).name,
+        },
+      ],
+    });
+  }
+}
+
+/** Who asks whom, and whom the server saw. */
+type Talks = Record<string, [seen: string, wanted: string]>;
+
+/** All that went otherwise is named, not the first alone. */
+export function agreed(talks: Talks, prefix = ''): Facts {
+  const wrong = Object.entries(talks).filter(([, [seen, wanted]]) => seen !== wanted);
+  const named = wrong.map(([what, [seen, wanted]]) => `${prefix}${what}: seen '${seen}', not '${wanted}'`);
+  assert.deepEqual(named, []);
+  return Object.fromEntries(Object.entries(talks).map(([what, [seen]]) => [`${prefix}${what}: seen`, seen]));
+}
+
+/** Runs kube-proxy on node one in this mode, and leaves the node without it. */
+export async function servicesWith(mode: ProxyMode, cluster: Cluster): Promise<Facts> {
+  const { cloud, control, one, two, pods, hostPort } = cluster;
+  const { web, client, far } = pods;
+  const silence = await one.ask('client', `${here.clusterIP}:80`);
+  assert.equal(silence, '', 'without kube-proxy nobody answers for a Service');
+  await startProxy(one, control, mode);
+  const node = one.address;
+  const internet = (port: number) => askFromInternet(cloud, `${one.publicIp}:${port}`);
+  const before = control.clientsOf('/version').length;
+  await one.request('client', 'https://172.20.0.1/version');
+  const facts = agreed(
+    {
+      'kubernetes.default, in its audit log': [control.clientsOf('/version').slice(before).join(), client],
+      'Service, pod on the node': [await one.ask('client', `${here.clusterIP}:80`), client],
+      'Service, pod on the other node': [await one.ask('client', `${elsewhere.clusterIP}:80`), client],
+      // kube-proxy masquerades what comes back to its sender, whatever the network.
+      'Service, the pod itself': [await one.ask('web', `${here.clusterIP}:80`), node],
+      'Service from the node, pod on it': [await one.ask('', `${here.clusterIP}:80`), node],
+      'Service from the node, pod elsewhere': [await one.ask('', `${elsewhere.clusterIP}:80`), node],
+      'NodePort, Cluster, from the other node': [await two.ask('', `${node}:${here.nodePort}`), node],
+      'NodePort, Cluster, from its pod': [await two.ask('far', `${node}:${here.nodePort}`), node],
+      'NodePort, Cluster, pod elsewhere': [await two.ask('', `${node}:${elsewhere.nodePort}`), node],
+      'NodePort, Cluster, from the Internet': [internet(here.nodePort), node],
+      'NodePort, Local, from the other node': [await two.ask('', `${node}:${local.nodePort}`), two.address],
+      'NodePort, Local, from its pod': [await two.ask('far', `${node}:${local.nodePort}`), far],
+      'NodePort, Local, from a pod of the node': [
+        await one.ask('client', `${node}:${local.nodePort}`),
+        client,
+      ],
+      'NodePort, Local, from the Internet': [internet(local.nodePort), INTERNET],
+      ...(hostPort === undefined
+        ? {}
+        : {
+            'hostPort, from the other node': [await two.ask('', `${node}:${hostPort}`), two.address],
+            'hostPort, from its pod': [await two.ask('far', `${node}:${hostPort}`), far],
+            'hostPort, from the Internet': [internet(hostPort), INTERNET],
+          }),
+      'pod to the pod beside it': [await one.ask('client', `${web}:80`), client],
+    },
+    `kube-proxy, ${mode}: `,
+  );
+  await one.endProxy();
+  return facts;
+}
+
+/** As an operator starts it where pods have addresses of the VPC: no cluster CIDR, strict ARP. */
+async function startProxy(node: Member, control: ControlPlane, mode: ProxyMode): Promise<void> {
+  const configuration = {
+    apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
+    kind: 'KubeProxyConfiguration',
+    clientConnection: { kubeconfig: '/var/lib/kube-proxy/kubeconfig' },
+    hostnameOverride: node.name,
+    mode,
+    // The size of the table is the machine's and not for a network namespace to set, which a simulated node is.
+    conntrack: { maxPerCore: 0 },
+    ...(mode === 'ipvs' ? { ipvs: { strictARP: true } } : {}),
+  };
+  await node.sh(`mkdir -p /var/lib/kube-proxy; cd /var/lib/kube-proxy
+    cat >kubeconfig <<'EOF'\n${control.kubeconfig('kube-proxy')}\nEOF
+    cat >config.yaml <<'EOF'\n${JSON.stringify(configuration)}\nEOF`);
+  await node.startProxy();
+  const written = /^kubeproxy_sync_proxy_rules_last_timestamp_seconds(\{.*\})? [1-9]/m;
+  const giveUpAt = performance.now() + 30_000;
+  while (!written.test(await node.sh('curl -s http://127.0.0.1:10249/metrics || :'))) {
+    assert.ok(performance.now() < giveUpAt, `kube-proxy has written no rules: ${await node.proxyLog()}`);
+    await delay(300);
+  }
+  assert.equal(await node.sh('curl -sf http://127.0.0.1:10249/proxyMode'), mode);
+}
+
+/** What holds whatever pods did: no packet left or came with an address that its ENI does not have. */
+export async function clean({ cloud }: Cluster): Promise<Facts> {
+  await cloud.settled();
+  assert.deepEqual(await cloud.network.spoofed(), [], 'no packet left with an address its ENI does not have');
+  assert.deepEqual(await cloud.network.undelivered(), [], 'nor came one for such an address');
+  return { 'packets with a wrong address': 0 };
+}
