@@ -40,6 +40,7 @@ const codes: Partial<Record<FailureCode, number>> = {
   NFT_FAILED: 100,
   TOOL_MISSING: 100,
   ADDRESS_IN_USE: 11,
+  KERNEL_QUERY: 11,
   ALREADY_ATTACHED: 101,
   ATTACHMENT_DIFFERS: 102,
 };

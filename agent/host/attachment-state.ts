@@ -1,5 +1,7 @@
 // Whether the objects of an attachment are there: one look at the node, one into the pod, one at what nft makes of
 // the pod's table. Reads only; for CHECK, which is synchronous, and for `eniboot trace`.
+import { Failure } from '../messages/failure.ts';
+import type { ExecOptions } from '../port/exec-result.ts';
 import { runSync } from '../port/exec-sync.ts';
 import { type Attachment, podTable, podTable6 } from './attachment.ts';
 import { type Part, type PartOf, type Place, parts6Of, partsOf, type Side } from './attachment-parts.ts';
@@ -17,8 +19,8 @@ type Shown = Record<string, unknown>;
 
 /** What one side has. */
 interface Sight {
+  /** With their addresses. */
   links: Shown[];
-  addresses: Shown[];
   routes: Shown[];
   rules: Shown[];
   rules6: Shown[];
@@ -28,7 +30,10 @@ interface Sight {
   qdiscs: Shown[];
 }
 
-/** Every object of the attachment and whether it is in effect. More than these may be there. */
+/**
+ * Every object of the attachment and whether it is in effect. More than these may be there. @throws KERNEL_QUERY when
+ * a look did not come to its end: what it has not seen is not missing.
+ */
 export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
   const ipv6 = a.ipv6 !== undefined;
   const base = partsOf(a, place);
@@ -37,15 +42,19 @@ export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
   const off = `net/ipv6/conf/${a.ifName}/disable_ipv6`;
   if (ipv6) settings.push(off);
   const sights: Record<Side, Sight> = {
-    node: look([], []),
-    pod: look(['nsenter', `--net=${place.netns}`, '--'], settings),
+    node: look([], { settings: [], limits: false, chains: false }),
+    pod: look(['nsenter', `--net=${place.netns}`, '--'], {
+      settings,
+      limits: base.some(({ kind }) => kind === 'limit'),
+      chains: true,
+    }),
   };
   const parts = sights.pod.settings.get(off) === '1' ? base : [...base, ...parts6Of(a, place)];
   const listing = LISTINGS.slice(0, ipv6 ? 2 : 1).join('; ');
   const wantedChains = chainsOf(
-    runSync('unshare', ['--net', 'sh', '-c', `nft -f - && { ${listing}; }`], {
+    answerOf('unshare', ['--net', 'sh', '-c', `nft -f - && { ${listing}; }`], {
       input: podTable(a) + podTable6(a),
-    }).stdout,
+    }),
   );
   return parts.map((part) => ({ ...part, ...stateOf(part, sights, wantedChains) }));
 }
@@ -70,38 +79,63 @@ function nounOf(part: Part): string {
 
 const LISTINGS = ['ip', 'inet'].map((family) => `nft -j list table ${family} ${NFT_TABLE}`);
 
-/** $@: settings. Between two answers stands a line of its own, since `ip` may print nothing. */
-const LOOK = `next() { echo; echo "${'-'.repeat(8)}"; }
-ip -j -d link show; next
-ip -j address show; next
+/**
+ * cri-o has every pod looked at once more before it starts, so each program here is one that every pod waits for.
+ * $1: whether there are limits to look for, $2: whether chains, then settings. Between two answers stands a line of
+ * its own, since `ip` may print nothing. A setting read byte by byte, as the shell does, ends after the first.
+ */
+const LOOK = `limits=$1 chains=$2
+shift 2
+next() { echo; echo "${'-'.repeat(8)}"; }
+ip -j -d address show; next
 { ip -j -4 route show table all; echo; ip -j -6 route show table all; } 2>/dev/null; next
 ip -j -4 rule show; next
 ip -j -6 rule show 2>/dev/null; next
 ip -j neigh show nud permanent; next
-for path in "$@"; do echo "$path $(cat "/proc/sys/$path")"; done 2>/dev/null; next
-{ ${LISTINGS.join('; ')}; } 2>/dev/null; next
-tc -j qdisc show 2>/dev/null`;
+[ $# = 0 ] || (cd /proc/sys && grep -H '' -- "$@") 2>/dev/null; next
+[ "$chains" = false ] || { ${LISTINGS.join('; ')}; } 2>/dev/null; next
+[ "$limits" = false ] || tc -j qdisc show 2>/dev/null`;
 
-function look(entering: string[], settings: string[]): Sight {
-  const [file = '', ...args] = [...entering, 'sh', '-c', LOOK, 'eniboot', ...settings];
-  const answers = runSync(file, args).stdout.split(`\n${'-'.repeat(8)}\n`);
+/** Six times what a program may take elsewhere: whatever fails here costs a pod its start. */
+const LOOK_MS = 60_000;
+
+function answerOf(file: string, args: string[], options: ExecOptions = {}): string {
+  const { exitCode, stdout, timedOut, signal, missing } = runSync(file, args, {
+    timeoutMs: LOOK_MS,
+    ...options,
+  });
+  if (exitCode !== null) return stdout;
+  const why = timedOut
+    ? `not done within ${LOOK_MS / 1000} s`
+    : missing
+      ? 'it is not installed'
+      : `ended by ${signal}`;
+  throw new Failure('KERNEL_QUERY', `looking at what a pod has, by ${file}: ${why}`, { file, signal });
+}
+
+function look(
+  entering: string[],
+  { settings, limits, chains }: { settings: string[]; limits: boolean; chains: boolean },
+): Sight {
+  const script = ['sh', '-c', LOOK, 'eniboot', String(limits), String(chains), ...settings];
+  const [file = '', ...args] = [...entering, ...script];
+  const answers = answerOf(file, args).split(`\n${'-'.repeat(8)}\n`);
   const lists = answers.map((answer) => answer.split('\n').flatMap(parse));
-  const [links = [], addresses = [], routes = [], rules = [], rules6 = [], neighbours = []] = lists;
+  const [links = [], routes = [], rules = [], rules6 = [], neighbours = []] = lists;
   return {
     links,
-    addresses,
     routes,
     rules,
     rules6,
     neighbours,
     settings: new Map(
-      (answers[6] ?? '').split('\n').map((line) => {
-        const at = line.indexOf(' ');
+      (answers[5] ?? '').split('\n').map((line) => {
+        const at = line.indexOf(':');
         return [line.slice(0, at), line.slice(at + 1)];
       }),
     ),
-    chains: chainsOf(answers[7] ?? ''),
-    qdiscs: lists[8] ?? [],
+    chains: chainsOf(answers[6] ?? ''),
+    qdiscs: lists[7] ?? [],
   };
 }
 
@@ -145,7 +179,7 @@ function stateOf(part: Part, sights: Record<Side, Sight>, wantedChains: Map<stri
     case 'link':
       return linkState(part, sight.links, sights.node.links);
     case 'address':
-      return addressState(part, sight.addresses);
+      return addressState(part, sight.links);
     case 'route':
       return routeState(part, sight.routes);
     case 'neighbour':

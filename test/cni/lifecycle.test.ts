@@ -170,6 +170,25 @@ test('an ADD whose nft or settings fail leaves nothing either', async () => {
   assert.is(await node.sh('ip -n g -br link | grep -v "^lo" || :'), '');
 });
 
+test('CHECK never calls missing what it could not look at, as on a node too busy to answer in time', async () => {
+  const pod = await node.addPod('busy');
+  const check = (variables: Record<string, string>) =>
+    node.cni(
+      'CHECK',
+      { ...variablesOf('busy', pod.netns), ...variables },
+      { ...conf, prevResult: pod.result },
+    );
+  succeeds(await check({}));
+  for (const program of ['nsenter', 'unshare']) {
+    // Ended half-way, as a time-out ends it.
+    await node.sh(`mkdir -p /run/ended-${program}
+      printf '#!/bin/sh\\nkill -KILL $$\\n' >/run/ended-${program}/${program}; chmod 755 /run/ended-${program}/${program}`);
+    const path = `/run/ended-${program}:/run/stand-in/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
+    refuses(await check({ PATH: path }), 11, new RegExp(`KERNEL_QUERY.*by ${program}: ended by SIGKILL`));
+  }
+  succeeds(await del('busy'));
+});
+
 test('what a killed ADD left under its address is cleared away by the next ADD of that address', async () => {
   await node.sh('ip netns add k');
   // Which address comes next: the one of an ADD that failed at its first line.
