@@ -67,7 +67,8 @@ function commands(staging: string, directory: string): string[] {
       const path = join(directory, name);
       const source = join(staging, path);
       const status = lstatSync(source);
-      if (status.isDirectory()) return [`mkdir "${path}"`, ...commands(staging, path)];
+      // A folder of the root is made in the current directory, which is the last file's.
+      if (status.isDirectory()) return ['cd "/"', `mkdir "${path}"`, ...commands(staging, path)];
       const clear = [`rm "${path}"`];
       if (status.isSymbolicLink()) return [...clear, `symlink "${path}" "${readlinkSync(source)}"`];
       // `write` makes a name in the current directory, whatever slashes it holds.
