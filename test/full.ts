@@ -35,6 +35,7 @@ const suites: Suite[] = [
     args: ['--nodes', '5000', '--evidence', evidence('bench-fleet')],
   },
   { name: 'bench-rollout', script: 'bench:rollout', args: ['--evidence', evidence('bench-rollout')] },
+  { name: 'bench-node', script: 'bench:node', args: ['--evidence', evidence('bench-node')] },
   { name: 'e2e-vm', script: 'e2e:vm', args: [] },
   { name: 'e2e-pods', script: 'e2e:pods', args: [] },
   { name: 'e2e-node', script: 'e2e:node', args: [] },

@@ -6,7 +6,8 @@ import { type Bench, coldNode, type NodeOptions } from '../vm/bench.ts';
 import { IMAGE } from './image.ts';
 import type { Runtime } from './layer.ts';
 
-const MANIFESTS = '/etc/kubernetes/manifests';
+/** Where kubelet finds its pods. */
+export const MANIFESTS = '/etc/kubernetes/manifests';
 /** Room for kubelet and a runtime beside what every VM runs. */
 const memoryMiB = 2048;
 
@@ -183,7 +184,8 @@ interface RuntimeInfo {
   status: { conditions: { type: string; status: boolean; message: string }[] };
 }
 
-function manifest(name: string, container: object): string {
+/** A pod's file; `container` is laid over what its container has by default. */
+export function manifest(name: string, container: object = {}): string {
   return JSON.stringify({
     apiVersion: 'v1',
     kind: 'Pod',
