@@ -5,6 +5,7 @@ import { askFromInternet } from '../pods/flow.ts';
 import type { Bench } from '../vm/bench.ts';
 import type { Case } from '../vm/case.ts';
 import { inCluster } from './cluster.ts';
+import { runCritest } from './critest.ts';
 import { announcedKubeNode, bootKubeNode, type KubeNode } from './kube.ts';
 import type { Runtime } from './layer.ts';
 import { onSimulatedNodes } from './simulated.ts';
@@ -55,6 +56,18 @@ export const cases: readonly Case<Facts>[] = [
     title: 'Services by kube-proxy in iptables and nftables mode on two simulated nodes, API server and etcd',
     layer: 'cluster',
     run: onSimulatedNodes,
+  },
+  {
+    name: 'critest-crio',
+    title: "cri-o: critest's cases of a pod's network pass on a node that eniboot booted",
+    layer: 'crio+critest',
+    run: (bench) => runCritest(bench, 'crio'),
+  },
+  {
+    name: 'critest-containerd',
+    title: 'containerd: the same; hostPort with portmap behind eniboot',
+    layer: 'containerd+critest',
+    run: (bench) => runCritest(bench, 'containerd'),
   },
 ];
 

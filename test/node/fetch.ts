@@ -17,6 +17,8 @@ interface GoModule {
   /** The variable that `--version` prints. */
   versionVariable?: string;
   tags?: string[];
+  /** Its programs are compiled tests, which have no main function. */
+  tests?: true;
   /** A program in C that the Go module holds beside its own, by its folder of sources. */
   inC?: { program: string; of: string; folder: string };
 }
@@ -64,9 +66,16 @@ const cluster: GoModule = {
 
 const etcd: GoModule = { name: 'etcd', programs: { etcd: 'go.etcd.io/etcd/server/v3' } };
 
+const critest: GoModule = {
+  name: 'critest',
+  programs: { critest: 'sigs.k8s.io/cri-tools/cmd/critest' },
+  versionVariable: 'sigs.k8s.io/cri-tools/pkg/version.Version',
+  tests: true,
+};
+
 const pod: GoModule = { name: 'pod', programs: { pod: '.' } };
 
-export const modules = { kubelet, cluster, etcd, crio, containerd, crictl, pod };
+export const modules = { kubelet, cluster, etcd, crio, containerd, crictl, critest, pod };
 
 /** All that a module makes. */
 export function programsOf({ programs, inC }: GoModule): string[] {
@@ -105,7 +114,8 @@ export function ensureBuilt(module: GoModule, say: (line: string) => void): stri
 function compile(go: string, module: GoModule, path: string, output: string): void {
   const { versionVariable, tags = [] } = module;
   const stamp = versionVariable === undefined ? '' : ` -X ${versionVariable}=${versionOf(module)}`;
-  const args = ['build', '-mod=readonly', '-trimpath', '-buildvcs=false', `-tags=${tags.join(',')}`];
+  const verb = module.tests === true ? ['test', '-c'] : ['build'];
+  const args = [...verb, '-mod=readonly', '-trimpath', '-buildvcs=false', `-tags=${tags.join(',')}`];
   run(go, [...args, `-ldflags=-s -w${stamp}`, '-o', output, path], source(module));
 }
 

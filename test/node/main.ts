@@ -1,8 +1,10 @@
 // npm run e2e:node: a Kubernetes node as it is: kubelet and a container runtime, in a VM whose EC2 is the simulated AWS.
 import { join } from 'node:path';
 import { table } from '../../agent/cli/table.ts';
+import { ensureGoTools } from '../cni/fetch.ts';
 import { runSuite } from '../vm/suite.ts';
 import { cases } from './cases.ts';
+import { critestLayer } from './critest.ts';
 import { nodeLayer } from './layer.ts';
 
 process.exit(
@@ -12,7 +14,11 @@ process.exit(
 against the simulated AWS, and runs static pods on it. The first run compiles kubelet and the runtimes, many minutes.`,
     cases,
     runner: join(import.meta.dirname, 'run.ts'),
-    extra: ([one], work, say) => nodeLayer(one?.layer, work, say),
+    extra: ([one], work, say) => {
+      const [runtime, tests] = (one?.layer ?? '').split('+');
+      const files = nodeLayer(runtime, work, say);
+      return tests === 'critest' ? [...files, ...critestLayer(work, ensureGoTools(), say)] : files;
+    },
     summary: (results) =>
       table([
         ['what', 'found'],
