@@ -91,7 +91,7 @@ export function ownerOf(variables: Variables): Owner {
 /** @throws CNI_INPUT, CNI_VERSION, CNI_CONFIG, in this order. */
 export function readConfiguration(command: Command, text: string): Configuration {
   const raw = parseObject(text);
-  const cniVersion = readVersion(raw['cniVersion'] ?? '0.1.0');
+  const cniVersion = readVersion(raw['cniVersion']);
   const { name } = raw;
   if (typeof name !== 'string' || !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
     throw new Failure('CNI_CONFIG', `name: ${quoted(name)} is not the name of a network`, {
@@ -214,7 +214,11 @@ function checkDns(dns: unknown): void {
   });
 }
 
+/** As libcni decodes it (pkg/version/conf.go): absent, null and empty are 0.1.0, and what is no text is no input. */
 function readVersion(value: unknown): Version {
+  if (value === undefined || value === null || value === '') return '0.1.0';
+  if (typeof value !== 'string')
+    throw new Failure('CNI_INPUT', `cniVersion: ${quoted(value)} in standard input is not a text`);
   const known = supportedVersions.find((version) => version === value);
   if (known !== undefined) return known;
   throw new Failure(

@@ -106,6 +106,9 @@ exit 1`;
 /** What `ip` says when another ipvlan of the same ENI has the address, in whatever namespace. */
 const IN_USE = /Address already (?:in use|assigned)/;
 
+/** What it says where the kernel has no such kind of device, and no module for it. */
+const UNKNOWN_KIND = /Unknown device type/;
+
 /** What `ip` says of something that is not there. */
 const ABSENT =
   /Cannot find device|No such (?:device|file or directory|process)|FIB table does not exist|^Flush terminated/;
@@ -318,6 +321,13 @@ function refused(result: ExecResult, complaints: string[], line?: string): Failu
   if (result.missing) return new Failure('TOOL_MISSING', `${file} is not installed`, { tool: file });
   const ending = result.timedOut ? 'ran out of time' : `exit ${result.exitCode ?? result.signal}`;
   const what = line === undefined || line === '' ? file : `ip ${line}`;
+  const kind = / type (\w+)/.exec(line ?? '')?.[1];
+  if (kind !== undefined && UNKNOWN_KIND.test(result.stderr))
+    return new Failure(
+      'KERNEL_MODULE_MISSING',
+      `${what}: the kernel of this node has no ${kind} (${complaints.join(': ')})`,
+      { line, module: kind },
+    );
   return new Failure('KERNEL_CHANGE', `${what}: ${[ending, ...complaints].join(': ')}`, {
     line,
     stderr: result.stderr.slice(0, 2_000),

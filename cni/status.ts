@@ -17,8 +17,8 @@ export function status(): void {
   try {
     node = readNodeFile();
   } catch (error) {
-    if (!isFailure(error, 'NODE_NOT_READY')) throw error;
-    throw new Failure('NODE_NOT_READY', error.message, { cniCode: UNAVAILABLE });
+    if (!isFailure(error, 'NODE_NOT_READY', 'NODE_FILE_DAMAGED')) throw error;
+    throw new Failure(error.code, error.message, { cniCode: UNAVAILABLE });
   }
   const down = node.podEnis.filter((eni) => {
     const device = deviceOf(eni.mac);

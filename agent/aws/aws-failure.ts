@@ -56,12 +56,17 @@ const UNAUTHENTICATED = new Set([
   'ExpiredTokenException',
 ]);
 
-/** The failure behind whatever a call threw, AWS's own code in its facts as `ec2Code` or `ssmCode`. */
+/**
+ * The failure behind whatever a call threw, AWS's own code in its facts as `ec2Code` or `ssmCode`.
+ *
+ * @param caller whose credentials they are: a node's come by themselves, a person's do not.
+ */
 export function awsFailure(
   service: 'EC2' | 'SSM',
   action: string,
   facts: Record<string, unknown>,
   error: unknown,
+  caller: 'node' | 'operator' = 'node',
 ): Failure {
   if (isFailure(error)) return error;
   const name = error instanceof Error ? error.name : 'Error';
@@ -73,8 +78,10 @@ export function awsFailure(
   const all = { action, ...facts, [codeFact[service]]: name, ...(status === undefined ? {} : { status }) };
   if (THROTTLED.has(name)) return new Failure(of.throttled, `${service} throttles ${action}`, all, error);
   if (DENIED.has(name)) return new Failure(of.denied, `this role may not call ${action}`, all, error);
-  if (UNAUTHENTICATED.has(name))
-    return new Failure(of.unauthenticated, `${service} does not accept the credentials: ${name}`, all, error);
+  if (UNAUTHENTICATED.has(name)) {
+    const code = caller === 'operator' ? 'CREDENTIALS_REFUSED' : of.unauthenticated;
+    return new Failure(code, `${service} does not accept the credentials: ${name}`, all, error);
+  }
   // Only an answer that names a code of AWS's is a refusal; everything else may be different next time.
   if (BUSY.has(name) || status === undefined || status >= 500) {
     return new Failure(

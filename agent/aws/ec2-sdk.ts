@@ -61,15 +61,13 @@ export async function createEc2(options: SdkOptions): Promise<Ec2> {
  * AWS tool looks, the AWS_* environment and ~/.aws. Throws USAGE when no region is set anywhere.
  */
 export async function createOperatorEc2(region: string | undefined): Promise<{ ec2: Ec2; region: string }> {
-  const client = new EC2Client({ ...(region === undefined ? {} : { region }), ...ONE_ATTEMPT });
-  try {
-    return { ec2: ec2Over(client), region: await client.config.region() };
-  } catch (error) {
-    throw new Failure('USAGE', 'no AWS region: give --region or set AWS_REGION', {}, error);
-  }
+  // A node needs none of it.
+  const { operatorClients } = await import('./operator-clients.ts');
+  const { ec2 } = await operatorClients(region);
+  return { ec2: ec2Over(ec2, 'operator'), region: await ec2.config.region() };
 }
 
-function ec2Over(client: EC2Client): Ec2 {
+function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
   /** One attempt at one call; every way to fail becomes a Failure with EC2's own code in the facts. */
   async function attempt<T>(
     method: keyof Ec2,
@@ -79,7 +77,7 @@ function ec2Over(client: EC2Client): Ec2 {
     try {
       return await withTimeLimit(call());
     } catch (error) {
-      throw awsFailure('EC2', ec2Actions[method], facts, error);
+      throw awsFailure('EC2', ec2Actions[method], facts, error, caller);
     }
   }
 

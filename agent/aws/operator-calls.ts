@@ -34,7 +34,7 @@ export function operatorCalls<Action extends string>(
     try {
       return await send(action, request);
     } catch (error) {
-      throw awsFailure(services[action] === 'ec2' ? 'EC2' : 'SSM', action, facts, error);
+      throw awsFailure(services[action] === 'ec2' ? 'EC2' : 'SSM', action, facts, error, 'operator');
     }
   };
   const calls = patient(

@@ -3,9 +3,9 @@
 import type { Eni } from '../aws/ec2.ts';
 import { POD_ROLE, ROLE_TAG } from '../aws/tags.ts';
 import { ipBatch, type Link, listLinks, listRoutes, type Route, waitForLinks } from '../host/links.ts';
-import { type NodePodEni, readNodeFile } from '../host/node-file.ts';
+import { earlierNodeFile, type NodePodEni } from '../host/node-file.ts';
 import { writeSysctl } from '../host/sysctl.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure } from '../messages/failure.ts';
 import {
   addToPool,
   countStates,
@@ -211,12 +211,7 @@ function podsInUse(boot: Boot, links: Link[]): PodEni[] {
 
 /** Pod ENIs the plugin was last told of. */
 function usedPodEnis(): NodePodEni[] {
-  try {
-    return readNodeFile().podEnis;
-  } catch (error) {
-    if (!isFailure(error, 'NODE_NOT_READY')) throw error;
-    return [];
-  }
+  return earlierNodeFile()?.podEnis ?? [];
 }
 
 /** Without EC2: ENIs that are not ours, those IMDS shows and those EC2 has shown; each takes a slot away. */

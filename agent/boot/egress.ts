@@ -11,7 +11,7 @@ import {
   TURN_BACK_ADDRESS6,
 } from '../host/names.ts';
 import { compareTable, replaceTable, type TableState } from '../host/nft.ts';
-import { readNodeFile } from '../host/node-file.ts';
+import { earlierNodeFile } from '../host/node-file.ts';
 import { readSysctl, writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { ownedCidrs } from '../pool/pool.ts';
@@ -165,12 +165,7 @@ function prefixes6Of(boot: Boot): string[] {
 }
 
 function toldPrefixes6(): string[] {
-  try {
-    return readNodeFile().podEnis.flatMap((eni) => eni.ipv6Prefix ?? []);
-  } catch (error) {
-    if (!isFailure(error, 'NODE_NOT_READY')) throw error;
-    return [];
-  }
+  return earlierNodeFile()?.podEnis.flatMap((eni) => eni.ipv6Prefix ?? []) ?? [];
 }
 
 /**
@@ -210,13 +205,8 @@ async function confirmVpcCidrs(boot: Boot): Promise<{ cidrs: string[]; fromEc2?:
 
 /** What pods were told lies in the VPC, for a repair without EC2's answer: an empty one of IMDS takes nothing away. */
 function routedSoFar(boot: Boot): string[] {
-  try {
-    const configured = boot.config.pods.routes;
-    return readNodeFile().podRoutes.filter((cidr) => !configured.includes(cidr));
-  } catch (error) {
-    if (!isFailure(error, 'NODE_NOT_READY')) throw error;
-    return [];
-  }
+  const configured = boot.config.pods.routes;
+  return earlierNodeFile()?.podRoutes.filter((cidr) => !configured.includes(cidr)) ?? [];
 }
 
 /** EC2's last answer in this boot. */

@@ -2,10 +2,10 @@
 import type { Imds } from '../aws/imds.ts';
 import { loadConfig } from '../config/load.ts';
 import { parameterReferences, resolveParameters } from '../config/parameters.ts';
-import { problemLine } from '../config/problem.ts';
+import { type ConfigProblem, problemLine } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
 import { readConfigSources } from '../config/sources.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { readIfPresent } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
 import { BOOTED_CONFIG } from './booted.ts';
@@ -33,13 +33,26 @@ export async function readNodeConfig(imds: Imds, region: string, log: Log): Prom
  * What the boot that became READY used: a file edited since, or a Parameter Store that does not answer, changes nothing
  * on a running node before somebody runs boot.
  *
- * @throws Failure NOT_BOOTED, CONFIG_INVALID.
+ * @throws Failure NOT_BOOTED, BOOTED_CONFIG_DAMAGED.
  */
 export function readBootedConfig(): Config {
   const content = readIfPresent(BOOTED_CONFIG);
   if (content === undefined) throw new Failure('NOT_BOOTED', `${BOOTED_CONFIG} is not there`);
   // Checked like any other source: another version may have written it.
-  return loadConfig([{ name: BOOTED_CONFIG, content: Buffer.from(content) }]).config;
+  try {
+    return loadConfig([{ name: BOOTED_CONFIG, content: Buffer.from(content) }]).config;
+  } catch (error) {
+    if (!isFailure(error, 'CONFIG_INVALID')) throw error;
+    // Nobody corrects this file: it is boot's own. Its problems stay with the cause, and so does what it said.
+    const [first] = error.facts['problems'] as ConfigProblem[];
+    const why = first === undefined ? error.message : problemLine(first);
+    throw new Failure(
+      'BOOTED_CONFIG_DAMAGED',
+      `${BOOTED_CONFIG} cannot be used: ${why}`,
+      { path: BOOTED_CONFIG },
+      error,
+    );
+  }
 }
 
 /** The text of that file. */

@@ -3,14 +3,15 @@
 import { rmSync } from 'node:fs';
 import { must } from '../host/command.ts';
 import { RUN_DIR } from '../host/names.ts';
-import { NODE_FILE } from '../host/node-file.ts';
+import { NODE_FILE, readNodeFile } from '../host/node-file.ts';
 import { hasSystemd, isStartedBySystemd } from '../host/notify.ts';
+import { isFailure } from '../messages/failure.ts';
 import { readIfPresent, writeIfChanged } from '../port/fs.ts';
 import { bandwidthCapabilities } from './bandwidth.ts';
 import { BOOTED_CONFIG } from './booted.ts';
 import { bootedConfigText } from './node-config.ts';
 import { nodeFile } from './node-facts.ts';
-import { type Boot, type Change, fail, nodeOf, type Phase, pass } from './phase.ts';
+import { type Boot, type Change, type Check, fail, nodeOf, type Phase, pass } from './phase.ts';
 
 const WRITTEN = `${RUN_DIR}/cni/10-eniboot.conflist`;
 /** Where cri-o and libcni look; removed by tmpfiles.d at every boot before the runtime starts. */
@@ -59,9 +60,21 @@ export const ready: Phase<Planned[], Planned> = {
       readIfPresent(COPY) === conflist(boot)
         ? pass('conflist', `${COPY} is in place`)
         : fail('conflist', 'CONFLIST_DIFFERS', `${COPY} is not as written`, { path: COPY }),
+      checkNodeFile(),
     ];
   },
 };
+
+/** That the plugin can read it. What it says is repair's and refill's to keep: an ENI may come while somebody looks. */
+function checkNodeFile(): Check {
+  try {
+    readNodeFile();
+    return pass('node-file', `${NODE_FILE} can be read`);
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    return fail('node-file', error.code, error.message, { path: NODE_FILE });
+  }
+}
 
 /** Whether this boot lets kubelet run; not while the instance waits in a warm pool. */
 export function isKubeletReleased(): boolean {

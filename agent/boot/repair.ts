@@ -20,7 +20,7 @@ const LOCK_PATIENCE_MS = 45_000;
 
 export interface Repaired {
   changes: string[];
-  failures: { phase: string; code: string; message: string }[];
+  failures: { phase: string; code: string; message: string; remedy: string }[];
 }
 
 /** @throws NOT_BOOTED when this boot has not become READY; ALREADY_RUNNING. */
@@ -31,8 +31,8 @@ export async function repair(): Promise<Repaired> {
     return await looking(async (session, phases) => {
       const repaired: Repaired = { changes: [], failures: [] };
       const failed = (phase: PhaseName, error: unknown) => {
-        const { code, message } = toFailure(error);
-        repaired.failures.push({ phase, code, message });
+        const { code, message, remedy } = toFailure(error);
+        repaired.failures.push({ phase, code, message, remedy });
       };
       session.localOnly = true;
       session.asBooted = true;

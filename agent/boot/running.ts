@@ -2,6 +2,7 @@
 import { listSandboxes, runtimeSockets } from '../host/sandboxes.ts';
 import { isFailure } from '../messages/failure.ts';
 import { listLeases } from '../pool/lease.ts';
+import { strays } from '../pool/pool.ts';
 import { run } from '../port/exec.ts';
 import { isBooted } from './booted.ts';
 import { type Check, fail, pass, warn } from './phase.ts';
@@ -10,7 +11,7 @@ import { isKubeletReleased } from './ready.ts';
 /** Takes at most as long as crictl does: some 15 s. */
 export async function checkRunning(): Promise<Check[]> {
   const [units, answers] = await Promise.all([checkUnits(), askRuntime()]);
-  return [...units, ...answers];
+  return [...units, ...answers, checkPoolFolder()];
 }
 
 /** Reads unit states; on a machine without systemd there is nothing to say but that. */
@@ -54,6 +55,14 @@ async function checkUnits(): Promise<Check[]> {
       : pass('runtime', `${active} is active`),
     checkKubelet(state('kubelet.service')),
   ];
+}
+
+/** What stands in the pool's folder and is passed over: somebody may have meant an address by it. */
+function checkPoolFolder(): Check {
+  const paths = strays();
+  return paths.length === 0
+    ? pass('pool-folder', 'every file of the pool is an address or a note of eniboot')
+    : warn('pool-folder', `passed over in the pool's folder, remove: ${paths.join(', ')}`, { paths });
 }
 
 /** In a warm pool a READY node waits without kubelet until it is let go. */

@@ -1,6 +1,7 @@
 import { Failure } from '../messages/failure.ts';
 import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
+import { requireFile, requireFolderOf } from './named-files.ts';
 import { table } from './table.ts';
 
 const help = `Usage: eniboot bundle build [--from FOLDER] [--out FILE] [--json]
@@ -48,46 +49,60 @@ export const bundleCommand: Command = {
     const { values } = parse(`bundle ${verb}`, rest, options);
     const json = values.json === true;
     if (verb === 'build') return build(values.from, values.out, json, io);
-    const { connectFleet } = await import('./operator.ts');
-    const aws = await connectFleet(values.region);
-    if (verb === 'list') {
-      const { listReleases } = await import('../rollout/releases.ts');
-      const { releases, zones } = await listReleases(aws);
-      if (json) io.stdout(`${JSON.stringify({ releases, zones })}\n`);
-      else
-        io.stdout(
-          releases.length + zones.length === 0
-            ? 'nothing is published\n'
-            : `${table([
-                ['version', 'x64', 'arm64', 'zones'],
-                ...releases.map((one) => [
-                  one.version,
-                  one.x64?.sha256.slice(0, 12) ?? '–',
-                  one.arm64?.sha256.slice(0, 12) ?? '–',
-                  zones
-                    .filter((zone) => zone.version === one.version)
-                    .map((zone) => zone.zoneId)
-                    .join(' '),
-                ]),
-              ])}`,
-        );
-      return 0;
-    }
-    const archives = {
-      x64: pair('x64', values.x64, values['x64-url']),
-      arm64: pair('arm64', values.arm64, values['arm64-url']),
-    };
-    if (archives.x64 === undefined && archives.arm64 === undefined)
-      throw new Failure(
-        'USAGE',
-        'eniboot bundle publish: --x64 FILE --x64-url URL, or the same for arm64, is missing',
-      );
-    const { publishRelease } = await import('../rollout/releases.ts');
-    const release = await publishRelease(aws, archives);
-    io.stdout(json ? `${JSON.stringify(release)}\n` : `${release.version} is published\n`);
-    return 0;
+    return verb === 'list' ? list(values.region, json, io) : publish(values, json, io);
   },
 };
+
+async function list(region: string | undefined, json: boolean, io: CommandIo): Promise<number> {
+  const { connectFleet } = await import('./operator.ts');
+  const { listReleases } = await import('../rollout/releases.ts');
+  const { releases, zones } = await listReleases(await connectFleet(region, 'look', io));
+  if (json) io.stdout(`${JSON.stringify({ releases, zones })}\n`);
+  else if (releases.length + zones.length === 0) io.stdout('nothing is published\n');
+  else
+    io.stdout(
+      table([
+        ['version', 'x64', 'arm64', 'zones'],
+        ...releases.map((one) => [
+          one.version,
+          one.x64?.sha256.slice(0, 12) ?? '–',
+          one.arm64?.sha256.slice(0, 12) ?? '–',
+          zones
+            .filter((zone) => zone.version === one.version)
+            .map((zone) => zone.zoneId)
+            .join(' '),
+        ]),
+      ]),
+    );
+  return 0;
+}
+
+interface Published {
+  x64?: string | undefined;
+  'x64-url'?: string | undefined;
+  arm64?: string | undefined;
+  'arm64-url'?: string | undefined;
+  region?: string | undefined;
+}
+
+async function publish(values: Published, json: boolean, io: CommandIo): Promise<number> {
+  const archives = {
+    x64: pair('x64', values.x64, values['x64-url']),
+    arm64: pair('arm64', values.arm64, values['arm64-url']),
+  };
+  const files = [archives.x64, archives.arm64].flatMap((one) => one?.file ?? []);
+  if (files.length === 0)
+    throw new Failure(
+      'USAGE',
+      'eniboot bundle publish: --x64 FILE --x64-url URL, or the same for arm64, is missing',
+    );
+  for (const file of files) requireFile(file);
+  const { connectFleet } = await import('./operator.ts');
+  const { publishRelease } = await import('../rollout/releases.ts');
+  const release = await publishRelease(await connectFleet(values.region, 'work', io), archives);
+  io.stdout(json ? `${JSON.stringify(release)}\n` : `${release.version} is published\n`);
+  return 0;
+}
 
 async function build(
   from: string | undefined,
@@ -95,9 +110,10 @@ async function build(
   json: boolean,
   io: CommandIo,
 ): Promise<number> {
+  if (out !== undefined) requireFolderOf(out);
   const { packBundle } = await import('../rollout/releases.ts');
   const { runningFolder } = await import('../boot/versions.ts');
-  const packed = await packBundle(from ?? runningFolder(), out);
+  const packed = await packBundle(from ?? runningFolder(), out, (what) => io.stderr(`${what}\n`));
   io.stdout(json ? `${JSON.stringify(packed)}\n` : `${packed.sha256}  ${packed.file}\n`);
   return 0;
 }

@@ -11,9 +11,8 @@ export function checksText(checks: Check[], colour: boolean): string {
     skip: 'n/a',
   };
   const rows = table(checks.map((check) => [marks[check.result], check.id, check.summary]));
-  const remedies = checks
-    .filter((check) => check.code !== undefined)
-    .map((check) => `${check.code}: ${failureCodes[check.code ?? 'INTERNAL'].remedy}\n`);
+  const codes = new Set(checks.flatMap((check) => check.code ?? []));
+  const remedies = [...codes].map((code) => `${code}: ${failureCodes[code].remedy}\n`);
   const counts = { pass: 0, warn: 0, fail: 0, skip: 0 };
   for (const check of checks) counts[check.result] += 1;
   const skipped = counts.skip === 0 ? '' : `, ${counts.skip} not applicable here`;

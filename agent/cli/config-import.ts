@@ -1,12 +1,11 @@
 // `eniboot config import`: a conflist of the Lyft CNI as an eniboot configuration.
-import { readFileSync } from 'node:fs';
 import type { Imported } from '../config/lyft.ts';
 import type { ConfigProblem } from '../config/problem.ts';
 import { maximumBytes } from '../config/source.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
-import { hasCode } from '../port/fs.ts';
 import { parse } from './arguments.ts';
 import type { CommandIo } from './command.ts';
+import { readInputFile } from './named-files.ts';
 
 type Describe = (problems: ConfigProblem[], level: 'error' | 'warning', colour: boolean) => string;
 
@@ -26,10 +25,11 @@ export async function runImport(args: string[], io: CommandIo, describe: Describ
       'eniboot config import: --cluster NAME is missing: a conflist does not say it',
     );
   const subnets = (values.subnets ?? '').split(',').filter((id) => id !== '');
+  const content = Buffer.from(readInputFile(file, maximumBytes)).toString('utf8');
   let imported: Imported;
   try {
     const { importLyft } = await import('../config/lyft.ts');
-    imported = importLyft(file, contentOf(file), { cluster: values.cluster, subnets });
+    imported = importLyft(file, content, { cluster: values.cluster, subnets });
   } catch (error) {
     if (!isFailure(error, 'CONFIG_INVALID')) throw error;
     const problems = error.facts['problems'] as ConfigProblem[];
@@ -44,27 +44,4 @@ export async function runImport(args: string[], io: CommandIo, describe: Describ
     if (warnings.length > 0) io.stderr(describe(warnings, 'warning', false));
   }
   return 0;
-}
-
-/** @throws CONFIG_MISSING, CONFIG_INVALID */
-function contentOf(path: string): string {
-  try {
-    const content = readFileSync(path);
-    if (content.length <= maximumBytes) return content.toString('utf8');
-  } catch (error) {
-    const reason = hasCode(error, 'ENOENT') ? 'is not there' : `cannot be read: ${String(error)}`;
-    throw new Failure('CONFIG_MISSING', `${path} ${reason}`, { path });
-  }
-  throw new Failure('CONFIG_INVALID', `${path} is larger than ${maximumBytes / 1024} KiB`, {
-    problems: [
-      {
-        path: '',
-        problem: `is larger than ${maximumBytes / 1024} KiB`,
-        remedy: 'Give a conflist; one is rarely larger than 2 KiB.',
-        source: path,
-        line: 0,
-        column: 0,
-      } satisfies ConfigProblem,
-    ],
-  });
 }

@@ -128,15 +128,12 @@ interface Done {
 async function connect(wanted: string | undefined, stopped: AbortSignal) {
   const { ec2, region } = await createOperatorEc2(wanted);
   let lastAnswer = systemClock.bootMs();
-  let refused = false;
   const patient = withPatience(ec2, {
     clock: { ...systemClock, sleep: (ms) => systemClock.sleep(ms, stopped) },
-    until: () => (refused ? 0 : lastAnswer + SILENCE_MS),
+    until: () => lastAnswer + SILENCE_MS,
     onThrottled: () => {},
     onCall: (record) => {
       if (record.outcome === 'accepted') lastAnswer = systemClock.bootMs();
-      // A node's credentials come by themselves a little later; a person's do not.
-      if (record.outcome === 'EC2_AUTH') refused = true;
     },
   });
   return { ec2: patient, region };
@@ -174,6 +171,8 @@ function summary({ items, results, failure, interrupted }: Done, { apply }: Aske
   const planned = (action: SweepItem['action']) => items.filter((item) => item.action === action).length;
   const became = (outcome: SweepResult['outcome']) => results.filter((one) => one.outcome === outcome).length;
   const stop = interrupted ? 'interrupted; run it again for the rest\n' : '';
+  // A list that is not whole has no numbers; what was changed has.
+  if (failure !== undefined && results.length === 0) return '';
   if (!apply) {
     return `${stop}${planned('delete')} would be deleted, ${planned('mark')} marked. Nothing was changed: that takes --apply.\n`;
   }

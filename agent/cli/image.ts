@@ -3,10 +3,11 @@ import { nearest } from '../config/nearest.ts';
 import { configMarker } from '../config/userdata.ts';
 import { Failure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
-import { readIfPresent } from '../port/fs.ts';
 import { INTERRUPTED, interruption, requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
+import { readInputFile, requireFolderOf } from './named-files.ts';
+import type { Errand } from './operator.ts';
 import { table } from './table.ts';
 
 const help = `Usage: eniboot image check [--booted] [--root FOLDER] [--expect PACKAGE=VERSION]...
@@ -99,9 +100,7 @@ async function testBoot(args: string[], io: CommandIo): Promise<number> {
   const userData =
     file === undefined
       ? `${configMarker}\ncluster: boot-test\npods: { subnets: { ids: [${podSubnet}] } }\n`
-      : readIfPresent(file);
-  if (userData === undefined) throw usage(`boot-test: there is no file ${file}`);
-  if (userData.length > MOST_USER_DATA) throw usage(`boot-test: ${file} is more than 16 KiB`);
+      : Buffer.from(readInputFile(file, MOST_USER_DATA)).toString('utf8');
   const timeout = Number(values.timeout ?? 600);
   if (!Number.isInteger(timeout) || timeout < 60 || timeout > 3600)
     throw usage(`boot-test: --timeout ${values.timeout} is not 60 to 3600`);
@@ -111,7 +110,7 @@ async function testBoot(args: string[], io: CommandIo): Promise<number> {
   const instanceType = formed('--instance-type', values['instance-type'], /^[\w-]+\.[\w-]+$/);
   const profile = formed('--profile', values.profile, /^[\w+=,.@-]{1,128}$/);
   const { bootTest } = await import('../image/boot-test.ts');
-  const aws = await connect(values.region);
+  const aws = await connect(values.region, 'work', io);
   const stopped = interruption();
   const result = await bootTest(aws, systemClock, {
     imageId,
@@ -138,7 +137,7 @@ async function publish(args: string[], io: CommandIo): Promise<number> {
   const imageId = imageOf('publish', positionals);
   const zones = zonesOf('publish', values.zone);
   const { publishImage } = await import('../image/release-image.ts');
-  const aws = await connect(values.region);
+  const aws = await connect(values.region, 'work', io);
   return eachZone(zones, 'candidate', values.json, io, (zone) =>
     publishImage(aws, systemClock, imageId, zone),
   );
@@ -149,7 +148,7 @@ async function promote(args: string[], io: CommandIo): Promise<number> {
   const imageId = imageOf('promote', positionals);
   const zones = zonesOf('promote', values.zone);
   const { promoteImage } = await import('../image/release-image.ts');
-  const aws = await connect(values.region);
+  const aws = await connect(values.region, 'work', io);
   return eachZone(zones, 'stable', values.json, io, (zone) => promoteImage(aws, imageId, zone));
 }
 
@@ -159,14 +158,14 @@ async function rollback(args: string[], io: CommandIo): Promise<number> {
   const arch = formed('--arch', values.arch, /^(x86_64|arm64)$/);
   if (arch === undefined) throw usage('rollback: --arch is missing: x86_64 or arm64');
   const { rollBackImage } = await import('../image/release-image.ts');
-  const aws = await connect(values.region);
+  const aws = await connect(values.region, 'work', io);
   return eachZone(zones, 'stable', values.json, io, (zone) => rollBackImage(aws, arch, zone));
 }
 
 async function list(args: string[], io: CommandIo): Promise<number> {
   const { values } = parse('image list', args, options);
   const { listImages } = await import('../image/release-image.ts');
-  const images = await listImages(await connect(values.region));
+  const images = await listImages(await connect(values.region, 'look', io));
   if (values.json === true) io.stdout(`${JSON.stringify({ images })}\n`);
   else if (images.length === 0) io.stdout('there is no image\n');
   else
@@ -192,7 +191,7 @@ async function deprecate(args: string[], io: CommandIo): Promise<number> {
   const at = new Date(formed('--at', values.at, /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?Z)?$/) ?? 'missing');
   if (Number.isNaN(at.getTime())) throw usage('deprecate: --at is missing or no date');
   const { deprecateImage } = await import('../image/release-image.ts');
-  await deprecateImage(await connect(values.region), imageId, at);
+  await deprecateImage(await connect(values.region, 'work', io), imageId, at);
   const date = at.toISOString();
   io.stdout(
     values.json === true
@@ -209,10 +208,11 @@ async function base(args: string[], io: CommandIo): Promise<number> {
     throw usage('base: --fedora is missing: the release before the newest, such as 44');
   if (values.lock === undefined)
     throw usage('base: --lock is missing: a file such as packer/base.pkrvars.json');
+  requireFolderOf(values.lock);
   const { refreshBaseImages } = await import('../image/base-image.ts');
   const { imageRegion } = await import('../aws/images-sdk.ts');
   const lock = await refreshBaseImages(
-    await connect(values.region),
+    await connect(values.region, 'work', io),
     systemClock,
     release,
     await imageRegion(values.region),
@@ -272,9 +272,9 @@ function usage(what: string): Failure {
   return new Failure('USAGE', `eniboot image ${what}`);
 }
 
-async function connect(region: string | undefined) {
+async function connect(region: string | undefined, errand: Errand, io: CommandIo) {
   const { connectImages } = await import('./operator.ts');
-  return connectImages(region);
+  return connectImages(region, errand, io);
 }
 
 async function check(args: string[], io: CommandIo): Promise<number> {
@@ -288,6 +288,7 @@ async function check(args: string[], io: CommandIo): Promise<number> {
   const expected = new Map((values.expect ?? []).map(expectation));
   const root = await folderOf(values.root);
   requireRoot('image check');
+  if (values.report !== undefined) requireFolderOf(values.report);
   const { checkImage } = await import('../image/check.ts');
   const { machineAt } = await import('../image/machine.ts');
   const checks = await checkImage(machineAt(root), { booted: values.booted === true, expected });
@@ -309,7 +310,7 @@ async function folderOf(path: string | undefined): Promise<string> {
   if (path === undefined) return '';
   const { statSync } = await import('node:fs');
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true)
-    throw new Failure('USAGE', `eniboot image check: --root ${path} is not a folder`);
+    throw new Failure('FILE_READ', `eniboot image check: --root ${path} is not a folder`, { path });
   return path;
 }
 

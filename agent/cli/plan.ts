@@ -10,7 +10,7 @@ const help = `Usage: eniboot plan [--json]
 What \`eniboot boot\` would change on this machine and in EC2 now, phase by phase. Reads IMDS, EC2, the kernel and files;
 changes nothing.
 
-  --json      one object: { "phases": [ { "name", "changes": [] } ], "failure": { "code", … } }
+  --json      one object: { "phases": [ { "name", "changes": [], "failed"? } ], "failure": { "code", … } }
 
 Exit codes: 0 shown (also when nothing would change); 1 a phase cannot be planned, with a code; 2 wrong usage.
 `;
@@ -23,7 +23,7 @@ export const planCommand: Command = {
     const { values } = parse('plan', args, { json: { type: 'boolean' } });
     requireRoot('plan');
     const planned = await looking(async (session, phases) => {
-      const shown: { name: string; changes: string[] }[] = [];
+      const shown: { name: string; changes: string[]; failed?: string }[] = [];
       let failure: Failure | undefined;
       for (const phase of phases) {
         if (phase.name === 'verify') continue;
@@ -36,7 +36,7 @@ export const planCommand: Command = {
         } catch (error) {
           if (!(error instanceof Failure)) throw error;
           failure = error;
-          shown.push({ name: phase.name, changes: [] });
+          shown.push({ name: phase.name, changes: [], failed: error.code });
           // Without identify nothing else can be planned; other phases stand by themselves.
           if (phase.name === 'identify') break;
         }
@@ -51,9 +51,11 @@ export const planCommand: Command = {
       );
     } else {
       for (const phase of shown) {
-        io.stdout(
-          `  ${phase.name.padEnd(9)} ${phase.changes.length === 0 ? paint('dim', 'nothing to change', io.isTTY) : ''}\n`,
-        );
+        const none =
+          phase.failed === undefined
+            ? paint('dim', 'nothing to change', io.isTTY)
+            : paint('red', `cannot be planned: ${phase.failed}`, io.isTTY);
+        io.stdout(`  ${phase.name.padEnd(9)} ${phase.changes.length === 0 ? none : ''}\n`);
         for (const change of phase.changes) io.stdout(`    + ${change}\n`);
       }
     }

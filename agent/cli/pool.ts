@@ -6,7 +6,7 @@ import { Failure } from '../messages/failure.ts';
 import { type Collected, collect } from '../pool/collect.ts';
 import { leavingPrefixes } from '../pool/give-back.ts';
 import { type PrefixState, takeInventory } from '../pool/inventory.ts';
-import { POOL_LOCK } from '../pool/pool.ts';
+import { POOL_LOCK, strays } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
@@ -22,7 +22,7 @@ The addresses this node keeps for pods. Without a word it shows them, by ENI and
   ready     a pod could have it now
   resting   its pod is gone; it rests (pool.restSeconds) before another pod may have it
   retiring  on its way back to EC2
-It reads /run/eniboot/pool and nothing else. Pods come and go while it reads: it is a look, not a snapshot.
+It reads /run/eniboot/pool, and node.json beside it. Pods come and go while it reads: it is a look, not a snapshot.
 
   refill    compares the pool with EC2 and brings it between its marks: more prefixes, or another ENI, when fewer than
             pool.lowWater addresses are ready; idle ones back to EC2 when more than pool.lowWater + pool.surplus are.
@@ -30,7 +30,7 @@ It reads /run/eniboot/pool and nothing else. Pods come and go while it reads: it
   collect   frees the addresses of pods that are provably gone (no link, no network namespace, unknown to the runtime,
             for 10 minutes), and removes links and rules no pod accounts for. eniboot-collect.timer runs it.
 
-  --json    one object: { "total", "leased", "ready", "resting", "retiring", "prefixes": [] };
+  --json    one object: { "total", "leased", "ready", "resting", "retiring", "prefixes": [], "strays": [] };
             refill: { "changes": [], "waiting": [] }; collect: { "freed": [], "kept": [], "removed": [] }
 
 Exit codes: 0 shown, or done (also when there was nothing to do); 1 failed, with a code; 2 wrong usage.
@@ -101,13 +101,14 @@ function show(json: boolean, io: CommandIo): number {
   const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs });
   const leaving = leavingPrefixes();
   const all = add(prefixes);
+  const foreign = strays();
   if (json) {
     const { size, ...counts } = all;
     const shown = prefixes.map((prefix) => ({
       ...prefix,
       leaving: leaving.find((one) => one.cidr === prefix.cidr && one.eniId === prefix.eniId)?.why,
     }));
-    io.stdout(`${JSON.stringify({ total: size, ...counts, prefixes: shown })}\n`);
+    io.stdout(`${JSON.stringify({ total: size, ...counts, prefixes: shown, strays: foreign })}\n`);
     return 0;
   }
   // In the order in which they are filled, and then those that are leaving.
@@ -123,6 +124,7 @@ function show(json: boolean, io: CommandIo): number {
   io.stdout(
     `bar: ${marks.leased} leased  ${marks.resting} resting  ${marks.retiring} retiring  ${marks.ready} ready\n`,
   );
+  for (const path of foreign) io.stdout(`${path} is none of the pool's, and passed over: remove it\n`);
   return 0;
 }
 

@@ -9,7 +9,7 @@ Puts back what something else has changed on this node since it booted: the egre
 settings, devices of pod ENIs, NetworkManager's configuration, plugins and drop-ins. Creates, attaches and gives back
 nothing in EC2. eniboot-repair.timer runs it; a node that never became READY is left to \`eniboot boot\`.
 
-  --json      one object: { "changes": [], "failures": [ { "phase", "code", "message" } ] }
+  --json      one object: { "changes": [], "failures": [ { "phase", "code", "message", "remedy" } ] }
 
 Exit codes: 0 everything is as it should be now; 1 something could not be put back; 2 wrong usage.
 `;
@@ -27,8 +27,8 @@ export const repairCommand: Command = {
     } else {
       for (const change of changes) io.stdout(`+ ${change}\n`);
       if (changes.length === 0 && failures.length === 0) io.stdout('nothing to repair\n');
-      for (const failure of failures)
-        io.stderr(`eniboot: ${failure.phase}: ${failure.code}: ${failure.message}\n`);
+      for (const { phase, code, message, remedy } of failures)
+        io.stderr(`eniboot: ${phase}: ${code}: ${message}\n  what to do: ${remedy}\n`);
     }
     return failures.length === 0 ? 0 : 1;
   },

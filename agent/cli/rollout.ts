@@ -2,13 +2,14 @@ import type { FleetAws } from '../aws/fleet.ts';
 import { nearest } from '../config/nearest.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
-import { readBytesIfPresent } from '../port/fs.ts';
 import { INTERRUPTED, interruption, whoami } from '../port/runtime.ts';
 import type { Orchestration } from '../rollout/orchestrate.ts';
 import type { Progress } from '../rollout/progress.ts';
 import type { Owner, RolloutRecord } from '../rollout/record.ts';
 import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
+import { readInputFile, requireFolderOf } from './named-files.ts';
+import type { Errand } from './operator.ts';
 
 const help = `Usage: eniboot rollout plan SPEC     what would be done, and what a failure at each step would reach
        eniboot rollout run SPEC      begin, and carry it out
@@ -106,7 +107,8 @@ const actions: Record<Verb, (asked: Asked, io: CommandIo) => Promise<number>> = 
 
 async function plan(asked: Asked, io: CommandIo): Promise<number> {
   const spec = await readSpec(asked);
-  const aws = await connect(asked);
+  if (asked.svg !== undefined) requireFolderOf(asked.svg);
+  const aws = await connect(asked, 'look', io);
   const { prepare } = await import('../rollout/begin.ts');
   const { planObject, planSvg, planText } = await import('../rollout/plan-picture.ts');
   const prepared = await prepare(aws, spec);
@@ -117,7 +119,7 @@ async function plan(asked: Asked, io: CommandIo): Promise<number> {
 
 async function run(asked: Asked, io: CommandIo): Promise<number> {
   const spec = await readSpec(asked);
-  const aws = await connect(asked);
+  const aws = await connect(asked, 'work', io);
   const { prepare, beginRollout } = await import('../rollout/begin.ts');
   const record = await beginRollout(aws, systemClock, owner(), await prepare(aws, spec));
   return carryOut(aws, record, asked, io);
@@ -125,7 +127,7 @@ async function run(asked: Asked, io: CommandIo): Promise<number> {
 
 async function resume(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('resume', asked);
-  const aws = await connect(asked);
+  const aws = await connect(asked, 'work', io);
   const { takeRecord } = await import('../rollout/record.ts');
   const { resumed, overBudget } = await import('../rollout/progress.ts');
   const { lowerHaltFlag } = await import('../rollout/halt.ts');
@@ -143,7 +145,7 @@ async function resume(asked: Asked, io: CommandIo): Promise<number> {
 
 async function rollback(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('rollback', asked);
-  const aws = await connect(asked);
+  const aws = await connect(asked, 'work', io);
   const { takeRecord } = await import('../rollout/record.ts');
   const { resumed, turnedBack } = await import('../rollout/progress.ts');
   const { lowerHaltFlag } = await import('../rollout/halt.ts');
@@ -175,7 +177,7 @@ async function rollback(asked: Asked, io: CommandIo): Promise<number> {
 
 async function halt(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('halt', asked);
-  const aws = await connect(asked);
+  const aws = await connect(asked, 'work', io);
   const { raiseHaltFlag } = await import('../rollout/halt.ts');
   const why = `${asked.why ?? 'halted'} (${whoami()})`;
   await raiseHaltFlag(aws, cluster, why);
@@ -200,7 +202,7 @@ async function halt(asked: Asked, io: CommandIo): Promise<number> {
 
 async function status(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('status', asked);
-  const aws = await connect(asked);
+  const aws = await connect(asked, 'look', io);
   const { readRollout } = await import('../rollout/record.ts');
   const { readHaltFlag } = await import('../rollout/halt.ts');
   const { summarise, exceptionsOf } = await import('../rollout/summary.ts');
@@ -234,7 +236,7 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
 async function watch(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('watch', asked);
   const stopped = interruption();
-  const aws = await connect(asked);
+  const aws = await connect(asked, 'work', io);
   const { readRollout } = await import('../rollout/record.ts');
   const { summarise } = await import('../rollout/summary.ts');
   const { watchLines } = await import('./rollout-view.ts');
@@ -265,7 +267,8 @@ async function watch(asked: Asked, io: CommandIo): Promise<number> {
 
 async function report(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('report', asked);
-  const aws = await connect(asked);
+  if (asked.html !== undefined) requireFolderOf(asked.html);
+  const aws = await connect(asked, 'look', io);
   const { readRollout } = await import('../rollout/record.ts');
   const { readEvents } = await import('../rollout/mirror.ts');
   const { reportHtml, reportMarkdown } = await import('../rollout/report.ts');
@@ -328,23 +331,15 @@ async function workOn(
   };
 }
 
-async function connect({ region }: Asked): Promise<FleetAws> {
+async function connect({ region }: Asked, errand: Errand, io: CommandIo): Promise<FleetAws> {
   const { connectFleet } = await import('./operator.ts');
-  return connectFleet(region);
+  return connectFleet(region, errand, io);
 }
 
 async function readSpec({ operand }: Asked) {
   if (operand === undefined) throw new Failure('USAGE', 'eniboot rollout: the file with the spec is missing');
   const { loadSpec } = await import('../rollout/spec.ts');
-  let bytes: Uint8Array | undefined;
-  try {
-    bytes = readBytesIfPresent(operand, MOST_BYTES);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Failure('USAGE', `eniboot rollout: ${operand} cannot be read: ${reason}`, {}, error);
-  }
-  if (bytes === undefined) throw new Failure('USAGE', `eniboot rollout: there is no file ${operand}`);
-  return loadSpec(operand, bytes);
+  return loadSpec(operand, readInputFile(operand, MOST_BYTES));
 }
 
 function clusterOf(verb: Verb, { cluster }: Asked): string {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { cloudEvidence, configEvidence } from '../boot/evidence.ts';
 import { readStatus } from '../boot/status.ts';
 import { STATE_DIR } from '../host/names.ts';
@@ -12,6 +13,7 @@ import { INTERRUPTED, interruption, requireRoot, version } from '../port/runtime
 import { parse } from './arguments.ts';
 import { checkNode } from './check.ts';
 import type { Command, CommandIo } from './command.ts';
+import { requireFolderOf } from './named-files.ts';
 import { table } from './table.ts';
 
 const FOLDER = `${STATE_DIR}/support`;
@@ -49,6 +51,11 @@ export const supportBundleCommand: Command = {
     });
     if (values.output === '') throw new Failure('USAGE', 'eniboot support-bundle: --output is empty');
     requireRoot('support-bundle');
+    if (values.output !== undefined) {
+      // Before anything is collected, which takes a minute at worst.
+      if (existsSync(values.output)) throw existsAlready(values.output);
+      requireFolderOf(values.output);
+    }
     const stopped = interruption();
     const say = values.json === true ? () => {} : progress(io);
     const interrupted = new Promise<undefined>((resolve) => {
@@ -143,14 +150,16 @@ function defaultFile(now: Date): string {
   return `${FOLDER}/eniboot-${name.replace(/[^\w.-]/g, '_')}-${stamp}.tar.gz`;
 }
 
+function existsAlready(file: string): Failure {
+  return new Failure('USAGE', `eniboot support-bundle: ${file} exists already; it is not overwritten`);
+}
+
 function save(file: string, bytes: Uint8Array, ownFolder: boolean): void {
   try {
     if (ownFolder) makeFolder(FOLDER, 0o700);
     writeNew(file, bytes, 0o600);
   } catch (error) {
-    if (hasCode(error, 'EEXIST')) {
-      throw new Failure('USAGE', `eniboot support-bundle: ${file} exists already; it is not overwritten`);
-    }
+    if (hasCode(error, 'EEXIST')) throw existsAlready(file);
     throw new Failure('FILE_WRITE', error instanceof Error ? error.message : String(error), { file }, error);
   }
 }

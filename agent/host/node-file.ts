@@ -59,7 +59,7 @@ export function nodeFileText(facts: NodeFile): string {
   return `${JSON.stringify(facts, null, 2)}\n`;
 }
 
-/** @throws NODE_NOT_READY when boot has not written it yet or this version cannot read it. */
+/** @throws NODE_NOT_READY when boot has not written it yet, NODE_FILE_DAMAGED when this version cannot read it. */
 export function readNodeFile(): NodeFile {
   const text = readIfPresent(NODE_FILE);
   if (text === undefined) {
@@ -68,13 +68,26 @@ export function readNodeFile(): NodeFile {
       `${NODE_FILE} is not there: eniboot has not finished booting this node`,
     );
   }
+  const facts = parsed(text);
+  if (facts !== undefined) return facts;
+  throw new Failure('NODE_FILE_DAMAGED', `${NODE_FILE} is damaged or of another version`, {
+    path: NODE_FILE,
+  });
+}
+
+/** What an earlier run told the plugin, for whoever writes the file anew; undefined where none of it can be used. */
+export function earlierNodeFile(): NodeFile | undefined {
+  return parsed(readIfPresent(NODE_FILE) ?? '');
+}
+
+/** Damaged text and a wrong shape are the same to the reader. */
+function parsed(text: string): NodeFile | undefined {
   try {
     const facts: unknown = JSON.parse(text);
-    if (isNodeFile(facts)) return facts;
+    return isNodeFile(facts) ? facts : undefined;
   } catch {
-    // Falls through: damaged text and a wrong shape are the same to the reader.
+    return undefined;
   }
-  throw new Failure('NODE_NOT_READY', `${NODE_FILE} is damaged or of another version`, { path: NODE_FILE });
 }
 
 /** Every value is looked at: they become lines for `ip`, and a half-right file must not become half a pod. */

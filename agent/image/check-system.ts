@@ -117,9 +117,10 @@ export async function checkEnabled(machine: Machine): Promise<Check> {
 
 export async function checkSelinux(machine: Machine): Promise<Check[]> {
   const configured = /^SELINUX=(\S+)/m.exec(textOf(machine, '/etc/selinux/config') ?? '')?.[1];
-  const mode = machine.running
+  const said = machine.running
     ? (await machine.run('getenforce', [])).stdout.trim().toLowerCase()
     : configured;
+  const mode = said === '' ? undefined : said;
   const modes = { configured, mode };
   const checks = [
     configured === 'enforcing' && mode === 'enforcing'

@@ -30,7 +30,7 @@ export const failureCodes = {
   INSTANCE_TYPE_UNKNOWN: {
     title: 'The ENI and address limits of this instance type are not known.',
     remedy:
-      'Allow ec2:DescribeInstanceTypes in the node role, or use a newer eniboot; `eniboot capacity TYPE` shows what the table knows.',
+      'Check how the type is spelt (`aws ec2 describe-instance-types --instance-types TYPE`). One younger than this eniboot needs ec2:DescribeInstanceTypes in the node role (`eniboot iam-policy` has it), or a newer eniboot.',
     transient: false,
   },
   NO_POD_CAPACITY: {
@@ -216,6 +216,12 @@ export const failureCodes = {
       'Run the command in the message by hand; its error names the reason. A read-only /proc/sys means a wrong sandbox.',
     transient: true,
   },
+  KERNEL_MODULE_MISSING: {
+    title: 'The kernel does not know a kind of network device that pods need.',
+    remedy:
+      'Load its module (`modprobe ipvlan`), and have it at every boot by a line `ipvlan` in /etc/modules-load.d/eniboot.conf. If modprobe finds none, install the package with the rest of the modules of this kernel (Fedora: kernel-modules).',
+    transient: true,
+  },
   NFT_FAILED: {
     title: 'nftables refused the egress table.',
     remedy:
@@ -258,8 +264,9 @@ export const failureCodes = {
     transient: true,
   },
   EC2_DENIED: {
-    title: 'The instance role may not make a call it needs.',
-    remedy: 'Attach the policy that `eniboot iam-policy` prints; the action stands in the message.',
+    title: 'The role may not make a call it needs.',
+    remedy:
+      'Attach the policy that `eniboot iam-policy` prints, for an operator `eniboot iam-policy sweep`, `rollout` or `image`; the action stands in the message.',
     transient: false,
   },
   EC2_AUTH: {
@@ -271,6 +278,12 @@ export const failureCodes = {
     title: 'No AWS credentials were found.',
     remedy:
       'Set AWS_PROFILE, log in with `aws sso login`, or run it under a role; `aws sts get-caller-identity` shows who you are.',
+    transient: false,
+  },
+  CREDENTIALS_REFUSED: {
+    title: 'AWS does not accept the credentials of whoever runs this.',
+    remedy:
+      'Log in again (`aws sso login`), or correct AWS_PROFILE or the AWS_* variables; `aws sts get-caller-identity` shows whether they hold. A clock that is minutes off has the same effect.',
     transient: false,
   },
   EC2_REFUSED: {
@@ -450,6 +463,18 @@ export const failureCodes = {
     remedy: 'Run `eniboot status`: the boot writes /run/eniboot/node.json when every check holds.',
     transient: true,
   },
+  NODE_FILE_DAMAGED: {
+    title: 'The node file, which the CNI plugin goes by, cannot be read.',
+    remedy:
+      'Run `eniboot repair`: it writes /run/eniboot/node.json anew. Find who else writes below /run/eniboot; pods that run are not touched.',
+    transient: true,
+  },
+  BOOTED_CONFIG_DAMAGED: {
+    title: 'The configuration this node booted with cannot be read.',
+    remedy:
+      'Run `eniboot boot`: it reads the configuration of files and user data and writes /run/eniboot/config.json anew. Find who else writes below /run/eniboot; pods that run are not touched.',
+    transient: false,
+  },
   POD_UNKNOWN: {
     title: 'No pod of this node goes by that name or address.',
     remedy:
@@ -601,6 +626,12 @@ export const failureCodes = {
   UPDATE_NO_WAY_BACK: {
     title: 'This node holds no version to go back to.',
     remedy: 'Replace the node; or update it to a version that is good.',
+    transient: false,
+  },
+  FILE_READ: {
+    title: 'A file that the command line names could not be read.',
+    remedy:
+      'Check the path, which counts from the current folder, and who may read it; it must be a file of the kind the command expects.',
     transient: false,
   },
   FILE_WRITE: {

@@ -36,9 +36,37 @@ export interface Owned {
 }
 
 export function listOwned(): Owned[] {
+  return listMarkers().filter(({ cidr }) => isCidr(cidr));
+}
+
+function listMarkers(): Owned[] {
   return listIfPresent(`${POOL_DIR}/owned`).flatMap((eniId) =>
     listIfPresent(`${POOL_DIR}/owned/${eniId}`).map((name) => ({ eniId, cidr: name.replace('-', '/') })),
   );
+}
+
+/** Files and folders of the pool that eniboot makes, beside the entries of the states. */
+const KNOWN = ['lock', 'owned', 'adding', 'leaving', 'leaving-enis', '.laying-out'];
+const KNOWN_FILES = ['refill-wanted', 'refill.json', 'suspects.json'];
+const STATES = ['free', 'leased', 'cooling', 'retiring'] as const satisfies State[];
+
+/** Paths in the pool's folder that are nobody's: an editor's, somebody's notes, an address that was mistyped. */
+export function strays(): string[] {
+  const isOurs = (name: string) =>
+    [...KNOWN, ...KNOWN_FILES, ...STATES].includes(name) ||
+    // What writes a file whole has it under such a name for a moment.
+    KNOWN_FILES.some((file) => name.startsWith(`.${file}.`) && name.endsWith('.tmp'));
+  return [
+    ...listIfPresent(POOL_DIR).filter((name) => !isOurs(name)),
+    ...STATES.flatMap((state) =>
+      listIfPresent(`${POOL_DIR}/${state}`)
+        .filter((name) => entryOf(state, name) === undefined)
+        .map((name) => `${state}/${name}`),
+    ),
+    ...listMarkers()
+      .filter(({ cidr }) => !isCidr(cidr))
+      .map(({ eniId, cidr }) => `owned/${eniId}/${cidr.replace('/', '-')}`),
+  ].map((name) => `${POOL_DIR}/${name}`);
 }
 
 /** CIDRs of the whole pool, for the egress table. */
@@ -48,10 +76,12 @@ export function ownedCidrs(): string[] {
 
 /** Files that are no entries (an editor's, somebody's notes) are nobody's address. */
 export function listEntries(state: State): Entry[] {
-  return listIfPresent(`${POOL_DIR}/${state}`).flatMap((name) => {
-    const [address = '', eniId = '', ...rest] = name.split(',');
-    return isAddress(address) && rest.length > 0 ? [{ state, address, eniId, rest: rest.join(',') }] : [];
-  });
+  return listIfPresent(`${POOL_DIR}/${state}`).flatMap((name) => entryOf(state, name) ?? []);
+}
+
+function entryOf(state: State, name: string): Entry | undefined {
+  const [address = '', eniId = '', ...rest] = name.split(',');
+  return isAddress(address) && rest.length > 0 ? { state, address, eniId, rest: rest.join(',') } : undefined;
 }
 
 /**

@@ -23,11 +23,13 @@ const DOWNLOAD_MS = 10 * 60_000;
 export async function packBundle(
   folder: string,
   out: string | undefined,
+  tell: (what: string) => void = () => {},
 ): Promise<{ version: string; file: string; sha256: string }> {
   const manifest = await readManifestText(
     async () => (await must('MANIFEST_MISSING', 'cat', [`${folder}/manifest.json`])).stdout,
   );
   for (const one of manifest.files) {
+    tell(`comparing ${one.path} with its digest`);
     const { sha256 } = await sha256Of(`${folder}/${one.path}`).catch((error: unknown) => {
       if (!hasCode(error, 'ENOENT', 'EISDIR')) throw error;
       throw new Failure('BAD_DIGEST', `${folder}/${one.path}, which its manifest names, is not there`, {
@@ -43,6 +45,7 @@ export async function packBundle(
   const licences = LICENCES.filter((name) => existsSync(`${folder}/${name}`));
   const members = [...licences, 'manifest.json', ...manifest.files.map((one) => one.path)].sort();
   const partial = `${file}.tmp`;
+  tell(`packing ${members.length} files of ${manifest.version}; the compression takes some seconds`);
   try {
     await must(
       'FILE_WRITE',
@@ -63,6 +66,7 @@ export async function packBundle(
       { timeoutMs: 120_000 },
     );
     renameSync(partial, file);
+    tell(`taking the digest of ${file}`);
   } finally {
     rmSync(partial, { force: true });
   }

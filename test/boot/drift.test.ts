@@ -98,6 +98,12 @@ const drifts: { name: string; script: () => string; code: FailureCode }[] = [
     script: () => 'echo "{}" > /etc/cni/net.d/10-eniboot.conflist',
     code: 'CONFLIST_DIFFERS',
   },
+  { name: 'node.json is gone', script: () => 'rm /run/eniboot/node.json', code: 'NODE_NOT_READY' },
+  {
+    name: 'node.json is damaged',
+    script: () => 'truncate -s 100 /run/eniboot/node.json',
+    code: 'NODE_FILE_DAMAGED',
+  },
 ];
 
 for (const drift of drifts) {
@@ -111,6 +117,20 @@ for (const drift of drifts) {
     assert.equal(await failing(), [], 'healthy again');
   });
 }
+
+test('a damaged configuration of this boot: check, repair and refill name boot, and boot mends it', async () => {
+  await shell('truncate -s 20 /run/eniboot/config.json');
+  assert.equal(await failing(), ['BOOTED_CONFIG_DAMAGED']);
+  const { stdout, stderr } = await node.eniboot(['check']);
+  assert.match(`${stdout}${stderr}`, /\/run\/eniboot\/config\.json[^]*`eniboot boot`/);
+  for (const args of [['repair'], ['pool', 'refill']]) {
+    const refused = await node.eniboot(args);
+    assert.is(refused.exitCode, 1);
+    assert.match(refused.stderr, /BOOTED_CONFIG_DAMAGED[^]*`eniboot boot`/);
+  }
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  assert.equal(await failing(), []);
+});
 
 test('runtime or kubelet do not run: RUNTIME_DOWN, KUBELET_DOWN', async () => {
   // A stand-in for systemctl: systemd does not run in a simulated instance.

@@ -56,6 +56,16 @@ test('a failed boot prints one object too, with code and remedy', async () => {
   assert.ok((status?.failure?.remedy ?? '').length > 0);
 });
 
+test('a plan whose first phase fails says so, and of no phase that nothing would change', async () => {
+  const node = await launchNode(cloud, { config: null });
+  const { stdout, stderr, exitCode } = await node.eniboot(['plan']);
+  assert.is(exitCode, 1);
+  assert.is(stdout.trim(), 'identify  cannot be planned: CONFIG_MISSING');
+  assert.match(stderr, /^eniboot: CONFIG_MISSING/);
+  const shown = JSON.parse((await node.eniboot(['plan', '--json'])).stdout.split('\n')[0] ?? '');
+  assert.equal(shown.phases, [{ name: 'identify', changes: [], failed: 'CONFIG_MISSING' }]);
+});
+
 test('wrong usage changes nothing on the machine and asks nothing of AWS', async () => {
   const node = await launchNode(cloud);
   const before = await fingerprint(node);

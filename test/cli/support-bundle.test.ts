@@ -150,6 +150,7 @@ test('the file is complete, root’s alone, in a folder of root alone, and never
   const again = await node.eniboot(['support-bundle', '--output', report.file], { env: environment });
   assert.is(again.exitCode, 2);
   assert.match(again.stderr, 'exists already');
+  assert.is(again.stdout, '', 'refused before anything was collected');
   node.instance.write('/var/tmp-target', 'untouched');
   await node.instance.run('ln', ['-s', '/var/tmp-target', '/var/link.tar.gz']);
   assert.is(

@@ -108,19 +108,17 @@ test('standard input that is no JSON object is error 6', () => {
   }
 });
 
-test('versions: absent is 0.1.0, unknown is error 1, and commands have a first version', () => {
-  assert.is(call({ ...good, CNI_COMMAND: 'DEL' }, { name: 'eniboot' }).status, 0);
-  assert.is(
-    refuses(
-      11,
-      /NODE_NOT_READY/,
-      { ...good, CNI_NETNS: '/proc/self/ns/uts', CNI_COMMAND: 'ADD' },
-      { name: 'eniboot' },
-    ).cniVersion,
-    '0.1.0',
-  );
-  for (const cniVersion of ['0.1.1', '2.0.0', 'v1.0.0', '', 1, {}, []]) {
+test('versions: absent is 0.1.0, unknown is error 1, no text error 6, and commands have a first version', () => {
+  for (const network of [{ name: 'eniboot' }, { ...conf, cniVersion: null }, { ...conf, cniVersion: '' }]) {
+    assert.is(call({ ...good, CNI_COMMAND: 'DEL' }, network).status, 0);
+    const add = { ...good, CNI_NETNS: '/proc/self/ns/uts', CNI_COMMAND: 'ADD' };
+    assert.is(refuses(11, /NODE_NOT_READY/, add, network).cniVersion, '0.1.0');
+  }
+  for (const cniVersion of ['0.1.1', '2.0.0', 'v1.0.0', ' ']) {
     refuses(1, /cniVersion/, { ...good, CNI_COMMAND: 'DEL' }, { ...conf, cniVersion });
+  }
+  for (const cniVersion of [1, true, {}, []]) {
+    refuses(6, /cniVersion/, { ...good, CNI_COMMAND: 'DEL' }, { ...conf, cniVersion });
   }
   refuses(1, /CHECK/, { ...good, CNI_COMMAND: 'CHECK' }, { ...conf, cniVersion: '0.3.1' });
   refuses(1, /STATUS/, { ...good, CNI_COMMAND: 'STATUS' }, { ...conf, cniVersion: '1.0.0' });

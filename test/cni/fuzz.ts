@@ -375,6 +375,9 @@ const isEmpty = (value: unknown) =>
   value === false ||
   (typeof value === 'object' && Object.keys(value ?? {}).length === 0);
 
+/** An absent version is 0.1.0, and to libcni null and an empty text are absent. */
+const isNoVersion = (value: unknown) => value === null || value === '';
+
 /** What damages any command, in the order in which a call is read. */
 const always: fc.Arbitrary<Damage>[] = [
   text
@@ -395,10 +398,8 @@ const always: fc.Arbitrary<Damage>[] = [
     .map((input) =>
       of(`input ${JSON.stringify(input.slice(0, 80))}`, [6], (call) => Object.assign(call, { input })),
     ),
-  key('cniVersion', 1, (value) => supportedVersions.some((one) => one === value)).filter(
-    // An absent version is 0.1.0, and JSON has no other way to say so than null.
-    (damage) => damage.name !== 'cniVersion = null',
-  ),
+  key('cniVersion', 1, (value) => isNoVersion(value) || supportedVersions.some((one) => one === value), text),
+  key('cniVersion', 6, (value) => isNoVersion(value) || typeof value === 'string'),
   key('name', 7, (value) => isText(value, /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/)),
   key('dns', 7, (value) => typeof value === 'object' && !Array.isArray(value)),
 ];

@@ -5,6 +5,7 @@
 # holds its destination address; a frame of the pod goes to the pod of the same ENI that holds its destination, or
 # out of the ENI. Broadcasts (ARP) are forwarded by target address. CHECK is shown the kind "ipvlan" for it.
 # Where the rig found a kernel with ipvlan it leaves a file `ipvlan`, and the real thing is made.
+# A file `no-ipvlan` makes it answer as `ip` does where the kernel has no ipvlan.
 # A number in the file `fail` makes that batch line, counted over calls, fail: how tests make any step fail.
 set -eu
 real=/usr/sbin/ip
@@ -41,6 +42,10 @@ if [ -s "$state/fail" ]; then
     refuse=$at
     batch=$(printf '%s\n' "$batch" | head -n $((at - 1)))
   fi
+fi
+if [ -e "$state/no-ipvlan" ] && printf '%s\n' "$batch" | grep -q ' type ipvlan '; then
+  printf 'Error: Unknown device type.\nCommand failed -:1\n' >&2
+  exit 2
 fi
 made=
 [ -e "$state/ipvlan" ] || made=$(printf '%s\n' "$batch" | sed -n 's/^link add link \([^ ]*\) name \([^ ]*\) group \([^ ]*\) netns \([^ ]*\) type ipvlan mode l2$/\1 \2 \3 \4/p')

@@ -189,6 +189,33 @@ test('CHECK never calls missing what it could not look at, as on a node too busy
   succeeds(await del('busy'));
 });
 
+test('a kernel without ipvlan: the error names the module and how to load it', async () => {
+  await node.sh('ip netns add old && touch /run/stand-in/no-ipvlan');
+  node.onlyPrograms(true);
+  const { json } = await node.cni('ADD', variablesOf('old', '/run/netns/old'));
+  node.onlyPrograms(false);
+  await node.sh('rm /run/stand-in/no-ipvlan');
+  assert.is(json.code, 100);
+  assert.match(json.msg, /KERNEL_MODULE_MISSING: ip link add .*: the kernel of this node has no ipvlan/);
+  assert.match(json.details, /modprobe ipvlan.*modules-load\.d/);
+  assert.equal(await node.leftovers(), []);
+  await node.sh('ip netns del old');
+});
+
+test('a damaged node.json: error 11 of ADD and 50 of STATUS say what writes it anew', async () => {
+  await node.sh('ip netns add dam && cd /run/eniboot && cp -p node.json node.kept && echo "{}" > node.json');
+  const failed = [await node.cni('ADD', variablesOf('dam', '/run/netns/dam')), await node.cni('STATUS')];
+  await node.sh('cd /run/eniboot && mv node.kept node.json; ip netns del dam');
+  assert.equal(
+    failed.map(({ json }) => json.code),
+    [11, 50],
+  );
+  for (const { json } of failed) {
+    assert.match(json.msg, /NODE_FILE_DAMAGED/);
+    assert.match(json.details, /eniboot repair/);
+  }
+});
+
 test('what a killed ADD left under its address is cleared away by the next ADD of that address', async () => {
   await node.sh('ip netns add k');
   // Which address comes next: the one of an ADD that failed at its first line.

@@ -236,7 +236,10 @@ test('the command: the file on stdout, warnings on stderr, exit codes', async ()
   assert.is(bad.code, 1);
   assert.is(bad.out, '');
   assert.match(bad.err, /x\.conflist:\d+:\d+: error: plugins\[0\]\.typo is an unknown key/);
-  assert.is((await eniboot(['config', 'import', join(folder, 'none'), '--cluster', 'prod'])).code, 1);
+  const none = await eniboot(['config', 'import', join(folder, 'none'), '--cluster', 'prod']);
+  assert.is(none.code, 1);
+  assert.match(none.err, /^eniboot: FILE_READ: there is no file .*none\n {2}what to do: Check the path/);
+  assert.not.match(none.err, /config\.yaml/, 'which is another file');
   for (const args of [[], [path], [path, path, '--cluster', 'x'], [path, '--clustr', 'x']])
     assert.is((await eniboot(['config', 'import', ...args])).code, 2, args.join(' '));
 });

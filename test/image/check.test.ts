@@ -219,6 +219,7 @@ const cases: [string, string, Broken, RegExp][] = [
     { links: { '/etc/systemd/system/nm-cloud-setup.timer': '/usr/lib/systemd/system/nm-cloud-setup.timer' } },
     /nm-cloud-setup\.timer is not masked/,
   ],
+  ['getenforce says nothing', 'selinux', { said: [['getenforce', '', 127]] }, /SELinux is absent, and/],
   ['SELinux permissive now', 'selinux', { said: [['getenforce', 'Permissive']] }, /SELinux is permissive/],
   [
     'SELinux permissive at the next boot',
@@ -426,11 +427,11 @@ test('the command ends with 1, a table and one object, on a folder that is no im
   const { fit, checks } = JSON.parse(json.out) as { fit: boolean; checks: Check[] };
   assert.is(fit, false);
   assert.ok(failing(checks).includes('digests'));
-  for (const args of [
-    ['--root', '/nonexistent'],
-    ['--expect', 'kubelet'],
-  ])
-    assert.is((await eniboot(['image', 'check', ...args])).code, 2);
+  assert.is(table.out.match(/^IMAGE_UNFIT: /gm)?.length, 1, 'a remedy once, however many checks fail');
+  const none = await eniboot(['image', 'check', '--root', '/nonexistent']);
+  assert.is(none.code, 1);
+  assert.match(none.err, /FILE_READ: .*\/nonexistent is not a folder/);
+  assert.is((await eniboot(['image', 'check', '--expect', 'kubelet'])).code, 2);
   assert.ok(machineAt('/').free().mebibytes >= 0);
 });
 

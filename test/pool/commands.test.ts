@@ -113,6 +113,25 @@ test('enis agrees, and says where kernel, pool and EC2 do not', async () => {
   assert.is((await node.eniboot(['enis', '--ec2'])).exitCode, 0, 'refill has added it');
 });
 
+test("what is none of the pool's is named by pool and by check", async () => {
+  const paths = ['notes.txt', 'free/10.0.64.300,eni-1,new', 'leased/README', 'owned/eni-1/nonsense'].map(
+    (name) => `/run/eniboot/pool/${name}`,
+  );
+  assert.not.match((await node.eniboot(['pool'])).stdout, /passed over/);
+  await node.instance.run('sh', ['-ec', `mkdir -p /run/eniboot/pool/owned/eni-1; touch ${paths.join(' ')}`]);
+  const shown = await node.eniboot(['pool']);
+  const { strays } = JSON.parse((await node.eniboot(['pool', '--json'])).stdout) as { strays: string[] };
+  const { checks } = JSON.parse((await node.eniboot(['check', '--json'])).stdout) as {
+    checks: { id: string; result: string; summary: string }[];
+  };
+  await node.instance.run('sh', ['-ec', `rm ${paths.join(' ')}; rmdir /run/eniboot/pool/owned/eni-1`]);
+  assert.equal([...strays].sort(), [...paths].sort());
+  for (const path of paths) assert.match(shown.stdout, `${path} is none of the pool's`);
+  const check = checks.find((one) => one.id === 'pool-folder');
+  assert.is(check?.result, 'warn');
+  for (const path of paths) assert.match(check?.summary ?? '', path);
+});
+
 test('collect and refill wait for whoever holds the lock', async () => {
   const holder = node.instance.spawn('flock', ['/run/eniboot/pool/lock', 'sleep', '2'], { stdio: 'ignore' });
   await delay(300);

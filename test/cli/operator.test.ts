@@ -1,0 +1,155 @@
+// time limit: 180 s
+// What an operator meets away from nodes: an AWS that does not answer, credentials it does not take, and files that are not
+// there. The silent AWS is a server that takes connections and says nothing.
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { startCloud } from '../aws/index.ts';
+import { type Ended, eniboot, operatorEnvironment } from './executable.ts';
+
+const cloud = await startCloud();
+const folder = mkdtempSync(join(tmpdir(), 'eniboot-operator-'));
+test.after(() => {
+  rmSync(folder, { recursive: true });
+  return cloud.stop();
+});
+
+/** Commands that only look at AWS. */
+const looks = [
+  ['bundle', 'list'],
+  ['rollout', 'status', '--cluster', 'demo'],
+  ['image', 'list'],
+];
+
+test('an AWS that does not answer: soon it says what it waits for, and it ends', async () => {
+  const silent = createServer();
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  const address = silent.address();
+  const port = typeof address === 'object' ? address?.port : undefined;
+  const env = { ...operatorEnvironment(cloud), AWS_ENDPOINT_URL: `http://127.0.0.1:${port}` };
+  // The first one also shows that what is said is beside the one object.
+  const asked = looks.map((args, at) => (at === 0 ? [...args, '--json'] : args));
+  const ended = await Promise.all(
+    asked.map(async (args): Promise<Ended & { saidMs: number }> => {
+      const started = performance.now();
+      let saidMs = Number.NaN;
+      const result = await eniboot(args, {
+        env,
+        watchErr: () => {
+          if (Number.isNaN(saidMs)) saidMs = performance.now() - started;
+        },
+      });
+      return { ...result, saidMs };
+    }),
+  );
+  silent.close();
+  for (const [at, { code, err, out, ms, saidMs }] of ended.entries()) {
+    const name = asked[at]?.join(' ') ?? '';
+    assert.is(code, 1, `${name}: ${err}`);
+    assert.match(err, /^waiting for AWS to answer \w+; giving up after 30 s without an answer\n/, name);
+    assert.match(err, /\neniboot: \w+: no (usable )?answer from /, name);
+    assert.ok(saidMs < ms / 4, `${name}: said after ${saidMs} of ${ms} ms`);
+    if (at === 0) assert.match(out, /^\{"failure":\{"code":"SSM_FAILED",.*\}\n$/);
+    else assert.is(out, '');
+  }
+});
+
+test('credentials that AWS does not take: soon, by a code that speaks to a person', async () => {
+  const env = { ...operatorEnvironment(cloud), AWS_SECRET_ACCESS_KEY: 'wrong' };
+  for (const args of [...looks, ['eni', 'sweep']]) {
+    const { code, out, err, ms } = await eniboot(args, { env });
+    assert.is(code, 1, `${args.join(' ')}: ${err}`);
+    assert.match(err, /CREDENTIALS_REFUSED: [^]*AWS_PROFILE/, args.join(' '));
+    assert.not.match(out, /would be/, 'no numbers of a list that nobody has seen');
+    assert.ok(ms < 20_000, `${args.join(' ')} took ${ms} ms`);
+  }
+});
+
+const spec = ['rollout', 'plan'];
+const userData = [
+  'image',
+  'boot-test',
+  'ami-0123456789abcdef0',
+  '--subnet',
+  'subnet-01234567',
+  '--user-data',
+];
+const archive = (path: string) => ['bundle', 'publish', '--x64', path, '--x64-url', 'https://x.example/x'];
+const reading: [string, (path: string) => string[]][] = [
+  ['config import', (path) => ['config', 'import', path, '--cluster', 'demo']],
+  ['rollout plan', (path) => [...spec, path]],
+  ['image boot-test', (path) => [...userData, path]],
+  ['bundle publish', archive],
+];
+
+for (const [name, args] of reading) {
+  test(`${name}: a file that is not there, or is a folder, ends with 1 and FILE_READ, and asks nothing of AWS`, async () => {
+    const calls = cloud.calls.length;
+    for (const path of [join(folder, 'none'), folder]) {
+      const { code, err, out } = await eniboot([...args(path), '--json'], {
+        env: operatorEnvironment(cloud),
+      });
+      assert.is(code, 1, `${path}: ${err}`);
+      const { failure } = JSON.parse(out) as { failure: { code: string; message: string } };
+      assert.is(failure.code, 'FILE_READ');
+      assert.match(failure.message, path);
+    }
+    assert.is(cloud.calls.length, calls);
+  });
+}
+
+test('config check and iam-policy say of such a file what they say of any other source, with 1 too', async () => {
+  for (const args of [
+    ['config', 'check'],
+    ['iam-policy', '--config'],
+  ]) {
+    const { code, out, err } = await eniboot([...args, join(folder, 'none')]);
+    assert.is(code, 1);
+    assert.match(`${out}${err}`, /none:? .*does not exist|none: error: .*does not exist/);
+  }
+});
+
+test('a file that cannot be written is refused before the work whose result it would hold', async () => {
+  const nowhere = join(folder, 'none/x');
+  writeFileSync(
+    join(folder, 'spec.yaml'),
+    'what: { bundle: { version: 1.0.0 } }\nwhere: { cluster: demo }\n',
+  );
+  const calls = cloud.calls.length;
+  for (const args of [
+    ['bundle', 'build', '--out', nowhere],
+    ['rollout', 'plan', join(folder, 'spec.yaml'), '--svg', nowhere],
+    ['rollout', 'report', '--cluster', 'demo', '--html', nowhere],
+    ['image', 'base', '--fedora', '44', '--lock', nowhere],
+    ['image', 'check', '--report', nowhere],
+    ['support-bundle', '--output', nowhere],
+  ]) {
+    const { code, err } = await eniboot(args, { env: operatorEnvironment(cloud) });
+    assert.is(code, 1, args.join(' '));
+    assert.match(err, /^eniboot: FILE_WRITE: .*none\/x cannot be written/, args.join(' '));
+  }
+  assert.is(cloud.calls.length, calls);
+});
+
+test('bundle build says what it does while it does it', async () => {
+  // A version of a few bytes, and from its folder: the real one is compressed for many seconds.
+  const from = join(folder, 'version');
+  mkdirSync(from);
+  writeFileSync(join(from, 'eniboot'), 'stand-in');
+  const files = [{ path: 'eniboot', sha256: createHash('sha256').update('stand-in').digest('hex') }];
+  writeFileSync(join(from, 'manifest.json'), JSON.stringify({ version: '1.0.0', files }));
+  const file = join(folder, 'x.tar.gz');
+  const built = await eniboot(['bundle', 'build', '--json', '--from', from, '--out', file]);
+  assert.is(built.code, 0, built.err);
+  assert.match(
+    built.err,
+    /^comparing eniboot with its digest\npacking 2 files of [^]*\ntaking the digest of /,
+  );
+  assert.is(JSON.parse(built.out).file, file);
+});
+
+test.run();
