@@ -13,10 +13,12 @@ const VALID_BEFORE = 'cni.dev/attachments';
 /**
  * Ends, in the way of the plugin that is asked, every lease of this network that is not among the valid
  * attachments, and removes host links without a lease. Goes on after an error and reports all of them at the end.
- * The list must be there: an absent one does not mean none.
+ * The list must be there: an absent one does not mean none. One that is null does: so libcni writes an empty list, as
+ * cri-o gives it when it starts on a node without sandboxes.
  */
 export function collectGarbage(configuration: Configuration, end: (lease: Lease) => void): void {
-  const keep = new Set(readValid(configuration.raw[VALID] ?? configuration.raw[VALID_BEFORE]));
+  const { raw } = configuration;
+  const keep = new Set(readValid(VALID in raw ? raw[VALID] : raw[VALID_BEFORE]));
   // Links before leases: an ADD leases first, so a link that is seen has its lease by then.
   const links = listHostLinks();
   const leases = listLeases();
@@ -52,6 +54,7 @@ function isOf(network: string, lease: Lease): boolean {
 }
 
 function readValid(value: unknown): string[] {
+  if (value === null) return [];
   if (!Array.isArray(value)) {
     throw new Failure('CNI_CONFIG', `${VALID}: is not the list of attachments to keep`, { path: VALID });
   }

@@ -174,7 +174,7 @@ test("a namespace that is gone is error 3, the node's own is error 8, a node tha
 });
 
 test('GC without the list of attachments to keep frees nothing: error 7', () => {
-  for (const list of [undefined, null, {}, 'all', [1], [{}], [{ containerID: 'a' }]]) {
+  for (const list of [undefined, {}, 'all', [1], [{}], [{ containerID: 'a' }]]) {
     refuses(
       7,
       /valid-attachments/,

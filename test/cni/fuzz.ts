@@ -481,7 +481,13 @@ function damagesOf(plugin: Plugin, command: Command): fc.Arbitrary<Damage>[] {
       ),
     );
   if (command === 'GC') {
-    list.push(key('cni.dev/valid-attachments', 7, (value) => Array.isArray(value) && value.length === 0));
+    list.push(
+      key(
+        'cni.dev/valid-attachments',
+        7,
+        (value) => value === null || (Array.isArray(value) && value.length === 0),
+      ),
+    );
   }
   return list;
 }

@@ -347,7 +347,8 @@ test('GC ends what the runtime does not know, keeps the rest, and finds links wi
   );
   assert.is(left.filter((line) => line.startsWith('link')).length, 1);
   succeeds(await gc());
-  succeeds(await del('keep'));
+  // As libcni writes the list of a runtime that has no sandbox, which cri-o does when it starts.
+  succeeds(await node.cni('GC', {}, { ...conf, 'cni.dev/valid-attachments': null }));
   assert.equal(await node.leftovers(), []);
 });
 
