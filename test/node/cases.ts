@@ -8,7 +8,7 @@ import { inCluster } from './cluster.ts';
 import { runCritest } from './critest.ts';
 import { announcedKubeNode, bootKubeNode, type KubeNode } from './kube.ts';
 import type { Runtime } from './layer.ts';
-import { onSimulatedNodes } from './simulated.ts';
+import { onSimulatedNodes, onVmNode } from './simulated.ts';
 
 /** cri-o makes it without a plugin. */
 const HOST_PORT = 8081;
@@ -54,7 +54,7 @@ export const cases: readonly Case<Facts>[] = [
   {
     name: 'services-simulated',
     title: 'Services by kube-proxy in iptables and nftables mode on two simulated nodes, API server and etcd',
-    layer: 'cluster',
+    layer: 'proxy',
     run: onSimulatedNodes,
   },
   {
@@ -68,6 +68,12 @@ export const cases: readonly Case<Facts>[] = [
     title: 'containerd: the same; hostPort with portmap behind eniboot',
     layer: 'containerd+critest',
     run: (bench) => runCritest(bench, 'containerd'),
+  },
+  {
+    name: 'services-vm',
+    title: 'the same with a VM as node one, in its three modes: pods on a real ipvlan',
+    layer: 'proxy',
+    run: onVmNode,
   },
 ];
 

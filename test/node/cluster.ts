@@ -6,7 +6,16 @@ import { proxyModes } from '../pods/proxy.ts';
 import type { Bench } from '../vm/bench.ts';
 import { type ControlPlane, startControlPlane } from './control.ts';
 import { bootKubeNode, type KubeNode } from './kube.ts';
-import { agreed, announce, type Cluster, clean, type Facts, type Member, servicesWith } from './services.ts';
+import {
+  agreed,
+  announce,
+  type Cluster,
+  clean,
+  type Facts,
+  type Member,
+  servicesWith,
+  vmProxy,
+} from './services.ts';
 
 /** cri-o makes it without a plugin. */
 const HOST_PORT = 8081;
@@ -83,13 +92,7 @@ function memberOf(node: KubeNode): Member {
     request: async (pod, url) => {
       await ask(pod, url);
     },
-    startProxy: async () => {
-      await node.sh('systemctl start kube-proxy');
-    },
-    proxyLog: () => node.sh('journalctl -u kube-proxy -n 40 -o cat --no-pager'),
-    endProxy: async () => {
-      await node.sh('systemctl stop kube-proxy; kube-proxy --cleanup', 300_000);
-    },
+    ...vmProxy(node.sh),
   };
 }
 

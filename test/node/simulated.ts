@@ -1,41 +1,83 @@
-// The real kube-proxy and API server with simulated nodes, at full speed where a VM is emulated: what of Services needs
-// no VM. ipvlan is a stand-in where this kernel has none. IPVS is left to the VM: few kernels have it.
+// The real kube-proxy and API server without kubelet and a runtime: on two simulated nodes, at full speed where a VM is
+// emulated, with a stand-in for ipvlan where this kernel has none and without IPVS, which few have; or with a VM as node
+// one, whose kernel has both.
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
-import { startCloud } from '../aws/index.ts';
+import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
 import { bootPodNode, type PodNode } from '../cni/rig.ts';
+import { bootPodNode as bootVmNode } from '../pods/node.ts';
+import { type ProxyMode, proxyModes } from '../pods/proxy.ts';
 import type { Bench } from '../vm/bench.ts';
 import { type ControlPlane, startControlPlane } from './control.ts';
 import { ensureBuilt, modules } from './fetch.ts';
-import { announce, type Cluster, clean, type Facts, type Member, servicesWith } from './services.ts';
+import { announce, type Cluster, clean, type Facts, type Member, servicesWith, vmProxy } from './services.ts';
 
-export async function onSimulatedNodes(bench: Bench): Promise<Facts> {
+export function onSimulatedNodes(bench: Bench): Promise<Facts> {
+  return withProxy(bench, ['iptables', 'nftables'], async (cloud, config, subnet) => {
+    const node = await bootPodNode(cloud, { config, subnet });
+    const pods = { web: await node.addPod('web'), client: await node.addPod('client') };
+    for (const pod of ['', 'web', 'client']) await serve(node, pod);
+    return {
+      one: memberOf('one', node),
+      web: pods.web.address,
+      client: pods.client.address,
+      end: async () => {},
+    };
+  });
+}
+
+export function onVmNode(bench: Bench): Promise<Facts> {
+  return withProxy(bench, proxyModes, async (cloud, _config, subnet) => {
+    const node = await bootVmNode(bench, cloud, 'one', { subnet });
+    const pods = { web: await node.addPod('web'), client: await node.addPod('client') };
+    await node.serve(['', 'web', 'client']);
+    const one: Member = {
+      ...{ name: 'one', address: node.address, sh: node.sh, ask: node.ask, ...vmProxy(node.sh) },
+      publicIp: node.node.instance.bootEni.publicIp ?? 'none',
+      request: async (pod, url) => {
+        await node.sh(`ip netns exec ${pod} curl -sk --max-time 20 ${url} || :`);
+      },
+    };
+    return { one, web: pods.web.address, client: pods.client.address, end: () => node.node.end() };
+  });
+}
+
+/** Node one with its pods, ready and serving. */
+interface NodeOne {
+  one: Member;
+  web: string;
+  client: string;
+  end(): Promise<void>;
+}
+
+async function withProxy(
+  bench: Bench,
+  modes: readonly ProxyMode[],
+  bootOne: (cloud: Cloud, config: string, subnet: string) => Promise<NodeOne>,
+): Promise<Facts> {
   const cloud = await startCloud();
   let control: ControlPlane | undefined;
+  let end: NodeOne['end'] | undefined;
   try {
     control = await startControlPlane(cloud, bench.work, []);
     const zones = [...cloud.subnets.values()].filter((subnet) => subnet.mapPublicIp);
     const config = configText(cloud, `apiServer: { endpoint: "${control.url}", required: true }\n`);
-    const boot = (zone: number) => bootPodNode(cloud, { config, subnet: zones[zone]?.id ?? '' });
-    const [one, two] = [await boot(0), await boot(1)];
-    const pods = {
-      web: (await one.addPod('web')).address,
-      client: (await one.addPod('client')).address,
-      far: (await two.addPod('far')).address,
-    };
-    for (const pod of ['', 'web', 'client']) await serve(one, pod);
+    const two = await bootPodNode(cloud, { config, subnet: zones[1]?.id ?? '' });
+    const far = (await two.addPod('far')).address;
     for (const pod of ['', 'far']) await serve(two, pod);
-    const cluster: Cluster = { cloud, control, one: memberOf('one', one), two: memberOf('two', two), pods };
+    const first = await bootOne(cloud, config, zones[0]?.id ?? '');
+    end = first.end;
+    const { one, web, client } = first;
+    const cluster: Cluster = { cloud, control, one, two: memberOf('two', two), pods: { web, client, far } };
     await register(cluster);
     await announce(cluster);
-    return {
-      ...(await servicesWith('iptables', cluster)),
-      ...(await servicesWith('nftables', cluster)),
-      ...(await clean(cluster)),
-    };
+    const facts: Facts = {};
+    for (const mode of modes) Object.assign(facts, await servicesWith(mode, cluster));
+    return { ...facts, ...(await clean(cluster)) };
   } finally {
+    await end?.();
     await control?.stop();
     await cloud.stop();
   }
