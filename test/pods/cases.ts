@@ -367,6 +367,8 @@ export const cases: readonly Case<Facts>[] = [
 ];
 
 async function followAll({ one, two, cloud }: Pair, flows: Flow[]): Promise<FlowFact[]> {
+  // A case before may have left what was not looked at.
+  for (const node of [one, two]) await node.captured();
   const facts: FlowFact[] = [];
   for (const flow of flows) facts.push(await follow([one, two], cloud, flow));
   return facts;
