@@ -23,7 +23,7 @@ export async function operatorClients(
   const options = { ...(wanted === undefined ? {} : { region: wanted }), ...ONE_ATTEMPT };
   const clients = { ec2: new EC2Client(options), ssm: new SSMClient(options) };
   try {
-    await clients.ssm.config.region();
+    await clients.ec2.config.region();
   } catch (error) {
     throw new Failure('USAGE', 'no AWS region: give --region or set AWS_REGION', {}, error);
   }

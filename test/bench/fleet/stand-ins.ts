@@ -13,7 +13,11 @@ export function standIn(): void {
   replaceModules([
     ...[...machine, ...pool].map((module) => ({ module, instead: here('machine.ts') })),
     ...phases.map((name) => ({ module: `boot/${name}`, instead: here('phases.ts') })),
-    { module: '@aws-sdk/client-ec2', from: 'aws/ec2-sdk', instead: here('sdk.ts') },
+    ...['aws/ec2-sdk', 'aws/operator-clients'].map((from) => ({
+      module: '@aws-sdk/client-ec2',
+      from,
+      instead: here('sdk.ts'),
+    })),
     // /dev/console is this machine's, not the node's.
     { module: 'node:fs', from: 'boot/verdict', instead: here('machine.ts') },
   ]);

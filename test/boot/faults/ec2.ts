@@ -13,8 +13,9 @@ export const ec2CloudOptions: CloudOptions = {
   subnets: [
     { cidr: '10.0.0.0/24', zone, tags: { Name: 'nodes-a' }, mapPublicIp: true },
     { cidr: '10.0.1.0/24', zone: 'eu-west-1b', tags: { Name: 'nodes-b' }, mapPublicIp: true },
-    { cidr: '10.0.64.0/20', zone, tags: { eniboot: 'pods' } },
-    { cidr: '10.0.80.0/20', zone: 'eu-west-1b', tags: { eniboot: 'pods-b' } },
+    // For all nodes of the matrix at once, which keep their prefixes to the end.
+    { cidr: '10.0.64.0/18', zone, tags: { eniboot: 'pods' } },
+    { cidr: '10.0.144.0/20', zone: 'eu-west-1b', tags: { eniboot: 'pods-b' } },
     { cidr: '10.0.128.0/23', zone, tags: { eniboot: 'next', taken: 'some' } },
     { cidr: '10.0.132.0/24', zone, tags: { eniboot: 'next' } },
     { cidr: '10.0.130.0/28', zone, tags: { eniboot: 'full', taken: 'all' } },
