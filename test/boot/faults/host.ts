@@ -5,7 +5,7 @@ import { POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
 import { ENIBOOT } from '../node.ts';
 import type { Bench, Fault } from './fault.ts';
 import { missing, ONLY_NEEDED, STAND_INS_FIRST, standIn } from './stand-in.ts';
-import { phaseBegun } from './watch.ts';
+import { faultDone, phaseBegun, verifyWaitsAt } from './watch.ts';
 
 const DEAD = { deadlineSeconds: 10 } as const;
 const SOON = { deadlineSeconds: 14 } as const;
@@ -167,12 +167,15 @@ ${foreignTables}END
   ...(['attach', 'kubelet', 'verify'] as const).map(
     (phase): Fault => ({
       name: `nft flush ruleset when ${phase} begins`,
+      arrange: verifyWaitsAt('nft'),
+      path: STAND_INS_FIRST,
       async during(bench, over) {
         await phaseBegun(bench.instance, phase, over);
         await flush(bench);
+        faultDone(bench);
       },
       expect: { verdict: 'ready' },
-      prove: phase === 'verify' ? () => {} : provesTable,
+      prove: provesTable,
     }),
   ),
   {

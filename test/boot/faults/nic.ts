@@ -5,7 +5,7 @@ import type { DeviceFault } from '../../aws/faults.ts';
 import type { Instance } from '../../aws/index.ts';
 import type { Bench, Fault } from './fault.ts';
 import { STAND_INS_FIRST, standIn } from './stand-in.ts';
-import { phaseBegun } from './watch.ts';
+import { faultDone, phaseBegun, verifyWaitsAt } from './watch.ts';
 
 const DEAD = { deadlineSeconds: 10 } as const;
 const SOON = { deadlineSeconds: 14 } as const;
@@ -142,10 +142,14 @@ export const nicFaults: Fault[] = [
   },
   {
     name: 'a DHCP client configures the device once more after eniboot has cleaned it',
-    async during({ instance }, over) {
+    arrange: verifyWaitsAt('ip'),
+    path: STAND_INS_FIRST,
+    async during(bench, over) {
+      const { instance } = bench;
       await phaseBegun(instance, 'install', over);
       const device = instance.deviceOf(instance.enis[1]?.id ?? '') ?? '';
       await instance.run('ip', ['address', 'add', '10.0.64.77/20', 'dev', device]);
+      faultDone(bench);
     },
     expect: { verdict: 'ready' },
     prove: provesBareDevice,

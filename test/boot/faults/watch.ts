@@ -1,6 +1,8 @@
 // Moments of a boot, as seen from outside.
 import type { PhaseName } from '../../../agent/boot/phase.ts';
 import type { Instance } from '../../aws/index.ts';
+import type { Bench } from './fault.ts';
+import { standIn } from './stand-in.ts';
 
 /** Resolves when the phase has begun (or the signal says that the boot is over). */
 export async function phaseBegun(instance: Instance, name: PhaseName, over: AbortSignal): Promise<void> {
@@ -14,4 +16,26 @@ export async function phaseBegun(instance: Instance, name: PhaseName, over: Abor
 
 export async function until(holds: () => boolean, over: AbortSignal): Promise<void> {
   while (!over.aborted && !holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+const DONE = '/run/fault-done';
+
+/**
+ * Lets the boot's last look wait at its first use of a program until `faultDone`: on a busy machine the fault would come
+ * after the verdict, where nothing is there to mend it.
+ */
+export function verifyWaitsAt(program: string): (bench: Bench) => Promise<void> {
+  return (bench) =>
+    standIn(
+      bench,
+      program,
+      `if grep -A1 '"name": "verify"' /run/eniboot/status.json 2>/dev/null | grep -q running; then
+  for i in $(seq 200); do [ -e ${DONE} ] && break; sleep 0.1; done
+fi
+exec /usr/sbin/${program} "$@"`,
+    );
+}
+
+export function faultDone({ instance }: Bench): void {
+  instance.write(DONE, '');
 }
