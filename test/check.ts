@@ -2,6 +2,9 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ensureBundles } from './packer/bundles.ts';
+import { type PackerTools, packerTools } from './packer/fetch.ts';
+import { templateChecks } from './packer/template.ts';
 import { generatedPages, licenceProblems } from './pages.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -9,7 +12,7 @@ const bin = (name: string) => join(root, 'node_modules/.bin', name);
 const fix = process.argv.includes('--fix');
 if (process.argv.includes('--help')) {
   process.stdout.write(
-    'Usage: npm run check [-- --fix]\nFormat, lint (with the banned raw imports), types, dead code, shell scripts, licences, generated pages.\n',
+    'Usage: npm run check [-- --fix]\nFormat, lint (with the banned raw imports), types, dead code, shell scripts, the template of packer/, licences, generated pages.\n',
   );
   process.exit(0);
 }
@@ -28,11 +31,16 @@ const steps: Step[] = [
   { name: 'types', run: () => command(bin('tsc'), ['-p', '.']) },
   { name: 'dead code', run: () => command(bin('knip'), []) },
   { name: 'shell', run: shell },
+  ...packerSteps(),
   { name: 'licences', run: () => licenceProblems(root) },
   { name: 'generated pages', run: stalePages },
 ];
 
 let failed = 0;
+if (packerTools() === undefined)
+  process.stdout.write(
+    'left out: packer; `npm run test:packer` builds Packer, about ten minutes, and runs it\n',
+  );
 for (const step of steps) {
   const started = performance.now();
   const problem = step.run();
@@ -57,6 +65,21 @@ function shell(): string | undefined {
   const listed = spawnSync('git', ['ls-files'], { cwd: root, encoding: 'utf8' }).stdout.split('\n');
   const scripts = listed.filter((path) => path !== '' && isShell(path));
   return command('shellcheck', ['--severity=info', ...scripts]);
+}
+
+/** Where Packer is there: to build it takes longer than anybody waits for a check. */
+function packerSteps(): Step[] {
+  const tools = packerTools();
+  if (tools === undefined) return [];
+  return [{ name: 'packer', run: () => template(tools) }];
+}
+
+function template(tools: PackerTools): string | undefined {
+  ensureBundles((line) => process.stdout.write(`${line}\n`));
+  const problems = [...templateChecks(tools)].flatMap(([what, problem]) =>
+    problem === undefined ? [] : [`${what}: ${problem}`],
+  );
+  return problems.length === 0 ? undefined : problems.join('\n');
 }
 
 function isShell(path: string): boolean {

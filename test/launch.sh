@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts a script of this repository on a machine that has nothing but npm: installs the pinned Node and packages
 # when they are missing, and the Debian packages the script's tier needs. Everything said goes to standard error.
-#   test/launch.sh TIER SCRIPT [ARGS]      tier: none, demo, test or vm (column 2 of test/packages.txt)
+#   test/launch.sh TIER SCRIPT [ARGS]      tier: none, check, demo, test or vm (column 2 of test/packages.txt)
 set -eu
 cd "$(dirname "$0")/.."
 tier=$1
@@ -13,8 +13,8 @@ if [ ! -x node_modules/.bin/node ]; then
 fi
 case $tier in
   none) wanted='' ;;
-  demo) wanted=$(awk '$2 == "demo" { print $1 }' test/packages.txt) ;;
-  test) wanted=$(awk '$2 == "demo" || $2 == "test" { print $1 }' test/packages.txt) ;;
+  check | demo) wanted=$(awk -v tier="$tier" '$2 == tier { print $1 }' test/packages.txt) ;;
+  test) wanted=$(awk '$2 == "check" || $2 == "demo" || $2 == "test" { print $1 }' test/packages.txt) ;;
   *) wanted=$(awk '/^[a-z0-9]/ { print $1 }' test/packages.txt) ;;
 esac
 missing=''

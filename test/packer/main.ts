@@ -1,11 +1,11 @@
 // npm run test:packer: the AMI's template under the real Packer with its real Amazon plugin: its form, every variable
 // file, and wrong values of every variable. Nothing here talks to AWS: validation looks at the template alone.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureBundles } from './bundles.ts';
 import { ensurePackerTools, packerTools } from './fetch.ts';
+import { runPacker, TEMPLATE, templateChecks } from './template.ts';
 import { wrongValues } from './wrong-values.ts';
 
 if (process.argv.includes('--help')) {
@@ -17,8 +17,6 @@ once (about ten minutes on two cores). Exit codes: 0 all held; 1 something did n
 `);
   process.exit(0);
 }
-const root = join(import.meta.dirname, '../..');
-const folder = join(root, 'packer');
 if (packerTools() === undefined)
   process.stdout.write('building Packer and its Amazon plugin (once, some minutes)\n');
 const tools = ensurePackerTools();
@@ -28,16 +26,10 @@ const work = mkdtempSync(join(tmpdir(), 'eniboot-packer-'));
 let passed = 0;
 const failures: string[] = [];
 try {
-  const form = packer(['fmt', '-check', '-recursive', '-diff', folder]);
-  note('packer fmt -check', form.status === 0 ? undefined : form.said);
-  const files = readdirSync(folder).filter((name) => /\.pkrvars\.(json|hcl)$/.test(name));
-  for (const file of files) {
-    const { status, said } = packer(['validate', `-var-file=${join(folder, file)}`, folder]);
-    note(`packer validate -var-file=${file}`, status === 0 ? undefined : said);
-  }
-  const example = JSON.parse(readFileSync(join(folder, 'lock.example.pkrvars.json'), 'utf8')) as object;
+  for (const [what, problem] of templateChecks(tools)) note(what, problem);
+  const example = JSON.parse(readFileSync(join(TEMPLATE, 'lock.example.pkrvars.json'), 'utf8')) as object;
   const declared = [
-    ...readFileSync(join(folder, 'variables.pkr.hcl'), 'utf8').matchAll(/^variable "(\w+)"/gm),
+    ...readFileSync(join(TEMPLATE, 'variables.pkr.hcl'), 'utf8').matchAll(/^variable "(\w+)"/gm),
   ];
   for (const [, name = ''] of declared) {
     const wrong = wrongValues[name];
@@ -48,7 +40,7 @@ try {
     for (const [value, says] of wrong) {
       const file = join(work, 'wrong.pkrvars.json');
       writeFileSync(file, JSON.stringify({ ...example, [name]: value }));
-      const { status, said } = packer(['validate', `-var-file=${file}`, folder]);
+      const { status, said } = runPacker(tools, ['validate', `-var-file=${file}`, TEMPLATE]);
       const text = said.replace(/[│╵╷\s]+/g, ' ');
       note(
         `${name} = ${JSON.stringify(value)} is refused`,
@@ -67,18 +59,4 @@ process.exit(failures.length === 0 ? 0 : 1);
 function note(what: string, problem: string | undefined): void {
   if (problem === undefined) passed += 1;
   else failures.push(`${what}: ${problem.trim().slice(0, 2_000)}`);
-}
-
-function packer(args: string[]): { status: number | null; said: string } {
-  const { status, stdout, stderr } = spawnSync(tools.packer, args, {
-    cwd: root,
-    encoding: 'utf8',
-    env: {
-      ...process.env,
-      PACKER_PLUGIN_PATH: tools.plugins,
-      PACKER_NO_COLOR: '1',
-      CHECKPOINT_DISABLE: '1',
-    },
-  });
-  return { status, said: `${stdout}${stderr}` };
 }
