@@ -112,10 +112,17 @@ export const bootCommand: Command = {
   },
 };
 
-/** What a run has done stays, and the next goes on from there. A node that was READY is so still, and its status says so. */
+/**
+ * What a run has done stays, and the next goes on from there. A node that was READY is so still, and its status says so. One that has
+ * become READY runs kubelet: what is left of the run is to tell that.
+ */
 function sayWhenInterrupted(living: boolean, io: CommandIo): void {
   const before = living ? readStatus() : undefined;
   interruption().addEventListener('abort', () => {
+    if (!living && isBooted()) {
+      io.stderr('the node is READY already; once its verdict is told, this run ends\n');
+      return;
+    }
     if (before !== undefined) writeStatus(before);
     io.stderr(
       before === undefined

@@ -140,6 +140,28 @@ for (const [moment, slow, seen] of [
   });
 }
 
+test('Ctrl-C once the node is READY: kubelet runs, so the verdict is told, and exit 0', async () => {
+  const node = await launchNode(cloud);
+  cloud.faults.ec2.add({ action: 'CreateTags', delayMs: 3_000, times: 1 });
+  const shell = node.instance.spawn('sh', ['-c', `trap : INT; ${ENIBOOT} boot 2>&1; echo "exit $?"`], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  let out = '';
+  shell.stdout?.on('data', (piece: Buffer) => {
+    out += piece.toString();
+  });
+  const ended = new Promise((resolve) => shell.on('close', resolve));
+  while (!node.kubeletReleased()) await new Promise((resolve) => setTimeout(resolve, 5));
+  await node.instance.run('pkill', ['-INT', '-x', 'eniboot']);
+  await ended;
+  assert.match(out, /the node is READY already[\s\S]*exit 0\n$/);
+  assert.match(out, /eniboot: READY OK/);
+  const { stdout } = await node.eniboot(['status', '--json']);
+  assert.is(JSON.parse(stdout).verdict, 'ready');
+  cloud.faults.clear();
+  await node.instance.terminate();
+});
+
 async function json(node: Node, args: string[]): Promise<[string, number | null]> {
   const { stdout, exitCode, stderr } = await node.eniboot([...args, '--json']);
   const name = args.join(' ');
