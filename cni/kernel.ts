@@ -216,7 +216,14 @@ export function removeAttachment(address: string, netns: string | undefined): vo
 
 /** The device with a pod ENI's MAC, by looking at every one that is not a pod's link. */
 export function deviceOf(mac: string): string | undefined {
-  return listIfPresent(SYS_NET).find((name) => !name.startsWith(POD_LINK_PREFIX) && macOf(name) === mac);
+  return listIfPresent(SYS_NET).find(
+    (name) => !name.startsWith(POD_LINK_PREFIX) && macOf(name) === mac && !isStacked(name),
+  );
+}
+
+/** On top of another device, whose MAC it may have: a VLAN, a bridge, an ipvlan that somebody made on the node. */
+function isStacked(device: string): boolean {
+  return listIfPresent(`${SYS_NET}/${device}`).some((name) => name.startsWith('lower_'));
 }
 
 /** Whether the device is administratively up: IFF_UP is bit 0. */

@@ -2,6 +2,7 @@
 // again whenever a pod ENI comes or goes, so that an ADD asks neither EC2 nor IMDS.
 import { Failure } from '../messages/failure.ts';
 import { isAddress, isCidr } from '../pool/ipv4.ts';
+import { ENI_PREFIX_LENGTH, isAddress6, isCidr6 } from '../pool/ipv6.ts';
 import { readIfPresent } from '../port/fs.ts';
 import { RUN_DIR } from './names.ts';
 
@@ -101,6 +102,7 @@ function isNodeFile(value: unknown): value is NodeFile {
     isListOf(facts.egressRoutes, isCidr) &&
     typeof facts.allowImds === 'boolean' &&
     [facts.mtu, facts.restMs, facts.lowWater].every(isCount) &&
+    (facts.ipv6 === undefined || isNodeIpv6(facts.ipv6)) &&
     (facts.bandwidth === undefined || isNodeBandwidth(facts.bandwidth)) &&
     Array.isArray(facts.podEnis) &&
     facts.podEnis.every(isPodEni)
@@ -108,15 +110,22 @@ function isNodeFile(value: unknown): value is NodeFile {
 }
 
 function isPodEni(value: unknown): boolean {
-  const { eniId, mac, subnetCidr } = (value ?? {}) as Record<keyof NodePodEni, unknown>;
+  const { eniId, mac, subnetCidr, ipv6Prefix } = (value ?? {}) as Record<keyof NodePodEni, unknown>;
   return (
     typeof eniId === 'string' &&
     /^eni-[\w-]+$/.test(eniId) &&
     typeof mac === 'string' &&
     /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/.test(mac) &&
     typeof subnetCidr === 'string' &&
-    isCidr(subnetCidr)
+    isCidr(subnetCidr) &&
+    (ipv6Prefix === undefined ||
+      (typeof ipv6Prefix === 'string' && isCidr6(ipv6Prefix) && ipv6Prefix.endsWith(`/${ENI_PREFIX_LENGTH}`)))
   );
+}
+
+function isNodeIpv6(value: unknown): boolean {
+  const { nodeAddresses, serviceCidrs } = (value ?? {}) as Record<string, unknown>;
+  return isListOf(nodeAddresses, isAddress6) && isListOf(serviceCidrs, isCidr6);
 }
 
 function isNodeBandwidth(value: unknown): boolean {

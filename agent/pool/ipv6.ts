@@ -16,6 +16,22 @@ export function podIpv6(prefix: string, ipv4: string): string {
   return ipv6Text([...groups.slice(0, 5), 0, Math.floor(value / 2 ** 16), value % 2 ** 16]);
 }
 
+export function isAddress6(text: string): boolean {
+  try {
+    groupsOf(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export function isCidr6(text: string): boolean {
+  const [address = '', length = ''] = text.split('/');
+  return (
+    isAddress6(address) && /^\d{1,3}$/.test(length) && Number(length) <= 128 && text === `${address}/${length}`
+  );
+}
+
 /** Eight numbers of 16 bits. Throws INTERNAL for text that is not an address: callers validate first. */
 function groupsOf(address: string): number[] {
   const halves = address.split('::').map((half) => (half === '' ? [] : half.split(':')));

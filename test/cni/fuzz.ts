@@ -32,9 +32,10 @@ const node = nodeFileText({
   podRoutes: ['10.0.0.0/16'],
   egressRoutes: [],
   allowImds: false,
+  ipv6: { nodeAddresses: ['2001:db8:1::5'], serviceCidrs: ['fd00:10:96::/108'] },
   restMs: 60_000,
   lowWater: 4,
-  podEnis: [{ eniId: ENI, mac: MAC, subnetCidr: '10.0.64.0/20' }],
+  podEnis: [{ eniId: ENI, mac: MAC, subnetCidr: '10.0.64.0/20', ipv6Prefix: '2001:db8:1:2:3::/80' }],
 });
 
 interface Call {
@@ -529,6 +530,11 @@ const fileName = fc
   .map((name) => name.replaceAll(/[/\0]/g, '_'))
   .filter((name) => name !== '' && name !== '.' && name !== '..' && Buffer.byteLength(name) < 200);
 
+const junkIpv6 = fc.oneof(
+  junk,
+  fc.constantFrom<unknown>([], ['::1'], ['fd00::/8'], ['fd00::/129'], ['1:2:3'], ['10.0.0.1'], 'fd00::/64', '::/80'),
+);
+
 const damages = fc.array(
   fc.record<StateDamage>({
     path: fc.oneof(
@@ -568,11 +574,14 @@ const damages = fc.array(
       'lowWater',
       'podEnis',
       'bandwidth',
+      'ipv6',
     ),
     value: fc.oneof(
       junk,
       fc.array(junk, { maxLength: 2 }),
       fc.constantFrom<unknown>([{}], [{ eniId: ENI }], ['10.0.0.0/99'], '0.0.0.0/0'),
+      fc.record({ nodeAddresses: junkIpv6, serviceCidrs: junkIpv6 }),
+      junkIpv6.map((ipv6Prefix) => [{ eniId: ENI, mac: MAC, subnetCidr: '10.0.64.0/20', ipv6Prefix }]),
     ),
   }),
   { minLength: 1, maxLength: 3 },

@@ -418,6 +418,25 @@ test('STATUS is 0 on a ready node, 51 when a pod ENI with pods is down, 50 when 
   succeeds(await del('s'));
 });
 
+test("a device that somebody made on top of a pod ENI, with the ENI's MAC, is not taken for the ENI", async () => {
+  const [, eni] = node.instance.enis;
+  const device = node.instance.deviceOf(eni?.id ?? '');
+  // Before the ENI's device in the order of names, and down.
+  await node.sh(`ip link add link ${device} name aaa address ${eni?.mac} type macvlan mode bridge`);
+  succeeds(await node.cni('STATUS'));
+  // The first line names the device.
+  node.failAt(1);
+  await node.sh('ip netns add top');
+  refuses(
+    await node.cni('ADD', variablesOf('top', '/run/netns/top')),
+    100,
+    new RegExp(`link add link ${device} name eth0`),
+  );
+  node.failAt(undefined);
+  await node.sh('ip link del aaa; ip netns del top');
+  assert.equal(await node.leftovers(), []);
+});
+
 test('30 ADDs at once get 30 addresses; the pool then gives out the last two and answers 11', async () => {
   const names = Array.from({ length: 30 }, (_, at) => `p${at}`);
   await node.sh(names.map((name) => `ip netns add ${name}`).join('\n'));
