@@ -68,7 +68,7 @@ export function refuseOfWhole({ raw }: Configuration): void {
  */
 function takeBack(lease: Lease, netns: string, rest: boolean): void {
   try {
-    removeAttachment(lease.address, netns);
+    removeAttachment(lease.address, [netns]);
   } catch {
     return;
   }

@@ -21,11 +21,11 @@ export function endLease(lease: Lease, netns: string): void {
 }
 
 /**
- * Takes away what the kernel has of a lease. Where the given namespace is gone, or is the node's own by a
- * runtime's mistake, the one that ADD noted is tried; where that is gone too, only the node's side is left to
- * remove.
+ * Takes away what the kernel has of a lease, in the given namespace and in the one that ADD noted, should that be
+ * another: the path may lead to another pod by now. Neither needs to be there, and the node's own is neither.
  */
 export function detach(lease: Lease, netns: string): void {
-  const path = [netns, notedNamespace(lease) ?? ''].find((one) => isOwnNamespace(one) === false);
-  timed('kernel', () => removeAttachment(lease.address, path));
+  const paths = new Set([netns, notedNamespace(lease) ?? '']);
+  const namespaces = [...paths].filter((one) => isOwnNamespace(one) === false);
+  timed('kernel', () => removeAttachment(lease.address, namespaces));
 }

@@ -2,6 +2,7 @@ import { addressOfHostLink } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { type Lease, listLeases } from '../agent/pool/lease.ts';
 import { noteOf } from '../agent/pool/namespace.ts';
+import { pause } from '../agent/port/clock.ts';
 import type { Configuration } from './call.ts';
 import { hasHostLink, listHostLinks, removeAttachment } from './kernel.ts';
 
@@ -9,6 +10,9 @@ import { hasHostLink, listHostLinks, removeAttachment } from './kernel.ts';
 const VALID = 'cni.dev/valid-attachments';
 /** The name that libcni sends beside it, from before the specification settled. */
 const VALID_BEFORE = 'cni.dev/attachments';
+
+/** Milliseconds that an ADD of another network, on a busy machine, has between its lease and its note. */
+const UNNOTED_MS = 2_000;
 
 /**
  * Ends, in the way of the plugin that is asked, every lease of this network that is not among the valid
@@ -30,27 +34,35 @@ export function collectGarbage(configuration: Configuration, end: (lease: Lease)
       problems.push(error instanceof Error ? error.message : String(error));
     }
   };
+  const unnoted: Lease[] = [];
   for (const lease of leases) {
     if (keep.has(`${lease.owner.containerId} ${lease.owner.ifName}`)) continue;
     attempt(() => {
-      if (isOf(configuration.name, lease)) end(lease);
+      const note = noteOf(lease);
+      if (note === undefined) unnoted.push(lease);
+      else if (note.network === configuration.name) end(lease);
     });
   }
   const leased = new Set(leases.map((lease) => lease.address));
   for (const link of links) {
     const address = addressOfHostLink(link);
-    if (address !== undefined && !leased.has(address)) attempt(() => removeAttachment(address, undefined));
+    if (address !== undefined && !leased.has(address)) attempt(() => removeAttachment(address, []));
+  }
+  if (unnoted.length > 0) pause(UNNOTED_MS);
+  for (const lease of unnoted) {
+    attempt(() => {
+      if (wasNeverNoted(lease)) end(lease);
+    });
   }
   if (problems.length > 0) throw new Failure('KERNEL_CHANGE', problems.join('; '), { problems });
 }
 
 /**
- * The list is of one network; others share the pool. A lease without a note is what a killed ADD left before it
- * made anything: any network's, unless it has a link, and so lost its note in some other way.
+ * The list is of one network; others share the pool. A lease that stays without a note is what a killed ADD left before
+ * it made anything: any network's, unless it has a link, and so lost its note in some other way.
  */
-function isOf(network: string, lease: Lease): boolean {
-  const note = noteOf(lease);
-  return note === undefined ? !hasHostLink(lease.address) : note.network === network;
+function wasNeverNoted(lease: Lease): boolean {
+  return noteOf(lease) === undefined && !hasHostLink(lease.address);
 }
 
 function readValid(value: unknown): string[] {

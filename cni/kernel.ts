@@ -8,7 +8,7 @@ import {
   podLines,
   podLines6,
   podRemovalLines,
-  podRule6Removal,
+  podRemovalLines6,
   podSysctls,
   podTable,
   podTable6,
@@ -38,7 +38,8 @@ const IPV6_FAILED = 45;
  * What perform.ts does, by programs. Both sides in one shell, which costs three processes: nft, the node's `ip`, and
  * itself, which `exec` makes the pod's `ip`. The pod's table needs no link, so it is made beside the node's batch. It
  * is created, and replaced only where one is left from before: replacing waits for a grace period of the kernel,
- * longer than all else takes together.
+ * longer than all else takes together. A node's batch that fails takes a table of this call's making with it: the
+ * namespace may be one that has nothing of ours.
  * Bandwidth limits, where there are any, cost one more: tc. So does IPv6: `ip` gives a rule the family of the whole
  * call, so the pod's IPv6 lines are a call of their own.
  * $1: namespace, $2: the node's batch, $3: the tables, $4: tc's batch, then what `last` takes. Standard input: the
@@ -49,10 +50,11 @@ function addScript(families: string[], last: string): string {
   return `netns=$1 host=$2 table=$3
 shift 3
 nsenter --net="$netns" -- nft "${each((family) => `create table ${family} ${NFT_TABLE}`)}$table" </dev/null 2>/dev/null &
-ip -batch - <<EOF || { wait; exit ${HOST_FAILED}; }
+made=$!
+ip -batch - <<EOF || { wait $made && nsenter --net="$netns" -- nft "${each((family) => `delete table ${family} ${NFT_TABLE}`)}" </dev/null; exit ${HOST_FAILED}; }
 $host
 EOF
-wait $! || nsenter --net="$netns" -- nft "${each(emptied)}$table" </dev/null || exit ${NFT_FAILED}
+wait $made || nsenter --net="$netns" -- nft "${each(emptied)}$table" </dev/null || exit ${NFT_FAILED}
 exec nsenter --net="$netns" -- sh -ec '[ -z "$1" ] || tc -batch - <<EOF || exit ${TC_FAILED}
 $1
 EOF
@@ -96,7 +98,9 @@ case $said in *'Command failed -:1'*) exit 1 ;; esac
 six=$1 tables='${emptied('ip')}'
 [ "$six" = 1 ] || { read -r six < /proc/sys/net/ipv6/conf/all/forwarding; } 2>/dev/null
 if [ "$six" = 1 ]; then
-  ip -6 ${podRule6Removal}
+  ip -6 -force -batch - <<EOF
+${podRemovalLines6.join('\n')}
+EOF
   tables="$tables; ${emptied('inet')}"
 fi
 [ -n "$said" ] || exec nft "$tables"
@@ -203,11 +207,11 @@ function resultOf(refusal: Refusal | undefined, exitCode: number): ExecResult {
 }
 
 /**
- * Takes away whatever there is of an address's attachment, on the node and, where `netns` can still be
- * entered, in the pod. @throws KERNEL_CHANGE when something is left.
+ * Takes away whatever there is of an address's attachment, on the node and in those namespaces that can still be
+ * entered. @throws KERNEL_CHANGE when something is left.
  */
-export function removeAttachment(address: string, netns: string | undefined): void {
-  if (netns !== undefined) removeFromPod(address, netns);
+export function removeAttachment(address: string, namespaces: string[]): void {
+  for (const netns of namespaces) removeFromPod(address, netns);
   // -force goes on after a line that found nothing.
   const result = runSync('ip', ['-force', '-batch', '-'], { input: toInput(removalLines(address)) });
   const real = complaintsOf(result).filter((line) => !ABSENT.test(line));

@@ -57,7 +57,10 @@ export function ptpAdd(variables: Variables, configuration: Configuration): Reco
     });
   }
   const { pod } = variables;
-  noteNamespace(lease, { netns, network: configuration.name, pod, limits });
+  if (!noteNamespace(lease, { netns, network: configuration.name, pod, limits }))
+    throw new Failure('CNI_CONFIG', `prevResult: the lease of ${lease.address} has just ended`, {
+      path: 'prevResult',
+    });
   try {
     timed('kernel', () => makeAttachment(attachment, netns, undefined));
   } catch (error) {
@@ -82,7 +85,7 @@ export function ptpCheck(variables: Variables, configuration: Configuration): vo
 /** When this fails too, the lease stays, by which DEL finds what is left. */
 function takeBack(address: string, netns: string): void {
   try {
-    removeAttachment(address, netns);
+    removeAttachment(address, [netns]);
   } catch (error) {
     if (!isFailure(error)) throw error;
   }

@@ -277,9 +277,6 @@ function limitsOf(a: Attachment): string {
   return limitChain(a.limits ?? {}, [a.ifName, POD_VETH]);
 }
 
-/** What takes the pod's IPv6 rule away, for `ip -6`. */
-export const podRule6Removal = `rule del ${replyRule()}`;
-
 /**
  * Lines that take the node's side away; each may find nothing. Routes and neighbours go with the link, but for
  * the pod table's `throw` routes, which have none.
@@ -298,8 +295,14 @@ export function removalLines(address: string): string[] {
  * first fails where nothing is of our making, which ends the batch: the path may lead to another pod by now.
  */
 export function podRemovalLines(address: string): string[] {
-  return [`link del group ${traceOf(address).group}`, `rule del ${replyRule()}`];
+  return [`link del group ${traceOf(address).group}`, ...podRemovalLines6];
 }
+
+/** What goes with no link: lines of either family, here for `ip -6 -force -batch`. The flush is content with nothing. */
+export const podRemovalLines6 = [
+  `route flush table main type unreachable proto ${ROUTE_PROTOCOL}`,
+  `rule del ${replyRule()}`,
+];
 
 /** The node's rules for one pod: packets from its link, and Service traffic of IPVS, which has no input device. */
 export function rulesOf(a: Pick<Attachment, 'address' | 'hostLink' | 'table'>): string[] {

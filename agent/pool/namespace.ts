@@ -1,6 +1,6 @@
 // Which network namespace, CNI network and pod a lease was made for, and with which limits: written into the lease's
 // file by ADD, read by DEL, CHECK, GC, collect and the tools. Only a note: the file's name alone says who has the address.
-import { closeSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import type { PodLimits } from '../host/pod-limits.ts';
 import { hasCode, readIfPresent } from '../port/fs.ts';
 import { type Lease, leasePath } from './lease.ts';
@@ -41,7 +41,8 @@ export function noteNamespace(
   } finally {
     closeSync(fd);
   }
-  return true;
+  // It may have ended between opening and writing.
+  return existsSync(leasePath(lease.address, lease.eniId, lease.owner));
 }
 
 /** The noted path; undefined when no note of this owner is there. */

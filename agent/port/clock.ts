@@ -22,6 +22,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** For the CNI path, which is synchronous: nothing else happens meanwhile. */
+export function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
 /** The kernel's random identifier of this boot: a changed value means every stamp from before is void. */
 export function bootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

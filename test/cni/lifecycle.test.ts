@@ -34,6 +34,7 @@ function refuses(answer: Answer, code: number, says: RegExp): void {
 
 async function insideOf(name: string): Promise<string> {
   return node.sh(`cd /run/netns; ip -n ${name} -br link | grep -v '^lo' || :; ip -n ${name} rule | grep ^1024 || :
+    for family in -4 -6; do ip -n ${name} $family route show table all proto 140; done
     nsenter --net=${name} nft list tables`);
 }
 
@@ -112,6 +113,14 @@ test('DEL with a path that leads to another pod by now leaves that pod alone', a
   succeeds(await del('new'));
 });
 
+test('DEL with a path that leads elsewhere ends what stands where ADD made it', async () => {
+  await node.addPod('here');
+  await node.sh('ip netns add elsewhere');
+  succeeds(await del('here', '/run/netns/elsewhere'));
+  assert.is(await insideOf('here'), '');
+  assert.equal(await node.leftovers(), []);
+});
+
 test('DEL acts on no lease but its own, and not on prevResult', async () => {
   const pod = await node.addPod('mine');
   const answer = await node.cni('DEL', variablesOf('stranger', '/run/netns/mine'), {
@@ -130,6 +139,13 @@ test('a second ADD of the same interface is refused and touches nothing', async 
   // The same namespace under another ID: its eth0 is there, whoever asks.
   refuses(await node.cni('ADD', variablesOf('other', pod.netns)), 101, /already/);
   assert.equal(await node.leftovers(), before);
+  // By programs the pod's table is made beside the node's batch, which is refused.
+  await node.sh('ip netns add taken; ip -n taken link add eth0 type veth peer name other');
+  const inside = await insideOf('taken');
+  node.onlyPrograms(true);
+  refuses(await node.cni('ADD', variablesOf('taken', '/run/netns/taken')), 101, /already/);
+  node.onlyPrograms(false);
+  assert.is(await insideOf('taken'), inside);
   succeeds(await node.cni('CHECK', variablesOf('twice', pod.netns), { ...conf, prevResult: pod.result }));
   succeeds(await del('twice'));
 });
@@ -147,7 +163,7 @@ test('an ADD that fails at any step of either batch leaves nothing, in the pod o
     }
     refuses(answer, 100, /Refused by the stand-in/);
     assert.equal(await node.leftovers(), [], `after a failure at line ${line}`);
-    assert.is(await node.sh('ip -n f -br link | grep -v "^lo" || :'), '', `in the pod, line ${line}`);
+    assert.is(await insideOf('f'), '', `in the pod, line ${line}`);
     assert.is(
       await node.sh('ls /run/eniboot/pool/free /run/eniboot/pool/cooling'),
       free,

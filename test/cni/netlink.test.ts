@@ -53,7 +53,8 @@ async function call(command: string, inject?: string) {
 }
 
 const leftInPod = () =>
-  node.sh(`ip -n p -br link | grep -v '^lo' || :; for family in -4 -6; do ip -n p $family rule | grep ^1024 || :; done
+  node.sh(`ip -n p -br link | grep -v '^lo' || :; for family in -4 -6; do ip -n p $family rule | grep ^1024 || :
+      ip -n p $family route show table all proto 140; done
     nsenter --net=/run/netns/p nft list tables`);
 const pool = () => node.sh('ls /run/eniboot/pool/free /run/eniboot/pool/cooling | cut -d, -f1 | sort');
 

@@ -465,6 +465,21 @@ test('GC ends the lease of an ADD that was killed before its note, whatever its 
   succeeds(await node.cni('DEL', variablesOf('kept', pod.netns)));
 });
 
+test('GC leaves alone the ADD of another network that has an address and has not noted yet what for', async () => {
+  const [free = ''] = (await node.sh('cd /run/eniboot/pool; ls -d free/*')).trim().split('\n');
+  const [address, eni] = free.slice('free/'.length).split(',');
+  const lease = `leased/${address},${eni},slow,eth0`;
+  await node.sh(`cd /run/eniboot/pool; mv ${free} ${lease}`);
+  const [gc] = await Promise.all([
+    node.cni('GC', {}, { ...ipamConf, name: 'any', 'cni.dev/valid-attachments': [] }, 'eniboot-ipam'),
+    node.sh(`sleep 0.5; [ ! -e /run/eniboot/pool/${lease} ] ||
+      printf 'slow\n/run/netns/slow\nother\n\n{}\n' >/run/eniboot/pool/${lease}`),
+  ]);
+  succeeds(gc);
+  assert.equal(await node.leftovers(), [`lease ${lease.slice('leased/'.length)}`]);
+  succeeds(await node.cni('DEL', variablesOf('slow', '')));
+});
+
 test('STATUS of the stages: the node, and for eniboot-ipam the ENI of its master', async () => {
   succeeds(await node.cni('STATUS', {}, ipamConf, 'eniboot-ipam'));
   succeeds(await node.cni('STATUS', {}, delegating(), 'eniboot-ipam'));

@@ -129,11 +129,16 @@ export function createKernel(): Kernel {
         const table = has('table') ? after('table') : 'main';
         if (kind === undefined && isThere(device) !== undefined) return isThere(device);
         const routes = space.routes.get(table) ?? new Map<string, string>();
-        routes.set(kind === 'throw' ? `throw ${to}` : to, device);
+        routes.set(kind === undefined ? to : `${kind} ${to}`, device);
         space.routes.set(table, routes);
         return undefined;
       }
       case 'route flush': {
+        if (has('type')) {
+          const routes = space.routes.get(after('table'));
+          for (const to of routes?.keys() ?? []) if (to.startsWith(`${after('type')} `)) routes?.delete(to);
+          return undefined;
+        }
         const there = space.routes.delete(after('table'));
         return there ? undefined : 'Error: ipv4: FIB table does not exist.\nFlush terminated';
       }

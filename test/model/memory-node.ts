@@ -145,6 +145,8 @@ export const systemClock: Clock = {
   },
 };
 
+export function pause(): void {}
+
 export function bootId(): string {
   return `boot-${node.boots}`;
 }
