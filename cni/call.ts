@@ -66,6 +66,9 @@ export function readVariables(
   };
   if (command === 'ADD' || command === 'CHECK' || command === 'DEL') {
     const problems = problemsOf(variables, environment('CNI_ARGS') ?? '');
+    // What no ADD has taken needs no DEL, and one that fails would keep the container for ever.
+    if (command === 'DEL') variables.netns = isPlainPath(variables.netns) ? variables.netns : '';
+    else problems.push(...unusable(variables));
     if (problems.length > 0) throw new Failure('CNI_ENVIRONMENT', problems.join('; '), { problems });
   }
   return variables;
@@ -119,6 +122,7 @@ export function refuseRequests({ raw }: Configuration, cniArgs: string): void {
   const args = objectAt(objectAt(raw, 'args'), 'cni');
   refuse({
     'runtimeConfig.ips': runtime['ips'],
+    'runtimeConfig.ipRanges': runtime['ipRanges'],
     'runtimeConfig.mac': runtime['mac'],
     'runtimeConfig.infinibandGUID': runtime['infinibandGUID'],
     'runtimeConfig.deviceID': runtime['deviceID'],
@@ -165,24 +169,39 @@ export function isOwnNamespace(netns: string): boolean | undefined {
   }
 }
 
-function problemsOf({ containerId, netns, ifName }: Variables, args: string): string[] {
+/** What the specification forbids. */
+function problemsOf({ containerId, ifName }: Variables, args: string): string[] {
   const problems: string[] = [];
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(containerId)) {
     problems.push(`CNI_CONTAINERID: ${JSON.stringify(containerId)} is not a container ID`);
   }
-  // The lease is a file whose name holds it, beside address, ENI and interface.
-  if (containerId.length > 180) problems.push('CNI_CONTAINERID is longer than 180 characters');
-  // Stricter than the kernel (quotes, backslash, #, %): these mean something to `ip -batch`.
-  if (!/^[\w.@+=,~-]{1,15}$/.test(ifName) || ifName === '.' || ifName === '..' || ifName === 'veth0') {
-    problems.push(`CNI_IFNAME: ${JSON.stringify(ifName)} cannot be the name of a pod's interface`);
-  }
-  if (netns !== '' && !/^\/[\w./:@+=,~-]+$/.test(netns)) {
-    problems.push(`CNI_NETNS: ${JSON.stringify(netns)} is not a plain absolute path`);
+  if (/[/:\s]/.test(ifName) || Buffer.byteLength(ifName) > 15 || ifName === '.' || ifName === '..') {
+    problems.push(`CNI_IFNAME: ${JSON.stringify(ifName)} is not the name of an interface`);
   }
   for (const pair of args === '' ? [] : args.split(';')) {
     if (!/^[^=]+=/.test(pair)) problems.push(`CNI_ARGS: ${JSON.stringify(pair)} is not KEY=VALUE`);
   }
   return problems;
+}
+
+/** What eniboot cannot do, though the specification allows it. */
+function unusable({ containerId, netns, ifName }: Variables): string[] {
+  const problems: string[] = [];
+  // The lease is a file whose name holds it, beside address, ENI and interface.
+  if (containerId.length > 180) problems.push('CNI_CONTAINERID is longer than 180 characters');
+  // Stricter than the kernel (quotes, backslash, #, %): these mean something to `ip -batch`.
+  if (!/^[\w.@+=,~-]+$/.test(ifName) || ifName === 'veth0') {
+    problems.push(`CNI_IFNAME: ${JSON.stringify(ifName)} cannot be the name of a pod's interface`);
+  }
+  if (netns !== '' && !isPlainPath(netns)) {
+    problems.push(`CNI_NETNS: ${JSON.stringify(netns)} is not a plain absolute path`);
+  }
+  return problems;
+}
+
+/** Means itself in a line of `ip -batch`. */
+function isPlainPath(path: string): boolean {
+  return /^\/[\w./:@+=,~-]+$/.test(path);
 }
 
 function parseObject(text: string): Record<string, unknown> {

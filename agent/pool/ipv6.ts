@@ -28,7 +28,10 @@ export function isAddress6(text: string): boolean {
 export function isCidr6(text: string): boolean {
   const [address = '', length = ''] = text.split('/');
   return (
-    isAddress6(address) && /^\d{1,3}$/.test(length) && Number(length) <= 128 && text === `${address}/${length}`
+    isAddress6(address) &&
+    /^\d{1,3}$/.test(length) &&
+    Number(length) <= 128 &&
+    text === `${address}/${length}`
   );
 }
 

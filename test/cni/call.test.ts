@@ -102,6 +102,29 @@ test('wrong variables are error 4', () => {
   }
 });
 
+test('DEL succeeds for what no ADD would have taken, and refuses only what the specification forbids', () => {
+  const of = (name: string, value: string) => ({ ...good, CNI_COMMAND: 'DEL', [name]: value });
+  for (const [name, value] of [
+    ['CNI_CONTAINERID', 'x'.repeat(181)],
+    ['CNI_IFNAME', 'a"b'],
+    ['CNI_IFNAME', 'veth0'],
+    ['CNI_NETNS', 'relative'],
+    ['CNI_NETNS', '/run/net ns'],
+    ['CNI_NETNS', '/run/netns/a\nlink del dev eth0'],
+  ] as const) {
+    const { status, json } = call(of(name, value), conf);
+    assert.is(status, 0, `${name}=${value}: ${JSON.stringify(json)}`);
+    assert.is(json, undefined);
+  }
+  for (const [name, value] of [
+    ['CNI_CONTAINERID', 'a/b'],
+    ['CNI_IFNAME', 'sixteen-is-too-l'],
+    ['CNI_IFNAME', '..'],
+    ['CNI_IFNAME', 'a:b'],
+  ] as const)
+    refuses(4, new RegExp(name), of(name, value));
+});
+
 test('standard input that is no JSON object is error 6', () => {
   for (const input of ['', 'not json', '[]', '"text"', 'null', '42', '{"cniVersion":', '\u0000']) {
     refuses(6, /standard input/, { ...good, CNI_COMMAND: 'ADD' }, input);
@@ -140,6 +163,7 @@ test('a missing or wrong network name is error 7', () => {
 test('what cannot be granted is error 2 and names field and value', () => {
   const asked: [Record<string, string>, Record<string, unknown>, RegExp][] = [
     [{}, { runtimeConfig: { ips: ['10.1.2.3/24'] } }, /runtimeConfig\.ips: \["10\.1\.2\.3\/24"\]/],
+    [{}, { runtimeConfig: { ipRanges: [[{ subnet: '10.1.2.0/24' }]] } }, /runtimeConfig\.ipRanges: \[\[/],
     [{}, { runtimeConfig: { mac: '00:11:22:33:44:55' } }, /runtimeConfig\.mac: "00:11/],
     [{}, { args: { cni: { ips: ['10.1.2.3'] } } }, /args\.cni\.ips: \["10\.1\.2\.3"\]/],
     [{ CNI_ARGS: 'IgnoreUnknown=1;IP=10.1.2.3' }, {}, /CNI_ARGS IP: "10\.1\.2\.3"/],
@@ -220,8 +244,9 @@ test('2,000 random environments end in variables or in error 4', () => {
         onlyFails(codesOf.command, () => {
           const read = readVariables(readCommand(command), (name) => values[names.indexOf(name)]);
           if (command === 'GC') return;
-          // Whatever passes can stand in a line of `ip -batch` and in a file name as it is.
-          assert.match(`${read.containerId}${read.ifName}${read.netns}`, /^[\w./:@+=,~-]+$/);
+          // Whatever passes can stand in a line of `ip -batch` and in a file name as it is. DEL only compares the interface.
+          const ifName = command === 'DEL' ? '' : read.ifName;
+          assert.match(`${read.containerId}${ifName}${read.netns}`, /^[\w./:@+=,~-]+$/);
         });
       },
     ),

@@ -407,12 +407,29 @@ const always: fc.Arbitrary<Damage>[] = [
 
 const ofPod: fc.Arbitrary<Damage>[] = [
   variable('CNI_CONTAINERID', /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/),
-  variable('CNI_IFNAME', /^[\w.@+=,~-]{1,15}$/),
   variable(
     'CNI_ARGS',
     /^([^=;]+=[^;]*)(;[^=;]+=[^;]*)*$/,
     (value) => value === '' || value.split(';').every((one) => /^[^=]+=/.test(one)),
   ),
+];
+
+/** As the specification has it. */
+function isInterfaceName(value: string): boolean {
+  return /^(?!\.\.?$)[^/:\s]+$/.test(value) && Buffer.byteLength(value) <= 15;
+}
+
+/** Of these DEL is not as strict as ADD: there is nothing that an ADD would have made. */
+const ofPodThatIs: fc.Arbitrary<Damage>[] = [variable('CNI_IFNAME', /^[\w.@+=,~-]{1,15}$/)];
+const ofPodThatNeverWas: fc.Arbitrary<Damage>[] = [
+  variable('CNI_IFNAME', /$^/, isInterfaceName),
+  text
+    .filter((value) => !value.includes('\0'))
+    .map((value) =>
+      of(`DEL with CNI_NETNS = ${JSON.stringify(value)}`, [0], (call) =>
+        Object.assign(call.variables, { CNI_NETNS: value }),
+      ),
+    ),
 ];
 
 const ofAdd: fc.Arbitrary<Damage>[] = [
@@ -424,7 +441,7 @@ const ofAdd: fc.Arbitrary<Damage>[] = [
     of("the node's netns", [8], (call) => Object.assign(call.variables, { CNI_NETNS: '/proc/self/ns/net' })),
   ),
   fc
-    .constantFrom('ips', 'mac', 'infinibandGUID', 'deviceID')
+    .constantFrom('ips', 'ipRanges', 'mac', 'infinibandGUID', 'deviceID')
     .chain((name) =>
       junk
         .filter((value) => !isEmpty(value))
@@ -463,6 +480,8 @@ const calls = fc
 function damagesOf(plugin: Plugin, command: Command): fc.Arbitrary<Damage>[] {
   const list = [...always];
   if (command === 'ADD' || command === 'DEL' || command === 'CHECK') list.push(...ofPod);
+  if (command === 'ADD' || command === 'CHECK') list.push(...ofPodThatIs);
+  if (command === 'DEL') list.push(...ofPodThatNeverWas);
   if (command === 'ADD') {
     list.push(...ofAdd);
     if (plugin === 'eniboot-ptp') list.push(key('prevResult', 7, () => false));
@@ -532,7 +551,16 @@ const fileName = fc
 
 const junkIpv6 = fc.oneof(
   junk,
-  fc.constantFrom<unknown>([], ['::1'], ['fd00::/8'], ['fd00::/129'], ['1:2:3'], ['10.0.0.1'], 'fd00::/64', '::/80'),
+  fc.constantFrom<unknown>(
+    [],
+    ['::1'],
+    ['fd00::/8'],
+    ['fd00::/129'],
+    ['1:2:3'],
+    ['10.0.0.1'],
+    'fd00::/64',
+    '::/80',
+  ),
 );
 
 const damages = fc.array(
