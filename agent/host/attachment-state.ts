@@ -32,7 +32,7 @@ interface Sight {
 
 /**
  * Every object of the attachment and whether it is in effect. More than these may be there. @throws KERNEL_QUERY when
- * a look did not come to its end: what it has not seen is not missing.
+ * a look did not come to its end, TOOL_MISSING when it had nothing to look with: what it has not seen is not missing.
  */
 export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
   const ipv6 = a.ipv6 !== undefined;
@@ -105,11 +105,8 @@ function answerOf(file: string, args: string[], options: ExecOptions = {}): stri
     ...options,
   });
   if (exitCode !== null) return stdout;
-  const why = timedOut
-    ? `not done within ${LOOK_MS / 1000} s`
-    : missing
-      ? 'it is not installed'
-      : `ended by ${signal}`;
+  if (missing) throw new Failure('TOOL_MISSING', `${file} is not installed`, { tool: file });
+  const why = timedOut ? `not done within ${LOOK_MS / 1000} s` : `ended by ${signal}`;
   throw new Failure('KERNEL_QUERY', `looking at what a pod has, by ${file}: ${why}`, { file, signal });
 }
 

@@ -201,6 +201,18 @@ test('CHECK never calls missing what it could not look at, as on a node too busy
       printf '#!/bin/sh\\nkill -KILL $$\\n' >/run/ended-${program}/${program}; chmod 755 /run/ended-${program}/${program}`);
     const path = `/run/ended-${program}:/run/stand-in/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
     refuses(await check({ PATH: path }), 11, new RegExp(`KERNEL_QUERY.*by ${program}: ended by SIGKILL`));
+    // Not there at all: a person has to install it, and no second try helps. From inside, since the test needs nsenter.
+    const others = ['nsenter', 'unshare', 'sh', 'ip', 'grep', 'nft'].filter((one) => one !== program);
+    const said = await node.sh(`mkdir -p /run/but-${program}
+      for one in ${others.join(' ')}; do
+        ln -s "$(PATH=/run/stand-in/bin:$PATH command -v $one)" /run/but-${program}/
+      done
+      CNI_COMMAND=CHECK CNI_CONTAINERID=busy CNI_NETNS=${pod.netns} CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin \\
+        PATH=/run/but-${program} /opt/cni/bin/eniboot <<'EOF' || :
+${JSON.stringify({ ...conf, prevResult: pod.result })}
+EOF`);
+    const { code, msg } = JSON.parse(said) as { code: number; msg: string };
+    assert.equal([code, msg], [100, `eniboot: TOOL_MISSING: ${program} is not installed`]);
   }
   succeeds(await del('busy'));
 });
