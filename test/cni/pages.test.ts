@@ -1,6 +1,7 @@
-// The pages that answer a list of demands with names of tests: each named test exists, and no number is left out.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+// The pages that answer a list of demands with names of tests: each named test exists, and no number is left out. And the page of
+// what is left on a machine, held against the sources.
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 
@@ -30,6 +31,25 @@ test('docs/lyft-faults.md has every fault once, and its tests exist', () => {
 
 test('the tests of each demand of the specification exist', () => {
   assert.ok(assertTestsExist('test/cni/README.md') >= 23);
+});
+
+test('docs/what-it-touches.md has every file that the sources keep in /run/eniboot and /var/lib/eniboot', () => {
+  const page = read('docs/what-it-touches.md');
+  const sources = ['agent', 'cni'].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => read(`${folder}/${name}`)),
+  );
+  const kept = sources.flatMap((source) =>
+    [...source.matchAll(/\$\{(?:RUN_DIR|STATE_DIR)\}\/([^`'\n]+)/g)].map(([, path = '']) => basename(path)),
+  );
+  assert.ok(kept.length > 15, 'the pattern still finds them');
+  // Their lifetime and meaning stand there as one line for all.
+  const named = kept.filter((name) => !name.endsWith('.prom'));
+  assert.equal(
+    named.filter((name) => !page.includes(name)),
+    [],
+  );
 });
 
 test.run();
