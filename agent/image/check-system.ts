@@ -266,6 +266,8 @@ export function checkDisk(machine: Machine): Check {
 export async function checkFreshDevice(machine: Machine): Promise<Check> {
   if (!machine.running) return notRunning('fresh-device');
   const [card, podLink] = ['eth9990', 'enbcheck0'];
+  // What a killed check left.
+  await machine.run('ip', ['link', 'del', podLink]);
   const made = await machine.run('ip', ['link', 'add', card, 'type', 'veth', 'peer', 'name', podLink]);
   if (made.exitCode !== 0)
     return fail('fresh-device', 'IMAGE_UNFIT', `no device can be made: ${made.stderr.trim()}`);
