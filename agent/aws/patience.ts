@@ -19,6 +19,8 @@ export interface PatienceOptions {
   until: () => number;
   /** Called with the milliseconds spent waiting because EC2 throttled. */
   onThrottled: (ms: number) => void;
+  /** Before each attempt. */
+  onAttempt?: (action: string) => void;
   onCall: (record: CallRecord) => void;
   /** Uniform in [0, 1). */
   random?: () => number;
@@ -83,6 +85,7 @@ export function patient<Api extends object>(api: Api, service: Service<Api>, opt
     const mutating = service.isMutating(method);
     for (let tries = 0; ; tries += 1) {
       if (mutating) await takeToken();
+      options.onAttempt?.(service.actions[method]);
       const started = options.clock.bootMs();
       const record = (outcome: CallRecord['outcome']) =>
         options.onCall({

@@ -23,3 +23,47 @@ export function parse<O extends Options>(command: string, args: string[], option
     );
   }
 }
+
+/** The verb of a command that has several. Throws USAGE, with those there are or what was likely meant. */
+export function verbOf<V extends string>(command: string, verb: string | undefined, verbs: readonly V[]): V {
+  const found = verbs.find((one) => one === verb);
+  if (found !== undefined) return found;
+  if (verb === undefined || verb.startsWith('-'))
+    throw new Failure('USAGE', `eniboot ${command}: what to do is missing: ${verbs.join(', ')}`);
+  const close = nearest(verb, verbs);
+  const rest = close === undefined ? `there are ${verbs.join(', ')}` : `did you mean ${close}?`;
+  throw new Failure('USAGE', `eniboot ${command}: no ${verb}; ${rest}`);
+}
+
+/**
+ * As parse, of one verb of a command. `taken` names each verb's options: one that another verb takes is refused, since whoever
+ * gives it expects something of it.
+ */
+export function parseVerb<O extends Options, V extends string>(
+  command: string,
+  verb: V,
+  args: string[],
+  options: O,
+  taken: Record<V, readonly (keyof O & string)[]>,
+  operands = 0,
+) {
+  const parsed = parse(`${command} ${verb}`, args, options, operands);
+  for (const option of Object.keys(parsed.values)) {
+    if (taken[verb].includes(option)) continue;
+    const others = (Object.keys(taken) as V[]).filter((one) => taken[one].includes(option));
+    throw new Failure('USAGE', `eniboot ${command} ${verb}: --${option} is for ${others.join(', ')}`);
+  }
+  return parsed;
+}
+
+/** An option's value, which has a form when it is given; `what` is the form in words. Throws USAGE. */
+export function formed<T extends string | undefined>(
+  command: string,
+  option: string,
+  value: T,
+  form: RegExp,
+  what: string,
+): T {
+  if (value === undefined || form.test(value)) return value;
+  throw new Failure('USAGE', `eniboot ${command}: ${option} ${value} is not ${what}`);
+}

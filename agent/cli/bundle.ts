@@ -1,7 +1,8 @@
 import { Failure } from '../messages/failure.ts';
-import { parse } from './arguments.ts';
+import { INTERRUPTED, interruption } from '../port/runtime.ts';
+import { parseVerb, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
-import { requireFile, requireFolderOf } from './named-files.ts';
+import { requireFile, requireWritable } from './named-files.ts';
 import { table } from './table.ts';
 
 const help = `Usage: eniboot bundle build [--from FOLDER] [--out FILE] [--json]
@@ -21,7 +22,7 @@ Nodes read /eniboot/releases/* and download from the address; docs/rollouts.md s
 
   eniboot bundle publish --x64 eniboot-1.4.0-x64.tar.gz --x64-url https://bundles.example.com/eniboot-1.4.0-x64.tar.gz
 
-Exit codes: 0 done, or shown; 1 not, with a code; 2 wrong usage.
+Exit codes: 0 done, or shown; 1 not, with a code; 2 wrong usage; ${INTERRUPTED} \`build\` interrupted, nothing is left of it.
 `;
 
 const options = {
@@ -35,18 +36,21 @@ const options = {
   json: { type: 'boolean' },
 } as const;
 
+/** Which of them each verb takes. */
+const taken = {
+  build: ['from', 'out', 'json'],
+  publish: ['x64', 'x64-url', 'arm64', 'arm64-url', 'region', 'json'],
+  list: ['region', 'json'],
+} as const;
+
 export const bundleCommand: Command = {
   name: 'bundle',
   summary: 'build, publish and list the versions a fleet can run',
   help,
   async run(args, io) {
-    const [verb, ...rest] = args;
-    if (verb !== 'build' && verb !== 'publish' && verb !== 'list')
-      throw new Failure(
-        'USAGE',
-        `eniboot bundle: what to do is ${verb === undefined ? 'missing' : 'unknown'}: build, publish or list`,
-      );
-    const { values } = parse(`bundle ${verb}`, rest, options);
+    const [first, ...rest] = args;
+    const verb = verbOf('bundle', first, ['build', 'publish', 'list']);
+    const { values } = parseVerb('bundle', verb, rest, options, taken);
     const json = values.json === true;
     if (verb === 'build') return build(values.from, values.out, json, io);
     return verb === 'list' ? list(values.region, json, io) : publish(values, json, io);
@@ -110,10 +114,21 @@ async function build(
   json: boolean,
   io: CommandIo,
 ): Promise<number> {
-  if (out !== undefined) requireFolderOf(out);
+  if (out !== undefined) requireWritable(out);
   const { packBundle } = await import('../rollout/releases.ts');
   const { runningFolder } = await import('../boot/versions.ts');
-  const packed = await packBundle(from ?? runningFolder(), out, (what) => io.stderr(`${what}\n`));
+  const stopped = interruption();
+  const packed = await packBundle(from ?? runningFolder(), out, {
+    signal: stopped,
+    tell: (what) => io.stderr(`${what}\n`),
+  }).catch((error: unknown) => {
+    if (stopped.aborted) return undefined;
+    throw error;
+  });
+  if (packed === undefined) {
+    io.stderr('eniboot: interrupted; nothing was written\n');
+    return INTERRUPTED;
+  }
   io.stdout(json ? `${JSON.stringify(packed)}\n` : `${packed.sha256}  ${packed.file}\n`);
   return 0;
 }

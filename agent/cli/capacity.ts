@@ -3,6 +3,7 @@ import { type Capacity, capacity } from '../boot/capacity.ts';
 import { Failure } from '../messages/failure.ts';
 import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
+import { table } from './table.ts';
 
 /** The default of `pods.max`; a test holds the two together. */
 const defaultMax = 110;
@@ -61,7 +62,7 @@ function describe(type: string, limits: InstanceLimits, rows: Capacity[], publis
       : []),
     ...(limits.baselineMbps === undefined ? [] : [`${limits.baselineMbps} Mbit/s baseline`]),
   ];
-  const table = [
+  const columns = table([
     ['addressing', 'pod ENIs', 'slots', 'addresses', 'max pods', 'limited by', 'calculation'],
     ...rows.map((row) => [
       row.unit,
@@ -72,19 +73,6 @@ function describe(type: string, limits: InstanceLimits, rows: Capacity[], publis
       row.limitedBy === 'cap' ? 'pods.max' : 'EC2',
       row.explain,
     ]),
-  ];
-  return `${type}: ${facts.join(', ')} (published ${published})\n\n${align(table)}`;
-}
-
-function align(rows: string[][]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .map((line) => `${line}\n`)
-    .join('');
+  ]);
+  return `${type}: ${facts.join(', ')} (published ${published})\n\n${columns}`;
 }

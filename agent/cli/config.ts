@@ -4,7 +4,7 @@ import type { ConfigSource } from '../config/source.ts';
 import type { Path } from '../config/tree.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
-import { parse } from './arguments.ts';
+import { parse, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
 import { paint, table } from './table.ts';
 
@@ -77,7 +77,7 @@ async function run(args: string[], io: CommandIo): Promise<number> {
   return 0;
 }
 
-type Verb = 'check' | 'show' | 'schema';
+type Verb = 'check' | 'show' | 'schema' | 'import';
 
 function understand(args: string[]): { verb: Verb; files: string[]; json: boolean } {
   const { values, positionals } = parse(
@@ -86,11 +86,8 @@ function understand(args: string[]): { verb: Verb; files: string[]; json: boolea
     { json: { type: 'boolean' } },
     Number.POSITIVE_INFINITY,
   );
-  const [verb, ...files] = positionals;
-  if (verb !== 'check' && verb !== 'show' && verb !== 'schema') {
-    const found = verb === undefined ? 'nothing' : verb;
-    throw new Failure('USAGE', `eniboot config: check, show, schema or import is expected, not ${found}`);
-  }
+  const [first, ...files] = positionals;
+  const verb = verbOf('config', first, ['check', 'show', 'schema', 'import']);
   if (verb === 'schema' && files.length > 0)
     throw new Failure('USAGE', 'eniboot config: schema takes no file');
   return { verb, files, json: values.json === true };

@@ -1,17 +1,11 @@
-import { createOperatorEc2 } from '../aws/ec2-sdk.ts';
-import { withPatience } from '../aws/patience.ts';
 import { carryOut, lookForLeftovers, type SweepResult } from '../aws/sweep.ts';
 import { REST_MINUTES, type SweepItem, type SweepOptions } from '../aws/sweep-plan.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
-import { systemClock } from '../port/clock.ts';
 import { INTERRUPTED, interruption } from '../port/runtime.ts';
-import { parse } from './arguments.ts';
+import { parse, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
-import { failureLines } from './failure-text.ts';
+import { failureObject, failureText } from './failure-text.ts';
 import { paint, table } from './table.ts';
-
-/** Milliseconds EC2 may leave us without any good answer. */
-const SILENCE_MS = 30_000;
 
 const help = `Usage: eniboot eni sweep [--cluster NAME] [--region REGION] [--min-age MINUTES] [--max N] [--apply] [--json]
 
@@ -47,14 +41,7 @@ export const eniCommand: Command = {
   help,
   async run(args, io) {
     const [verb, ...rest] = args;
-    if (verb !== 'sweep') {
-      throw new Failure(
-        'USAGE',
-        verb === undefined || verb.startsWith('-')
-          ? 'eniboot eni: what to do is missing; did you mean eniboot eni sweep?'
-          : `eniboot eni: no ${verb}; did you mean sweep?`,
-      );
-    }
+    verbOf('eni', verb, ['sweep']);
     const { values } = parse('eni sweep', rest, {
       cluster: { type: 'string' },
       region: { type: 'string' },
@@ -84,7 +71,8 @@ interface Asked {
 
 async function sweep(options: SweepOptions, asked: Asked, io: CommandIo): Promise<number> {
   const stopped = interruption();
-  const { ec2, region } = await connect(asked.region, stopped);
+  const { connectEc2 } = await import('./operator.ts');
+  const { ec2, region } = await connectEc2(asked.region, 'look', io, stopped);
   const say = (text: string) => {
     if (!asked.json) io.stdout(text);
   };
@@ -111,7 +99,7 @@ async function sweep(options: SweepOptions, asked: Asked, io: CommandIo): Promis
   done.interrupted = stopped.aborted;
   if (asked.json) io.stdout(`${JSON.stringify(report(done, asked))}\n`);
   else say(summary(done, asked));
-  if (done.failure !== undefined) io.stderr(`eniboot: ${failureLines(done.failure).join('\n')}\n`);
+  if (done.failure !== undefined) io.stderr(failureText(failureObject(done.failure), io.isTTY));
   if (done.interrupted) return INTERRUPTED;
   return done.failure !== undefined || done.results.some((result) => result.outcome === 'failed') ? 1 : 0;
 }
@@ -122,21 +110,6 @@ interface Done {
   results: SweepResult[];
   failure: Failure | undefined;
   interrupted: boolean;
-}
-
-/** EC2 with patience that ends when EC2 has given no good answer for a while, or at Ctrl-C. */
-async function connect(wanted: string | undefined, stopped: AbortSignal) {
-  const { ec2, region } = await createOperatorEc2(wanted);
-  let lastAnswer = systemClock.bootMs();
-  const patient = withPatience(ec2, {
-    clock: { ...systemClock, sleep: (ms) => systemClock.sleep(ms, stopped) },
-    until: () => lastAnswer + SILENCE_MS,
-    onThrottled: () => {},
-    onCall: (record) => {
-      if (record.outcome === 'accepted') lastAnswer = systemClock.bootMs();
-    },
-  });
-  return { ec2: patient, region };
 }
 
 function count(option: string, text: string, minimum: number, maximum: number): number {
@@ -195,15 +168,6 @@ function report(done: Done, { apply }: Asked): object {
           : { outcome: result.outcome, ...(result.why === undefined ? {} : { why: result.why }) }),
       };
     }),
-    ...(failure === undefined
-      ? {}
-      : {
-          failure: {
-            code: failure.code,
-            message: failure.message,
-            remedy: failure.remedy,
-            facts: failure.facts,
-          },
-        }),
+    ...(failure === undefined ? {} : { failure: failureObject(failure) }),
   };
 }

@@ -14,7 +14,7 @@ const help = `Usage: eniboot enis [--ec2] [--json]
 This instance's ENIs: the boot ENI, which serves the node alone, and the pod ENIs in the order they are filled, each
 with its device in the kernel and its addresses in the pool. Reads /run/eniboot and the kernel.
 
-  --ec2     also asks EC2 what is attached, and says where the three disagree (needs root and the node's role)
+  --ec2     also asks EC2 what is attached, and says where the three disagree (needs the node's role)
   --json    one object: { "enis": [ { "eniId", "role", "mac"?, "device"?, "up"?, "carrier"?, "mtu"?, "addresses",
             "leased", "leaving", "ec2"? } ], "disagreements": [] }
 

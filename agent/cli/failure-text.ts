@@ -1,13 +1,28 @@
 import type { ConfigProblem } from '../config/problem.ts';
 import { problemLine } from '../config/problem.ts';
+import type { Failure } from '../messages/failure.ts';
+import { paint } from './table.ts';
 
-/** A failure as lines for people: what and where; every problem of a refused configuration; what to do. */
-export function failureLines(failure: {
+export interface FailureObject {
   code: string;
   message: string;
   remedy: string;
   facts: Record<string, unknown>;
-}): string[] {
+}
+
+/** A failure as `--json` shows it. */
+export function failureObject({ code, message, remedy, facts }: Failure): FailureObject {
+  return { code, message, remedy, facts };
+}
+
+/** A failure as a command ends with it on standard error. */
+export function failureText(failure: FailureObject, colour: boolean): string {
+  const [first = '', ...rest] = failureLines(failure);
+  return `${[paint('red', `eniboot: ${first}`, colour), ...rest].join('\n')}\n`;
+}
+
+/** A failure as lines for people: what and where; every problem of a refused configuration; what to do. */
+export function failureLines(failure: FailureObject): string[] {
   const problems = failure.facts['problems'];
   if (!Array.isArray(problems)) {
     return [`${failure.code}: ${failure.message}`, `  what to do: ${failure.remedy}`];

@@ -11,7 +11,7 @@ import {
 import { RELEASES } from '../aws/release.ts';
 import type { Config } from '../config/schema.ts';
 import { Failure } from '../messages/failure.ts';
-import { parse } from './arguments.ts';
+import { formed, parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
 const help = `Usage: eniboot iam-policy [node] [--config FILE] [--cluster NAME] [--account ID] [--region REGION] [--json]
@@ -69,9 +69,17 @@ export const iamPolicyCommand: Command = {
     }
     const config = values.config === undefined ? undefined : await readConfig(values.config);
     const scope: Scope = {
-      cluster: checked('--cluster', values.cluster, /^[\w.-]{1,63}$/) ?? literal(config?.cluster),
-      account: checked('--account', values.account, /^\d{12}$/),
-      region: checked('--region', values.region, /^[a-z]{2}(-[a-z]+)+-\d$/),
+      cluster:
+        formed('iam-policy', '--cluster', values.cluster, /^[\w.-]{1,63}$/, 'the name of a cluster') ??
+        literal(config?.cluster),
+      account: formed('iam-policy', '--account', values.account, /^\d{12}$/, '12 digits'),
+      region: formed(
+        'iam-policy',
+        '--region',
+        values.region,
+        /^[a-z]{2}(-[a-z]+)+-\d$/,
+        'a region, such as eu-central-1',
+      ),
     };
     const policy =
       whose === 'node'
@@ -137,9 +145,4 @@ function allowed(choice: Config['pods']['securityGroups']): Allowed {
 
 function literal(value: string | undefined): string | undefined {
   return value?.startsWith('ssm:/') === true ? undefined : value;
-}
-
-function checked(option: string, value: string | undefined, form: RegExp): string | undefined {
-  if (value === undefined || form.test(value)) return value;
-  throw new Failure('USAGE', `eniboot iam-policy: ${option} ${value} is not of its form`);
 }

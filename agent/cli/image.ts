@@ -1,12 +1,11 @@
 import { writeFileSync } from 'node:fs';
-import { nearest } from '../config/nearest.ts';
 import { configMarker } from '../config/userdata.ts';
 import { Failure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
 import { INTERRUPTED, interruption, requireRoot } from '../port/runtime.ts';
-import { parse } from './arguments.ts';
+import { formed, parse, parseVerb, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
-import { readInputFile, requireFolderOf } from './named-files.ts';
+import { readInputFile, requireWritable } from './named-files.ts';
 import type { Errand } from './operator.ts';
 import { table } from './table.ts';
 
@@ -74,16 +73,33 @@ const options = {
 } as const;
 
 const actions = { check, 'boot-test': testBoot, publish, promote, rollback, list, deprecate, base };
-const verbs = Object.keys(actions);
+const verbs = Object.keys(actions) as (keyof typeof actions)[];
+
+/** Which options each verb takes; check has its own. */
+const taken = {
+  'boot-test': [
+    ...(['subnet', 'pod-subnet', 'user-data', 'profile', 'security-group', 'instance-type'] as const),
+    ...(['timeout', 'region', 'json'] as const),
+  ],
+  publish: ['zone', 'region', 'json'],
+  promote: ['zone', 'region', 'json'],
+  rollback: ['arch', 'zone', 'region', 'json'],
+  list: ['region', 'json'],
+  deprecate: ['at', 'region', 'json'],
+  base: ['fedora', 'lock', 'region', 'json'],
+} as const;
+
+function parsed(verb: keyof typeof taken, args: string[], operands = 0) {
+  return parseVerb('image', verb, args, options, taken, operands);
+}
 
 export const imageCommand: Command = {
   name: 'image',
   summary: 'is this image fit to be an AMI; boot it, publish it, take it back',
   help,
   async run(args, io) {
-    const [verb = '', ...rest] = args;
-    if (Object.hasOwn(actions, verb)) return actions[verb as keyof typeof actions](rest, io);
-    throw wrongVerb(args[0]);
+    const [verb, ...rest] = args;
+    return actions[verbOf('image', verb, verbs)](rest, io);
   },
 };
 
@@ -91,9 +107,9 @@ export const imageCommand: Command = {
 const MOST_USER_DATA = 16 * 1024;
 
 async function testBoot(args: string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parse('image boot-test', args, options, 1);
+  const { values, positionals } = parsed('boot-test', args, 1);
   const imageId = imageOf('boot-test', positionals);
-  const podSubnet = formed('--pod-subnet', values['pod-subnet'], SUBNET);
+  const podSubnet = subnetOf('--pod-subnet', values['pod-subnet']);
   const file = values['user-data'];
   if ((podSubnet === undefined) === (file === undefined))
     throw usage('boot-test: --pod-subnet or --user-data');
@@ -103,12 +119,30 @@ async function testBoot(args: string[], io: CommandIo): Promise<number> {
       : Buffer.from(readInputFile(file, MOST_USER_DATA)).toString('utf8');
   const timeout = Number(values.timeout ?? 600);
   if (!Number.isInteger(timeout) || timeout < 60 || timeout > 3600)
-    throw usage(`boot-test: --timeout ${values.timeout} is not 60 to 3600`);
-  const subnetId = formed('--subnet', values.subnet, SUBNET);
+    throw usage(`boot-test: --timeout ${values.timeout} is not a number from 60 to 3600`);
+  const subnetId = subnetOf('--subnet', values.subnet);
   if (subnetId === undefined) throw usage('boot-test: --subnet is missing');
-  const securityGroupId = formed('--security-group', values['security-group'], /^sg-[0-9a-f]{8,17}$/);
-  const instanceType = formed('--instance-type', values['instance-type'], /^[\w-]+\.[\w-]+$/);
-  const profile = formed('--profile', values.profile, /^[\w+=,.@-]{1,128}$/);
+  const securityGroupId = formed(
+    'image boot-test',
+    '--security-group',
+    values['security-group'],
+    /^sg-[0-9a-f]{8,17}$/,
+    'the ID of a security group',
+  );
+  const instanceType = formed(
+    'image boot-test',
+    '--instance-type',
+    values['instance-type'],
+    /^[\w-]+\.[\w-]+$/,
+    'an instance type, such as m6i.large',
+  );
+  const profile = formed(
+    'image boot-test',
+    '--profile',
+    values.profile,
+    /^[\w+=,.@-]{1,128}$/,
+    'the name of an instance profile',
+  );
   const { bootTest } = await import('../image/boot-test.ts');
   const aws = await connect(values.region, 'work', io);
   const stopped = interruption();
@@ -133,7 +167,7 @@ async function testBoot(args: string[], io: CommandIo): Promise<number> {
 }
 
 async function publish(args: string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parse('image publish', args, options, 1);
+  const { values, positionals } = parsed('publish', args, 1);
   const imageId = imageOf('publish', positionals);
   const zones = zonesOf('publish', values.zone);
   const { publishImage } = await import('../image/release-image.ts');
@@ -144,7 +178,7 @@ async function publish(args: string[], io: CommandIo): Promise<number> {
 }
 
 async function promote(args: string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parse('image promote', args, options, 1);
+  const { values, positionals } = parsed('promote', args, 1);
   const imageId = imageOf('promote', positionals);
   const zones = zonesOf('promote', values.zone);
   const { promoteImage } = await import('../image/release-image.ts');
@@ -153,9 +187,9 @@ async function promote(args: string[], io: CommandIo): Promise<number> {
 }
 
 async function rollback(args: string[], io: CommandIo): Promise<number> {
-  const { values } = parse('image rollback', args, options);
+  const { values } = parsed('rollback', args);
   const zones = zonesOf('rollback', values.zone);
-  const arch = formed('--arch', values.arch, /^(x86_64|arm64)$/);
+  const arch = formed('image rollback', '--arch', values.arch, /^(x86_64|arm64)$/, 'x86_64 or arm64');
   if (arch === undefined) throw usage('rollback: --arch is missing: x86_64 or arm64');
   const { rollBackImage } = await import('../image/release-image.ts');
   const aws = await connect(values.region, 'work', io);
@@ -163,7 +197,7 @@ async function rollback(args: string[], io: CommandIo): Promise<number> {
 }
 
 async function list(args: string[], io: CommandIo): Promise<number> {
-  const { values } = parse('image list', args, options);
+  const { values } = parsed('list', args);
   const { listImages } = await import('../image/release-image.ts');
   const images = await listImages(await connect(values.region, 'look', io));
   if (values.json === true) io.stdout(`${JSON.stringify({ images })}\n`);
@@ -186,9 +220,17 @@ async function list(args: string[], io: CommandIo): Promise<number> {
 }
 
 async function deprecate(args: string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parse('image deprecate', args, options, 1);
+  const { values, positionals } = parsed('deprecate', args, 1);
   const imageId = imageOf('deprecate', positionals);
-  const at = new Date(formed('--at', values.at, /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?Z)?$/) ?? 'missing');
+  const form = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?Z)?$/;
+  const given = formed(
+    'image deprecate',
+    '--at',
+    values.at,
+    form,
+    'of the form 2027-01-31 or 2027-01-31T12:00Z',
+  );
+  const at = new Date(given ?? 'missing');
   if (Number.isNaN(at.getTime())) throw usage('deprecate: --at is missing or no date');
   const { deprecateImage } = await import('../image/release-image.ts');
   await deprecateImage(await connect(values.region, 'work', io), imageId, at);
@@ -202,13 +244,15 @@ async function deprecate(args: string[], io: CommandIo): Promise<number> {
 }
 
 async function base(args: string[], io: CommandIo): Promise<number> {
-  const { values } = parse('image base', args, options);
-  const release = Number(formed('--fedora', values.fedora, /^\d{2,3}$/));
+  const { values } = parsed('base', args);
+  const release = Number(
+    formed('image base', '--fedora', values.fedora, /^\d{2,3}$/, 'a release, such as 44'),
+  );
   if (Number.isNaN(release))
     throw usage('base: --fedora is missing: the release before the newest, such as 44');
   if (values.lock === undefined)
     throw usage('base: --lock is missing: a file such as packer/base.pkrvars.json');
-  requireFolderOf(values.lock);
+  requireWritable(values.lock);
   const { refreshBaseImages } = await import('../image/base-image.ts');
   const { imageRegion } = await import('../aws/images-sdk.ts');
   const lock = await refreshBaseImages(
@@ -249,8 +293,6 @@ async function eachZone(
   return 0;
 }
 
-const SUBNET = /^subnet-[0-9a-f]{8,17}$/;
-
 function imageOf(verb: string, [imageId]: string[]): string {
   if (imageId === undefined) throw usage(`${verb}: the AMI is missing`);
   if (!/^ami-[0-9a-f]{8,17}$/.test(imageId)) throw usage(`${verb}: ${imageId} is not the ID of an AMI`);
@@ -259,13 +301,13 @@ function imageOf(verb: string, [imageId]: string[]): string {
 
 function zonesOf(verb: string, zones: string[] | undefined): string[] {
   if (zones === undefined) throw usage(`${verb}: --zone is missing: a zone's ID, such as euw1-az1`);
-  for (const zone of zones) formed('--zone', zone, /^[a-z0-9]+(-[a-z0-9]+)*-az\d+$/);
+  const form = /^[a-z0-9]+(-[a-z0-9]+)*-az\d+$/;
+  for (const zone of zones) formed(`image ${verb}`, '--zone', zone, form, "a zone's ID, such as euw1-az1");
   return [...new Set(zones)];
 }
 
-function formed(option: string, value: string | undefined, form: RegExp): string | undefined {
-  if (value === undefined || form.test(value)) return value;
-  throw usage(`${option} ${value} is not of its form`);
+function subnetOf(option: string, value: string | undefined): string | undefined {
+  return formed('image boot-test', option, value, /^subnet-[0-9a-f]{8,17}$/, 'the ID of a subnet');
 }
 
 function usage(what: string): Failure {
@@ -288,7 +330,7 @@ async function check(args: string[], io: CommandIo): Promise<number> {
   const expected = new Map((values.expect ?? []).map(expectation));
   const root = await folderOf(values.root);
   requireRoot('image check');
-  if (values.report !== undefined) requireFolderOf(values.report);
+  if (values.report !== undefined) requireWritable(values.report);
   const { checkImage } = await import('../image/check.ts');
   const { machineAt } = await import('../image/machine.ts');
   const checks = await checkImage(machineAt(root), { booted: values.booted === true, expected });
@@ -312,14 +354,4 @@ async function folderOf(path: string | undefined): Promise<string> {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw new Failure('FILE_READ', `eniboot image check: --root ${path} is not a folder`, { path });
   return path;
-}
-
-function wrongVerb(verb: string | undefined): Failure {
-  if (verb === undefined || verb.startsWith('-'))
-    return new Failure('USAGE', `eniboot image: what to do is missing: ${verbs.join(', ')}`);
-  const close = nearest(verb, verbs);
-  return new Failure(
-    'USAGE',
-    `eniboot image: no ${verb}${close === undefined ? `; there are ${verbs.join(', ')}` : `; did you mean ${close}?`}`,
-  );
 }

@@ -4,8 +4,8 @@ import { nearest } from '../config/nearest.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import type { CommandIo } from './command.ts';
 import { commands } from './commands.ts';
-import { failureLines } from './failure-text.ts';
-import { paint, table } from './table.ts';
+import { failureObject, failureText } from './failure-text.ts';
+import { table } from './table.ts';
 
 /** Exit codes shared by all commands; each command's help names its own. */
 const FAILED = 1;
@@ -16,12 +16,12 @@ const DEFECT = 70;
 /** Runs `eniboot ARGS`; resolves to the exit code, never rejects. */
 export async function main(args: string[], io: CommandIo): Promise<number> {
   const [name, ...rest] = args;
-  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-    if (name === 'help' && rest[0] !== undefined) return main([rest[0], '--help'], io);
-    io.stdout(overview());
-    return name === undefined ? USAGE : 0;
-  }
+  if (name === 'help' && rest[0] !== undefined) return main([rest[0], '--help'], io);
   try {
+    if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+      io.stdout(overview());
+      return name === undefined ? USAGE : 0;
+    }
     const entry = commands.find((command) => command.name === (name === '--version' ? 'version' : name));
     if (entry === undefined) throw unknown(name);
     const command = await entry.load();
@@ -45,17 +45,23 @@ function unknown(name: string): Failure {
 
 function report(error: unknown, json: boolean, io: CommandIo): number {
   if (!isFailure(error)) {
-    if (json) io.stdout(`${JSON.stringify({ failure: { code: 'INTERNAL', message: String(error) } })}\n`);
+    if (json) sayFailure({ code: 'INTERNAL', message: String(error) }, io);
     io.stderr(
       `eniboot: INTERNAL: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
     );
     return DEFECT;
   }
-  const { code, message, remedy, facts } = error;
-  if (json) io.stdout(`${JSON.stringify({ failure: { code, message, remedy, facts } })}\n`);
-  const [first = '', ...rest] = failureLines({ code, message, remedy, facts });
-  io.stderr(`${[paint('red', `eniboot: ${first}`, io.isTTY), ...rest].join('\n')}\n`);
-  return code === 'USAGE' ? USAGE : FAILED;
+  if (json) sayFailure(failureObject(error), io);
+  io.stderr(failureText(failureObject(error), io.isTTY));
+  return error.code === 'USAGE' ? USAGE : FAILED;
+}
+
+function sayFailure(failure: object, io: CommandIo): void {
+  try {
+    io.stdout(`${JSON.stringify({ failure })}\n`);
+  } catch {
+    // A full disk behind standard output may be the very failure: the other stream and the exit code tell it.
+  }
 }
 
 function overview(): string {

@@ -32,13 +32,15 @@ export function requireFile(path: string): void {
 }
 
 /** Before work whose result goes there, which may take minutes. @throws FILE_WRITE */
-export function requireFolderOf(path: string): void {
+export function requireWritable(path: string): void {
   try {
     // With a slash: what is no folder holds no file either.
     accessSync(`${dirname(path)}/`, constants.W_OK);
   } catch (error) {
     throw new Failure('FILE_WRITE', `${path} cannot be written: ${reasonOf(error)}`, { path }, error);
   }
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+    throw new Failure('FILE_WRITE', `${path} cannot be written: it is a folder`, { path });
 }
 
 function reasonOf(error: unknown): string {

@@ -3,6 +3,7 @@ import { Failure } from '../messages/failure.ts';
 import { requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
+import { failureObject, failureText } from './failure-text.ts';
 import { paint } from './table.ts';
 
 const help = `Usage: eniboot plan [--json]
@@ -45,10 +46,8 @@ export const planCommand: Command = {
     });
     const { shown, failure } = planned;
     if (values.json === true) {
-      const { code, message, remedy } = failure ?? {};
-      io.stdout(
-        `${JSON.stringify({ phases: shown, ...(failure === undefined ? {} : { failure: { code, message, remedy } }) })}\n`,
-      );
+      const failed = failure === undefined ? {} : { failure: failureObject(failure) };
+      io.stdout(`${JSON.stringify({ phases: shown, ...failed })}\n`);
     } else {
       for (const phase of shown) {
         const none =
@@ -59,7 +58,9 @@ export const planCommand: Command = {
         for (const change of phase.changes) io.stdout(`    + ${change}\n`);
       }
     }
-    if (failure !== undefined) throw failure;
-    return 0;
+    if (failure === undefined) return 0;
+    // Not thrown: what is on standard output is one object already.
+    io.stderr(failureText(failureObject(failure), io.isTTY));
+    return 1;
   },
 };

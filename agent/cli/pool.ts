@@ -2,14 +2,13 @@ import { requireBooted } from '../boot/booted.ts';
 import { refreshNodeMetrics } from '../boot/metrics.ts';
 import { takeLock } from '../host/lock.ts';
 import { readNodeFile } from '../host/node-file.ts';
-import { Failure } from '../messages/failure.ts';
 import { type Collected, collect } from '../pool/collect.ts';
 import { leavingPrefixes } from '../pool/give-back.ts';
 import { type PrefixState, takeInventory } from '../pool/inventory.ts';
 import { POOL_LOCK, strays } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { requireRoot } from '../port/runtime.ts';
-import { parse } from './arguments.ts';
+import { parse, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
 import { table } from './table.ts';
 
@@ -43,9 +42,8 @@ export const poolCommand: Command = {
   async run(args, io) {
     const { values, positionals } = parse('pool', args, { json: { type: 'boolean' } }, 1);
     const json = values.json === true;
-    const [action] = positionals;
-    if (action !== undefined && action !== 'refill' && action !== 'collect')
-      throw new Failure('USAGE', `eniboot pool: unexpected argument ${action}; refill or collect`);
+    const [word] = positionals;
+    const action = word === undefined ? undefined : verbOf('pool', word, ['refill', 'collect']);
     requireRoot(action === undefined ? 'pool' : `pool ${action}`);
     if (action === undefined) return show(json, io);
     return action === 'refill' ? runRefill(json, io) : runCollect(json, io);

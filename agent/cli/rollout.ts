@@ -1,14 +1,13 @@
 import type { FleetAws } from '../aws/fleet.ts';
-import { nearest } from '../config/nearest.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
 import { INTERRUPTED, interruption, whoami } from '../port/runtime.ts';
 import type { Orchestration } from '../rollout/orchestrate.ts';
 import type { Progress } from '../rollout/progress.ts';
 import type { Owner, RolloutRecord } from '../rollout/record.ts';
-import { parse } from './arguments.ts';
+import { parseVerb, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
-import { readInputFile, requireFolderOf } from './named-files.ts';
+import { readInputFile, requireWritable } from './named-files.ts';
 import type { Errand } from './operator.ts';
 
 const help = `Usage: eniboot rollout plan SPEC     what would be done, and what a failure at each step would reach
@@ -43,6 +42,18 @@ Exit codes: 0 done, or shown; 1 halted or failed, with a code; 2 wrong usage; ${
 const verbs = ['plan', 'run', 'watch', 'status', 'halt', 'resume', 'rollback', 'report'] as const;
 type Verb = (typeof verbs)[number];
 
+/** Which options each verb takes. */
+const taken = {
+  plan: ['svg', 'region', 'json'],
+  run: ['region', 'json'],
+  watch: ['cluster', 'region', 'json'],
+  status: ['cluster', 'region', 'json'],
+  halt: ['cluster', 'why', 'region', 'json'],
+  resume: ['cluster', 'forgive', 'region', 'json'],
+  rollback: ['cluster', 'region', 'json'],
+  report: ['cluster', 'html', 'region', 'json'],
+} as const;
+
 /** Largest spec that is read. */
 const MOST_BYTES = 1024 * 1024;
 /** Milliseconds between two looks of `watch`. */
@@ -64,10 +75,11 @@ export const rolloutCommand: Command = {
   summary: 'bring a version to the fleet, one zone at a time; watch, halt, take back',
   help,
   async run(args, io) {
-    const [verb, ...rest] = args;
-    if (!isVerb(verb)) throw wrongVerb(verb);
-    const { values, positionals } = parse(
-      `rollout ${verb}`,
+    const [first, ...rest] = args;
+    const verb = verbOf('rollout', first, verbs);
+    const { values, positionals } = parseVerb(
+      'rollout',
+      verb,
       rest,
       {
         cluster: { type: 'string' },
@@ -78,6 +90,7 @@ export const rolloutCommand: Command = {
         forgive: { type: 'boolean' },
         json: { type: 'boolean' },
       },
+      taken,
       verb === 'plan' || verb === 'run' ? 1 : 0,
     );
     const asked: Asked = {
@@ -107,7 +120,7 @@ const actions: Record<Verb, (asked: Asked, io: CommandIo) => Promise<number>> = 
 
 async function plan(asked: Asked, io: CommandIo): Promise<number> {
   const spec = await readSpec(asked);
-  if (asked.svg !== undefined) requireFolderOf(asked.svg);
+  if (asked.svg !== undefined) requireWritable(asked.svg);
   const aws = await connect(asked, 'look', io);
   const { prepare } = await import('../rollout/begin.ts');
   const { planObject, planSvg, planText } = await import('../rollout/plan-picture.ts');
@@ -267,7 +280,7 @@ async function watch(asked: Asked, io: CommandIo): Promise<number> {
 
 async function report(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('report', asked);
-  if (asked.html !== undefined) requireFolderOf(asked.html);
+  if (asked.html !== undefined) requireWritable(asked.html);
   const aws = await connect(asked, 'look', io);
   const { readRollout } = await import('../rollout/record.ts');
   const { readEvents } = await import('../rollout/mirror.ts');
@@ -361,18 +374,4 @@ function owner(): Owner {
 async function writeText(path: string, text: string): Promise<void> {
   const { writeAtomic } = await import('../port/fs.ts');
   writeAtomic(path, text);
-}
-
-function isVerb(verb: string | undefined): verb is Verb {
-  return (verbs as readonly (string | undefined)[]).includes(verb);
-}
-
-function wrongVerb(verb: string | undefined): Failure {
-  if (verb === undefined || verb.startsWith('-'))
-    return new Failure('USAGE', `eniboot rollout: what to do is missing: ${verbs.join(', ')}`);
-  const close = nearest(verb, verbs);
-  return new Failure(
-    'USAGE',
-    `eniboot rollout: no ${verb}${close === undefined ? `; there are ${verbs.join(', ')}` : `; did you mean ${close}?`}`,
-  );
 }

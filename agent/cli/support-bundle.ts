@@ -13,7 +13,7 @@ import { INTERRUPTED, interruption, requireRoot, version } from '../port/runtime
 import { parse } from './arguments.ts';
 import { checkNode } from './check.ts';
 import type { Command, CommandIo } from './command.ts';
-import { requireFolderOf } from './named-files.ts';
+import { requireWritable } from './named-files.ts';
 import { table } from './table.ts';
 
 const FOLDER = `${STATE_DIR}/support`;
@@ -54,7 +54,7 @@ export const supportBundleCommand: Command = {
     if (values.output !== undefined) {
       // Before anything is collected, which takes a minute at worst.
       if (existsSync(values.output)) throw existsAlready(values.output);
-      requireFolderOf(values.output);
+      requireWritable(values.output);
     }
     const stopped = interruption();
     const say = values.json === true ? () => {} : progress(io);

@@ -42,11 +42,12 @@ export const traceCommand: Command = {
     );
     const [name] = positionals;
     if (name === undefined) throw new Failure('USAGE', 'eniboot trace: which pod? See `eniboot pods`');
+    const host = values.to === undefined ? undefined : await hostAt(values.to);
     requireRoot('trace');
     requireBooted('it has no pods');
     const lease = findPod(name);
     const netns = notedNamespace(lease);
-    const ways = await look(lease, netns ?? '', values.to);
+    const ways = await look(lease, netns ?? '', host);
     const steps = distinct(ways);
     const faults = steps.filter((step) => step.state === 'missing' || step.state === 'wrong');
     const pod = {
@@ -69,28 +70,34 @@ export const traceCommand: Command = {
   },
 };
 
+async function hostAt(to: string): Promise<string> {
+  const { hostOf } = await import('./trace-to.ts');
+  const host = hostOf(to);
+  if (host === undefined)
+    throw new Failure('USAGE', `eniboot trace: --to ${to} is not the address of a host`);
+  return host;
+}
+
 /** What looks at the machine is only loaded once it is known what for. */
 async function look(
   lease: Parameters<typeof podNameOf>[0],
   netns: string,
-  to: string | undefined,
+  host: string | undefined,
 ): Promise<Way[]> {
-  const [{ waysOf }, { lookAtPod }, { carrierOf, decisionsOf, hostOf, wayTo }] = await Promise.all([
+  const [{ waysOf }, { lookAtPod }, { carrierOf, decisionsOf, wayTo }] = await Promise.all([
     import('./trace-paths.ts'),
     import('./trace-look.ts'),
     import('./trace-to.ts'),
   ]);
-  const host = to === undefined ? undefined : hostOf(to);
-  if (to !== undefined && host === undefined)
-    throw new Failure('USAGE', `eniboot trace: --to ${to}: is not the address of a host`);
   const seen = await lookAtPod(lease);
   if (host === undefined) return waysOf(seen);
   if (host === lease.address || host === seen.attachment.ipv6?.address)
-    throw new Failure('USAGE', `eniboot trace: --to ${to}: is the pod itself`);
+    throw new Failure('USAGE', `eniboot trace: --to ${host} is the pod itself`);
   const { readBootedConfig } = await import('../boot/node-config.ts');
   const name = wayTo(host, seen.attachment, readBootedConfig().kubernetes.serviceCidrs);
   const ways = waysOf(seen, carrierOf(host, seen.attachment)).filter((way) => way.name === name);
-  if (ways.length === 0) throw new Failure('USAGE', `eniboot trace: --to ${to}: the pod has no IPv6 address`);
+  if (ways.length === 0)
+    throw new Failure('USAGE', `eniboot trace: --to ${host}: the pod has no IPv6 address`);
   const decisions = await decisionsOf(host, name, seen, netns);
   return ways.map((way) => ({ ...way, steps: [...way.steps, ...decisions] }));
 }

@@ -1,7 +1,7 @@
 import { isVersion } from '../aws/release.ts';
 import { Failure } from '../messages/failure.ts';
 import { requireRoot } from '../port/runtime.ts';
-import { parse } from './arguments.ts';
+import { formed, parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
 const help = `Usage: eniboot update --version V --digests SHA256[,SHA256] [--action update|rollback] [--halt PARAMETER]
@@ -16,7 +16,7 @@ again at any point. \`eniboot rollout\` calls it on every node, through the SSM 
   --digests LIST      SHA-256 of the archives of that version, separated by commas: this machine's must be among them
   --action ACTION     update (default), or rollback to the version kept on this node
   --halt PARAMETER    parameter of the halt flag; default that of this node's cluster. While it is up nothing is changed
-  --seconds N         time for all of it, 60 or more; default 600
+  --seconds N         time for all of it, 60 to 9999; default 600
   --json              one line: { "eniboot": "update", "node", "result", "version", "sha256", "from", "healthy", … }
 
 Exit codes: 0 updated, or there already; 1 not, and the node is as before unless the line says otherwise; 2 wrong usage.
@@ -36,11 +36,21 @@ export const updateCommand: Command = {
       json: { type: 'boolean' },
     });
     const request = {
-      action: checked('--action', values.action ?? 'update', /^(update|rollback)$/) as 'update' | 'rollback',
-      version: checked('--version', values.version, /./),
-      digests: checked('--digests', values.digests, /^[0-9a-f]{64}(,[0-9a-f]{64})?$/).split(','),
-      haltParameter: values.halt === undefined ? undefined : checked('--halt', values.halt, /^\/[\w./-]+$/),
-      seconds: Number(checked('--seconds', values.seconds ?? '600', /^([6-9]\d|[1-9]\d{2,3})$/)),
+      action: checked('--action', values.action ?? 'update', /^(update|rollback)$/, 'update or rollback') as
+        | 'update'
+        | 'rollback',
+      version: checked('--version', values.version, /./, 'a version'),
+      digests: checked('--digests', values.digests, DIGESTS, 'a SHA-256, or two with a comma').split(','),
+      haltParameter: formed(
+        'update',
+        '--halt',
+        values.halt,
+        /^\/[\w./-]+$/,
+        'the name of a parameter, with a slash in front',
+      ),
+      seconds: Number(
+        checked('--seconds', values.seconds ?? '600', /^([6-9]\d|[1-9]\d{2,3})$/, 'a number from 60 to 9999'),
+      ),
     };
     if (!isVersion(request.version))
       throw new Failure('USAGE', `eniboot update: --version ${request.version} is no version`);
@@ -75,8 +85,10 @@ export const updateCommand: Command = {
   },
 };
 
-function checked(option: string, value: string | undefined, form: RegExp): string {
+/** Of one CPU, or of both. */
+const DIGESTS = /^[0-9a-f]{64}(,[0-9a-f]{64})?$/;
+
+function checked(option: string, value: string | undefined, form: RegExp, what: string): string {
   if (value === undefined) throw new Failure('USAGE', `eniboot update: ${option} is missing`);
-  if (form.test(value)) return value;
-  throw new Failure('USAGE', `eniboot update: ${option} ${value} is not of its form`);
+  return formed('update', option, value, form, what);
 }

@@ -2,7 +2,7 @@ import { readSync, writeSync } from 'node:fs';
 import { availableParallelism, hostname, userInfo } from 'node:os';
 import { basename } from 'node:path';
 import { Failure } from '../messages/failure.ts';
-import { hasCode } from './fs.ts';
+import { hasCode, readIfPresent } from './fs.ts';
 
 /** How this process was called: differs between Node and the compiled executable, nowhere else. */
 export interface Invocation {
@@ -85,7 +85,10 @@ export function standardStreams() {
 /** Exit code of a command a person stopped: 128 + SIGINT, what a shell makes of Ctrl-C. */
 export const INTERRUPTED = 130;
 
-/** Aborted by Ctrl-C or SIGTERM, so that a command can tidy up; the second one ends the process at once. */
+/**
+ * Aborted by Ctrl-C, SIGTERM or a terminal that goes away, so that a command can tidy up; the second one ends the process
+ * at once.
+ */
 export function interruption(): AbortSignal {
   const controller = new AbortController();
   const stop = () => {
@@ -94,7 +97,14 @@ export function interruption(): AbortSignal {
   };
   // Not `once`: execa raises a signal again that nobody else listens to any more.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
+  process.on('SIGHUP', ignoresHangup() ? () => {} : stop);
   return controller.signal;
+}
+
+/** What nohup(1) started is to outlive its terminal. It needs a handler too: execa's ends the process where there is no other. */
+function ignoresHangup(): boolean {
+  const ignored = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readIfPresent('/proc/self/status') ?? '')?.[1] ?? '0';
+  return (Number.parseInt(ignored.slice(-1), 16) & 1) === 1;
 }
 
 /** Standard input to its end, at most `limit` bytes of it: what does not end is cut there. */

@@ -19,18 +19,21 @@ export const LICENCES = ['LICENSE', 'NOTICE'];
 const MOST_BYTES = 600_000_000;
 const DOWNLOAD_MS = 10 * 60_000;
 
-/** Packs the files of a version, here and in `npm run build`; the same files give the same bytes. Throws when they are not what its manifest says. */
+/**
+ * Packs the files of a version, here and in `npm run build`; the same files give the same bytes, and an archive is there whole or
+ * not at all. Throws when they are not what its manifest says, and when the signal comes.
+ */
 export async function packBundle(
   folder: string,
   out: string | undefined,
-  tell: (what: string) => void = () => {},
+  { tell = () => {}, signal }: { tell?: (what: string) => void; signal?: AbortSignal } = {},
 ): Promise<{ version: string; file: string; sha256: string }> {
   const manifest = await readManifestText(
     async () => (await must('MANIFEST_MISSING', 'cat', [`${folder}/manifest.json`])).stdout,
   );
   for (const one of manifest.files) {
     tell(`comparing ${one.path} with its digest`);
-    const { sha256 } = await sha256Of(`${folder}/${one.path}`).catch((error: unknown) => {
+    const { sha256 } = await sha256Of(`${folder}/${one.path}`, signal).catch((error: unknown) => {
       if (!hasCode(error, 'ENOENT', 'EISDIR')) throw error;
       throw new Failure('BAD_DIGEST', `${folder}/${one.path}, which its manifest names, is not there`, {
         path: one.path,
@@ -63,8 +66,9 @@ export async function packBundle(
         '--use-compress-program=gzip --no-name -6',
         ...['--file', partial, '--directory', folder, '--', ...members],
       ],
-      { timeoutMs: 120_000 },
+      { timeoutMs: 120_000, ...(signal === undefined ? {} : { signal }) },
     );
+    signal?.throwIfAborted();
     renameSync(partial, file);
     tell(`taking the digest of ${file}`);
   } finally {

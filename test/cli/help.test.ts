@@ -86,10 +86,32 @@ test('an argument too many, and an option without its value, are refused, exit 2
     ['eni', 'sweep', '--min-age', '1h'],
     ['iam-policy', '--account', '12'],
     ['support-bundle', '--output='],
+    ['trace', 'pod', '--to', 'nowhere'],
   ]) {
     const { code, err } = await eniboot(args);
     assert.is(code, 2, args.join(' '));
     assert.match(err, 'USAGE');
+  }
+});
+
+test('a verb that is missing or mistyped, another verb’s option and a value of another form say what is right', async () => {
+  for (const [args, said] of [
+    [['bundle'], 'what to do is missing: build, publish, list'],
+    [['rollout', '--json'], 'what to do is missing: plan, run, watch'],
+    [['eni', 'swep'], 'no swep; did you mean sweep?'],
+    [['config', 'chek', 'x.yaml'], 'no chek; did you mean check?'],
+    [['pool', 'colect'], 'no colect; did you mean collect?'],
+    [['image', 'xyzzy'], 'no xyzzy; there are check, boot-test'],
+    [['rollout', 'run', 'x.yaml', '--cluster', 'prod'], 'run: --cluster is for watch, status, halt'],
+    [['bundle', 'list', '--out', 'x'], 'list: --out is for build'],
+    [['image', 'promote', 'ami-01234567', '--at', '2030-01-01'], 'promote: --at is for deprecate'],
+    [['image', 'rollback', '--zone', 'euw1-az1', '--arch', 'x86'], '--arch x86 is not x86_64 or arm64'],
+    [['iam-policy', '--account', '12'], '--account 12 is not 12 digits'],
+    [['update', '--version', '1.0.0', '--digests', 'x'], '--digests x is not a SHA-256'],
+  ] as const) {
+    const { code, err } = await eniboot([...args]);
+    assert.is(code, 2, args.join(' '));
+    assert.match(err, said);
   }
 });
 
@@ -143,6 +165,15 @@ test('a reader that goes away is no failure, a full disk behind stdout is one wi
   assert.is(full.status, 1);
   assert.match(full.stderr, 'FILE_WRITE: standard output: ENOSPC');
   assert.is(shell('"$0" version > /dev/full 2> /dev/full').status, 1);
+  // Neither the overview nor a refusal's object brings down what tells of it.
+  for (const [args, code, said] of [
+    ['--help', 1, /^eniboot: FILE_WRITE: standard output: ENOSPC.*\n  what to do: .*\n$/],
+    ['boto --json', 2, /^eniboot: USAGE: no command boto.*\n  what to do: .*\n$/],
+  ] as const) {
+    const { status, stderr } = shell(`"$0" ${args} > /dev/full`);
+    assert.is(status, code, stderr);
+    assert.match(stderr, said);
+  }
 });
 
 test('quick commands load neither the AWS SDK nor anything else that is heavy', async () => {

@@ -61,7 +61,7 @@ test('a plan whose first phase fails says so, and of no phase that nothing would
   assert.is(exitCode, 1);
   assert.is(stdout.trim(), 'identify  cannot be planned: CONFIG_MISSING');
   assert.match(stderr, /^eniboot: CONFIG_MISSING/);
-  const shown = JSON.parse((await node.eniboot(['plan', '--json'])).stdout.split('\n')[0] ?? '');
+  const shown = JSON.parse((await node.eniboot(['plan', '--json'])).stdout);
   assert.equal(shown.phases, [{ name: 'identify', changes: [], failed: 'CONFIG_MISSING' }]);
 });
 
@@ -172,9 +172,13 @@ async function json(node: Node, args: string[]): Promise<[string, number | null]
   return [name, exitCode];
 }
 
-/** Files with their contents, links, addresses, rules and tables of an instance, each a line. */
+/**
+ * Files with their contents, links, addresses, rules and tables of an instance, each a line, once the kernel is through with
+ * the links' own IPv6 addresses, which come and become usable by themselves.
+ */
 async function fingerprint(node: Node): Promise<string[]> {
-  const script = `find /etc /run /var /opt /usr/libexec/eniboot -xdev -type f -size -1000k -exec sha256sum {} + | sort
+  const script = `for try in $(seq 100); do ip -6 address show tentative | grep -q . || break; sleep 0.1; done
+find /etc /run /var /opt /usr/libexec/eniboot -xdev -type f -size -1000k -exec sha256sum {} + | sort
 ip -o link | sed 's/ qlen.*//'; ip -o address | sed 's/valid_lft.*//'; ip rule; ip route show table all; nft list ruleset; ls -lR /opt /run/eniboot 2>&1`;
   const { stdout } = await node.instance.run('sh', ['-c', script]);
   assert.match(stdout, '/etc/eniboot/config.yaml');
