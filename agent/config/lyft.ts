@@ -334,7 +334,7 @@ function parseJson(source: string, content: string): Tree {
     });
   }
   const { tree, problems } = parseSource(source, content);
-  if (tree === undefined) throw invalid(problems);
+  if (tree === undefined || problems.length > 0) throw invalid(problems);
   if (treeAt(tree, ['plugins'])?.kind === 'list') return tree;
   throw refuse({
     problem: 'has no list `plugins`',

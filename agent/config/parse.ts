@@ -7,11 +7,14 @@ import { type Path, type Position, type Scalar, type Tree } from './tree.ts';
 
 const maximumDepth = 32;
 
-/** The document as a tree, or everything that keeps it from being one. */
+/**
+ * The document as a tree, and everything that keeps it from being one: with problems the tree lacks what they are about, and is
+ * there so that what else is wrong can be told with them.
+ */
 export function parseSource(
   source: string,
   content: Uint8Array | string,
-): { tree: Tree; problems: [] } | { tree: undefined; problems: ConfigProblem[] } {
+): { tree: Tree | undefined; problems: ConfigProblem[] } {
   const bytes = typeof content === 'string' ? Buffer.from(content) : content;
   const refuse = (line: number, column: number, finding: Finding) => ({
     tree: undefined,
@@ -61,7 +64,7 @@ export function parseSource(
 
   const found: ConfigProblem[] = [];
   const tree = convert(document.contents, [], { source: decoded, at, found });
-  return found.length === 0 ? { tree, problems: [] } : { tree: undefined, problems: found };
+  return { tree, problems: found };
 }
 
 interface Conversion {
@@ -70,7 +73,8 @@ interface Conversion {
   found: ConfigProblem[];
 }
 
-function convert(node: Node, path: Path, context: Conversion): Tree {
+/** Undefined for what is refused: nothing further can be said about it. A list that lacks an item has other numbers. */
+function convert(node: Node, path: Path, context: Conversion): Tree | undefined {
   const at = context.at(node.range?.[0] ?? 0);
   const report = (finding: Finding, value?: unknown) =>
     context.found.push(problemAt(at, path, value, finding));
@@ -80,17 +84,19 @@ function convert(node: Node, path: Path, context: Conversion): Tree {
       remedy:
         'Write the value out; anchors and aliases are not read. Text that begins with * or & needs quotes.',
     });
-    return scalarNull(at);
+    return undefined;
   }
   if (node.tag !== undefined && node.tag.startsWith('!')) {
     report({
       problem: `has the tag ${node.tag}`,
       remedy: 'Remove the tag; text that begins with ! needs quotes.',
     });
+    return undefined;
   }
   if (isSeq(node)) {
     const items = node.items.map((item, index) => convert(item as Node, [...path, index], context));
-    return { kind: 'list', at, items };
+    const sound = items.filter((item) => item !== undefined);
+    return sound.length === items.length ? { kind: 'list', at, items: sound } : undefined;
   }
   if (isMap(node)) {
     const entries = new Map<string, { at: Position; tree: Tree }>();
@@ -130,6 +136,7 @@ function convert(node: Node, path: Path, context: Conversion): Tree {
       }
       const value = pair.value as Node | null;
       const tree = value === null ? scalarNull(keyAt) : convert(value, inner, context);
+      if (tree === undefined) continue;
       // A block below its key is looked for at the key.
       entries.set(key, { at: keyAt, tree: tree.at.line > keyAt.line ? { ...tree, at: keyAt } : tree });
     }

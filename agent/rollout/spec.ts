@@ -261,10 +261,12 @@ export function targetTags({ where }: Spec): Record<string, string> {
 
 /** Pure. Throws SPEC_INVALID with every problem in `facts.problems`. */
 export function loadSpec(source: string, content: Uint8Array | string): Spec {
-  const parsed = parseSource(source, content);
-  if (parsed.tree === undefined) throw invalid(parsed.problems, 'SPEC_INVALID');
-  const { tree } = parsed;
-  const problems = validate(tree, specSchema).map((one) => one.problem);
+  const { tree, problems } = parseSource(source, content);
+  if (tree === undefined) throw invalid(problems, 'SPEC_INVALID');
+  // What was refused may hold what is lacking.
+  const complete = problems.length === 0;
+  const placed = validate(tree, specSchema).filter((one) => complete || !one.missing);
+  problems.push(...placed.map((one) => one.problem));
   const result = v.safeParse(specSchema, toValue(tree));
   if (problems.length === 0 && !result.success)
     throw new Failure('INTERNAL', 'the spec fits the walk over the schema but not the schema itself', {

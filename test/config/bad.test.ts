@@ -74,6 +74,31 @@ test('every problem of a document is reported at once, those across values too',
   );
 });
 
+test('what YAML allows and we do not hides nothing else, and what it is about is not called missing or wrong beside', () => {
+  const text = [
+    'cluster: &name prod',
+    'pods:',
+    '  subnet: {ids: [subnet-0a1b2c3d]}',
+    '  max: "12"',
+    '  max: 5',
+    '  routes: [10.1.0.0/16, *name, 10.2.0.1/16]',
+    'egress:',
+    '  table: [{cidr: 10.3.0.0/16, action: nat}]',
+    '',
+  ].join('\n');
+  assert.equal(
+    problemsOf(text).map(({ path, line }) => `${path} ${line}`),
+    [
+      'cluster 1',
+      'pods.max 5',
+      'pods.routes[1] 6',
+      'pods.subnet 3',
+      'pods.max 4',
+      'egress.table[0].action 8',
+    ],
+  );
+});
+
 test('the failure says the first problem and how many more there are, and carries all', () => {
   try {
     loadConfig([{ name: source, content: 'zorp: 1\nplim: 2\n' }]);

@@ -111,7 +111,7 @@ test('the walk over the schema and the schema itself refuse the same documents, 
     fc.property(spoiltDocument, (document) => {
       const text = JSON.stringify(document, null, 1);
       const parsed = parseSource('a.yaml', text);
-      if (parsed.tree !== undefined) {
+      if (parsed.tree !== undefined && parsed.problems.length === 0) {
         // valibot takes a list for an object; the walk does not, nor does JSON Schema.
         const found = validate(parsed.tree).filter((one) => one.problem.problem !== 'must be a map');
         const listForMap = found.length < validate(parsed.tree).length;

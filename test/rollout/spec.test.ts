@@ -341,4 +341,12 @@ test('all problems are told at once, with their lines', () => {
   );
 });
 
+test('what YAML allows and we do not is told beside all else that is wrong', () => {
+  const text = 'what: &it { bundle: { version: 1.2.3 } }\nwhere: { cluster: a, cluster: b, zone: x }\n';
+  assert.equal(
+    problemsOf(text).map((one) => one.path),
+    ['what', 'where.cluster', 'where.zone'],
+  );
+});
+
 test.run();
