@@ -2,6 +2,7 @@
 // in docs/configuration.md are all derived from it. It says what should exist, never what to do. Whatever
 // concerns more than one value stands in crosscheck.ts.
 import * as v from 'valibot';
+import { whole } from './whole.ts';
 
 const octet = '(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
 const address = `${octet}(?:\\.${octet}){3}`;
@@ -36,26 +37,12 @@ function resourceId(prefix: string, what: string) {
   );
 }
 
-function seconds(minimum: number, maximum: number, text: string) {
-  const message = `must be a whole number of seconds from ${minimum} to ${maximum}`;
-  return v.pipe(
-    v.number(),
-    v.integer(message),
-    v.minValue(minimum, message),
-    v.maxValue(maximum, message),
-    v.description(text),
-  );
+function seconds(minimum: number, maximum: number, description: string) {
+  return whole(minimum, maximum, ' of seconds', description);
 }
 
-function count(minimum: number, maximum: number, text: string) {
-  const message = `must be a whole number from ${minimum} to ${maximum}`;
-  return v.pipe(
-    v.number(),
-    v.integer(message),
-    v.minValue(minimum, message),
-    v.maxValue(maximum, message),
-    v.description(text),
-  );
+function count(minimum: number, maximum: number, description: string) {
+  return whole(minimum, maximum, '', description);
 }
 
 // EC2's restrictions on tags: keys of 1 to 128 characters, values of up to 256, 50 tags on a resource.

@@ -4,21 +4,11 @@ import { parseSource } from '../config/parse.ts';
 import { type ConfigProblem, type Finding, invalid, problemAt } from '../config/problem.ts';
 import { type Path, positionOf, type Tree, toValue } from '../config/tree.ts';
 import { validate } from '../config/validate.ts';
+import { whole } from '../config/whole.ts';
 import { Failure } from '../messages/failure.ts';
 
 function text(form: RegExp, message: string, example: string, description: string) {
   return v.pipe(v.string(), v.regex(form, message), v.examples([example]), v.description(description));
-}
-
-function whole(minimum: number, maximum: number, unit: string, description: string) {
-  const message = `must be a whole number${unit} from ${minimum} to ${maximum}`;
-  return v.pipe(
-    v.number(),
-    v.integer(message),
-    v.minValue(minimum, message),
-    v.maxValue(maximum, message),
-    v.description(description),
-  );
 }
 
 const sha256 = text(

@@ -1,8 +1,9 @@
 // Puts the model, the servers and the devices together.
 import type { Server } from 'node:http';
 import { networkInterfaces } from 'node:os';
+import type { ApiCall } from './calls.ts';
 import { parseCidr, toAddress } from './ec2/addresses.ts';
-import { type ApiCall, createEc2, type Ec2 } from './ec2/ec2.ts';
+import { createEc2, type Ec2 } from './ec2/ec2.ts';
 import { realScheduler, type Scheduler } from './ec2/scheduler.ts';
 import type { Ec2Event, Eni, InstanceRecord, Subnet } from './ec2/state.ts';
 import type { BucketSize } from './ec2/throttle.ts';

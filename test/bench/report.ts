@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
+import { table as columns } from '../../agent/cli/table.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -42,19 +43,9 @@ export function targetTable(targets: Target[]): string {
   ]);
 }
 
-/** Columns padded to their widest cell, two spaces apart. */
+/** As commands print them, without the last line's end. */
 export function table(rows: string[][]): string {
-  const widths: number[] = [];
-  for (const row of rows)
-    for (const [at, cell] of row.entries()) widths[at] = Math.max(widths[at] ?? 0, cell.length);
-  return rows
-    .map((row) =>
-      row
-        .map((cell, at) => (at === row.length - 1 ? cell : cell.padEnd(widths[at] ?? 0)))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+  return columns(rows).trimEnd();
 }
 
 /** Writes what was measured together with what it was measured on, for docs/evidence. */

@@ -5,7 +5,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
-import { bootPodNode, conf, type Pod, type PodNode, variablesOf } from './rig.ts';
+import { bootPodNode, conf, type Pod, type PodNode, proxy, variablesOf } from './rig.ts';
 
 const SERVICES = `kubernetes: { serviceCidrs: [172.20.0.0/16, "fd00:10:96::/108"] }
 `;
@@ -62,20 +62,6 @@ test('pods do not reach the instance metadata service, the node does', async () 
   assert.match(await one.fetch('', url), /Unauthorized/);
 });
 
-/** kube-proxy as far as packets see it. */
-async function proxy(rules: string): Promise<void> {
-  await one.sh(`nft -f - <<'EOF'
-table ip6 proxy
-delete table ip6 proxy
-table ip6 proxy {
-  chain services { ${rules}; }
-  chain prerouting { type nat hook prerouting priority dstnat; jump services; }
-  chain output { type nat hook output priority -100; jump services; }
-  chain postrouting { type nat hook postrouting priority srcnat; meta mark and 0x4000 == 0x4000 masquerade; }
-}
-EOF`);
-}
-
 const CLUSTER_IP = 'fd00:10:96::a';
 
 test('a Service backend elsewhere and here sees the pod; the caller itself sees the turn-back address', async () => {
@@ -84,7 +70,7 @@ test('a Service backend elsewhere and here sees the pod; the caller itself sees 
     [b.address6, a.address6],
     [a.address6, '100::1'],
   ] as const) {
-    await proxy(`ip6 daddr ${CLUSTER_IP} tcp dport 80 dnat to ${backend}`);
+    await proxy(one, 'ip6', `ip6 daddr ${CLUSTER_IP} tcp dport 80 dnat to ${backend}`);
     assert.is(await one.fetch('a', `http://[${CLUSTER_IP}]/`), seen, `backend ${backend}`);
   }
 });
@@ -95,7 +81,7 @@ test('a Service address that no Service has is refused, and does not go round', 
 
 test('NodePort with policy Local: the pod sees the client', async () => {
   const [node = ''] = one.instance.bootEni.ipv6Addresses;
-  await proxy(`ip6 daddr ${node} tcp dport 30080 dnat to [${a.address6}]:80`);
+  await proxy(one, 'ip6', `ip6 daddr ${node} tcp dport 30080 dnat to [${a.address6}]:80`);
   assert.is(await two.fetch('', `http://[${node}]:30080/`), two.instance.bootEni.ipv6Addresses[0]);
   assert.is(await two.fetch('far', `http://[${node}]:30080/`), far.address6);
 });
@@ -104,6 +90,8 @@ test('NodePort with policy Cluster: to a pod here and to one elsewhere', async (
   const [node = ''] = one.instance.bootEni.ipv6Addresses;
   for (const backend of [a.address6, far.address6]) {
     await proxy(
+      one,
+      'ip6',
       `ip6 daddr ${node} tcp dport 30080 meta mark set meta mark or 0x4000 dnat to [${backend}]:80`,
     );
     assert.is(await two.fetch('', `http://[${node}]:30080/`), node, `backend ${backend}`);
@@ -156,7 +144,7 @@ test('what is gone of the IPv6 half of the node, repair puts back, and pods go o
   const { exitCode, stdout } = await one.eniboot(['repair', '--json']);
   assert.is(exitCode, 0, stdout);
   assert.is((JSON.parse(stdout) as { changes: unknown[] }).changes.length >= 3, true, stdout);
-  await proxy(`ip6 daddr ${CLUSTER_IP} tcp dport 80 dnat to ${far.address6}`);
+  await proxy(one, 'ip6', `ip6 daddr ${CLUSTER_IP} tcp dport 80 dnat to ${far.address6}`);
   assert.is(await one.fetch('a', `http://[${CLUSTER_IP}]/`), a.address6);
 });
 

@@ -89,6 +89,20 @@ export function variablesOf(id: string, netns: string): Record<string, string> {
   return { CNI_CONTAINERID: id, CNI_NETNS: netns, CNI_IFNAME: 'eth0' };
 }
 
+/** kube-proxy as far as packets see it: destination NAT by `rules`, and masquerading where they ask for it by its mark. */
+export async function proxy(node: PodNode, family: 'ip' | 'ip6', rules: string): Promise<void> {
+  await node.sh(`nft -f - <<'EOF'
+table ${family} proxy
+delete table ${family} proxy
+table ${family} proxy {
+  chain services { ${rules}; }
+  chain prerouting { type nat hook prerouting priority dstnat; jump services; }
+  chain output { type nat hook output priority -100; jump services; }
+  chain postrouting { type nat hook postrouting priority srcnat; meta mark and 0x4000 == 0x4000 masquerade; }
+}
+EOF`);
+}
+
 /** Boots a node and makes it ready for pods. */
 export async function bootPodNode(cloud: Cloud, options: NodeOptions = {}): Promise<PodNode> {
   const node = await launchNode(cloud, options);

@@ -7,7 +7,7 @@ import { type Part, parts6Of, partsOf } from '../../agent/host/attachment-parts.
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
 import { bootPodNode, type PodNode } from './rig.ts';
-import { addSubject, type Subject, traced } from './tracing.ts';
+import { addSubject, leadsTo, type Subject, traced } from './tracing.ts';
 
 let cloud: Cloud;
 let node: PodNode;
@@ -83,26 +83,13 @@ test("what is missing of the node's own is named, and `eniboot repair` mends it"
 
 test('--to: one way, and what the kernel decides for it', async () => {
   const [own = ''] = node.instance.bootEni.ipv6Addresses;
-  for (const [to, name, decided] of [
+  await leadsTo(node, subject.pod.id, [
     ['2001:db8:1234:1a02::77', 'out6', /dev eth0/],
     ['2001:DB8:FFFF:0::1', 'out6', /via fe80:ec2::1 dev eth0/],
     [own, 'node6', /dev veth0/],
     ['fd00:10:96::a', 'service6', /dev veth0/],
     ['fd00:ec2::254', 'imds6', /No route to host/],
-  ] as const) {
-    const { ways, faults, steps } = await trace(subject.pod.id, '--to', to);
-    assert.equal(
-      ways.map((way) => way.name),
-      [name],
-      to,
-    );
-    assert.equal(faults, [], to);
-    const decisions = steps.filter((step) => step.what === 'decision');
-    assert.ok(
-      decisions.some((step) => decided.test(step.text)),
-      `${to}: ${JSON.stringify(decisions)}`,
-    );
-  }
+  ]);
   for (const [to, says] of [
     ['ff02::1', /is not the address of a host/],
     ['fe80::1', /is not the address of a host/],

@@ -102,6 +102,28 @@ export async function traced(node: PodNode, ...args: string[]): Promise<Trace> {
   return { exit: exitCode, ways, steps, faults: wrong, out: stdout };
 }
 
+/** `--to` each of these addresses of a healthy pod: one way, of that name, and among the kernel's words for it these. */
+export async function leadsTo(
+  node: PodNode,
+  id: string,
+  cases: readonly (readonly [to: string, way: string, decided: RegExp])[],
+): Promise<void> {
+  for (const [to, name, decided] of cases) {
+    const { ways, faults, steps } = await traced(node, id, '--to', to);
+    assert.equal(
+      ways.map((way) => way.name),
+      [name],
+      to,
+    );
+    assert.equal(faults, [], to);
+    const decisions = steps.filter((step) => step.what === 'decision' || step.what === 'verdict');
+    assert.ok(
+      decisions.some((step) => decided.test(step.text)),
+      `${to}: ${JSON.stringify(decisions)}`,
+    );
+  }
+}
+
 /** How each kind of object goes away, or another takes its place. */
 function harmful(part: Part, netns: string): string {
   const inside = part.side === 'pod' ? `nsenter --net=${netns} ` : '';

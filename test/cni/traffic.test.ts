@@ -4,7 +4,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
-import { bootPodNode, type Pod, type PodNode } from './rig.ts';
+import { bootPodNode, type Pod, type PodNode, proxy } from './rig.ts';
 
 let cloud: Cloud;
 let one: PodNode;
@@ -32,20 +32,6 @@ async function beStrict(node: PodNode): Promise<void> {
   const boot = node.instance.deviceOf(node.instance.bootEni.id);
   await node.sh(`cd /proc/sys/net/ipv4/conf; echo 0 > all/rp_filter
     for device in *; do case $device in all|${boot}) ;; *) echo 1 > $device/rp_filter;; esac; done`);
-}
-
-/** kube-proxy as far as packets see it: destination NAT, and masquerading where the caller asks. */
-async function proxy(node: PodNode, rules: string): Promise<void> {
-  await node.sh(`nft -f - <<'EOF'
-table ip proxy
-delete table ip proxy
-table ip proxy {
-  chain services { ${rules}; }
-  chain prerouting { type nat hook prerouting priority dstnat; jump services; }
-  chain output { type nat hook output priority -100; jump services; }
-  chain postrouting { type nat hook postrouting priority srcnat; meta mark and 0x4000 == 0x4000 masquerade; }
-}
-EOF`);
 }
 
 test('pod to pod on one ENI: no NAT', async () => {
@@ -83,13 +69,13 @@ test('a Service backend elsewhere, here, and the caller itself all answer; the f
     [b.address, a.address],
     [a.address, one.instance.bootEni.primaryIp],
   ] as const) {
-    await proxy(one, `ip daddr ${CLUSTER_IP} tcp dport 80 dnat to ${backend}`);
+    await proxy(one, 'ip', `ip daddr ${CLUSTER_IP} tcp dport 80 dnat to ${backend}`);
     assert.is(await one.fetch('a', `http://${CLUSTER_IP}/`), seen, `backend ${backend}`);
   }
 });
 
 test('a Service whose backend is the node itself answers', async () => {
-  await proxy(one, `ip daddr ${CLUSTER_IP} tcp dport 80 dnat to ${one.instance.bootEni.primaryIp}`);
+  await proxy(one, 'ip', `ip daddr ${CLUSTER_IP} tcp dport 80 dnat to ${one.instance.bootEni.primaryIp}`);
   assert.is(await one.fetch('a', `http://${CLUSTER_IP}/`), a.address);
 });
 
@@ -97,6 +83,7 @@ test('the node reaches a Service whose backend is a pod here or elsewhere', asyn
   for (const backend of [far.address, b.address]) {
     await proxy(
       one,
+      'ip',
       `ip daddr ${CLUSTER_IP} tcp dport 80 meta mark set meta mark or 0x4000 dnat to ${backend}`,
     );
     assert.is(
@@ -109,7 +96,7 @@ test('the node reaches a Service whose backend is a pod here or elsewhere', asyn
 
 test('NodePort with policy Local: the pod sees the client, from a pod and a node of the VPC', async () => {
   const node = one.instance.bootEni.primaryIp;
-  await proxy(one, `ip daddr ${node} tcp dport 30080 dnat to ${a.address}:80`);
+  await proxy(one, 'ip', `ip daddr ${node} tcp dport 30080 dnat to ${a.address}:80`);
   assert.is(await two.fetch('', `http://${node}:30080/`), two.instance.bootEni.primaryIp);
   assert.is(await two.fetch('far', `http://${node}:30080/`), far.address);
 });
@@ -119,6 +106,7 @@ test('NodePort with policy Cluster: to a pod here and to one elsewhere', async (
   for (const backend of [a.address, far.address]) {
     await proxy(
       one,
+      'ip',
       `ip daddr ${node} tcp dport 30080 meta mark set meta mark or 0x4000 dnat to ${backend}:80`,
     );
     assert.is(await two.fetch('', `http://${node}:30080/`), node, `backend ${backend}`);

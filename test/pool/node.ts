@@ -2,6 +2,7 @@
 // file, so a test takes and ends one the way the plugin does, by a rename.
 import { readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
+import * as assert from 'uvu/assert';
 import { rangeOf, toAddress } from '../../agent/pool/ipv4.ts';
 import type { ExecResult } from '../../agent/port/exec-result.ts';
 import type { Cloud, Instance } from '../aws/index.ts';
@@ -128,6 +129,15 @@ export async function deadAddresses(instance: Instance): Promise<string[]> {
       ...(leaves ? [] : [`${address} has no egress`]),
     ];
   });
+}
+
+/** Once EC2 has settled: the pool is whole, it and EC2 have the same, nothing in reach is dead, and nothing has leaked. */
+export async function agrees(cloud: Cloud, { instance }: Node): Promise<void> {
+  await cloud.settled();
+  assert.equal(poolProblems(instance), []);
+  assert.equal(markers(instance), assigned(instance), 'markers and EC2 agree');
+  assert.equal(await deadAddresses(instance), []);
+  assert.equal(cloud.leakReport(), []);
 }
 
 /** Addresses in the egress set beyond the pool's own. */

@@ -9,7 +9,7 @@ import { toNumber } from '../../agent/pool/ipv4.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import type { Node } from '../boot/node.ts';
 import {
-  assigned,
+  agrees,
   bootClockMs,
   bootedNode,
   deadAddresses,
@@ -32,14 +32,6 @@ test.after.each(async () => {
   cloud.faults.clear();
   for (const instance of cloud.instances.values()) if (instance.pid > 0) await instance.terminate();
 });
-
-async function agrees(node: Node): Promise<void> {
-  await cloud.settled();
-  assert.equal(poolProblems(node.instance), []);
-  assert.equal(markers(node.instance), assigned(node.instance), 'markers and EC2 agree');
-  assert.equal(await deadAddresses(node.instance), []);
-  assert.equal(cloud.leakReport(), []);
-}
 
 /** Addresses rest for a second: an ended pod's count as released at boot. */
 const small = '{ target: 16, lowWater: 8, surplus: 32, restSeconds: 1 }';
@@ -64,7 +56,7 @@ for (const [name, fault] of failing) {
     assert.is(again.exitCode, 0);
     assert.match(again.waiting.join(), /asked again in/);
     assert.is(cloud.calls.length, calls, 'no call in the pause');
-    await agrees(node);
+    await agrees(cloud, node);
   });
 }
 
@@ -73,7 +65,7 @@ test('the answer to an assignment is lost: what EC2 gave is found and used, and 
   lease(node.instance, 9);
   cloud.faults.ec2.add({ action: 'AssignPrivateIpAddresses', lost: 'close', times: 1 });
   for (let run = 0; run < 3; run += 1) await refill(node);
-  await agrees(node);
+  await agrees(cloud, node);
   const free = entries(node.instance, 'free').length;
   assert.ok(free >= 24 && free <= 40 + 16, `${free} free`);
 });
@@ -89,7 +81,7 @@ test('the answer to a give-back is lost: EC2 and markers agree, nothing is hande
   await refill(node);
   assert.equal(await deadAddresses(node.instance), []);
   await refill(node);
-  await agrees(node);
+  await agrees(cloud, node);
   assert.ok(markers(node.instance).length < 5);
 });
 
@@ -119,7 +111,7 @@ test('EC2 accepts a give-back and goes on showing it: the prefix stays out of re
   assert.equal(await deadAddresses(node.instance), []);
   stale.remove();
   await refill(node);
-  await agrees(node);
+  await agrees(cloud, node);
   assert.is(entries(node.instance, 'retiring').length, 0);
 });
 
@@ -138,7 +130,7 @@ test('a prefix somebody unassigned in EC2: no pod gets its addresses, a pod that
   assert.ok(entries(node.instance, 'free').length >= 24, 'and others take their place');
   end(node.instance, 1, 0);
   await refill(node);
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 /** A node with two pod ENIs; the first is full of pods, the second has one, in its first prefix. */
@@ -217,7 +209,7 @@ test('what a killed run began to add is finished by the next, also when nothing 
   await refill(node);
   assert.is(cloud.calls.length, calls, 'EC2 is not asked for it');
   assert.is(entries(node.instance, 'free').length, 16);
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test('a give-back that a killed run had begun leaves nothing of the prefix in the egress set', async () => {
@@ -235,7 +227,7 @@ test('a give-back that a killed run had begun leaves nothing of the prefix in th
   writeFileSync(join(pool, 'leaving', `${name},${eniId},given,${bootClockMs()}`), '');
   const { changes } = await refill(node);
   assert.match(changes.join('\n'), new RegExp(`gave ${cidr}`));
-  await agrees(node);
+  await agrees(cloud, node);
   assert.is(await strangersInEgress(node.instance), 0);
 });
 
@@ -250,7 +242,7 @@ test('IMDS alone adds nothing: repair leaves the pool to refill, which asks EC2'
   assert.equal(JSON.parse(stdout).changes, []);
   assert.equal(markers(node.instance), before);
   await refill(node);
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test('an ENI that cannot be detached in time is finished by a later run', async () => {
@@ -265,7 +257,7 @@ test('an ENI that cannot be detached in time is finished by a later run', async 
   for (let run = 0; run < 4; run += 1) await refill(node);
   assert.equal(entries(node.instance, 'leaving-enis'), []);
   assert.is(node.instance.enis.length, 2);
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test('a subnet that is full is not asked again and again, however often pods ask for more', async () => {
@@ -281,7 +273,7 @@ test('a subnet that is full is not asked again and again, however often pods ask
     await refill(node);
   }
   assert.is(cloud.calls.length, calls, 'five pods asked, EC2 was not');
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test.run();

@@ -5,18 +5,15 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
-import type { Node } from '../boot/node.ts';
 import {
-  assigned,
+  agrees,
   bootClockMs,
   bootedNode,
-  deadAddresses,
   end,
   entries,
   lease,
   markers,
   poolDirectory,
-  poolProblems,
   refill,
 } from './node.ts';
 
@@ -40,14 +37,6 @@ async function changing(work: () => Promise<unknown>): Promise<string[]> {
     .filter((action) => !action.startsWith('Describe'));
 }
 
-async function agrees(node: Node): Promise<void> {
-  await cloud.settled();
-  assert.equal(poolProblems(node.instance), []);
-  assert.equal(markers(node.instance), assigned(node.instance), 'markers and EC2 agree');
-  assert.equal(await deadAddresses(node.instance), []);
-  assert.equal(cloud.leakReport(), []);
-}
-
 /** Addresses rest for a second: an ended pod's count as released at boot. */
 const small = '{ target: 16, lowWater: 8, surplus: 32, restSeconds: 1 }';
 
@@ -60,7 +49,7 @@ test('nothing to do: says so, changes nothing, and does not ask EC2 again for mi
   assert.is(second.stdout, 'nothing to do\n');
   assert.is(second.stderr, '');
   assert.is(cloud.calls.length, before);
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test('below the low-water mark: one call for several prefixes, up to the middle of the marks', async () => {
@@ -72,7 +61,7 @@ test('below the low-water mark: one call for several prefixes, up to the middle 
   });
   assert.equal(calls, ['AssignPrivateIpAddresses']);
   assert.is(entries(node.instance, 'free').length, 39);
-  await agrees(node);
+  await agrees(cloud, node);
   assert.equal(await changing(() => refill(node)), [], 'and is content then');
 });
 
@@ -97,7 +86,7 @@ test('an ENI is full: another one is created, attached, brought up and told to t
   assert.ok(file.podEnis.every((eni) => eni.subnetCidr === '10.0.64.0/20'));
   const enis = await node.eniboot(['enis', '--ec2']);
   assert.is(enis.exitCode, 0, enis.stdout + enis.stderr);
-  await agrees(node);
+  await agrees(cloud, node);
 
   // Its pods end again: both go back, the ENI with its last prefix, and never the last ENI.
   end(node.instance, 48, 0);
@@ -112,7 +101,7 @@ test('an ENI is full: another one is created, attached, brought up and told to t
   assert.ok(entries(node.instance, 'free').length + entries(node.instance, 'cooling').length >= 16);
   const told = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '{}') as { podEnis: unknown[] };
   assert.is(told.podEnis.length, 1);
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test('an ENI that IMDS does not know yet is told to the plugin all the same', async () => {
@@ -150,7 +139,7 @@ test('nothing goes back before it has rested', async () => {
   assert.is(entries(node.instance, 'retiring').length, 0);
   const pool = await node.eniboot(['pool', '--json']);
   assert.is((JSON.parse(pool.stdout) as { resting: number }).resting, 48);
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test('addresses instead of prefixes grow and go back the same way', async () => {
@@ -163,7 +152,7 @@ test('addresses instead of prefixes grow and go back the same way', async () => 
   await refill(node);
   assert.is(markers(node.instance).length, 10, 'up to what the pods to come need');
   assert.is(node.instance.enis.length, 3);
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test('a pool below its target, since the subnet was full at boot, is brought back to it', async () => {
@@ -177,7 +166,7 @@ test('a pool below its target, since the subnet was full at boot, is brought bac
   cloud.faults.clear();
   await refill(node);
   assert.is(markers(node.instance).length, 6);
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test('the flag goes first of all, also when the run fails', async () => {
@@ -212,7 +201,7 @@ test('an ENI of ours that a reboot left detached is deleted by the first refill,
   const other = foreign.NetworkInterface?.NetworkInterfaceId ?? '';
   assert.ok(cloud.enis.has(other));
   cloud.ec2.send('DeleteNetworkInterface', { NetworkInterfaceId: other });
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test('a node that never became READY is left to boot', async () => {
@@ -234,10 +223,10 @@ test('after a reboot the pool is EC2’s again, and leases of before are gone', 
   const { status } = await node.boot();
   assert.is(status?.verdict, 'ready');
   assert.is(entries(node.instance, 'leased').length, 0);
-  await agrees(node);
+  await agrees(cloud, node);
   await refill(node);
   assert.is(entries(node.instance, 'free').length, 32, 'no pod is left, so one prefix goes back');
-  await agrees(node);
+  await agrees(cloud, node);
 });
 
 test.run();

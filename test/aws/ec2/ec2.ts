@@ -1,6 +1,7 @@
 // The state machine of EC2: one call in, one answer or AwsError out, no I/O. The HTTP server, the devices and
 // a fleet on virtual time all use this.
 
+import { type ApiCall, recording } from '../calls.ts';
 import * as addresses from './actions/addresses.ts';
 import * as describe from './actions/describe.ts';
 import * as images from './actions/images.ts';
@@ -38,18 +39,6 @@ export interface Ec2Options {
 }
 
 /** One API call, as it will be judged in tests. */
-export interface ApiCall {
-  service: 'ec2' | 'ssm';
-  action: string;
-  instanceId?: string | undefined;
-  at: number;
-  mutating: boolean;
-  /** False when it was refused: error, throttle, denial, dry run. */
-  accepted: boolean;
-  error?: string | undefined;
-  request?: object | undefined;
-}
-
 type Handler = (world: World, request: never) => object;
 
 const readers: Record<string, Handler> = {
@@ -180,26 +169,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     subscribe: (listener) => {
       listeners.push(listener);
     },
-    send: (action, request, caller = {}) => {
-      const call: ApiCall = {
-        service: 'ec2',
-        action,
-        instanceId: caller.instanceId,
-        at: scheduler.now(),
-        mutating: action in writers,
-        accepted: false,
-        request,
-      };
-      calls.push(call);
-      try {
-        const answer = carryOut(action, request);
-        call.accepted = true;
-        return answer;
-      } catch (error) {
-        if (error instanceof AwsError) call.error = error.code;
-        throw error;
-      }
-    },
+    send: recording({ service: 'ec2', calls, scheduler, isMutating, carryOut }),
   };
 }
 

@@ -2,7 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ApiCall, Ec2 } from '../ec2/ec2.ts';
+import type { ApiCall } from '../calls.ts';
+import type { Ec2 } from '../ec2/ec2.ts';
 import { isMutating } from '../ec2/ec2.ts';
 import { AwsError } from '../ec2/errors.ts';
 import type { Caller } from '../ec2/state.ts';

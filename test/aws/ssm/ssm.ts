@@ -1,5 +1,5 @@
 // The state machine of SSM: one call in, one answer or AwsError out, no I/O. Its parts have files of their own.
-import type { ApiCall } from '../ec2/ec2.ts';
+import { type ApiCall, recording } from '../calls.ts';
 import { AwsError } from '../ec2/errors.ts';
 import type { Caller } from '../ec2/state.ts';
 import { type BucketSize, Throttle } from '../ec2/throttle.ts';
@@ -85,26 +85,7 @@ export function createSsm(options: SsmOptions): Ssm {
     nodes: managed.nodes,
     alarms: commands.alarms,
     latency: commands.latency,
-    send: (action, request, caller = {}) => {
-      const call: ApiCall = {
-        service: 'ssm',
-        action,
-        instanceId: caller.instanceId,
-        at: scheduler.now(),
-        mutating: mutating.has(action),
-        accepted: false,
-        request,
-      };
-      calls.push(call);
-      try {
-        const answer = carryOut(action, request);
-        call.accepted = true;
-        return answer;
-      } catch (error) {
-        if (error instanceof AwsError) call.error = error.code;
-        throw error;
-      }
-    },
+    send: recording({ service: 'ssm', calls, scheduler, isMutating: isSsmMutating, carryOut }),
     put: (name, value) =>
       store.put({ Name: name, Value: value, Type: 'String', Overwrite: true }).Version ?? 0,
   };
