@@ -28,11 +28,12 @@ if [ -n "$missing" ]; then
   elif [ "$(id -u)" = 0 ]; then
     say "installing Debian packages:$missing"
     export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
     # shellcheck disable=SC2086 # a list
-    apt-get install -y --no-install-recommends $missing >/tmp/eniboot-apt.$$ 2>&1 ||
-      { apt-get update && apt-get install -y --no-install-recommends $missing; } >/tmp/eniboot-apt.$$ 2>&1 ||
-      { cat /tmp/eniboot-apt.$$ >&2; rm -f /tmp/eniboot-apt.$$; exit 1; }
-    rm -f /tmp/eniboot-apt.$$
+    apt-get install -y --no-install-recommends $missing >"$log" 2>&1 ||
+      { apt-get update && apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1 ||
+      { cat "$log" >&2; rm -f "$log"; exit 1; }
+    rm -f "$log"
   else
     say "These Debian packages are needed:$missing"
     say "As root: apt-get install --no-install-recommends$missing"

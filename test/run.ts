@@ -1,8 +1,8 @@
 // The test runner: uvu files, each in a process and sandbox of its own, killed when it runs out of time.
 // uvu alone exits 0 when it finds no file and waits for ever for a test that hangs.
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { writeEvidence } from './bench/report.ts';
 import { buildExecutable } from './build/executable.ts';
@@ -57,6 +57,14 @@ interface Outcome {
 }
 const outcomes: (Outcome & { file: string; seconds: number })[] = [];
 const totals: Outcome = { passed: 0, failed: 0 };
+const running = new Set<number>();
+// What tests write for a moment, and may not come to remove.
+const scratch = mkdtempSync(join(tmpdir(), 'eniboot-test-'));
+process.on('exit', () => {
+  for (const pid of running) killGroup(pid);
+  rmSync(scratch, { recursive: true, force: true });
+});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));
 const queue = [...files];
 const started = performance.now();
 await Promise.all(Array.from({ length: Math.max(1, Math.min(2, availableParallelism())) }, worker));
@@ -86,8 +94,9 @@ async function runFile(file: string): Promise<Outcome> {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
-    env: { ...process.env, ...(coverage === undefined ? {} : { NODE_V8_COVERAGE: coverage }) },
+    env: { ...process.env, TMPDIR: scratch, ...(coverage === undefined ? {} : { NODE_V8_COVERAGE: coverage }) },
   });
+  if (child.pid !== undefined) running.add(child.pid);
   let output = '';
   child.stdout.on('data', (chunk: Buffer) => {
     output += chunk.toString();
@@ -101,6 +110,7 @@ async function runFile(file: string): Promise<Outcome> {
     killGroup(child.pid);
   }, seconds * 1000);
   const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
+  running.delete(child.pid ?? 0);
   clearTimeout(timer);
   const plain = output.replace(/\u001b\[[0-9;]*m/g, '');
   const total = sum(plain, /^ *Total: +(\d+)/gm);

@@ -107,7 +107,7 @@ function systemctl(instance: Instance, start: string): void {
     '/opt/stand-ins/systemctl',
     `#!/bin/sh
 case "$1" in
-start) echo "$*" >> /tmp/starts; ${start} ;;
+start) echo "$*" >> /run/starts; ${start} ;;
 show)
   printf 'Id=crio.service\\nLoadState=loaded\\nActiveState=active\\n\\n'
   printf 'Id=kubelet.service\\nLoadState=loaded\\nActiveState=inactive\\n' ;;
@@ -120,8 +120,8 @@ esac
 test('out of the warm pool: kubelet is started once, and again only as long as systemd has not taken it', async () => {
   const node = await readyNode({ lifecycleState: 'Warmed:Running' });
   const { instance } = node;
-  const starts = () => (instance.read('/tmp/starts') ?? '').split('\n').length - 1;
-  instance.write('/tmp/starts', '');
+  const starts = () => (instance.read('/run/starts') ?? '').split('\n').length - 1;
+  instance.write('/run/starts', '');
   systemctl(instance, 'exit 1');
   const kubelet = async () => (await checks(instance)).find((check) => check.id === 'kubelet');
   assert.is((await kubelet())?.result, 'pass', 'waits without kubelet');
@@ -154,12 +154,12 @@ test('a boot by hand starts kubelet where systemd runs, and not where the unit h
   ] as const) {
     const { instance } = await launchNode(cloud, { files: systemd });
     systemctl(instance, 'exit 0');
-    instance.write('/tmp/starts', '');
+    instance.write('/run/starts', '');
     const boot = () => instance.run('env', [STAND_INS, by, ENIBOOT, 'boot', '--json'], { timeoutMs: 60_000 });
     for (let runs = 0; runs < 2; runs += 1) {
       const { exitCode, stdout } = await boot();
       assert.is(exitCode, 0, stdout);
-      assert.is((instance.read('/tmp/starts') ?? '').split('\n').length - 1, expected, `${by}, run ${runs}`);
+      assert.is((instance.read('/run/starts') ?? '').split('\n').length - 1, expected, `${by}, run ${runs}`);
     }
   }
 });

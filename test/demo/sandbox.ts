@@ -1,5 +1,7 @@
 // Builds the executable and starts the half of a demo that makes devices, in namespaces of its own.
 import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildExecutable } from '../build/executable.ts';
 
@@ -19,9 +21,12 @@ Run it as root (sudo npm run demo), or allow unprivileged user namespaces:
   }
   process.stderr.write('building the executable …\n');
   buildExecutable();
+  const scratch = mkdtempSync(join(tmpdir(), 'eniboot-demo-'));
+  process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
   const show = spawn('sh', [sandbox, process.execPath, join(import.meta.dirname, script), ...args], {
     cwd: root,
     stdio: 'inherit',
+    env: { ...process.env, TMPDIR: scratch },
   });
   // Ctrl-C reaches the whole foreground group, and the sandbox takes everything in it along when it ends.
   process.on('SIGINT', () => {});
