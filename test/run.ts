@@ -94,7 +94,11 @@ async function runFile(file: string): Promise<Outcome> {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
-    env: { ...process.env, TMPDIR: scratch, ...(coverage === undefined ? {} : { NODE_V8_COVERAGE: coverage }) },
+    env: {
+      ...process.env,
+      TMPDIR: scratch,
+      ...(coverage === undefined ? {} : { NODE_V8_COVERAGE: coverage }),
+    },
   });
   if (child.pid !== undefined) running.add(child.pid);
   let output = '';
