@@ -88,7 +88,9 @@ export async function runCritest(bench: Bench, runtime: Runtime): Promise<Record
   const cloud = await startCloud();
   const node = await bootKubeNode(bench, runtime, cloud, 'one');
   try {
-    // It would take away what it has not asked for.
+    await node.networkIs(true);
+    // READY comes before kubelet has started, and a stop before its start stops nothing: it would take away what it has not asked for.
+    await node.startsAgain('kubelet', 0);
     await node.sh('systemctl stop kubelet');
     await loadImages(node);
     const results = await critest(node, FOCUS);
