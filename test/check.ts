@@ -86,7 +86,7 @@ function isShell(path: string): boolean {
   if (path.endsWith('.sh')) return true;
   if (/\.[a-z]+$/.test(path)) return false;
   try {
-    return /^#!\/bin\/(ba)?sh/.test(readFileSync(join(root, path), 'utf8').slice(0, 20));
+    return /^#!\/(usr\/bin\/env |bin\/)(ba)?sh/.test(readFileSync(join(root, path), 'utf8').slice(0, 20));
   } catch {
     return false;
   }

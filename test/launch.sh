@@ -29,9 +29,10 @@ if [ -n "$missing" ]; then
     say "installing Debian packages:$missing"
     export DEBIAN_FRONTEND=noninteractive
     log=$(mktemp)
+    # Another one may be installing: seconds to wait for it.
     # shellcheck disable=SC2086 # a list
-    apt-get install -y --no-install-recommends $missing >"$log" 2>&1 ||
-      { apt-get update && apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1 ||
+    install() { apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing; }
+    install >"$log" 2>&1 || { apt-get update && install; } >"$log" 2>&1 ||
       { cat "$log" >&2; rm -f "$log"; exit 1; }
     rm -f "$log"
   else

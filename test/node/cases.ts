@@ -54,6 +54,7 @@ export const cases: readonly Case<Facts>[] = [
   {
     name: 'services-simulated',
     title: 'Services by kube-proxy in iptables and nftables mode on two simulated nodes, API server and etcd',
+    quick: true,
     layer: 'proxy',
     run: onSimulatedNodes,
   },
