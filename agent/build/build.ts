@@ -32,7 +32,7 @@ type Arch = keyof typeof targets;
 /** Names in /opt/cni/bin; all of them links to the executable. */
 const plugins = ['eniboot', 'eniboot-ipam', 'eniboot-ptp'];
 
-const asked = process.argv.slice(2).filter((word) => !word.startsWith('-'));
+const asked = process.argv.slice(2).filter((word) => word !== '--no-bundle');
 if (process.argv.includes('--help') || asked.some((word) => !(word in targets))) {
   process.stdout.write(
     'Usage: npm run build [-- [--no-bundle] [x64] [arm64]]\nBuilds dist/<arch>/eniboot, its manifest and bundle (dist/eniboot-<version>-<arch>.tar.gz); both CPUs by default.\n',

@@ -4,7 +4,7 @@ import { isFailed } from '../rollout/judge.ts';
 import type { Event } from '../rollout/mirror.ts';
 import { type Progress, type Rollout, stepsOf } from '../rollout/progress.ts';
 import { duration } from '../rollout/report.ts';
-import { describeStep, exceptionsOf, summarise, type ZoneSummary } from '../rollout/summary.ts';
+import { describeStep, exceptionsOf, type Summary, summarise, type ZoneSummary } from '../rollout/summary.ts';
 import type { CommandIo } from './command.ts';
 import { paint, table } from './table.ts';
 
@@ -86,9 +86,7 @@ function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs:
       paint('bold', head, true),
       ...zoneLines(summary.zones, true),
       progress.stage === 'sent' && home > 0 ? `in flight: ${home} have answered` : '',
-      summary.why === undefined
-        ? `next: ${summary.next ?? 'nothing'}`
-        : paint('red', `halted: ${summary.why}`, true),
+      summary.why === undefined ? nextLine(summary) : paint('red', `halted: ${summary.why}`, true),
       ...failures.slice(-SHOWN_FAILURES),
     ];
   }
@@ -115,6 +113,13 @@ function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs:
   };
 }
 
+/** What comes next; of one that has halted nothing does by itself. */
+export function nextLine({ state, next = 'nothing' }: Summary): string {
+  return state === 'halted'
+    ? `next: nothing by itself; \`rollout resume\` goes on with: ${next}; \`rollout rollback\` takes it back`
+    : `next: ${next}`;
+}
+
 /** A rollout somebody else carries out, by its record alone. */
 export function watchLines(rollout: Rollout, progress: Progress, nowMs: number, colour: boolean): string[] {
   const summary = summarise(rollout, progress);
@@ -128,7 +133,7 @@ export function watchLines(rollout: Rollout, progress: Progress, nowMs: number, 
       colour,
     ),
     ...zoneLines(summary.zones, colour),
-    `next: ${summary.next ?? 'nothing'}`,
+    nextLine(summary),
     ...failures
       .slice(-SHOWN_FAILURES)
       .map((one) =>

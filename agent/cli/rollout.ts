@@ -219,7 +219,7 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
   const { readRollout } = await import('../rollout/record.ts');
   const { readHaltFlag } = await import('../rollout/halt.ts');
   const { summarise, exceptionsOf } = await import('../rollout/summary.ts');
-  const { zoneLines } = await import('./rollout-view.ts');
+  const { nextLine, zoneLines } = await import('./rollout-view.ts');
   const standing = await readRollout(aws, cluster, systemClock);
   const rollout = await standing.rollout();
   const flag = await readHaltFlag(aws, cluster);
@@ -237,7 +237,7 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
         `rollout ${summary.id}, begun ${at}Z by ${summary.startedBy}; ${who}`,
         ...(flag === undefined ? [] : [`the halt flag is up: ${flag.why}`]),
         ...zoneLines(summary.zones, io.isTTY),
-        `next: ${summary.next ?? 'nothing'}`,
+        nextLine(summary),
         ...exceptions.slice(0, 20).map((one) => `  ${one.zoneId}  ${one.instanceId}  ${one.outcome}`),
         ...(exceptions.length > 20 ? [`  and ${exceptions.length - 20} more: eniboot rollout report`] : []),
       ].join('\n')}\n`,

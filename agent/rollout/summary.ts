@@ -11,7 +11,8 @@ export interface ZoneSummary {
   updated: number;
   failed: number;
   inFlight: number;
-  state: 'waiting' | 'under way' | 'baking' | 'done' | 'restored' | 'untouched';
+  /** `halted`: it was under way, or baking, when the rollout halted. */
+  state: 'waiting' | 'under way' | 'baking' | 'halted' | 'done' | 'restored' | 'untouched';
 }
 
 export interface Summary {
@@ -31,7 +32,7 @@ export interface Summary {
   passedOver: number;
   restored: number;
   zones: ZoneSummary[];
-  /** What happens next; undefined when nothing does. */
+  /** What happens next, or would after a `resume`; undefined when nothing does. */
   next: string | undefined;
   /** Seconds of waiting that are still to come, and batches. */
   remaining: { bakeSeconds: number; batches: number };
@@ -59,7 +60,11 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
       (progress.boots?.failed.length ?? 0),
     passedOver: progress.exceptions.filter((one) => !isFailed(one.outcome)).length,
     restored: progress.back?.restored ?? 0,
-    zones: rollout.zones.map((_, at) => zoneSummary(rollout, progress, steps, at)),
+    zones: rollout.zones.map((_, at) => {
+      const zone = zoneSummary(rollout, progress, steps, at);
+      const stopped = progress.state === 'halted' && (zone.state === 'under way' || zone.state === 'baking');
+      return stopped ? { ...zone, state: 'halted' } : zone;
+    }),
     next: current === undefined ? undefined : describeStep(rollout, current),
     remaining: {
       bakeSeconds: rest.reduce((sum, step) => sum + (step.do === 'bake' ? step.seconds : 0), 0),

@@ -119,7 +119,7 @@ if (asJson)
   process.stdout.write(`${JSON.stringify({ seconds, proofs, passed: proofs.length - failed, failed })}\n`);
 else
   say(
-    `\n${seconds.toFixed(0)} s. docs/rollouts.md: the spec, the ten rules, and what each command does.\n${proofs.length - failed} passed, ${failed} failed`,
+    `\n${seconds.toFixed(0)} s. docs/rollouts.md: the spec, what counts, and what to do when it halts.\n${proofs.length - failed} passed, ${failed} failed`,
   );
 bundles.stop();
 await cloud.stop();

@@ -131,6 +131,9 @@ test('a bad version stops at its canary, which goes back by itself; nothing else
   const status = await of('status');
   assert.is(status.code, 1);
   assert.match(status.out, /halted: the canary failed in euw1-az2/);
+  // Nothing is under way, and the zone does not bake.
+  assert.match(status.out, /^ {2}euw1-az2 .* halted$/m);
+  assert.match(status.out, /^next: nothing by itself; `rollout resume` goes on with: /m);
   assert.is(codeIn((await of('resume', '--json')).out), 'ROLLOUT_HALTED');
   const back = await of('rollback');
   assert.is(back.code, 0, back.err);

@@ -180,7 +180,7 @@ test('more failures than the budget halt it in their zone; taken back, every lab
     summarise(rollout, progress).zones.map((zone) => [zone.zoneId, zone.state, zone.updated, zone.failed]),
     [
       ['euw1-az1', 'done', 10, 0],
-      ['euw1-az2', 'under way', 3, 3],
+      ['euw1-az2', 'halted', 3, 3],
       ['euw1-az3', 'waiting', 0, 0],
     ],
   );
