@@ -1,7 +1,7 @@
 // Which network namespace, CNI network and pod a lease was made for, and with which limits: written into the lease's
 // file by ADD, read by DEL, CHECK, GC, collect and the tools. Only a note: the file's name alone says who has the address.
 import { closeSync, existsSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
-import type { PodLimits } from '../host/pod-limits.ts';
+import type { Limit, PodLimits } from '../host/pod-limits.ts';
 import { hasCode, readIfPresent } from '../port/fs.ts';
 import { type Lease, leasePath } from './lease.ts';
 
@@ -65,13 +65,19 @@ export function noteOf(lease: Lease): Note | undefined {
   };
 }
 
-/** Empty in a note that another version wrote. */
+/** Empty in a note that another version wrote, or that is damaged: they become lines for `tc` and `nft`. */
 function limitsIn(text: string | undefined): PodLimits {
   try {
-    return JSON.parse(text ?? '') as PodLimits;
+    const { ingress, egress } = JSON.parse(text ?? '') as Record<keyof PodLimits, unknown>;
+    return { ...(isLimit(ingress) ? { ingress } : {}), ...(isLimit(egress) ? { egress } : {}) };
   } catch {
     return {};
   }
+}
+
+function isLimit(value: unknown): value is Limit {
+  const { bitsPerSecond, burstBytes } = (value ?? {}) as Record<keyof Limit, unknown>;
+  return [bitsPerSecond, burstBytes].every((one) => Number.isInteger(one) && Number(one) > 0);
 }
 
 /** `unknown` when no note of this owner is there: then nobody may take the namespace for gone. */

@@ -1,6 +1,7 @@
 // Leases on a pool in the sandbox's own /run: order, rest, races, and nothing lost or doubled.
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isFailure } from '../../agent/messages/failure.ts';
@@ -93,6 +94,16 @@ test('a lease is found by its owner alone; releasing twice does nothing the seco
   assert.is(releaseLease(again, 123), true);
   assert.is(releaseLease(again, 456), false);
   assert.equal(readdirSync(`${POOL_DIR}/cooling`), [`${again.address},eni-a,123`]);
+});
+
+test('neither the plugin nor the pool reads the wall clock, which may step', () => {
+  const root = join(import.meta.dirname, '../..');
+  for (const folder of ['cni', 'agent/pool']) {
+    for (const name of readdirSync(join(root, folder)).filter((one) => one.endsWith('.ts'))) {
+      const code = readFileSync(join(root, folder, name), 'utf8').replaceAll('performance.now()', '');
+      assert.not.match(code, /\bDate\b|\.now\(\)/, `${folder}/${name}`);
+    }
+  }
 });
 
 test('20 processes that take and release all the time: no address is ever held twice, none is lost', async () => {

@@ -361,6 +361,24 @@ test('CHECK names what was tampered with, and accepts what later plugins add', a
   assert.equal(await node.leftovers(), []);
 });
 
+test('CHECK expects no limits of a note whose limits are damaged', async () => {
+  const pod = await node.addPod('noted');
+  for (const limits of [
+    '5',
+    'null',
+    '[]',
+    '{"egress":5}',
+    '{"egress":{"bitsPerSecond":"1;","burstBytes":1}}',
+    '{',
+  ]) {
+    await node.sh(
+      `printf 'noted\n${pod.netns}\neniboot\n\n%s\n' '${limits}' >$(ls /run/eniboot/pool/leased/*,noted,eth0)`,
+    );
+    succeeds(await node.cni('CHECK', variablesOf('noted', pod.netns), { ...conf, prevResult: pod.result }));
+  }
+  succeeds(await del('noted'));
+});
+
 test('GC ends what the runtime does not know, keeps the rest, and finds links without a lease', async () => {
   await node.addPod('keep');
   await node.addPod('drop');
