@@ -6,6 +6,7 @@ import type { Bench } from '../vm/bench.ts';
 import type { Case } from '../vm/case.ts';
 import { inCluster } from './cluster.ts';
 import { runCritest } from './critest.ts';
+import { holdKubelet } from './held.ts';
 import { announcedKubeNode, bootKubeNode, type KubeNode } from './kube.ts';
 import type { Runtime } from './layer.ts';
 import { onSimulatedNodes, onVmNode } from './simulated.ts';
@@ -30,6 +31,12 @@ export const cases: readonly Case<Facts>[] = [
     title: 'containerd: the same',
     layer: 'containerd',
     run: (bench) => failThenRun(bench, 'containerd'),
+  },
+  {
+    name: 'held',
+    title: 'cri-o: the boot fails in one way after another, and kubelet never runs; then it does',
+    layer: 'crio',
+    run: holdKubelet,
   },
   {
     name: 'restarts-crio',
