@@ -550,6 +550,18 @@ export const failureCodes = {
       'Correct the value at the path named in the message; `eniboot rollout plan FILE` says the same and changes nothing.',
     transient: false,
   },
+  BUNDLE_UNUSABLE: {
+    title: 'What is to be packed or published is no intact version of eniboot.',
+    remedy:
+      'Name an archive that `npm run build` or `eniboot bundle build` made; with --from, a folder with manifest.json and, unchanged, the files it names.',
+    transient: false,
+  },
+  BUNDLE_NOT_SERVED: {
+    title: 'An address does not serve the archive that is to be published with it.',
+    remedy:
+      'Put this very file there first: nodes will download it from that address, without logging in. Then publish; nothing has been written yet.',
+    transient: false,
+  },
   RELEASE_UNKNOWN: {
     title: 'The version is not published.',
     remedy: 'Publish it with `eniboot bundle publish`; `eniboot bundle list` shows what there is.',

@@ -6,7 +6,7 @@ import type { FleetAws } from '../aws/fleet.ts';
 import { type Archive, isVersion, parseRelease, RELEASES, type Release } from '../aws/release.ts';
 import { must } from '../host/command.ts';
 import { Failure } from '../messages/failure.ts';
-import { hasCode, sha256Of } from '../port/fs.ts';
+import { hasCode, readIfPresent, sha256Of } from '../port/fs.ts';
 import { download } from '../port/net.ts';
 import { architecture } from '../port/runtime.ts';
 
@@ -21,26 +21,24 @@ const DOWNLOAD_MS = 10 * 60_000;
 
 /**
  * Packs the files of a version, here and in `npm run build`; the same files give the same bytes, and an archive is there whole or
- * not at all. Throws when they are not what its manifest says, and when the signal comes.
+ * not at all. Throws BUNDLE_UNUSABLE when they are not what its manifest says, and when the signal comes.
  */
 export async function packBundle(
   folder: string,
   out: string | undefined,
   { tell = () => {}, signal }: { tell?: (what: string) => void; signal?: AbortSignal } = {},
 ): Promise<{ version: string; file: string; sha256: string }> {
-  const manifest = await readManifestText(
-    async () => (await must('MANIFEST_MISSING', 'cat', [`${folder}/manifest.json`])).stdout,
-  );
+  const manifest = manifestOf(readIfPresent(`${folder}/manifest.json`), folder);
   for (const one of manifest.files) {
     tell(`comparing ${one.path} with its digest`);
     const { sha256 } = await sha256Of(`${folder}/${one.path}`, signal).catch((error: unknown) => {
       if (!hasCode(error, 'ENOENT', 'EISDIR')) throw error;
-      throw new Failure('BAD_DIGEST', `${folder}/${one.path}, which its manifest names, is not there`, {
+      throw new Failure('BUNDLE_UNUSABLE', `${folder}/${one.path}, which its manifest names, is not there`, {
         path: one.path,
       });
     });
     if (sha256 !== one.sha256)
-      throw new Failure('BAD_DIGEST', `${folder}/${one.path} is not what its manifest says`, {
+      throw new Failure('BUNDLE_UNUSABLE', `${folder}/${one.path} is not what its manifest says`, {
         path: one.path,
       });
   }
@@ -77,7 +75,10 @@ export async function packBundle(
   return { version: manifest.version, file, sha256: (await sha256Of(file)).sha256 };
 }
 
-/** Makes a version known. Throws BAD_DIGEST when an address serves something else, RELEASE_DIFFERS when it is known otherwise. */
+/**
+ * Makes a version known. Throws BUNDLE_UNUSABLE, BUNDLE_NOT_SERVED when an address serves something else or nothing, RELEASE_DIFFERS
+ * when it is known otherwise.
+ */
 export async function publishRelease(
   aws: FleetAws,
   archives: Record<Arch, { file: string; url: string } | undefined>,
@@ -87,17 +88,13 @@ export async function publishRelease(
     const archive = archives[arch];
     if (archive === undefined) continue;
     const { file, url } = archive;
-    const { version } = await readManifestText(
-      async () =>
-        (
-          await must(
-            'MANIFEST_MISSING',
-            'tar',
-            ['--extract', '--gzip', '--to-stdout', '--file', file, '--wildcards', '*manifest.json'],
-            { timeoutMs: 60_000 },
-          )
-        ).stdout,
+    const { stdout } = await must(
+      'BUNDLE_UNUSABLE',
+      'tar',
+      ['--extract', '--gzip', '--to-stdout', '--file', file, '--wildcards', '*manifest.json'],
+      { timeoutMs: 60_000 },
     );
+    const { version } = manifestOf(stdout, file);
     const { sha256 } = await sha256Of(file);
     await compareServed(url, sha256);
     found.push({ arch, version, archive: { url, sha256 } });
@@ -158,29 +155,32 @@ async function compareServed(url: string, sha256: string): Promise<void> {
       maxBytes: MOST_BYTES,
     }).catch((error: unknown) => {
       throw new Failure(
-        'UPDATE_NOT_STAGED',
+        'BUNDLE_NOT_SERVED',
         `${url}: ${error instanceof Error ? error.message : String(error)}`,
         { url },
       );
     });
     if (served !== sha256)
-      throw new Failure('BAD_DIGEST', `${url} serves an archive with SHA-256 ${served}, not ${sha256}`, {
-        url,
-      });
+      throw new Failure(
+        'BUNDLE_NOT_SERVED',
+        `${url} serves an archive with SHA-256 ${served}, not ${sha256}`,
+        { url },
+      );
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function readManifestText(
-  read: () => Promise<string>,
-): Promise<{ version: string; arch?: string; files: { path: string; sha256: string }[] }> {
+function manifestOf(
+  text: string | undefined,
+  where: string,
+): { version: string; arch?: string; files: { path: string; sha256: string }[] } {
   try {
-    const value = JSON.parse(await read()) as { version?: unknown; files?: unknown; arch?: string };
+    const value = JSON.parse(text ?? '') as { version?: unknown; files?: unknown; arch?: string };
     if (typeof value.version === 'string' && isVersion(value.version) && Array.isArray(value.files))
-      return value as { version: string; files: { path: string; sha256: string }[] };
-  } catch (error) {
-    if (error instanceof Failure) throw error;
+      return value as ReturnType<typeof manifestOf>;
+  } catch {
+    // As one that lacks what it must have.
   }
-  throw new Failure('MANIFEST_MISSING', 'the bundle has no manifest.json that can be read');
+  throw new Failure('BUNDLE_UNUSABLE', `${where} has no manifest.json that can be read`, { where });
 }

@@ -161,6 +161,25 @@ test('bundle build says what it does while it does it', async () => {
   assert.is(JSON.parse(built.out).file, file);
 });
 
+test('a folder or file that holds no intact version is not packed and not published', async () => {
+  const changed = versionOf('changed', Buffer.from('as built'));
+  writeFileSync(join(changed, 'eniboot'), 'changed since');
+  const lacking = versionOf('lacking', Buffer.from('x'));
+  rmSync(join(lacking, 'eniboot'));
+  for (const [args, said] of [
+    [['bundle', 'build', '--from', folder], 'has no manifest.json that can be read'],
+    [['bundle', 'build', '--from', changed], 'eniboot is not what its manifest says'],
+    [['bundle', 'build', '--from', lacking], 'which its manifest names, is not there'],
+    [archive(join(changed, 'eniboot')), 'tar --extract'],
+  ] as const) {
+    const { code, err } = await eniboot([...args], { env: operatorEnvironment(cloud) });
+    assert.is(code, 1, err);
+    assert.match(err, 'eniboot: BUNDLE_UNUSABLE: ');
+    assert.match(err, said);
+    assert.not.match(err, 'terminate');
+  }
+});
+
 test('bundle build leaves nothing where it is stopped, by Ctrl-C or by a terminal that goes away', async () => {
   const from = versionOf('large', randomBytes(48 * 1024 * 1024));
   const out = join(folder, 'stopped');

@@ -1,7 +1,7 @@
 // Versions for simulated nodes: served over HTTP in the region, published in its Parameter Store.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,11 +36,9 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
   let delayMs = 0;
   const server = createServer((request, response) => {
     setTimeout(() => {
-      try {
-        response.writeHead(200).end(readFileSync(join(scratch, request.url ?? '')));
-      } catch {
-        response.writeHead(404).end();
-      }
+      const file = join(scratch, request.url ?? '');
+      if (existsSync(file)) response.writeHead(200).end(readFileSync(file));
+      else response.writeHead(404).end();
     }, delayMs);
   });
   await new Promise<void>((resolve) => server.listen(8080, host, resolve));

@@ -52,6 +52,8 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   SPEC_INVALID: 'test/rollout/spec.test.ts',
   SSM_THROTTLED: 'test/rollout/orchestrate.test.ts',
   SSM_REFUSED: 'test/rollout/orchestrate.test.ts',
+  BUNDLE_UNUSABLE: 'test/cli/operator.test.ts',
+  BUNDLE_NOT_SERVED: 'test/rollout/command.test.ts',
   RELEASE_UNKNOWN: 'test/rollout/command.test.ts',
   RELEASE_DIFFERS: 'test/rollout/update.test.ts',
   ROLLOUT_NO_TARGETS: 'test/rollout/command.test.ts',
