@@ -1,6 +1,8 @@
 import { isBooted } from '../boot/booted.ts';
 import { readStatus, type Status } from '../boot/status.ts';
 import { consoleLine } from '../boot/verdict.ts';
+import { STATUS_FILE } from '../host/names.ts';
+import { secondsSinceWritten } from '../port/fs.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
 import { paint, table } from './table.ts';
@@ -33,11 +35,19 @@ export const statusCommand: Command = {
   },
 };
 
+/** Seconds after its deadline that a boot may still take for tidying up. */
+const TIDYING_SECONDS = 15;
+
+/** The file is written at each step: what it says of the time left is as old as it is. */
+function bootingLine({ remainingSeconds }: Status): string {
+  const left = Math.round(remainingSeconds - secondsSinceWritten(STATUS_FILE));
+  return left > -TIDYING_SECONDS
+    ? `eniboot: booting, ${Math.max(0, left)} s left`
+    : `eniboot: booting, but its time was over ${-left} s ago: that run was ended from outside; see \`systemctl status eniboot\``;
+}
+
 function show(status: Status, colour: boolean): string {
-  const head =
-    status.verdict === 'booting'
-      ? `eniboot: booting, ${status.remainingSeconds} s left`
-      : consoleLine(status);
+  const head = status.verdict === 'booting' ? bootingLine(status) : consoleLine(status);
   const style = { ready: 'green', failed: 'red', booting: 'yellow' } as const;
   const facts = [
     ...(status.instance === undefined

@@ -13,6 +13,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeSync,
 } from 'node:fs';
@@ -56,6 +57,12 @@ export function readIfPresent(path: string): string | undefined {
     if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw error;
   }
+}
+
+/** Seconds since the file was written, by the wall clock and never less than 0; 0 when it does not exist. */
+export function secondsSinceWritten(path: string): number {
+  const written = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+  return Math.max(0, (Date.now() - written) / 1000);
 }
 
 /** The names in a directory, sorted; an absent directory is empty. */

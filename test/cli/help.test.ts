@@ -1,7 +1,7 @@
 // What every command promises: help that teaches, wrong usage refused before anything is touched, JSON alone on
 // stdout, and no start-up cost that a quick command need not pay.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -155,6 +155,27 @@ test('colour is for terminals, and not with NO_COLOR', async () => {
   assert.match(onTerminal({}), '\u001b[31m');
   assert.not.match(onTerminal({ NO_COLOR: '1' }), '\u001b');
   assert.match(onTerminal({ NO_COLOR: '' }), '\u001b[31m');
+});
+
+test('status says of a boot under way what is left of its time by now, and that one was ended which should be over', async () => {
+  mkdirSync('/run/eniboot', { recursive: true });
+  const { failure: _, ...rest } = failedStatus;
+  writeFileSync(
+    '/run/eniboot/status.json',
+    JSON.stringify({ ...rest, verdict: 'booting', remainingSeconds: 100 }),
+  );
+  for (const [age, said] of [
+    [0, /^eniboot: booting, (100|9\d) s left$/m],
+    [60, /^eniboot: booting, (40|3\d) s left$/m],
+    [105, /^eniboot: booting, 0 s left$/m],
+    [400, /^eniboot: booting, but its time was over 30\d s ago: .*systemctl status eniboot/m],
+  ] as const) {
+    const written = Date.now() / 1000 - age;
+    utimesSync('/run/eniboot/status.json', written, written);
+    const { code, out } = await eniboot(['status']);
+    assert.is(code, 3);
+    assert.match(out, said);
+  }
 });
 
 test('a reader that goes away is no failure, a full disk behind stdout is one with a code', async () => {
