@@ -124,7 +124,14 @@ test('a boot test ends READY, its instance goes, and the image is published, pro
   assert.match(back.out, '"code":"IMAGE_UNKNOWN"');
 });
 
-test('interrupted by Ctrl-C, the instance goes and nothing is recorded', async () => {
+for (const [how, signal] of [
+  ['by Ctrl-C', 'SIGINT'],
+  ['by a terminal that goes away', 'SIGHUP'],
+] as const) {
+  test(`interrupted ${how}, the instance goes and nothing is recorded`, () => interruptedBy(signal));
+}
+
+async function interruptedBy(signal: NodeJS.Signals): Promise<void> {
   image.tags.delete('eniboot/boot-test');
   const before = cloud.ec2.world.instances.size;
   const plain = ['boot-test', image.id, '--subnet', subnet?.id ?? '', '--pod-subnet', subnet?.id ?? ''];
@@ -135,7 +142,7 @@ test('interrupted by Ctrl-C, the instance goes and nothing is recorded', async (
       // Once: a second Ctrl-C ends the command before it has tidied up.
       if (interrupted || !/is launched/.test(err)) return;
       interrupted = true;
-      kill('SIGINT');
+      kill(signal);
     },
   });
   assert.is(ended.code, 130, ended.err);
@@ -146,7 +153,7 @@ test('interrupted by Ctrl-C, the instance goes and nothing is recorded', async (
   // Its machine is still being powered on: only what EC2 says of it is asked.
   assert.not.ok([...cloud.ec2.world.instances.values()].some(({ state }) => state === 'running'));
   assert.not.ok(image.tags.has('eniboot/boot-test'));
-});
+}
 
 test('the policy allows every call of these commands, and every statement of it is needed', async () => {
   for (const architecture of ['x86_64', 'arm64'] as const)
