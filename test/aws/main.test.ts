@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { DescribeInstancesCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -39,6 +40,14 @@ test('it says how to use it, and what is wrong with an argument', () => {
   const wrong = spawnSync(process.execPath, [program, '--port', 'x'], { encoding: 'utf8' });
   assert.is(wrong.status, 2);
   assert.match(wrong.stderr, '--port must be a whole number, not "x"');
+});
+
+test('what npm starts is the program itself: a signal to npm ends it, instead of a shell that stands between', () => {
+  const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    scripts: Record<string, string>;
+  };
+  for (const [name, script] of Object.entries(scripts))
+    assert.match(script, /^exec sh test\/launch\.sh /, `${name} would outlive the end of npm`);
 });
 
 test.run();
