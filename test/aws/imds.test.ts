@@ -93,6 +93,13 @@ test('the tree holds what EC2 says about the instance', async () => {
     assert.is((await get(`/meta-data/${path}`)).body, text, path);
   assert.is((await get('/user-data')).body, '#cloud-config\n');
   assert.is((await get('/meta-data/nothing')).status, 404);
+  assert.is((await get('/meta-data/public-keys/')).status, 404);
+  const key = { id: 'key-1', name: 'mine', publicKey: 'ssh-ed25519 AAAA mine', tags: new Map() };
+  cloud.ec2.world.keyPairs.set(key.name, key);
+  node.record.keyName = key.name;
+  assert.match((await get('/meta-data/')).body, /^public-keys\/$/m);
+  assert.is((await get('/meta-data/public-keys/')).body, '0=mine');
+  assert.is((await get('/meta-data/public-keys/0/openssh-key')).body, key.publicKey);
   assert.is((await get(`/meta-data/network/interfaces/macs/${podEni?.mac}/public-ipv4s`)).status, 404);
   const document = JSON.parse((await get('/dynamic/instance-identity/document')).body) as {
     instanceId: string;

@@ -53,6 +53,9 @@ export function metadata(
   set('ipv6', boot?.ipv6Addresses[0]);
   set('public-hostname', boot?.publicIp === undefined ? undefined : '');
   set('public-ipv4', boot?.publicIp);
+  const key = world.keyPairs.get(instance.keyName ?? '');
+  set('public-keys/', key && `0=${key.name}`);
+  set('public-keys/0/openssh-key', key?.publicKey);
   set('reservation-id', `r-${instance.id.slice(2)}`);
   set('security-groups', names(world, instance.groups));
   set('services/domain', 'amazonaws.com');
@@ -125,7 +128,8 @@ function interfaceLeaves(
 /** The text of a leaf, or the listing of a directory (names, directories with a slash), or undefined. */
 export function lookUp(leaves: Map<string, string>, path: string): string | undefined {
   const clean = path.replace(/\/+$/, '');
-  const leaf = leaves.get(clean);
+  // A name with a slash at its end is a directory whose listing is not the names in it.
+  const leaf = leaves.get(clean) ?? leaves.get(`${clean}/`);
   if (leaf !== undefined) return leaf;
   const prefix = clean === '' ? '' : `${clean}/`;
   const entries = new Set<string>();
