@@ -87,7 +87,7 @@ function licencesPage(root: string): string {
   return `# Licences of bundled npm packages
 
 Written by \`node test/pages.ts\`; \`npm run check\` refuses a licence outside ${[...ALLOWED].join(', ')}.
-What the runtime links in stands in [NOTICE](../NOTICE).
+What the runtime links in stands in [NOTICE](../NOTICE); the licence texts of those libraries are not in Bun's npm package.
 
 | package | version | licence |
 |---|---|---|
