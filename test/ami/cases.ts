@@ -1,25 +1,33 @@
 // What happens to builds, and what must hold after each: an image with everything that was asked of it and nothing
 // else left in the account, or no image, nothing left, and a message that names the cause.
 import assert from 'node:assert/strict';
-import { appendFileSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import type { BootTestResult } from '../../agent/image/boot-test.ts';
 import type { ListedImage } from '../../agent/image/release-image.ts';
+import { addImage } from '../aws/ec2/actions/images.ts';
 import type { Cloud } from '../aws/index.ts';
 import type { Ended } from '../cli/executable.ts';
+import type { Disk, Report } from './machines.ts';
 import type { Built, Change } from './run.ts';
 import { differences } from './tree.ts';
 
 export interface Workshop {
   cloud: Cloud;
   build(change?: Change): Promise<Built>;
-  /** By instance ID: folder with the changes (`upper`) that its disk has over the base image's. */
-  disks: Map<string, string>;
+  /** Of build instances, by instance ID. */
+  disks: Map<string, Disk>;
+  /** What nodes of an image say of themselves before they go, by instance ID; only virtual machines do. */
+  booted: Map<string, Report>;
+  /** How many times longer than with namespaces things may take. */
+  slowness: number;
   leftovers(): Promise<string[]>;
   /** The executable, as an operator runs it. */
   eniboot(...args: string[]): Promise<Ended>;
   /** A node's configuration that names the simulated APIs. */
   userData: string;
+  /** What a case has found out, for the evidence. */
+  facts: Record<string, string | number>;
 }
 
 export interface AmiCase {
@@ -27,6 +35,8 @@ export interface AmiCase {
   title: string;
   /** Part of `--quick`. */
   quick?: true;
+  /** What its instances are; namespaces without it. */
+  machines?: 'vms';
   /** A kernel module that the build instance lacks. */
   missingModule?: string;
   check(shop: Workshop): Promise<unknown>;
@@ -37,14 +47,21 @@ export const cases: readonly AmiCase[] = [
     name: 'good-build',
     title: 'an image with tags, protection, deprecation, IMDSv2, encryption; nothing else is left',
     quick: true,
-    check: goodBuild,
+    check: (shop) => goodBuild(shop),
   },
   {
     name: 'whole-way',
     title:
       'build, check, boot test of the registered image, publish, promote; then nothing but the image is there',
     quick: true,
-    check: wholeWay,
+    check: (shop) => wholeWay(shop),
+  },
+  {
+    name: 'vm',
+    title:
+      'the whole way in virtual machines: sshd, systemd and kernel of their own, a node of the resulting disk',
+    machines: 'vms',
+    check: inMachines,
   },
   {
     name: 'never-ready',
@@ -142,8 +159,8 @@ printf '[Unit]\\nAfter=kubelet.service\\n' >/etc/systemd/system/eniboot.service.
   },
 ];
 
-async function goodBuild({ cloud, build, disks, leftovers }: Workshop): Promise<void> {
-  const { status, said, folder } = await build();
+async function goodBuild({ cloud, build, disks, leftovers }: Workshop, change?: Change): Promise<void> {
+  const { status, said, folder } = await build(change);
   assert.equal(status, 0, tail(said));
   const image = ownImages(cloud)[0];
   assert.ok(image !== undefined, 'no image');
@@ -169,14 +186,16 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop): Promise<
     'what only a boot shows is no pass',
   );
 
-  const [disk = ''] = [...disks.values()].map((one) => join(one, 'upper'));
-  assert.ok(exists(join(disk, 'usr/libexec/eniboot', manifest.version, 'eniboot')));
-  assert.ok(exists(join(disk, 'usr/lib/systemd/system/eniboot.service')));
-  assert.ok(exists(join(disk, 'etc/systemd/system/multi-user.target.wants/eniboot.service')));
-  assert.ok(!exists(join(disk, 'etc/systemd/system/multi-user.target.wants/kubelet.service')));
-  assert.ok(!exists(join(disk, 'home/fedora/.ssh/authorized_keys')), "no key of the build's");
+  const [disk] = [...disks.values()];
+  const has = async (path: string) => (await disk?.names(dirname(path)))?.includes(basename(path));
+  assert.ok(await has(`/usr/libexec/eniboot/${manifest.version}/eniboot`));
+  assert.ok(await has('/usr/lib/systemd/system/eniboot.service'));
+  assert.ok(await has('/etc/systemd/system/multi-user.target.wants/eniboot.service'));
+  assert.ok(!(await has('/etc/systemd/system/multi-user.target.wants/kubelet.service')));
+  assert.ok(!(await has('/home/fedora/.ssh/authorized_keys')), "no key of the build's");
+  const ofSsh = (await disk?.names('/etc/ssh')) ?? [];
   assert.deepEqual(
-    readdirSync(join(disk, 'etc/ssh')).filter((name) => name.startsWith('ssh_host_')),
+    ofSsh.filter((name) => name.startsWith('ssh_host_')),
     [],
   );
   const lock = readFileSync(join(folder, 'out/packages-x86_64.lock'), 'utf8');
@@ -184,7 +203,7 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop): Promise<
 }
 
 /** What these instances have of their own, and no image of them would: addresses, and this test's packages. */
-const OF_THE_STAND_IN = ['/etc/hosts', '/stand-in'];
+const OF_THE_STAND_IN = ['/etc/hosts'];
 
 async function sameTwice({ build, disks }: Workshop): Promise<void> {
   let folder = '';
@@ -193,21 +212,48 @@ async function sameTwice({ build, disks }: Workshop): Promise<void> {
     assert.equal(built.status, 0, tail(built.said));
     folder = built.folder;
   }
-  const [first = '', second = ''] = [...disks.values()].map((disk) => join(disk, 'upper'));
+  const [first = '', second = ''] = [...disks.values()].map(({ folder }) => join(folder, 'upper'));
   const may = JSON.parse(readFileSync(join(folder, 'may-differ.json'), 'utf8')) as { path: string }[];
   const except = [...may.map(({ path }) => path), ...OF_THE_STAND_IN];
   assert.deepEqual(differences(first, second, except), []);
 }
 
-async function wholeWay(shop: Workshop): Promise<void> {
-  const { cloud, eniboot, leftovers } = shop;
-  await goodBuild(shop);
+/** The base images are those of `eniboot image base`, as its lock has them. */
+async function inMachines(shop: Workshop): Promise<void> {
+  const { cloud, eniboot, userData, booted, facts } = shop;
+  for (const [cpu, architecture] of [
+    ['x86_64', 'x86_64'],
+    ['aarch64', 'arm64'],
+  ] as const)
+    addImage(cloud.ec2.world, {
+      name: `Fedora-Cloud-Base-AmazonEC2.${cpu}-44-1.7`,
+      architecture,
+      ownerId: '125523088429',
+    });
+  const lock = join(userData, '../base.pkrvars.json');
+  const done = await eniboot('image', 'base', '--fedora', '44', '--lock', lock);
+  assert.equal(done.code, 0, done.err);
+  const variables = JSON.parse(readFileSync(lock, 'utf8')) as Record<string, unknown>;
+  await wholeWay(shop, { variables });
+  const [checked] = [...booted.values()];
+  assert.equal(booted.size, 1, 'one node has said whether it is what it should be');
+  assert.ok(checked?.fit, JSON.stringify(checked?.checks.filter(({ result }) => result === 'fail')));
+  const passed = checked.checks.filter(({ result }) => result === 'pass');
+  facts['image check --booted passes'] = passed.map(({ id }) => id).join(' ');
+}
+
+async function wholeWay(shop: Workshop, change?: Change): Promise<void> {
+  const { cloud, eniboot, leftovers, facts } = shop;
+  const started = performance.now();
+  await goodBuild(shop, change);
+  facts['seconds of the build'] = Math.round((performance.now() - started) / 1000);
   const [image] = ownImages(cloud);
   assert.ok(image !== undefined);
   const tested = await bootTestOf(shop, image.id);
   assert.equal(tested.code, 0, tested.err + tested.out);
   const report = JSON.parse(tested.out) as BootTestResult;
   assert.equal(report.verdict, 'ready');
+  facts['seconds from launch to READY'] = report.seconds;
   assert.equal(report.version, image.tags.get('eniboot/version'));
   assert.equal(report.status?.['verdict'], 'ready', report.statusMissing);
   assert.match(image.tags.get('eniboot/boot-test') ?? '', /^passed@/);
@@ -251,10 +297,11 @@ async function neverReady(shop: Workshop): Promise<void> {
   await unpublished();
 }
 
-function bootTestOf({ cloud, eniboot, userData }: Workshop, imageId: string, ...more: string[]) {
+function bootTestOf({ cloud, eniboot, userData, slowness }: Workshop, imageId: string, ...more: string[]) {
   const subnet = [...cloud.subnets.keys()][0] ?? '';
   const where = ['--subnet', subnet, '--user-data', userData, '--profile', 'node'];
-  return eniboot('image', 'boot-test', imageId, ...where, '--json', ...more);
+  const timeout = ['--timeout', String(120 * slowness)];
+  return eniboot('image', 'boot-test', imageId, ...where, '--json', ...timeout, ...more);
 }
 
 async function refused({ cloud, build, leftovers }: Workshop, says: RegExp, change?: Change): Promise<Built> {
@@ -281,21 +328,13 @@ async function unfit(shop: Workshop, id: string, says: RegExp, edit: (tree: stri
   assert.match(failing[0]?.summary ?? '', says);
 }
 
-function readReport(folder: string) {
-  return JSON.parse(readFileSync(join(folder, 'out/check-x86_64.json'), 'utf8')) as {
-    fit: boolean;
-    checks: { id: string; result: string; summary: string }[];
-  };
+function readReport(folder: string): Report {
+  return JSON.parse(readFileSync(join(folder, 'out/check-x86_64.json'), 'utf8')) as Report;
 }
 
 /** What builds have made: the base image was there before. */
 function ownImages(cloud: Cloud) {
   return [...cloud.ec2.world.images.values()].filter((one) => !one.name.startsWith('Fedora-'));
-}
-
-/** A link counts whatever it leads to: those of units lead into the image, not into this machine. */
-function exists(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 function bundleIn(tree: string): string {

@@ -6,16 +6,17 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ensureBundles } from '../packer/bundles.ts';
 import { ensurePackerTools, packerTools } from '../packer/fetch.ts';
+import { makeNamespaceBase, makeVmBase } from './bases.ts';
 import { cases } from './cases.ts';
-import { ensureRoot, makeHosts } from './prepare.ts';
+import { makeHosts } from './hosts.ts';
 import type { Job, Result } from './run.ts';
 
 const repository = join(import.meta.dirname, '../..');
 const help = `Usage: npm run e2e:ami [-- --quick | --case NAME…] [--json] [--evidence FILE] [--list]
 
 packer build with the real Packer and its real Amazon plugin against the simulated EC2: the build instance is a root of
-its own in the simulated network, reached by SSH; dnf installs stand-in packages from signed stand-in repositories over
-TLS. Failures must leave no image and nothing else in the account. Needs root.
+its own in the simulated network, or a virtual machine (case vm), reached by SSH; dnf installs stand-in packages from
+signed stand-in repositories over TLS. Failures must leave no image and nothing else in the account. Needs root.
   --quick          one good build and one failure
   --case NAME      only this case; may be repeated
   --json           one JSON object on stdout, progress on stderr
@@ -50,7 +51,7 @@ const names = cases
   .filter((one) => values.case?.includes(one.name) ?? (values.quick !== true || one.quick === true))
   .map((one) => one.name);
 const say = (line: string) => process[values.json === true ? 'stderr' : 'stdout'].write(`${line}\n`);
-process.exitCode = run();
+process.exitCode = await run();
 
 function parse() {
   return parseArgs({
@@ -65,22 +66,27 @@ function parse() {
   });
 }
 
-function run(): number {
+async function run(): Promise<number> {
   // An interrupt reaches the sandbox too and ends it; this process stays to clear up.
   process.on('SIGINT', () => undefined);
   const started = performance.now();
   if (packerTools() === undefined) say('building Packer and its Amazon plugin (once, some minutes)');
   const tools = ensurePackerTools();
   ensureBundles(say);
-  const root = ensureRoot(say);
   const work = mkdtempSync(join(tmpdir(), 'eniboot-ami-'));
   try {
+    const chosen = cases.filter((one) => names.includes(one.name));
+    const hosts = makeHosts(work);
+    const bases: Job['bases'] = {};
+    if (chosen.some((one) => one.machines === undefined))
+      bases.namespaces = makeNamespaceBase(work, hosts.layer, say);
+    if (chosen.some((one) => one.machines === 'vms')) bases.vms = await makeVmBase(work, hosts.layer, say);
     const job: Job = {
       ...tools,
       work,
-      root,
       names,
-      hosts: makeHosts(work, root),
+      hosts,
+      bases,
       results: join(work, 'results.json'),
     };
     writeFileSync(join(work, 'job.json'), JSON.stringify(job));

@@ -1,21 +1,24 @@
-// Runs the cases in the sandbox that main.ts made: real Packer with its real Amazon plugin, the simulated EC2, and build
-// instances with a root of their own, into which Packer comes by SSH.
+// Runs the cases in the sandbox that main.ts made: real Packer with its real Amazon plugin, the simulated EC2, and instances
+// into which Packer comes by SSH.
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createServer as createIdentityServer } from 'node:http';
-import { createServer } from 'node:https';
-import { join, normalize } from 'node:path';
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { addImage, buildLeftovers } from '../aws/ec2/actions/images.ts';
-import { type Cloud, type Instance, startCloud } from '../aws/index.ts';
-import { manage } from '../aws/managed.ts';
-import { configText, ENIBOOT } from '../boot/node.ts';
+import { type Cloud, startCloud } from '../aws/index.ts';
+import { configText } from '../boot/node.ts';
 import { eniboot, operatorEnvironment } from '../cli/executable.ts';
-import { type AmiCase, cases } from './cases.ts';
-import type { Hosts } from './prepare.ts';
+import type { Bench } from '../vm/bench.ts';
+import type { NamespaceBase } from './bases.ts';
+import { type AmiCase, cases, type Workshop } from './cases.ts';
+import { type Hosts, serveHosts, stsPort } from './hosts.ts';
+import type { Disk, Machines } from './machines.ts';
+import { namespaces } from './namespaces.ts';
+import { vms } from './vms.ts';
 
 export interface Job {
   work: string;
-  root: string;
+  /** As far as the cases need them. */
+  bases: { namespaces?: NamespaceBase; vms?: Bench };
   hosts: Hosts;
   packer: string;
   plugins: string;
@@ -28,157 +31,69 @@ export interface Result {
   passed: boolean;
   seconds: number;
   error?: string;
+  facts?: Workshop['facts'];
 }
 
 const repository = join(import.meta.dirname, '../..');
 const [jobFile = ''] = process.argv.slice(2);
 const job = JSON.parse(readFileSync(jobFile, 'utf8')) as Job;
-/** The plugin asks STS who it is before anything else: the one answer it needs, from a stand-in. */
-const stsPort = 8081;
-const callerIdentity =
-  '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/operator</Arn><UserId>AIDASIMULATED</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>';
 
-async function runCase(one: AmiCase): Promise<void> {
+function machinesOf(one: AmiCase, work: string): Machines {
+  const { bases } = job;
+  if (one.machines === 'vms' && bases.vms !== undefined) return vms(bases.vms);
+  if (bases.namespaces !== undefined) return namespaces(bases.namespaces, work, one.missingModule);
+  throw new Error('its base was not prepared');
+}
+
+async function runCase(one: AmiCase): Promise<Workshop['facts']> {
   const work = join(job.work, one.name);
   mkdirSync(work);
-  const disks = new Map<string, string>();
+  const machines = machinesOf(one, work);
+  const disks = new Map<string, Disk>();
   /** Image → the disk of the instance it was made of, which has stopped: nothing writes to it any more. */
-  const snapshots = new Map<string, string>();
+  const snapshots = new Map<string, Disk>();
   const cloud: Cloud = await startCloud({
-    machineFor: (record) => ({
-      launch: {},
-      started: async (instance) => {
-        const disk = join(work, record.id);
-        for (const name of ['upper', 'work', 'root']) mkdirSync(join(disk, name), { recursive: true });
-        const snapshot = snapshots.get(record.imageId);
-        if (snapshot !== undefined) {
-          await bootNode(cloud, instance, `${join(snapshot, 'upper')}:${job.root}`, disk);
-          return;
-        }
-        cpSync(job.hosts.layer, join(disk, 'upper'), { recursive: true });
-        const publicKey = cloud.ec2.world.keyPairs.get(record.keyName ?? '')?.publicKey ?? '';
-        const hosts = job.hosts.names.map((name) => `${new URL(cloud.endpoints.ec2).hostname} ${name}`);
-        writeFileSync(
-          join(disk, 'upper/etc/hosts'),
-          `127.0.0.1 localhost ip-${instance.bootEni.primaryIp.replaceAll('.', '-')}\n${hosts.join('\n')}\n`,
-        );
-        if (one.missingModule !== undefined)
-          writeFileSync(join(disk, 'upper/stand-in/missing-modules'), `${one.missingModule}\n`);
-        disks.set(record.id, disk);
-        const daemon = instance.spawn('sh', ['-euc', startInstance, 'instance', job.root, disk, publicKey], {
-          stdio: ['ignore', 'ignore', 'pipe'],
-        });
-        let said = '';
-        daemon.stderr?.on('data', (chunk) => {
-          said += String(chunk);
-          writeFileSync(join(work, 'sshd.log'), said);
-        });
-      },
-    }),
+    machineFor: (record) => {
+      const from = snapshots.get(record.imageId);
+      const { disk, machine } = machines.launch(cloud, record, from);
+      if (from === undefined) disks.set(record.id, disk);
+      return machine;
+    },
   });
   cloud.ec2.subscribe((event) => {
     if (event.kind !== 'image') return;
     const disk = disks.get(event.from) ?? snapshots.get(event.from);
     if (disk !== undefined) snapshots.set(event.image.id, disk);
   });
-  const web = createServer(
-    { cert: readFileSync(job.hosts.certificate), key: readFileSync(job.hosts.key) },
-    (request, response) => {
-      const path = normalize(decodeURIComponent(request.url ?? '/'));
-      const host = (request.headers.host ?? '').replace(/:\d+$/, '');
-      try {
-        const body = readFileSync(join(job.hosts.www, host, path));
-        response.writeHead(200, { 'content-length': body.length }).end(body);
-      } catch {
-        response.writeHead(404).end();
-      }
-    },
-  );
-  const sts = createIdentityServer((_request, response) => response.end(callerIdentity));
-  await new Promise<void>((done) => sts.listen(stsPort, new URL(cloud.endpoints.ec2).hostname, done));
-  await new Promise<void>((done) => web.listen(443, new URL(cloud.endpoints.ec2).hostname, done));
+  const endHosts = await serveHosts(job.hosts, cloud);
   const userData = join(work, 'node.yaml');
   writeFileSync(userData, `#eniboot-config\n${configText(cloud)}`);
+  const { slowness, booted } = machines;
+  const facts: Workshop['facts'] = {};
   let builds = 0;
   try {
     await one.check({
-      userData,
-      eniboot: (...args) => eniboot(args, { env: operatorEnvironment(cloud), timeoutMs: 150_000 }),
-      cloud,
-      build: (change) => build(cloud, join(work, `build-${++builds}`), change),
-      disks,
-      leftovers: () => leftovers(cloud),
+      ...{ userData, cloud, disks, slowness, booted, facts },
+      eniboot: (...args) => eniboot(args, { env: operatorEnvironment(cloud), timeoutMs: 150_000 * slowness }),
+      build: (change) => build(cloud, machines, join(work, `build-${++builds}`), change),
+      leftovers: () => leftovers(cloud, machines),
     });
+    return facts;
   } finally {
-    for (const server of [web, sts]) {
-      server.closeAllConnections();
-      await new Promise((done) => server.close(done));
-    }
+    await machines.end();
+    await endHosts();
     await cloud.stop();
   }
 }
 
-/** A node of a finished image: what systemd would start of it, without systemd. Its SSM agent has registered. */
-async function bootNode(cloud: Cloud, instance: Instance, lower: string, disk: string): Promise<void> {
-  const shell = (script: string, timeoutMs: number, ...args: string[]) =>
-    instance.run('sh', ['-euc', script, 'node', ...args], { timeoutMs });
-  const mounted = await shell(mountRoot, 20_000, lower, disk);
-  if (mounted.exitCode !== 0) throw new Error(`the disk of ${instance.id}: ${mounted.stderr}`);
-  const root = join(disk, 'root');
-  const tool = await shell(standInNft, 20_000, root);
-  if (tool.exitCode !== 0) throw new Error(`nft for ${instance.id}: ${tool.stderr}`);
-  manage(cloud, instance, root);
-  if (existsSync(join(disk, '../never-boots'))) return;
-  const booted = await shell(
-    'chroot "$1" systemd-machine-id-setup; exec chroot "$1" "$2" boot --json',
-    120_000,
-    root,
-    ENIBOOT,
-  );
-  writeFileSync(join(disk, 'boot.log'), booted.stdout + booted.stderr);
-}
-
-async function leftovers(cloud: Cloud): Promise<string[]> {
+async function leftovers(cloud: Cloud, machines: Machines): Promise<string[]> {
   await cloud.settled();
   return [
     ...buildLeftovers(cloud.ec2.world),
+    ...machines.running().map((id) => `the machine of ${id} runs`),
     ...cloud.leakReport().map((one) => `${one.kind} ${one.id}: ${one.why}`),
   ];
 }
-
-/** $1 what is below, $2 the instance's disk. */
-const mountRoot = `
-mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
-root=$2/root
-mount -t proc proc "$root/proc"
-mount -t sysfs sysfs "$root/sys"
-mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-mount --rbind /dev "$root/dev"
-mount -t tmpfs tmpfs "$root/run"
-mount -t tmpfs tmpfs "$root/tmp"
-`;
-
-/** The image's nftables is a name and a version: the program and its libraries are this machine's. $1 the node's root. */
-const standInNft = `
-nft=$(command -v nft)
-for file in "$nft" $(ldd "$nft" | grep -o '/[^ ]*'); do
-  [ -e "$1$file" ] || { mkdir -p "$1\${file%/*}"; cp -L "$file" "$1$file"; }
-done
-`;
-
-/** $3 the public key that cloud-init would take from IMDS. */
-const startInstance = `${mountRoot}
-mkdir -p "$root/run/sshd"
-chown -R 0:0 "$root/etc/sudoers.d" "$root/usr/local/bin" "$root/etc/yum.repos.d"
-chroot "$root" useradd --create-home --shell /bin/bash fedora
-chroot "$root" usermod --password '*' fedora
-install -d -m 0700 "$root/home/fedora/.ssh"
-printf '%s\\n' "$3" >"$root/home/fedora/.ssh/authorized_keys"
-chroot "$root" chown -R fedora: /home/fedora
-chroot "$root" rpm --install --nodeps /stand-in/*.rpm
-chroot "$root" ssh-keygen -A >/dev/null
-exec chroot "$root" /usr/sbin/sshd -D -e
-`;
 
 export interface Change {
   variables?: Record<string, unknown>;
@@ -195,7 +110,7 @@ export interface Built {
   folder: string;
 }
 
-async function build(cloud: Cloud, work: string, change: Change = {}): Promise<Built> {
+async function build(cloud: Cloud, machines: Machines, work: string, change: Change = {}): Promise<Built> {
   const { world } = cloud.ec2;
   const name = (arch: string) => `Fedora-Cloud-Base-AmazonEC2.${arch}-44-1.6`;
   const base = addImage(world, { name: name('x86_64'), architecture: 'x86_64' });
@@ -218,6 +133,8 @@ async function build(cloud: Cloud, work: string, change: Change = {}): Promise<B
     ...change.variables,
   };
   writeFileSync(join(folder, 'run.pkrvars.json'), JSON.stringify(variables));
+  const template = join(folder, 'eniboot.pkr.hcl');
+  writeFileSync(template, machines.fit(readFileSync(template, 'utf8')));
   change.edit?.(join(folder, '..'));
   const packer = spawn(
     job.packer,
@@ -262,7 +179,8 @@ for (const one of cases.filter(({ name }) => job.names.includes(name))) {
   const started = performance.now();
   const result: Result = { name: one.name, passed: false, seconds: 0 };
   try {
-    await runCase(one);
+    const facts = await runCase(one);
+    if (Object.keys(facts).length > 0) result.facts = facts;
     result.passed = true;
   } catch (error) {
     result.error = error instanceof Error ? error.message : String(error);

@@ -1,13 +1,12 @@
 // A node in the VM: the simulated AWS on one side, QEMU on the other, and what cases ask of both.
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import type { Status } from '../../agent/boot/status.ts';
 import { type Cloud, type Instance, type LaunchOptions, startCloud } from '../aws/index.ts';
-import { type Accelerator, type Machine, type Nic, startMachine } from './machine.ts';
+import { createHost } from './host.ts';
+import type { Accelerator, Machine } from './machine.ts';
 import { must } from './must.ts';
-
-type Eni = Instance['bootEni'];
 
 /** What every case of a run shares. */
 export interface Bench {
@@ -137,54 +136,25 @@ async function launch(
 ): Promise<Node> {
   const { config = {}, cloud: shared, memoryMiB, ...launchOptions } = options;
   const cloud = shared ?? (await startCloud());
-  let machine: Machine | undefined;
-  let powerOns = 0;
-  let consoleFrom = 0;
-
+  const host = createHost({
+    ...bench,
+    work,
+    disk,
+    kernelArguments: how.kernelArguments,
+    ...(memoryMiB === undefined ? {} : { memoryMiB }),
+  });
   const instance = await cloud.launch({
     ...launchOptions,
     userData: userData(cloud, config),
-    vm: {
-      onPlug: async (eni, tap) => machine?.plug(nicOf(eni, tap)),
-      onUnplug: async (eni) => machine?.unplug(eni.id),
-      onPower: async (action) => {
-        if (action === 'stop' || action === 'terminate') await machine?.powerOff(120_000 * bench.patience);
-        if (action === 'start') await powerOn({ kernelArguments: how.kernelArguments });
-      },
-    },
+    vm: host.hooks,
   });
-
-  async function powerOn(start: { kernelArguments: string[]; from?: string }): Promise<Machine> {
-    powerOns += 1;
-    consoleFrom = 0;
-    const folder = join(work, `power-on-${powerOns}`);
-    mkdirSync(folder);
-    const [boot, ...pods] = instance.enis.map((eni) => nicOf(eni, instance.deviceOf(eni.id) ?? ''));
-    if (boot === undefined) throw new Error(`${instance.id} has no boot ENI`);
-    // A snapshot knows only the boot ENI; the others are plugged in as soon as it runs.
-    const later = start.from === undefined ? [] : pods;
-    const started = await startMachine({
-      work: folder,
-      disk,
-      kernel: bench.kernel,
-      initrd: bench.initrd,
-      firmware: { instanceId: instance.id, instanceType: instance.type },
-      bootNic: boot,
-      podNics: start.from === undefined ? pods : [],
-      accelerator: bench.accelerator,
-      ...(memoryMiB === undefined ? {} : { memoryMiB }),
-      ...start,
-    });
-    machine = started;
-    if (start.from !== undefined) await arrive(started, later);
-    return started;
-  }
-
-  await powerOn(how);
+  await host.powerOn(instance, how.from);
   const current = (): Machine => {
-    if (machine === undefined) throw new Error('the machine is off');
-    return machine;
+    if (host.machine === undefined) throw new Error('the machine is off');
+    return host.machine;
   };
+  let forgotten: { machine: Machine; until: number } | undefined;
+  const consoleFrom = () => (forgotten?.machine === host.machine ? (forgotten?.until ?? 0) : 0);
   return {
     cloud,
     instance,
@@ -197,23 +167,23 @@ async function launch(
     announced,
     verdict: async () => {
       await announced();
-      const first = how.from === undefined && consoleFrom === 0;
+      const first = how.from === undefined && consoleFrom() === 0;
       const powerOnMs = first ? current().elapsedMs() : undefined;
       return { ...(await settledObservation(current(), bench)), powerOnMs };
     },
-    observe: () => observe(current(), consoleFrom),
+    observe: () => observe(current(), consoleFrom()),
     forgetConsole: () => {
-      consoleFrom = current().console().length;
+      forgotten = { machine: current(), until: current().console().length };
     },
     end: async () => {
-      await machine?.kill();
+      await host.kill();
       if (shared === undefined) await cloud.stop();
       rmSync(work, { recursive: true, force: true });
     },
   };
 
   function announced(): Promise<string> {
-    return current().consoleShows(/eniboot: (READY|FAILED) .*/, 400_000 * bench.patience, consoleFrom);
+    return current().consoleShows(/eniboot: (READY|FAILED) .*/, 400_000 * bench.patience, consoleFrom());
   }
 
   async function settledObservation(from: Machine, { patience }: Bench): Promise<Observation> {
@@ -223,19 +193,7 @@ async function launch(
     await from.run(
       'for i in 1 2 3 4 5 6 7 8 9 10; do [ -n "$(systemctl list-jobs --no-legend)" ] || break; sleep 1; done',
     );
-    return observe(from, consoleFrom);
-  }
-}
-
-/** The snapshot wakes up later, in a cloud whose routers have other MACs: its clock and neighbours are brought up to date. */
-async function arrive(machine: Machine, pods: Nic[]): Promise<void> {
-  const now = (Date.now() / 1000).toFixed(1);
-  const result = await machine.run(`date -s @${now} >/dev/null && ip neigh flush all`);
-  if (result.exitCode !== 0) throw new Error(`the snapshot did not wake up: ${result.stderr}`);
-  for (const nic of pods) await machine.plug(nic);
-  for (const nic of pods) {
-    const found = await machine.run(`until ip -o link | grep -q ${nic.mac}; do sleep 0.1; done`, 60_000);
-    if (found.exitCode !== 0) throw new Error(`${nic.id} did not arrive in the guest`);
+    return observe(from, consoleFrom());
   }
 }
 
@@ -255,11 +213,6 @@ function userData(cloud: Cloud, config: Sections): string {
 
 function isSection(value: unknown): value is Sections {
   return typeof value === 'object' && value !== null;
-}
-
-function nicOf(eni: Eni, tap: string): Nic {
-  const mtu = Number(readFileSync(`/sys/class/net/${tap}/mtu`, 'utf8'));
-  return { id: eni.id, tap, mac: eni.mac, mtu };
 }
 
 function gateDisk(bench: Bench): string {

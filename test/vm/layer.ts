@@ -60,6 +60,15 @@ export function layOver(base: string, image: string, staging: string): void {
   }
 }
 
+/** Names in a folder of an image that no machine uses; absent or empty is the same. */
+export function namesOn(image: string, folder: string): string[] {
+  const listed = must(['debugfs', '-R', `ls -p ${folder}`, image]);
+  // Each line is /INODE/MODE/UID/GID/NAME/SIZE/.
+  return [...listed.matchAll(/^(?:\/\d+){4}\/([^/]+)\//gm)]
+    .map(([, name = '']) => name)
+    .filter((name) => name !== '.' && name !== '..');
+}
+
 function commands(staging: string, directory: string): string[] {
   return readdirSync(join(staging, directory))
     .sort()

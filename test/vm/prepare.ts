@@ -9,7 +9,7 @@ import type { Bench } from './bench.ts';
 import { nameOf, type Root } from './case.ts';
 import { ensureImage, type Image, packageVersions, type Suite } from './image/image.ts';
 import { type LayerEntry, layOver, stage } from './layer.ts';
-import { probeAccelerator } from './machine.ts';
+import { type Accelerator, probeAccelerator } from './machine.ts';
 
 const repository = join(import.meta.dirname, '../..');
 
@@ -53,16 +53,16 @@ export async function prepareBenches(
       kernel: image.kernel,
       initrd: image.initrd,
       accelerator,
-      patience: (accelerator === 'kvm' ? 0.5 : 1) * busyness(),
+      patience: patienceWith(accelerator),
     };
   }
   return { benches, provenance: { ...commit(), accelerator, images: Object.fromEntries(images.map(facts)) } };
 }
 
-/** How many times slower than alone a machine is here: several programs for each core share them. */
-function busyness(): number {
+/** Of a Bench: how slow the machines are, times how many programs share each core here. */
+export function patienceWith(accelerator: Accelerator): number {
   const [lastMinute = 0] = loadavg();
-  return Math.max(1, Math.ceil(lastMinute / availableParallelism()));
+  return (accelerator === 'kvm' ? 0.5 : 1) * Math.max(1, Math.ceil(lastMinute / availableParallelism()));
 }
 
 function stageEniboot(work: string, extra: readonly LayerEntry[]): string {

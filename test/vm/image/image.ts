@@ -18,11 +18,16 @@ import { must } from '../must.ts';
 
 /**
  * Debian's code name. trixie is what everything runs on: its systemd (257) is the closest to Fedora's that can be had
- * here. bookworm (systemd 252, kernel 6.1) has the last podman that calls CNI plugins.
+ * here. bookworm (systemd 252, kernel 6.1) has the last podman that calls CNI plugins. `ami` is a trixie with RPM, dnf and
+ * sshd: what a build of the AMI starts from.
  */
-export type Suite = 'trixie' | 'bookworm';
-/** Room for two installed versions of the executable, logs and an upgrade; the file is sparse. */
-const imageSize = '4G';
+export type Suite = 'trixie' | 'bookworm' | 'ami';
+const debianOf = (suite: Suite) => (suite === 'ami' ? 'trixie' : suite);
+/**
+ * Room for two installed versions of the executable, logs and an upgrade, and for the 4 GiB that have to be free in an
+ * AMI; the file is sparse.
+ */
+const imageSize = (suite: Suite) => (suite === 'ami' ? '9G' : '4G');
 const recipe = join(import.meta.dirname, 'recipe');
 
 const bootstrapOptions = [
@@ -90,7 +95,7 @@ function build(suite: Suite, directory: string, progress: (line: string) => void
         ...bootstrapOptions,
         `--include=${packages(suite).join(',')}`,
         ...customize(),
-        suite,
+        debianOf(suite),
         root,
       ],
       900_000,
@@ -110,7 +115,7 @@ function build(suite: Suite, directory: string, progress: (line: string) => void
       '-d',
       root,
       join(out, 'root.raw'),
-      imageSize,
+      imageSize(suite),
     ]);
     must([...asRoot, 'rm', '-rf', root]);
     renameSync(out, directory);
@@ -123,7 +128,7 @@ function customize(): string[] {
   return [`--customize-hook=sh ${join(recipe, 'customize.sh')} "$1" ${recipe}`];
 }
 
-/** What both suites have, and what only this one has. */
+/** What all suites have, and what only this one has. */
 function packages(suite: Suite): string[] {
   const lines = packageLists(suite).map((list) => readFileSync(list, 'utf8'));
   return lines.join('').trim().split('\n');
@@ -134,7 +139,7 @@ function packageLists(suite: Suite): string[] {
 }
 
 function recipeDigest(suite: Suite): string {
-  const hash = createHash('sha256').update(JSON.stringify([suite, imageSize, bootstrapOptions]));
+  const hash = createHash('sha256').update(JSON.stringify([suite, imageSize(suite), bootstrapOptions]));
   const files = [join(recipe, 'customize.sh'), ...packageLists(suite), ...filesBelow(join(recipe, 'rootfs'))];
   for (const file of files) {
     hash.update(`${relative(recipe, file)}\n`).update(readFileSync(file));

@@ -1,10 +1,8 @@
-// What a build on stand-ins needs, made outside the sandbox: the root file system of a build instance, and the hosts
-// its provisioners download from, with keys and a certificate authority of this run.
+// The hosts that provisioners download from: repositories of stand-in RPMs, the SSM agent, keys and a certificate authority of
+// this run; and what a build instance has of them.
 import { createHash } from 'node:crypto';
 import {
-  appendFileSync,
   cpSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -13,67 +11,40 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
-import { cacheFolder } from '../../agent/build/cache.ts';
+import { createServer as createPlainServer } from 'node:http';
+import { createServer } from 'node:https';
+import { join, normalize } from 'node:path';
+import type { Cloud } from '../aws/index.ts';
 import { must } from '../vm/must.ts';
-
-/** Debian with dnf: what a Fedora is not to be had for here. */
-const packages = [
-  ...['ca-certificates', 'curl', 'diffutils', 'dnf', 'gnupg', 'iproute2', 'kmod', 'openssh-server', 'procps'],
-  ...['rpm', 'sudo', 'systemd', 'systemd-sysv', 'udev', 'util-linux'],
-];
-const options = [
-  ...['--mode=root', '--variant=minbase', '--format=directory'],
-  '--aptopt=Acquire::Check-Valid-Until "false"',
-  ...['doc', 'man', 'locale'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
-  `--include=${packages.join(',')}`,
-  // A base image has no host keys.
-  '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*',
-];
-const standIns = join(import.meta.dirname, 'stand-ins');
-
-/** The root file system, made once (about a minute, needs the network and root) and never written to. */
-export function ensureRoot(say: (line: string) => void): string {
-  const digest = createHash('sha256').update(JSON.stringify(options)).digest('hex').slice(0, 12);
-  const cache = cacheFolder('ami');
-  const folder = join(cache, digest);
-  if (existsSync(folder)) return folder;
-  say('making the root of the build instance (once, about a minute)');
-  mkdirSync(cache, { recursive: true });
-  const work = mkdtempSync(join(cache, '.build-'));
-  try {
-    must(['mmdebstrap', ...options, 'trixie', join(work, 'root')], 900_000);
-    renameSync(join(work, 'root'), folder);
-  } finally {
-    rmSync(work, { recursive: true, force: true });
-  }
-  return folder;
-}
 
 export interface Hosts {
   /** A folder for each host that is stood in for, with what it serves. */
   www: string;
-  /** Laid over the root: stand-in programs, repositories, trust in this run's authority. */
+  /** Laid over a build instance's root: stand-in programs, repositories, trust in this run's authority alone. */
   layer: string;
   certificate: string;
   key: string;
-  names: string[];
   /** Variables of packer/variables.pkr.hcl that this run gives. */
   variables: Record<string, unknown>;
   /** Armoured public key that signs the SSM agent. */
   agentKey: string;
 }
 
-const versions = { kubernetes: '1.36.1', crio: '1.36.0', agent: '3.3.3050.0', kernel: '6.17.1' };
+const versions = { kubernetes: '1.36.1', crio: '1.36.0', agent: '3.3.3050.0' };
 const fedora = 'mirror.fedora.stand-in.test';
 const region = 'eu-west-1';
 const agentHost = `s3.${region}.amazonaws.com`;
+const names = ['pkgs.k8s.io', 'download.opensuse.org', agentHost, fedora];
+/** Of the simulated APIs, whose neighbours these hosts are. */
+const address = '10.0.255.10';
 
-export function makeHosts(work: string, root: string): Hosts {
+/** Made outside the sandbox. */
+export function makeHosts(work: string): Hosts {
   const www = join(work, 'www');
   const layer = join(work, 'layer');
-  cpSync(standIns, layer, { recursive: true });
-  const names = ['pkgs.k8s.io', 'download.opensuse.org', agentHost, fedora];
+  cpSync(join(import.meta.dirname, 'stand-ins/both'), layer, { recursive: true });
+  const own = names.map((name) => `${address} ${name}\n`);
+  writeFileSync(join(layer, 'etc/hosts'), ['127.0.0.1 localhost\n', ...own].join(''));
   const { certificate, key, authority } = makeCertificates(work, names);
 
   const minor = versions.kubernetes.replace(/\.\d+$/, '');
@@ -128,34 +99,12 @@ export function makeHosts(work: string, root: string): Hosts {
   renameSync(made, agentRpm);
   agent.detach(agentRpm, false);
 
-  // The base image's own package: what says which kernel it boots.
-  const seed = join(layer, 'stand-in');
-  mkdirSync(seed, { recursive: true });
-  makeRpm(work, { name: 'kernel-core', version: versions.kernel, release: '300.fc44', arch: 'x86_64' }, seed);
-  const modules = join(layer, `usr/lib/modules/${versions.kernel}-300.fc44.x86_64`);
-  mkdirSync(modules, { recursive: true });
-  const needed = [
-    'ipvlan',
-    'veth',
-    'br_netfilter',
-    'nf_conntrack',
-    'nft_masq',
-    'nft_nat',
-    'nft_fib',
-    'nft_ct',
-  ];
-  writeFileSync(
-    join(modules, 'modules.dep'),
-    [...needed, 'overlay'].map((name) => `kernel/${name}.ko.xz:\n`).join(''),
-  );
-  const trusted = join(layer, 'etc/ssl/certs/ca-certificates.crt');
-  mkdirSync(join(trusted, '..'), { recursive: true });
-  cpSync(join(root, 'etc/ssl/certs/ca-certificates.crt'), trusted);
-  appendFileSync(trusted, readFileSync(authority));
+  mkdirSync(join(layer, 'etc/ssl/certs'), { recursive: true });
+  cpSync(authority, join(layer, 'etc/ssl/certs/ca-certificates.crt'));
 
   const sha256 = createHash('sha256').update(readFileSync(agentRpm)).digest('hex');
   return {
-    ...{ www, layer, certificate, key, names, agentKey: agent.publicKey },
+    ...{ www, layer, certificate, key, agentKey: agent.publicKey },
     variables: {
       region,
       kubernetes_version: versions.kubernetes,
@@ -171,6 +120,38 @@ export function makeHosts(work: string, root: string): Hosts {
   };
 }
 
+/** The plugin asks STS who it is before anything else: the one answer it needs, from a stand-in. */
+export const stsPort = 8081;
+const callerIdentity =
+  '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/operator</Arn><UserId>AIDASIMULATED</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>';
+
+/** Serves them, and STS, in the sandbox beside the APIs. @returns how to end it. */
+export async function serveHosts(hosts: Hosts, cloud: Cloud): Promise<() => Promise<void>> {
+  const web = createServer(
+    { cert: readFileSync(hosts.certificate), key: readFileSync(hosts.key) },
+    (request, response) => {
+      const path = normalize(decodeURIComponent(request.url ?? '/'));
+      const host = (request.headers.host ?? '').replace(/:\d+$/, '');
+      try {
+        const body = readFileSync(join(hosts.www, host, path));
+        response.writeHead(200, { 'content-length': body.length }).end(body);
+      } catch {
+        response.writeHead(404).end();
+      }
+    },
+  );
+  const sts = createPlainServer((_request, response) => response.end(callerIdentity));
+  const { hostname } = new URL(cloud.endpoints.ec2);
+  await new Promise<void>((done) => sts.listen(stsPort, hostname, done));
+  await new Promise<void>((done) => web.listen(443, hostname, done));
+  return async () => {
+    for (const server of [web, sts]) {
+      server.closeAllConnections();
+      await new Promise((done) => server.close(done));
+    }
+  };
+}
+
 interface Rpm {
   name: string;
   version: string;
@@ -180,7 +161,7 @@ interface Rpm {
   unit?: string;
 }
 
-function makeRpm(work: string, rpm: Rpm, into: string): string {
+export function makeRpm(work: string, rpm: Rpm, into: string): string {
   const folder = mkdtempSync(join(work, 'rpm-'));
   const spec = join(folder, 'package.spec');
   const arch = rpm.arch ?? 'noarch';

@@ -1,0 +1,96 @@
+// What build instances start from, made outside the sandbox: a Debian with dnf under the name of Fedora 44, as a folder for
+// namespaces or as a disk for VMs, with this run's layer and a stand-in for the kernel's package.
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { cacheFolder } from '../../agent/build/cache.ts';
+import type { Bench } from '../vm/bench.ts';
+import { ensureImage } from '../vm/image/image.ts';
+import { layOver, namesOn, stage } from '../vm/layer.ts';
+import { probeAccelerator } from '../vm/machine.ts';
+import { must } from '../vm/must.ts';
+import { patienceWith } from '../vm/prepare.ts';
+import { makeRpm } from './hosts.ts';
+
+export interface NamespaceBase {
+  /** Never written to. */
+  root: string;
+  /** Laid over it for a build instance. */
+  layer: string;
+}
+
+const packages = [
+  ...['ca-certificates', 'curl', 'diffutils', 'dnf', 'gnupg', 'iproute2', 'kmod', 'openssh-server', 'procps'],
+  ...['rpm', 'sudo', 'systemd', 'systemd-sysv', 'udev', 'util-linux'],
+];
+const options = [
+  ...['--mode=root', '--variant=minbase', '--format=directory'],
+  '--aptopt=Acquire::Check-Valid-Until "false"',
+  ...['doc', 'man', 'locale'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
+  `--include=${packages.join(',')}`,
+  // A base image has no host keys.
+  '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*',
+];
+const standIns = join(import.meta.dirname, 'stand-ins');
+const needed = ['ipvlan', 'veth', 'br_netfilter', 'nf_conntrack', 'nft_masq', 'nft_nat', 'nft_fib', 'nft_ct'];
+
+export function makeNamespaceBase(work: string, shared: string, say: (line: string) => void): NamespaceBase {
+  const layer = join(work, 'namespace-layer');
+  for (const from of [shared, join(standIns, 'namespaces')]) cpSync(from, layer, { recursive: true });
+  installKernelPackage(work, layer, '6.17.1', '300.fc44');
+  const modules = join(layer, 'usr/lib/modules/6.17.1-300.fc44.x86_64');
+  mkdirSync(modules, { recursive: true });
+  const lines = [...needed, 'overlay'].map((name) => `kernel/${name}.ko.xz:\n`);
+  writeFileSync(join(modules, 'modules.dep'), lines.join(''));
+  return { root: ensureRoot(say), layer };
+}
+
+/** The root file system, made once (about a minute, needs the network and root). */
+function ensureRoot(say: (line: string) => void): string {
+  const digest = createHash('sha256').update(JSON.stringify(options)).digest('hex').slice(0, 12);
+  const cache = cacheFolder('ami');
+  const folder = join(cache, digest);
+  if (existsSync(folder)) return folder;
+  say('making the root of the build instance (once, about a minute)');
+  mkdirSync(cache, { recursive: true });
+  const work = mkdtempSync(join(cache, '.build-'));
+  try {
+    must(['mmdebstrap', ...options, 'trixie', join(work, 'root')], 900_000);
+    renameSync(join(work, 'root'), folder);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+/** `root` is the disk with the layer on it. */
+export async function makeVmBase(work: string, shared: string, say: (line: string) => void): Promise<Bench> {
+  const image = ensureImage('ami', say);
+  const folder = join(work, 'vms');
+  mkdirSync(folder);
+  const layer = join(work, 'vm-layer');
+  const [kernel = ''] = namesOn(image.root, '/usr/lib/modules');
+  // Fedora's names of packages and kernels end with a dot and the CPU: uname says so too.
+  const [, version = '', release = ''] = /^(.*)-(\w+)-amd64$/.exec(kernel) ?? [];
+  installKernelPackage(work, layer, version, release);
+  const from = [join(import.meta.dirname, '../vm/node'), shared, join(standIns, 'vms'), layer];
+  const staging = join(work, 'staging');
+  stage(
+    staging,
+    from.map((one) => ({ from: one, to: '/' })),
+    [{ path: `/usr/lib/modules/${version}-${release}.x86_64`, target: kernel }],
+  );
+  const root = join(folder, 'base.raw');
+  layOver(image.root, root, staging);
+  const { kernel: file, initrd } = image;
+  const accelerator = await probeAccelerator(file);
+  return { work: folder, root, kernel: file, initrd, accelerator, patience: patienceWith(accelerator) };
+}
+
+/** The base image's own package that says which kernel it boots, in the RPM database of `layer`. */
+function installKernelPackage(work: string, layer: string, version: string, release: string): void {
+  const folder = mkdtempSync(join(work, 'kernel-'));
+  const rpm = makeRpm(work, { name: 'kernel-core', version, release, arch: 'x86_64' }, folder);
+  mkdirSync(layer, { recursive: true });
+  must(['rpm', `--root=${layer}`, '--dbpath=/var/lib/rpm', '--install', '--nodeps', rpm]);
+}
