@@ -34,7 +34,10 @@ function imds(fault: ImdsFault): (cloud: Cloud) => void {
   };
 }
 
-const absent = (path: string): [string, string] => [`mv ${path} ${path}.away`, `mv ${path}.away ${path}`];
+function absent(...paths: string[]): [string, string] {
+  const each = (line: (path: string) => string) => paths.map(line).join('\n');
+  return [each((path) => `mv ${path} ${path}.away`), each((path) => `mv ${path}.away ${path}`)];
+}
 
 const hindrances: Hindrance[] = [
   {
@@ -84,9 +87,9 @@ sed -i 's/"sha256": *"[0-9a-f]\\{8\\}/"sha256": "00000000/' /usr/libexec/eniboot
     ],
   },
   {
-    what: 'nobody says which kubelet there is',
+    what: 'kubelet is gone, and what the image build noted of it',
     code: 'KUBELET_MISSING',
-    machine: absent('/usr/libexec/eniboot/kubelet-version'),
+    machine: absent('/usr/libexec/eniboot/kubelet-version', '/usr/bin/kubelet'),
   },
   {
     what: 'the API server cannot be reached, and must be',
