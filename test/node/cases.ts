@@ -73,7 +73,7 @@ export const cases: readonly Case<Facts>[] = [
   },
   {
     name: 'critest-containerd',
-    title: 'containerd: the same; hostPort with portmap behind eniboot',
+    title: 'containerd: the same',
     layer: 'containerd+critest',
     run: (bench) => runCritest(bench, 'containerd'),
   },

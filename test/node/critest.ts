@@ -27,9 +27,19 @@ const FOCUS = [
 const HOST_PORT = 'runtime should support port mapping with host port and container port [Conformance]';
 
 /**
- * cri-o maps host ports itself; containerd leaves that to a plugin behind the first one. With it the case is run again.
+ * The case asks 127.0.0.1, on which nodes have no host ports as they come: what each runtime needs for that, after which the
+ * case is run again. cri-o maps host ports itself, and leaves packets from 127.0.0.1 to the machine: these are the two lines of
+ * cri-tools' own CI (.github/workflows/crio.yml). containerd leaves host ports to a plugin behind the first one.
  */
-const FAILING: Record<Runtime, string[]> = { crio: [], containerd: [HOST_PORT] };
+const HOST_PORTS: Record<Runtime, { what: string; prepare: (node: KubeNode) => Promise<unknown> }> = {
+  crio: {
+    what: 'with what cri-tools’ own CI sets',
+    prepare: ({ sh }) =>
+      sh(`sysctl -qw net.ipv4.conf.all.route_localnet=1
+        iptables -t nat -I POSTROUTING -s 127.0.0.0/8 ! -d 127.0.0.0/8 -j MASQUERADE`),
+  },
+  containerd: { what: 'with portmap behind eniboot', prepare: chainPortmap },
+};
 
 const ARCHIVE = '/usr/share/e2e/critest.tar';
 const IMAGES = '/usr/share/e2e/critest-images.yaml';
@@ -97,13 +107,12 @@ export async function runCritest(bench: Bench, runtime: Runtime): Promise<Record
     const facts: Record<string, string> = { critest: versionOf(modules.critest) };
     for (const { name, said } of results) facts[name] = said;
     const failing = results.filter(({ state }) => state !== 'passed').map(({ name }) => name);
-    assert.deepEqual(failing, FAILING[runtime], JSON.stringify(results, null, 1));
-    if (failing.includes(HOST_PORT)) {
-      await chainPortmap(node);
-      const [again] = await critest(node, ['host port and container port']);
-      assert.equal(again?.state, 'passed', again?.said);
-      facts[`${HOST_PORT}, with portmap behind eniboot`] = again.said;
-    }
+    assert.deepEqual(failing, [HOST_PORT], JSON.stringify(results, null, 1));
+    const { what, prepare } = HOST_PORTS[runtime];
+    await prepare(node);
+    const [again] = await critest(node, ['host port and container port']);
+    assert.equal(again?.state, 'passed', again?.said);
+    facts[`${HOST_PORT}, ${what}`] = again.said;
     await node.emptied();
     await cloud.settled();
     assert.deepEqual(
