@@ -39,11 +39,13 @@ function absent(...paths: string[]): [string, string] {
   return [each((path) => `mv ${path} ${path}.away`), each((path) => `mv ${path}.away ${path}`)];
 }
 
+const nonsense = { boot: { deadlineSeconds: 'soon' } };
+
 const hindrances: Hindrance[] = [
   {
     what: 'a value the configuration does not know',
     code: 'CONFIG_INVALID',
-    config: { boot: { deadlineSeconds: 'soon' } },
+    config: nonsense,
   },
   {
     what: 'IMDS is silent',
@@ -163,7 +165,7 @@ async function held(node: KubeNode): Promise<string> {
 
 /** An operator who starts kubelet starts the boot that it requires, and gets kubelet only if that ends READY. */
 async function startedByHand(node: KubeNode): Promise<string> {
-  node.base.node.configure({ pods: { subnets: { tags: { eniboot: 'nowhere' } } } });
+  node.base.node.configure(nonsense);
   const { exitCode, stderr } = await node.base.node.machine.run('systemctl start kubelet.service', 300_000);
   assert.notEqual(exitCode, 0, 'systemctl start kubelet fails');
   await held(node);
