@@ -119,7 +119,9 @@ export async function holdKubelet(bench: Bench): Promise<Facts> {
     assert.equal(await boot(node), 'READY');
     await node.networkIs(true);
     await node.startsAgain('kubelet', 0);
-    const starts = await node.sh('journalctl -b --no-pager -o cat -u kubelet | grep -c "Kubelet version"');
+    const starts = await node.sh(
+      "journalctl -b --no-pager -o cat -u kubelet | grep -c 'Started kubelet.service'",
+    );
     assert.equal(starts.trim(), '1', 'kubelet has started once in all this time');
     const enis = node.base.node.instance.enis.length;
     assert.equal(enis, 2, 'the boots that failed have left no ENI');
