@@ -17,6 +17,9 @@ if (process.argv.includes('--help')) {
   process.exit(0);
 }
 
+/** To build Packer takes longer than anybody waits for a check. */
+const packer = packerTools();
+
 interface Step {
   name: string;
   run(): string | undefined;
@@ -31,13 +34,13 @@ const steps: Step[] = [
   { name: 'types', run: () => command(bin('tsc'), ['-p', '.']) },
   { name: 'dead code', run: () => command(bin('knip'), []) },
   { name: 'shell', run: shell },
-  ...packerSteps(),
+  ...(packer === undefined ? [] : [{ name: 'packer', run: () => template(packer) }]),
   { name: 'licences', run: () => licenceProblems(root) },
   { name: 'generated pages', run: stalePages },
 ];
 
 let failed = 0;
-if (packerTools() === undefined)
+if (packer === undefined)
   process.stdout.write(
     'left out: packer; `npm run test:packer` builds Packer, about ten minutes, and runs it\n',
   );
@@ -65,13 +68,6 @@ function shell(): string | undefined {
   const listed = spawnSync('git', ['ls-files'], { cwd: root, encoding: 'utf8' }).stdout.split('\n');
   const scripts = listed.filter((path) => path !== '' && isShell(path));
   return command('shellcheck', ['--severity=info', ...scripts]);
-}
-
-/** Where Packer is there: to build it takes longer than anybody waits for a check. */
-function packerSteps(): Step[] {
-  const tools = packerTools();
-  if (tools === undefined) return [];
-  return [{ name: 'packer', run: () => template(tools) }];
 }
 
 function template(tools: PackerTools): string | undefined {

@@ -32,7 +32,18 @@ const options = [
   '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*',
 ];
 const standIns = join(import.meta.dirname, 'stand-ins');
-const needed = ['ipvlan', 'veth', 'br_netfilter', 'nf_conntrack', 'nft_masq', 'nft_nat', 'nft_fib', 'nft_ct'];
+/** Modules that `image check` asks for. */
+const needed = [
+  'ipvlan',
+  'veth',
+  'br_netfilter',
+  'nf_conntrack',
+  'nft_masq',
+  'nft_nat',
+  'nft_fib',
+  'nft_ct',
+  'overlay',
+];
 
 export function makeNamespaceBase(work: string, shared: string, say: (line: string) => void): NamespaceBase {
   const layer = join(work, 'namespace-layer');
@@ -40,7 +51,7 @@ export function makeNamespaceBase(work: string, shared: string, say: (line: stri
   installKernelPackage(work, layer, '6.17.1', '300.fc44');
   const modules = join(layer, 'usr/lib/modules/6.17.1-300.fc44.x86_64');
   mkdirSync(modules, { recursive: true });
-  const lines = [...needed, 'overlay'].map((name) => `kernel/${name}.ko.xz:\n`);
+  const lines = needed.map((name) => `kernel/${name}.ko.xz:\n`);
   writeFileSync(join(modules, 'modules.dep'), lines.join(''));
   return { root: ensureRoot(say), layer };
 }

@@ -56,7 +56,8 @@ test('an AWS that does not answer: soon it says what it waits for, and it ends',
     assert.match(err, /\neniboot: \w+: no (usable )?answer from /, name);
     assert.ok(saidMs < ms / 4, `${name}: said after ${saidMs} of ${ms} ms`);
     if (at === 0) assert.match(out, /^\{"failure":\{"code":"SSM_FAILED",.*\}\n$/);
-    else assert.match(out, /^(looking for .*\n)?$/);
+    else if (asked[at]?.[0] === 'eni') assert.match(out, /^looking for .*\n$/);
+    else assert.is(out, '');
   }
 });
 
@@ -133,7 +134,12 @@ test('a file that cannot be written is refused before the work whose result it w
   for (const args of [...cases, ...writing.map((one) => [...one, folder])]) {
     const { code, err } = await eniboot(args, { env: operatorEnvironment(cloud) });
     assert.is(code, 1, args.join(' '));
-    assert.match(err, /^eniboot: FILE_WRITE: .* cannot be written: (ENOENT|it is a folder)/, args.join(' '));
+    const path = args.at(-1);
+    const why = path === folder ? 'it is a folder' : 'ENOENT';
+    assert.ok(
+      err.startsWith(`eniboot: FILE_WRITE: ${path} cannot be written: ${why}`),
+      `${args.join(' ')}: ${err}`,
+    );
   }
   assert.is(cloud.calls.length, calls);
 });

@@ -37,3 +37,12 @@ export async function temporaries(instance: Instance): Promise<string[]> {
   const { stdout } = await instance.run('sh', ['-c', script], { timeoutMs: 60_000 });
   return stdout.split('\n').filter((line) => line !== '');
 }
+
+export function changesBetween(before: string[], after: string[]): string[] {
+  const was = new Set(before);
+  const is = new Set(after);
+  return [
+    ...before.filter((line) => !is.has(line)).map((line) => `- ${line}`),
+    ...after.filter((line) => !was.has(line)).map((line) => `+ ${line}`),
+  ];
+}

@@ -8,7 +8,7 @@ import type { Status } from '../../../agent/boot/status.ts';
 import { type Cloud, type CloudOptions, startCloud } from '../../aws/index.ts';
 import { ENIBOOT, launchNode } from '../node.ts';
 import type { Bench, ConfigChange, Fault, Outcome } from './fault.ts';
-import { othersState } from './machine.ts';
+import { changesBetween, othersState } from './machine.ts';
 import { poolInEc2, poolOf } from './pool.ts';
 
 /** Nodes booting at once: most of a failing boot is waiting. */
@@ -200,13 +200,4 @@ function unattachedOf({ cloud, instance }: Bench): string[] {
     .leakReport()
     .filter((leak) => leak.tags[INSTANCE_TAG] === instance.id)
     .map((leak) => leak.id);
-}
-
-function changesBetween(before: string[], after: string[]): string[] {
-  const was = new Set(before);
-  const is = new Set(after);
-  return [
-    ...before.filter((line) => !is.has(line)).map((line) => `- ${line}`),
-    ...after.filter((line) => !was.has(line)).map((line) => `+ ${line}`),
-  ];
 }
