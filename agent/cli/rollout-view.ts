@@ -43,7 +43,7 @@ function eventLine(rollout: Rollout, event: Event): string | undefined {
         ? `  ${event.judgement.instanceId}  ${event.judgement.outcome}  ${event.judgement.reason}`
         : undefined;
     case 'home':
-      return `  ${event.good} good, ${event.failed} failed${event.other === 0 ? '' : `, ${event.other} passed over`}`;
+      return `  ${event.good} good, ${event.failed} failed${event.other === 0 ? '' : `, ${event.other} left for a resume`}`;
     case 'halted':
       return `HALTED: ${event.why}`;
     case 'ended':

@@ -4,7 +4,7 @@ import type { Invocation } from '../aws/fleet.ts';
 import { type NodeReport, readReport } from './node-report.ts';
 
 /**
- * Good: updated, already. Not touched, and no failure: unsent (Run Command stopped before it), held (the node saw the
+ * Good: updated, already. Not begun, and no failure: unsent (Run Command stopped before it), held (the node saw the
  * halt flag). All others are failures: went-back and untouched left the old version, the rest are not known.
  */
 export type Outcome =
@@ -39,11 +39,11 @@ export interface Expected {
 }
 
 const GOOD: ReadonlySet<Outcome> = new Set<Outcome>(['updated', 'already']);
-const NO_FAILURE: ReadonlySet<Outcome> = new Set<Outcome>([...GOOD, 'unsent', 'held']);
+const UNBEGUN: ReadonlySet<Outcome> = new Set<Outcome>(['unsent', 'held']);
+const NO_FAILURE: ReadonlySet<Outcome> = new Set<Outcome>([...GOOD, ...UNBEGUN]);
 /** The node is known to run what it ran before. */
 const UNTOUCHED: ReadonlySet<Outcome> = new Set<Outcome>([
-  'unsent',
-  'held',
+  ...UNBEGUN,
   'went-back',
   'untouched',
   'undelivered',
@@ -56,6 +56,10 @@ export function isGood(outcome: Outcome): boolean {
 
 export function isFailed(outcome: Outcome): boolean {
   return !NO_FAILURE.has(outcome);
+}
+
+export function isUnbegun(outcome: Outcome): boolean {
+  return UNBEGUN.has(outcome);
 }
 
 export function isUntouched(outcome: Outcome): boolean {
@@ -108,13 +112,14 @@ function judgeReport(
   const as = (outcome: Outcome, reason: string): Judgement => ({ instanceId, outcome, reason });
   const said = `${report.code ?? report.result}: ${report.message ?? 'no reason given'}`;
   if (report.node !== instanceId) return as('lied', `the report is that of ${report.node}`);
-  if (report.code === 'UPDATE_HALTED') return as('held', said);
+  if (report.code === 'UPDATE_HALTED') return as('held', report.message ?? 'the halt flag is up');
   if (report.result === 'went-back') return as('went-back', said);
   if (report.result === 'untouched') return as('untouched', said);
-  if (report.result === 'failed' || !success) return as('failed', said);
+  if (report.result === 'failed') return as('failed', said);
   const wrong = differs(report, expected);
   if (wrong !== undefined) return as('lied', wrong);
   if (!report.healthy) return as('unhealthy', `not healthy: ${report.failing.join(', ')}`);
+  if (!success) return as('failed', said);
   if (expected.warnings === 'fail' && report.warnings > 0)
     return as('unhealthy', `${report.warnings} checks warn`);
   return as(report.result, '');

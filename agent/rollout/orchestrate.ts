@@ -310,8 +310,9 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     else tell({ kind: 'home', good: seen.ready, failed: seen.failed.length, other: 0 });
   }
 
-  function commentOf({ direction, step }: Progress, part: number): string {
-    return `eniboot ${rollout.id} ${direction} ${step}.${part}`;
+  function commentOf({ direction, step, left }: Progress, part: number): string {
+    const round = left === undefined ? '' : ` again ${left.round}`;
+    return `eniboot ${rollout.id} ${direction} ${step}.${part}${round}`;
   }
 }
 

@@ -1,6 +1,6 @@
 // How far a rollout is, and what follows from it. Pure: the record and what was seen go in, the next action or the next
 // record comes out. Every change of it is written down before and after something is done (record.ts).
-import { isFailed, isUntouched, type Judgement, type Outcome } from './judge.ts';
+import { isFailed, isGood, isUnbegun, isUntouched, type Judgement, type Outcome } from './judge.ts';
 import { type Batch, type Boots, type Step, stepsBack, stepsForward, total, type Zone } from './plan.ts';
 import { allowedFailures, type Spec } from './spec.ts';
 
@@ -53,6 +53,11 @@ export interface Progress {
   sinceMs: number;
   /** Run Command's IDs of the batch in flight. */
   commands: string[];
+  /**
+   * Nodes of this batch that a halt was faster than, by their places in the zone: what is left of the batch for whoever
+   * resumes. `round`: how often that has happened to it.
+   */
+  left: { zone: number; nodes: number[]; round: number } | undefined;
   updated: number;
   already: number;
   exceptions: Exception[];
@@ -69,6 +74,8 @@ export interface Progress {
 /** Failures of an AMI that are told apart, and reasons that are kept: the record has to fit into one parameter. */
 const MOST_BOOT_FAILURES = 100;
 const REASONS = 20;
+/** Characters of why it halted: what a halt flag says may be longer than the record's parameter. */
+const MOST_WHY = 300;
 
 export function begin(nowMs: number): Progress {
   return {
@@ -79,6 +86,7 @@ export function begin(nowMs: number): Progress {
     stage: 'ready',
     sinceMs: nowMs,
     commands: [],
+    left: undefined,
     updated: 0,
     already: 0,
     exceptions: [],
@@ -172,9 +180,11 @@ export function decide(
   }
 }
 
-/** The nodes of a batch; going back, without those known to run what they ran before. */
-export function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
-  const nodes = (rollout.zones[batch.zone]?.nodes ?? []).slice(batch.from, batch.to);
+/** The nodes of the batch it is at; going back, without those known to run what they ran before. */
+function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
+  const zone = rollout.zones[batch.zone]?.nodes ?? [];
+  if (progress.left !== undefined) return progress.left.nodes.flatMap((at) => zone[at] ?? []);
+  const nodes = zone.slice(batch.from, batch.to);
   if (progress.direction === 'forward') return nodes;
   const untouched = new Set(
     progress.exceptions
@@ -246,7 +256,7 @@ export function sent(progress: Progress, nowMs: number, commands: string[]): Pro
   return { ...progress, stage: 'sent', sinceMs: nowMs, commands };
 }
 
-/** The batch is home. */
+/** The batch is home, or halted with a part of it left: nobody goes past nodes that were not even asked. */
 export function judged(
   rollout: Rollout,
   progress: Progress,
@@ -256,37 +266,48 @@ export function judged(
 ): Progress {
   const nodes = rollout.zones[batch.zone]?.nodes ?? [];
   const count = (outcome: Outcome) => judgements.filter((one) => one.outcome === outcome).length;
+  const placeOf = (one: Judgement) => nodes.indexOf(one.instanceId, batch.from);
+  const unbegun = judgements.filter((one) => isUnbegun(one.outcome));
   const exceptions = judgements
-    .filter((one) => one.outcome !== 'updated' && one.outcome !== 'already')
-    .map(
-      (one): Exception => ({
-        zone: batch.zone,
-        node: nodes.indexOf(one.instanceId, batch.from),
-        outcome: one.outcome,
-      }),
-    );
+    .filter((one) => !isGood(one.outcome) && !isUnbegun(one.outcome))
+    .map((one): Exception => ({ zone: batch.zone, node: placeOf(one), outcome: one.outcome }));
   const next = advanced(progress, nowMs);
-  if (next.back !== undefined) {
-    const restored = next.back.restored + count('updated') + count('already');
-    return {
-      ...next,
-      back: { ...next.back, restored, exceptions: [...next.back.exceptions, ...exceptions] },
-    };
-  }
-  return {
-    ...next,
-    updated: next.updated + count('updated'),
-    already: next.already + count('already'),
-    exceptions: [...next.exceptions, ...exceptions],
-  };
+  const counted: Progress =
+    next.back === undefined
+      ? {
+          ...next,
+          updated: next.updated + count('updated'),
+          already: next.already + count('already'),
+          exceptions: [...next.exceptions, ...exceptions],
+        }
+      : {
+          ...next,
+          back: {
+            ...next.back,
+            restored: next.back.restored + count('updated') + count('already'),
+            exceptions: [...next.back.exceptions, ...exceptions],
+          },
+        };
+  const [first] = unbegun;
+  if (first === undefined) return counted;
+  const left = { zone: batch.zone, nodes: unbegun.map(placeOf), round: (progress.left?.round ?? 0) + 1 };
+  const rest: Progress = { ...counted, step: progress.step, left };
+  return halted(rest, nowMs, overBudget(rollout, rest) ?? first.reason);
 }
 
 export function advanced(progress: Progress, nowMs: number): Progress {
-  return { ...progress, step: progress.step + 1, stage: 'ready', sinceMs: nowMs, commands: [] };
+  return {
+    ...progress,
+    step: progress.step + 1,
+    stage: 'ready',
+    sinceMs: nowMs,
+    commands: [],
+    left: undefined,
+  };
 }
 
 export function halted(progress: Progress, nowMs: number, why: string): Progress {
-  return { ...progress, state: 'halted', why, sinceMs: nowMs };
+  return { ...progress, state: 'halted', why: why.slice(0, MOST_WHY), sinceMs: nowMs };
 }
 
 export function ended(progress: Progress, nowMs: number): Progress {
@@ -309,8 +330,15 @@ export function resumed(progress: Progress, nowMs: number, forgive: boolean): Pr
 /** Turns it round: from now on it goes back. A batch that is out has to be home. */
 export function turnedBack(progress: Progress, nowMs: number): Progress {
   if (progress.back !== undefined) return resumed(progress, nowMs, false);
+  // Of a batch that had begun in part, what was left is not touched.
+  const { left } = progress;
+  const unsent = (left?.nodes ?? []).map(
+    (node): Exception => ({ zone: left?.zone ?? 0, node, outcome: 'unsent' }),
+  );
   return {
     ...progress,
+    left: undefined,
+    exceptions: [...progress.exceptions, ...unsent],
     direction: 'back',
     state: 'running',
     why: undefined,
@@ -318,7 +346,7 @@ export function turnedBack(progress: Progress, nowMs: number): Progress {
     stage: 'ready',
     sinceMs: nowMs,
     commands: [],
-    back: { begun: progress.step, restored: 0, exceptions: [], forgiven: 0 },
+    back: { begun: progress.step + (left === undefined ? 0 : 1), restored: 0, exceptions: [], forgiven: 0 },
   };
 }
 

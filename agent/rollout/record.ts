@@ -258,6 +258,9 @@ function encode(head: Head): string {
     progress: {
       ...progress,
       exceptions: pack(progress.exceptions),
+      ...(progress.left === undefined
+        ? {}
+        : { left: { ...progress.left, nodes: progress.left.nodes.map(toPlace).join(',') } }),
       ...(progress.back === undefined
         ? {}
         : { back: { ...progress.back, exceptions: pack(progress.back.exceptions) } }),
@@ -274,12 +277,16 @@ function decode(text: string): Head | undefined {
     const head = JSON.parse(text) as Head;
     if (head.schema !== 1) return undefined;
     const { progress } = head;
-    const { back, boots } = progress;
+    const { back, boots, left } = progress;
     return {
       ...head,
       progress: {
         ...progress,
         exceptions: unpack(progress.exceptions as unknown as Packed[]),
+        left:
+          left === undefined
+            ? undefined
+            : { ...left, nodes: (left.nodes as unknown as string).split(',').map(fromPlace) },
         back:
           back === undefined
             ? undefined
@@ -300,8 +307,8 @@ function pack(exceptions: readonly Exception[]): Packed[] {
   for (const { zone, node, outcome } of exceptions) {
     const key = `${zone} ${outcome}`;
     const last = runs.at(-1);
-    if (last?.[0] === key) last[1].push(node.toString(36));
-    else runs.push([key, [node.toString(36)]]);
+    if (last?.[0] === key) last[1].push(toPlace(node));
+    else runs.push([key, [toPlace(node)]]);
   }
   return runs.map(([key, nodes]) => ({ [key]: nodes.join(',') }));
 }
@@ -312,11 +319,19 @@ function unpack(runs: readonly Packed[]): Exception[] {
       const [zone, outcome] = key.split(' ');
       return nodes.split(',').map((node) => ({
         zone: Number(zone),
-        node: Number.parseInt(node, 36),
+        node: fromPlace(node),
         outcome: outcome as Outcome,
       }));
     }),
   );
+}
+
+function toPlace(node: number): string {
+  return node.toString(36);
+}
+
+function fromPlace(text: string): number {
+  return Number.parseInt(text, 36);
 }
 
 function packBoot({ zone, instanceId, outcome, canary, reason }: BootFailure): string {

@@ -44,7 +44,7 @@ ${headline(input)}
 | ended | ${progress.state === 'running' ? 'not yet' : time(progress.sinceMs)} |
 | nodes | ${summary.nodes} in ${rollout.zones.length} zones |
 | updated / already there | ${summary.updated} / ${summary.already} |
-| failed / passed over | ${summary.failed} / ${summary.passedOver} |
+| failed / left for a resume | ${summary.failed} / ${summary.passedOver} |
 | brought back | ${progress.back === undefined ? '–' : summary.restored} |
 | ${rollout.document === undefined ? 'how' : 'document'} | ${rollout.document === undefined ? 'labels of the image parameters' : `${rollout.document.name} version ${rollout.document.version}, ${rollout.document.hash}`} |
 
@@ -131,7 +131,7 @@ function courseLines(input: ReportInput): string {
     .flatMap((event) => {
       if (event.kind === 'home')
         return [
-          `- ${time(event.atMs)}  ${event.good} good, ${event.failed} failed, ${event.other} passed over`,
+          `- ${time(event.atMs)}  ${event.good} good, ${event.failed} failed, ${event.other} left for a resume`,
         ];
       if (event.kind === 'halted') return [`- ${time(event.atMs)}  **halted**: ${event.why}`];
       if (event.kind === 'ended') return [`- ${time(event.atMs)}  ${event.state}`];

@@ -28,7 +28,7 @@ export interface Summary {
   updated: number;
   already: number;
   failed: number;
-  /** Nodes that were not updated and are no failures. */
+  /** Nodes of batches that had begun, which a halt was faster than: no failures. A resume goes on with them. */
   passedOver: number;
   restored: number;
   zones: ZoneSummary[];
@@ -58,7 +58,8 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
     failed:
       progress.exceptions.filter((one) => isFailed(one.outcome)).length +
       (progress.boots?.failed.length ?? 0),
-    passedOver: progress.exceptions.filter((one) => !isFailed(one.outcome)).length,
+    passedOver:
+      progress.exceptions.filter((one) => !isFailed(one.outcome)).length + (progress.left?.nodes.length ?? 0),
     restored: progress.back?.restored ?? 0,
     zones: rollout.zones.map((_, at) => {
       const zone = zoneSummary(rollout, progress, steps, at);
@@ -101,19 +102,26 @@ function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: nu
   const nodes = zone?.nodes.length ?? 0;
   const own = steps.map((step, index) => ({ step, index })).filter(({ step }) => step.zone === at);
   const batches = own.flatMap(({ step, index }) =>
-    step.do === 'update' ? [{ batch: step, home: index < progress.step, out: isOut(progress, index) }] : [],
+    step.do === 'update'
+      ? [{ batch: step, index, home: index < progress.step, out: isOut(progress, index) }]
+      : [],
   );
   const count = (of: (batch: (typeof batches)[number]) => boolean) =>
     batches.filter(of).reduce((sum, { batch }) => sum + batch.to - batch.from, 0);
+  const left = progress.left?.zone === at ? progress.left.nodes.length : 0;
+  // Of a batch that a halt has cut in two the first part is home.
+  const cut = progress.left?.zone === at ? batches.find(({ index }) => index === progress.step) : undefined;
+  const part = cut === undefined ? 0 : cut.batch.to - cut.batch.from - left;
   const exceptions = (list: readonly Exception[]) => list.filter((one) => one.zone === at);
   const forward = exceptions(progress.exceptions);
-  const inFlight = count(({ out }) => out);
-  const home = count((one) => one.home);
+  const inFlight = cut?.out === true ? left : count(({ out }) => out);
+  const home = count((one) => one.home) + part;
   const failed = (list: readonly Exception[]) => list.filter((one) => isFailed(one.outcome)).length;
   if (progress.back !== undefined) {
     const backHome = batches
       .filter((one) => one.home)
       .reduce((sum, { batch }) => sum + updatedIn(batch, forward), 0);
+    const partHome = cut === undefined ? 0 : Math.max(0, updatedIn(cut.batch, forward) - left);
     const stuck = failed(exceptions(progress.back.exceptions));
     const ended = own.every(({ index }) => index < progress.step);
     return {
@@ -125,7 +133,8 @@ function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: nu
           batches.map((one) => one.batch),
           forward,
         ) -
-        backHome +
+        backHome -
+        partHome +
         stuck,
       failed: stuck,
       inFlight,

@@ -5,12 +5,13 @@ import { fleetAws } from '../../agent/aws/fleet.ts';
 import { watchLines } from '../../agent/cli/rollout-view.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
-import { raiseHaltFlag } from '../../agent/rollout/halt.ts';
+import { lowerHaltFlag, raiseHaltFlag } from '../../agent/rollout/halt.ts';
 import { type Happening, orchestrate } from '../../agent/rollout/orchestrate.ts';
-import { turnedBack } from '../../agent/rollout/progress.ts';
+import { resumed, turnedBack } from '../../agent/rollout/progress.ts';
 import { readRollout, takeRecord } from '../../agent/rollout/record.ts';
 import { reportHtml, reportMarkdown } from '../../agent/rollout/report.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
+import { summarise } from '../../agent/rollout/summary.ts';
 import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf } from './fleet.ts';
 
 const spec = loadSpec(
@@ -177,6 +178,103 @@ test('a raised halt flag stops it within one batch; nodes that see it are not to
   assert.is(progress.why, 'smoke in the hall');
   assert.is(after, 3);
 });
+
+/** As `rollout resume` does. */
+async function goOn(fleet: Fleet, forgive = false) {
+  const { aws } = operatorOf(fleet);
+  const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
+  await lowerHaltFlag(aws, CLUSTER);
+  await record.save(resumed(record.progress, fleet.scheduler.now(), forgive));
+  return orchestrate({ aws, clock: fleet.clock, record, tell: () => {}, stopped: never });
+}
+
+test('a halt flag as long as its parameter may be halts it too', async () => {
+  const fleet = createFleet({ zones: [3] });
+  await onFleetTime(fleet, raiseHaltFlag(operatorOf(fleet).aws, CLUSTER, 'x'.repeat(8_000)));
+  const progress = await onFleetTime(fleet, rollOut(fleet));
+  assert.is(progress.state, 'halted');
+});
+
+test('a canary that saw the halt flag proves nothing: after a resume it is asked again, before any other node', async () => {
+  const fleet = createFleet({ zones: [30, 40], behaviourOf: () => 'goes-back' });
+  const { aws } = operatorOf(fleet);
+  const halted = await onFleetTime(
+    fleet,
+    rollOut(fleet, (happening) => {
+      if (happening.kind === 'sent') void raiseHaltFlag(aws, CLUSTER, 'wait for me');
+    }),
+  );
+  assert.is(halted.why, 'wait for me');
+  assert.equal([...versions(fleet)], [OLD]);
+  const resumedTo = await onFleetTime(fleet, goOn(fleet));
+  assert.match(resumedTo.why ?? '', /the canary failed/);
+  assert.is(fleet.nodes.filter((node) => node.runs > 0).length, 1);
+});
+
+test('nodes that a halt has passed over are updated after a resume, in both directions', async () => {
+  const fleet = createFleet({ zones: [60, 60], updateMs: () => 60_000 });
+  const { aws } = operatorOf(fleet);
+  // Whoever is behind in a batch reads the flag that went up while the first were at work.
+  const late = fleet.nodes.filter((_, at) => at % 3 === 0);
+  const raiseAt = (sending: number) => {
+    let sends = 0;
+    return (happening: Happening) => {
+      if (happening.kind !== 'sent' || ++sends !== sending) return;
+      for (const node of late) node.run = delayed(fleet, node.run);
+      fleet.scheduler.after(5_000, () => void raiseHaltFlag(aws, CLUSTER, 'drill'));
+    };
+  };
+  const halted = await onFleetTime(fleet, rollOut(fleet, raiseAt(4)));
+  assert.is(halted.state, 'halted');
+  const before = halted.updated;
+  const shown = await onFleetTime(fleet, summaryOf(fleet));
+  assert.is(
+    shown.zones.reduce((sum, zone) => sum + zone.updated, 0),
+    before,
+  );
+  assert.ok(shown.passedOver > 0);
+  assert.is(shown.failed, 0);
+  const done = await onFleetTime(fleet, goOn(fleet));
+  assert.is(done.state, 'done', done.why);
+  assert.ok(before < 60);
+  assert.is(done.updated, 120);
+  assert.equal([...versions(fleet)], [NEW]);
+
+  const record = await onFleetTime(fleet, takeRecord(aws, fleet.clock, owner, CLUSTER));
+  await onFleetTime(fleet, record.save(turnedBack(record.progress, fleet.scheduler.now())));
+  const back = await onFleetTime(
+    fleet,
+    orchestrate({ aws, clock: fleet.clock, record, tell: raiseAt(2), stopped: never }),
+  );
+  assert.is(back.state, 'halted');
+  const halfway = await onFleetTime(fleet, summaryOf(fleet));
+  assert.is(
+    halfway.zones.reduce((sum, zone) => sum + zone.updated, 0),
+    fleet.nodes.filter((node) => node.version === NEW).length,
+  );
+  const ended = await onFleetTime(fleet, goOn(fleet));
+  assert.is(ended.state, 'rolled-back', ended.why);
+  assert.is(ended.back?.restored, 120);
+  assert.equal([...versions(fleet)], [OLD]);
+});
+
+async function summaryOf(fleet: Fleet) {
+  const standing = await readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock);
+  return summarise(await standing.rollout(), standing.progress);
+}
+
+function delayed(fleet: Fleet, run: Fleet['nodes'][number]['run']): Fleet['nodes'][number]['run'] {
+  return (script, ended) => {
+    let stop = () => {};
+    const cancel = fleet.scheduler.after(10_000, () => {
+      stop = run(script, ended);
+    });
+    return () => {
+      cancel();
+      stop();
+    };
+  };
+}
 
 test('a rollout does not begin beside an unfinished one, nor with more unreachable nodes than may fail', async () => {
   const fleet = createFleet({ zones: [10] });

@@ -70,8 +70,9 @@ export function modelledNode(
     const from = node.version;
     const say = (exitCode: number, report: object) =>
       ended({ exitCode, stdout: `${JSON.stringify(reportOf(node, from, report))}\n`, stderr: '' });
-    if (isHalted(options.parameter(call.halt))) {
-      say(1, { result: 'untouched', code: 'UPDATE_HALTED', message: 'halted' });
+    const halt = haltedBy(options.parameter(call.halt));
+    if (halt !== undefined) {
+      say(1, { result: 'untouched', code: 'UPDATE_HALTED', message: halt });
       return () => {};
     }
     const half = options.updateMs() / 2;
@@ -171,6 +172,7 @@ function reportOf(node: ModelledNode, from: string, report: object): object {
   };
 }
 
-function isHalted(flag: string | undefined): boolean {
-  return flag !== undefined && (JSON.parse(flag) as { halted: boolean }).halted;
+function haltedBy(flag: string | undefined): string | undefined {
+  const { halted, why } = JSON.parse(flag ?? '{}') as { halted?: boolean; why?: string };
+  return halted === true ? (why ?? '') : undefined;
 }
