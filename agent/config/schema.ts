@@ -96,7 +96,7 @@ export const configSchema = v.strictObject({
         'subnet',
         'subnet',
         16,
-        "Where pod ENIs are created. Only subnets in the node's own zone are used, the one with most free addresses first.",
+        "Where pod ENIs are created. Only subnets in the node's own zone are used, the one with the most free addresses first.",
       ),
       securityGroups: v.optional(
         byIdOrTags(
@@ -133,7 +133,7 @@ export const configSchema = v.strictObject({
         v.pipe(
           v.picklist(['ipv4', 'dual-stack']),
           v.description(
-            '`dual-stack`: each pod has an IPv6 address beside its IPv4 one, from a /80 prefix of its ENI; it leaves by the ENI as it is, without NAT. The pod subnets need an IPv6 CIDR.',
+            '`dual-stack`: each pod has an IPv6 address beside its IPv4 one, from a /80 prefix of its ENI. IPv6 traffic leaves through the ENI without NAT. The pod subnets need an IPv6 CIDR.',
           ),
         ),
         'ipv4',
@@ -153,14 +153,14 @@ export const configSchema = v.strictObject({
             from: v.pipe(
               v.picklist(['cpu', 'annotations']),
               v.description(
-                "`cpu`: a pod's share of the baseline bandwidth is its CPU limit, or else its CPU request, against the node's CPUs. Both: the annotations `kubernetes.io/ingress-bandwidth` and `egress-bandwidth` of a pod are kept, and with `annotations` nothing else limits.",
+                "`cpu`: a pod's share of the baseline bandwidth is its CPU limit, or else its CPU request, divided by the node's CPUs. `annotations`: only a pod's own annotations limit it. Either way the annotations `kubernetes.io/ingress-bandwidth` and `kubernetes.io/egress-bandwidth` of a pod apply.",
               ),
             ),
             floorMbps: v.optional(
               count(
                 1,
                 100_000,
-                'With `cpu`: the least a pod gets, in Mbit/s, also one that requests no CPU.',
+                'With `cpu`: the least that a pod gets, in Mbit/s, even when it requests no CPU.',
               ),
               100,
             ),
@@ -168,7 +168,7 @@ export const configSchema = v.strictObject({
               count(
                 1,
                 100_000,
-                "With `cpu`: what is shared, in Mbit/s; without it, the instance type's published baseline bandwidth.",
+                "With `cpu`: the bandwidth that is shared, in Mbit/s; by default the instance type's published baseline.",
               ),
             ),
           }),
@@ -187,14 +187,14 @@ export const configSchema = v.strictObject({
           count(
             1,
             1000,
-            'Addresses present when the node reports READY; without it, one for each pod of `pods.max`.',
+            'Addresses in the pool when the node reports READY; by default one for each pod of `pods.max`.',
           ),
         ),
         lowWater: v.optional(
           count(
             0,
             1000,
-            'With fewer free addresses than this, and pods still to come, more are asked of EC2: on attached ENIs first, then by another ENI.',
+            'With fewer free addresses than this, and room for more pods, eniboot asks EC2 for more: first on attached ENIs, then with another ENI.',
           ),
           8,
         ),
@@ -202,7 +202,7 @@ export const configSchema = v.strictObject({
           count(
             32,
             1000,
-            'With more free addresses than `lowWater` and this together, idle prefixes and ENIs go back to EC2. The pool never shrinks below `target`.',
+            'With more free addresses than `lowWater` plus this, idle prefixes and ENIs go back to EC2. The pool never shrinks below `target`.',
           ),
           32,
         ),
@@ -226,14 +226,14 @@ export const configSchema = v.strictObject({
                 action: v.pipe(
                   v.picklist(['route', 'snat', 'snat-keep-port']),
                   v.description(
-                    "`route`: unchanged, by the pod's ENI. `snat`: by the boot ENI from the node's primary address. `snat-keep-port`: the same, and the source port is kept where it is free.",
+                    "`route`: unchanged, through the pod's ENI. `snat`: through the boot ENI, from the node's primary address. `snat-keep-port`: the same, and the source port is kept if it is free.",
                   ),
                 ),
               }),
             ),
             v.maxLength(256, 'has more than 256 entries'),
             v.description(
-              'Destinations treated specially; the longest prefix wins. Without an entry: `route` inside the VPC and `pods.routes`, `snat` for all else.',
+              'Destinations with special treatment; the longest prefix wins. Without an entry: `route` inside the VPC and `pods.routes`, `snat` for everything else.',
             ),
           ),
           [],
@@ -242,7 +242,7 @@ export const configSchema = v.strictObject({
           v.pipe(
             v.picklist(['ignore', 'require', 'request']),
             v.description(
-              'A public IPv4 address on the boot ENI. `ignore`: not needed (NAT gateway, private egress). `require`: the boot fails without one. `request`: EC2 is asked for one first.',
+              'A public IPv4 address on the boot ENI. `ignore`: not needed (NAT gateway, private egress). `require`: the boot fails without one. `request`: the boot first asks EC2 for one.',
             ),
           ),
           'ignore',
@@ -260,7 +260,7 @@ export const configSchema = v.strictObject({
             v.array(anyCidr),
             v.maxLength(8, 'has more than 8 entries'),
             v.description(
-              'Service CIDRs of the cluster, with `pods.ipFamily: dual-stack` of both families: pods send those of IPv6 to the node, all else of IPv6 to their ENI.',
+              'Service CIDRs of the cluster; with `pods.ipFamily: dual-stack`, those of both families. Pods send IPv6 Service traffic to the node and all other IPv6 traffic to their ENI.',
             ),
           ),
           [],
@@ -324,13 +324,13 @@ export const configSchema = v.strictObject({
         required: v.optional(
           v.pipe(
             v.boolean(),
-            v.description('Fail the boot when it cannot be reached; otherwise that is a warning.'),
+            v.description('Fail the boot when it cannot be reached; otherwise it is a warning.'),
           ),
           false,
         ),
       }),
       v.description(
-        'The API server, whose reachability is part of the verdict. Without it nothing is tried.',
+        'The API server, whose reachability is part of the verdict. Without this section it is not tried.',
       ),
     ),
   ),
@@ -346,20 +346,24 @@ export const configSchema = v.strictObject({
           300,
         ),
         throttleExtensionSeconds: v.optional(
-          seconds(0, 3600, 'Seconds that may be added, at most, for time EC2 throttled this account.'),
+          seconds(
+            0,
+            3600,
+            'Seconds that may be added, at most, for time in which EC2 throttled this account.',
+          ),
           300,
         ),
         onFailure: v.optional(
           v.pipe(
             v.picklist(['hold', 'reboot-once', 'terminate']),
             v.description(
-              'What to do when the boot has failed for good. `hold`: leave the machine up to look at.',
+              'What to do when the boot has failed for good. `hold`: leave the machine up for a look. `reboot-once`: reboot, but not twice in a row. `terminate`: terminate the instance, which the node role must allow.',
             ),
           ),
           'hold',
         ),
       }),
-      v.description('Time allowed, and what follows when it is not met.'),
+      v.description('Time for a boot, and what follows when it fails.'),
     ),
     {},
   ),
@@ -406,7 +410,7 @@ export const configSchema = v.strictObject({
         ),
       }),
       v.description(
-        "The parameter that holds this zone's bundle version and digest. Without it the baked version is used.",
+        'The parameter that holds the version of eniboot for this zone, and its digest. Without this section the version in the image is used.',
       ),
     ),
   ),
