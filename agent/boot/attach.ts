@@ -150,6 +150,7 @@ async function describeAttached(boot: Boot): Promise<Eni[] | undefined> {
     return [...attached, ...(await overlooked(attached, boot))];
   } catch (error) {
     if (!canGoOn || !isSilence(error)) throw error;
+    boot.ec2Silent = true;
     boot.degradations.push(`pod ENIs are those IMDS and kernel agree on: ${error.message}`);
     return undefined;
   } finally {

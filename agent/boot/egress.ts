@@ -196,6 +196,7 @@ async function confirmVpcCidrs(boot: Boot): Promise<{ cidrs: string[]; fromEc2?:
     }
     if (known !== undefined && isSilence(error)) return { cidrs: withImds(known) };
     if (fromImds.length === 0 || !isSilence(error)) throw error;
+    boot.ec2Silent = true;
     boot.degradations.push(`VPC CIDRs are IMDS's: ${error.message}`);
     return { cidrs: [...fromImds].sort() };
   } finally {

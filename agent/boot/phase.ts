@@ -103,6 +103,8 @@ export interface Boot {
   bundle: BundleState | undefined;
   /** Why this boot is degraded, if it is. */
   degradations: string[];
+  /** EC2 has left a question of this boot unanswered. */
+  ec2Silent: boolean;
   /** Known as soon as IMDS has said it, before anything else can fail. */
   identity: InstanceIdentity | undefined;
   node: NodeFacts | undefined;

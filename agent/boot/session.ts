@@ -49,6 +49,7 @@ export function openSession(options: SessionOptions): Session {
     handedOver: options.handedOver ?? false,
     bundle: undefined,
     degradations: [],
+    ec2Silent: false,
     identity: undefined,
     node: undefined,
     pods: [],

@@ -106,7 +106,7 @@ async function tag(status: Status, session: Session): Promise<void> {
   const verdict = status.verdict === 'ready' ? 'ready' : `failed:${status.failure?.code}`;
   const value = `${verdict}@${status.version}`;
   // A node that has just found EC2 silent does not ask it again for a label.
-  if (status.degraded.length > 0 || CLOUD_SILENT.has(status.failure?.code ?? '')) return;
+  if (session.ec2Silent || CLOUD_SILENT.has(status.failure?.code ?? '')) return;
   session.phaseEndsAt = Number.POSITIVE_INFINITY;
   session.limitPatience(TAG_PATIENCE_MS);
   try {

@@ -310,6 +310,14 @@ ${foreignTables}END
     prove: ({ instance }) => is(instance.enis.length, 2, 'one pod ENI'),
   },
   {
+    name: 'no baseline bandwidth is published for the instance type, and pods are to share it by CPU',
+    launch: { type: 'm4.large' },
+    config: { pods: { subnets: { tags: { eniboot: 'pods' } }, bandwidth: { from: 'cpu' } } },
+    expect: { verdict: 'degraded' },
+    // EC2 has answered: whoever waits for the verdict there must see it.
+    prove: ({ instance }) => is(instance.record.tags.get('eniboot/verdict')?.split('@')[0], 'ready'),
+  },
+  {
     name: 'the time of this boot was used up by runs before',
     arrange: async ({ instance }) => {
       const bootId = instance.read('/proc/sys/kernel/random/boot_id')?.trim();
