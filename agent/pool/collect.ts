@@ -1,6 +1,6 @@
 // collect: frees leases whose pods are provably gone, and removes from the kernel what no lease accounts for.
-// A lease is freed only when everything that could still use it says it does not, twice, ten minutes apart; one
-// silence among them frees nothing.
+// A lease is freed only when its link and namespace have been gone for ten minutes and every runtime then says that it
+// does not know the sandbox; one that is silent frees nothing.
 import { renameSync } from 'node:fs';
 import { listPodTraces, removePodTraces } from '../host/pod-links.ts';
 import { listSandboxes } from '../host/sandboxes.ts';
