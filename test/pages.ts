@@ -37,12 +37,13 @@ function failuresPage(): string {
   );
   return `# Failure codes
 
-Written by \`node test/pages.ts\` from agent/messages/codes.ts. A code stands in the console line, in the instance tag
-\`eniboot/verdict\`, in /run/eniboot/status.json (with the facts: what, where, EC2's own code) and in the log.
-\`Again\` tells whether eniboot itself tries again inside the phase's budget and the deadline; where it does not, the
-boot ends at once.
+Written by \`node test/pages.ts\` from agent/messages/codes.ts. A failed boot shows its code in the console line, in the instance
+tag \`eniboot/verdict\`, in /run/eniboot/status.json (with the facts: what, where, EC2's own code) and in the log. Other commands
+and the CNI plugin show it in their error.
 
-| code | meaning | again | what to do |
+\`Retried\` says whether a boot tries again by itself, within the phase's budget and the deadline; if not, it ends at once.
+
+| code | meaning | retried | what to do |
 |---|---|---|---|
 ${rows.join('')}`;
 }
@@ -60,23 +61,23 @@ function metricsPage(): string {
   return `# Metrics
 
 Written by \`node test/pages.ts\` from agent/boot/series.ts. Two text files in \`/var/lib/eniboot/metrics\`, for node_exporter:
-\`--collector.textfile.directory=/var/lib/eniboot/metrics\`. Seconds are the unit of all times. No daemon stands behind them:
-they are as old as their file (\`node_textfile_mtime_seconds\`).
+\`--collector.textfile.directory=/var/lib/eniboot/metrics\`. All times are in seconds. No daemon keeps them current: the
+values are as old as their file (\`node_textfile_mtime_seconds\`).
 
 ## boot.prom
 
-Written by each run of \`eniboot boot\` when it has its verdict.
+Written by each run of \`eniboot boot\` once it has its verdict.
 
 ${head}${rows('boot.prom')}
 ## node.prom
 
-Written by \`eniboot pool refill\` and \`eniboot pool collect\`, which timers run every few minutes. Counters and histograms begin at 0 with
+Written by \`eniboot pool refill\` and \`eniboot pool collect\`, which timers run every few minutes. Counters and histograms start from 0 at
 each boot of the machine. Every plugin call and every EC2 call appends one line to \`/run/eniboot/tally\`, and these runs add the lines up:
-none is lost or counted twice, wherever a run is killed. When no timer runs, the file stops growing at 4 MiB, some 50,000 calls,
-and later calls are not counted. Buckets of the histograms, in seconds: ${BUCKETS.join(', ')}.
+none is lost or counted twice, wherever a run is killed. If no timer runs, the file stops growing at 4 MiB (some 50,000 calls), and later
+calls are not counted. Buckets of the histograms, in seconds: ${BUCKETS.join(', ')}.
 
 ${head}${rows('node.prom')}
-Worth an alert: \`eniboot_boot_ready == 0\`; \`increase(eniboot_cni_calls_total{code!="OK"}[15m]) > 0\`;
+Alert on: \`eniboot_boot_ready == 0\`; \`increase(eniboot_cni_calls_total{code!="OK"}[15m]) > 0\`;
 \`sum by (instance) (eniboot_pool_addresses{state="ready"}) == 0\`; \`increase(eniboot_ec2_calls_total{outcome="EC2_THROTTLED"}[15m]) > 5\`.
 The 99th percentile of an ADD: \`histogram_quantile(0.99, sum by (le) (rate(eniboot_cni_seconds_bucket{command="ADD",phase="total"}[1h])))\`.
 `;
@@ -87,7 +88,7 @@ function licencesPage(root: string): string {
   return `# Licences of bundled npm packages
 
 Written by \`node test/pages.ts\`; \`npm run check\` refuses a licence outside ${[...ALLOWED].join(', ')}.
-What the runtime links in stands in [NOTICE](../NOTICE); the licence texts of those libraries are not in Bun's npm package.
+[NOTICE](../NOTICE) lists what the runtime links in; the licence texts of those libraries are not in Bun's npm package.
 
 | package | version | licence |
 |---|---|---|
