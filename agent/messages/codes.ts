@@ -14,7 +14,7 @@ export const failureCodes = {
   CONFIG_INVALID: {
     title: 'The configuration was refused.',
     remedy:
-      'Correct the value at the path named in the message; `eniboot config check FILE` says the same on a laptop.',
+      'Correct the value at the path named in the message; `eniboot config check FILE` gives the same answer on a laptop.',
     transient: false,
   },
   CONFIG_MISSING: {
@@ -23,37 +23,37 @@ export const failureCodes = {
     transient: false,
   },
   NOT_ROOT: {
-    title: 'This command needs root: it changes the machine, or reads what is for root alone.',
+    title: 'This command needs root: it changes the machine, or reads files that only root may read.',
     remedy: 'Run it with sudo, or let its systemd unit run it.',
     transient: false,
   },
   INSTANCE_TYPE_UNKNOWN: {
     title: 'The ENI and address limits of this instance type are not known.',
     remedy:
-      'Check how the type is spelt (`aws ec2 describe-instance-types --instance-types TYPE`). One younger than this eniboot needs ec2:DescribeInstanceTypes in the node role (`eniboot iam-policy` has it), or a newer eniboot.',
+      'Check the spelling (`aws ec2 describe-instance-types --instance-types TYPE`). A type newer than this eniboot needs ec2:DescribeInstanceTypes in the node role (`eniboot iam-policy` has it), or a newer eniboot.',
     transient: false,
   },
   NO_POD_CAPACITY: {
     title: 'This instance type cannot hold an ENI for pods.',
     remedy:
-      'Use an instance type with at least 2 ENIs on its default network card; `eniboot capacity TYPE` tells.',
+      'Use an instance type with at least 2 ENIs on its default network card; `eniboot capacity TYPE` shows how many it has.',
     transient: false,
   },
   PREFIXES_UNSUPPORTED: {
-    title: 'Prefixes are demanded of an instance type that cannot have them.',
+    title: 'The configuration requires prefixes, which this instance type cannot have.',
     remedy: 'Set `pods.addressing` to auto or addresses, or use a Nitro instance type.',
     transient: false,
   },
   KUBELET_UNSUPPORTED: {
     title: 'This version of kubelet is not one eniboot can configure.',
     remedy:
-      'Install a kubelet whose minor version is in the range the message names, or an eniboot that knows this one.',
+      'Install a kubelet whose minor version is in the range that the message names, or an eniboot that supports this one.',
     transient: false,
   },
   IMAGE_UNFIT: {
     title: 'The image lacks something a node needs, or carries something it must not.',
     remedy:
-      'Each failing check says what to change; correct the build, build again. docs/images.md explains each.',
+      'Each failing check says what to change. Correct that and build again; docs/images.md explains each.',
     transient: false,
   },
   IMAGE_UNKNOWN: {
@@ -63,24 +63,23 @@ export const failureCodes = {
   },
   IMAGE_UNTESTED: {
     title: 'No boot test of this image has passed.',
-    remedy:
-      'Run `eniboot image boot-test AMI`: only an image whose node got READY can be launched by others.',
+    remedy: 'Run `eniboot image boot-test AMI`: only an image whose node became READY can be published.',
     transient: false,
   },
   IMAGE_TEST_FAILED: {
-    title: 'The instance of the image did not get READY.',
+    title: 'The instance launched from the image did not become READY.',
     remedy:
-      'The code after `failed:` has its own line in docs/failures.md; without a verdict, the end of the console is in the facts (`--json`). Check subnet, instance profile and user data first.',
+      'Look up the code after `failed:` in docs/failures.md. Without a verdict, the end of the console is in the facts (`--json`). Check subnet, instance profile and user data first.',
     transient: false,
   },
   IMAGE_TEST_LEFT: {
     title: 'The instance of a boot test could not be terminated.',
-    remedy: 'Terminate the instance the message names: it costs money until then.',
+    remedy: 'Terminate the instance that the message names: it costs money until then.',
     transient: false,
   },
   IMAGE_LABEL_MOVED: {
-    title: 'A label is not where it was expected: somebody else has moved it.',
-    remedy: 'Look at `eniboot image list`, agree on who publishes, and repeat the command.',
+    title: 'A label is not where it was expected: somebody else moved it.',
+    remedy: 'Look at `eniboot image list`, agree on who publishes, then repeat the command.',
     transient: false,
   },
   IMAGE_VERSION_LIMIT: {
@@ -90,18 +89,19 @@ export const failureCodes = {
     transient: false,
   },
   BASE_IMAGE_MISSING: {
-    title: 'Fedora has no released cloud image of that release here.',
-    remedy: 'Look at --fedora and --region: the release before the newest is there in every large Region.',
+    title: 'There is no released Fedora cloud image of that release in this Region.',
+    remedy: 'Check --fedora and --region: every large Region has the release before the newest.',
     transient: false,
   },
   BASE_IMAGE_COPY: {
     title: 'The copy of a base image did not become available.',
-    remedy: 'Repeat the command: it takes a copy that has come meanwhile. Deregister one that has failed.',
+    remedy:
+      'Repeat the command: it uses a copy that has become available meanwhile. Deregister a copy that failed.',
     transient: true,
   },
   IMAGE_IN_USE: {
-    title: 'The image is what a zone launches or would go back to.',
-    remedy: 'Promote another image in the zones the message names, twice if it is `previous`.',
+    title: 'A zone launches this image, or would go back to it.',
+    remedy: 'Promote another image in the zones that the message names, twice if it is `previous`.',
     transient: false,
   },
   USAGE: {
@@ -111,7 +111,7 @@ export const failureCodes = {
   },
   ALREADY_RUNNING: {
     title: 'Another run of eniboot holds the lock.',
-    remedy: 'Wait for it: `eniboot status` shows how far it is. The lock ends with its process.',
+    remedy: 'Wait for it: `eniboot status` shows how far it has come. The lock ends with its process.',
     transient: true,
   },
   CRASH_LOOP: {
@@ -123,7 +123,7 @@ export const failureCodes = {
   DEADLINE: {
     title: 'The boot ran out of time.',
     remedy:
-      'Look at the slowest phase in `eniboot status`; raise boot.deadlineSeconds only if each of them made progress.',
+      'Look at the slowest phase in `eniboot status`; raise boot.deadlineSeconds only if every phase made progress.',
     transient: false,
   },
   IMDS_UNREACHABLE: {
@@ -141,16 +141,17 @@ export const failureCodes = {
   IMDS_ERROR: {
     title: 'The instance metadata service answers with errors.',
     remedy:
-      'It recovers by itself as a rule; if it does not, stop and start the instance and tell AWS support the status in the facts.',
+      'It usually recovers by itself. If it does not, stop and start the instance, and give AWS support the status in the facts.',
     transient: true,
   },
   IMDS_INCOMPLETE: {
     title: 'The instance metadata service lacks something every instance has.',
-    remedy: 'It lags behind EC2 for seconds after a launch; if it stays so, stop and start the instance.',
+    remedy:
+      'After a launch it lags behind EC2 for seconds. If it stays incomplete, stop and start the instance.',
     transient: true,
   },
   IMDS_DISAGREES: {
-    title: 'Instance metadata and EC2 tell different things about a pod ENI.',
+    title: 'Instance metadata and EC2 say different things about a pod ENI.',
     remedy:
       'Wait and run `eniboot check` again; compare with `aws ec2 describe-network-interfaces` for the ENI in the facts.',
     transient: true,
@@ -161,36 +162,36 @@ export const failureCodes = {
     transient: true,
   },
   BOOT_ENI_NOT_PRIMARY: {
-    title: 'The ENI with the instance MAC does not have device number 0.',
+    title: "The ENI with the instance's MAC does not have device number 0.",
     remedy:
-      'This is no usual EC2 instance, or metadata has not settled; compare with `aws ec2 describe-instances`.',
+      'This is an unusual EC2 instance, or its metadata has not settled; compare with `aws ec2 describe-instances`.',
     transient: true,
   },
   BOOT_ENI_NO_DEVICE: {
     title: "No network device has the boot ENI's MAC.",
     remedy:
-      'Check that the ena driver is loaded (`dmesg | grep ena`) and that nothing has changed the MAC (`ip -d link`).',
+      'Check that the ena driver is loaded (`dmesg | grep ena`) and that nothing changed the MAC (`ip -d link`).',
     transient: true,
   },
   BOOT_ENI_AMBIGUOUS: {
     title: "More than one device has the boot ENI's MAC.",
     remedy:
-      'Remove the device that copies it (see the names in the message): a bond, bridge or clone made by the image or by user data.',
+      'Remove the device that copies it (the message has the names): a bond, bridge or clone made by the image or by user data.',
     transient: false,
   },
   BOOT_ENI_NO_ADDRESS: {
     title: 'The boot ENI does not carry its primary address.',
-    remedy: 'See why DHCP failed: `journalctl -u NetworkManager -b`, `nmcli device`.',
+    remedy: 'Find out why DHCP failed: `journalctl -u NetworkManager -b`, `nmcli device`.',
     transient: true,
   },
   NO_DEFAULT_ROUTE: {
-    title: 'No default route leaves by the boot ENI with its primary address.',
+    title: 'No default route uses the boot ENI with its primary address.',
     remedy:
       'Look at `ip route` and `ip rule`: another device or VPN has taken the default route, or DHCP gave none.',
     transient: true,
   },
   NETWORK_MANAGER: {
-    title: 'NetworkManager did not take a command.',
+    title: 'NetworkManager did not accept a command.',
     remedy: 'See `journalctl -u NetworkManager -b` and run the command in the message by hand.',
     transient: true,
   },
@@ -207,19 +208,19 @@ export const failureCodes = {
   },
   KERNEL_QUERY: {
     title: "The kernel's network state could not be read.",
-    remedy: 'Run the command in the message by hand; an iproute2 older than 5.15 lacks what is asked for.',
+    remedy: 'Run the command in the message by hand; iproute2 must be 5.15 or newer.',
     transient: true,
   },
   KERNEL_CHANGE: {
     title: 'The kernel refused a change of the network state.',
     remedy:
-      'Run the command in the message by hand; its error names the reason. A read-only /proc/sys means a wrong sandbox.',
+      "Run the command in the message by hand; its error names the reason. A read-only /proc/sys means that the unit's sandbox is wrong.",
     transient: true,
   },
   KERNEL_MODULE_MISSING: {
     title: 'The kernel does not know a kind of network device that pods need.',
     remedy:
-      'Load its module (`modprobe ipvlan`), and have it at every boot by a line `ipvlan` in /etc/modules-load.d/eniboot.conf. If modprobe finds none, install the package with the rest of the modules of this kernel (Fedora: kernel-modules).',
+      "Load its module (`modprobe ipvlan`), and add a line `ipvlan` to /etc/modules-load.d/eniboot.conf so that every boot loads it. If modprobe does not find it, install the package with the rest of this kernel's modules (Fedora: kernel-modules).",
     transient: true,
   },
   NFT_FAILED: {
@@ -230,7 +231,7 @@ export const failureCodes = {
   },
   EGRESS_TABLE_DIFFERS: {
     title: 'The egress table is not as planned.',
-    remedy: 'Something flushes or edits it: see `nft monitor`; `eniboot repair` puts it back.',
+    remedy: 'Something flushes or edits it; `nft monitor` shows what. `eniboot repair` puts it back.',
     transient: true,
   },
   EGRESS_RULE_MISSING: {
@@ -242,17 +243,17 @@ export const failureCodes = {
   SYSCTL_DIFFERS: {
     title: 'A kernel setting is not as needed.',
     remedy:
-      'Find who sets it: `grep -r` its name in /etc/sysctl.d, /usr/lib/sysctl.d and the user data; `eniboot repair` sets it again.',
+      'Find out what sets it: `grep -r` its name in /etc/sysctl.d, /usr/lib/sysctl.d and the user data; `eniboot repair` sets it again.',
     transient: true,
   },
   NO_PUBLIC_ADDRESS: {
     title: 'Egress needs a public IPv4 address and the boot ENI has none.',
     remedy:
-      'EC2 gives none after a stop and start with several ENIs. Set egress.publicAddress to request, associate an Elastic IP, or route through a NAT gateway and set it to ignore.',
+      'After a stop and start with several ENIs, EC2 assigns none. Set egress.publicAddress to request, associate an Elastic IP, or route through a NAT gateway and set it to ignore.',
     transient: false,
   },
   EC2_UNAVAILABLE: {
-    title: 'EC2 gives no usable answer.',
+    title: 'EC2 does not give a usable answer.',
     remedy:
       'Check the route to the EC2 endpoint (NAT, interface endpoint, its security group) and the AWS health dashboard.',
     transient: true,
@@ -266,7 +267,7 @@ export const failureCodes = {
   EC2_DENIED: {
     title: 'The role may not make a call it needs.',
     remedy:
-      'Attach the policy that `eniboot iam-policy` prints, for an operator `eniboot iam-policy sweep`, `rollout` or `image`; the action stands in the message.',
+      'Attach the policy that `eniboot iam-policy` prints, or for an operator `eniboot iam-policy sweep`, `rollout` or `image`; the message names the action.',
     transient: false,
   },
   EC2_AUTH: {
@@ -283,22 +284,21 @@ export const failureCodes = {
   CREDENTIALS_REFUSED: {
     title: 'AWS does not accept the credentials of whoever runs this.',
     remedy:
-      'Log in again (`aws sso login`), or correct AWS_PROFILE or the AWS_* variables; `aws sts get-caller-identity` shows whether they hold. A clock that is minutes off has the same effect.',
+      'Log in again (`aws sso login`), or correct AWS_PROFILE or the AWS_* variables; `aws sts get-caller-identity` shows whether they work. A clock that is minutes off has the same effect.',
     transient: false,
   },
   EC2_REFUSED: {
     title: 'EC2 refused a request.',
-    remedy:
-      'Look up the EC2 code in the message in the EC2 API reference; the parameters stand in the facts.',
+    remedy: 'Look up the EC2 code in the message in the EC2 API reference; the facts have the parameters.',
     transient: false,
   },
   EC2_INCONSISTENT: {
     title: 'EC2 contradicts itself about an ENI.',
-    remedy: 'Its describe calls lag behind; the next try settles it as a rule.',
+    remedy: 'Its describe calls lag behind; the next try usually settles it.',
     transient: true,
   },
   SSM_FAILED: {
-    title: 'Systems Manager gives no usable answer.',
+    title: 'Systems Manager does not give a usable answer.',
     remedy:
       'Check the route to the SSM endpoint (NAT, interface endpoint); the facts name the call and what it was for.',
     transient: true,
@@ -312,12 +312,12 @@ export const failureCodes = {
   SSM_THROTTLED: {
     title: "Systems Manager throttles this account's calls.",
     remedy:
-      'Nothing at once: it is tried again, more slowly. Look for what else calls it in this account and region.',
+      'Nothing yet: eniboot tries again, more slowly. Find out what else calls it in this account and region.',
     transient: true,
   },
   SSM_REFUSED: {
     title: 'Systems Manager refused a request.',
-    remedy: 'Look up the code in the message in the SSM API reference; the parameters stand in the facts.',
+    remedy: 'Look up the code in the message in the SSM API reference; the facts have the parameters.',
     transient: false,
   },
   NO_POD_SUBNET: {
@@ -331,19 +331,19 @@ export const failureCodes = {
     transient: false,
   },
   SUBNET_NO_IPV6: {
-    title: 'Pods are to have IPv6, and the pod subnets of this zone have no IPv6 CIDR.',
+    title: 'Pods are configured to have IPv6, but the pod subnets of this zone have no IPv6 CIDR.',
     remedy:
-      'Associate an IPv6 /64 with the subnets named (`aws ec2 associate-subnet-cidr-block`), or set pods.ipFamily to ipv4.',
+      'Associate an IPv6 /64 with the subnets that the message names (`aws ec2 associate-subnet-cidr-block`), or set pods.ipFamily to ipv4.',
     transient: false,
   },
   NO_IPV6_PREFIX: {
-    title: 'A pod ENI has no IPv6 prefix though pods are to have IPv6.',
+    title: 'A pod ENI has no IPv6 prefix, but pods are configured to have IPv6.',
     remedy:
-      'EC2 was not asked or gave none: look for AssignIpv6Addresses in the log, and see that the node role allows it (`eniboot iam-policy --config FILE`).',
+      'EC2 was not asked, or assigned none: look for AssignIpv6Addresses in the log, and check that the node role allows it (`eniboot iam-policy --config FILE`).',
     transient: true,
   },
   IPV6_UNAVAILABLE: {
-    title: 'Pods are to have IPv6 and the kernel of this machine cannot do it.',
+    title: "Pods are configured to have IPv6, but this machine's kernel does not support it.",
     remedy:
       'Remove ipv6.disable=1 from the kernel command line, or use a kernel with CONFIG_IPV6_SUBTREES; or set pods.ipFamily to ipv4.',
     transient: false,
@@ -363,7 +363,7 @@ export const failureCodes = {
   ATTACH_STUCK: {
     title: 'EC2 does not finish attaching a pod ENI.',
     remedy:
-      'The host is at fault: terminate the instance so that another takes its place, and tell AWS support the ENI.',
+      "The host is at fault: terminate the instance so that another takes its place, and give AWS support the ENI's ID.",
     transient: true,
   },
   DEVICE_MISSING: {
@@ -384,13 +384,13 @@ export const failureCodes = {
   },
   POD_ENI_MTU: {
     title: 'A pod ENI has another MTU than the boot ENI.',
-    remedy: 'Find who sets it (a .link file or NetworkManager profile); `eniboot repair` sets it again.',
+    remedy: 'Find out what sets it (a .link file or NetworkManager profile); `eniboot repair` sets it again.',
     transient: true,
   },
   POD_ENI_CONFIGURED: {
     title: 'Something configures a pod ENI in the host.',
     remedy:
-      'Find who (DHCP client, NetworkManager, cloud-init hotplug) and take the ENI from it; `eniboot repair` removes the address.',
+      'Find out what does (a DHCP client, NetworkManager, cloud-init hotplug) and keep it away from the ENI; `eniboot repair` removes the address.',
     transient: true,
   },
   POOL_EMPTY: {
@@ -407,7 +407,7 @@ export const failureCodes = {
   BAD_DIGEST: {
     title: 'An installed file is not what its manifest says.',
     remedy:
-      "Do not trust this machine's copy: terminate the instance, check the image or bundle it came from.",
+      "Do not trust this machine's copy: terminate the instance, and check the image or bundle it came from.",
     transient: false,
   },
   PLUGINS_MISSING: {
@@ -438,24 +438,24 @@ export const failureCodes = {
     transient: true,
   },
   NO_SANDBOX_LIST: {
-    title: 'The container runtime gives no complete list of its sandboxes.',
+    title: 'The container runtime does not give a complete list of its sandboxes.',
     remedy:
-      'Try `crictl pods`; until it answers, no address of a lost pod is freed. Runtime and crictl must be installed and up.',
+      'Try `crictl pods`; until it answers, no address of a lost pod is freed. crictl must be installed and the runtime must be running.',
     transient: true,
   },
   RUNTIME_DOWN: {
-    title: 'The container runtime does not run.',
+    title: 'The container runtime is not running.',
     remedy: 'See `journalctl -u crio -b` (or containerd).',
     transient: true,
   },
   KUBELET_DOWN: {
-    title: 'kubelet does not run.',
-    remedy: 'See `journalctl -u kubelet -b`; `systemctl start kubelet` after the cause is mended.',
+    title: 'kubelet is not running.',
+    remedy: 'See `journalctl -u kubelet -b`; once the cause is fixed, `systemctl start kubelet`.',
     transient: true,
   },
   NOT_BOOTED: {
     title: 'This boot has no READY verdict.',
-    remedy: 'Run `eniboot status`, mend what it names, then `systemctl start eniboot.service`.',
+    remedy: 'Run `eniboot status`, fix what it names, then run `systemctl start eniboot.service`.',
     transient: false,
   },
   NODE_NOT_READY: {
@@ -464,32 +464,32 @@ export const failureCodes = {
     transient: true,
   },
   NODE_FILE_DAMAGED: {
-    title: 'The node file, which the CNI plugin goes by, cannot be read.',
+    title: 'The node file, which tells the CNI plugin about this node, cannot be read.',
     remedy:
-      'Run `eniboot repair`: it writes /run/eniboot/node.json anew. Find who else writes below /run/eniboot; pods that run are not touched.',
+      'Run `eniboot repair`: it writes /run/eniboot/node.json anew. Find out what else writes below /run/eniboot. Running pods are not touched.',
     transient: true,
   },
   BOOTED_CONFIG_DAMAGED: {
     title: 'The configuration this node booted with cannot be read.',
     remedy:
-      'Run `eniboot boot`: it reads the configuration of files and user data and writes /run/eniboot/config.json anew. Find who else writes below /run/eniboot; pods that run are not touched.',
+      'Run `eniboot boot`: it reads the configuration from files and user data and writes /run/eniboot/config.json anew. Find out what else writes below /run/eniboot. Running pods are not touched.',
     transient: false,
   },
   POD_UNKNOWN: {
-    title: 'No pod of this node goes by that name or address.',
+    title: 'No pod of this node has that name or address.',
     remedy:
-      'See `eniboot pods` for those that have an address here; a pod with hostNetwork has none of its own.',
+      '`eniboot pods` lists those that have an address here; a pod with hostNetwork has none of its own.',
     transient: false,
   },
   POD_AMBIGUOUS: {
-    title: 'More than one pod goes by that name.',
+    title: 'More than one pod has that name.',
     remedy: 'Give more of the container ID, or the address.',
     transient: false,
   },
   POOL_EXHAUSTED: {
     title: 'No address is free for another pod.',
     remedy:
-      'Wait for the refill, which has been asked for; `eniboot pool` shows the addresses. If they are all leased, the node is full: lower max-pods or use a larger type.',
+      'Wait for the refill, which has been requested; `eniboot pool` shows the addresses. If they are all leased, the node is full: lower max-pods or use a larger type.',
     transient: true,
   },
   CNI_VERSION: {
@@ -529,48 +529,49 @@ export const failureCodes = {
     transient: false,
   },
   ALREADY_ATTACHED: {
-    title: 'The container has this interface already.',
+    title: 'The container already has this interface.',
     remedy: 'Detach it first (CNI DEL); a runtime adds an interface once.',
     transient: false,
   },
   ADDRESS_IN_USE: {
-    title: 'A network namespace that no pod is known for holds the address.',
+    title: 'A network namespace that belongs to no known pod holds the address.',
     remedy:
-      'Nothing at once: the address rests and other addresses are tried. Look for the namespace with `lsns -t net` when it persists.',
+      'Nothing yet: the address rests and other addresses are tried. If it persists, look for the namespace with `lsns -t net`.',
     transient: true,
   },
   ATTACHMENT_DIFFERS: {
-    title: "A pod's network is not as it was made.",
-    remedy: 'Delete the pod; see `eniboot check` for what else differs on this node.',
+    title: "A pod's network has changed since it was made.",
+    remedy:
+      '`eniboot trace POD` names what differs and the command that puts it back; where it names none, delete the pod.',
     transient: false,
   },
   SPEC_INVALID: {
     title: 'The specification of a rollout was refused.',
     remedy:
-      'Correct the value at the path named in the message; `eniboot rollout plan FILE` says the same and changes nothing.',
+      'Correct the value at the path named in the message; `eniboot rollout plan FILE` gives the same answer and changes nothing.',
     transient: false,
   },
   BUNDLE_UNUSABLE: {
-    title: 'What is to be packed or published is no intact version of eniboot.',
+    title: 'What is to be packed or published is not an intact version of eniboot.',
     remedy:
       'Name an archive that `npm run build` or `eniboot bundle build` made; with --from, a folder with manifest.json and, unchanged, the files it names.',
     transient: false,
   },
   BUNDLE_NOT_SERVED: {
-    title: 'An address does not serve the archive that is to be published with it.',
+    title: 'An address does not serve the archive that is to be published for it.',
     remedy:
-      'Put this very file there first: nodes will download it from that address, without logging in. Then publish; nothing has been written yet.',
+      'Put exactly this file there first: nodes will download it from that address, without credentials. Then publish; nothing has been written yet.',
     transient: false,
   },
   RELEASE_UNKNOWN: {
     title: 'The version is not published.',
-    remedy: 'Publish it with `eniboot bundle publish`; `eniboot bundle list` shows what there is.',
+    remedy: 'Publish it with `eniboot bundle publish`; `eniboot bundle list` shows what is published.',
     transient: false,
   },
   RELEASE_DIFFERS: {
-    title: 'A published version has other contents than demanded.',
+    title: 'A published version does not have the required contents.',
     remedy:
-      'Never publish two contents under one version: build it under a new version, and correct the digest in the spec.',
+      'Never publish different contents under one version: build under a new version, or correct the digest in the spec.',
     transient: false,
   },
   IMAGE_NOT_CONFIRMED: {
@@ -594,7 +595,7 @@ export const failureCodes = {
   ROLLOUT_BUSY: {
     title: 'A rollout of this cluster is not finished.',
     remedy:
-      'See `eniboot rollout status`. A halted one is continued with `rollout resume` or taken back with `rollout rollback`; one that runs ends by itself, or by `rollout halt`.',
+      'See `eniboot rollout status`. `rollout resume` continues a halted one and `rollout rollback` takes it back. A running one ends by itself, or with `rollout halt`.',
     transient: false,
   },
   ROLLOUT_NONE: {
@@ -604,24 +605,25 @@ export const failureCodes = {
     transient: false,
   },
   ROLLOUT_LEASE_LOST: {
-    title: 'Somebody else has taken the rollout over.',
-    remedy: 'Nothing: it goes on there. `eniboot rollout watch` shows it.',
+    title: 'Somebody else has taken over the rollout.',
+    remedy: 'Nothing: it continues there. `eniboot rollout watch` shows it.',
     transient: false,
   },
   ROLLOUT_HALTED: {
-    title: 'The rollout has halted; nothing further is touched.',
+    title: 'The rollout has halted; it touches no more nodes.',
     remedy:
-      '`eniboot rollout report` says what failed. Then `eniboot rollout rollback`, or `rollout resume --forgive` once the cause is mended.',
+      '`eniboot rollout report` says what failed. Then `eniboot rollout rollback`, or `rollout resume --forgive` once the cause is fixed.',
     transient: false,
   },
   UPDATE_HALTED: {
     title: 'Rollouts of this cluster are halted, so this node was not touched.',
-    remedy: 'Find out who halted and why (`eniboot rollout status`); `eniboot rollout resume` lifts it.',
+    remedy:
+      'Find out who halted them and why (`eniboot rollout status`); `eniboot rollout resume` lifts the halt.',
     transient: false,
   },
   UPDATE_UNHEALTHY_BEFORE: {
     title: 'This node was not healthy before the update, so it was not touched.',
-    remedy: 'Mend what `eniboot check` names, then update it again.',
+    remedy: 'Fix what `eniboot check` names, then update it again.',
     transient: false,
   },
   UPDATE_WENT_BACK: {
@@ -637,13 +639,13 @@ export const failureCodes = {
   },
   UPDATE_NO_WAY_BACK: {
     title: 'This node holds no version to go back to.',
-    remedy: 'Replace the node; or update it to a version that is good.',
+    remedy: 'Replace the node, or update it to a good version.',
     transient: false,
   },
   FILE_READ: {
     title: 'A file that the command line names could not be read.',
     remedy:
-      'Check the path, which counts from the current folder, and who may read it; it must be a file of the kind the command expects.',
+      'Check the path, which is relative to the current folder, and its permissions; it must be a file of the kind that the command expects.',
     transient: false,
   },
   FILE_WRITE: {
@@ -652,8 +654,8 @@ export const failureCodes = {
     transient: true,
   },
   INTERNAL: {
-    title: 'eniboot met an error it has no name for.',
-    remedy: 'Keep `eniboot support-bundle` and report it with the message.',
+    title: 'eniboot met an error that it has no code for.',
+    remedy: 'Take an `eniboot support-bundle` and report it with the message.',
     transient: false,
   },
 } as const satisfies Record<string, FailureText>;
