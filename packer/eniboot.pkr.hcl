@@ -56,8 +56,14 @@ source "amazon-ebs" "node" {
     delete_on_termination = true
   }
 
-  ami_users    = var.share_with_accounts
-  ami_regions  = var.copy_to_regions
+  ami_users   = var.share_with_accounts
+  ami_regions = length(var.copy_to_regions) == 0 ? [] : concat([var.region], var.copy_to_regions)
+  # A copy takes no key over from its source. The plugin refuses an empty one beside accounts to share with.
+  region_kms_key_ids = length(var.copy_to_regions) == 0 ? {} : merge(
+    var.copy_kms_key_ids,
+    { for region in var.copy_to_regions : region => lookup(var.copy_kms_key_ids, region, "") },
+    { (var.region) = var.kms_key_id },
+  )
   deprecate_at = timeadd(local.started, "${var.deprecate_after_days * 24}h")
   deregistration_protection {
     enabled       = true
@@ -88,22 +94,22 @@ build {
         "eniboot/executable" = local.manifest.files["${source.value}/eniboot"].sha256
         "eniboot/base"       = var.base_images[source.key].id
         "eniboot/base-name"  = var.base_images[source.key].name
+        # What was installed is compared with the lock; without one, only out/packages-ARCH.lock says what that was.
+        "eniboot/packages" = var.packages_lock == "" ? "not locked" : sha256(file(format("${abspath(path.root)}/${var.packages_lock}", source.key)))
       })
       snapshot_tags = local.tags
     }
   }
 
-  # Modes and links go into the image as they stand here.
   provisioner "shell-local" {
-    inline = ["mkdir -p '${path.root}/out'", "rm -f '${path.root}/out/check-${source.name}.json'", "tar --owner=0 --group=0 -C '${path.root}/../systemd' -cf '${path.root}/out/node-files.tar' etc usr"]
+    inline = ["mkdir -p '${path.root}/out'", "rm -f '${path.root}/out/check-${source.name}.json'"]
   }
   provisioner "shell" {
     inline = ["install -d -m 0700 /tmp/eniboot"]
   }
   provisioner "file" {
-    sources     = ["${path.root}/keys", "${path.root}/out/node-files.tar"]
+    sources     = ["${path.root}/keys", "${path.root}/../dist/node-files.tar"]
     destination = "/tmp/eniboot/"
-    generated   = true
   }
   provisioner "file" {
     source      = "${path.root}/../dist/eniboot-${local.version}-${local.cpu[source.name]}.tar.gz"
@@ -132,6 +138,7 @@ build {
       "PAUSE_IMAGE=${var.pause_image}",
       "EXTRA_PACKAGES=${join(" ", var.extra_packages)}",
       "ENIBOOT_VERSION=${local.version}",
+      "NODE_FILES_SHA256=${local.manifest.files["node-files.tar"].sha256}",
       "BUNDLE_SHA256=${local.manifest.files["eniboot-${local.version}-${local.cpu[source.name]}.tar.gz"].sha256}",
     ]
     scripts = [for name in ["10-base", "20-packages", "30-modules", "40-eniboot", "50-host", "60-ssm-agent", "70-pause"] : "${path.root}/scripts/${name}.sh"]
@@ -176,6 +183,8 @@ build {
       executable = local.manifest.files["${local.cpu[source.name]}/eniboot"].sha256
       kubernetes = var.kubernetes_version
       crio       = var.crio_version
+      ssm_agent  = var.ssm_agent.version
+      pause      = var.pause_image
       base       = var.base_images[source.name].id
       base_name  = var.base_images[source.name].name
     }

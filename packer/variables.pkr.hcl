@@ -45,8 +45,8 @@ variable "base_images" {
     error_message = "An id among base_images is not an image such as ami-0123456789abcdef0."
   }
   validation {
-    condition     = alltrue([for image in values(var.base_images) : can(regex("^Fedora-Cloud-Base-AmazonEC2\\.(x86_64|aarch64)-[0-9]+-", image.name))])
-    error_message = "A name among base_images is not that of a released Fedora cloud image (Fedora-Cloud-Base-AmazonEC2.ARCH-VERSION-…)."
+    condition     = can(regex("^Fedora-Cloud-Base-AmazonEC2\\.x86_64-[0-9]+-[0-9][0-9.]*$", var.base_images["x86_64"].name)) && can(regex("^Fedora-Cloud-Base-AmazonEC2\\.aarch64-[0-9]+-[0-9][0-9.]*$", var.base_images["arm64"].name))
+    error_message = "A name among base_images is not that of a released Fedora cloud image for that CPU: Fedora-Cloud-Base-AmazonEC2.x86_64-44-1.7 for x86_64, Fedora-Cloud-Base-AmazonEC2.aarch64-44-1.7 for arm64."
   }
 }
 
@@ -121,8 +121,8 @@ variable "packages_lock" {
   type        = string
   default     = ""
   validation {
-    condition     = var.packages_lock == "" || can(regex("%s", var.packages_lock))
-    error_message = "The packages_lock has no %s for the architecture, as in locks/packages-%s.lock."
+    condition     = can(regex("^([^%]*%s[^%]*)?$", var.packages_lock))
+    error_message = "The packages_lock has no %s for the architecture, or another % beside it: it is a path below packer/ such as locks/packages-%s.lock."
   }
 }
 
@@ -161,8 +161,22 @@ variable "kms_key_id" {
   type        = string
   default     = ""
   validation {
-    condition     = can(regex("^(|alias/[A-Za-z0-9/_-]+|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+|[0-9a-f-]{36})$", var.kms_key_id))
+    condition     = can(regex("^(|alias/[A-Za-z0-9/_-]+|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+|[0-9a-f-]{36}|mrk-[0-9a-f]{32})$", var.kms_key_id))
     error_message = "The kms_key_id is neither empty nor a key ID, an ARN or an alias/…."
+  }
+}
+
+variable "copy_kms_key_ids" {
+  description = "KMS key for the snapshot in each of copy_to_regions; a Region without one uses its default. With share_with_accounts every Region needs one that those accounts may use."
+  type        = map(string)
+  default     = {}
+  validation {
+    condition     = alltrue([for region in keys(var.copy_kms_key_ids) : can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", region))])
+    error_message = "A key of copy_kms_key_ids is not an AWS Region such as eu-central-1."
+  }
+  validation {
+    condition     = alltrue([for one in values(var.copy_kms_key_ids) : can(regex("^(alias/[A-Za-z0-9/_-]+|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+|[0-9a-f-]{36}|mrk-[0-9a-f]{32})$", one))])
+    error_message = "A value of copy_kms_key_ids is not a key ID, an ARN or an alias/…."
   }
 }
 

@@ -42,7 +42,12 @@ if (process.argv.includes('--help') || asked.some((word) => !(word in targets)))
 const withBundle = !process.argv.includes('--no-bundle');
 const archs = asked.length === 0 ? (Object.keys(targets) as Arch[]) : (asked as Arch[]);
 
-const changed = git('status', '--porcelain', '--', 'agent', 'cni', 'package-lock.json') !== '';
+/** All that ends up in an image; not packer/ as a whole, where operators keep their pins. */
+const sources = [
+  ...['agent', 'cni', 'systemd', 'package.json', 'package-lock.json', 'LICENSE', 'NOTICE'],
+  ...['packer/scripts', 'packer/eniboot.pkr.hcl', 'packer/variables.pkr.hcl'],
+];
+const changed = git('status', '--porcelain', '--', ...sources) !== '';
 const commit = `${git('rev-parse', 'HEAD') ?? 'unknown'}${changed ? '+changes' : ''}`;
 const compiler = await fetchPackage(targets[process.arch as Arch].bun, root);
 
@@ -53,6 +58,7 @@ const defines = [
 
 const digests: Record<string, { sha256: string; bytes: number }> = {};
 for (const arch of archs) await build(arch);
+packNodeFiles();
 writeFileSync(
   join(dist, 'manifest.json'),
   `${JSON.stringify({ version, commit, files: digests }, null, 2)}\n`,
@@ -109,6 +115,26 @@ async function build(arch: Arch): Promise<void> {
       `${digests[name].sha256}  dist/${name}  ${(digests[name].bytes / 1e6).toFixed(1)} MB\n`,
     );
   }
+}
+
+/** What systemd/ lays over a node. Links stay; modes are not those of whoever cloned it with another umask. */
+function packNodeFiles(): void {
+  const name = 'node-files.tar';
+  const partial = join(dist, `.${name}.${process.pid}`);
+  execFileSync('tar', [
+    ...[
+      '--create',
+      '--sort=name',
+      '--mtime=@0',
+      '--owner=0',
+      '--group=0',
+      '--numeric-owner',
+      '--format=ustar',
+    ],
+    ...['--mode=u=rwX,go=rX', '--file', partial, '--directory', join(root, 'systemd'), 'etc', 'usr'],
+  ]);
+  renameSync(partial, join(dist, name));
+  digests[name] = { sha256: digestOf(join(dist, name)), bytes: statSync(join(dist, name)).size };
 }
 
 /**

@@ -160,7 +160,7 @@ function imageManifest(folder: string): object {
   };
   const build = builds.findLast(({ name }) => name === imageArch());
   if (build === undefined) throw new Error(`${folder}/manifest.json has no build of ${imageArch()}`);
-  const { commit, executable: built, base, base_name, kubernetes, crio } = build.custom_data;
+  const { commit, executable: built, base, base_name } = build.custom_data;
   const executableDigest = manifest.files[`${values.arch}/eniboot`]?.sha256;
   if (commit !== manifest.commit || built !== executableDigest)
     throw new Error(
@@ -173,7 +173,10 @@ function imageManifest(folder: string): object {
     commit,
     version: manifest.version,
     executable: { file: `${values.arch}/eniboot`, sha256: executableDigest },
-    versions: { kubernetes, crio },
+    nodeFiles: { file: 'node-files.tar', sha256: manifest.files['node-files.tar']?.sha256 },
+    versions: Object.fromEntries(
+      ['kubernetes', 'crio', 'ssm_agent', 'pause'].map((name) => [name, build.custom_data[name]]),
+    ),
     packages: file(packages),
     licences: file(licences),
     base: { id: base, name: base_name },
@@ -201,7 +204,9 @@ function rpms(folder: string | undefined): Component[] {
       const [, name, epoch, version, arch, header] =
         /^(\S+)-(?:(\d+):)?([^-\s]+-[^-\s]+)\.(\w+) ([0-9a-f]{64}|\(none\))$/.exec(line) ?? [];
       if (name === undefined || version === undefined) throw new Error(`${path}: not a package: ${line}`);
-      const purl = `pkg:rpm/fedora/${name}@${version}?arch=${arch}${epoch === undefined ? '' : `&epoch=${epoch}`}`;
+      // kubelet, cri-o and the SSM agent are others' packages; Fedora's say so in their release.
+      const vendor = /\.fc\d+(\.|$)/.test(version) ? 'fedora/' : '';
+      const purl = `pkg:rpm/${vendor}${name}@${version}?arch=${arch}${epoch === undefined ? '' : `&epoch=${epoch}`}`;
       const licence = licenceOf.get(line.slice(0, line.indexOf(' ')));
       if (licence === undefined) throw new Error(`${licences}: no licence of ${name}`);
       return {

@@ -81,10 +81,15 @@ export function checkHygiene(machine: Machine): Check {
     ...has('/etc/ssh', /^ssh_host_/),
     ...has('/var/lib/cloud', /^(instance|instances|data|sem)$/),
     ...has('/var/lib/dbus', /^machine-id$/),
-    ...has('/var/lib/systemd', /^random-seed$/),
+    ...has('/var/lib/systemd', /^(random-seed|credential\.secret)$/),
     ...has('/var/lib/eniboot', /^i-/),
+    ...has('/var/lib/amazon/ssm', /./),
+    ...has('/var/lib/NetworkManager', /^secret_key$|\.lease$/),
+    ...has('/etc', /^hostname$/),
     ...has('/etc/NetworkManager/system-connections', /./),
     ...has('/var/log/journal', /./),
+    ...has('/var/log/amazon', /./),
+    ...has('/root', /^\.gnupg$/),
     ...homes.flatMap((home) => has(home, /^\.(\w*_history|lesshst|viminfo)$/)),
     ...homes.flatMap((home) => has(`${home}/.ssh`, /^(authorized_keys|id_\w+)$/)),
     ...namesIn(machine, '/var/log')
@@ -102,6 +107,7 @@ export function checkHygiene(machine: Machine): Check {
 /** What checkBooted looks at. */
 export const BOOTED_CHECKS = [
   'verdict',
+  'runtime',
   'machine-id',
   'forwarding',
   'boot-jobs',
@@ -122,6 +128,16 @@ export async function checkBooted(machine: Machine): Promise<Check[]> {
           'verdict',
           'IMAGE_UNFIT',
           `the boot is ${verdict ?? 'without a verdict'}: eniboot status says why`,
+        ),
+  );
+  const runtime = (await machine.run('systemctl', ['is-active', 'crio.service'])).stdout.trim();
+  checks.push(
+    runtime === 'active'
+      ? pass('runtime', 'cri-o runs')
+      : fail(
+          'runtime',
+          'IMAGE_UNFIT',
+          `crio.service is ${runtime === '' ? 'not there' : runtime}, and kubelet waits for it: systemctl status crio says why`,
         ),
   );
   const id = textOf(machine, '/etc/machine-id')?.trim() ?? '';
@@ -155,6 +171,7 @@ export async function checkBooted(machine: Machine): Promise<Check[]> {
       ...args,
     ]);
     const said = stdout.trim().split('\n').filter(Boolean);
+    if (check === 'selinux-denials') said.push(...(await deniedByAudit(machine)));
     // With --grep, 1 means that no entry matches. Source: journalctl(1).
     if (!missing && exitCode !== null && exitCode <= 1 && said.length === 0) checks.push(pass(check, 'none'));
     else
@@ -172,4 +189,22 @@ export async function checkBooted(machine: Machine): Promise<Check[]> {
       : fail('failed-units', 'IMAGE_UNFIT', `${units.join(', ')}: systemctl status says why`, { units }),
   );
   return checks;
+}
+
+/** Denials of this boot in auditd's log: with auditd running, whether the journal has them too is a setting of journald's. */
+async function deniedByAudit(machine: Machine): Promise<string[]> {
+  const { stdout, stderr, exitCode, missing } = await machine.run('ausearch', [
+    // Its standard input is no terminal, and it would read that.
+    '--input-logs',
+    '--message',
+    'AVC,USER_AVC,SELINUX_ERR',
+    '--start',
+    'boot',
+    '--raw',
+  ]);
+  if (missing) return [];
+  const denied = stdout.split('\n').filter((line) => /denied|SELINUX_ERR/.test(line));
+  // 1 is "no matches" as well as an error. Source: ausearch(8).
+  const unread = exitCode !== 0 && !/no matches/.test(stdout + stderr);
+  return unread ? [`ausearch: ${stderr.trim()}`] : denied;
 }

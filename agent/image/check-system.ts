@@ -27,6 +27,8 @@ const LISTENERS = /^(sshd|systemd|chronyd|NetworkManager|amazon-ssm|ssm-|crio|ku
 const PLUGIN_TYPE = 'bin_t';
 const PLUGIN = '/opt/cni/bin/eniboot';
 const SYSCTLS = '/usr/lib/sysctl.d/90-eniboot.conf';
+/** A second apart: NetworkManager takes a device that it has a connection for some time after udev is done with it. */
+const LOOKS_AT_DEVICES = 5;
 /** Images and logs of the first pods, until garbage collection begins. */
 const FREE_MEBIBYTES = 4096;
 const FREE_INODES_PERCENT = 10;
@@ -208,8 +210,8 @@ export async function checkListening(machine: Machine): Promise<Check> {
 
 /** What systemd-sysctl would leave: a later name overrides, a file in /etc replaces that of the same name. */
 export function checkSysctls(machine: Machine): Check {
-  const wanted = settingsOf(textOf(machine, SYSCTLS) ?? '').filter(([key]) => !key.includes('*'));
-  const folders = ['/usr/lib/sysctl.d', '/etc/sysctl.d'];
+  const wanted = settingsOf(textOf(machine, SYSCTLS) ?? '');
+  const folders = ['/usr/lib/sysctl.d', '/usr/local/lib/sysctl.d', '/etc/sysctl.d'];
   const files = new Map(
     folders.flatMap((folder) =>
       namesIn(machine, folder)
@@ -272,23 +274,31 @@ export async function checkFreshDevice(machine: Machine): Promise<Check> {
   if (made.exitCode !== 0)
     return fail('fresh-device', 'IMAGE_UNFIT', `no device can be made: ${made.stderr.trim()}`);
   try {
-    await machine.run('ip', ['link', 'set', podLink, 'up']);
+    // Both, so that either has carrier: before that, no connection is tried.
+    for (const device of [podLink, card]) await machine.run('ip', ['link', 'set', device, 'up']);
     await machine.run('udevadm', ['settle', '--timeout=10']);
-    const { stdout, exitCode, missing } = await machine.run('nmcli', [
-      '--terse',
-      '--fields',
-      'DEVICE,STATE',
-      'device',
-      'status',
-    ]);
-    // Without NetworkManager nobody takes a device: systemd-networkd is not in a Fedora image.
-    if (missing) return pass('fresh-device', 'there is no NetworkManager');
-    const states = new Map(stdout.split('\n').map((line) => line.split(':') as [string, string]));
-    const [ofCard, ofPodLink] = [states.get(card), states.get(podLink)];
-    const alone =
-      exitCode === 0 &&
-      ofPodLink === 'unmanaged' &&
-      /^(unmanaged|disconnected|unavailable)/.test(`${ofCard}`);
+    let ofCard: string | undefined;
+    let ofPodLink: string | undefined;
+    let alone = true;
+    for (let look = 1; look <= LOOKS_AT_DEVICES; look++) {
+      if (look > 1) await machine.pause(1_000);
+      const { stdout, exitCode, missing } = await machine.run('nmcli', [
+        '--terse',
+        '--fields',
+        'DEVICE,STATE',
+        'device',
+        'status',
+      ]);
+      // Without NetworkManager nobody takes a device: systemd-networkd is not in a Fedora image.
+      if (missing) return pass('fresh-device', 'there is no NetworkManager');
+      const states = new Map(stdout.split('\n').map((line) => line.split(':') as [string, string]));
+      [ofCard, ofPodLink] = [states.get(card), states.get(podLink)];
+      alone =
+        exitCode === 0 &&
+        ofPodLink === 'unmanaged' &&
+        /^(unmanaged|disconnected|unavailable)/.test(`${ofCard}`);
+      if ([ofCard, ofPodLink].some((state) => state?.startsWith('connect'))) break;
+    }
     return alone
       ? pass('fresh-device', 'NetworkManager leaves fresh devices alone', { ofCard, ofPodLink })
       : fail(

@@ -1,5 +1,6 @@
 // What a self-test looks at: the running machine, or an image mounted somewhere, whose files alone can be looked at.
 import { readdirSync, readlinkSync, statfsSync } from 'node:fs';
+import { systemClock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
 import type { ExecResult } from '../port/exec-result.ts';
 import { hasCode, readIfPresent } from '../port/fs.ts';
@@ -10,6 +11,8 @@ export interface Machine {
   /** False for files alone. */
   running: boolean;
   run(file: string, args: string[]): Promise<ExecResult>;
+  /** Waits for what reacts to a change a moment later. */
+  pause(ms: number): Promise<void>;
   /** What ordinary processes may still write to the root file system. */
   free(): { mebibytes: number; inodesPercent: number };
 }
@@ -22,6 +25,7 @@ export function machineAt(root: string): Machine {
     root: root.replace(/\/+$/, ''),
     running: root === '',
     run: (file, args) => run(file, args, { timeoutMs: TOOL_MS }),
+    pause: (ms) => systemClock.sleep(ms),
     free: () => {
       const { bavail, bsize, ffree, files } = statfsSync(root === '' ? '/' : root);
       // btrfs counts no inodes.

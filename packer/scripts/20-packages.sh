@@ -4,6 +4,12 @@
 # the one it names, down to the digest of its header.
 set -euo pipefail
 
+# Weak dependencies bring what nobody asked for; a node that updates itself is no longer this image.
+install() { dnf --assumeyes --setopt=install_weak_deps=False install "$@"; }
+# What these scripts call themselves. Since Fedora 43 nothing that a cloud image needs requires gpg.
+command -v gpg >/dev/null || install gnupg2
+command -v tar >/dev/null || install tar
+
 # trust NAME URL FINGERPRINT: the key at URL, if it is the one with that fingerprint and no other is beside it.
 trust() {
   local key=/etc/pki/rpm-gpg/RPM-GPG-KEY-$1 found
@@ -41,28 +47,37 @@ trust crio "${crio}repodata/repomd.xml.key" "$CRIO_KEY"
 repository kubernetes "$kubernetes"
 repository crio "$crio"
 
-# Weak dependencies bring what nobody asked for; a node that updates itself is no longer this image.
-install() { dnf --assumeyes --setopt=install_weak_deps=False install "$@"; }
 # What the agent, the units and an operator on the node call. iproute-tc: bandwidth limits.
 needed=(nftables iproute iproute-tc ethtool conntrack-tools container-selinux
   policycoreutils-python-utils skopeo NetworkManager audit chrony)
 # shellcheck disable=SC2086 # a list of names
 read -ra extra <<<"$EXTRA_PACKAGES"
+# The SSM agent is in no repository; 60-ssm-agent.sh installs it by its own pins and adds it to both lists.
 lock=/tmp/eniboot/packages.lock
+sed -i '/^amazon-ssm-agent-/d' "$lock"
 if [ -s "$lock" ]; then
   mapfile -t locked < <(cut -d ' ' -f 1 "$lock")
   install "${locked[@]}"
 else
   install "${needed[@]}" "${extra[@]}" "kubelet-$KUBERNETES_VERSION" "cri-o-$CRIO_VERSION" cri-tools
 fi
+# Fedora swaps to compressed memory by default; kubelet's accounting does not know of it.
+for package in zram-generator-defaults zram-generator; do
+  if rpm --query --quiet "$package"; then dnf --assumeyes remove "$package"; fi
+done
 for unit in dnf-automatic.timer dnf5-automatic.timer dnf-makecache.timer; do systemctl mask "$unit"; done
-# Nothing comes from there on a running node, unless somebody says so.
+# Nothing comes from there on a running node, unless somebody says so, and these versions stay even then, and beside what
+# Fedora itself offers under the same names. Form: dnf5-versionlock(8).
 sed -i 's/^enabled=1/enabled=0/' /etc/yum.repos.d/kubernetes.repo /etc/yum.repos.d/crio.repo
-systemctl disable kubelet.service crio.service 2>/dev/null || :
+{
+  echo 'version = "1.0"'
+  rpm --query --queryformat '\n[[packages]]\nname = "%{NAME}"\n[[packages.conditions]]\nkey = "evr"\ncomparator = "="\nvalue = "%{EPOCHNUM}:%{VERSION}-%{RELEASE}"\n' kubelet cri-o cri-tools
+} >/etc/dnf/versionlock.toml
 
 # The list is the build's own record (out/packages-ARCH.lock), and the lock of the next one. gpg-pubkey entries are keys.
-rpm -qa --queryformat '%{NEVRA} %{SHA256HEADER}\n' | grep -v '^gpg-pubkey' | LC_ALL=C sort >/tmp/eniboot-packages.lock
-rpm -qa --queryformat '%{NEVRA} %{LICENSE}\n' | grep -v '^gpg-pubkey' | LC_ALL=C sort >/tmp/eniboot-licences.txt
+listed() { rpm -qa --queryformat "%{NEVRA} $1\n" | grep -v -e '^gpg-pubkey' -e '^amazon-ssm-agent-' | LC_ALL=C sort; }
+listed '%{SHA256HEADER}' >/tmp/eniboot-packages.lock
+listed '%{LICENSE}' >/tmp/eniboot-licences.txt
 chmod 0644 /tmp/eniboot-packages.lock /tmp/eniboot-licences.txt
 difference=$([ ! -s "$lock" ] || LC_ALL=C sort "$lock" | LC_ALL=C comm -3 - /tmp/eniboot-packages.lock)
 if [ -n "$difference" ]; then

@@ -1,10 +1,15 @@
 #!/bin/bash
-# eniboot itself: the bundle of npm run build, checked against its digest, and the node files of systemd/.
+# eniboot itself: the bundle and the node files of systemd/ as npm run build packed them, each checked against its digest.
 set -euo pipefail
-echo "$BUNDLE_SHA256  /tmp/eniboot/bundle.tar.gz" | sha256sum --check --quiet - || {
-  echo "eniboot: the bundle that arrived is not the one that was built (dist/manifest.json)" >&2
-  exit 1
+# built FILE SHA256 WHAT
+built() {
+  echo "$2  /tmp/eniboot/$1" | sha256sum --check --quiet - || {
+    echo "eniboot: $3 that arrived is not the one that was built (dist/manifest.json)" >&2
+    exit 1
+  }
 }
+built bundle.tar.gz "$BUNDLE_SHA256" 'the bundle'
+built node-files.tar "$NODE_FILES_SHA256" 'the archive of node files'
 home=/usr/libexec/eniboot
 install -d -m 0755 "$home/$ENIBOOT_VERSION" /opt/cni/bin
 tar --no-same-owner -xzf /tmp/eniboot/bundle.tar.gz -C "$home/$ENIBOOT_VERSION"
@@ -22,7 +27,6 @@ said=$("$home/current/eniboot" version --json | grep -o '"version": *"[^"]*"' | 
   exit 1
 }
 systemctl daemon-reload
-systemctl preset eniboot.service eniboot-readahead.service eniboot-repair.timer eniboot-refill.timer \
-  eniboot-refill.path eniboot-collect.timer kubelet.service
-# kubelet is started by the boot that is READY, never by itself.
-systemctl disable kubelet.service 2>/dev/null || :
+# Among them cri-o, which is to start at boot, and kubelet, which is not: the boot that is READY starts it.
+mapfile -t units < <(awk '/^(enable|disable) / { print $2 }' /usr/lib/systemd/system-preset/10-eniboot.preset)
+systemctl preset "${units[@]}"

@@ -1,8 +1,7 @@
 #!/bin/bash
 # The host as a node needs it: no swap, systemd's cgroups, SELinux enforcing with labels that let cri-o run plugins.
 set -euo pipefail
-# Fedora swaps to compressed memory by default; kubelet's accounting does not know of it.
-dnf --assumeyes remove zram-generator-defaults zram-generator >/dev/null 2>&1 || :
+# zram-generator went with the packages; whatever brings it back finds its units masked.
 ln -sf /dev/null /etc/systemd/system/systemd-zram-setup@.service
 sed -i '/[[:space:]]swap[[:space:]]/d' /etc/fstab
 swapoff --all

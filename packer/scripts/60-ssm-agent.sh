@@ -26,5 +26,13 @@ gpg --batch --status-fd 1 --verify "$work/agent.rpm.sig" "$work/agent.rpm" 2>/de
   echo "ssm agent: the signature of $url is not by the key $SSM_AGENT_KEY" >&2
   exit 1
 }
-dnf --assumeyes --setopt=localpkg_gpgcheck=0 install "$work/agent.rpm"
+dnf --assumeyes install "$work/agent.rpm"
 systemctl enable amazon-ssm-agent.service
+
+# To what 20-packages.sh has listed; once, however often this runs.
+list() {
+  rpm --query --queryformat "%{NEVRA} $1\n" amazon-ssm-agent >>"$2"
+  LC_ALL=C sort --unique --output "$2" "$2"
+}
+list '%{SHA256HEADER}' /tmp/eniboot-packages.lock
+list '%{LICENSE}' /tmp/eniboot-licences.txt

@@ -7,10 +7,12 @@ dnf clean all >/dev/null
 rm -rf /root/.gnupg /var/cache/dnf/* /var/cache/libdnf5/*
 # It writes a new seed when it is stopped, and would be when the machine is; the journal goes to memory from here on.
 systemctl stop systemd-random-seed.service
+# The same for the SSM agent: whatever it knows of this instance, it would write again.
+systemctl stop amazon-ssm-agent.service
 journalctl --relinquish-var --quiet
 rm -rf /var/lib/cloud/* /var/log/cloud-init*.log /run/eniboot /var/lib/eniboot/i-* /var/lib/dhclient/* \
   /var/lib/NetworkManager/* /etc/NetworkManager/system-connections/* /var/lib/amazon/ssm/* /var/log/amazon/* \
-  /var/lib/systemd/random-seed /var/lib/chrony/* /root/.bash_history /home/*/.bash_history /root/.ssh /var/tmp/* \
+  /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/chrony/* /root/.bash_history /home/*/.bash_history /root/.ssh /var/tmp/* \
   /etc/ssh/ssh_host_*
 rm -f /home/fedora/.ssh/authorized_keys
 rm -rf /var/log/journal/*

@@ -83,6 +83,14 @@ export const cases: readonly AmiCase[] = [
       }),
   },
   {
+    name: 'wrong-node-files',
+    title: 'node files that are not those that were built',
+    check: (shop) =>
+      refused(shop, /the archive of node files that arrived is not the one that was built/, {
+        edit: (tree) => appendFileSync(join(tree, 'dist/node-files.tar'), 'x'),
+      }),
+  },
+  {
     name: 'wrong-agent-digest',
     title: 'an SSM agent that is not the pinned one',
     check: (shop) => {
@@ -182,7 +190,7 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop, change?: 
   assert.equal(report.fit, true);
   assert.deepEqual(
     report.checks.filter(({ result }) => result === 'skip').map(({ id }) => id),
-    ['verdict', 'machine-id', 'forwarding', 'boot-jobs', 'selinux-denials', 'failed-units'],
+    ['verdict', 'runtime', 'machine-id', 'forwarding', 'boot-jobs', 'selinux-denials', 'failed-units'],
     'what only a boot shows is no pass',
   );
 
@@ -191,6 +199,7 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop, change?: 
   assert.ok(await has(`/usr/libexec/eniboot/${manifest.version}/eniboot`));
   assert.ok(await has('/usr/lib/systemd/system/eniboot.service'));
   assert.ok(await has('/etc/systemd/system/multi-user.target.wants/eniboot.service'));
+  assert.ok(await has('/etc/systemd/system/multi-user.target.wants/crio.service'));
   assert.ok(!(await has('/etc/systemd/system/multi-user.target.wants/kubelet.service')));
   assert.ok(!(await has('/home/fedora/.ssh/authorized_keys')), "no key of the build's");
   const ofSsh = (await disk?.names('/etc/ssh')) ?? [];

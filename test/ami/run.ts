@@ -1,7 +1,7 @@
 // Runs the cases in the sandbox that main.ts made: real Packer with its real Amazon plugin, the simulated EC2, and instances
 // into which Packer comes by SSH.
 import { spawn } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { addImage, buildLeftovers } from '../aws/ec2/actions/images.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -116,7 +116,6 @@ async function build(cloud: Cloud, machines: Machines, work: string, change: Cha
   const base = addImage(world, { name: name('x86_64'), architecture: 'x86_64' });
   const folder = join(work, 'packer');
   cpSync(join(repository, 'packer'), folder, { recursive: true });
-  symlinkSync(join(repository, 'systemd'), join(folder, '../systemd'));
   cpSync(join(repository, 'dist'), join(folder, '../dist'), { recursive: true });
   writeFileSync(join(folder, 'keys/amazon-ssm-agent.gpg'), job.hosts.agentKey);
   const variables = {

@@ -66,9 +66,27 @@ test('`eniboot bundle build` packs the very bundle of the build, licences includ
   assert.equal(members, ['LICENSE', 'NOTICE', 'eniboot', 'manifest.json', '']);
 });
 
-test('a second clone in another folder gives the same bytes', () => {
+test('a second clone in another folder, with another umask, gives the same bytes', () => {
+  const umask = process.umask(0o077);
   const other = buildClone('another', 'x64');
-  assert.is(digest(join(other, 'x64/eniboot')), digest(join(one, 'x64/eniboot')));
+  process.umask(umask);
+  for (const path of ['x64/eniboot', 'node-files.tar'])
+    assert.is(digest(join(other, path)), digest(join(one, path)), path);
+});
+
+test('the node files are those of systemd/, readable by all, with their links and programs', () => {
+  const listed = execFileSync('tar', ['--list', '--verbose', '--file', join(one, 'node-files.tar')], {
+    encoding: 'utf8',
+  });
+  assert.match(listed, /^-rw-r--r-- 0\/0 .* usr\/lib\/systemd\/system\/eniboot\.service$/m);
+  assert.match(listed, /^-rwxr-xr-x 0\/0 .* usr\/lib\/udev\/eniboot-nic-order$/m);
+  assert.match(listed, /^l\S+ 0\/0 .* etc\/systemd\/system\/nm-cloud-setup\.timer -> \/dev\/null$/m);
+  const inTree = execFileSync('git', ['ls-files', 'etc', 'usr'], {
+    cwd: join(root, 'systemd'),
+    encoding: 'utf8',
+  });
+  const names = listed.match(/^[-l].* 1970-01-01 \S+ (\S+)/gm) ?? [];
+  assert.is(names.length, inTree.trim().split('\n').length);
 });
 
 for (const arch of ['x64', 'arm64']) {
@@ -91,6 +109,7 @@ test('the dist manifest names every file with its digest', () => {
   assert.equal(Object.keys(files).sort(), [
     'arm64/eniboot',
     'arm64/manifest.json',
+    'node-files.tar',
     'x64/eniboot',
     'x64/manifest.json',
   ]);
@@ -118,6 +137,18 @@ emulated('the arm64 executable runs (under emulation: no arm64 machine is at han
   );
   assert.is(result.status, 0, result.stderr);
   assert.is((JSON.parse(result.stdout) as { type: string }).type, 'm7g.large');
+});
+
+test('what was changed and is in no commit is not called that commit', () => {
+  const clone = join(scratch, 'one');
+  const changed = join(clone, 'systemd/usr/lib/systemd/system/eniboot.service');
+  writeFileSync(changed, `${readFileSync(changed, 'utf8')}# changed\n`);
+  execFileSync(process.execPath, ['agent/build/build.ts', '--no-bundle', 'x64'], {
+    cwd: clone,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const { commit } = JSON.parse(readFileSync(join(one, 'manifest.json'), 'utf8')) as { commit: string };
+  assert.match(commit, /^[0-9a-f]{40}\+changes$/);
 });
 
 test.after(() => rmSync(scratch, { recursive: true, force: true }));

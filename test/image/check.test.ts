@@ -50,6 +50,8 @@ const said: [string, string, number?][] = [
   ['systemctl is-enabled kubelet.service', 'disabled', 1],
   ['systemctl is-enabled', 'enabled'],
   ['systemctl list-units', ''],
+  ['systemctl is-active crio.service', 'active'],
+  ['ausearch', '<no matches>', 1],
   ['getenforce', 'Enforcing'],
   ['stat', 'system_u:object_r:bin_t:s0'],
   [
@@ -97,6 +99,7 @@ function fixture(broken: Broken): Machine & { commands: string[] } {
     root,
     running: broken.running ?? true,
     free: () => broken.free ?? { mebibytes: 9000, inodesPercent: 90 },
+    pause: () => Promise.resolve(),
     commands,
     run: (file, args) => {
       const command = [file, ...args].join(' ').replace(`--root=${root} `, '');
@@ -151,7 +154,7 @@ test('an image as it should be passes every check, and what the other place show
     skipped.push(checks.filter(({ result }) => result === 'skip').map(({ id }) => id));
   }
   assert.equal(skipped, [
-    ['verdict', 'machine-id', 'forwarding', 'boot-jobs', 'selinux-denials', 'failed-units'],
+    ['verdict', 'runtime', 'machine-id', 'forwarding', 'boot-jobs', 'selinux-denials', 'failed-units'],
     ['hygiene'],
   ]);
   const booted = (await look(asBooted)).map(({ id }) => id);
@@ -206,6 +209,12 @@ const cases: [string, string, Broken, RegExp][] = [
     'units',
     { said: [['systemctl is-enabled eniboot.service', 'disabled', 1]] },
     /eniboot\.service is disabled/,
+  ],
+  [
+    'cri-o not enabled',
+    'units',
+    { said: [['systemctl is-enabled crio.service', 'disabled', 1]] },
+    /crio\.service is disabled/,
   ],
   [
     'no preset',
@@ -269,6 +278,12 @@ const cases: [string, string, Broken, RegExp][] = [
     { ...asBooted, files: { ...asBooted.files, '/proc/sys/net/ipv4/ip_forward': '0\n' } },
     /not 1 in the kernel/,
   ],
+  [
+    'a sysctl of all devices overridden by a later file',
+    'sysctls',
+    { files: { '/usr/local/lib/sysctl.d/95-other.conf': 'net.ipv4.conf.*.rp_filter = 0\n' } },
+    /conf\.\*\.rp_filter is 0 by \/usr\/local\/lib\/sysctl\.d\/95-other\.conf, not 1/,
+  ],
   ['no sysctls', 'sysctls', { removed: ['/usr/lib/sysctl.d/90-eniboot.conf'] }, /is not there/],
   [
     'an executable that is another',
@@ -328,6 +343,12 @@ const cases: [string, string, Broken, RegExp][] = [
     '/root/.bash_history',
     '/home/fedora/.ssh/authorized_keys',
     '/var/log/cloud-init.log',
+    '/var/log/amazon/ssm/amazon-ssm-agent.log',
+    '/var/lib/amazon/ssm/i-0a/x',
+    '/var/lib/systemd/credential.secret',
+    '/var/lib/NetworkManager/secret_key',
+    '/root/.gnupg',
+    '/etc/hostname',
     '/etc/machine-id',
   ].map((path): [string, string, Broken, RegExp] => [
     `${path} left behind`,
@@ -378,6 +399,18 @@ const cases: [string, string, Broken, RegExp][] = [
     /denied/,
   ],
   [
+    'SELinux denials that auditd alone has heard of',
+    'selinux-denials',
+    { ...asBooted, said: [['ausearch', 'type=AVC msg=audit(1.2:3): avc:  denied  { execute } for  pid=9']] },
+    /denied {2}\{ execute/,
+  ],
+  [
+    'a runtime that does not run',
+    'runtime',
+    { ...asBooted, said: [['systemctl is-active crio.service', 'inactive', 3]] },
+    /crio\.service is inactive/,
+  ],
+  [
     'a failed unit',
     'failed-units',
     { ...asBooted, said: [['systemctl list-units', 'crio.service loaded failed failed x']] },
@@ -402,12 +435,26 @@ test('a mounted image says what it cannot show, runs nothing in it, and cannot h
     checks.filter((check) => check.result === 'skip').map(({ id }) => id),
     [
       ...['plugin-label', 'listening', 'cgroup', 'fresh-device'],
-      ...['verdict', 'machine-id', 'forwarding', 'boot-jobs', 'selinux-denials', 'failed-units'],
+      ...['verdict', 'runtime', 'machine-id', 'forwarding', 'boot-jobs', 'selinux-denials', 'failed-units'],
     ],
   );
   assert.not.ok(machine.commands.some((command) => /^(modprobe|ip|ss|getenforce|nmcli)/.test(command)));
   const booted = await look({ running: false, options: { booted: true } });
   assert.ok(failing(booted).includes('booted'));
+});
+
+test('a fresh card that NetworkManager takes a moment later', async () => {
+  const machine = fixture({});
+  let looks = 0;
+  const { run } = machine;
+  machine.run = async (file, args) => {
+    const result = await run(file, args);
+    if (file !== 'nmcli') return result;
+    const state = ++looks < 3 ? 'unavailable' : 'connecting (getting IP configuration)';
+    return { ...result, stdout: `eth9990:${state}\nenbcheck0:unmanaged\n` };
+  };
+  assert.equal(failing(await checkImage(machine, { booted: false, expected: new Map() })), ['fresh-device']);
+  assert.is(looks, 3, 'it looks until it is taken');
 });
 
 test('the fresh devices go again, also when nothing is as it should be', async () => {

@@ -22,6 +22,10 @@ const custom_data = {
   executable: dist.files['x64/eniboot']?.sha256,
   base: 'ami-1',
   base_name: 'Fedora',
+  kubernetes: '1.34.2',
+  crio: '1.34.1',
+  ssm_agent: '3.3.3050.0',
+  pause: 'registry.k8s.io/pause:3.10@sha256:1',
 };
 const writeManifest = (data: object) =>
   writeFileSync(
@@ -60,7 +64,8 @@ test('npm packages, the runtime, what is linked in, and RPMs, each once', () => 
     'runtime:bun',
     'runtime:bun/BoringSSL',
     'runtime:bun/zstd',
-    'pkg:rpm/fedora/kubelet@1.34.2-150500.1.1?arch=x86_64',
+    // Not Fedora's: an advisory of Fedora's for a package of that name says nothing about it.
+    'pkg:rpm/kubelet@1.34.2-150500.1.1?arch=x86_64',
     'pkg:rpm/fedora/shadow-utils@4.17.0-5.fc44?arch=x86_64&epoch=2',
   ])
     assert.ok(refs.includes(wanted), `${wanted} is not among ${refs.join('\n')}`);
@@ -84,6 +89,16 @@ test('the manifest of the image leads from the commit to the AMI, and refuses an
   assert.is(image['commit'], dist.commit);
   assert.equal(image['images'], ['eu-west-1:ami-2']);
   assert.equal(image['base'], { id: 'ami-1', name: 'Fedora' });
+  assert.equal(image['versions'], {
+    kubernetes: '1.34.2',
+    crio: '1.34.1',
+    ssm_agent: '3.3.3050.0',
+    pause: 'registry.k8s.io/pause:3.10@sha256:1',
+  });
+  assert.equal(image['nodeFiles'], {
+    file: 'node-files.tar',
+    sha256: dist.files['node-files.tar']?.sha256,
+  });
   assert.is((image['check'] as { fit: boolean }).fit, true);
   assert.ok((image['mayDiffer'] as unknown[]).length > 0);
   writeManifest({ ...custom_data, commit: 'another' });
@@ -105,6 +120,7 @@ test('the same build gives the same bytes, and SHA256SUMS holds for every file t
     'sbom-x64.cdx.json',
     'packages-x86_64.lock',
     'x64/eniboot',
+    'node-files.tar',
   ])
     assert.match(sums, new RegExp(`^[0-9a-f]{64}  ${name}$`, 'm'));
   const check = () =>

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { ensureBundles } from './bundles.ts';
 import { ensurePackerTools, packerTools } from './fetch.ts';
 import { runPacker, TEMPLATE, templateChecks } from './template.ts';
-import { wrongValues } from './wrong-values.ts';
+import { wrongTogether, wrongValues } from './wrong-values.ts';
 
 if (process.argv.includes('--help')) {
   process.stdout.write(`Usage: npm run test:packer
@@ -23,11 +23,11 @@ const tools = ensurePackerTools();
 ensureBundles((line) => process.stdout.write(`${line}\n`));
 
 const work = mkdtempSync(join(tmpdir(), 'eniboot-packer-'));
+const example = JSON.parse(readFileSync(join(TEMPLATE, 'lock.example.pkrvars.json'), 'utf8')) as object;
 let passed = 0;
 const failures: string[] = [];
 try {
   for (const [what, problem] of templateChecks(tools)) note(what, problem);
-  const example = JSON.parse(readFileSync(join(TEMPLATE, 'lock.example.pkrvars.json'), 'utf8')) as object;
   const declared = [
     ...readFileSync(join(TEMPLATE, 'variables.pkr.hcl'), 'utf8').matchAll(/^variable "(\w+)"/gm),
   ];
@@ -37,17 +37,14 @@ try {
       note(`${name} has wrong values to try`, 'test/packer/wrong-values.ts has none');
       continue;
     }
-    for (const [value, says] of wrong) {
-      const file = join(work, 'wrong.pkrvars.json');
-      writeFileSync(file, JSON.stringify({ ...example, [name]: value }));
-      const { status, said } = runPacker(tools, ['validate', `-var-file=${file}`, TEMPLATE]);
-      const text = said.replace(/[│╵╷\s]+/g, ' ');
-      note(
-        `${name} = ${JSON.stringify(value)} is refused`,
-        status === 0 ? 'it was accepted' : says.test(text) ? undefined : `it says: ${text}`,
-      );
-    }
+    for (const [value, says] of wrong)
+      note(`${name} = ${JSON.stringify(value)} is refused`, problemWith({ [name]: value }, says));
   }
+  for (const [values, says] of wrongTogether)
+    note(
+      `${JSON.stringify(values)} is ${says === undefined ? 'taken' : 'refused'}`,
+      problemWith(values, says),
+    );
 } finally {
   rmSync(work, { recursive: true, force: true });
 }
@@ -55,6 +52,16 @@ process.stdout.write(
   `${failures.map((one) => `FAILED ${one}\n`).join('')}${passed} passed, ${failures.length} failed\n`,
 );
 process.exit(failures.length === 0 ? 0 : 1);
+
+/** `says`: what it must be refused with; without it, it must be taken. */
+function problemWith(values: object, says: RegExp | undefined): string | undefined {
+  const file = join(work, 'tried.pkrvars.json');
+  writeFileSync(file, JSON.stringify({ ...example, ...values }));
+  const { status, said } = runPacker(tools, ['validate', `-var-file=${file}`, TEMPLATE]);
+  const text = said.replace(/[│╵╷\s]+/g, ' ');
+  if (says === undefined) return status === 0 ? undefined : `it says: ${text}`;
+  return status === 0 ? 'it was accepted' : says.test(text) ? undefined : `it says: ${text}`;
+}
 
 function note(what: string, problem: string | undefined): void {
   if (problem === undefined) passed += 1;

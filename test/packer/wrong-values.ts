@@ -2,6 +2,7 @@
 const digest = (digit: string) => digit.repeat(64);
 const image = (id: string, name = 'Fedora-Cloud-Base-AmazonEC2.x86_64-44-0.0') => ({ id, name });
 const good = image('ami-00000000000000001');
+const goodArm = image('ami-00000000000000002', 'Fedora-Cloud-Base-AmazonEC2.aarch64-44-0.0');
 const prints = (one: string) => ({ kubernetes: one, crio: 'A'.repeat(40), ssm_agent: 'B'.repeat(40) });
 
 export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
@@ -17,6 +18,14 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
     [{ x86_64: good, arm64: image('latest') }, /not an image such as ami-/],
     [
       { x86_64: good, arm64: image('ami-00000000000000002', 'Fedora-Cloud-Base-Prerelease') },
+      /not that of a released Fedora/,
+    ],
+    [{ x86_64: good, arm64: image('ami-00000000000000002') }, /aarch64-44-1\.7 for arm64/],
+    [
+      {
+        x86_64: image('ami-00000000000000001', 'Fedora-Cloud-Base-AmazonEC2.x86_64-44-Prerelease-1.2'),
+        arm64: goodArm,
+      },
       /not that of a released Fedora/,
     ],
     [{ x86_64: 'ami-00000000000000001', arm64: good }, /Invalid value|object required|unsuitable/i],
@@ -46,7 +55,10 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
     ['registry.k8s.io/pause:3.10', /REGISTRY\/NAME:TAG@sha256:DIGEST/],
     [`pause@sha256:${digest('1')}`, /REGISTRY\/NAME:TAG@sha256:DIGEST/],
   ],
-  packages_lock: [['locks/packages.lock', /no %s for the architecture/]],
+  packages_lock: [
+    ['locks/packages.lock', /no %s for the architecture/],
+    ['locks/%d/packages-%s.lock', /another % beside it/],
+  ],
   extra_packages: [[['vim; reboot'], /not the name of a package/]],
   instance_types: [
     [{ x86_64: 'm7i.large' }, /for each of arm64 and x86_64/],
@@ -58,6 +70,10 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
     [20_000, /to 16384/],
   ],
   kms_key_id: [['my key', /neither empty nor a key ID/]],
+  copy_kms_key_ids: [
+    [{ Frankfurt: 'alias/x' }, /not an AWS Region such as/],
+    [{ 'eu-central-1': 'my key' }, /not a key ID, an ARN or an alias/],
+  ],
   share_with_accounts: [[['1234'], /not an account of 12 digits/]],
   copy_to_regions: [[['Frankfurt'], /not an AWS Region such as/]],
   poll_seconds: [
@@ -73,3 +89,23 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
     [{ 'eniboot/version': 'x' }, /aws: or eniboot\//],
   ],
 };
+
+const key = 'arn:aws:kms:eu-central-1:123456789012:key/mrk-0123456789abcdef0123456789abcdef';
+const sharing = { share_with_accounts: ['123456789012'], kms_key_id: 'alias/images' };
+const copying = { ...sharing, copy_to_regions: ['eu-central-1'] };
+/** Values that are each right, and what must be said of them together; nothing where they are right together as well. */
+export const wrongTogether: [values: object, says: RegExp | undefined][] = [
+  [sharing, undefined],
+  [{ ...sharing, kms_key_id: '' }, /Cannot share AMI encrypted with default KMS key/],
+  [{ copy_to_regions: ['eu-central-1'] }, undefined],
+  [copying, /Cannot share AMI encrypted with default KMS key for other regions/],
+  [{ ...copying, copy_kms_key_ids: { 'eu-central-1': key } }, undefined],
+  [
+    { ...copying, copy_kms_key_ids: { 'eu-central-1': key }, kms_key_id: '' },
+    /Cannot share AMI encrypted with default KMS key/,
+  ],
+  [
+    { ...copying, copy_kms_key_ids: { 'eu-central-1': key, 'eu-west-2': key } },
+    /eu-west-2 is in region_kms_key_ids but not in ami_regions/,
+  ],
+];

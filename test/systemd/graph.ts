@@ -132,7 +132,7 @@ export function verify(root: string): { output: string; cycles: string[]; ours: 
   };
 }
 
-/** Fedora's cloud image and eniboot's services, and nothing else: Fedora's last preset is `disable *` as well. */
+/** Fedora's cloud image without eniboot: no package enables a service that no preset names, since the last one is `disable *`. */
 const nodePreset = `
 enable NetworkManager.service
 enable NetworkManager-wait-online.service
@@ -146,8 +146,6 @@ enable sshd.service
 enable systemd-resolved.service
 enable nftables.service
 enable firewalld.service
-enable crio.service
-enable crio-wipe.service
 enable containerd.service
 enable getty@.service
 enable remote-fs.target
