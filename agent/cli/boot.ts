@@ -22,13 +22,13 @@ const help = `Usage: eniboot boot [--dry-run] [--json]
 
 Turns this EC2 instance into a node and says so, or says why not. Runs the phases
   identify → reserve → egress → attach → install → kubelet → verify → ready
-under one deadline (boot.deadlineSeconds, 5 minutes). May be run any number of times, also while pods live: what is
-as it should be is left alone. eniboot.service runs it at boot; kubelet starts only after READY.
+under one deadline (boot.deadlineSeconds, 5 minutes). May be run any number of times, also while pods run: it leaves
+alone what is as it should be. eniboot.service runs it at boot; kubelet starts only after READY.
 
   --dry-run   show what would be changed, phase by phase, and change nothing (the same as \`eniboot plan\`)
   --json      print the final status as one JSON object (docs/status.md) and nothing else on stdout
 
-The verdict stands in /run/eniboot/status.json, on the console, in the instance tag eniboot/verdict and in
+The verdict goes to /run/eniboot/status.json, the console, the instance tag eniboot/verdict and
 /var/lib/eniboot/metrics/boot.prom. \`eniboot status\` shows it; docs/failures.md lists every code with its remedy.
 
 Exit codes: 0 READY (also degraded); 1 FAILED, with a code; 2 wrong usage.
@@ -40,8 +40,6 @@ const NO_LIMIT_MS = 2 ** 31 - 1;
 const NOT_STARTED = 127;
 
 export const bootCommand: Command = {
-  name: 'boot',
-  summary: 'make this instance a node: all phases, one verdict',
   help,
   async run(args, io) {
     const { values } = parse('boot', args, { 'dry-run': { type: 'boolean' }, json: { type: 'boolean' } });

@@ -44,8 +44,6 @@ const taken = {
 } as const;
 
 export const bundleCommand: Command = {
-  name: 'bundle',
-  summary: 'build, publish and list the versions a fleet can run',
   help,
   async run(args, io) {
     const [first, ...rest] = args;

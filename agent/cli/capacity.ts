@@ -23,8 +23,6 @@ Exit codes: 0 shown; 1 the type is unknown or has no room for pods; 2 wrong usag
 `;
 
 export const capacityCommand: Command = {
-  name: 'capacity',
-  summary: 'how many pods an instance type can address, and why',
   help,
   run,
 };

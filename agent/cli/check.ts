@@ -11,8 +11,8 @@ import type { Command } from './command.ts';
 const help = `Usage: eniboot check [--json]
 
 Is this node healthy now? Looks again at everything a boot verifies, and at what only a running node can show (the
-runtime answers, every leased address has a sandbox, kubelet is up). A READY node is held against the configuration it
-booted with. Read-only: changes nothing, may be run at any time by anyone who is root.
+runtime answers, every leased address has a sandbox, kubelet is up). A READY node is compared with the configuration it
+booted with. Changes nothing and may be run at any time. Needs root.
 
   --json      one object: { "healthy": true, "checks": [ { "id", "result", "summary", "evidence", "code"? } ] }
 
@@ -20,8 +20,6 @@ Exit codes: 0 healthy (warnings included); 1 at least one check fails; 2 wrong u
 `;
 
 export const checkCommand: Command = {
-  name: 'check',
-  summary: 'is this node healthy; read-only',
   help,
   async run(args, io) {
     const { values } = parse('check', args, { json: { type: 'boolean' } });

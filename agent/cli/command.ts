@@ -10,11 +10,7 @@ export interface CommandIo {
 
 /** One subcommand of `eniboot`. Its module is loaded only when it is called. */
 export interface Command {
-  /** As typed: `config`. */
-  name: string;
-  /** One line for the list of commands. */
-  summary: string;
-  /** The whole text of `eniboot <name> --help`. */
+  /** The whole text of `eniboot COMMAND --help`. */
   help: string;
   /** `args` without the command's name. Resolves to the exit code; throws Failure for what has a code. */
   run(args: string[], io: CommandIo): Promise<number>;

@@ -2,7 +2,9 @@
 import type { Command } from './command.ts';
 
 interface Entry {
+  /** As typed: `config`. */
   name: string;
+  /** One line for `eniboot --help`. */
   summary: string;
   load(): Promise<Command>;
 }
@@ -30,7 +32,7 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'repair',
-    summary: 'put back what was changed since boot',
+    summary: 'put back what something else has changed since boot',
     load: async () => (await import('./repair.ts')).repairCommand,
   },
   {
@@ -50,12 +52,12 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'trace',
-    summary: "the path of a pod's packets, and what of it is missing",
+    summary: "the paths of a pod's packets, and what is missing from them",
     load: async () => (await import('./trace.ts')).traceCommand,
   },
   {
     name: 'config',
-    summary: 'check and show the configuration, print its schema, import one of the Lyft CNI',
+    summary: 'check and show the configuration, print its schema, convert one of the Lyft CNI',
     load: async () => (await import('./config.ts')).configCommand,
   },
   {
@@ -70,12 +72,12 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'iam-policy',
-    summary: 'the least a node, a sweep, a rollout or an image release must be allowed, as a policy',
+    summary: 'IAM policies for nodes, sweeps, rollouts and image releases: no more than they need',
     load: async () => (await import('./iam-policy.ts')).iamPolicyCommand,
   },
   {
     name: 'rollout',
-    summary: 'bring a version to the fleet, one zone at a time; watch, halt, take back',
+    summary: 'bring a version to the fleet, one zone at a time; watch, halt, roll back',
     load: async () => (await import('./rollout.ts')).rolloutCommand,
   },
   {
@@ -85,12 +87,12 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'image',
-    summary: 'is this image fit to be an AMI; boot it, publish it, take it back',
+    summary: 'check whether an image is fit to be an AMI; boot-test, publish and roll it back',
     load: async () => (await import('./image.ts')).imageCommand,
   },
   {
     name: 'update',
-    summary: 'change the version of this node in place, or go back; what a rollout calls',
+    summary: 'change the version of this node in place, or go back; called by rollouts',
     load: async () => (await import('./update.ts')).updateCommand,
   },
   {

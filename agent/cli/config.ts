@@ -37,8 +37,6 @@ Exit codes: 0 valid, or printed (warnings or not); 1 refused, or there is none; 
 `;
 
 export const configCommand: Command = {
-  name: 'config',
-  summary: 'check and show the configuration, print its schema, import one of the Lyft CNI',
   help,
   run,
 };

@@ -17,7 +17,7 @@ An ENI is deleted when all of this holds:
   its instance (tag eniboot/instance) does not exist or is terminated, asked again right before the deletion;
   it is older than --min-age (tag eniboot/created);
   an earlier run with --apply marked it (tag eniboot/sweep-seen) at least ${REST_MINUTES} minutes ago.
-So the first run marks and the next one deletes: run it from a schedule, such as every 15 minutes. Anything in doubt stays.
+So the first run marks and the next one deletes: run it on a schedule, such as every 15 minutes. Anything in doubt stays.
 
   --cluster NAME      only ENIs of this cluster; without it, those of every cluster in the region
   --region REGION     default: AWS_REGION or the profile's
@@ -27,7 +27,7 @@ So the first run marks and the next one deletes: run it from a schedule, such as
   --json              one object: { "region", "applied", "interrupted", "enis": [ { "eniId", "action", "outcome", … } ] }
 
 Runs anywhere, not on nodes: give it a role of its own with the policy \`eniboot iam-policy sweep\` prints. Credentials and
-endpoint come from where every AWS tool looks (AWS_PROFILE, ~/.aws, AWS_ENDPOINT_URL). Ctrl-C stops after the ENI in work.
+endpoint come from where every AWS tool looks (AWS_PROFILE, ~/.aws, AWS_ENDPOINT_URL). Ctrl-C stops after the current ENI.
 
   eniboot eni sweep --cluster production
   eniboot eni sweep --cluster production --apply
@@ -36,8 +36,6 @@ Exit codes: 0 done, or shown; 1 something failed, with a code; 2 wrong usage; ${
 `;
 
 export const eniCommand: Command = {
-  name: 'eni',
-  summary: 'sweep: find and remove pod ENIs of dead instances',
   help,
   async run(args, io) {
     const [verb, ...rest] = args;

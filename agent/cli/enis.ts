@@ -52,8 +52,6 @@ interface Ec2View {
 }
 
 export const enisCommand: Command = {
-  name: 'enis',
-  summary: "this instance's ENIs as kernel, pool and EC2 see them",
   help,
   async run(args, io) {
     const { values } = parse('enis', args, { ec2: { type: 'boolean' }, json: { type: 'boolean' } });

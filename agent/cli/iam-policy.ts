@@ -41,8 +41,6 @@ Exit codes: 0 printed; 1 the configuration was refused, with a code; 2 wrong usa
 `;
 
 export const iamPolicyCommand: Command = {
-  name: 'iam-policy',
-  summary: 'the least a node, a sweep, a rollout or an image release must be allowed, as a policy',
   help,
   async run(args, io) {
     const { values, positionals } = parse(

@@ -14,29 +14,28 @@ const help = `Usage: eniboot image check [--booted] [--root FOLDER] [--expect PA
        eniboot image boot-test AMI --subnet ID (--pod-subnet ID | --user-data FILE) [options]
        eniboot image publish AMI --zone ID...       as candidate of these zones
        eniboot image promote AMI --zone ID...       the candidate becomes what they launch
-       eniboot image rollback --arch ARCH --zone ID...   they launch again what they did before
+       eniboot image rollback --arch ARCH --zone ID...   they launch again what they launched before
        eniboot image list                           images, boot tests, and who launches which
        eniboot image base --fedora N --lock FILE    Fedora's newest images, copied, for the next build
        eniboot image deprecate AMI --at DATE        no zone may launch it, or go back to it
 
-check      is this machine fit to become an AMI, and is an instance of it what it should be? Kernel modules, unit graph,
-           SELinux, swap, listening ports, sysctls, digests, versions, disk, NetworkManager, what a build must not leave
-           behind. Loads the modules and makes a pair of devices for a moment; changes nothing else. Needs root.
+check      whether this machine is fit to become an AMI, or an instance of one is what it should be: kernel modules, unit
+           graph, SELinux, swap, listening ports, sysctls, digests, versions, disk, NetworkManager, what a build must not
+           leave behind. Loads the modules and makes a pair of devices for a moment; changes nothing else. Needs root.
 boot-test  launches the image, waits for the node's own verdict (instance tag, or console), tags the image with it, and
-           terminates the instance in any case, also on Ctrl-C.
-           Its report has the node's status JSON where SSM reaches the node.
+           always terminates the instance, also on Ctrl-C. The report has the node's status JSON if SSM reaches the node.
 base       looks up Fedora's newest released AMI of a release for x86_64 and arm64 (account 125523088429), makes encrypted
-           copies in this account, and writes them to a variables file of packer/. Copies that are there are taken.
+           copies in this account, and writes them to a variables file of packer/. Existing copies are reused.
 publish    a version of /eniboot/image/ARCH/ZONE, of type aws:ec2:image. Refuses an image whose boot test has not passed.
 promote    moves the label stable, and previous to what was stable. Launch templates resolve
            resolve:ssm:/eniboot/image/ARCH/ZONE:stable.
 
   --booted         check: it has booted from the finished image: looks at the boot's verdict, jobs, denials and failed units
-  --root FOLDER    check: a mounted image instead of this machine; what only a running one shows is a warning then
+  --root FOLDER    check: a mounted image instead of this machine; what only a running one shows is n/a (skip) then
   --expect PACKAGE=VERSION  check: this RPM must have this version; may be given several times
   --fedora N       base: the release, the one before Fedora's newest
   --lock FILE      base: the variables file that names both copies; written when both can be launched, else unchanged
-  --report FILE    check: what --json prints goes to FILE, whatever it says
+  --report FILE    check: writes what --json prints to FILE, whatever the outcome
   --subnet ID      boot-test: of the boot ENI
   --pod-subnet ID  boot-test: of pod ENIs, in the same zone; the node's configuration is cluster boot-test and this subnet
   --user-data FILE boot-test: the node's configuration instead
@@ -44,13 +43,13 @@ promote    moves the label stable, and previous to what was stable. Launch templ
   --security-group ID  boot-test: of the boot ENI; default: the VPC's own
   --instance-type TYPE boot-test: default m6i.large, m6g.large for arm64
   --timeout SECONDS    boot-test: from launch to verdict, 60 to 3600; default 600
-  --zone ID        a zone's ID, such as euw1-az1; may be given several times, and is done in that order
+  --zone ID        a zone's ID, such as euw1-az1; several are done in the order given
   --arch ARCH      x86_64 or arm64
   --at DATE        2027-01-31, or with time, UTC
   --region REGION  default: AWS_REGION or the profile's
   --json           one object; for check { "fit": true, "checks": [ { "id", "result", "summary", "evidence", "code"? } ] }
 
-What these may call: \`eniboot iam-policy image\`. docs/images.md explains all of it.
+The policy for all this: \`eniboot iam-policy image\`. docs/images.md explains each.
 
 Exit codes: 0 fit, or done; 1 not, with a code; 2 wrong usage; ${INTERRUPTED} interrupted, the instance is terminated.
 `;
@@ -94,8 +93,6 @@ function parsed(verb: keyof typeof taken, args: string[], operands = 0) {
 }
 
 export const imageCommand: Command = {
-  name: 'image',
-  summary: 'is this image fit to be an AMI; boot it, publish it, take it back',
   help,
   async run(args, io) {
     const [verb, ...rest] = args;

@@ -71,6 +71,6 @@ Usage: eniboot COMMAND [OPTIONS]
 
 ${table(commands.map((command) => [`  ${command.name}`, command.summary]))}
 \`eniboot COMMAND --help\` explains each; all take --json. Exit codes: 0 good, 1 not good (with a code),
-2 wrong usage, 70 a defect of eniboot.
+2 wrong usage, 3 no verdict yet (status), 70 a defect of eniboot, 130 interrupted.
 `;
 }

@@ -17,8 +17,6 @@ Exit codes: 0 shown (also when nothing would change); 1 a phase cannot be planne
 `;
 
 export const planCommand: Command = {
-  name: 'plan',
-  summary: 'what boot would change; changes nothing',
   help,
   async run(args, io) {
     const { values } = parse('plan', args, { json: { type: 'boolean' } });

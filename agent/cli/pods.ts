@@ -43,8 +43,6 @@ interface Row {
 }
 
 export const podsCommand: Command = {
-  name: 'pods',
-  summary: 'which pod has which address, and since when',
   help,
   async run(args, io) {
     const { values } = parse('pods', args, { json: { type: 'boolean' } });

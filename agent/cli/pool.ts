@@ -16,12 +16,12 @@ const help = `Usage: eniboot pool [--json]
        eniboot pool refill [--json]
        eniboot pool collect [--json]
 
-The addresses this node keeps for pods. Without a word it shows them, by ENI and prefix:
+The addresses this node keeps for pods. Without a verb it shows them, by ENI and prefix:
   leased    a pod has it
   ready     a pod could have it now
   resting   its pod is gone; it rests (pool.restSeconds) before another pod may have it
   retiring  on its way back to EC2
-It reads /run/eniboot/pool, and node.json beside it. Pods come and go while it reads: it is a look, not a snapshot.
+It reads /run/eniboot/pool, and node.json beside it. Pods come and go while it reads, so it is not a snapshot.
 
   refill    compares the pool with EC2 and brings it between its marks: more prefixes, or another ENI, when fewer than
             pool.lowWater addresses are ready; idle ones back to EC2 when more than pool.lowWater + pool.surplus are.
@@ -36,8 +36,6 @@ Exit codes: 0 shown, or done (also when there was nothing to do); 1 failed, with
 `;
 
 export const poolCommand: Command = {
-  name: 'pool',
-  summary: 'the addresses kept for pods; refill or collect them',
   help,
   async run(args, io) {
     const { values, positionals } = parse('pool', args, { json: { type: 'boolean' } }, 1);

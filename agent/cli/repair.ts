@@ -15,8 +15,6 @@ Exit codes: 0 everything is as it should be now; 1 something could not be put ba
 `;
 
 export const repairCommand: Command = {
-  name: 'repair',
-  summary: 'put back what was changed since boot',
   help,
   async run(args, io) {
     const { values } = parse('repair', args, { json: { type: 'boolean' } });

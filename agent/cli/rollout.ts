@@ -13,7 +13,7 @@ import type { Errand } from './operator.ts';
 const help = `Usage: eniboot rollout plan SPEC     what would be done, and what a failure at each step would reach
        eniboot rollout run SPEC      begin, and carry it out
        eniboot rollout watch         follow it from anywhere
-       eniboot rollout status        how it stands
+       eniboot rollout status        where it stands
        eniboot rollout halt          raise the halt flag: nothing further is touched [--why TEXT]
        eniboot rollout resume        lower the flag and go on, also after a crash [--forgive]
        eniboot rollout rollback      take it back, zone by zone in reverse, only what was touched
@@ -21,8 +21,8 @@ const help = `Usage: eniboot rollout plan SPEC     what would be done, and what 
 
 Brings a version of eniboot onto the nodes of a cluster through SSM Run Command: one canary, about 10 % of the first zone,
 the rest of it, a wait, the next zone. Never two zones at once. A node counts as updated when it reports the version, its
-digest and good health; one that says nothing, comes late or cannot be reached has failed. An AMI goes the same way, by the
-labels of its parameters: instances that boot from it have to be READY. docs/rollouts.md explains all of it.
+digest and good health; one that says nothing, is late or cannot be reached has failed. An AMI goes the same way, by the
+labels of its parameters: instances that boot from it must become READY. docs/rollouts.md explains all of it.
 
   SPEC             YAML; two keys are enough: what.bundle.version (or what.image.id, an AMI) and where.cluster
   --cluster NAME   whose rollout (not for plan and run: the spec says it)
@@ -30,11 +30,11 @@ labels of its parameters: instances that boot from it have to be READY. docs/rol
   --svg FILE       plan: the picture as SVG
   --html FILE      report: as a self-contained page with a picture of its course; otherwise Markdown on stdout
   --why TEXT       halt: for whoever reads it
-  --forgive        resume: what has failed so far counts no more
+  --forgive        resume: what has failed so far no longer counts
   --json           one object; for run, watch, resume and rollback one line for each event
 
-The record stands in Parameter Store (/eniboot/rollout/<cluster>/), so that anybody with the policy of
-\`eniboot iam-policy rollout\` can go on with it. Ctrl-C leaves it where it is: \`rollout resume\` goes on.
+The record is in Parameter Store (/eniboot/rollout/<cluster>/), so anybody with the policy of
+\`eniboot iam-policy rollout\` can continue it. Ctrl-C leaves it where it is: \`rollout resume\` continues.
 
 Exit codes: 0 done, or shown; 1 halted or failed, with a code; 2 wrong usage; ${INTERRUPTED} interrupted.
 `;
@@ -71,8 +71,6 @@ interface Asked {
 }
 
 export const rolloutCommand: Command = {
-  name: 'rollout',
-  summary: 'bring a version to the fleet, one zone at a time; watch, halt, take back',
   help,
   async run(args, io) {
     const [first, ...rest] = args;

@@ -10,14 +10,12 @@ import { paint, table } from './table.ts';
 const help = `Usage: eniboot status [--json]
 
 The verdict of this boot: what the agent found, did and how long each phase took. Reads /run/eniboot/status.json
-(docs/status.md) and nothing else, so it is quick and always works.
+(docs/status.md) and nothing else, so it is quick and works at any time.
 
-Exit codes: 0 READY (also degraded); 1 FAILED; 3 booting still, or not booted by eniboot; 2 wrong usage.
+Exit codes: 0 READY (also degraded); 1 FAILED; 3 still booting, or not booted by eniboot; 2 wrong usage.
 `;
 
 export const statusCommand: Command = {
-  name: 'status',
-  summary: "this boot's verdict, phases and timings",
   help,
   async run(args, io) {
     const { values } = parse('status', args, { json: { type: 'boolean' } });

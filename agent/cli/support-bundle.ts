@@ -41,8 +41,6 @@ Exit codes: 0 written; 1 not written, with a code; 2 wrong usage; ${INTERRUPTED}
 `;
 
 export const supportBundleCommand: Command = {
-  name: 'support-bundle',
-  summary: 'one file with everything support needs, without secrets',
   help,
   async run(args, io) {
     const { values } = parse('support-bundle', args, {

@@ -10,15 +10,15 @@ import type { Step, Way } from './trace-paths.ts';
 
 const help = `Usage: eniboot trace POD [--to ADDRESS] [--json]
 
-The ways a pod's packets take, each as the objects that carry them in the order in which they do, and whether each is
-there: to the VPC, to the node, to a Service, to the Internet, from outside (NodePort, hostPort), to the instance
-metadata service; where the pod has IPv6, over that as well. What is MISSING or wrong stands with what to do about it.
-Read-only; the pod notices nothing. It asks the kernel, /run/eniboot and once IMDS; it asks neither EC2 nor the API
-server, and says nothing about kube-proxy's own rules, about security groups' rules, or about what listens in the pod.
+The paths a pod's packets take: to the VPC, to the node, to a Service, to the Internet, from outside (NodePort,
+hostPort), to the instance metadata service; over IPv6 as well if the pod has it. Each path is shown as the objects a
+packet meets, in that order, and whether each is there; what is MISSING or wrong comes with what to do about it.
+Read-only; the pod notices nothing. It asks the kernel, /run/eniboot and once IMDS, but neither EC2 nor the API server.
+It says nothing about kube-proxy's own rules, the rules of security groups, or what listens in the pod.
 
 POD           its address, its container ID or an unambiguous beginning of it, or NAMESPACE/NAME (\`eniboot pods\`)
---to ADDRESS  only the way to this address, with what the kernel decides for it (ip route get) and, where it leaves by
-              the node, the egress table's verdict
+--to ADDRESS  only the path to this address, with what the kernel decides for it (ip route get) and, if it leaves
+              through the node, the egress table's verdict
 --json        one object: { "pod": { "address", "eniId", "containerId", "ifName", "name"?, "netns"? }, "to"?, "ways":
               [ { "name", "title", "steps": [ { "where", "what", "text", "state", "found"?, "remedy"? } ] } ],
               "objects", "faults" }. A state is present, missing, wrong, or unknown where it could not be looked at
@@ -30,8 +30,6 @@ Exit codes: 0 everything is there; 1 something is missing or wrong, or failed wi
 `;
 
 export const traceCommand: Command = {
-  name: 'trace',
-  summary: "the path of a pod's packets, and what of it is missing",
   help,
   async run(args, io) {
     const { values, positionals } = parse(

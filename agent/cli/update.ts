@@ -23,8 +23,6 @@ Exit codes: 0 updated, or there already; 1 not, and the node is as before unless
 `;
 
 export const updateCommand: Command = {
-  name: 'update',
-  summary: 'change the version of this node in place, or go back; what a rollout calls',
   help,
   async run(args, io) {
     const { values } = parse('update', args, {

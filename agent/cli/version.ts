@@ -3,8 +3,6 @@ import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
 export const versionCommand: Command = {
-  name: 'version',
-  summary: 'version and commit of this executable',
   help: `Usage: eniboot version [--json]
 
 Version and commit of this executable.
