@@ -49,6 +49,8 @@ export interface ImageAws extends ParameterVersions, MachineImages {
   scriptOutput(commandId: string, instanceId: string): Promise<string | undefined>;
   /** IMDSv2 only, hop limit 1, terminated when it shuts down; its ID. */
   runInstance(launch: TestLaunch): Promise<string>;
+  /** Instances that are or can be up again, with this tag. */
+  describeTests(tag: string): Promise<{ instanceId: string; launchedMs: number }[]>;
   /** Undefined when EC2 does not know it, which may also mean not yet. */
   describeInstance(instanceId: string): Promise<TestInstance | undefined>;
   /** What its console shows; empty while there is nothing. */
@@ -195,6 +197,25 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
         { imageId: launch.imageId, subnetId: launch.subnetId },
       );
       return Instances?.[0]?.InstanceId ?? '';
+    },
+
+    async describeTests(tag) {
+      const states = ['pending', 'running', 'stopping', 'stopped'];
+      const found = await allPages(
+        (next) =>
+          call<ec2.DescribeInstancesResult>('DescribeInstances', {
+            Filters: [
+              { Name: 'tag-key', Values: [tag] },
+              { Name: 'instance-state-name', Values: states },
+            ],
+            ...next,
+          }),
+        (page) => page.Reservations?.flatMap(({ Instances }) => Instances ?? []),
+      );
+      return found.map(({ InstanceId, LaunchTime }) => ({
+        instanceId: InstanceId ?? '',
+        launchedMs: LaunchTime?.getTime() ?? 0,
+      }));
     },
 
     async describeInstance(instanceId) {

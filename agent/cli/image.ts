@@ -202,11 +202,12 @@ async function list(args: string[], io: CommandIo): Promise<number> {
   else
     io.stdout(
       table([
-        ['image', 'arch', 'version', 'boot test', 'deprecated', 'zones'],
-        ...images.map(({ imageId, arch, version, bootTest, deprecatedAt, zones }) => [
+        ['image', 'arch', 'version', 'state', 'boot test', 'deprecated', 'zones'],
+        ...images.map(({ imageId, arch, version, state, bootTest, deprecatedAt, zones }) => [
           imageId,
           arch,
-          version,
+          version === '' ? '–' : version,
+          state,
           bootTest ?? '–',
           deprecatedAt?.slice(0, 10) ?? '–',
           zones.map(({ zoneId, labels }) => `${zoneId}: ${labels.join(', ')}`).join('; '),

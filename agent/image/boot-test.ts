@@ -2,7 +2,7 @@
 import type { ImageAws } from '../aws/images.ts';
 import type { MachineImage } from '../aws/machine-images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG, VERDICT_TAG } from '../aws/tags.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { fetchStatus, type NodeStatus } from './node-status.ts';
 import { findImage } from './release-image.ts';
@@ -37,6 +37,8 @@ const TYPES: Record<string, string> = { x86_64: 'm6i.large', arm64: 'm6g.large' 
 const LOOK_MS = 5_000;
 /** A young instance is unknown to a describe for some seconds: eventual consistency. */
 const UNKNOWN_MS = 60_000;
+/** No boot test takes so long: an hour is the most that it waits for a verdict. */
+const ABANDONED_MS = 2 * 3_600_000;
 const GONE = new Set(['shutting-down', 'terminated', 'stopping', 'stopped']);
 
 /**
@@ -46,6 +48,7 @@ const GONE = new Set(['shutting-down', 'terminated', 'stopping', 'stopped']);
 export async function bootTest(aws: ImageAws, clock: Clock, test: BootTest): Promise<BootTestResult> {
   const image = await findImage(aws, test.imageId);
   const instanceType = test.instanceType ?? TYPES[image.arch] ?? '';
+  await endAbandoned(aws, clock, test);
   const started = clock.bootMs();
   const instanceId = await aws.runInstance({
     imageId: image.imageId,
@@ -70,6 +73,24 @@ export async function bootTest(aws: ImageAws, clock: Clock, test: BootTest): Pro
     await terminate(aws, test, instanceId);
   }
   return result;
+}
+
+/**
+ * Instances of tests that were killed, or never heard that EC2 had launched one: nobody else ends them. That one of them
+ * cannot be ended says nothing about the image.
+ */
+async function endAbandoned(aws: ImageAws, clock: Clock, { tell }: BootTest): Promise<void> {
+  for (const { instanceId, launchedMs } of await aws.describeTests(BOOT_TEST_TAG)) {
+    if (clock.now().getTime() - launchedMs < ABANDONED_MS) continue;
+    const what = `${instanceId} of an earlier boot test (${new Date(launchedMs).toISOString()})`;
+    try {
+      await aws.terminateInstance(instanceId);
+      tell(`${what} is terminated`);
+    } catch (error) {
+      if (!isFailure(error)) throw error;
+      tell(`${what} could not be terminated: ${error.message}`);
+    }
+  }
 }
 
 async function judge(

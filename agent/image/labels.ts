@@ -1,6 +1,7 @@
 // The labels of an image parameter, which say what a zone launches: `candidate` for canaries, `stable` for all others,
 // `previous` for what was stable before. Whoever launches instances names a label, so a label that moves is all it takes;
 // no value is ever written over.
+import type { MachineImages } from '../aws/machine-images.ts';
 import type { ParameterVersion, ParameterVersions } from '../aws/parameter-versions.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
@@ -20,7 +21,7 @@ const LOOK_MS = 1_000;
  * @throws IMAGE_NOT_CONFIRMED, IMAGE_VERSION_LIMIT, IMAGE_LABEL_MOVED
  */
 export async function offerImage(
-  aws: ParameterVersions,
+  aws: ParameterVersions & MachineImages,
   clock: Clock,
   name: string,
   imageId: string,
@@ -68,15 +69,19 @@ export function withLabel(versions: ParameterVersion[], label: string): Paramete
   return versions.find(({ labels }) => labels.includes(label));
 }
 
-/** A label on one of the oldest versions goes to a new version with the same image. */
+/**
+ * A label on one of the oldest versions goes to a new version with the same image; EC2 would never confirm one with an
+ * image that is gone, and nobody can go back to it.
+ */
 async function moveLabelsOn(
-  aws: ParameterVersions,
+  aws: ParameterVersions & MachineImages,
   clock: Clock,
   name: string,
   versions: ParameterVersion[],
 ): Promise<void> {
   for (const old of versions.slice(0, Math.max(0, versions.length - CROWDED))) {
     if (old.labels.length === 0) continue;
+    if ((await aws.describeImage(old.value))?.state !== 'available') continue;
     const version = await put(aws, clock, name, old.value);
     for (const label of old.labels) await labelVersion(aws, name, version, label);
   }

@@ -78,7 +78,13 @@ export async function rollBackImage(aws: ImageAws, arch: string, zoneId: string)
   const previous = withLabel(await aws.readVersions(name), PREVIOUS);
   if (previous === undefined)
     throw new Failure('IMAGE_UNKNOWN', `${name} has no version with the label ${PREVIOUS}`, { name });
-  await findTestedImage(aws, previous.value);
+  // It has run here: what a test of it said since is no reason to stay with what is worse.
+  const { state } = await findImage(aws, previous.value);
+  if (state !== 'available')
+    throw new Failure('IMAGE_UNKNOWN', `${previous.value} is ${state}: no instance can be launched from it`, {
+      imageId: previous.value,
+      state,
+    });
   await labelVersion(aws, name, previous.version, STABLE);
   return { parameter: name, version: previous.version, imageId: previous.value };
 }
@@ -88,26 +94,38 @@ export interface ListedImage {
   arch: string;
   version: string;
   name: string;
+  /** As EC2 has it, or `gone` where a label is left of it. */
+  state: string;
   bootTest: string | undefined;
   deprecatedAt: string | undefined;
   zones: { zoneId: string; labels: string[] }[];
 }
 
-/** The images of this account that eniboot's build made, newest name last, and where each has which label. */
+/**
+ * The images of this account that eniboot's build made, newest name last, and where each has which label; first those that
+ * have a label and are no such images: gone, or another account's.
+ */
 export async function listImages(aws: ImageAws): Promise<ListedImage[]> {
-  const labelled: { imageId: string; zoneId: string; labels: string[] }[] = [];
+  const labelled: { imageId: string; arch: string; zoneId: string; labels: string[] }[] = [];
   for (const name of await aws.listParameterNames(IMAGES)) {
-    const zoneId = name.split('/').at(-1) ?? '';
+    const [arch = '', zoneId = ''] = name.split('/').slice(-2);
     for (const { value, labels } of await aws.readVersions(name))
-      if (labels.length > 0) labelled.push({ imageId: value, zoneId, labels });
+      if (labels.length > 0) labelled.push({ imageId: value, arch, zoneId, labels });
   }
   const images = await aws.describeOwnImages(IMAGE_VERSION_TAG);
+  const known = new Set(images.map(({ imageId }) => imageId));
+  for (const { imageId, arch } of labelled) {
+    if (known.has(imageId)) continue;
+    known.add(imageId);
+    images.push((await aws.describeImage(imageId)) ?? goneImage(imageId, arch));
+  }
   return images
     .sort((a, b) => (a.name < b.name ? -1 : 1))
-    .map(({ imageId, arch, name, tags, deprecatedAt }) => ({
+    .map(({ imageId, arch, name, state, tags, deprecatedAt }) => ({
       imageId,
       arch,
       name,
+      state,
       version: tags[IMAGE_VERSION_TAG] ?? '',
       bootTest: tags[BOOT_TEST_TAG],
       deprecatedAt,
@@ -115,6 +133,11 @@ export async function listImages(aws: ImageAws): Promise<ListedImage[]> {
         .filter((one) => one.imageId === imageId)
         .map(({ zoneId, labels }) => ({ zoneId, labels: labels.toSorted() })),
     }));
+}
+
+function goneImage(imageId: string, arch: string): MachineImage {
+  const unknown = { deprecatedAt: undefined, createdAt: '', snapshotId: '' };
+  return { imageId, arch, name: '', state: 'gone', tags: {}, ...unknown };
 }
 
 /** @throws IMAGE_IN_USE while a zone launches it, or could go back to it. */

@@ -131,7 +131,12 @@ function region(faults: Faults = {}) {
       ),
     values: () => (ssm.parameters.get(NAME) ?? []).map(({ value }) => value),
     living: () => [...world.instances.values()].filter(({ state }) => state === 'running').length,
-    test(imageId: string, stopped = new AbortController().signal, timeoutMs = 600_000) {
+    test(
+      imageId: string,
+      stopped = new AbortController().signal,
+      timeoutMs = 600_000,
+      tell: (line: string) => void = () => {},
+    ) {
       return bootTest(aws, clock, {
         imageId,
         instanceType: undefined,
@@ -141,7 +146,7 @@ function region(faults: Faults = {}) {
         userData: 'cluster: boot-test\n',
         timeoutMs,
         stopped,
-        tell: () => {},
+        tell,
       });
     },
   };
@@ -308,6 +313,35 @@ test('an instance that cannot be terminated is named', async () => {
   await at.failing('IMAGE_TEST_LEFT', at.test(at.image({}).id), /^i-\w+ could not be terminated/);
 });
 
+test('an instance that a killed boot test left is terminated by the next one; a test that runs beside it is not', async () => {
+  const at = region({ launched: says('ready@1.0.0') });
+  const image = at.image({});
+  const launch = (tags: Record<string, string>) =>
+    at.to(
+      at.aws.runInstance({
+        imageId: image.id,
+        instanceType: 'm6i.large',
+        subnetId: [...at.world.subnets.keys()][0] ?? '',
+        securityGroupId: undefined,
+        profile: undefined,
+        userData: '',
+        tags,
+        token: crypto.randomUUID(),
+      }),
+    );
+  const left = await launch({ 'eniboot/boot-test': image.id });
+  const node = await launch({ 'eniboot/cluster': 'production' });
+  at.scheduler.advance(2 * 3_600_000);
+  const beside = await launch({ 'eniboot/boot-test': image.id });
+  at.scheduler.advance(3_000_000);
+  const told: string[] = [];
+  await at.to(at.test(image.id, undefined, undefined, (line) => told.push(line)));
+  const state = (id: string) => at.world.instances.get(id)?.state;
+  assert.not.equal(state(left), 'running');
+  assert.equal([state(node), state(beside)], ['running', 'running']);
+  assert.match(told[0] ?? '', new RegExp(`^${left} of an earlier boot test .* is terminated`));
+});
+
 test('publish makes a candidate of type aws:ec2:image and waits until it can be read; twice is once', async () => {
   const at = region();
   const image = at.image();
@@ -396,6 +430,49 @@ test('promote refuses a candidate that is another; roll back refuses what was de
   assert.is(at.labels()['stable'], second.id);
 });
 
+test('rolled back to what a zone launched before, whatever a later test of it said', async () => {
+  const at = region();
+  const [first, second] = [at.image(), at.image()];
+  for (const image of [first, second]) {
+    await at.to(publishImage(at.aws, at.clock, image.id, ZONE));
+    await at.to(promoteImage(at.aws, image.id, ZONE));
+  }
+  first.tags.set('eniboot/boot-test', 'failed:NO_POD_ENI@2026');
+  await at.to(rollBackImage(at.aws, 'x86_64', ZONE));
+  assert.is(at.labels()['stable'], first.id);
+  await at.to(promoteImage(at.aws, second.id, ZONE));
+  first.state = 'disabled';
+  await at.failing('IMAGE_UNKNOWN', rollBackImage(at.aws, 'x86_64', ZONE), /is disabled/);
+  assert.is(at.labels()['stable'], second.id);
+});
+
+test('the list names what zones launch although it is gone, and what another account shares', async () => {
+  const at = region();
+  const [gone, shared] = [at.image(), at.image()];
+  for (const [image, zone] of [
+    [gone, ZONE],
+    [shared, 'euw1-az2'],
+  ] as const) {
+    await at.to(publishImage(at.aws, at.clock, image.id, zone));
+    await at.to(promoteImage(at.aws, image.id, zone));
+  }
+  at.world.images.delete(gone.id);
+  shared.ownerId = '210987654321';
+  const listed = await at.to(listImages(at.aws));
+  assert.equal(
+    listed.map(({ imageId, arch, state, zones }) => [
+      imageId,
+      arch,
+      state,
+      zones.map(({ zoneId }) => zoneId),
+    ]),
+    [
+      [gone.id, 'x86_64', 'gone', [ZONE]],
+      [shared.id, 'x86_64', 'available', ['euw1-az2']],
+    ],
+  );
+});
+
 test('a label that somebody else moves at the same moment is noticed', async () => {
   let meddle = false;
   const at = region({
@@ -420,6 +497,22 @@ test('labels move on before their version becomes the oldest of 100', async () =
     for (const image of [young, old]) await at.to(publishImage(at.aws, at.clock, image.id, ZONE));
   assert.is(at.values().length, 100);
   assert.is(at.labels()['stable'], old.id);
+});
+
+test('a label of an image that is gone keeps nobody from publishing before the parameter is full', async () => {
+  const at = region();
+  const [gone, other, young] = [at.image(), at.image(), at.image()];
+  await at.to(publishImage(at.aws, at.clock, gone.id, ZONE));
+  await at.to(promoteImage(at.aws, gone.id, ZONE));
+  for (let count = 0; count < 95; count++) {
+    at.ssm.send('PutParameter', { Name: NAME, Value: other.id, DataType: 'aws:ec2:image', Overwrite: true });
+    at.scheduler.advance(5_000);
+  }
+  at.world.images.delete(gone.id);
+  const began = at.clock.bootMs();
+  await at.to(publishImage(at.aws, at.clock, young.id, ZONE));
+  assert.is(at.labels()['candidate'], young.id);
+  assert.ok(at.clock.bootMs() - began < 30_000, 'it does not wait for what can never be confirmed');
 });
 
 test('a parameter that others have filled up is refused with what to do', async () => {

@@ -99,6 +99,8 @@ export interface ImageRecord {
   ownerId: string;
   tags: Map<string, string>;
   snapshotId: string;
+  /** `available` without it. */
+  state?: 'disabled';
   /** ImdsSupport v2.0. */
   imdsV2: boolean;
   /** ISO 8601. */

@@ -105,7 +105,7 @@ const imageFilters: Attributes<ImageRecord> = {
   name: (one) => [one.name],
   'owner-id': (one) => [one.ownerId],
   'root-device-type': () => ['ebs'],
-  state: () => ['available'],
+  state: (one) => [one.state ?? 'available'],
   'virtualization-type': () => ['hvm'],
 };
 
@@ -343,7 +343,7 @@ function describeImage(world: World, image: ImageRecord): Image {
     ImageId: image.id,
     Name: image.name,
     Description: image.description,
-    State: 'available',
+    State: image.state ?? 'available',
     OwnerId: image.ownerId,
     Public: false,
     Architecture: image.architecture,
