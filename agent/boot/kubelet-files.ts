@@ -32,7 +32,7 @@ export interface KubeletNode {
   labels: Record<string, string>;
 }
 
-export interface NodeFile {
+export interface KubeletFile {
   /** Where it is written, under /run. */
   path: string;
   /** Where a copy goes because its reader looks there and nowhere else. */
@@ -62,7 +62,7 @@ const dropInDirectory = '/etc/kubernetes/kubelet.conf.d';
  *
  * Throws KUBELET_UNSUPPORTED for another minor version and CONFIG_INVALID for a label kubelet may not set.
  */
-export function kubeletFiles(node: KubeletNode): NodeFile[] {
+export function kubeletFiles(node: KubeletNode): KubeletFile[] {
   requireSupported(node.kubeletVersion);
   // With an empty --node-ip kubelet would choose one itself, by the default route of that moment.
   const [ipv4 = '', ...ipv6] = node.nodeIps;
