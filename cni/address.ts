@@ -6,7 +6,7 @@ import { findLease, type Lease, orUndo, takeLease } from '../agent/pool/lease.ts
 import { noteNamespace } from '../agent/pool/namespace.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { isOwnNamespace, ownerOf, type Variables } from './call.ts';
-import { deviceOf } from './kernel.ts';
+import { deviceOf } from './devices.ts';
 
 export interface UsableEni extends NodePodEni {
   device: string;

@@ -6,7 +6,7 @@ import { Failure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
 import { noteOf } from '../agent/pool/namespace.ts';
 import { type Configuration, isOwnNamespace, ownerOf, type Variables } from './call.ts';
-import { deviceOf } from './kernel.ts';
+import { deviceOf } from './devices.ts';
 import { addressesIn } from './result.ts';
 
 /**

@@ -4,7 +4,8 @@ import { type Lease, listLeases } from '../agent/pool/lease.ts';
 import { noteOf } from '../agent/pool/namespace.ts';
 import { pause } from '../agent/port/clock.ts';
 import type { Configuration } from './call.ts';
-import { hasHostLink, listHostLinks, removeAttachment } from './kernel.ts';
+import { hasHostLink, listHostLinks } from './devices.ts';
+import { removeAttachment } from './kernel.ts';
 
 /** Where libcni puts the attachments to keep (SPEC 1.1.0, "GC"). */
 const VALID = 'cni.dev/valid-attachments';

@@ -7,7 +7,7 @@ import { orUndo } from '../agent/pool/lease.ts';
 import { requireNamespace, takeAddress, type UsableEni, usableEnis } from './address.ts';
 import { type Configuration, quoted, refuse, type Variables } from './call.ts';
 import { checkLease, throwIfAny } from './check.ts';
-import { isUp, mtuOf } from './kernel.ts';
+import { isUp, mtuOf } from './devices.ts';
 import { interfaceRoutes, renderResult } from './result.ts';
 import { status, UNAVAILABLE } from './status.ts';
 import { timed } from './stopwatch.ts';
