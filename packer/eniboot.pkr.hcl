@@ -17,6 +17,15 @@ locals {
   # Names of the CPU: the image's are EC2's, the bundle's are Node's.
   cpu = { x86_64 = "x64", arm64 = "arm64" }
 
+  # A variable's own checks may not look at other variables. What does not fit together is an error here, whose text says what
+  # would: no number is written like that.
+  together = [for problem, is in {
+    "crio_version ${var.crio_version} is not of the minor of kubernetes_version ${var.kubernetes_version}, as ${local.kubernetes_minor}.0 is" = !can(regex("^${local.kubernetes_minor}\\.", var.crio_version))
+    "fedora_version ${var.fedora_version} is not the release in the names of base_images, such as Fedora-Cloud-Base-AmazonEC2.x86_64-${var.fedora_version}-1.7" = !alltrue([
+      for image in values(var.base_images) : can(regex(format("-%d-", var.fedora_version), image.name))
+    ])
+  } : parseint(problem, 10) if is]
+
   started          = timestamp()
   kubernetes_minor = regex("^1\\.[0-9]+", var.kubernetes_version)
   tags = merge(var.tags, {
@@ -61,7 +70,7 @@ source "amazon-ebs" "node" {
   # A copy takes no key over from its source. The plugin refuses an empty one beside accounts to share with.
   region_kms_key_ids = length(var.copy_to_regions) == 0 ? {} : merge(
     var.copy_kms_key_ids,
-    { for region in var.copy_to_regions : region => lookup(var.copy_kms_key_ids, region, "") },
+    { for region in distinct(var.copy_to_regions) : region => lookup(var.copy_kms_key_ids, region, "") },
     { (var.region) = var.kms_key_id },
   )
   deprecate_at = timeadd(local.started, "${var.deprecate_after_days * 24}h")
@@ -102,7 +111,8 @@ build {
   }
 
   provisioner "shell-local" {
-    inline = ["mkdir -p '${path.root}/out'", "rm -f '${path.root}/out/check-${source.name}.json'"]
+    # Of which run the files in out/ are, also of one that makes no image.
+    inline = ["mkdir -p '${path.root}/out'", "rm -f '${path.root}/out/check-${source.name}.json'", "echo '${local.started}' >'${path.root}/out/started-${source.name}'"]
   }
   provisioner "shell" {
     inline = ["install -d -m 0700 /tmp/eniboot"]
@@ -178,6 +188,7 @@ build {
     output     = "${path.root}/out/manifest.json"
     strip_path = true
     custom_data = {
+      started    = local.started
       version    = local.version
       commit     = local.manifest.commit
       executable = local.manifest.files["${local.cpu[source.name]}/eniboot"].sha256

@@ -225,7 +225,11 @@ variable "tags" {
   type        = map(string)
   default     = {}
   validation {
-    condition     = alltrue([for key in keys(var.tags) : !can(regex("^(aws:|eniboot/)", key))])
+    condition     = alltrue([for key in keys(var.tags) : !can(regex("^((?i:aws:)|eniboot/)", key))])
     error_message = "A key among tags begins with aws: or eniboot/, which are AWS's and eniboot's own."
+  }
+  validation {
+    condition     = alltrue([for key, value in var.tags : length(key) >= 1 && length(key) <= 128 && length(value) <= 256])
+    error_message = "One of tags has a key that is not of 1 to 128 characters, or a value of more than 256."
   }
 }

@@ -125,8 +125,8 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
           Name: source.name,
           Description: `Copy of ${source.imageId}`,
           Encrypted: true,
-          // The same token never makes a second copy.
-          ClientToken: `eniboot-${source.imageId}`,
+          // One for all attempts of this call. Of the image's own, EC2 would go on answering with a copy that failed or is gone.
+          ClientToken: crypto.randomUUID(),
           TagSpecifications: ['image', 'snapshot'].map((type) => ({
             ResourceType: type,
             Tags: toTags(tags),

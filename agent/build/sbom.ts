@@ -60,6 +60,8 @@ const sbom = {
   metadata: { component: executable },
   components: packages.sort((a, b) => (a['bom-ref'] < b['bom-ref'] ? -1 : 1)),
 };
+// Before anything is written: it refuses what does not belong together.
+const image = values.image === undefined ? undefined : imageManifest(values.image);
 mkdirSync(values.out, { recursive: true });
 const file = `sbom-${values.arch}.cdx.json`;
 writeFileSync(join(values.out, file), `${JSON.stringify(sbom, null, 2)}\n`);
@@ -68,7 +70,7 @@ for (const name of readdirSync(values.out))
   if (/^sbom-.*\.cdx\.json$/.test(name)) sums.set(name, sha256(join(values.out, name)));
 if (values.image !== undefined) {
   const name = `image-${values.arch}.json`;
-  writeFileSync(join(values.out, name), `${JSON.stringify(imageManifest(values.image), null, 2)}\n`);
+  writeFileSync(join(values.out, name), `${JSON.stringify(image, null, 2)}\n`);
   sums.set(name, sha256(join(values.out, name)));
   for (const of of imageFiles()) sums.set(of, sha256(join(values.image, of)));
 }
@@ -166,7 +168,14 @@ function imageManifest(folder: string): object {
     throw new Error(
       `${folder} is of commit ${commit}, executable ${built}, and dist/ of ${manifest.commit}, ${executableDigest}: build both anew`,
     );
+  const { started } = build.custom_data;
+  const last = readFileSync(join(folder, `started-${imageArch()}`), 'utf8').trim();
+  if (last !== started)
+    throw new Error(
+      `${folder} has files of the build of ${last}, which made no image, and its last image is of ${started}: build anew`,
+    );
   const { fit } = read(join(folder, `check-${imageArch()}.json`)) as { fit: boolean };
+  if (!fit) throw new Error(`${folder}/check-${imageArch()}.json says that it is not fit to be an image`);
   const file = (name: string) => ({ file: name, sha256: sha256(join(folder, name)) });
   const [packages = '', licences = '', check = ''] = imageFiles();
   return {

@@ -84,7 +84,7 @@ export function checkHygiene(machine: Machine): Check {
     ...has('/var/lib/systemd', /^(random-seed|credential\.secret)$/),
     ...has('/var/lib/eniboot', /^i-/),
     ...has('/var/lib/amazon/ssm', /./),
-    ...has('/var/lib/NetworkManager', /^secret_key$|\.lease$/),
+    ...has('/var/lib/NetworkManager', /^secret_key$/),
     ...has('/etc', /^hostname$/),
     ...has('/etc/NetworkManager/system-connections', /./),
     ...has('/var/log/journal', /./),

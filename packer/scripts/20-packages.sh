@@ -65,7 +65,7 @@ fi
 for package in zram-generator-defaults zram-generator; do
   if rpm --query --quiet "$package"; then dnf --assumeyes remove "$package"; fi
 done
-for unit in dnf-automatic.timer dnf5-automatic.timer dnf-makecache.timer; do systemctl mask "$unit"; done
+for unit in dnf{,5}-automatic.timer dnf{,5}-makecache.timer; do systemctl mask "$unit"; done
 # Nothing comes from there on a running node, unless somebody says so, and these versions stay even then, and beside what
 # Fedora itself offers under the same names. Form: dnf5-versionlock(8).
 sed -i 's/^enabled=1/enabled=0/' /etc/yum.repos.d/kubernetes.repo /etc/yum.repos.d/crio.repo

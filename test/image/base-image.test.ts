@@ -89,6 +89,19 @@ test('again copies nothing; a newer image makes a new copy of that CPU alone', a
   assert.equal(now.base_images.arm64, old.base_images.arm64);
 });
 
+test('a copy that is gone, or failed, is made anew', async () => {
+  const before = JSON.parse(readFileSync(lock, 'utf8')) as BaseLock;
+  world.images.delete(before.base_images.arm64.id);
+  const { code, out, err } = await eniboot(['image', 'base', '--fedora', '44', '--lock', lock], {
+    env,
+    timeoutMs: 20_000,
+  });
+  assert.is(code, 0, err + out);
+  const now = JSON.parse(readFileSync(lock, 'utf8')) as BaseLock;
+  assert.is(now.base_images.arm64.source, before.base_images.arm64.source);
+  assert.ok(world.images.has(now.base_images.arm64.id));
+});
+
 test('a copy that is refused leaves the lock file as it was', async () => {
   const before = readFileSync(lock, 'utf8');
   publish('aarch64', '44-1.11');

@@ -16,7 +16,11 @@ const dist = JSON.parse(readFileSync(join(root, 'dist/manifest.json'), 'utf8')) 
   commit: string;
   files: Record<string, { sha256: string }>;
 };
-writeFileSync(join(folder, 'check-x86_64.json'), '{"fit":true,"checks":[]}\n');
+const writeCheck = (fit: boolean) =>
+  writeFileSync(join(folder, 'check-x86_64.json'), `{"fit":${fit},"checks":[]}\n`);
+writeCheck(true);
+const writeStarted = (at: string) => writeFileSync(join(folder, 'started-x86_64'), `${at}\n`);
+writeStarted('2026-11-27T15:00:00Z');
 const custom_data = {
   commit: dist.commit,
   executable: dist.files['x64/eniboot']?.sha256,
@@ -24,6 +28,7 @@ const custom_data = {
   base_name: 'Fedora',
   kubernetes: '1.34.2',
   crio: '1.34.1',
+  started: '2026-11-27T15:00:00Z',
   ssm_agent: '3.3.3050.0',
   pause: 'registry.k8s.io/pause:3.10@sha256:1',
 };
@@ -101,11 +106,23 @@ test('the manifest of the image leads from the commit to the AMI, and refuses an
   });
   assert.is((image['check'] as { fit: boolean }).fit, true);
   assert.ok((image['mayDiffer'] as unknown[]).length > 0);
+  const refused = (why: RegExp) => {
+    const bad = spawnSync(process.execPath, [script, '--out', folder, '--image', folder], {
+      encoding: 'utf8',
+    });
+    assert.is(bad.status, 1, bad.stdout);
+    assert.match(bad.stderr, why);
+  };
   writeManifest({ ...custom_data, commit: 'another' });
-  const bad = spawnSync(process.execPath, [script, '--out', folder, '--image', folder], { encoding: 'utf8' });
-  assert.is(bad.status, 1);
-  assert.match(bad.stderr, /is of commit another/);
+  refused(/is of commit another/);
   writeManifest(custom_data);
+  // A later build that got no further than its packages, and one whose check said no.
+  writeStarted('2026-11-27T16:00:00Z');
+  refused(/has files of the build of 2026-11-27T16:00:00Z, .* of 2026-11-27T15:00:00Z/);
+  writeStarted('2026-11-27T15:00:00Z');
+  writeCheck(false);
+  refused(/says that it is not fit/);
+  writeCheck(true);
 });
 
 test('the same build gives the same bytes, and SHA256SUMS holds for every file that is there', () => {

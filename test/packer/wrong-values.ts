@@ -86,7 +86,10 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
   ],
   tags: [
     [{ 'aws:name': 'x' }, /aws: or eniboot\//],
+    [{ 'AWS:name': 'x' }, /aws: or eniboot\//],
     [{ 'eniboot/version': 'x' }, /aws: or eniboot\//],
+    [{ '': 'x' }, /not of 1 to 128 characters/],
+    [{ team: 'x'.repeat(257) }, /value of more than 256/],
   ],
 };
 
@@ -108,4 +111,7 @@ export const wrongTogether: [values: object, says: RegExp | undefined][] = [
     { ...copying, copy_kms_key_ids: { 'eu-central-1': key, 'eu-west-2': key } },
     /eu-west-2 is in region_kms_key_ids but not in ami_regions/,
   ],
+  [{ copy_to_regions: ['eu-central-1', 'eu-central-1'] }, undefined],
+  [{ crio_version: '1.35.2' }, /crio_version 1\.35\.2 is not of the minor of kubernetes_version 1\.36\.0/],
+  [{ fedora_version: 43 }, /fedora_version 43 is not the release in the names of base_images/],
 ];

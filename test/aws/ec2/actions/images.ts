@@ -77,6 +77,9 @@ export function createImage(world: World, request: CreateImageRequest): CreateIm
 
 /** Within the region: what encrypts an image that was made from an unencrypted disk. */
 export function copyImage(world: World, request: CopyImageRequest): CopyImageResult {
+  // Also when what it made is gone meanwhile.
+  const earlier = world.tokens.get(request.ClientToken ?? '');
+  if (earlier !== undefined) return { ImageId: earlier.result };
   const source = imageOf(world, request.SourceImageId);
   if (request.SourceRegion !== world.region)
     throw invalidValue(`The simulated account has nothing in ${String(request.SourceRegion)}`);
@@ -95,6 +98,8 @@ export function copyImage(world: World, request: CopyImageRequest): CopyImageRes
       request.CopyImageTags === true ? new Map(source.tags) : tagsFrom(request.TagSpecifications, 'image'),
     imdsV2: source.imdsV2,
   });
+  if (request.ClientToken !== undefined)
+    world.tokens.set(request.ClientToken, { request: '', result: image.id });
   world.emit({ kind: 'image', image, from: source.id });
   return { ImageId: image.id };
 }
