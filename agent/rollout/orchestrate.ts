@@ -250,20 +250,19 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
       const byNode = new Map(invocations.map((one) => [one.instanceId, one]));
       return part.flatMap((node) => judge(node, byNode.get(node), expected, over) ?? []);
     };
-    let invocations = await aws.listInvocations(commandId);
+    const invocations = await aws.listInvocations(commandId);
     let found = judgeAll(invocations, false);
     const rest = part.length - found.length;
-    if (rest > 0 && late) {
-      await aws.cancelCommand(commandId);
-      invocations = await aws.listInvocations(commandId);
-    }
+    const all = rest === 0;
     // Nodes without a row: they were no targets once the command has ended.
     const unknown = part.length - invocations.length;
-    const askCommand =
-      late || (rest > 0 && rest === unknown) || (rest === 0 && rollout.spec.alarm !== undefined);
-    const command = askCommand ? await aws.describeCommand(commandId) : undefined;
+    if (all ? rollout.spec.alarm === undefined : !late && rest !== unknown) return found;
+    if (!all && late) await aws.cancelCommand(commandId);
+    const command = await aws.describeCommand(commandId);
     for (const alarm of command?.alarms ?? []) alarms.add(alarm);
-    if (rest > 0 && (late || ENDED.has(command?.status ?? ''))) found = judgeAll(invocations, true);
+    // Rows that were read before the command had ended may be older than its end.
+    if (!all && (late || ENDED.has(command?.status ?? '')))
+      found = judgeAll(await aws.listInvocations(commandId), true);
     return found;
   }
 

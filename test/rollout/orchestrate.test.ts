@@ -1,7 +1,7 @@
 // Whole rollouts of modelled nodes on virtual time: good ones, bad ones, halted ones, and back again.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { fleetAws } from '../../agent/aws/fleet.ts';
+import { type FleetAws, fleetAws } from '../../agent/aws/fleet.ts';
 import { watchLines } from '../../agent/cli/rollout-view.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
@@ -187,6 +187,30 @@ async function goOn(fleet: Fleet, forgive = false) {
   await record.save(resumed(record.progress, fleet.scheduler.now(), forgive));
   return orchestrate({ aws, clock: fleet.clock, record, tell: () => {}, stopped: never });
 }
+
+test('a node is not taken for missing because its command ended between two looks', async () => {
+  const fleet = createFleet({ zones: [4] });
+  const { aws } = operatorOf(fleet);
+  const listed = new Set<string>();
+  const slow: FleetAws = {
+    ...aws,
+    // A command's rows show up a moment after it was sent, and a throttled call is answered a minute later.
+    listInvocations: async (id) => (listed.has(id) ? aws.listInvocations(id) : (listed.add(id), [])),
+    describeCommand: async (id) => {
+      await fleet.clock.sleep(60_000);
+      return aws.describeCommand(id);
+    },
+  };
+  const progress = await onFleetTime(
+    fleet,
+    (async () => {
+      const record = await beginRollout(slow, fleet.clock, owner, await prepare(slow, spec));
+      return orchestrate({ aws: slow, clock: fleet.clock, record, tell: () => {}, stopped: never });
+    })(),
+  );
+  assert.is(progress.state, 'done', progress.why);
+  assert.is(progress.updated, 4);
+});
 
 test('a halt flag as long as its parameter may be halts it too', async () => {
   const fleet = createFleet({ zones: [3] });
