@@ -7,13 +7,15 @@ export interface Pin {
   version: string;
   /** The text of the zone's parameter at that time; null without one. */
   zoneSaid: string | null;
+  /** The rollout that has put it here; undefined for an operator. */
+  rollout: string | undefined;
 }
 
 export function readPin(instanceId: string): Pin | undefined {
   try {
     const value = JSON.parse(readIfPresent(pathOf(instanceId)) ?? 'null') as Partial<Pin> | null;
     return typeof value?.version === 'string'
-      ? { version: value.version, zoneSaid: value.zoneSaid ?? null }
+      ? { version: value.version, zoneSaid: value.zoneSaid ?? null, rollout: value.rollout }
       : undefined;
   } catch {
     // Damaged: the zone is followed.

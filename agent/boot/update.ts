@@ -6,7 +6,7 @@ import { haltParameter, parseHaltFlag } from '../aws/halt-flag.ts';
 import { createImds } from '../aws/imds.ts';
 import { readIdentity } from '../aws/metadata.ts';
 import { RELEASES } from '../aws/release.ts';
-import { readParameters } from '../aws/ssm.ts';
+import { readParameters, type SsmOptions } from '../aws/ssm.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
@@ -15,11 +15,12 @@ import { systemClock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
 import { linkAtomic } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
+import { DownloadError } from '../port/net.ts';
 import { requireBooted } from './booted.ts';
 import { archiveOf, parseWanted, stage } from './bundle.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { readBootedConfig } from './node-config.ts';
-import { writePin } from './pin.ts';
+import { readPin, writePin } from './pin.ts';
 import { forget, readMark, writeMark } from './update-mark.ts';
 import { CURRENT, collectVersions, PREVIOUS, readLinks, restoreLinks, VERSIONS_LOCK } from './versions.ts';
 
@@ -31,8 +32,10 @@ export interface UpdateRequest {
   digests: readonly string[];
   /** Parameter of the halt flag; default: that of the node's own cluster. */
   haltParameter: string | undefined;
-  /** Time for all of it. */
+  /** Time for all of it, going back included: whoever asked kills it then. */
   seconds: number;
+  /** ID of the rollout that asks; undefined for an operator. */
+  rollout: string | undefined;
 }
 
 export interface UpdateResult {
@@ -57,12 +60,22 @@ const STAGING_SHARE = 0.5;
 /** Milliseconds of one run of `eniboot check`; it waits 20 s for the cloud and 15 s for the runtime. */
 const CHECK_MS = 60_000;
 const LOCK_MS = 45_000;
+/** Kept back of the time there is: for links, locks and the start of a program. */
+const MARGIN_MS = 5_000;
+/** A check that has less is not begun. */
+const LEAST_CHECK_MS = 5_000;
+const DOWNLOADS = 3;
 const UNKNOWN: Health = { healthy: false, failing: [], warnings: 0 };
 
 /** Never throws: whatever happens is a result. */
 export async function updateNode(request: UpdateRequest, log: Log): Promise<UpdateResult> {
-  const from = readLinks().current ?? '';
+  let from = readLinks().current ?? '';
   const startedMs = systemClock.bootMs();
+  const until = startedMs + request.seconds * 1000 - MARGIN_MS;
+  const stagingUntil = startedMs + request.seconds * 1000 * STAGING_SHARE;
+  /** One of so many checks that the time that is left has to suffice for. */
+  const checkOneOf = (count: number) =>
+    checkHealth(Math.min(CHECK_MS, Math.floor((until - systemClock.bootMs()) / count)));
   let instanceId = '';
   let health = UNKNOWN;
   const end = (result: UpdateResult['result'], failure?: Failure): UpdateResult => {
@@ -78,36 +91,39 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
     const identity = await readIdentity(imds);
     ({ instanceId } = identity);
     versions = await takeLock(VERSIONS_LOCK, systemClock, LOCK_MS);
+    // Whoever had the lock may have switched meanwhile.
+    from = readLinks().current ?? '';
     const config = readBootedConfig();
     const zone = config.bundle?.parameter.replaceAll('{zone-id}', identity.zoneId);
     const flag = request.haltParameter ?? haltParameter(config.cluster);
     const release = `${RELEASES}/${request.version}`;
-    const values = await readParameters([flag, release, ...(zone === undefined ? [] : [zone])], {
-      region: identity.region,
-      endpoint: config.aws.endpoints.ssm,
-      imds,
-    });
+    const values = await readPatiently(
+      [flag, release, ...(zone === undefined ? [] : [zone])],
+      { region: identity.region, endpoint: config.aws.endpoints.ssm, imds },
+      stagingUntil,
+    );
     const halt = parseHaltFlag(values.get(flag));
     if (halt !== undefined) return end('untouched', new Failure('UPDATE_HALTED', halt.why));
 
     const change = {
       instanceId,
-      from,
       to: request.version,
       zoneSaid: (zone === undefined ? undefined : values.get(zone)) ?? null,
+      rollout: request.rollout,
     };
     if (request.action === 'rollback') {
       if (from !== request.version) {
-        health = await checkHealth();
+        health = await checkOneOf(1);
         return end('already');
       }
       const back = await findPrevious();
       if (back === undefined)
         return end('failed', new Failure('UPDATE_NO_WAY_BACK', `no intact version beside ${from}`));
       pool = await takePool(from);
-      switchTo({ ...change, to: back });
-      health = await checkHealth();
-      if (health.healthy) settle({ ...change, to: back });
+      // Settled before it is judged: whatever becomes of it, nothing leads back to what is taken back.
+      settle({ ...change, to: back });
+      switchTo(from, back);
+      health = await checkOneOf(1);
       return end('updated');
     }
 
@@ -117,32 +133,41 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
       const sha256 = archiveOf(`${LIBEXEC_DIR}/${from}`);
       if (sha256 === undefined || !request.digests.includes(sha256))
         return end('untouched', otherContents(request, sha256));
-      health = await checkHealth();
-      return end('already');
+      health = await checkOneOf(1);
+      const pin = readPin(instanceId);
+      const ours = request.rollout !== undefined && pin?.version === from && pin.rollout === request.rollout;
+      return end(ours ? 'updated' : 'already');
     }
     if (!resumes) {
-      const failure = await prepare(request, release, values.get(release), startedMs);
+      const failure = await prepare(request, release, values.get(release), stagingUntil);
       if (failure !== undefined) return end('untouched', failure);
     }
     pool = await takePool(from);
     if (!resumes) {
-      health = await checkHealth();
+      health = await checkOneOf(3);
       if (!health.healthy)
         return end('untouched', new Failure('UPDATE_UNHEALTHY_BEFORE', health.failing.join(', ')));
-      switchTo(change);
+      writeMark(instanceId, { from, to: request.version, links: readLinks() });
+      switchTo(from, request.version);
     }
-    health = await checkHealth();
+    let why: string;
+    try {
+      health = await checkOneOf(2);
+      if (health.healthy) settle(change);
+      why = health.failing.join(', ');
+    } catch (error) {
+      health = UNKNOWN;
+      why = error instanceof Error ? error.message : String(error);
+    }
     if (health.healthy) {
-      settle(change);
       pool.release();
       versions.release();
       await collectVersions(log);
       return end('updated');
     }
-    const why = health.failing.join(', ');
     restoreLinks(readMark(instanceId)?.links ?? { current: begun?.from ?? from, previous: undefined });
     forget(instanceId);
-    health = await checkHealth();
+    health = await checkOneOf(1);
     const failure = new Failure('UPDATE_WENT_BACK', `not healthy on ${request.version}: ${why}`);
     return end(health.healthy ? 'went-back' : 'failed', failure);
   } catch (error) {
@@ -165,20 +190,43 @@ async function takePool(from: string): Promise<{ release: () => void }> {
   throw new Failure('ALREADY_RUNNING', `another run has made ${now} the current version meanwhile`, { from });
 }
 
+/** A throttled call is tried again: many nodes of a batch ask in the same second. */
+async function readPatiently(
+  names: string[],
+  options: SsmOptions,
+  until: number,
+): Promise<Map<string, string>> {
+  for (let pause = 1_000; ; pause = Math.min(20_000, pause * 2)) {
+    try {
+      return await readParameters(names, options);
+    } catch (error) {
+      const wait = pause * (0.5 + Math.random());
+      if (!isFailure(error) || !error.transient || systemClock.bootMs() + wait > until) throw error;
+      await systemClock.sleep(wait);
+    }
+  }
+}
+
 /** Brings the version onto the disk; the reason why it could not be. */
 async function prepare(
   request: UpdateRequest,
   name: string,
   text: string | undefined,
-  startedMs: number,
+  until: number,
 ): Promise<Failure | undefined> {
   try {
     if (text === undefined) throw new Error(`parameter ${name} does not exist`);
     const wanted = parseWanted(name, text);
     if (!request.digests.includes(wanted.sha256)) return otherContents(request, wanted.sha256);
-    const until = startedMs + request.seconds * 1000 * STAGING_SHARE;
-    await stage({ ...wanted, until }, systemClock);
-    return undefined;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await stage({ ...wanted, until }, systemClock);
+        return undefined;
+      } catch (error) {
+        if (!(error instanceof DownloadError) || !error.transient || attempt === DOWNLOADS) throw error;
+        await systemClock.sleep(attempt * 2_000 * (0.5 + Math.random()));
+      }
+    }
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     return new Failure('UPDATE_NOT_STAGED', reason, { release: name }, error);
@@ -206,32 +254,33 @@ async function findPrevious(): Promise<string | undefined> {
   }
 }
 
-interface ChangeOfVersion {
-  instanceId: string;
-  from: string;
-  to: string;
-  zoneSaid: string | null;
-}
-
-/** The switch is one rename; the mark before it says what it began from. */
-function switchTo({ instanceId, from, to }: ChangeOfVersion): void {
-  writeMark(instanceId, { from, to, links: readLinks() });
+/** The switch is one rename. */
+function switchTo(from: string, to: string): void {
   linkAtomic(PREVIOUS, from);
   linkAtomic(CURRENT, to);
 }
 
-function settle({ instanceId, to, zoneSaid }: ChangeOfVersion): void {
-  writePin(instanceId, { version: to, zoneSaid });
+/** The version is this node's, over reboots too, for as long as its zone says what it says now. */
+function settle(change: {
+  instanceId: string;
+  to: string;
+  zoneSaid: string | null;
+  rollout: string | undefined;
+}): void {
+  const { instanceId, to, zoneSaid, rollout } = change;
+  writePin(instanceId, { version: to, zoneSaid, rollout });
   forget(instanceId);
 }
 
 /** What the current version says of this node: `eniboot check` of that very version, and its plugin's answer. */
-async function checkHealth(): Promise<Health> {
+async function checkHealth(timeoutMs: number): Promise<Health> {
+  if (timeoutMs < LEAST_CHECK_MS)
+    return { healthy: false, failing: ['check: no time is left for it'], warnings: 0 };
   const executable = `${CURRENT}/eniboot`;
   const [check, plugin] = await Promise.all([
-    run(executable, ['check', '--json'], { timeoutMs: CHECK_MS }),
+    run(executable, ['check', '--json'], { timeoutMs }),
     run(executable, [], {
-      timeoutMs: 10_000,
+      timeoutMs: Math.min(10_000, timeoutMs),
       env: { CNI_COMMAND: 'VERSION' },
       input: '{"cniVersion":"1.0.0"}',
     }),

@@ -5,7 +5,7 @@ import { formed, parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
 const help = `Usage: eniboot update --version V --digests SHA256[,SHA256] [--action update|rollback] [--halt PARAMETER]
-                      [--seconds N] [--json]
+                      [--seconds N] [--rollout ID] [--json]
 
 Changes the version of this node in place: stages the published version beside the running one, verifies its digests,
 restores its labels, switches by one rename, and runs the health checks again, as the new version. When they fail it goes
@@ -16,7 +16,8 @@ again at any point. \`eniboot rollout\` calls it on every node, through the SSM 
   --digests LIST      SHA-256 of the archives of that version, separated by commas: this machine's must be among them
   --action ACTION     update (default), or rollback to the version kept on this node
   --halt PARAMETER    parameter of the halt flag; default that of this node's cluster. While it is up nothing is changed
-  --seconds N         time for all of it, 60 to 9999; default 600
+  --seconds N         time for all of it, going back included, 60 to 9999; default 600
+  --rollout ID        the rollout that asks: to it the node says \`updated\` when asked again, and not \`already\`
   --json              one line: { "eniboot": "update", "node", "result", "version", "sha256", "from", "healthy", … }
 
 Exit codes: 0 updated, or there already; 1 not, and the node is as before unless the line says otherwise; 2 wrong usage.
@@ -31,6 +32,7 @@ export const updateCommand: Command = {
       action: { type: 'string' },
       halt: { type: 'string' },
       seconds: { type: 'string' },
+      rollout: { type: 'string' },
       json: { type: 'boolean' },
     });
     const request = {
@@ -50,6 +52,7 @@ export const updateCommand: Command = {
         checked('--seconds', values.seconds ?? '600', /^([6-9]\d|[1-9]\d{2,3})$/, 'a number from 60 to 9999'),
       ),
     };
+    const rollout = formed('update', '--rollout', values.rollout, /^[\w-]{1,64}$/, 'the ID of a rollout');
     if (!isVersion(request.version))
       throw new Failure('USAGE', `eniboot update: --version ${request.version} is no version`);
     requireRoot('update');
@@ -57,7 +60,7 @@ export const updateCommand: Command = {
     const { createLog } = await import('../port/log.ts');
     const { reportLine } = await import('../rollout/node-report.ts');
     const started = performance.now();
-    const outcome = await updateNode(request, createLog({ level: 'error', form: 'text' }));
+    const outcome = await updateNode({ ...request, rollout }, createLog({ level: 'error', form: 'text' }));
     const { result, version, sha256, from, health, failure } = outcome;
     const good = (result === 'updated' || result === 'already') && health.healthy;
     if (values.json === true) {

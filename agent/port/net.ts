@@ -61,9 +61,19 @@ export function http(call: HttpCall): Promise<HttpAnswer> {
   });
 }
 
+/** `transient`: the same may succeed a moment later. */
+export class DownloadError extends Error {
+  readonly transient: boolean;
+
+  constructor(message: string, transient: boolean) {
+    super(message);
+    this.transient = transient;
+  }
+}
+
 /**
  * Downloads to a file, whole or not at all as far as the caller can see: it gets the SHA-256 of what was
- * written, or an error (status, size, time-out, connection). No redirects: an address is what was published.
+ * written, or a DownloadError (status, size, time-out, connection). No redirects: an address is what was published.
  */
 export function download(
   url: string,
@@ -77,7 +87,8 @@ export function download(
     const timer = setTimeout(() => fail(`not complete within ${limits.timeoutMs} ms`), limits.timeoutMs);
     const request = url.startsWith('https:') ? httpsRequest : httpRequest;
     const outgoing = request(url, { headers: { accept: '*/*' } }, (incoming) => {
-      if (incoming.statusCode !== 200) return fail(`the answer is ${incoming.statusCode}`);
+      const { statusCode = 0 } = incoming;
+      if (statusCode !== 200) return fail(`the answer is ${statusCode}`, statusCode >= 500);
       incoming.on('data', (chunk: Buffer) => {
         bytes += chunk.length;
         if (bytes > limits.maxBytes) return fail(`more than ${limits.maxBytes} bytes`);
@@ -87,9 +98,9 @@ export function download(
           file.once('drain', () => incoming.resume());
         }
       });
-      incoming.on('error', (error) => fail(error.message));
+      incoming.on('error', (error) => fail(error.message, true));
       incoming.on('close', () => {
-        if (!incoming.complete) fail('the answer was cut short');
+        if (!incoming.complete) fail('the answer was cut short', true);
       });
       incoming.on('end', () => {
         // The time-out covers the disk too, which may be slower than the network.
@@ -99,14 +110,14 @@ export function download(
         });
       });
     });
-    function fail(reason: string): void {
+    function fail(reason: string, transient = false): void {
       clearTimeout(timer);
       outgoing.destroy();
       file.destroy();
-      reject(new Error(reason));
+      reject(new DownloadError(reason, transient));
     }
     file.on('error', (error) => fail(error.message));
-    outgoing.on('error', (error) => fail(error.message));
+    outgoing.on('error', (error) => fail(error.message, true));
     outgoing.end();
   });
 }

@@ -27,6 +27,11 @@ const content = {
       description: 'Parameter that holds the halt flag.',
     },
     seconds: { type: 'String', allowedPattern: '^\\d{2,4}$', description: 'Time the node has.' },
+    rollout: {
+      type: 'String',
+      allowedPattern: '^[A-Za-z0-9-]+$',
+      description: 'ID of the rollout that asks.',
+    },
   },
   mainSteps: [
     {
@@ -36,7 +41,7 @@ const content = {
       inputs: {
         timeoutSeconds: '{{ seconds }}',
         runCommand: [
-          'exec /usr/libexec/eniboot/current/eniboot update --action {{ action }} --version {{ version }} --digests {{ digests }} --halt {{ halt }} --seconds {{ seconds }} --json',
+          'exec /usr/libexec/eniboot/current/eniboot update --action {{ action }} --version {{ version }} --digests {{ digests }} --halt {{ halt }} --seconds {{ seconds }} --rollout {{ rollout }} --json',
         ],
       },
     },

@@ -183,6 +183,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
             digests: rollout.digests.join(','),
             halt: haltParameter(spec.where.cluster),
             seconds: String(spec.node.updateSeconds),
+            rollout: rollout.id,
           },
           deliverySeconds: spec.node.deliverySeconds,
           maxErrors: failuresLeft(rollout, progress, batch),

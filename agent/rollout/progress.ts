@@ -60,6 +60,8 @@ export interface Progress {
   left: { zone: number; nodes: number[]; round: number } | undefined;
   updated: number;
   already: number;
+  /** Of each zone the places of those that ran the version already: they are not this rollout's to take back. */
+  there: number[][];
   exceptions: Exception[];
   /** The first so many exceptions count no more: an operator has said to go on. */
   forgiven: number;
@@ -71,6 +73,8 @@ export interface Progress {
   boots?: { ready: number[]; failed: BootFailure[]; forgiven: number };
 }
 
+/** Nodes that may fail in all, forgiven ones included: the record of one that goes on and on would no longer fit. */
+const MOST_EXCEPTIONS = 800;
 /** Failures of an AMI that are told apart, and reasons that are kept: the record has to fit into one parameter. */
 const MOST_BOOT_FAILURES = 100;
 const REASONS = 20;
@@ -89,6 +93,7 @@ export function begin(nowMs: number): Progress {
     left: undefined,
     updated: 0,
     already: 0,
+    there: [],
     exceptions: [],
     forgiven: 0,
     back: undefined,
@@ -180,17 +185,15 @@ export function decide(
   }
 }
 
-/** The nodes of the batch it is at; going back, without those known to run what they ran before. */
+/** The nodes of the batch it is at; going back, without those known to run what they ran before the rollout. */
 function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
   const zone = rollout.zones[batch.zone]?.nodes ?? [];
   if (progress.left !== undefined) return progress.left.nodes.flatMap((at) => zone[at] ?? []);
   const nodes = zone.slice(batch.from, batch.to);
   if (progress.direction === 'forward') return nodes;
-  const untouched = new Set(
-    progress.exceptions
-      .filter((one) => one.zone === batch.zone && isUntouched(one.outcome))
-      .map((one) => one.node),
-  );
+  const untouched = new Set(progress.there[batch.zone]);
+  for (const { zone: at, node, outcome } of progress.exceptions)
+    if (at === batch.zone && isUntouched(outcome)) untouched.add(node);
   return nodes.filter((_, at) => !untouched.has(batch.from + at));
 }
 
@@ -205,6 +208,8 @@ export function overBudget(rollout: Rollout, progress: Progress): string | undef
     return `the canary ${canary.instanceId} failed in ${zones[canary.zone]?.zoneId}: ${canary.reason}`;
   if ((progress.boots?.failed.length ?? 0) >= MOST_BOOT_FAILURES && progress.back === undefined)
     return `${MOST_BOOT_FAILURES} instances or more have failed: take it back`;
+  if (progress.exceptions.length >= MOST_EXCEPTIONS && progress.back === undefined)
+    return `${progress.exceptions.length} nodes have failed, forgiven ones included: take it back`;
   const failures: { zone: number; node: number }[] = [
     ...countedFailures(progress),
     ...boots.map(({ zone }) => ({ zone, node: Infinity })),
@@ -267,6 +272,7 @@ export function judged(
   const nodes = rollout.zones[batch.zone]?.nodes ?? [];
   const count = (outcome: Outcome) => judgements.filter((one) => one.outcome === outcome).length;
   const placeOf = (one: Judgement) => nodes.indexOf(one.instanceId, batch.from);
+  const already = judgements.filter((one) => one.outcome === 'already');
   const unbegun = judgements.filter((one) => isUnbegun(one.outcome));
   const exceptions = judgements
     .filter((one) => !isGood(one.outcome) && !isUnbegun(one.outcome))
@@ -278,6 +284,10 @@ export function judged(
           ...next,
           updated: next.updated + count('updated'),
           already: next.already + count('already'),
+          there: rollout.zones.map((_, at) => [
+            ...(next.there[at] ?? []),
+            ...(at === batch.zone ? already.map(placeOf) : []),
+          ]),
           exceptions: [...next.exceptions, ...exceptions],
         }
       : {

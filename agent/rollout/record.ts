@@ -257,13 +257,12 @@ function encode(head: Head): string {
     ...head,
     progress: {
       ...progress,
-      exceptions: pack(progress.exceptions),
+      there: progress.there.map(toBitmap),
+      exceptions: pack(progress),
       ...(progress.left === undefined
         ? {}
         : { left: { ...progress.left, nodes: progress.left.nodes.map(toPlace).join(',') } }),
-      ...(progress.back === undefined
-        ? {}
-        : { back: { ...progress.back, exceptions: pack(progress.back.exceptions) } }),
+      ...(progress.back === undefined ? {} : { back: { ...progress.back, exceptions: pack(progress.back) } }),
       ...(progress.boots === undefined
         ? {}
         : { boots: { ...progress.boots, failed: progress.boots.failed.map(packBoot) } }),
@@ -282,6 +281,7 @@ function decode(text: string): Head | undefined {
       ...head,
       progress: {
         ...progress,
+        there: (progress.there as unknown as string[]).map(fromBitmap),
         exceptions: unpack(progress.exceptions as unknown as Packed[]),
         left:
           left === undefined
@@ -301,21 +301,21 @@ function decode(text: string): Head | undefined {
   }
 }
 
-/** In order: how many have been forgiven counts from the first. */
-function pack(exceptions: readonly Exception[]): Packed[] {
-  const runs: [string, string[]][] = [];
-  for (const { zone, node, outcome } of exceptions) {
-    const key = `${zone} ${outcome}`;
-    const last = runs.at(-1);
-    if (last?.[0] === key) last[1].push(toPlace(node));
-    else runs.push([key, [toPlace(node)]]);
-  }
-  return runs.map(([key, nodes]) => ({ [key]: nodes.join(',') }));
+/** Those that are forgiven come first, and count from the first: beyond that their order says nothing. */
+function pack({ exceptions, forgiven }: { exceptions: readonly Exception[]; forgiven: number }): Packed[] {
+  return [exceptions.slice(0, forgiven), exceptions.slice(forgiven)].map((some) => {
+    const packed = new Map<string, string[]>();
+    for (const { zone, node, outcome } of some) {
+      const key = `${zone} ${outcome}`;
+      packed.set(key, [...(packed.get(key) ?? []), toPlace(node)]);
+    }
+    return Object.fromEntries([...packed].map(([key, nodes]) => [key, nodes.join(',')]));
+  });
 }
 
-function unpack(runs: readonly Packed[]): Exception[] {
-  return runs.flatMap((run) =>
-    Object.entries(run).flatMap(([key, nodes]) => {
+function unpack(parts: readonly Packed[]): Exception[] {
+  return parts.flatMap((part) =>
+    Object.entries(part).flatMap(([key, nodes]) => {
       const [zone, outcome] = key.split(' ');
       return nodes.split(',').map((node) => ({
         zone: Number(zone),
@@ -323,6 +323,19 @@ function unpack(runs: readonly Packed[]): Exception[] {
         outcome: outcome as Outcome,
       }));
     }),
+  );
+}
+
+/** May be all nodes of a fleet: a bit each, 3,400 characters for 20,000. */
+function toBitmap(nodes: readonly number[]): string {
+  const bits = Buffer.alloc(Math.ceil((Math.max(-1, ...nodes) + 1) / 8));
+  for (const node of nodes) bits[node >> 3] = (bits[node >> 3] ?? 0) | (1 << (node & 7));
+  return bits.toString('base64');
+}
+
+function fromBitmap(text: string): number[] {
+  return [...Buffer.from(text, 'base64')].flatMap((byte, at) =>
+    [0, 1, 2, 3, 4, 5, 6, 7].filter((bit) => (byte & (1 << bit)) !== 0).map((bit) => at * 8 + bit),
   );
 }
 

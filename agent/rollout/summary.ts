@@ -118,10 +118,11 @@ function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: nu
   const home = count((one) => one.home) + part;
   const failed = (list: readonly Exception[]) => list.filter((one) => isFailed(one.outcome)).length;
   if (progress.back !== undefined) {
-    const backHome = batches
-      .filter((one) => one.home)
-      .reduce((sum, { batch }) => sum + updatedIn(batch, forward), 0);
-    const partHome = cut === undefined ? 0 : Math.max(0, updatedIn(cut.batch, forward) - left);
+    const there = progress.there[at] ?? [];
+    const takenBack = ({ from, to }: Places) =>
+      updatedIn({ from, to }, forward) - there.filter((node) => node >= from && node < to).length;
+    const backHome = batches.filter((one) => one.home).reduce((sum, { batch }) => sum + takenBack(batch), 0);
+    const partHome = cut === undefined ? 0 : Math.max(0, takenBack(cut.batch) - left);
     const stuck = failed(exceptions(progress.back.exceptions));
     const ended = own.every(({ index }) => index < progress.step);
     return {
@@ -157,11 +158,13 @@ function isOut({ step, stage }: Progress, index: number): boolean {
   return index === step && stage !== 'ready';
 }
 
-function updatedIn(batch: Batch, exceptions: readonly Exception[]): number {
+type Places = Pick<Batch, 'from' | 'to'>;
+
+function updatedIn(batch: Places, exceptions: readonly Exception[]): number {
   return batch.to - batch.from - notUpdated([batch], exceptions);
 }
 
-function notUpdated(batches: readonly Batch[], exceptions: readonly Exception[]): number {
+function notUpdated(batches: readonly Places[], exceptions: readonly Exception[]): number {
   return exceptions.filter(
     (one) => !isGood(one.outcome) && batches.some((batch) => one.node >= batch.from && one.node < batch.to),
   ).length;

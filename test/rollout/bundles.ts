@@ -27,6 +27,8 @@ export interface Bundles {
   url(version: string): string;
   /** Milliseconds that every answer takes from now on. */
   delay(ms: number): void;
+  /** So many of the next answers are 503. */
+  refuse(times: number): void;
   stop(): void;
 }
 
@@ -34,10 +36,14 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
   const host = new URL(cloud.endpoints.ec2).hostname;
   const scratch = mkdtempSync(join(tmpdir(), 'eniboot-bundles-'));
   let delayMs = 0;
+  let refusals = 0;
   const server = createServer((request, response) => {
     setTimeout(() => {
       const file = join(scratch, request.url ?? '');
-      if (existsSync(file)) response.writeHead(200).end(readFileSync(file));
+      if (refusals > 0) {
+        refusals -= 1;
+        response.writeHead(503).end();
+      } else if (existsSync(file)) response.writeHead(200).end(readFileSync(file));
       else response.writeHead(404).end();
     }, delayMs);
   });
@@ -49,6 +55,9 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
     archive,
     delay: (ms) => {
       delayMs = ms;
+    },
+    refuse: (times) => {
+      refusals = times;
     },
     publish(version, executable) {
       const folder = join(scratch, version);

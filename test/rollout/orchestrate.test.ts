@@ -12,7 +12,7 @@ import { readRollout, takeRecord } from '../../agent/rollout/record.ts';
 import { reportHtml, reportMarkdown } from '../../agent/rollout/report.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
 import { summarise } from '../../agent/rollout/summary.ts';
-import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf } from './fleet.ts';
+import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf, SHA256 } from './fleet.ts';
 
 const spec = loadSpec(
   'rollout.yaml',
@@ -162,6 +162,37 @@ test('a rollback brings back the nodes that were touched, and no others', async 
   assert.is(zoneVersion(fleet, 1), OLD);
   assert.is(back.back?.restored, 150);
   for (const node of fleet.nodes) assert.is(node.runs > 0, touched.has(node.instanceId));
+});
+
+test('a rollback leaves alone what ran the version before the rollout', async () => {
+  const fleet = createFleet({ zones: [30, 40] });
+  const before = fleet.nodes.filter((_, at) => at % 7 < 3);
+  for (const node of before) {
+    node.previous = { version: OLD, sha256: undefined };
+    Object.assign(node, { version: NEW, sha256: SHA256 });
+  }
+  const done = await onFleetTime(fleet, rollOut(fleet));
+  assert.equal([done.state, done.already, done.updated], ['done', before.length, 70 - before.length]);
+  const back = await onFleetTime(fleet, rollBack(fleet));
+  assert.equal([back.state, back.back?.restored], ['rolled-back', 70 - before.length]);
+  for (const node of fleet.nodes) assert.is(node.version, before.includes(node) ? NEW : OLD);
+  const { zones } = await onFleetTime(fleet, summaryOf(fleet));
+  assert.is(
+    zones.reduce((sum, zone) => sum + zone.updated, 0),
+    before.length,
+  );
+});
+
+test('a node that this rollout has updated is brought back, also where it said so only when asked again', async () => {
+  const fleet = createFleet({ zones: [1] });
+  const [node] = fleet.nodes;
+  // Its agent ran the script a second time, and the first report was lost.
+  const run = node?.run;
+  if (node === undefined || run === undefined) throw new Error('no node');
+  node.run = (script, ended) => run(script, () => run(script, ended));
+  assert.is((await onFleetTime(fleet, rollOut(fleet))).updated, 1);
+  assert.is((await onFleetTime(fleet, rollBack(fleet))).state, 'rolled-back');
+  assert.is(node.version, OLD);
 });
 
 test('a raised halt flag stops it within one batch; nodes that see it are not touched', async () => {

@@ -271,7 +271,7 @@ test('a rollout that was interrupted or halted ends as one that was not', async 
         why: progress.why,
         step: progress.step,
         updated: progress.updated,
-        exceptions: progress.exceptions,
+        exceptions: progress.exceptions.map((one) => JSON.stringify(one)).sort(),
         versions: fleet.nodes.map((node) => node.version),
         zones: [...fleet.ssm.parameters]
           .filter(([name]) => name.startsWith('/eniboot/bundle/'))

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
-import { advanced } from '../../agent/rollout/progress.ts';
+import { advanced, type Exception, overBudget } from '../../agent/rollout/progress.ts';
 import { LEASE_MS, readRollout, takeRecord } from '../../agent/rollout/record.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
 import { CLUSTER, createFleet, type Fleet, NEW, onFleetTime, operatorOf } from './fleet.ts';
@@ -110,18 +110,35 @@ test('an answer that is lost after the write is recognised as written', async ()
   assert.is(standing.progress.step, 5);
 });
 
-test('2,000 nodes and 400 failures fit into what Parameter Store takes', async () => {
-  const fleet = createFleet({ zones: [1000, 1000] });
+test('20,000 nodes, 400 failures and a fleet that ran the version already fit into what Parameter Store takes', async () => {
+  const fleet = createFleet({ zones: [10_000, 10_000] });
   const record = await begun(fleet, 'large');
   const exceptions = Array.from({ length: 400 }, (_, at) => ({
     zone: at % 2,
-    node: Math.floor(at * 2.3),
+    node: Math.floor(at * 23),
     outcome: at % 3 === 0 ? ('undelivered' as const) : ('went-back' as const),
-  })).sort((a, b) => a.zone - b.zone);
-  await onFleetTime(fleet, record.save({ ...record.progress, exceptions }));
+  }));
+  const sorted = (list: Exception[]) => [...list].sort((a, b) => a.zone - b.zone || a.node - b.node);
+  const there = [0, 1].map(() => Array.from({ length: 5_000 }, (_, at) => 2 * at + 1));
+  await onFleetTime(fleet, record.save({ ...record.progress, exceptions, there, forgiven: 150 }));
   const standing = await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock));
-  assert.equal(standing.progress.exceptions, exceptions);
+  const { exceptions: stored, forgiven } = standing.progress;
+  assert.is(forgiven, 150);
+  assert.equal(sorted(stored.slice(0, 150)), sorted(exceptions.slice(0, 150)));
+  assert.equal(sorted(stored), sorted(exceptions));
+  assert.equal(standing.progress.there, there);
   assert.equal(await onFleetTime(fleet, standing.rollout()), JSON.parse(JSON.stringify(record.rollout)));
+});
+
+test('a rollout that is forgiven again and again has to be taken back before its record is full', async () => {
+  const fleet = createFleet({ zones: [2_000] });
+  const { rollout, progress } = await begun(fleet, 'stubborn');
+  const failed = (count: number) =>
+    Array.from({ length: count }, (_, node) => ({ zone: 0, node: node + 1, outcome: 'late' as const }));
+  const why = (count: number) =>
+    overBudget(rollout, { ...progress, exceptions: failed(count), forgiven: count });
+  assert.is(why(700), undefined);
+  assert.match(why(800) ?? '', /take it back/);
 });
 
 test.run();

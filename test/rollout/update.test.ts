@@ -111,6 +111,77 @@ test('nothing is changed when halted, not healthy, not staged, or of another dig
   assert.equal([noWay.report.result, noWay.report.code], ['failed', 'UPDATE_NO_WAY_BACK']);
 });
 
+test('a Parameter Store that throttles and a busy store of archives cost time, and nothing else', async () => {
+  const node = await bootedNode();
+  // As when many nodes of a batch ask in the same second.
+  const throttled = cloud.faults.ssm.add({
+    action: 'GetParameters',
+    instanceId: node.instance.id,
+    error: 'ThrottlingException',
+    times: 5,
+  });
+  bundles.refuse(2);
+  const { report } = await update(node, '9.1.0', digests.good);
+  assert.is(report.result, 'updated', JSON.stringify(report));
+  assert.is(throttled.hits, 5);
+});
+
+test('of two at once one updates the node and the other finds it updated', async () => {
+  const node = await bootedNode();
+  const both = await Promise.all([1, 2].map(() => update(node, '9.1.0', digests.good)));
+  assert.equal(both.map(({ report }) => report.result).sort(), ['already', 'updated']);
+});
+
+test('asked again by the rollout that has updated it, a node says that it is updated; another finds it there', async () => {
+  const node = await bootedNode();
+  const asked = async (rollout: string) =>
+    (await update(node, '9.1.0', digests.good, '--rollout', rollout)).report.result;
+  assert.is(await asked('20260101-000000-aaaaaaaa'), 'updated');
+  assert.is(await asked('20260101-000000-aaaaaaaa'), 'updated');
+  assert.is(await asked('20260102-000000-bbbbbbbb'), 'already');
+});
+
+test('a version whose checks hang is taken back before the time is over, however short it is', async () => {
+  const sha256 = bundles.publish(
+    '9.7.0',
+    STAND_IN.replace('exec', '[ "$1" = check ] && exec sleep 100\nexec'),
+  );
+  const node = await bootedNode();
+  const { stdout } = await node.instance.run(
+    'timeout',
+    // As the SSM agent does.
+    [
+      '--signal=KILL',
+      '60',
+      `${LIBEXEC}/current/eniboot`,
+      ...['update', '--version', '9.7.0', '--digests', sha256, '--seconds', '60', '--json'],
+    ],
+    { timeoutMs: 90_000 },
+  );
+  assert.match(stdout, /"result":"went-back"/, stdout);
+  assert.equal(await links(node), ['0.1.0']);
+});
+
+test('what cannot be noted down after the switch is switched back', async () => {
+  const node = await bootedNode();
+  await node.instance.run('mkdir', ['-p', `/var/lib/eniboot/${node.instance.id}/version.json/in-the-way`]);
+  const { report } = await update(node, '9.1.0', digests.good);
+  assert.equal([report.result, report.version, report.healthy], ['went-back', '0.1.0', true]);
+  assert.equal(await links(node), ['0.1.0']);
+});
+
+test('a version that was taken back stays so over a reboot, even where the one before was not healthy', async () => {
+  const sha256 = bundles.publish('9.8.0');
+  const node = await bootedNode();
+  assert.is((await update(node, '9.8.0', sha256)).report.result, 'updated');
+  await node.instance.run('nft', ['delete', 'table', 'inet', 'eniboot']);
+  const { report } = await update(node, '9.8.0', sha256, '--action', 'rollback');
+  assert.equal([report.result, report.version, report.healthy], ['updated', '0.1.0', false]);
+  await node.reboot();
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  assert.is((await links(node))[0], '0.1.0');
+});
+
 test('while a version is downloaded the pool is refilled as always', async () => {
   const node = await bootedNode();
   bundles.delay(6_000);

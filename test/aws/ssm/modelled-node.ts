@@ -31,6 +31,8 @@ export interface ModelledNode extends ManagedNode {
   version: string;
   sha256: string | undefined;
   previous: { version: string; sha256: string | undefined } | undefined;
+  /** The rollout that has put its version there. */
+  rollout: string | undefined;
   /** Switches from one version to another, in order. */
   switches: string[];
   /** Scripts begun, reruns after a reboot left out. */
@@ -58,6 +60,7 @@ export function modelledNode(
     version: start.version,
     sha256: undefined,
     previous: undefined,
+    rollout: undefined,
     switches: [],
     runs: 0,
     run(script, ended) {
@@ -100,7 +103,9 @@ export function modelledNode(
       if (behaviour === 'garbles')
         return ended({ exitCode: 0, stdout: '{"eniboot":"update","schema":1,"no', stderr: 'broken pipe' });
       if (behaviour === 'lies') return say(0, { result: 'updated' });
-      if (node.version === call.version) return say(0, { result: 'already' });
+      if (node.version === call.version)
+        return say(0, { result: node.rollout === call.rollout ? 'updated' : 'already' });
+      node.rollout = call.rollout;
       switchTo({ version: call.version, sha256: call.digests[0] });
       if (behaviour === 'goes-back') {
         goBack();
@@ -144,6 +149,7 @@ interface Call {
   version: string;
   digests: string[];
   halt: string;
+  rollout: string;
 }
 
 function readCall(script: string): Call {
@@ -153,6 +159,7 @@ function readCall(script: string): Call {
     version: option('version'),
     digests: option('digests').split(','),
     halt: option('halt'),
+    rollout: option('rollout'),
   };
 }
 
