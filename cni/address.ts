@@ -3,7 +3,7 @@ import type { NodeFile, NodePodEni } from '../agent/host/node-file.ts';
 import type { PodLimits } from '../agent/host/pod-limits.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease, type Lease, orUndo, takeLease } from '../agent/pool/lease.ts';
-import { noteNamespace } from '../agent/pool/namespace.ts';
+import { noteLease } from '../agent/pool/lease-note.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { deviceOf } from './devices.ts';
@@ -59,7 +59,7 @@ export function takeAddress(
     const eni = enis.find((one) => one.eniId === lease.eniId);
     if (eni === undefined) throw new Failure('INTERNAL', `leased ${lease.address} of an ENI not asked for`);
     const { netns, pod } = variables;
-    if (orUndo(lease, () => noteNamespace(lease, { netns, network, pod, limits }))) return { lease, eni };
+    if (orUndo(lease, () => noteLease(lease, { netns, network, pod, limits }))) return { lease, eni };
   }
   throw new Failure('POOL_EXHAUSTED', 'a garbage collection ends the leases of this ADD as they are made');
 }

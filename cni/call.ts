@@ -3,7 +3,7 @@
 import { statSync } from 'node:fs';
 import { Failure } from '../agent/messages/failure.ts';
 import type { Owner } from '../agent/pool/lease.ts';
-import type { PodName } from '../agent/pool/namespace.ts';
+import type { PodName } from '../agent/pool/lease-note.ts';
 import { hasCode } from '../agent/port/fs.ts';
 
 /** Versions of the specification, oldest first; a result has the form of the configuration's version. */

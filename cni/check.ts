@@ -4,7 +4,7 @@ import { differencesOf, lookAtAttachment } from '../agent/host/attachment-state.
 import { type NodePodEni, readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
-import { noteOf } from '../agent/pool/namespace.ts';
+import { noteOf } from '../agent/pool/lease-note.ts';
 import { type Configuration, isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { deviceOf } from './devices.ts';
 import { addressesIn } from './result.ts';

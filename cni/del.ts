@@ -1,5 +1,5 @@
 import { findLease, type Lease, releaseLease } from '../agent/pool/lease.ts';
-import { notedNamespace } from '../agent/pool/namespace.ts';
+import { notedNamespace } from '../agent/pool/lease-note.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { removeAttachment } from './kernel.ts';

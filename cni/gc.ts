@@ -1,7 +1,7 @@
 import { addressOfHostLink } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { type Lease, listLeases } from '../agent/pool/lease.ts';
-import { noteOf } from '../agent/pool/namespace.ts';
+import { noteOf } from '../agent/pool/lease-note.ts';
 import { pause } from '../agent/port/clock.ts';
 import type { Configuration } from './call.ts';
 import { hasHostLink, listHostLinks } from './devices.ts';

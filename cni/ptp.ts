@@ -4,7 +4,7 @@ import { attachmentOf } from '../agent/host/attachment.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
-import { noteNamespace } from '../agent/pool/namespace.ts';
+import { noteLease } from '../agent/pool/lease-note.ts';
 import { requireNamespace } from './address.ts';
 import { type Configuration, ownerOf, refuse, type Variables } from './call.ts';
 import { checkLease, checkObjects, givenIpv6, throwIfAny } from './check.ts';
@@ -58,7 +58,7 @@ export function ptpAdd(variables: Variables, configuration: Configuration): Reco
     });
   }
   const { pod } = variables;
-  if (!noteNamespace(lease, { netns, network: configuration.name, pod, limits }))
+  if (!noteLease(lease, { netns, network: configuration.name, pod, limits }))
     throw new Failure('CNI_CONFIG', `prevResult: the lease of ${lease.address} has just ended`, {
       path: 'prevResult',
     });

@@ -2,6 +2,7 @@
 // the whole node; a pod adds no rule, no chain and no element.
 import ipaddr from 'ipaddr.js';
 import type { Config } from '../config/schema.ts';
+import { contains, type Range, rangeOf, toAddress } from '../host/ipv4.ts';
 import {
   BOOT_ENI_MARK,
   IMDS_ADDRESS,
@@ -10,7 +11,6 @@ import {
   SERVICE_MARK,
   TURN_BACK_ADDRESS6,
 } from '../host/names.ts';
-import { contains, type Range, rangeOf, toAddress } from '../pool/ipv4.ts';
 
 export type EgressAction = 'route' | 'snat' | 'snat-keep-port';
 

@@ -2,8 +2,8 @@
 // together, and EC2, IMDS and kernel must tell one story about each pod ENI.
 import { knowsEni, type MetadataEni, readEni } from '../aws/metadata.ts';
 import { routerAnswers } from '../host/arp.ts';
+import { rangeOf, toAddress } from '../host/ipv4.ts';
 import { driverOf, type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
-import { rangeOf, toAddress } from '../pool/ipv4.ts';
 import { tcpReaches } from '../port/net.ts';
 import { attach, reassert } from './attach.ts';
 import { checkBandwidth } from './bandwidth.ts';

@@ -1,9 +1,10 @@
 // A pod as people name one: by its address, its container ID or the beginning of it, or namespace/name.
+
+import { podIpv6 } from '../host/ipv6.ts';
 import { readNodeFile } from '../host/node-file.ts';
 import { Failure } from '../messages/failure.ts';
-import { podIpv6 } from '../pool/ipv6.ts';
 import { type Lease, listLeases } from '../pool/lease.ts';
-import { noteOf } from '../pool/namespace.ts';
+import { noteOf } from '../pool/lease-note.ts';
 import { listEntries } from '../pool/pool.ts';
 
 /** How a pod is called, where the runtime told the plugin; undefined where it did not. */

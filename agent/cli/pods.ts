@@ -1,10 +1,10 @@
 import { statSync } from 'node:fs';
+import { toNumber } from '../host/ipv4.ts';
 import { listPodTraces } from '../host/pod-links.ts';
 import { listSandboxes, type Sandbox } from '../host/sandboxes.ts';
 import { isFailure } from '../messages/failure.ts';
-import { toNumber } from '../pool/ipv4.ts';
 import { type Lease, leasePath, listLeases } from '../pool/lease.ts';
-import { noteOf } from '../pool/namespace.ts';
+import { noteOf } from '../pool/lease-note.ts';
 import { systemClock } from '../port/clock.ts';
 import { hasCode } from '../port/fs.ts';
 import { requireRoot } from '../port/runtime.ts';

@@ -7,6 +7,7 @@ import { bootEniRule, bootRules6, isBootEniRule, wantedSysctls } from '../boot/e
 import { readStatus, type Status } from '../boot/status.ts';
 import { type Attachment, attachmentOf } from '../host/attachment.ts';
 import { lookAtAttachment, type PartState } from '../host/attachment-state.ts';
+import { contains } from '../host/ipv4.ts';
 import { type Link, listLinks, listRoutes, listRules } from '../host/links.ts';
 import { BOOT_ENI_RULE_PRIORITY, NFT_TABLE } from '../host/names.ts';
 import { compareObjects, lookUp } from '../host/nft.ts';
@@ -14,9 +15,8 @@ import { type NodePodEni, readNodeFile } from '../host/node-file.ts';
 import { readSysctl } from '../host/sysctl.ts';
 import { failureCodes } from '../messages/codes.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
-import { contains } from '../pool/ipv4.ts';
 import { type Lease, leasePath } from '../pool/lease.ts';
-import { namespaceOf, noteOf } from '../pool/namespace.ts';
+import { namespaceOf, noteOf } from '../pool/lease-note.ts';
 import { listOwned } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { type NodeStepName, nodeSteps, type Seen, type Step } from './trace-paths.ts';

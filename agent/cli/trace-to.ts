@@ -2,9 +2,9 @@
 // node, and the egress table's verdict.
 import ipaddr from 'ipaddr.js';
 import { type Attachment, POD_VETH } from '../host/attachment.ts';
+import { contains, rangeOf } from '../host/ipv4.ts';
 import { IMDS_ADDRESS, IMDS_ADDRESS6, NFT_TABLE } from '../host/names.ts';
 import { lookUp } from '../host/nft.ts';
-import { contains, rangeOf } from '../pool/ipv4.ts';
 import { run } from '../port/exec.ts';
 import type { Seen, Step, WayName } from './trace-paths.ts';
 

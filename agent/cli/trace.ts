@@ -1,6 +1,6 @@
 import { requireBooted } from '../boot/booted.ts';
 import { Failure } from '../messages/failure.ts';
-import { notedNamespace } from '../pool/namespace.ts';
+import { notedNamespace } from '../pool/lease-note.ts';
 import { requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';

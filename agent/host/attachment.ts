@@ -11,8 +11,8 @@
 // veth0 what only the node can do: the node's own addresses, and Services. On the node a pod has no rules of its
 // own, only a route for its source address in the one table that packets with SERVICE_MARK look into.
 
-import { contains, rangeOf, toAddress, toNumber } from '../pool/ipv4.ts';
-import { ENI_PREFIX_LENGTH, podIpv6 } from '../pool/ipv6.ts';
+import { contains, rangeOf, toAddress, toNumber } from './ipv4.ts';
+import { ENI_PREFIX_LENGTH, podIpv6 } from './ipv6.ts';
 import {
   BOOT_ENI_MARK,
   IMDS_ADDRESS,

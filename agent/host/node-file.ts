@@ -1,9 +1,9 @@
 // What boot found out about the node and the CNI plugin needs: written once when the node becomes ready, and
 // again whenever a pod ENI comes or goes, so that an ADD asks neither EC2 nor IMDS.
 import { Failure } from '../messages/failure.ts';
-import { isAddress, isCidr } from '../pool/ipv4.ts';
-import { ENI_PREFIX_LENGTH, isAddress6, isCidr6 } from '../pool/ipv6.ts';
 import { readIfPresent } from '../port/fs.ts';
+import { isAddress, isCidr } from './ipv4.ts';
+import { ENI_PREFIX_LENGTH, isAddress6, isCidr6 } from './ipv6.ts';
 import { RUN_DIR } from './names.ts';
 
 export const NODE_FILE = `${RUN_DIR}/node.json`;

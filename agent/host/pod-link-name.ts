@@ -1,6 +1,6 @@
 // The name of a pod's link on the node says its address, so that either can be found from the other. A file of its own,
 // because the CNI path needs it and must not load what else knows of pod links.
-import { toAddress, toNumber } from '../pool/ipv4.ts';
+import { toAddress, toNumber } from './ipv4.ts';
 import { POD_LINK_PREFIX } from './names.ts';
 
 /** Name of the host end of a pod's link: the address in hexadecimal. */

@@ -1,8 +1,9 @@
 // What a pod's attachment leaves on the node, found and removed by its address alone: its host link, its two
 // policy rules and its routing table all carry the address in their name or number.
-import { toAddress, toNumber } from '../pool/ipv4.ts';
+
 import { run } from '../port/exec.ts';
 import { must } from './command.ts';
+import { toAddress, toNumber } from './ipv4.ts';
 import { ROUTE_PROTOCOL } from './names.ts';
 import { addressOfHostLink, hostLinkOf } from './pod-link-name.ts';
 

@@ -2,14 +2,14 @@
 // A lease is freed only when its link and namespace have been gone for ten minutes and every runtime then says that it
 // does not know the sandbox; one that is silent frees nothing.
 import { renameSync } from 'node:fs';
+import { contains } from '../host/ipv4.ts';
 import { listPodTraces, removePodTraces } from '../host/pod-links.ts';
 import { listSandboxes } from '../host/sandboxes.ts';
 import { isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { hasCode, readIfPresent, writeIfChanged } from '../port/fs.ts';
-import { contains } from './ipv4.ts';
 import { type Lease, leasePath, listLeases, releaseLease } from './lease.ts';
-import { namespaceOf } from './namespace.ts';
+import { namespaceOf } from './lease-note.ts';
 import { type Entry, listEntries, listOwned, POOL_DIR } from './pool.ts';
 
 export interface Collected {

@@ -7,9 +7,9 @@
 // While leaving/<prefix> stands and the marker too, nothing brings the prefix back: EC2 may have taken it. When
 // the marker is gone it is a reminder not to believe a describe that still shows the prefix.
 import { mkdirSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { rangeOf, toNumber } from '../host/ipv4.ts';
 import { hasCode, listIfPresent } from '../port/fs.ts';
 import { hasRested, type RestOptions } from './inventory.ts';
-import { rangeOf, toNumber } from './ipv4.ts';
 import { type Entry, LEAVING, listEntries, listOwned, type Owned, POOL_DIR } from './pool.ts';
 
 /** How long a describe of EC2 may show what EC2 has already taken. Milliseconds. */

@@ -1,6 +1,6 @@
 // The pool as a table: what each prefix of each ENI is doing. A look, not a snapshot: pods come and go while
 // it is taken, so nothing is decided on it that a rename does not decide again.
-import { rangeOf, toNumber } from './ipv4.ts';
+import { rangeOf, toNumber } from '../host/ipv4.ts';
 import { type Entry, listEntries, listOwned, NEVER_USED, type Owned } from './pool.ts';
 
 export interface PrefixState extends Owned {

@@ -1,9 +1,9 @@
 // Leases: which attachment has which address. Taken and given back by rename(2) alone, without a lock: of all
 // that want an entry, exactly one gets it. A lease knows its owner and outlives the pod's namespace.
 import { renameSync, writeFileSync } from 'node:fs';
+import { isAddress, toNumber } from '../host/ipv4.ts';
 import { Failure } from '../messages/failure.ts';
 import { hasCode, listIfPresent } from '../port/fs.ts';
-import { isAddress, toNumber } from './ipv4.ts';
 import { leavingRanges, listEntries, NEVER_USED, POOL_DIR } from './pool.ts';
 
 /** Asks eniboot-refill.path for more addresses. */

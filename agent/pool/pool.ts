@@ -4,9 +4,9 @@
 // the CNI path needs none.
 import { closeSync, mkdirSync, openSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { contains, isAddress, isCidr, rangeOf, toAddress } from '../host/ipv4.ts';
 import { RUN_DIR } from '../host/names.ts';
 import { hasCode, listIfPresent } from '../port/fs.ts';
-import { contains, isAddress, isCidr, rangeOf, toAddress } from './ipv4.ts';
 
 export const POOL_DIR = `${RUN_DIR}/pool`;
 /** The flock that boot, refill and collect take. */

@@ -9,8 +9,8 @@ import { POD_ROLE, ROLE_TAG } from '../../agent/aws/tags.ts';
 import { type AttachStep, planAttach, podEnisOf, poolSizeOf } from '../../agent/boot/attach-plan.ts';
 import { openDeadline } from '../../agent/boot/deadline.ts';
 import { type EgressAction, flatten } from '../../agent/boot/egress-table.ts';
+import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import { Failure, type FailureCode, isFailure } from '../../agent/messages/failure.ts';
-import { rangeOf, toAddress } from '../../agent/pool/ipv4.ts';
 import type { Clock } from '../../agent/port/clock.ts';
 
 /** A clock that moves when somebody sleeps, and only then. */

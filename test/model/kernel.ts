@@ -1,7 +1,7 @@
 // The kernel model: links, rules, routes, neighbours and namespaces as far as the plugin and collect use them, told
 // in the words of `ip -batch` and answering in iproute2's. A line takes effect or fails; a batch whose caller is
 // killed goes on without it.
-import { toNumber } from '../../agent/pool/ipv4.ts';
+import { toNumber } from '../../agent/host/ipv4.ts';
 
 interface Link {
   /** The namespace and name of the other end of a veth. */

@@ -1,7 +1,8 @@
 // Everything a model is held against at one moment: pool files, kernel objects, egress set and EC2, each read without
 // the product's help.
+
+import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import { addressOfHostLink } from '../../agent/host/pod-link-name.ts';
-import { rangeOf, toAddress } from '../../agent/pool/ipv4.ts';
 import type { Machine } from './machine.ts';
 
 /** An address's file in the pool. */

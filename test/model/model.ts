@@ -1,7 +1,7 @@
 // What a node must look like after each operation. The model knows the pods, what may still happen because of a kill,
 // and when each address last had a pod; every look at the real node is held against that, and what a killed call left
 // open is then taken over from it.
-import { rangeOf, toAddress } from '../../agent/pool/ipv4.ts';
+import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import { attachmentOf, type Entry, type Look, rangesOf } from './look.ts';
 
 /** As the node is configured. */

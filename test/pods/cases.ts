@@ -1,6 +1,6 @@
 // What pods must be able to do on a real kernel, with a real ipvlan.
 import assert from 'node:assert/strict';
-import { contains } from '../../agent/pool/ipv4.ts';
+import { contains } from '../../agent/host/ipv4.ts';
 import { startCloud } from '../aws/index.ts';
 import { conf, variablesOf } from '../cni/rig.ts';
 import { playInVm } from '../model/vm.ts';

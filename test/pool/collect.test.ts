@@ -5,11 +5,11 @@ import { chmodSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:f
 import { createServer } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { toNumber } from '../../agent/host/ipv4.ts';
 import { hostLinkOf } from '../../agent/host/pod-link-name.ts';
 import { type Collected, collect } from '../../agent/pool/collect.ts';
-import { toNumber } from '../../agent/pool/ipv4.ts';
 import { findLease, type Lease, listLeases, takeLease } from '../../agent/pool/lease.ts';
-import { noteNamespace } from '../../agent/pool/namespace.ts';
+import { noteLease } from '../../agent/pool/lease-note.ts';
 import { addToPool, listEntries } from '../../agent/pool/pool.ts';
 import { emptyPool, violations } from './oracle.ts';
 
@@ -77,7 +77,7 @@ function kernel(): string {
 function abandoned(): Lease {
   const owner = { containerId: 'gone', ifName: 'eth0' };
   const lease = takeLease(owner, { eniIds: [ENI], restMs: 0, nowMs, lowWater: 0 });
-  noteNamespace(lease, { netns: NETNS, network: 'eniboot' });
+  noteLease(lease, { netns: NETNS, network: 'eniboot' });
   return lease;
 }
 
@@ -182,9 +182,9 @@ test('a lease without a note of its namespace, or with another owner’s, is kep
 
 test('a namespace named by a process is there as long as the process is', async () => {
   const lease = abandoned();
-  noteNamespace(lease, { netns: `/proc/${process.pid}/ns/net`, network: 'eniboot' });
+  noteLease(lease, { netns: `/proc/${process.pid}/ns/net`, network: 'eniboot' });
   assert.equal((await twice()).freed, []);
-  noteNamespace(lease, { netns: '/proc/4194303/ns/net', network: 'eniboot' });
+  noteLease(lease, { netns: '/proc/4194303/ns/net', network: 'eniboot' });
   await collect(clock);
   nowMs += 11 * MINUTE;
   assert.is((await collect(clock)).freed.length, 1);

@@ -10,6 +10,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Boot } from '../../agent/boot/phase.ts';
 import { type Refilled, reconcile } from '../../agent/boot/reconcile.ts';
+import { toNumber } from '../../agent/host/ipv4.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import {
   DESCRIBE_LAG_MS,
@@ -22,7 +23,6 @@ import {
   unretire,
   welcomeBack,
 } from '../../agent/pool/give-back.ts';
-import { toNumber } from '../../agent/pool/ipv4.ts';
 import { findLease, listLeases, releaseLease, takeLease, undoLease } from '../../agent/pool/lease.ts';
 import {
   addToPool,

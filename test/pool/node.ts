@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { rangeOf, toAddress } from '../../agent/pool/ipv4.ts';
+import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import type { ExecResult } from '../../agent/port/exec-result.ts';
 import type { Cloud, Instance } from '../aws/index.ts';
 import { configText, launchNode, type Node, type NodeOptions } from '../boot/node.ts';

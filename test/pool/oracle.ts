@@ -1,6 +1,6 @@
 // What must hold of the pool's files at any moment, whoever was killed where.
 import { readdirSync, rmSync } from 'node:fs';
-import { rangeOf, toAddress } from '../../agent/pool/ipv4.ts';
+import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import { listOwned, POOL_DIR } from '../../agent/pool/pool.ts';
 
 const states = ['free', 'leased', 'cooling', 'retiring'] as const;

@@ -5,7 +5,7 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { toNumber } from '../../agent/pool/ipv4.ts';
+import { toNumber } from '../../agent/host/ipv4.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import type { Node } from '../boot/node.ts';
 import {

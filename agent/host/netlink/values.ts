@@ -1,5 +1,5 @@
 // Values of `ip` and `nft` as the bytes the kernel takes.
-import { toNumber } from '../../pool/ipv4.ts';
+import { toNumber } from '../ipv4.ts';
 import { be32 } from './message.ts';
 
 export const AF_INET = 2;

@@ -1,7 +1,7 @@
 // Faults of the EC2 API, of what it holds, and of the instance's place in it.
 import { is, ok } from 'uvu/assert';
 import { CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
-import { rangeOf, toAddress } from '../../../agent/pool/ipv4.ts';
+import { rangeOf, toAddress } from '../../../agent/host/ipv4.ts';
 import type { AttachmentFault, Ec2Fault } from '../../aws/faults.ts';
 import type { Cloud, CloudOptions, Instance } from '../../aws/index.ts';
 import type { Bench, Fault, Outcome } from './fault.ts';

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
-import { rangeOf, toAddress } from '../../../agent/pool/ipv4.ts';
+import { rangeOf, toAddress } from '../../../agent/host/ipv4.ts';
 import type { Instance } from '../../aws/index.ts';
 
 const POOL = '/run/eniboot/pool';

@@ -21,7 +21,7 @@ interface Note {
 }
 
 /** Notes what a lease was made for. False when the lease has ended meanwhile. */
-export function noteNamespace(
+export function noteLease(
   lease: Lease,
   { netns, network, pod, limits }: Pick<Note, 'netns' | 'network'> & Partial<Note>,
 ): boolean {
