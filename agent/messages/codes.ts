@@ -40,8 +40,9 @@ export const failureCodes = {
     transient: false,
   },
   PREFIXES_UNSUPPORTED: {
-    title: 'The configuration requires prefixes, which this instance type cannot have.',
-    remedy: 'Set `pods.addressing` to auto or addresses, or use a Nitro instance type.',
+    title: 'The configuration requires prefixes (for IPv4 or IPv6), which this instance type cannot have.',
+    remedy:
+      'Set `pods.addressing` to auto or addresses and `pods.ipFamily` to ipv4, or use a Nitro instance type.',
     transient: false,
   },
   KUBELET_UNSUPPORTED: {

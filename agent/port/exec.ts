@@ -4,7 +4,7 @@ import type { ExecOptions, ExecResult } from './exec-result.ts';
 
 /**
  * Runs one program to its end and reports what happened; a non-zero exit is a result, not an exception.
- * Never goes through a shell. The time-out (default 10 s) ends the whole process group's leader with SIGKILL.
+ * Never goes through a shell. The time-out (default 10 s) ends it with SIGKILL; what it had started may live on.
  */
 export async function run(file: string, args: string[], options: ExecOptions = {}): Promise<ExecResult> {
   const { execa } = await import('execa');
