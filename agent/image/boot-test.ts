@@ -4,7 +4,7 @@ import type { MachineImage } from '../aws/machine-images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG, VERDICT_TAG } from '../aws/tags.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
-import { fetchStatus, type NodeStatus } from './node-status.ts';
+import { askNode, type NodeStatus } from './node-status.ts';
 import { findImage } from './release-image.ts';
 
 export interface BootTest {
@@ -65,8 +65,11 @@ export async function bootTest(aws: ImageAws, clock: Clock, test: BootTest): Pro
     test.tell(`${instanceId} (${instanceType}) is launched from ${image.imageId}`);
     const { verdict, version, zoneId } = await waitForVerdict(aws, clock, test, instanceId, started);
     const seconds = Math.round((clock.bootMs() - started) / 100) / 10;
-    const said = test.stopped.aborted ? {} : await fetchStatus(aws, clock, instanceId, test.stopped);
+    const said: NodeStatus = test.stopped.aborted
+      ? {}
+      : await askNode(aws, clock, instanceId, verdict === 'ready', test.stopped);
     if (said.statusMissing !== undefined) test.tell(`no status JSON: ${said.statusMissing}`);
+    else if (said.checkMissing !== undefined) test.tell(`no check of the booted image: ${said.checkMissing}`);
     result = { imageId: image.imageId, instanceId, instanceType, zoneId, verdict, version, seconds, ...said };
     if (!test.stopped.aborted) await judge(aws, clock, image, result);
   } finally {
@@ -99,18 +102,23 @@ async function judge(
   image: MachineImage,
   result: BootTestResult,
 ): Promise<void> {
+  const [said, why] = judgement(image, result);
+  await aws.tag(image.imageId, { [BOOT_TEST_TAG]: `${said}@${clock.now().toISOString()}` });
+  if (why !== '') throw new Failure('IMAGE_TEST_FAILED', `${image.imageId}: ${why}`, { ...result });
+}
+
+/** What the image's tag says, and why where it is not `passed`. */
+function judgement(image: MachineImage, { verdict, version, check }: BootTestResult): [string, string] {
+  if (verdict !== 'ready') return [verdict, `the node says ${verdict}`];
   const wanted = image.tags[IMAGE_VERSION_TAG];
-  const why =
-    result.verdict !== 'ready'
-      ? `the node says ${result.verdict}`
-      : wanted !== undefined && wanted !== result.version
-        ? `the node runs ${result.version}, and the image is tagged ${wanted}`
-        : undefined;
-  const at = clock.now().toISOString();
-  await aws.tag(image.imageId, {
-    [BOOT_TEST_TAG]: `${why === undefined ? 'passed' : result.verdict.replace('ready', 'failed:VERSION')}@${at}`,
-  });
-  if (why !== undefined) throw new Failure('IMAGE_TEST_FAILED', `${image.imageId}: ${why}`, { ...result });
+  if (wanted !== undefined && wanted !== version)
+    return ['failed:VERSION', `the node runs ${version}, and the image is tagged ${wanted}`];
+  if (check?.fit === false) {
+    const failing = check.checks.filter(({ result }) => result === 'fail');
+    const lines = failing.map(({ id, summary }) => `${id}: ${summary}`);
+    return ['failed:IMAGE_UNFIT', `READY, but image check --booted fails. ${lines.join('; ')}`];
+  }
+  return ['passed', ''];
 }
 
 interface Verdict {

@@ -130,6 +130,8 @@ export async function checkBooted(machine: Machine): Promise<Check[]> {
           `the boot is ${verdict ?? 'without a verdict'}: eniboot status says why`,
         ),
   );
+  // The boot of a node is READY before the rest has started. The answer is how it went, which the other checks say better.
+  await machine.run('systemctl', ['is-system-running', '--wait']);
   const runtime = (await machine.run('systemctl', ['is-active', 'crio.service'])).stdout.trim();
   checks.push(
     runtime === 'active'

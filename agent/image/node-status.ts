@@ -1,5 +1,6 @@
-// The status JSON of a node that is being tested: what it found and how long each phase took, which tag and console do
-// not say. By Run Command, since nothing else reaches an instance without a key. Evidence only: it never fails a test.
+// What a node that is being tested says of itself beside its verdict: its status JSON (what it found, and how long each phase
+// took), and whether it is what an instance of the image should be. By Run Command, since nothing else reaches an instance without a
+// key. That it cannot be asked never fails a test.
 import type { ImageAws } from '../aws/images.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { isFailure } from '../messages/failure.ts';
@@ -10,18 +11,26 @@ export interface NodeStatus {
   status?: Record<string, unknown>;
   /** Why there is none. */
   statusMissing?: string;
+  /** As `eniboot image check --booted --json` prints it; only of a node that is READY. */
+  check?: { fit: boolean; checks: { id: string; result: string; summary: string }[] };
+  /** Why there is none. */
+  checkMissing?: string;
 }
 
 /** The SSM agent starts beside the boot and registers within seconds of it; a profile without its policy never does. */
 const REGISTERED_MS = 60_000;
-const ANSWERED_MS = 60_000;
+const STATUS_MS = 60_000;
+/** It waits for the rest of the boot, and each program that it asks has a minute. */
+const CHECK_MS = 240_000;
 const LOOK_MS = 2_000;
-const SCRIPT = `${LIBEXEC_DIR}/current/eniboot status --json`;
+const ENIBOOT = `${LIBEXEC_DIR}/current/eniboot`;
 
-export async function fetchStatus(
+/** `ready`: whether the node is. */
+export async function askNode(
   aws: ImageAws,
   clock: Clock,
   instanceId: string,
+  ready: boolean,
   stopped: AbortSignal,
 ): Promise<NodeStatus> {
   const until = async <T>(ms: number, look: () => Promise<T | undefined>): Promise<T | undefined> => {
@@ -32,22 +41,36 @@ export async function fetchStatus(
       await clock.sleep(LOOK_MS, stopped).catch(() => undefined); // rejects when interrupted
     }
   };
-  try {
-    const managed = await until(REGISTERED_MS, async () =>
-      (await aws.isManaged(instanceId)) ? true : undefined,
-    );
-    if (managed === undefined)
-      return {
-        statusMissing: `${instanceId} is not managed by SSM after ${REGISTERED_MS / 1000} s: its profile lacks AmazonSSMManagedInstanceCore, or its subnet has no way to SSM`,
-      };
-    const commandId = await aws.sendScript(instanceId, SCRIPT);
-    const output = await until(ANSWERED_MS, () => aws.scriptOutput(commandId, instanceId));
-    if (output === undefined)
-      return { statusMissing: `command ${commandId} gave no answer in ${ANSWERED_MS / 1000} s` };
-    return { status: JSON.parse(output) as Record<string, unknown> };
-  } catch (error) {
-    if (isFailure(error)) return { statusMissing: `${error.code}: ${error.message}` };
-    if (error instanceof SyntaxError) return { statusMissing: `the answer is no JSON: ${error.message}` };
-    throw error;
-  }
+  /** What it prints, or why it is not known. */
+  const ask = async (script: string, ms: number): Promise<{ said: object } | { missing: string }> => {
+    try {
+      const managed = await until(REGISTERED_MS, async () =>
+        (await aws.isManaged(instanceId)) ? true : undefined,
+      );
+      if (managed === undefined)
+        return {
+          missing: `${instanceId} is not managed by SSM after ${REGISTERED_MS / 1000} s: its profile lacks AmazonSSMManagedInstanceCore, or its subnet has no way to SSM`,
+        };
+      const commandId = await aws.sendScript(instanceId, script);
+      const output = await until(ms, () => aws.scriptOutput(commandId, instanceId));
+      return output === undefined
+        ? { missing: `command ${commandId} gave no answer in ${ms / 1000} s` }
+        : { said: JSON.parse(output) as object };
+    } catch (error) {
+      if (isFailure(error)) return { missing: `${error.code}: ${error.message}` };
+      if (error instanceof SyntaxError) return { missing: `the answer is no JSON: ${error.message}` };
+      throw error;
+    }
+  };
+  const status = await ask(`${ENIBOOT} status --json`, STATUS_MS);
+  if ('missing' in status)
+    return { statusMissing: status.missing, ...(ready ? { checkMissing: status.missing } : {}) };
+  const found: NodeStatus = { status: { ...status.said } };
+  if (!ready || stopped.aborted) return found;
+  const check = await ask(`${ENIBOOT} image check --booted --json`, CHECK_MS);
+  if ('missing' in check) return { ...found, checkMissing: check.missing };
+  const { fit, checks } = check.said as Partial<NonNullable<NodeStatus['check']>>;
+  return typeof fit === 'boolean' && Array.isArray(checks)
+    ? { ...found, check: { fit, checks } }
+    : { ...found, checkMissing: `it says ${JSON.stringify(check.said).slice(0, 200)}` };
 }

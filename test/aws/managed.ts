@@ -1,9 +1,13 @@
 // A simulated instance as Run Command reaches it: its SSM agent has registered, and runs scripts in the instance.
 import type { Cloud, Instance } from './index.ts';
 
+/** What `image check --booted` looks at (systemd, SELinux, the kernel's modules) is not in namespaces: a stand-in for its answer. */
+const fit = '{"fit":true,"checks":[]}\n';
+
 /** @param root folder of the instance that is the agent's root, where its file tree is not. */
 export function manage(cloud: Cloud, instance: Instance, root?: string): void {
-  manageBy(cloud, instance.id, (script, signal) => {
+  manageBy(cloud, instance.id, async (script, signal) => {
+    if (script.includes(' image check --booted')) return { exitCode: 0, stdout: fit, stderr: '' };
     const options = { timeoutMs: 120_000, signal };
     return root === undefined
       ? instance.run('sh', ['-c', script], options)

@@ -184,7 +184,8 @@ test('an image whose node gets READY is tagged as passed, and its instance goes'
   assert.is(at.living(), 0);
 });
 
-const answers = (text: string): Faults => ({
+const FIT = '{"fit":true,"checks":[{"id":"runtime","result":"pass","summary":"cri-o runs"}]}\n';
+const answers = (text: string, check = FIT): Faults => ({
   launched: (instance, at) => {
     instance.tags.set('eniboot/verdict', 'ready@1.0.0');
     at.ssm.nodes.set(instance.id, {
@@ -192,8 +193,12 @@ const answers = (text: string): Faults => ({
       online: true,
       lastPingAt: 0,
       run: (script, ended) => {
-        assert.is(script, '/usr/libexec/eniboot/current/eniboot status --json');
-        ended({ exitCode: 0, stdout: text, stderr: '' });
+        const said = {
+          '/usr/libexec/eniboot/current/eniboot status --json': text,
+          '/usr/libexec/eniboot/current/eniboot image check --booted --json': check,
+        }[script];
+        assert.ok(said !== undefined, script);
+        ended({ exitCode: said.startsWith('{"fit":false') ? 1 : 0, stdout: said, stderr: '' });
         return () => {};
       },
     });
@@ -205,6 +210,27 @@ test('the report has the status JSON of a node that SSM reaches', async () => {
   const result = await at.to(at.test(at.image({}).id));
   assert.equal(result.status, { verdict: 'ready', phases: [] });
   assert.is(result.statusMissing, undefined);
+  assert.is(result.check?.fit, true);
+});
+
+test('an image whose node is READY and not what it should be has not passed', async () => {
+  const unfit = `{"fit":false,"checks":[{"id":"runtime","result":"fail","summary":"crio.service is inactive"},{"id":"swap","result":"pass","summary":"none"}]}\n`;
+  const at = region(answers('{"verdict":"ready"}\n', unfit));
+  const image = at.image({});
+  await at.failing(
+    'IMAGE_TEST_FAILED',
+    at.test(image.id),
+    /READY, but image check --booted fails\. runtime: crio\.service is inactive$/,
+  );
+  assert.match(image.tags.get('eniboot/boot-test') ?? '', /^failed:IMAGE_UNFIT@/);
+  assert.is(at.living(), 0);
+});
+
+test('a check that cannot be had is said to be missing, and READY counts', async () => {
+  const at = region(answers('{"verdict":"ready"}\n', 'Segmentation fault\n'));
+  const result = await at.to(at.test(at.image({}).id));
+  assert.match(result.checkMissing ?? '', /is no JSON/);
+  assert.is(result.check, undefined);
 });
 
 const unheard: [string, Faults, RegExp][] = [
