@@ -23,7 +23,8 @@ check      whether this machine is fit to become an AMI, or an instance of one i
            graph, SELinux, swap, listening ports, sysctls, digests, versions, disk, NetworkManager, what a build must not
            leave behind. Loads the modules and makes a pair of devices for a moment; changes nothing else. Needs root.
 boot-test  launches the image, waits for the node's own verdict (instance tag, or console), tags the image with it, and
-           always terminates the instance, also on Ctrl-C. The report has the node's status JSON if SSM reaches the node.
+           always terminates the instance, also on Ctrl-C. If SSM reaches the node, the report has its status
+           JSON, and check --booted runs there and must not fail.
 base       looks up Fedora's newest released AMI of a release for x86_64 and arm64 (account 125523088429), makes encrypted
            copies in this account, and writes them to a variables file of packer/. Existing copies are reused.
 publish    a version of /eniboot/image/ARCH/ZONE, of type aws:ec2:image. Refuses an image whose boot test has not passed.
