@@ -22,14 +22,25 @@ const codes: Record<'EC2' | 'SSM', Record<Kind, FailureCode>> = {
 
 const codeFact = { EC2: 'ec2Code', SSM: 'ssmCode' } as const;
 
-// AWS's own codes. Source: EC2 API reference, "Error codes for the Amazon EC2 API"; SSM API reference, "Common Error Types".
+// AWS's own codes. Source: EC2 API reference, "Error codes for the Amazon EC2 API"; SSM API reference, "Common Error Types";
+// for throttling and time-outs also what AWS's own SDKs try again after (@smithy/core, service-error-classification).
 const THROTTLED = new Set([
   'RequestLimitExceeded',
   'Throttling',
   'ThrottlingException',
+  'ThrottledException',
+  'EC2ThrottledException',
+  'RequestThrottled',
+  'RequestThrottledException',
+  'TooManyRequestsException',
+  'SlowDown',
+  'BandwidthLimitExceeded',
+  'PriorRequestNotComplete',
   'TooManyUpdates',
   'ResourceAlreadyAssociated.Throttled',
 ]);
+/** HTTP 429, Too Many Requests (RFC 6585): what stands before AWS may throttle in its own words. */
+const TOO_MANY_REQUESTS = 429;
 const BUSY = new Set([
   'Unavailable',
   'ServiceUnavailable',
@@ -37,7 +48,10 @@ const BUSY = new Set([
   'InternalFailure',
   'InternalServerError',
   'RequestTimeout',
+  'RequestTimeoutException',
 ]);
+/** What the SDK calls an answer that names no code of AWS's: one of a proxy, an empty or a damaged one. */
+const NAMELESS = new Set(['Error', 'Unknown', 'UnknownError', 'NotFound', 'SyntaxError']);
 const DENIED = new Set([
   'UnauthorizedOperation',
   'AccessDenied',
@@ -70,23 +84,26 @@ export function awsFailure(
 ): Failure {
   if (isFailure(error)) return error;
   const name = error instanceof Error ? error.name : 'Error';
-  const message = error instanceof Error ? error.message : String(error);
+  // Of an answer it cannot read, the SDK tells programmers in a second line where to look.
+  const [message = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
   const status = httpStatus(error);
   const of = codes[service];
   if (name === 'CredentialsProviderError' || name === 'TokenProviderError')
     return new Failure('NO_CREDENTIALS', `no AWS credentials to call ${action} with: ${message}`, {}, error);
   const all = { action, ...facts, [codeFact[service]]: name, ...(status === undefined ? {} : { status }) };
-  if (THROTTLED.has(name)) return new Failure(of.throttled, `${service} throttles ${action}`, all, error);
+  if (THROTTLED.has(name) || status === TOO_MANY_REQUESTS)
+    return new Failure(of.throttled, `${service} throttles ${action}`, all, error);
   if (DENIED.has(name)) return new Failure(of.denied, `this role may not call ${action}`, all, error);
   if (UNAUTHENTICATED.has(name)) {
     const code = caller === 'operator' ? 'CREDENTIALS_REFUSED' : of.unauthenticated;
     return new Failure(code, `${service} does not accept the credentials: ${name}`, all, error);
   }
   // Only an answer that names a code of AWS's is a refusal; everything else may be different next time.
-  if (BUSY.has(name) || status === undefined || status >= 500) {
+  if (BUSY.has(name) || NAMELESS.has(name) || status === undefined || status >= 500) {
+    const how = status === undefined ? '' : ` (HTTP ${status})`;
     return new Failure(
       of.unanswered,
-      `no usable answer from ${service} to ${action}: ${message}`,
+      `no usable answer from ${service} to ${action}: ${message}${how}`,
       all,
       error,
     );

@@ -17,7 +17,6 @@ import {
   DescribeVpcsCommand,
   DetachNetworkInterfaceCommand,
   EC2Client,
-  type Instance,
   ModifyNetworkInterfaceAttributeCommand,
   type NetworkInterface,
   TerminateInstancesCommand,
@@ -29,6 +28,7 @@ import { type Ec2, type Eni, ec2Actions } from './ec2.ts';
 import type { Imds } from './imds.ts';
 import { limitsFromDescribe } from './limits/limits.ts';
 import { readCredentials } from './metadata.ts';
+import { allPages } from './paging.ts';
 
 /** Milliseconds one attempt may take; longer than any call seen in the field, short enough to try again. */
 const ATTEMPT_MS = 5_000;
@@ -86,20 +86,13 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
     facts: Record<string, unknown>,
     input: { NetworkInterfaceIds?: string[]; Filters?: { Name: string; Values: string[] }[] },
   ): Promise<Eni[]> {
-    const found: NetworkInterface[] = [];
-    let NextToken: string | undefined;
-    do {
-      const page = await attempt(method, facts, () =>
-        client.send(
-          new DescribeNetworkInterfacesCommand({
-            ...input,
-            ...(NextToken === undefined ? {} : { NextToken }),
-          }),
+    const found = await allPages(
+      (next) =>
+        attempt(method, facts, () =>
+          client.send(new DescribeNetworkInterfacesCommand({ ...input, ...next })),
         ),
-      );
-      found.push(...(page.NetworkInterfaces ?? []));
-      NextToken = page.NextToken;
-    } while (NextToken !== undefined && NextToken !== '');
+      (page) => page.NetworkInterfaces,
+    );
     return found.map(toEni);
   }
 
@@ -128,16 +121,18 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
           ),
 
     async describeSubnets(vpcId, selector) {
-      const answer = await attempt('describeSubnets', { vpcId, selector }, () =>
-        client.send(
-          new DescribeSubnetsCommand(
-            'ids' in selector
-              ? { SubnetIds: selector.ids }
-              : { Filters: [vpcFilter(vpcId), ...tagFilters(selector.tags)] },
+      const input =
+        'ids' in selector
+          ? { SubnetIds: selector.ids }
+          : { Filters: [vpcFilter(vpcId), ...tagFilters(selector.tags)] };
+      const subnets = await allPages(
+        (next) =>
+          attempt('describeSubnets', { vpcId, selector }, () =>
+            client.send(new DescribeSubnetsCommand({ ...input, ...next })),
           ),
-        ),
+        (page) => page.Subnets,
       );
-      return (answer.Subnets ?? [])
+      return subnets
         .filter((subnet) => subnet.VpcId === vpcId)
         .map((subnet) => ({
           subnetId: subnet.SubnetId ?? '',
@@ -151,16 +146,18 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
     },
 
     async describeSecurityGroupIds(vpcId, selector) {
-      const answer = await attempt('describeSecurityGroupIds', { vpcId, selector }, () =>
-        client.send(
-          new DescribeSecurityGroupsCommand(
-            'ids' in selector
-              ? { GroupIds: selector.ids }
-              : { Filters: [vpcFilter(vpcId), ...tagFilters(selector.tags)] },
+      const input =
+        'ids' in selector
+          ? { GroupIds: selector.ids }
+          : { Filters: [vpcFilter(vpcId), ...tagFilters(selector.tags)] };
+      const groups = await allPages(
+        (next) =>
+          attempt('describeSecurityGroupIds', { vpcId, selector }, () =>
+            client.send(new DescribeSecurityGroupsCommand({ ...input, ...next })),
           ),
-        ),
+        (page) => page.SecurityGroups,
       );
-      return (answer.SecurityGroups ?? []).map((group) => group.GroupId ?? '').sort();
+      return groups.map((group) => group.GroupId ?? '').sort();
     },
 
     async describeVpcCidrs(vpcId) {
@@ -180,28 +177,35 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
     },
 
     async describeTags(resourceId) {
-      const answer = await attempt('describeTags', { resourceId }, () =>
-        client.send(new DescribeTagsCommand({ Filters: [{ Name: 'resource-id', Values: [resourceId] }] })),
+      const tags = await allPages(
+        (next) =>
+          attempt('describeTags', { resourceId }, () =>
+            client.send(
+              new DescribeTagsCommand({
+                Filters: [{ Name: 'resource-id', Values: [resourceId] }],
+                ...next,
+              }),
+            ),
+          ),
+        (page) => page.Tags,
       );
-      return toTags(answer.Tags);
+      return toTags(tags);
     },
 
     async describeLiveInstances(instanceIds) {
-      const found: Instance[] = [];
-      let NextToken: string | undefined;
-      do {
-        const page = await attempt('describeLiveInstances', { instanceIds }, () =>
-          client.send(
-            new DescribeInstancesCommand({
-              // A filter, not InstanceIds: for an unknown ID it answers with less, InstanceIds with an error.
-              Filters: [{ Name: 'instance-id', Values: instanceIds }],
-              ...(NextToken === undefined ? {} : { NextToken }),
-            }),
+      const found = await allPages(
+        (next) =>
+          attempt('describeLiveInstances', { instanceIds }, () =>
+            client.send(
+              new DescribeInstancesCommand({
+                // A filter, not InstanceIds: for an unknown ID it answers with less, InstanceIds with an error.
+                Filters: [{ Name: 'instance-id', Values: instanceIds }],
+                ...next,
+              }),
+            ),
           ),
-        );
-        found.push(...(page.Reservations ?? []).flatMap((reservation) => reservation.Instances ?? []));
-        NextToken = page.NextToken;
-      } while (NextToken !== undefined && NextToken !== '');
+        (page) => page.Reservations?.flatMap((reservation) => reservation.Instances ?? []),
+      );
       return found
         .filter((instance) => instance.State?.Name !== 'terminated')
         .map((instance) => instance.InstanceId ?? '');
@@ -231,7 +235,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
             }),
           ),
       );
-      if (answer.NetworkInterface === undefined) {
+      if (answer.NetworkInterface?.NetworkInterfaceId === undefined) {
         throw new Failure('EC2_UNAVAILABLE', 'EC2 answered CreateNetworkInterface without an ENI');
       }
       return toEni(answer.NetworkInterface);

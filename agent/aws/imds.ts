@@ -32,8 +32,10 @@ export function createImds(clock: Clock, until: () => number): Imds {
       headers: { 'x-aws-ec2-metadata-token-ttl-seconds': String(TOKEN_SECONDS) },
       timeoutMs: REQUEST_MS,
     });
-    if (answer.status === 200 && answer.body.length > 0) return answer.body.toString('utf8');
-    throw refusal('/latest/api/token', answer.status);
+    if (answer.status !== 200) throw refusal('/latest/api/token', answer.status);
+    const text = answer.body.toString('utf8').trim();
+    if (/^[!-~]+$/.test(text)) return text;
+    throw new Failure('IMDS_ERROR', 'IMDS answers what cannot be a token', { path: '/latest/api/token' });
   }
 
   async function attempt(path: string): Promise<Buffer | undefined> {

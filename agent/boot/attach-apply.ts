@@ -12,6 +12,10 @@ import { type Boot, isDualStack, nodeOf } from './phase.ts';
 
 /** EC2's codes for a subnet that cannot give what was asked. Source: EC2 API reference, error codes. */
 const SUBNET_EXHAUSTED = ['InsufficientFreeAddressesInSubnet', 'InsufficientCidrBlocks'];
+/** Its codes for an instance or an ENI that is not there yet: a machine runs before EC2 calls it running. */
+const NOT_YET = ['IncorrectState', 'IncorrectInstanceState'];
+/** Its code for an account that may have no more ENIs in this region. */
+const QUOTA = 'NetworkInterfaceLimitExceeded';
 /** How often another device index is tried when EC2 says ours is taken. */
 const INDEX_TRIES = 5;
 /** How long a describe may lag behind with addresses that EC2 has confirmed. Milliseconds. */
@@ -61,7 +65,7 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
         macs.push(eni.mac);
       } catch (error) {
         const podsHaveOne = podEnisOf(before).length > 0 || expected.size > 0;
-        if (!podsHaveOne || !isFailure(error, 'ENI_LIMIT', 'SUBNETS_FULL')) throw error;
+        if (!podsHaveOne || !isFailure(error, 'ENI_LIMIT', 'ENI_QUOTA', 'SUBNETS_FULL')) throw error;
         boot.log.warn('no further pod ENI', { code: error.code, reason: error.message });
         if (error.code === 'ENI_LIMIT') await learnLimit(ec2, boot);
         exhausted = true;
@@ -127,6 +131,28 @@ export async function giveBack(boot: Boot): Promise<string[]> {
   return left;
 }
 
+/**
+ * Everything attached to this instance. The boot ENI always is: an answer without it (cut off, or a proxy's empty one) tells
+ * nothing of the others either, and whoever believed it would make them anew or take them from their pods.
+ *
+ * @throws EC2_UNAVAILABLE when no whole answer comes in time.
+ */
+export async function describeAttached(ec2: Ec2, boot: Boot): Promise<Eni[]> {
+  const { identity, bootEni } = nodeOf(boot);
+  for (let pause = 250; ; pause = Math.min(2_000, pause * 2)) {
+    const attached = await boot.waiting(ec2.describeAttachedEnis(identity.instanceId));
+    if (attached.some((eni) => eni.eniId === bootEni.eniId)) return attached;
+    if (boot.clock.bootMs() + pause >= boot.until()) {
+      throw new Failure(
+        'EC2_UNAVAILABLE',
+        `EC2's list of the ENIs of ${identity.instanceId} lacks even the boot ENI ${bootEni.eniId}`,
+        { action: 'DescribeNetworkInterfaces', listed: attached.map((eni) => eni.eniId) },
+      );
+    }
+    await boot.waiting(boot.clock.sleep(pause));
+  }
+}
+
 /** Our own ENIs that are attached to nothing. */
 export async function describeUnattached(ec2: Ec2, boot: Boot): Promise<Eni[]> {
   const tags = { [INSTANCE_TAG]: nodeOf(boot).identity.instanceId, [ROLE_TAG]: POD_ROLE };
@@ -146,10 +172,9 @@ export async function lookUp(ec2: Ec2, eniId: string, boot: Boot): Promise<Eni |
 
 /** EC2's describe is eventually consistent: waits until it shows what was done, and closes the attempts seen. */
 async function settled(ec2: Ec2, expected: Expected, boot: Boot): Promise<Eni[]> {
-  const { instanceId } = nodeOf(boot).identity;
   const started = boot.clock.bootMs();
   for (let pause = 100; ; pause = Math.min(2_000, pause * 2)) {
-    const attached = await boot.waiting(ec2.describeAttachedEnis(instanceId));
+    const attached = await describeAttached(ec2, boot);
     const unsettled: string[] = [];
     const short: string[] = [];
     for (const [eniId, { poolSize, ipv6 }] of expected) {
@@ -235,7 +260,7 @@ async function createAndAttach(
 
 /** What is attached when EC2 refuses another is all this instance can have. */
 async function learnLimit(ec2: Ec2, boot: Boot): Promise<void> {
-  const attached = await boot.waiting(ec2.describeAttachedEnis(nodeOf(boot).identity.instanceId));
+  const attached = await describeAttached(ec2, boot);
   lowerEniLimit(boot, onDefaultCard(attached).length);
 }
 
@@ -263,6 +288,14 @@ async function create(
         return { eni, attempt: { ...attempt, eniId: eni.eniId } };
       } catch (error) {
         if (isRefusal(error)) closeAttempt(attempt);
+        if (refusedWith(error, QUOTA)) {
+          throw new Failure(
+            'ENI_QUOTA',
+            `this account may have no more ENIs in ${nodeOf(boot).identity.region}`,
+            { subnetId: subnet.subnetId },
+            error,
+          );
+        }
         if (!subnetExhausted(error)) throw error;
         refused.push(`${subnet.subnetId} (${subnet.freeAddresses} free): ${String(error)}`);
       }
@@ -335,6 +368,7 @@ async function attachAt(ec2: Ec2, eniId: string, wantedIndex: number, boot: Boot
         // Seconds old, or deleted by somebody: the next try finds out which.
         throw new Failure('EC2_INCONSISTENT', `EC2 does not know ${eniId}, which is ours`, { eniId }, error);
       }
+      if (refusedWith(error, ...NOT_YET)) throw notYet(eniId, error);
       if (!isFailure(error, 'EC2_REFUSED') || tries >= INDEX_TRIES) throw error;
       // Either an earlier attempt succeeded and its answer was lost, or the index is taken: look.
       const mine = await lookUp(ec2, eniId, boot);
@@ -344,14 +378,22 @@ async function attachAt(ec2: Ec2, eniId: string, wantedIndex: number, boot: Boot
         }
         return;
       }
-      const attached = await boot.waiting(ec2.describeAttachedEnis(identity.instanceId));
+      const attached = await describeAttached(ec2, boot);
       const used = new Set(attached.map((eni) => eni.attachment?.deviceIndex));
+      // Most likely by our own call, whose answer was lost: the describes have not heard of it yet.
+      if (refusedWith(error, 'InvalidNetworkInterface.InUse')) throw notYet(eniId, error);
       if (!used.has(deviceIndex) && !mentionsIndex(error)) throw error;
       deviceIndex += 1;
       while (used.has(deviceIndex)) deviceIndex += 1;
       boot.log.warn('device index taken', { eniId, wanted: wantedIndex, next: deviceIndex });
     }
   }
+}
+
+/** What passes while one waits. */
+function notYet(eniId: string, error: unknown): Failure {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new Failure('EC2_INCONSISTENT', `${eniId} cannot be attached yet: ${reason}`, { eniId }, error);
 }
 
 async function remove(ec2: Ec2, eniId: string, boot: Boot): Promise<void> {

@@ -62,7 +62,18 @@ function read(): Book {
 }
 
 function isBook(value: unknown): value is Book {
-  return typeof value === 'object' && value !== null && 'open' in value && Array.isArray(value.open);
+  const { counter, open } = (value ?? {}) as Record<keyof Book, unknown>;
+  return Number.isInteger(counter) && Array.isArray(open) && open.every(isAttempt);
+}
+
+/** What is needed to send the request again. */
+function isAttempt(value: unknown): value is Attempt {
+  const { request, eniId } = (value ?? {}) as Record<keyof Attempt, unknown>;
+  const { subnetId, clientToken, addresses, tags } = (request ?? {}) as Record<keyof CreateEni, unknown>;
+  return (
+    [subnetId, clientToken, eniId ?? ''].every((one) => typeof one === 'string') &&
+    [addresses, tags].every((one) => typeof one === 'object' && one !== null)
+  );
 }
 
 function write(book: Book): void {

@@ -15,7 +15,7 @@ import {
   NEVER_USED,
   type Owned,
 } from '../pool/pool.ts';
-import { applySteps, describeUnattached, lookUp, resumeAttempts } from './attach-apply.ts';
+import { applySteps, describeAttached, describeUnattached, lookUp, resumeAttempts } from './attach-apply.ts';
 import { type AttachStep, foreignEnisOf, planAttach, podEnisOf } from './attach-plan.ts';
 import { type Capacity, capacity } from './capacity.ts';
 import { isSilence, refreshEgressTable, silenceMs } from './egress.ts';
@@ -54,7 +54,7 @@ export const attach: Phase<Observed, Planned> = {
 
   async observe(boot) {
     const [links, routes] = await Promise.all([listLinks(), listRoutes()]);
-    const attached = await describeAttached(boot);
+    const attached = await attachedIfKnown(boot);
     if (attached === undefined) {
       boot.pods = boot.localOnly ? podsInUse(boot, links) : podsFromMemory(boot, links);
       boot.foreignEnis = foreignFromMemory(boot);
@@ -139,14 +139,14 @@ export function capacityOf(boot: Boot): Capacity {
 }
 
 /** What EC2 has attached; undefined when EC2 is silent but nothing needs it. */
-async function describeAttached(boot: Boot): Promise<Eni[] | undefined> {
+async function attachedIfKnown(boot: Boot): Promise<Eni[] | undefined> {
   const node = nodeOf(boot);
   const canGoOn = node.otherEnis.length > 0;
   if (boot.localOnly) return undefined;
   try {
     if (canGoOn) boot.limitPatience(silenceMs(boot));
     const ec2 = await boot.ec2();
-    const attached = await boot.waiting(ec2.describeAttachedEnis(node.identity.instanceId));
+    const attached = await describeAttached(ec2, boot);
     return [...attached, ...(await overlooked(attached, boot))];
   } catch (error) {
     if (!canGoOn || !isSilence(error)) throw error;
@@ -247,7 +247,8 @@ async function reachTarget(before: Eni[], found: Eni[], boot: Boot): Promise<Eni
   const resumed = await resumeAttempts(boot);
   const isNew = (list: Eni[]) => (eni: Eni) => !list.some((one) => one.eniId === eni.eniId);
   const ours = resumed.filter((eni) => eni.attachment?.instanceId === instanceId);
-  let attached = [...before, ...ours.filter(isNew(before))];
+  // What a look by ID shows is newer.
+  let attached = [...ours, ...before.filter(isNew(ours))];
   let unattached = [...found, ...resumed.filter((eni) => eni.attachment === undefined).filter(isNew(found))];
   for (let round = 0; round < ROUNDS; round += 1) {
     const steps = planSteps(attached, unattached, boot);

@@ -1,5 +1,7 @@
 // egress: pods reach the Internet as the boot ENI's primary address, through one nftables table that is
 // replaced whole. Also what makes replies to NodePort and hostPort connections leave the way they came.
+
+import { isCidr } from '../host/ipv4.ts';
 import { ipBatch, listRules, type Rule, routeTo } from '../host/links.ts';
 import {
   BOOT_ENI_MARK,
@@ -52,6 +54,8 @@ export const egress: Phase<Observed, Planned> = {
     const { bootDevice, bootEni } = nodeOf(boot);
     const { cidrs, fromEc2 } = await confirmVpcCidrs(boot);
     bootEni.vpcCidrs = cidrs;
+    if (boot.config.egress.publicAddress === 'require' && !boot.localOnly)
+      bootEni.publicAddress ??= await publicAddressWithin(boot, PUBLIC_ADDRESS_LAG_MS);
     const body = tableOf(boot);
     const [table, rules, rules6] = await Promise.all([
       compareTable(body),
@@ -183,6 +187,13 @@ async function confirmVpcCidrs(boot: Boot): Promise<{ cidrs: string[]; fromEc2?:
   const ask = async () => {
     const ec2 = await boot.ec2();
     const fromEc2 = await boot.waiting(ec2.describeVpcCidrs(bootEni.vpcId));
+    if (fromEc2.length === 0) {
+      // Every VPC has one: that is no answer.
+      throw new Failure('EC2_UNAVAILABLE', `EC2 names no CIDR of ${bootEni.vpcId}`, {
+        action: 'DescribeVpcs',
+        vpcId: bootEni.vpcId,
+      });
+    }
     return { cidrs: withImds(fromEc2), fromEc2 };
   };
   try {
@@ -216,7 +227,8 @@ const VPC_FILE = `${RUN_DIR}/vpc-cidrs.json`;
 function readVpcCidrs(): string[] | undefined {
   try {
     const value: unknown = JSON.parse(readIfPresent(VPC_FILE) ?? 'null');
-    return Array.isArray(value) ? value.map(String) : undefined;
+    const isKnown = Array.isArray(value) && value.length > 0;
+    return isKnown && value.every((one) => typeof one === 'string' && isCidr(one)) ? value : undefined;
   } catch {
     return undefined;
   }
@@ -232,21 +244,28 @@ export function isSilence(error: unknown): error is Failure {
   return isFailure(error, 'EC2_UNAVAILABLE', 'EC2_THROTTLED', 'EC2_AUTH', 'NO_INSTANCE_ROLE');
 }
 
+/** How long IMDS may lag behind with the address of an instance that has one. Milliseconds. */
+const PUBLIC_ADDRESS_LAG_MS = 5_000;
+
+/** What IMDS says by then; undefined when it still shows none. */
+async function publicAddressWithin(boot: Boot, ms: number): Promise<string | undefined> {
+  const { clock, imds } = boot;
+  const { mac } = nodeOf(boot).bootEni;
+  const endsAt = Math.min(boot.until(), clock.bootMs() + ms);
+  for (let pause = 250; ; pause = Math.min(4_000, pause * 2)) {
+    const seen = await boot.waiting(imds.read(`meta-data/network/interfaces/macs/${mac}/public-ipv4s`));
+    if (seen !== undefined) return seen.trim().split('\n')[0];
+    if (clock.bootMs() + pause >= endsAt) return undefined;
+    await boot.waiting(clock.sleep(pause));
+  }
+}
+
 async function requestPublicAddress(boot: Boot, eniId: string): Promise<void> {
-  const { imds, clock } = boot;
   const { bootEni } = nodeOf(boot);
   const ec2 = await boot.ec2();
   await boot.waiting(ec2.requestPublicAddress(eniId));
-  for (let pause = 250; clock.bootMs() + pause < boot.until(); pause = Math.min(4_000, pause * 2)) {
-    const seen = await boot.waiting(
-      imds.read(`meta-data/network/interfaces/macs/${bootEni.mac}/public-ipv4s`),
-    );
-    if (seen !== undefined) {
-      bootEni.publicAddress = seen.trim().split('\n')[0];
-      return;
-    }
-    await boot.waiting(clock.sleep(pause));
-  }
+  bootEni.publicAddress = await publicAddressWithin(boot, Number.POSITIVE_INFINITY);
+  if (bootEni.publicAddress !== undefined) return;
   throw new Failure('NO_PUBLIC_ADDRESS', 'EC2 accepted the request, but IMDS shows no public IPv4 address', {
     eniId,
   });

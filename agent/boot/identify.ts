@@ -18,6 +18,7 @@ import { capacity } from './capacity.ts';
 import { readBootedConfig, readNodeConfig } from './node-config.ts';
 import { findLimits, noteLimits } from './node-limits.ts';
 import {
+  type Boot,
   type Change,
   type Check,
   fail,
@@ -128,6 +129,15 @@ function findBootDevice(links: Link[], bootEni: BootEniMetadata): Link {
     );
   }
   return only;
+}
+
+/** A device may be renamed at any time: what comes after a failure looks for the boot ENI's by the name it has then. */
+export async function followBootDevice(boot: Boot): Promise<void> {
+  const { node } = boot;
+  if (node === undefined) return;
+  const { index } = node.bootDevice;
+  const now = (await listLinks()).find((link) => link.index === index && link.mac === node.bootEni.mac);
+  if (now !== undefined) node.bootDevice = { ...node.bootDevice, name: now.name };
 }
 
 function checkPrimaryAddress(bootEni: BootEniMetadata, device: Link) {

@@ -16,7 +16,7 @@ import { isBooted } from './booted.ts';
 import type { BundleState } from './bundle.ts';
 import { type Deadline, openDeadline } from './deadline.ts';
 import { egress } from './egress.ts';
-import { identify } from './identify.ts';
+import { followBootDevice, identify } from './identify.ts';
 import { install } from './install.ts';
 import { kubelet } from './kubelet.ts';
 import { configOfFiles } from './node-config.ts';
@@ -251,9 +251,10 @@ async function runPhase(
   }
 }
 
-/** What stands in the way of mending is what the next try will find. */
+/** Before another try. What stands in the way of mending is what that will find. */
 async function mend(phase: Phase<unknown, Change>, session: Session): Promise<void> {
   try {
+    await followBootDevice(session);
     await phase.mend?.(session);
   } catch (error) {
     session.log.warn('not mended', { phase: phase.name, reason: String(error) });

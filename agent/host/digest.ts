@@ -63,8 +63,10 @@ function identify(path: string): string {
 
 function readCache(): Record<string, string> {
   try {
-    return JSON.parse(readIfPresent(CACHE) ?? '{}') as Record<string, string>;
+    const value: unknown = JSON.parse(readIfPresent(CACHE) ?? '{}');
+    if (typeof value === 'object' && value !== null) return value as Record<string, string>;
   } catch {
-    return {};
+    // Damaged in another way, and of no more use.
   }
+  return {};
 }

@@ -361,6 +361,12 @@ export const failureCodes = {
       "Detach ENIs that are not eniboot's, or use an instance type with more; `eniboot capacity TYPE` shows the limits.",
     transient: false,
   },
+  ENI_QUOTA: {
+    title: 'The account cannot have another ENI in this region.',
+    remedy:
+      'Ask AWS for more of the quota `Network interfaces per Region`; `eniboot eni sweep --apply` removes pod ENIs of dead instances.',
+    transient: false,
+  },
   ATTACH_STUCK: {
     title: 'EC2 does not finish attaching a pod ENI.',
     remedy:

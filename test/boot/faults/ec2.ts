@@ -69,6 +69,23 @@ function denied(action: string, more: Partial<Fault> = {}): Fault {
   };
 }
 
+/** As describes show an ENI that they do not know to be attached yet: not among the instance's, and by its ID as free. */
+const withoutSecondAttachment = ((answer: {
+  NetworkInterfaces?: { Attachment?: { DeviceIndex?: number }; Status?: string }[];
+}) => {
+  const all = answer.NetworkInterfaces ?? [];
+  const lagging = all.filter((eni) => eni.Attachment?.DeviceIndex === 1);
+  return {
+    ...answer,
+    NetworkInterfaces:
+      all.length > 1
+        ? all.filter((eni) => !lagging.includes(eni))
+        : all.map((eni) =>
+            lagging.includes(eni) ? { ...eni, Attachment: undefined, Status: 'available' } : eni,
+          ),
+  };
+}) as never;
+
 const mutatingCalls = [
   'CreateNetworkInterface',
   'AttachNetworkInterface',
@@ -100,6 +117,12 @@ export const ec2Faults: Fault[] = [
   {
     name: 'RequestLimitExceeded to the first four calls',
     arrange: ec2({ action: '*', error: 'RequestLimitExceeded', times: 4 }),
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  {
+    name: '429 to the first four calls',
+    arrange: ec2({ action: '*', error: 'TooManyRequestsException', status: 429, times: 4 }),
     expect: { verdict: 'ready' },
     prove: provesOnePodEni,
   },
@@ -176,6 +199,30 @@ export const ec2Faults: Fault[] = [
     }),
   ),
   {
+    name: 'AttachNetworkInterface is carried out, its answer lost, and the describes have not heard of it',
+    arrange: ec2(
+      { action: 'AttachNetworkInterface', lost: 'close', times: 1 },
+      { action: 'DescribeNetworkInterfaces', skip: 2, times: 4, edit: withoutSecondAttachment },
+    ),
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  ...['IncorrectState', 'IncorrectInstanceState'].map(
+    (error): Fault => ({
+      name: `${error} to three attachments: EC2 does not call the instance running yet`,
+      arrange: ec2({ action: 'AttachNetworkInterface', error, times: 3 }),
+      expect: { verdict: 'ready' },
+      prove: provesOnePodEni,
+    }),
+  ),
+  {
+    name: 'IncorrectInstanceState to every attachment',
+    ...DEAD,
+    arrange: ec2({ action: 'AttachNetworkInterface', error: 'IncorrectInstanceState' }),
+    expect: { verdict: 'failed', code: 'EC2_INCONSISTENT', phase: 'attach', withinSeconds: 20 },
+    prove: (bench) => is(accepted(bench, 'DeleteNetworkInterface'), 1, 'what was created is given back'),
+  },
+  {
     name: 'AssignPrivateIpAddresses is carried out and its answer lost',
     launch: smallPodEni,
     arrange: ec2({ action: 'AssignPrivateIpAddresses', lost: 'close', times: 1 }),
@@ -225,6 +272,24 @@ export const ec2Faults: Fault[] = [
       });
     },
     expect: { verdict: 'failed', code: 'EC2_UNAVAILABLE', phase: 'egress', withinSeconds: 20 },
+  },
+  {
+    name: 'neither EC2 nor IMDS name a CIDR of the VPC',
+    ...DEAD,
+    arrange: ({ cloud, instance }) => {
+      cloud.faults.ec2.add({ action: 'DescribeVpcs', instanceId: instance.id, edit: () => ({ Vpcs: [] }) });
+      cloud.faults.imds.add({
+        instanceId: instance.id,
+        path: /vpc-ipv4-cidr-blocks$/,
+        edit: () => '',
+      });
+    },
+    expect: { verdict: 'failed', code: 'EC2_UNAVAILABLE', phase: 'egress', withinSeconds: 20 },
+  },
+  {
+    name: 'EC2 names no CIDR of the VPC: those of IMDS are used',
+    arrange: ec2({ action: 'DescribeVpcs', edit: () => ({ Vpcs: [] }) }),
+    expect: { verdict: 'degraded' },
   },
   {
     name: "every call unanswered, only somebody else's ENI in place",
@@ -320,6 +385,39 @@ export const ec2Faults: Fault[] = [
     },
     expect: { verdict: 'ready' },
     prove: (bench) => is(accepted(bench, 'CreateNetworkInterface'), 0, 'no second pod ENI'),
+  },
+  {
+    name: 'three describes answer with no ENI at all, not even the boot ENI',
+    launch: podEni,
+    arrange: ec2({
+      action: 'DescribeNetworkInterfaces',
+      times: 3,
+      edit: () => ({ NetworkInterfaces: [] }),
+    }),
+    expect: { verdict: 'ready' },
+    prove: (bench) => is(accepted(bench, 'CreateNetworkInterface'), 0, 'no second pod ENI'),
+  },
+  {
+    name: 'the pod subnet is on the second page',
+    arrange: ec2({
+      action: 'DescribeSubnets',
+      times: 1,
+      edit: () => ({ Subnets: [], NextToken: Buffer.from('page:0').toString('base64url') }),
+    }),
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  {
+    name: 'the account may have no more ENIs',
+    arrange: ec2({ action: 'CreateNetworkInterface', error: 'NetworkInterfaceLimitExceeded' }),
+    expect: { verdict: 'failed', code: 'ENI_QUOTA', phase: 'attach', atOnce: true },
+  },
+  {
+    name: 'the account may have no more ENIs after the first',
+    config: { pods: { addressing: 'addresses', max: 20 } },
+    arrange: ec2({ action: 'CreateNetworkInterface', error: 'NetworkInterfaceLimitExceeded', skip: 1 }),
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
   },
   {
     name: 'the emptiest pod subnet is fragmented: the next one is used',
@@ -487,6 +585,16 @@ export const ec2Faults: Fault[] = [
     launch: { publicIp: false },
     config: { egress: { publicAddress: 'require' } },
     expect: { verdict: 'failed', code: 'NO_PUBLIC_ADDRESS', phase: 'egress', atOnce: true },
+  },
+  {
+    name: 'a public address is required, and IMDS shows it after 2 s',
+    launch: { publicIp: true },
+    config: { egress: { publicAddress: 'require' } },
+    arrange: ({ cloud, instance }) => {
+      const rule = cloud.faults.imds.add({ instanceId: instance.id, path: /public-ipv4s$/, status: 404 });
+      setTimeout(() => rule.remove(), 2_500);
+    },
+    expect: { verdict: 'ready' },
   },
   {
     name: 'a public address is asked for',

@@ -353,6 +353,15 @@ ${foreignTables}END
     ),
     expect: { verdict: 'ready' },
   },
+  ...['null', '[]', '{"counter":1,"open":[{}]}', '{"counter":1,"open":[null]}'].map(
+    (text): Fault => ({
+      name: `what eniboot keeps in /run is ${text}`,
+      arrange: shell(
+        `mkdir -p /run/eniboot; for f in deadline attach egress vpc-cidrs digests node tally; do printf '%s' '${text}' > /run/eniboot/$f.json; done`,
+      ),
+      expect: { verdict: 'ready' },
+    }),
+  ),
   {
     name: 'what eniboot remembers in /var is damaged, and EC2 does not answer',
     ...DEAD,

@@ -51,6 +51,16 @@ export const imdsFaults: Fault[] = [
     expect: { verdict: 'failed', code: 'IMDS_ERROR', phase: 'identify' },
   },
   {
+    name: 'tokens that end in a line end',
+    arrange: imds({ method: 'PUT', edit: (text) => `${text}\n` }),
+    expect: { verdict: 'ready' },
+  },
+  {
+    name: 'three tokens that are none',
+    arrange: imds({ method: 'PUT', edit: () => 'no\u0000token', times: 3 }),
+    expect: { verdict: 'ready' },
+  },
+  {
     name: '401 once: the token was revoked',
     arrange: imds({ status: 401, method: 'GET', times: 1, skip: 3 }),
     expect: { verdict: 'ready' },

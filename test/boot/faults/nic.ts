@@ -5,7 +5,7 @@ import type { DeviceFault } from '../../aws/faults.ts';
 import type { Instance } from '../../aws/index.ts';
 import type { Bench, Fault } from './fault.ts';
 import { STAND_INS_FIRST, standIn } from './stand-in.ts';
-import { faultDone, phaseBegun, verifyWaitsAt } from './watch.ts';
+import { faultDone, phaseBegun, until, verifyWaitsAt } from './watch.ts';
 
 const DEAD = { deadlineSeconds: 10 } as const;
 const SOON = { deadlineSeconds: 14 } as const;
@@ -62,6 +62,16 @@ function networkManager(answerToSet: string): (bench: Bench) => Promise<void> {
 esac`,
     );
   };
+}
+
+/** Of the boot: what a fault has changed of others' state is theirs to change back. */
+async function end(over: AbortSignal): Promise<void> {
+  await until(() => false, over);
+}
+
+/** So that there is time for what happens beside it. */
+function attachesSlowly({ cloud, instance }: Bench): void {
+  cloud.faults.attach.add({ delayMs: 2_000, instanceId: instance.id, times: 1 });
 }
 
 export const nicFaults: Fault[] = [
@@ -164,6 +174,37 @@ export const nicFaults: Fault[] = [
     },
     expect: { verdict: 'ready' },
     prove: provesBareDevice,
+  },
+  ...(['egress', 'attach'] as const).map(
+    (phase): Fault => ({
+      name: `the boot ENI's device is renamed when ${phase} begins`,
+      arrange: attachesSlowly,
+      async during({ instance }, over) {
+        await phaseBegun(instance, phase, over);
+        const device = instance.deviceOf(instance.bootEni.id) ?? '';
+        await configure(instance, `link set dev ${device} name renamed0\n`);
+        await end(over);
+        await configure(instance, `link set dev renamed0 name ${device}\n`);
+      },
+      expect: { verdict: 'ready' },
+      async prove({ instance }, { status }) {
+        is(status?.bootEni?.device, 'renamed0');
+        const { stdout } = await instance.run('nft', ['list', 'table', 'inet', 'eniboot']);
+        match(stdout, /oifname "renamed0"/);
+      },
+    }),
+  ),
+  {
+    name: 'the boot ENI gets one more address while the node boots',
+    arrange: attachesSlowly,
+    async during({ instance }, over) {
+      await phaseBegun(instance, 'attach', over);
+      const device = instance.deviceOf(instance.bootEni.id) ?? '';
+      await configure(instance, `address add 192.0.2.7/32 dev ${device}\n`);
+      await end(over);
+      await configure(instance, `address del 192.0.2.7/32 dev ${device}\n`);
+    },
+    expect: { verdict: 'ready' },
   },
   {
     name: 'two devices have the boot MAC',
