@@ -4,11 +4,11 @@ import { existsSync } from 'node:fs';
 import {
   type Attachment,
   hostLines,
+  linkGroupOf,
   POD_VETH,
   podLines,
   podLines6,
   podRemovalLines,
-  podRemovalLines6,
   podSysctls,
   podTable,
   podTable6,
@@ -16,11 +16,13 @@ import {
 } from '../agent/host/attachment.ts';
 import { NFT_TABLE } from '../agent/host/names.ts';
 import { perform, type Refusal, type Step } from '../agent/host/netlink/perform.ts';
-import { readNodeFile } from '../agent/host/node-file.ts';
+import { removeFromNode, removeFromPod } from '../agent/host/netlink/remove.ts';
 import { limitLines } from '../agent/host/pod-limits.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { type ExecResult, succeeded } from '../agent/port/exec-result.ts';
 import { runSync } from '../agent/port/exec-sync.ts';
+import { hasCode } from '../agent/port/fs.ts';
+import { SystemCallError } from '../agent/port/netlink.ts';
 
 /** Exit codes of the script, beside those of `ip`: which step failed. */
 const HOST_FAILED = 41;
@@ -84,34 +86,11 @@ $six
 EOF`,
 );
 
-/**
- * Runs the batch and, unless its first line found no interface of ours, drops our tables: an ADD may have been killed
- * before the rule that the second line looks for. $1: 1 where the node has IPv6; a setting of ADD's tells it too.
- */
-const POD_REMOVAL_SCRIPT = `said=$(ip -batch - 2>&1)
-[ -z "$said" ] || printf '%s\\n' "$said" >&2
-case $said in *'Command failed -:1'*) exit 1 ;; esac
-six=$1 tables='${emptied('ip')}'
-[ "$six" = 1 ] || { read -r six < /proc/sys/net/ipv6/conf/all/forwarding; } 2>/dev/null
-if [ "$six" = 1 ]; then
-  ip -6 -force -batch - <<EOF
-${podRemovalLines6.join('\n')}
-EOF
-  tables="$tables; ${emptied('inet')}"
-fi
-[ -n "$said" ] || exec nft "$tables"
-nft "$tables"
-exit 1`;
-
 /** What `ip` says when another ipvlan of the same ENI has the address, in whatever namespace. */
 const IN_USE = /Address already (?:in use|assigned)/;
 
 /** What it says where the kernel has no such kind of device, and no module for it. */
 const UNKNOWN_KIND = /Unknown device type/;
-
-/** What `ip` says of something that is not there. */
-const ABSENT =
-  /Cannot find device|No such (?:device|file or directory|process)|FIB table does not exist|^Flush terminated/;
 
 /**
  * @param eniDevice undefined where another plugin has made the pod's interface.
@@ -207,11 +186,28 @@ function resultOf(refusal: Refusal | undefined, exitCode: number): ExecResult {
  * entered. @throws KERNEL_CHANGE when something is left.
  */
 export function removeAttachment(address: string, namespaces: string[]): void {
-  for (const netns of namespaces) removeFromPod(address, netns);
-  // -force goes on after a line that found nothing.
-  const result = runSync('ip', ['-force', '-batch', '-'], { input: toInput(removalLines(address)) });
-  const real = complaintsOf(result).filter((line) => !ABSENT.test(line));
-  if (result.exitCode === null || result.missing || real.length > 0) throw refused(result, real);
+  const removal = {
+    group: linkGroupOf(address),
+    lines: podRemovalLines,
+    // Both families, whatever the node has: what is not there costs a message.
+    lines6: podRemovalLines,
+    tables: (['ip', 'inet'] as const).map((family) => ({ family, name: NFT_TABLE })),
+  };
+  for (const netns of namespaces) removed(`in ${netns}`, () => removeFromPod(netns, removal));
+  removed('on the node', () => removeFromNode(removalLines(address)));
+}
+
+/** @throws KERNEL_CHANGE */
+function removed(where: string, work: () => string | undefined): void {
+  let problem: string | undefined;
+  try {
+    problem = work();
+  } catch (error) {
+    if (!(error instanceof SystemCallError || hasCode(error, 'EACCES', 'EPERM', 'ELOOP'))) throw error;
+    problem = error instanceof Error ? error.message : String(error);
+  }
+  if (problem !== undefined)
+    throw new Failure('KERNEL_CHANGE', `not removed ${where}: ${problem}`, { where });
 }
 
 function tcFailed(result: ExecResult): Failure {
@@ -253,35 +249,6 @@ function linesLeft(lines: string[], a: Attachment, result: ExecResult): string[]
 /** A host link left by a call that was killed; nobody else's, since its name is the address we lease. */
 function remove(hostLink: string): boolean {
   return succeeded(runSync('ip', ['link', 'del', 'dev', hostLink]));
-}
-
-function removeFromPod(address: string, netns: string): void {
-  const entering = [
-    `--net=${netns}`,
-    '--',
-    'sh',
-    '-c',
-    POD_REMOVAL_SCRIPT,
-    'eniboot',
-    nodeHasIpv6() ? '1' : '0',
-  ];
-  const result = runSync('nsenter', entering, { input: toInput(podRemovalLines(address)) });
-  if (succeeded(result)) return;
-  const said = complaintsOf(result);
-  // A path that is no namespace any more is as good as gone, and so is what was in it.
-  const gone = said.some((line) => line.startsWith('nsenter: ') && !line.includes('failed to execute'));
-  const real = said.filter((line) => !ABSENT.test(line));
-  if (gone || (result.exitCode !== null && real.length === 0)) return;
-  throw refused(result, real);
-}
-
-/** Where nobody knows, as if: that only costs a process. */
-function nodeHasIpv6(): boolean {
-  try {
-    return readNodeFile().ipv6 !== undefined;
-  } catch {
-    return true;
-  }
 }
 
 function complaintsOf(result: ExecResult): string[] {

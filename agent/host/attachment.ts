@@ -290,16 +290,13 @@ export function removalLines(address: string): string[] {
   ];
 }
 
-/**
- * Lines that take away what we made in the pod: both links, or veth0 alone where eth0 is another plugin's. The
- * first fails where nothing is of our making, which ends the batch: the path may lead to another pod by now.
- */
-export function podRemovalLines(address: string): string[] {
-  return [`link del group ${traceOf(address).group}`, ...podRemovalLines6];
+/** Number of the pod's links that are ours: both, or veth0 alone where eth0 is another plugin's. */
+export function linkGroupOf(address: string): number {
+  return traceOf(address).group;
 }
 
-/** What goes with no link: lines of either family, here for `ip -6 -force -batch`. The flush is content with nothing. */
-export const podRemovalLines6 = [
+/** What goes with no link of the pod's: lines for `ip -batch` and for `ip -6 -batch`. */
+export const podRemovalLines = [
   `route flush table main type unreachable proto ${ROUTE_PROTOCOL}`,
   `rule del ${replyRule()}`,
 ];

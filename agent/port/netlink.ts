@@ -8,6 +8,7 @@ const SOCK_RAW_CLOEXEC = 0x80003;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
+const NETLINK_GET_STRICT_CHK = 12;
 const CLONE_NEWNET = 0x40000000;
 const MSG_DONTWAIT = 0x40;
 const protocols = { route: 0, netfilter: 12 } as const;
@@ -63,15 +64,7 @@ export function hasNetlink(): boolean {
  * @throws SystemCallError, or Node's error when the path cannot be opened.
  */
 export function inTwoNamespaces<T>(netns: string, work: (sockets: TwoNamespaces) => T): T {
-  const calls = foreignCalls();
-  if (calls === undefined) throw new Error('this runtime calls no C library');
-  const libc = loadLibc(calls);
-  const open: number[] = [];
-  const keep = (fd: number): number => {
-    open.push(fd);
-    return fd;
-  };
-  try {
+  return withDescriptors((libc, keep) => {
     const podFd = keep(openSync(netns, 'r'));
     const ownFd = keep(openSync('/proc/self/ns/net', 'r'));
     const node = openSocket(libc, 'route', keep);
@@ -84,6 +77,25 @@ export function inTwoNamespaces<T>(netns: string, work: (sockets: TwoNamespaces)
       // What comes next belongs to the node: a process that cannot go back must not go on.
       if (libc.setns(ownFd, CLONE_NEWNET) !== 0) process.abort();
     }
+  });
+}
+
+/** Runs `work` with a socket of the namespace this process is in, of its routing half. @throws SystemCallError */
+export function inOwnNamespace<T>(work: (node: NetlinkSocket) => T): T {
+  return withDescriptors((libc, keep) => work(openSocket(libc, 'route', keep)));
+}
+
+/** Closes whatever `work` keeps. */
+function withDescriptors<T>(work: (libc: Libc, keep: (fd: number) => number) => T): T {
+  const calls = foreignCalls();
+  if (calls === undefined) throw new Error('this runtime calls no C library');
+  const libc = loadLibc(calls);
+  const open: number[] = [];
+  try {
+    return work(libc, (fd) => {
+      open.push(fd);
+      return fd;
+    });
   } finally {
     for (const fd of open) closeSync(fd);
   }
@@ -145,6 +157,8 @@ function openSocket(
   const on = new Uint8Array([1, 0, 0, 0]);
   libc.setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, on, 4);
   libc.setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, on, 4);
+  // It answers a question with what the question names, and not with all there is.
+  if (protocol === 'route') libc.setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, on, 4);
   const buffer = new Uint8Array(32_768);
   return {
     send(bytes) {

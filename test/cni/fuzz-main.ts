@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { readArguments } from '../arguments.ts';
 import { writeEvidence } from '../bench/report.ts';
 import { buildExecutable } from '../build/executable.ts';
-import { executable, fuzzCalls, fuzzProcesses, fuzzState, prepare } from './fuzz.ts';
+import { executable, prepare } from './fuzz.ts';
+import { fuzz } from './fuzz-run.ts';
 
 const help = `Usage: npm run test:fuzz [-- [--inputs N] [--processes N] [--seed S] [--evidence FILE]]
 
@@ -41,15 +42,15 @@ if (process.env['ENIBOOT_FUZZ_SANDBOX'] === undefined) {
 prepare(executable);
 const started = performance.now();
 const parts = {
-  calls: run('calls', () => fuzzCalls(inputs, seed)),
-  files: run('damaged files', () => fuzzState(Math.ceil(inputs / 5), seed)),
-  processes: run('processes', () => fuzzProcesses(processes, seed)),
+  calls: await run('calls', 'calls', inputs),
+  files: await run('damaged files', 'state', Math.ceil(inputs / 5)),
+  processes: await run('processes', 'processes', processes),
 };
 const seconds = Math.round((performance.now() - started) / 1000);
 if (evidence !== undefined) writeEvidence(evidence, 'fuzz', { seed, ...parts, seconds });
 
-function run<T extends { inputs: number; codes: object }>(what: string, work: () => T): T {
-  const tally = work();
+async function run(what: string, part: Parameters<typeof fuzz>[0], count: number) {
+  const tally = await fuzz(part, count, seed);
   process.stdout.write(
     `${what}: ${tally.inputs} inputs, answers by code ${JSON.stringify(tally.codes)}, seed ${seed}\n`,
   );

@@ -3,7 +3,8 @@
 // environment is how many inputs (4,000 by default), SEED which ones; `npm run test:fuzz` takes more, and 10,000 as processes.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { executable, fuzzCalls, fuzzProcesses, fuzzState, prepare, type Tally } from './fuzz.ts';
+import { executable, prepare, type Tally } from './fuzz.ts';
+import { fuzz } from './fuzz-run.ts';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 const INPUTS = Number(process.env['FUZZ'] ?? 4_000);
@@ -12,21 +13,21 @@ const show = (what: string, { inputs, codes }: Tally) =>
 
 test.before(() => prepare(executable));
 
-test('damaged calls are answered with the code of their damage', () => {
-  const tally = fuzzCalls(Math.round(INPUTS * 0.8), SEED);
+test('damaged calls are answered with the code of their damage', async () => {
+  const tally = await fuzz('calls', Math.round(INPUTS * 0.8), SEED);
   show('calls', tally);
   for (const code of [0, 1, 2, 3, 4, 6, 7, 8, 102])
     assert.ok((tally.codes[code] ?? 0) > 0, `code ${code} was reached`);
 });
 
-test('damaged files of the node and the pool end no call in a defect, and lose no address', () => {
-  const tally = fuzzState(Math.round((INPUTS * 0.2) / 5), SEED);
+test('damaged files of the node and the pool end no call in a defect, and lose no address', async () => {
+  const tally = await fuzz('state', Math.round((INPUTS * 0.2) / 5), SEED);
   show('state', tally);
   for (const code of [0, 11, 50, 102]) assert.ok((tally.codes[code] ?? 0) > 0, `code ${code} was reached`);
 });
 
-test('processes answer as the same call does in-process', () => {
-  show('processes', fuzzProcesses(Math.round(INPUTS * 0.02), SEED));
+test('processes answer as the same call does in-process', async () => {
+  show('processes', await fuzz('processes', Math.round(INPUTS * 0.02), SEED));
 });
 
 test.run();

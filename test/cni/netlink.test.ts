@@ -1,5 +1,5 @@
 // time limit: 600 s
-// The netlink path of an ADD against the real kernel, by an executable that makes a macvlan (variant.ts): the same
+// The netlink path of ADD and DEL against the real kernel, by an executable that makes a macvlan (variant.ts): the same
 // objects as by `ip` and `nft`, and nothing left wherever it fails or is killed. strace makes a system call fail or
 // kills the caller at it.
 import { rmSync } from 'node:fs';
@@ -10,10 +10,12 @@ import {
   hostLines,
   podLines,
   podLines6,
+  podRemovalLines,
   podTable,
   podTable6,
+  removalLines,
 } from '../../agent/host/attachment.ts';
-import { lineOf } from '../../agent/host/netlink/ip.ts';
+import { actsOf } from '../../agent/host/netlink/batch.ts';
 import { transactionOf } from '../../agent/host/netlink/nft.ts';
 import type { NodeFile } from '../../agent/host/node-file.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -34,7 +36,7 @@ test.before(() => {
 test.after(() => rmSync(variant.folder, { recursive: true, force: true }));
 
 /** One call of the variant, where asked with something done to its own system calls, not to its children's. */
-async function call(command: string, inject?: string) {
+async function call(command: string, inject?: string, path?: string) {
   const variables = {
     ...variablesOf('p', '/run/netns/p'),
     CNI_COMMAND: command,
@@ -43,7 +45,8 @@ async function call(command: string, inject?: string) {
   };
   const traced =
     inject === undefined ? [] : ['strace', '-qq', '-o', LOG, '-e', `trace=sendto,setns`, '-e', inject];
-  const [file, ...args] = [...traced, variant.executable];
+  const found = path === undefined ? [] : ['/usr/bin/env', `PATH=${path}`];
+  const [file = '', ...args] = [...traced, ...found, variant.executable];
   const { exitCode, stdout, stderr } = await node.instance.run(file, args, {
     env: variables,
     input: JSON.stringify(conf),
@@ -64,6 +67,17 @@ async function del(): Promise<void> {
   assert.equal(await node.leftovers(), []);
   assert.is(await leftInPod(), '');
 }
+
+test('every text of a DEL is known', () => {
+  for (const inet6 of [false, true]) {
+    const known = (line: string) => actsOf([line], '', inet6) !== undefined;
+    for (const line of [...removalLines('10.0.64.9'), ...podRemovalLines])
+      assert.ok(known(line), `not known: ${line}`);
+    for (const line of ['link set group 5 down', 'link del group 5']) assert.ok(known(line), line);
+    for (const line of ['route flush table main', 'route flush table main type throw proto 140'])
+      assert.not.ok(known(line), line);
+  }
+});
 
 test('every text that an ADD makes is known', () => {
   const base: NodeFile = {
@@ -88,16 +102,21 @@ test('every text that an ADD makes is known', () => {
   for (const facts of variants) {
     const eni = { subnetCidr: '10.0.64.0/20', ipv6Prefix: '2001:db8:1:2:3::/80' };
     const a = attachmentOf({ ...base, ...facts }, '10.0.64.9', eni, 'eth0');
-    for (const line of [...hostLines(a, '/run/netns/p', 'eth1', true), ...podLines(a, true, true)]) {
-      assert.ok(lineOf(line, '/run/netns/p'), `not known: ${line}`);
-    }
-    for (const line of podLines6(a)) assert.ok(lineOf(line, '/run/netns/p', true), `not known: ${line}`);
+    const known = (line: string, inet6 = false) =>
+      assert.ok(actsOf([line], '/run/netns/p', inet6), `not known: ${line}`);
+    for (const line of hostLines(a, '/run/netns/p', 'eth1', true)) known(line);
+    for (const ours of [true, false]) for (const line of podLines(a, ours, true)) known(line);
+    for (const line of podLines6(a)) known(line, true);
     const tables = podTable(a) + podTable6(a);
     assert.ok(transactionOf(tables, false), `not known: ${tables}`);
   }
-  assert.is(lineOf('link set dev eth0 down', '/run/netns/p'), undefined);
-  assert.is(lineOf('link add name x netns /run/netns/q type veth peer name y', '/run/netns/p'), undefined);
-  assert.is(lineOf('route replace 10.0.0.0/8 dev eth0 metric 5', '/run/netns/p'), undefined);
+  for (const line of [
+    'link set dev eth0 down',
+    'address flush dev eth0',
+    'link add name x netns /run/netns/q type veth peer name y',
+    'route replace 10.0.0.0/8 dev eth0 metric 5',
+  ])
+    assert.is(actsOf([line], '/run/netns/p'), undefined, line);
   assert.is(transactionOf('table netdev x {\n}\n', false), undefined);
   assert.is(transactionOf('table ip x {\n chain y {\n  counter\n }\n}\n', false), undefined);
 });
@@ -158,6 +177,57 @@ kubernetes: { serviceCidrs: [172.20.0.0/16${ipv6 ? ', "fd00:10:96::/108"' : ''}]
       lines(one).filter((line) => !lines(two).includes(line)),
       lines(two).filter((line) => !lines(one).includes(line)),
     );
+  });
+
+  test(`${families}: DEL takes what is ours and leaves what is not`, async () => {
+    // Beside ours in both namespaces: routes of another protocol and table, a table of nftables, a rule.
+    const theirs = `ip -n p link add other type veth peer name other2
+      ip -n p route add unreachable 10.9.0.0/16 proto 141; ip -n p -6 route add unreachable fd09::/16 proto 141
+      ip -n p rule add priority 1024 fwmark 0x1/0x1 lookup 77; ip -n p route add throw 10.8.0.0/16 table 140
+      nsenter --net=/run/netns/p nft add table ip theirs
+      ip route add throw 10.9.0.0/16 table 167772161 proto 140; ip rule add priority 1024 lookup 77`;
+    const look = () =>
+      node.sh(`for n in '-n p' ''; do for family in -4 -6; do
+          ip $n $family rule; ip $n $family route show table all | grep -vE 'fe80|ff00|multicast' || :
+        done; done; ip -n p -br link; nsenter --net=/run/netns/p nft list tables`);
+    await node.sh(theirs);
+    const before = await look();
+    const added = await call('ADD');
+    assert.is(added.exit, 0, added.said);
+    assert.is.not(await look(), before);
+    // It needs no program at all.
+    const removed = await call('DEL', undefined, '/nowhere');
+    assert.is(removed.exit, 0, removed.said);
+    assert.is(await look(), before);
+    await node.sh(`ip -n p link del other; ip -n p route del unreachable 10.9.0.0/16 proto 141
+      ip -n p -6 route del unreachable fd09::/16 proto 141; ip -n p rule del priority 1024 fwmark 0x1/0x1
+      ip -n p route flush table 140; nsenter --net=/run/netns/p nft delete table ip theirs
+      ip route flush table 167772161; ip rule del priority 1024 lookup 77`);
+  });
+
+  test(`${families}: a DEL refused or killed at any request is finished by the next`, async () => {
+    for (const fault of ['error=ENOBUFS', 'signal=KILL']) {
+      let met = 0;
+      for (let at = 1; at < 100; at += 1) {
+        const added = await call('ADD');
+        assert.is(added.exit, 0, added.said);
+        const { exit, json } = await call('DEL', `inject=sendto:${fault}:when=${at}`);
+        if (exit === 0) break;
+        met += 1;
+        if (fault === 'error=ENOBUFS') assert.is(json.code, 100, `at request ${at}`);
+        await del();
+      }
+      assert.ok(met >= 8, `${fault} at ${met} requests`);
+    }
+    // A namespace that is gone, and a path that leads to something else.
+    for (const end of ['ip netns del p', 'ip netns del p; mkdir -p /run/netns; touch /run/netns/p']) {
+      assert.is((await call('ADD')).exit, 0);
+      await node.sh(end);
+      const { exit, said } = await call('DEL', undefined, '/nowhere');
+      assert.is(exit, 0, said);
+      assert.equal(await node.leftovers(), []);
+      await node.sh('rm -f /run/netns/p; ip netns add p');
+    }
   });
 
   test(`${families}: a request refused at any point of an ADD leaves nothing`, async () => {

@@ -14,17 +14,14 @@ const STAND_IN = '/run/stand-in';
 export const INTERFACE_PLUGINS = `${STAND_IN}/plugins`;
 const PATH = `${STAND_IN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
 
-/** Keeps the plugin itself out of other namespaces, not what it starts: then it has no use for netlink. */
-const ONLY_PROGRAMS = [
-  'strace',
-  '-qq',
-  '-o',
-  '/dev/null',
-  '-e',
-  'trace=setns',
-  '-e',
-  'inject=setns:error=EPERM',
-];
+/** Keeps ADD itself out of the pod's namespace, not what it starts: then it asks the programs. Undoing it may enter. */
+const ONLY_PROGRAMS = failing('setns', 'EPERM', 1);
+
+/** What a command is started by so that its Nth such system call fails. */
+function failing(call: string, error: string, nth: number): string[] {
+  const inject = `inject=${call}:error=${error}:when=${nth}`;
+  return ['strace', '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', inject];
+}
 
 /** What the plugin answered: a result, an error, or nothing. */
 export interface Answer {
@@ -68,6 +65,8 @@ export interface PodNode extends Node {
   sh(script: string): Promise<string>;
   /** Makes the Nth line of the next batches fail, counted over calls, of an ADD by programs; undefined clears it. */
   failAt(line: number | undefined): void;
+  /** Has the kernel refuse the Nth netlink request of each call, for lack of memory; undefined ends that. */
+  refuseAt(request: number | undefined): void;
   /** Whether ADD makes its attachment by `ip` and `nft`, which a test can put something in the place of. */
   onlyPrograms(only: boolean): void;
   /** What eniboot's pods left on the node: links, rules, routes, leases. Empty when nothing. */
@@ -121,11 +120,12 @@ export function podNode(node: Node): PodNode {
   instance.write(`${INTERFACE_PLUGINS}/ipvlan`, `#!/bin/sh\n${plugin}\n`, 0o755);
 
   let programs = false;
+  let refused: string[] = [];
   const self: PodNode = {
     ...node,
     async cni(command, variables = {}, config = conf, plugin = 'eniboot') {
       const path = plugin.startsWith('/') ? plugin : `${PLUGINS}/${plugin}`;
-      const [file, ...args] = [...(programs ? ONLY_PROGRAMS : []), path];
+      const [file, ...args] = [...(programs && command === 'ADD' ? ONLY_PROGRAMS : refused), path];
       const answer = await instance.run(file ?? path, args, {
         env: { PATH, CNI_COMMAND: command, CNI_PATH: PLUGINS, ...variables },
         input: typeof config === 'string' ? config : JSON.stringify(config),
@@ -186,6 +186,9 @@ export function podNode(node: Node): PodNode {
     },
     onlyPrograms(only) {
       programs = only;
+    },
+    refuseAt(request) {
+      refused = request === undefined ? [] : failing('sendto', 'ENOBUFS', request);
     },
     failAt(line) {
       programs = line !== undefined;

@@ -8,6 +8,7 @@ import type { Boot } from '../../agent/boot/phase.ts';
 import type { Config } from '../../agent/config/schema.ts';
 import type { Link, Route, Rule } from '../../agent/host/links.ts';
 import { BOOT_ENI_MARK, BOOT_ENI_RULE_PRIORITY } from '../../agent/host/names.ts';
+import type { PodRemoval } from '../../agent/host/netlink/remove.ts';
 import type { Clock } from '../../agent/port/clock.ts';
 import type { ExecOptions, ExecResult } from '../../agent/port/exec-result.ts';
 import { enisOf } from '../aws/ec2/world.ts';
@@ -231,20 +232,6 @@ export function runSync(file: string, args: string[], { input = '' }: ExecOption
     const line = inHost ? at - 1 : at - 1 - first.length;
     return answer(inHost ? 41 : 1, [complaints[0] ?? '', `Command failed -:${line}`]);
   }
-  if (file === 'nsenter') {
-    const path = (args[0] ?? '').replace('--net=', '');
-    const space = spaceAt(path);
-    if (space === undefined) return answer(1, [`nsenter: cannot open ${path}: No such file or directory`]);
-    const dropping: Step = {
-      name: 'nft',
-      run: () => {
-        space.table = undefined;
-        return undefined;
-      },
-    };
-    const { at, complaints } = perform([...linesOf(space, input), dropping]);
-    return answer(at === 0 ? 0 : 1, complaints);
-  }
   if (file === 'ip' && args.includes('-batch')) {
     const { complaints } = perform(linesOf(kernel.host, input), args.includes('-force'));
     return answer(complaints.length === 0 ? 0 : 1, complaints);
@@ -266,6 +253,41 @@ export function runSync(file: string, args: string[], { input = '' }: ExecOption
 export async function run(file: string, args: string[], options: ExecOptions = {}): Promise<ExecResult> {
   await systemClock.sleep(5);
   return runSync(file, args, options);
+}
+
+// agent/host/netlink/remove.ts
+
+export function removeFromPod(netns: string, { group, lines }: PodRemoval): string | undefined {
+  const space = node.kernel.spaces.get(netns);
+  if (space === undefined || ![...space.links.values()].some((link) => link.group === group))
+    return undefined;
+  const dropping: Step = {
+    name: 'the tables',
+    run: () => {
+      space.table = undefined;
+      return undefined;
+    },
+  };
+  return removed([
+    ...linesOf(space, lines.join('\n')),
+    dropping,
+    ...linesOf(space, `link del group ${group}`),
+  ]);
+}
+
+export function removeFromNode(lines: readonly string[]): string | undefined {
+  return removed(linesOf(node.kernel.host, lines.join('\n')));
+}
+
+/** By the process itself: when that is killed, nothing goes on. */
+function removed(steps: Step[]): string | undefined {
+  for (const { name, run } of steps) {
+    change('kernel', name);
+    const complaint = run();
+    showInSysfs();
+    if (complaint !== undefined && !/Cannot find|No such|does not exist/.test(complaint)) return complaint;
+  }
+  return undefined;
 }
 
 // agent/host/links.ts, nft.ts, sysctl.ts, lock.ts

@@ -23,6 +23,7 @@ const replaced = [
   'port/exec',
   'port/exec-sync',
   'host/links',
+  'host/netlink/remove',
   'host/nft',
   'host/sysctl',
   'host/lock',

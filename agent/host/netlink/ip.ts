@@ -1,7 +1,19 @@
 // The lines for `ip -batch` that eniboot writes, as messages of rtnetlink: what `ip` makes of them, and nothing that
 // `ip` would refuse. Only these forms are known; any other line is undefined, and goes to `ip` itself.
 // Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h and fib_rules.h.
-import { ACK, ascii, CREATE, EXCL, le32, Message, REPLACE, REQUEST, zeroEnded } from './message.ts';
+import {
+  ACK,
+  ascii,
+  attributesIn,
+  CREATE,
+  DUMP,
+  EXCL,
+  le32,
+  Message,
+  REPLACE,
+  REQUEST,
+  zeroEnded,
+} from './message.ts';
 import { AF_INET, AF_INET6, macBytes, numberOf, type Prefix, prefixOf } from './values.ts';
 
 export const NEW_LINK = 16;
@@ -16,6 +28,8 @@ const DEL_RULE = 33;
 const RTA = { dst: 1, src: 2, oif: 4, gateway: 5, prefsrc: 7, table: 15 };
 const IFLA = { address: 1, name: 3, mtu: 4, link: 5, linkInfo: 18, afSpec: 26, group: 27, netnsFd: 28 };
 const FRA = { dst: 1, src: 2, iif: 3, priority: 6, mark: 10, table: 15, mask: 16, protocol: 21 };
+/** IFF_UP */
+const UP = 1;
 const MAIN_TABLE = 254;
 /** The protocol that `ip` gives where none is said. */
 const BOOT = 3;
@@ -56,6 +70,17 @@ export function linkQuestion(device: string): Message {
   return linkHeader(new Message(GET_LINK, REQUEST))
     .attribute(IFLA.name, zeroEnded(device))
     .attribute(29, le32(8));
+}
+
+/** Asks for all devices, without their counters. */
+export function linksQuestion(): Message {
+  return linkHeader(new Message(GET_LINK, REQUEST | DUMP)).attribute(29, le32(8));
+}
+
+/** The group of a link that was listed. */
+export function groupOf(link: Uint8Array): number {
+  const bytes = attributesIn(link, 16).get(IFLA.group);
+  return bytes === undefined ? 0 : new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
 }
 
 /** Words that come in pairs of key and value, but for flags; undefined where another word is among them. */
@@ -129,12 +154,17 @@ function linkAttributes(message: Message, of: Map<string, string>, moment: Momen
 }
 
 function linkSet(words: string[]): Line | undefined {
-  const of = pairs(words, ['dev', 'addrgenmode'], ['up']);
+  const of = pairs(words, ['dev', 'group', 'addrgenmode'], ['up', 'down']);
   const device = of?.get('dev');
-  if (of === undefined || device === undefined) return undefined;
+  const group = of?.get('group');
+  if (of !== undefined && group !== undefined && words.length === 3 && of.has('down')) {
+    return () =>
+      linkHeader(new Message(NEW_LINK, REQUEST | ACK), 0, 0, UP).attribute(IFLA.group, le32(Number(group)));
+  }
+  if (of === undefined || device === undefined || group !== undefined || of.has('down')) return undefined;
   const mode = of.get('addrgenmode');
   if (mode !== undefined && mode !== 'none') return undefined;
-  const up = of.has('up') ? 1 : 0;
+  const up = of.has('up') ? UP : 0;
   return (moment) => {
     const message = linkHeader(new Message(NEW_LINK, REQUEST | ACK), moment.index(device), up, up);
     if (mode === undefined) return message;

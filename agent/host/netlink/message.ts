@@ -3,12 +3,16 @@
 
 export const REQUEST = 0x1;
 export const ACK = 0x4;
+/** Asks for all there is. */
+export const DUMP = 0x300;
 export const REPLACE = 0x100;
 export const EXCL = 0x200;
 export const CREATE = 0x400;
 
 const HEADER = 16;
 const ERROR = 2;
+/** Ends the answers to a question of many. */
+export const DONE = 3;
 const NESTED = 0x8000;
 /** Flags of an answer: the original message is left out; words follow. */
 const CAPPED = 0x100;
@@ -83,7 +87,7 @@ export class Message {
 export interface Answer {
   type: number;
   sequence: number;
-  /** Of an error or acknowledgement: 0, or the errno, and what the kernel says. */
+  /** Of an error, an acknowledgement or an end: 0, or the errno, and what the kernel says. */
   errno: number;
   words: string;
   /** What follows the header. */
@@ -103,7 +107,7 @@ export function answersIn(datagram: Uint8Array): Answer[] {
     answers.push({
       type,
       sequence: view.getUint32(at + 8, true),
-      errno: type === ERROR && body.length >= 4 ? -view.getInt32(at + HEADER, true) : 0,
+      errno: (type === ERROR || type === DONE) && body.length >= 4 ? -view.getInt32(at + HEADER, true) : 0,
       words: type === ERROR && (flags & WITH_WORDS) !== 0 ? wordsOf(body, flags) : '',
       body,
     });
@@ -113,7 +117,7 @@ export function answersIn(datagram: Uint8Array): Answer[] {
 }
 
 /** Attributes by type, from `start` on. */
-function attributesIn(body: Uint8Array, start: number): Map<number, Uint8Array> {
+export function attributesIn(body: Uint8Array, start: number): Map<number, Uint8Array> {
   const found = new Map<number, Uint8Array>();
   const view = new DataView(body.buffer, body.byteOffset, body.length);
   for (let at = start; at + 4 <= body.length; ) {

@@ -38,7 +38,15 @@ export function transactionOf(text: string, replacing: boolean): Transaction | u
   if (steps === undefined) return undefined;
   let sets = 0;
   const next = { setId: () => ++sets };
-  const messages = steps.flatMap((step) => step(next));
+  return assembled(steps.flatMap((step) => step(next)));
+}
+
+/** Takes a table away; refused with ENOENT where there is none. */
+export function tableRemoval(family: 'ip' | 'inet', name: string): Transaction {
+  return assembled([removalOf({ family: families[family] ?? 0, name })]);
+}
+
+function assembled(messages: Message[]): Transaction {
   messages.at(-1)?.wantAnswer();
   const all = [batch(BATCH_BEGIN), ...messages, batch(BATCH_END)];
   const parts = all.map((message, at) => message.finish(at));
@@ -98,8 +106,12 @@ function tableSteps({ family, name }: Table, replacing: boolean): Step[] {
       .attribute(1, zeroEnded(name))
       .attribute(2, be32(0)),
   ];
-  const remove = () => [header(new Message(DEL_TABLE, REQUEST), family).attribute(1, zeroEnded(name))];
+  const remove = () => [removalOf({ family, name })];
   return replacing ? [make(0), remove, make(0)] : [make(EXCL)];
+}
+
+function removalOf({ family, name }: Table): Message {
+  return header(new Message(DEL_TABLE, REQUEST), family).attribute(1, zeroEnded(name));
 }
 
 /** `type T hook H priority P; policy accept;` */

@@ -3,16 +3,10 @@
 // programs' own words, with the number of the line.
 import { writeFileSync } from 'node:fs';
 import { hasCode, readIfPresent } from '../../port/fs.ts';
-import {
-  hasNetlink,
-  inTwoNamespaces,
-  type NetlinkSocket,
-  SystemCallError,
-  type TwoNamespaces,
-} from '../../port/netlink.ts';
-import { type Line, lineOf, linkQuestion, NEW_LINK } from './ip.ts';
-import { type Answer, answersIn, type Message } from './message.ts';
+import { hasNetlink, inTwoNamespaces, type NetlinkSocket, SystemCallError } from '../../port/netlink.ts';
+import { type Act, actsOf } from './batch.ts';
 import { type Transaction, transactionOf } from './nft.ts';
+import { commit, Routing, said } from './requests.ts';
 
 /** One thing after the other; the first that fails ends it. */
 export type Step =
@@ -35,10 +29,10 @@ export interface Refusal {
 type Ready = (at: Place) => string | undefined;
 
 interface Place {
-  sockets: TwoNamespaces;
-  /** Devices by namespace and name. */
-  indexes: Map<string, number>;
-  sequence: number;
+  node: Routing;
+  pod: Routing;
+  podNetfilter: NetlinkSocket;
+  podFd: number;
   /** Counts what the kernel has granted. */
   grant(): void;
 }
@@ -58,8 +52,11 @@ export function perform(netns: string, steps: Step[]): Refusal | 'unable' | unde
   let granted = 0;
   let reached = 0;
   try {
-    return inTwoNamespaces(netns, (sockets) => {
-      const place: Place = { sockets, indexes: new Map(), sequence: 0, grant: () => (granted += 1) };
+    return inTwoNamespaces(netns, ({ node, pod, ...rest }) => {
+      const grant = () => {
+        granted += 1;
+      };
+      const place: Place = { node: new Routing(node), pod: new Routing(pod), ...rest, grant };
       for (const [step, run] of ready.entries()) {
         reached = step;
         const stderr = run(place);
@@ -82,87 +79,27 @@ function readyFor(step: Step, netns: string): Ready | undefined {
     const made = transactionOf(step.nft, false);
     return made === undefined ? undefined : (place) => runTransaction(place, made, step.nft);
   }
-  const lines: Line[] = [];
-  for (const text of step.ip) {
-    const line = lineOf(text, netns, step.inet6 ?? false);
-    if (line === undefined) return undefined;
-    lines.push(line);
-  }
-  return (place) => runLines(place, step.in, lines);
+  const acts = actsOf(step.ip, netns, step.inet6);
+  return acts === undefined ? undefined : (place) => runLines(place, step.in, acts);
 }
 
-function runLines(place: Place, where: 'node' | 'pod', lines: Line[]): string | undefined {
-  const moment = {
-    index: (device: string) => indexOf(place, where, device),
-    podFd: place.sockets.podFd,
-  };
-  for (const [at, line] of lines.entries()) {
-    const problem = runLine(place, place.sockets[where], () => line(moment));
+function runLines(place: Place, where: 'node' | 'pod', acts: Act[]): string | undefined {
+  for (const [at, act] of acts.entries()) {
+    const { problem } = act(place[where], place.podFd);
     if (problem !== undefined) return `${problem}\nCommand failed -:${at + 1}\n`;
-  }
-  return undefined;
-}
-
-function runLine(place: Place, socket: NetlinkSocket, message: () => Message): string | undefined {
-  let answer: Answer | undefined;
-  try {
-    answer = ask(place, socket, message());
-  } catch (error) {
-    if (error instanceof NoDevice) return `Cannot find device "${error.message}"`;
-    throw error;
-  }
-  if (answer?.errno === 0) {
     place.grant();
-    return undefined;
-  }
-  return answer === undefined ? 'No answer from the kernel' : said(answer, 'RTNETLINK answers');
-}
-
-class NoDevice extends Error {}
-
-function indexOf(place: Place, where: 'node' | 'pod', device: string): number {
-  const key = `${where} ${device}`;
-  const known = place.indexes.get(key);
-  if (known !== undefined) return known;
-  const answer = ask(place, place.sockets[where], linkQuestion(device));
-  if (answer?.type !== NEW_LINK) throw new NoDevice(device);
-  const index = new DataView(answer.body.buffer, answer.body.byteOffset).getInt32(4, true);
-  place.indexes.set(key, index);
-  return index;
-}
-
-/** The kernel has answered when a request was sent; answers to others (a killed caller's) are not ours. */
-function ask(place: Place, socket: NetlinkSocket, message: Message): Answer | undefined {
-  const sequence = ++place.sequence;
-  socket.send(new Uint8Array(message.finish(sequence)));
-  for (let datagram = socket.receive(); datagram !== undefined; datagram = socket.receive()) {
-    const answer = answersIn(datagram).find((one) => one.sequence === sequence);
-    if (answer !== undefined) return answer;
   }
   return undefined;
 }
 
 /** Created, and replaced only where tables are left from before: replacing waits for a grace period of the kernel. */
 function runTransaction(place: Place, made: Transaction, text: string): string | undefined {
-  const first = commit(place, made);
-  if (first?.errno !== EEXIST) return first === undefined ? undefined : said(first, 'Error');
-  const again = transactionOf(text, true);
-  const second = again === undefined ? first : commit(place, again);
-  return second === undefined ? undefined : said(second, 'Error');
-}
-
-/** The first error of a transaction, of which nothing is done then. */
-function commit(place: Place, { bytes, last }: Transaction): Answer | undefined {
-  const socket = place.sockets.podNetfilter;
-  socket.send(bytes);
-  let acknowledged = false;
-  for (let datagram = socket.receive(); datagram !== undefined; datagram = socket.receive()) {
-    for (const answer of answersIn(datagram)) {
-      if (answer.errno !== 0) return answer;
-      if (answer.sequence === last) acknowledged = true;
-    }
+  let refused = commit(place.podNetfilter, made);
+  if (refused?.errno === EEXIST) {
+    const again = transactionOf(text, true);
+    if (again !== undefined) refused = commit(place.podNetfilter, again);
   }
-  if (!acknowledged) throw new Error('the kernel did not answer a transaction of nftables');
+  if (refused !== undefined) return said(refused, 'Error');
   place.grant();
   return undefined;
 }
@@ -186,31 +123,3 @@ function missing(path: string, value: string): string | undefined {
 const EEXIST = 17;
 /** Of a link whose driver is missing: the words since Linux 4.20, and before. */
 const UNKNOWN_KIND = /Unknown device type|Operation not supported/;
-
-/** The C library's words for what rtnetlink and nfnetlink answer. */
-const errors: Record<number, string> = {
-  1: 'Operation not permitted',
-  2: 'No such file or directory',
-  3: 'No such process',
-  5: 'Input/output error',
-  12: 'Cannot allocate memory',
-  13: 'Permission denied',
-  16: 'Device or resource busy',
-  17: 'File exists',
-  19: 'No such device',
-  22: 'Invalid argument',
-  28: 'No space left on device',
-  34: 'Numerical result out of range',
-  95: 'Operation not supported',
-  98: 'Address already in use',
-  99: 'Cannot assign requested address',
-  100: 'Network is down',
-  101: 'Network is unreachable',
-  105: 'No buffer space available',
-  113: 'No route to host',
-};
-
-function said({ errno, words }: Answer, who: string): string {
-  if (words !== '') return `Error: ${words}.`;
-  return `${who}: ${errors[errno] ?? `error ${errno}`}`;
-}

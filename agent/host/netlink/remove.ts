@@ -1,0 +1,84 @@
+// Takes away what an attachment has made. What is not there is no failure, and no program is asked: there is none that a
+// node must have for a pod to go.
+import { hasCode } from '../../port/fs.ts';
+import { inOwnNamespace, inTwoNamespaces, SystemCallError } from '../../port/netlink.ts';
+import { actsOf } from './batch.ts';
+import { groupOf, linksQuestion } from './ip.ts';
+import { tableRemoval } from './nft.ts';
+import { commit, isAbsent, type Outcome, Routing, said } from './requests.ts';
+
+/** What is ours in a pod's namespace. */
+export interface PodRemoval {
+  /** The links; where there is none, nothing is of our making: the path may lead to another pod by now. */
+  group: number;
+  /** What goes with no link, for `ip -batch` and for `ip -6 -batch`. */
+  lines: readonly string[];
+  lines6: readonly string[];
+  /** Tables of nftables, by family. */
+  tables: readonly { family: 'ip' | 'inet'; name: string }[];
+}
+
+const EINVAL = 22;
+
+/**
+ * The links go down first, so that no packet leaves without the rules, and away last: they are what tells a call that
+ * comes after one that was killed that there is something left. A path that is no namespace any more is as good as gone.
+ *
+ * @returns why something is still there; undefined when nothing is.
+ * @throws SystemCallError, or Node's error, when the namespace cannot be entered.
+ */
+export function removeFromPod(netns: string, removal: PodRemoval): string | undefined {
+  const { group, lines, lines6, tables } = removal;
+  let entered = false;
+  try {
+    return inTwoNamespaces(netns, ({ pod, podNetfilter }) => {
+      entered = true;
+      const routing = new Routing(pod);
+      const { found, outcome } = routing.list(linksQuestion());
+      if (!found.some((link) => groupOf(link) === group)) return real(outcome);
+      return first([
+        () => removeLine(routing, `link set group ${group} down`),
+        ...lines.map((line) => () => removeLine(routing, line)),
+        ...lines6.map((line) => () => removeLine(routing, line, true)),
+        ...tables.map(({ family, name }) => () => {
+          const refused = commit(podNetfilter, tableRemoval(family, name));
+          return real({ errno: refused?.errno ?? 0, problem: refused && said(refused, 'Error') });
+        }),
+        () => removeLine(routing, `link del group ${group}`),
+      ]);
+    });
+  } catch (error) {
+    const noNamespace = error instanceof SystemCallError && error.errno === EINVAL;
+    if (!entered && (noNamespace || hasCode(error, 'ENOENT', 'ENOTDIR'))) return undefined;
+    throw error;
+  }
+}
+
+/** The same for lines of `ip -batch` in the namespace this process is in. */
+export function removeFromNode(lines: readonly string[]): string | undefined {
+  return inOwnNamespace((node) => {
+    const routing = new Routing(node);
+    return first(lines.map((line) => () => removeLine(routing, line)));
+  });
+}
+
+/** The first that fails ends it. */
+function first(steps: (() => string | undefined)[]): string | undefined {
+  for (const step of steps) {
+    const problem = step();
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+function removeLine(routing: Routing, text: string, inet6 = false): string | undefined {
+  const [act] = actsOf([text], '', inet6) ?? [];
+  if (act === undefined) throw new Error(`no message is known for: ip ${text}`);
+  const problem = real(act(routing, -1));
+  return problem === undefined ? undefined : `${text}: ${problem}`;
+}
+
+/** Undefined where it is done, or there was nothing to do. */
+function real(outcome: Outcome): string | undefined {
+  return isAbsent(outcome) ? undefined : outcome.problem;
+}

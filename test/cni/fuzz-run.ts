@@ -1,0 +1,24 @@
+// Runs a part of the fuzz test (fuzz-worker.ts). The caller is in a sandbox, which prepare() has made ready.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { fetchPackage } from '../../agent/build/npm-package.ts';
+import type { Tally } from './fuzz.ts';
+
+const root = join(import.meta.dirname, '../..');
+
+/** @throws with the seed and the smallest input that was answered wrongly. */
+export async function fuzz(
+  part: 'calls' | 'state' | 'processes',
+  count: number,
+  seed: number,
+): Promise<Tally> {
+  const name = process.arch === 'arm64' ? '@oven/bun-linux-aarch64' : '@oven/bun-linux-x64';
+  const runtime = join(await fetchPackage(name, root), 'bin/bun');
+  const worker = join(import.meta.dirname, 'fuzz-worker.ts');
+  const { status, stdout, stderr, error } = spawnSync(runtime, [worker, part, `${count}`, `${seed}`], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  if (status !== 0) throw new Error(error?.message ?? stderr);
+  return JSON.parse(stdout) as Tally;
+}
