@@ -302,8 +302,12 @@ test('an ADD killed at any moment: DEL and GC find all of it, and no address is 
     await node.sh(`ip netns add ${name}`);
     const after = 10 + Math.random() * 120;
     if (await node.cniKilled('ADD', variablesOf(name, `/run/netns/${name}`), after)) killed += 1;
-    // What the plugin had started goes on for a moment without it.
-    await node.sh('sleep 0.3');
+    // What the plugin had started goes on for a moment without it. The brackets keep the pattern from finding itself.
+    await node.sh(`for try in $(seq 400); do
+        pgrep -f -- '[-]batch|[t]able ip eniboot' >/dev/null || exit 0
+        sleep 0.05
+      done
+      exit 1`);
     succeeds(await del(name));
     succeeds(await node.cni('GC', {}, { ...conf, 'cni.dev/valid-attachments': [] }));
     assert.equal(await node.leftovers(), [], `round ${round}`);

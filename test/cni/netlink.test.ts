@@ -46,7 +46,7 @@ async function call(command: string, inject?: string, path?: string) {
   const traced =
     inject === undefined ? [] : ['strace', '-qq', '-o', LOG, '-e', `trace=sendto,setns`, '-e', inject];
   const found = path === undefined ? [] : ['/usr/bin/env', `PATH=${path}`];
-  const [file = '', ...args] = [...traced, ...found, variant.executable];
+  const [file, ...args] = [...traced, ...found, variant.executable];
   const { exitCode, stdout, stderr } = await node.instance.run(file, args, {
     env: variables,
     input: JSON.stringify(conf),

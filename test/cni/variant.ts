@@ -12,7 +12,7 @@ const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
 /** Path of the built executable, in a new folder that the caller removes: `folder`. */
 export function buildMacvlanVariant(): { folder: string; executable: string } {
   const folder = mkdtempSync(join(tmpdir(), 'eniboot-macvlan-'));
-  for (const name of ['agent', 'cni', 'package.json', 'package-lock.json', 'LICENSE', 'NOTICE']) {
+  for (const name of ['agent', 'cni', 'systemd', 'package.json', 'package-lock.json', 'LICENSE', 'NOTICE']) {
     cpSync(join(root, name), join(folder, name), { recursive: true });
   }
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
