@@ -25,7 +25,7 @@ check      whether this machine is fit to become an AMI, or an instance of one i
 boot-test  launches the image, waits for the node's own verdict (instance tag, or console), tags the image with it, and
            always terminates the instance, also on Ctrl-C. If SSM reaches the node, the report has its status
            JSON, and check --booted runs there and must not fail.
-base       looks up Fedora's newest released AMI of a release for x86_64 and arm64 (account 125523088429), makes encrypted
+base       looks up Fedora's newest AMI of a release for x86_64 and arm64 (account 125523088429), makes encrypted
            copies in this account, and writes them to a variables file of packer/. Existing copies are reused.
 publish    a version of /eniboot/image/ARCH/ZONE, of type aws:ec2:image. Refuses an image whose boot test has not passed.
 promote    moves the label stable, and previous to what was stable. Launch templates resolve

@@ -1,4 +1,4 @@
-// The base image of the next build: Fedora's newest released one for each CPU, as an encrypted copy that is this account's,
+// The base image of the next build: Fedora's newest of a release for each CPU, as an encrypted copy that is this account's,
 // and the lock file that names both copies. Whole or not: a lock never mixes two looks.
 import type { ImageAws } from '../aws/images.ts';
 import type { MachineImage } from '../aws/machine-images.ts';

@@ -9,7 +9,7 @@ import { linkOf, type Machine, namesIn, textOf } from './machine.ts';
 const CURRENT = `${LIBEXEC_DIR}/current`;
 const PACKAGES = ['kubelet', 'cri-o', 'kernel-core'];
 
-/** Executable, licences and plugins against the manifest beside them. Takes as long as reading them: about 120 MB. */
+/** Executable and plugins against the manifest beside them, and that the licences are with them. Takes as long as reading 120 MB. */
 export async function checkDigests(machine: Machine): Promise<Check> {
   try {
     const folder = `${machine.root}${CURRENT}`;
@@ -26,6 +26,12 @@ export async function checkDigests(machine: Machine): Promise<Check> {
         `/opt/cni/bin: ${stray.join(', ')} is not a link to ${CURRENT}/eniboot`,
         { stray },
       );
+    // What is passed on has to come with them.
+    const absent = ['LICENSE', 'NOTICE'].filter(
+      (name) => (textOf(machine, `${CURRENT}/${name}`) ?? '') === '',
+    );
+    if (absent.length > 0)
+      return fail('digests', 'IMAGE_UNFIT', `${CURRENT}: ${absent.join(', ')} is not there`, { absent });
     return pass(
       'digests',
       `${digests.length} files and ${manifest.plugins.length} plugins of ${manifest.version}`,

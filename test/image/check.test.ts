@@ -36,6 +36,8 @@ const built: Record<string, string> = {
   '/home/fedora/.bashrc': '',
   '/var/log/messages': '',
   '/usr/libexec/eniboot/1.0.0/eniboot': 'stand-in',
+  '/usr/libexec/eniboot/1.0.0/LICENSE': 'Apache',
+  '/usr/libexec/eniboot/1.0.0/NOTICE': 'what is linked in',
   '/usr/libexec/eniboot/1.0.0/manifest.json': JSON.stringify({
     version: '1.0.0',
     files: [{ path: 'eniboot', sha256: createHash('sha256').update('stand-in').digest('hex') }],
@@ -292,6 +294,12 @@ const cases: [string, string, Broken, RegExp][] = [
     /not what its manifest says/,
   ],
   ['an executable that is missing', 'digests', { removed: ['/usr/libexec/eniboot/1.0.0/eniboot'] }, /ENOENT/],
+  [
+    'no notices of what is linked in',
+    'digests',
+    { removed: ['/usr/libexec/eniboot/1.0.0/NOTICE'] },
+    /NOTICE is not there/,
+  ],
   [
     'no manifest',
     'digests',
