@@ -124,7 +124,7 @@ export const configSchema = v.strictObject({
           v.array(cidr),
           v.maxLength(256, 'has more than 256 entries'),
           v.description(
-            "CIDRs beyond the VPC's own that pods reach without NAT, through their own ENI (peered VPCs, a transit gateway).",
+            "CIDRs beyond the VPC's own that pods reach without NAT, through their own ENI (peered VPCs, a transit gateway). A `route` entry in `egress.table` does the same; use that for a part of a CIDR that has NAT.",
           ),
         ),
         [],

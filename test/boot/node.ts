@@ -30,7 +30,7 @@ export interface Node {
   kubeletReleased(): boolean;
 }
 
-/** The configuration of the README's example, pointed at the simulated API; `pods` is added to its section. */
+/** The smallest configuration, pointed at the simulated API; `pods` is added to its section. */
 export function configText(cloud: Cloud, extra = '', pods: Record<string, string> = {}): string {
   const more = Object.entries(pods).map(([key, value]) => `\n  ${key}: ${value}`);
   return `cluster: demo

@@ -19,7 +19,7 @@ export interface Outcome {
   seconds: number;
 }
 
-/** Sections of the configuration that differ from the README's example. */
+/** Sections of the configuration beside or instead of the smallest one. */
 export type ConfigChange = Record<string, object | string>;
 
 export interface Fault {
