@@ -42,6 +42,9 @@ source "amazon-ebs" "node" {
   subnet_id                   = var.subnet_id
   associate_public_ip_address = var.ssh_interface == "public_ip"
   ssh_interface               = var.ssh_interface
+  # Without either, the plugin opens the port to the whole Internet.
+  temporary_security_group_source_cidrs     = var.ssh_source_cidrs
+  temporary_security_group_source_public_ip = var.ssh_interface == "public_ip" && length(var.ssh_source_cidrs) == 0
 
   # Fedora takes no RSA key whose signature is SHA-1.
   ssh_username            = "fedora"

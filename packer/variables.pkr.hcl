@@ -30,6 +30,16 @@ variable "ssh_interface" {
   }
 }
 
+variable "ssh_source_cidrs" {
+  description = "Addresses that may reach the SSH port of the build instance. Empty: with public_ip the one that this machine is seen by (https://checkip.amazonaws.com says which), with private_ip all that the subnet can be reached from."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for one in var.ssh_source_cidrs : can(cidrhost(one, 0)) && can(regex("/[0-9]+$", one))])
+    error_message = "One of ssh_source_cidrs is not a range such as 192.0.2.0/24."
+  }
+}
+
 variable "base_images" {
   description = "Base image for each architecture: a copy in this account of a Fedora image (README.md says how). The name keeps Fedora's own."
   type = map(object({

@@ -69,6 +69,7 @@ export async function checkUnitGraph(machine: Machine): Promise<Check> {
   const { stdout, stderr, missing, timedOut } = await machine.run('systemd-analyze', [
     ...rootOption(machine),
     'verify',
+    '--man=no',
     'default.target',
     'eniboot.service',
     'crio.service',
@@ -81,8 +82,11 @@ export async function checkUnitGraph(machine: Machine): Promise<Check> {
       `systemd-analyze ${missing ? 'is not installed' : 'gave no answer'}`,
     );
   const said = `${stdout}${stderr}`.split('\n');
-  const broken = said.filter((line) =>
-    /ordering cycle|deleted to break|not found|failed to load|unknown (section|key|lvalue)/i.test(line),
+  // What it does not know in others' units is as old as they are, and none of ours to mend.
+  const broken = said.filter(
+    (line) =>
+      /ordering cycle|deleted to break|not found|failed to load/i.test(line) ||
+      (line.includes('eniboot') && /unknown (section|key|lvalue)/i.test(line)),
   );
   return broken.length === 0
     ? pass('unit-graph', 'no ordering cycle, no deleted job, no unit missing')

@@ -133,6 +133,7 @@ async function look(broken: Broken): Promise<Check[]> {
   return checkImage(fixture(broken), { booted: false, expected: new Map(), ...broken.options });
 }
 
+const UNKNOWN_KEY = "Unknown key 'Frobnicate' in section [Service], ignoring.";
 const failing = (checks: Check[]) => checks.filter((check) => check.result === 'fail').map(({ id }) => id);
 
 const asBooted: Broken = {
@@ -189,6 +190,12 @@ const cases: [string, string, Broken, RegExp][] = [
     'unit-graph',
     { said: [['systemd-analyze', 'multi-user.target: Found ordering cycle on eniboot.service/start']] },
     /ordering cycle/,
+  ],
+  [
+    'a key that systemd does not know in a unit of ours',
+    'unit-graph',
+    { said: [['systemd-analyze', `/usr/lib/systemd/system/eniboot.service:9: ${UNKNOWN_KEY}`]] },
+    /eniboot\.service:9: Unknown key/,
   ],
   [
     'a deleted job',
@@ -434,6 +441,13 @@ for (const [name, id, broken, summary] of cases)
     assert.match(check?.summary ?? '', summary);
     if (id !== 'digests') assert.is(check?.code, 'IMAGE_UNFIT');
   });
+
+test("what systemd does not know in a package's unit breaks no graph", async () => {
+  const said: Broken['said'] = [
+    ['systemd-analyze', `/usr/lib/systemd/system/other.service:9: ${UNKNOWN_KEY}`],
+  ];
+  assert.equal(failing(await look({ said })), []);
+});
 
 test('a mounted image says what it cannot show, runs nothing in it, and cannot have booted', async () => {
   const machine = fixture({ running: false, said: [['stat', '?']] });

@@ -12,6 +12,10 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
   ],
   subnet_id: [['vpc-12345678', /neither empty nor a subnet such as/]],
   ssh_interface: [['public_dns', /neither public_ip nor private_ip/]],
+  ssh_source_cidrs: [
+    [['192.0.2.1'], /not a range such as/],
+    [['192.0.2.0/33'], /not a range such as/],
+  ],
   base_images: [
     [{}, /given for arm64 and x86_64/],
     [{ x86_64: good }, /given for arm64 and x86_64/],
@@ -114,4 +118,6 @@ export const wrongTogether: [values: object, says: RegExp | undefined][] = [
   [{ copy_to_regions: ['eu-central-1', 'eu-central-1'] }, undefined],
   [{ crio_version: '1.35.2' }, /crio_version 1\.35\.2 is not of the minor of kubernetes_version 1\.36\.0/],
   [{ fedora_version: 43 }, /fedora_version 43 is not the release in the names of base_images/],
+  [{ ssh_interface: 'private_ip' }, undefined],
+  [{ ssh_source_cidrs: ['192.0.2.0/24', '198.51.100.7/32'] }, undefined],
 ];
