@@ -12,6 +12,8 @@ import type { PatienceOptions } from './patience.ts';
 export interface FleetInstance {
   instanceId: string;
   zoneId: string;
+  /** Its CPU as bundles name it; undefined for any other. */
+  arch: 'x64' | 'arm64' | undefined;
   tags: Record<string, string>;
   launchedMs: number;
   /** `running`, or what became of it. */
@@ -113,6 +115,9 @@ export const fleetActions = {
   CancelCommand: 'ssm',
 } as const satisfies Record<string, 'ec2' | 'ssm'>;
 
+/** EC2's names of the CPUs there are bundles for. */
+const ARCHES: Record<string, 'x64' | 'arm64'> = { x86_64: 'x64', arm64: 'arm64' };
+
 export type FleetAction = keyof typeof fleetActions;
 
 const actions: Actions<FleetAction> = {
@@ -161,6 +166,7 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
       return found.map((instance) => ({
         instanceId: instance.InstanceId ?? '',
         zoneId: instance.Placement?.AvailabilityZoneId ?? '',
+        arch: ARCHES[instance.Architecture ?? ''],
         tags: fromTags(instance.Tags),
         launchedMs: Number(instance.LaunchTime ?? 0),
         state: instance.State?.Name ?? '',

@@ -6,6 +6,8 @@ export interface CommandIo {
   stderr: (text: string) => void;
   /** True when stdout is a terminal: colour and redrawn lines are only used there. */
   isTTY: boolean;
+  /** Width of that terminal in characters, where it is known. */
+  columns?: number | undefined;
 }
 
 /** One subcommand of `eniboot`. Its module is loaded only when it is called. */

@@ -4,9 +4,10 @@ import { isFailed } from '../rollout/judge.ts';
 import type { Event } from '../rollout/mirror.ts';
 import { type Progress, type Rollout, stepsOf } from '../rollout/progress.ts';
 import { duration } from '../rollout/report.ts';
+import { subjectOf } from '../rollout/spec.ts';
 import { describeStep, exceptionsOf, type Summary, summarise, type ZoneSummary } from '../rollout/summary.ts';
 import type { CommandIo } from './command.ts';
-import { paint, table } from './table.ts';
+import { paint, redrawn, table } from './table.ts';
 
 const BAR = 30;
 /** Failures shown at once; the report has them all. */
@@ -47,10 +48,21 @@ function eventLine(rollout: Rollout, event: Event): string | undefined {
     case 'halted':
       return `HALTED: ${event.why}`;
     case 'ended':
-      return event.state === 'done' ? 'done' : 'rolled back';
+      return event.state === 'done'
+        ? 'done'
+        : ['rolled back', ...newerLines(rollout, event.newer.length)].join(`; `);
     case 'look':
       return undefined;
   }
+}
+
+/** After a rollback: what runs the version still, and what to do about it. */
+export function newerLines(rollout: Rollout, newer: number): string[] {
+  if (newer === 0) return [];
+  const version = subjectOf(rollout.spec);
+  return [
+    `${newer} instance${newer === 1 ? '' : 's'} that came up meanwhile still run ${version}: roll out the version before, reboot or replace them`,
+  ];
 }
 
 function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs: () => number): View {
@@ -62,8 +74,7 @@ function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs:
   let batchAt = nowMs();
   const draw = () => {
     const lines = frame();
-    const up = drawn === 0 ? '' : `\u001b[${drawn}F`;
-    io.stdout(`${up}${lines.map((line) => `\u001b[K${line}\n`).join('')}\u001b[J`);
+    io.stdout(redrawn(lines, drawn, io.columns));
     drawn = lines.length;
   };
   const timer = setInterval(draw, 1000);
@@ -87,6 +98,7 @@ function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs:
       ...zoneLines(summary.zones, true),
       progress.stage === 'sent' && home > 0 ? `in flight: ${home} have answered` : '',
       summary.why === undefined ? nextLine(summary) : paint('red', `halted: ${summary.why}`, true),
+      ...newerLines(rollout, progress.back?.newer ?? 0),
       ...failures.slice(-SHOWN_FAILURES),
     ];
   }
@@ -134,6 +146,7 @@ export function watchLines(rollout: Rollout, progress: Progress, nowMs: number, 
     ),
     ...zoneLines(summary.zones, colour),
     nextLine(summary),
+    ...newerLines(rollout, progress.back?.newer ?? 0),
     ...failures
       .slice(-SHOWN_FAILURES)
       .map((one) =>

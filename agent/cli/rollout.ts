@@ -9,6 +9,7 @@ import { parseVerb, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
 import { readInputFile, requireWritable } from './named-files.ts';
 import type { Errand } from './operator.ts';
+import { redrawn } from './table.ts';
 
 const help = `Usage: eniboot rollout plan SPEC     what would be done, and what a failure at each step would reach
        eniboot rollout run SPEC      begin, and carry it out
@@ -31,7 +32,7 @@ labels of its parameters: instances that boot from it must become READY. docs/ro
   --html FILE      report: as a self-contained page with a picture of its course; otherwise Markdown on stdout
   --why TEXT       halt: for whoever reads it
   --forgive        resume: what has failed so far no longer counts
-  --json           one object; for run, watch, resume and rollback one line for each event
+  --json           one object; for run, resume and rollback one line for each event, for watch one for each change
 
 The record is in Parameter Store (/eniboot/rollout/<cluster>/), so anybody with the policy of
 \`eniboot iam-policy rollout\` can continue it. Ctrl-C leaves it where it is: \`rollout resume\` continues.
@@ -143,6 +144,13 @@ async function resume(asked: Asked, io: CommandIo): Promise<number> {
   const { resumed, overBudget } = await import('../rollout/progress.ts');
   const { lowerHaltFlag } = await import('../rollout/halt.ts');
   const record = await takeRecord(aws, systemClock, owner(), cluster);
+  const { state } = record.progress;
+  if (state === 'done' || state === 'rolled-back') {
+    await record.release();
+    const how = state === 'done' ? 'it is done' : 'it has been taken back';
+    io.stdout(asked.json ? `${JSON.stringify({ state })}\n` : `there is nothing to go on with: ${how}\n`);
+    return 0;
+  }
   const next = resumed(record.progress, systemClock.now().getTime(), asked.forgive);
   const why = overBudget(record.rollout, next);
   if (why !== undefined && next.stage === 'ready') {
@@ -217,7 +225,7 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
   const { readRollout } = await import('../rollout/record.ts');
   const { readHaltFlag } = await import('../rollout/halt.ts');
   const { summarise, exceptionsOf } = await import('../rollout/summary.ts');
-  const { nextLine, zoneLines } = await import('./rollout-view.ts');
+  const { newerLines, nextLine, zoneLines } = await import('./rollout-view.ts');
   const standing = await readRollout(aws, cluster, systemClock);
   const rollout = await standing.rollout();
   const flag = await readHaltFlag(aws, cluster);
@@ -236,6 +244,7 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
         ...(flag === undefined ? [] : [`the halt flag is up: ${flag.why}`]),
         ...zoneLines(summary.zones, io.isTTY),
         nextLine(summary),
+        ...newerLines(rollout, summary.newer),
         ...exceptions.slice(0, 20).map((one) => `  ${one.zoneId}  ${one.instanceId}  ${one.outcome}`),
         ...(exceptions.length > 20 ? [`  and ${exceptions.length - 20} more: eniboot rollout report`] : []),
       ].join('\n')}\n`,
@@ -262,9 +271,7 @@ async function watch(asked: Asked, io: CommandIo): Promise<number> {
     // A terminal shows the time that passes, too.
     else if (!asked.json && (text !== shown || io.isTTY)) {
       const lines = watchLines(rollout, standing.progress, systemClock.now().getTime(), io.isTTY);
-      const up = io.isTTY && drawn > 0 ? `\u001b[${drawn}F` : '';
-      const clear = io.isTTY ? '\u001b[K' : '';
-      io.stdout(`${up}${lines.map((line) => `${clear}${line}\n`).join('')}${io.isTTY ? '\u001b[J' : ''}`);
+      io.stdout(io.isTTY ? redrawn(lines, drawn, io.columns) : lines.map((line) => `${line}\n`).join(''));
       drawn = lines.length;
     }
     shown = text;
@@ -323,7 +330,7 @@ async function workOn(
 ): Promise<{ orchestration: Orchestration; stop: () => void }> {
   const { openMirror } = await import('../rollout/mirror.ts');
   const { rolloutView } = await import('./rollout-view.ts');
-  const mirror = openMirror(record.rollout);
+  const mirror = openMirror(record.rollout, (text) => io.stderr(`eniboot: ${text}\n`));
   const nowMs = () => systemClock.now().getTime();
   const view = asked.json ? undefined : rolloutView(record.rollout, record.progress, io, nowMs);
   return {

@@ -24,3 +24,28 @@ export function table(rows: string[][]): string {
     .map((line) => `${line}\n`)
     .join('');
 }
+
+/**
+ * Lines in the place of `before` lines that were written the same way. A line wider than the terminal is cut: one that
+ * wraps takes up two, and the next picture would begin too low.
+ */
+export function redrawn(
+  lines: readonly string[],
+  before: number,
+  columns = Number.POSITIVE_INFINITY,
+): string {
+  const up = before === 0 ? '' : `\u001b[${before}F`;
+  return `${up}${lines.map((line) => `\u001b[K${cut(line, columns)}\n`).join('')}\u001b[J`;
+}
+
+/** As many characters as are seen; what switches colours is not. */
+function cut(line: string, columns: number): string {
+  let seen = 0;
+  let text = '';
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one.
+  for (const [piece] of line.matchAll(/\u001b\[\d+m|./gsu)) {
+    if (piece.startsWith('\u001b')) text += piece;
+    else if (++seen <= columns) text += piece;
+  }
+  return text;
+}

@@ -79,6 +79,9 @@ export function standardStreams() {
     get isTTY() {
       return process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '';
     },
+    get columns() {
+      return process.stdout.columns;
+    },
   };
 }
 

@@ -1,5 +1,5 @@
 // What has to be known and hold before a rollout begins. Looking changes nothing.
-import type { FleetAws } from '../aws/fleet.ts';
+import type { FleetAws, FleetInstance } from '../aws/fleet.ts';
 import { parseRelease, RELEASES, type Release } from '../aws/release.ts';
 import { findTestedImage } from '../image/release-image.ts';
 import { Failure } from '../messages/failure.ts';
@@ -41,6 +41,7 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
     });
   }
   if (isImage(spec)) return { spec, release: spec.what.image.id, digests: [], zones, notes };
+  if (published !== undefined) refuseOtherCpus(published.release, zones, instances);
   const { x64, arm64 } = published?.release ?? {};
   const digests = [x64, arm64].flatMap((archive) => archive?.sha256 ?? []);
   return { spec, release: published?.text ?? '', digests, zones, notes };
@@ -114,7 +115,7 @@ async function readRelease(aws: FleetAws, { what }: BundleSpec): Promise<{ text:
       `version ${version} is not published: there is no parameter ${name}`,
       { name },
     );
-  const release = parseRelease(stored.value);
+  const release = readable(name, stored.value);
   for (const arch of ['x64', 'arm64'] as const) {
     const wanted = sha256?.[arch];
     const published = release[arch]?.sha256;
@@ -130,6 +131,37 @@ async function readRelease(aws: FleetAws, { what }: BundleSpec): Promise<{ text:
   if (release.version !== version)
     throw new Failure('RELEASE_DIFFERS', `parameter ${name} holds version ${release.version}`, { name });
   return { text: stored.value, release };
+}
+
+/** Every node would refuse one that names no archive, and the canary would only be the first of them. */
+function readable(name: string, text: string): Release {
+  try {
+    const release = parseRelease(text);
+    if (release.x64 !== undefined || release.arm64 !== undefined) return release;
+  } catch {
+    // As one without archives.
+  }
+  throw new Failure('RELEASE_UNKNOWN', `the parameter ${name} names no archive with address and SHA-256`, {
+    name,
+  });
+}
+
+/** Nodes of a CPU that the release has no archive for would fail one by one, the first of them perhaps in the last zone. */
+function refuseOtherCpus(
+  release: Release,
+  zones: readonly Zone[],
+  instances: readonly FleetInstance[],
+): void {
+  const targets = new Set(zones.flatMap((zone) => zone.nodes));
+  for (const arch of ['x64', 'arm64'] as const) {
+    const nodes = instances.filter((one) => one.arch === arch && targets.has(one.instanceId));
+    if (release[arch] === undefined && nodes.length > 0)
+      throw new Failure(
+        'RELEASE_UNKNOWN',
+        `version ${release.version} is not published for ${arch}, the CPU of ${nodes.length} nodes`,
+        { version: release.version, instances: nodes.slice(0, 50).map((one) => one.instanceId) },
+      );
+  }
 }
 
 /** Sorts by time; two that begin in the same second differ. */

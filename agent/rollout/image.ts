@@ -1,8 +1,9 @@
 // The steps of an AMI's rollout that touch AWS: labels that move, and a look at what booted.
-import type { FleetAws } from '../aws/fleet.ts';
+import type { FleetAws, FleetInstance } from '../aws/fleet.ts';
 import { VERDICT_TAG } from '../aws/tags.ts';
 import { CANDIDATE, labelVersion, makeStable, offerImage, STABLE, withLabel } from '../image/labels.ts';
 import type { Clock } from '../port/clock.ts';
+import type { Boots } from './plan.ts';
 import type { BootFailure, Rollout } from './progress.ts';
 import { type ImageSpec, targetTags } from './spec.ts';
 
@@ -41,28 +42,36 @@ export async function restoreImage(
   if (offered?.value === imageId) await aws.unlabel(name, offered.version, CANDIDATE);
 }
 
-/** What of a zone has booted from the AMI since the rollout began. One that is gone without having been READY has failed. */
+/**
+ * What of a zone runs the AMI, whenever it booted, and what has failed since the rollout began. One that is gone without
+ * having been READY has failed. `enough`: so many have to be READY, of a zone that has shrunk meanwhile fewer.
+ */
 export async function lookAtBoots(
   aws: FleetAws,
   rollout: Rollout & { spec: ImageSpec },
-  zone: number,
+  { zone, kind, nodes }: Boots,
   nowMs: number,
-): Promise<{ ready: number; failed: Omit<BootFailure, 'zone' | 'canary'>[] }> {
+): Promise<{ ready: number; enough: number; failed: Omit<BootFailure, 'zone' | 'canary'>[] }> {
   const { spec, zones, startedMs } = rollout;
-  const instances = await aws.describeInstances(targetTags(spec), spec.what.image.id);
+  const tags = targetTags(spec);
+  const inZone = (one: FleetInstance) => one.zoneId === zones[zone]?.zoneId;
+  const instances = (await aws.describeInstances(tags, spec.what.image.id)).filter(inZone);
   let ready = 0;
   const failed: Omit<BootFailure, 'zone' | 'canary'>[] = [];
-  for (const { instanceId, zoneId, tags, launchedMs, state } of instances) {
-    if (zoneId !== zones[zone]?.zoneId || launchedMs < startedMs - CLOCK_MARGIN_MS) continue;
-    const verdict = tags[VERDICT_TAG] ?? '';
+  for (const { instanceId, tags: said, launchedMs, state } of instances) {
+    const verdict = said[VERDICT_TAG] ?? '';
     const living = state === 'running' || state === 'pending';
     const late = nowMs - launchedMs > spec.boot.verdictSeconds * 1000;
     if (verdict.startsWith('ready@')) ready += living ? 1 : 0;
+    else if (launchedMs < startedMs - CLOCK_MARGIN_MS) continue;
     else if (verdict.startsWith('failed:'))
       failed.push({ instanceId, outcome: 'failed', reason: verdict.slice(0, 60) });
     else if (!living) failed.push({ instanceId, outcome: 'missing', reason: `${state} without a verdict` });
     else if (late)
       failed.push({ instanceId, outcome: 'late', reason: `no verdict within ${spec.boot.verdictSeconds} s` });
   }
-  return { ready, failed };
+  if (kind === 'canary' || ready >= nodes) return { ready, enough: nodes, failed };
+  const running = (await aws.describeInstances(tags)).filter(inZone).length;
+  const left = Math.max(1, Math.ceil((running * spec.boot.zonePercent) / 100));
+  return { ready, enough: Math.min(nodes, left), failed };
 }

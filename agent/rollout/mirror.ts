@@ -9,22 +9,38 @@ import type { Progress, Rollout } from './progress.ts';
 export type Event = Happening & { atMs: number };
 
 export interface Mirror {
-  folder: string;
   note(happening: Happening, progress: Progress, atMs: number): Event;
 }
 
-/** A folder of its own for each rollout, below the user's state directory. */
-export function openMirror(rollout: Rollout): Mirror {
+/**
+ * A folder of its own for each rollout, below the user's state directory. A disk that is full, or that may not be written
+ * to, costs the events and not the rollout: `warn` is told once.
+ */
+export function openMirror(rollout: Rollout, warn: (text: string) => void): Mirror {
   const folder = folderOf(rollout.id);
-  makeFolder(folder, 0o700);
-  writeAtomic(`${folder}/rollout.json`, `${JSON.stringify(rollout)}\n`, 0o600);
+  let broken = false;
+  const attempt = (write: () => void) => {
+    if (broken) return;
+    try {
+      write();
+    } catch (error) {
+      broken = true;
+      const reason = error instanceof Error ? error.message : String(error);
+      warn(`events are no longer noted on this machine: ${reason}`);
+    }
+  };
+  attempt(() => {
+    makeFolder(folder, 0o700);
+    writeAtomic(`${folder}/rollout.json`, `${JSON.stringify(rollout)}\n`, 0o600);
+  });
   return {
-    folder,
     note(happening, progress, atMs) {
       const event = { atMs, ...happening };
-      appendFileSync(`${folder}/events.jsonl`, `${JSON.stringify(event)}\n`, { mode: 0o600 });
-      if (happening.kind !== 'look')
-        writeAtomic(`${folder}/progress.json`, `${JSON.stringify(progress)}\n`, 0o600);
+      attempt(() => {
+        appendFileSync(`${folder}/events.jsonl`, `${JSON.stringify(event)}\n`, { mode: 0o600 });
+        if (happening.kind !== 'look')
+          writeAtomic(`${folder}/progress.json`, `${JSON.stringify(progress)}\n`, 0o600);
+      });
       return event;
     },
   };

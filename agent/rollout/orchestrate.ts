@@ -9,7 +9,7 @@ import { zoneParameter } from './begin.ts';
 import { readHaltFlag } from './halt.ts';
 import { imageParameter, lookAtBoots, promoteImage, restoreImage } from './image.ts';
 import { isFailed, isGood, type Judgement, judge } from './judge.ts';
-import type { Batch, Boots, Step } from './plan.ts';
+import { type Batch, type Boots, reportedVersion, type Step } from './plan.ts';
 import {
   type Action,
   advanced,
@@ -27,7 +27,7 @@ import {
   stepsOf,
 } from './progress.ts';
 import type { RolloutRecord } from './record.ts';
-import { type BundleSpec, type ImageSpec, isImage, subjectOf } from './spec.ts';
+import { type BundleSpec, type ImageSpec, isImage, subjectOf, targetTags } from './spec.ts';
 
 /** What happens, for whoever watches. `atMs` and the step it belongs to are added by the one who tells it. */
 export type Happening =
@@ -37,7 +37,8 @@ export type Happening =
   | { kind: 'node'; judgement: Judgement }
   | { kind: 'home'; good: number; failed: number; other: number }
   | { kind: 'halted'; why: string }
-  | { kind: 'ended'; state: Progress['state'] };
+  /** `newer`: after a rollback, instances that came up on the version since, and run it still. */
+  | { kind: 'ended'; state: Progress['state']; newer: string[] };
 
 export interface Orchestration {
   aws: FleetAws;
@@ -89,8 +90,9 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     switch (action.do) {
       case 'end':
         if (progress.state === 'running') {
-          await record.save(ended(progress, now()));
-          tell({ kind: 'ended', state: record.progress.state });
+          const newer = await findNewer(progress);
+          await record.save(ended(progress, now(), newer.length));
+          tell({ kind: 'ended', state: record.progress.state, newer });
         }
         await record.release();
         return record.progress;
@@ -130,6 +132,16 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   }
   await record.release();
   return record.progress;
+
+  /** They booted while their zone's parameter named the version, so no command of this rollout has touched them. */
+  async function findNewer(progress: Progress): Promise<string[]> {
+    if (progress.back === undefined || isImage(spec)) return [];
+    const targets = new Set(rollout.zones.flatMap((zone) => zone.nodes));
+    const instances = await aws.describeInstances(targetTags(spec));
+    return instances
+      .filter((one) => !targets.has(one.instanceId) && reportedVersion(one) === subjectOf(spec))
+      .map((one) => one.instanceId);
+  }
 
   async function readFlag(): Promise<HaltFlag | undefined> {
     if (work.haltFor !== undefined) return { why: work.haltFor };
@@ -298,10 +310,10 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   }
 
   async function countBoots(boots: Boots, progress: Progress): Promise<void> {
-    const seen = await lookAtBoots(aws, rollout as Rollout & { spec: ImageSpec }, boots.zone, now());
+    const seen = await lookAtBoots(aws, rollout as Rollout & { spec: ImageSpec }, boots, now());
     const next = counted(progress, boots, seen, now());
     const known = progress.boots?.failed.length ?? 0;
-    tell({ kind: 'look', home: seen.ready, of: boots.nodes });
+    tell({ kind: 'look', home: seen.ready, of: seen.enough });
     if (JSON.stringify(next) !== JSON.stringify(progress)) await record.save(next);
     else await record.keep();
     for (const { instanceId, outcome, reason } of next.boots?.failed.slice(known) ?? [])

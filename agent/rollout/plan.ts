@@ -83,7 +83,7 @@ export function resolveTargets(
 }
 
 /** The version a node's last boot reported in its tag `eniboot/verdict` (`ready@1.2.3`). */
-function reportedVersion({ tags }: FleetInstance): string | undefined {
+export function reportedVersion({ tags }: FleetInstance): string | undefined {
   return /^ready@(.+)$/.exec(tags[VERDICT_TAG] ?? '')?.[1];
 }
 

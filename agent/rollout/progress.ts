@@ -65,8 +65,13 @@ export interface Progress {
   exceptions: Exception[];
   /** The first so many exceptions count no more: an operator has said to go on. */
   forgiven: number;
-  /** Going back: forward steps that had begun, and nodes that are back, or could not be brought back. */
-  back: { begun: number; restored: number; exceptions: Exception[]; forgiven: number } | undefined;
+  /**
+   * Going back: forward steps that had begun, and nodes that are back, or could not be brought back. `newer`: in the end,
+   * instances that came up on the version since, and were never this rollout's.
+   */
+  back:
+    | { begun: number; restored: number; exceptions: Exception[]; forgiven: number; newer?: number }
+    | undefined;
   /** When each wave began, in seconds since the rollout did; 1: on the way back. */
   course?: [back: 0 | 1, step: number, seconds: number][];
   /** Of an AMI: READY instances of each zone at the last look, and what has failed so far. */
@@ -320,9 +325,11 @@ export function halted(progress: Progress, nowMs: number, why: string): Progress
   return { ...progress, state: 'halted', why: why.slice(0, MOST_WHY), sinceMs: nowMs };
 }
 
-export function ended(progress: Progress, nowMs: number): Progress {
-  const state = progress.direction === 'forward' ? 'done' : 'rolled-back';
-  return { ...progress, state, why: undefined, sinceMs: nowMs };
+export function ended(progress: Progress, nowMs: number, newer: number): Progress {
+  const next: Progress = { ...progress, why: undefined, sinceMs: nowMs };
+  return next.back === undefined
+    ? { ...next, state: 'done' }
+    : { ...next, state: 'rolled-back', back: { ...next.back, newer } };
 }
 
 /** Goes on where it halted. With `forgive`, what has failed so far counts no more. */
@@ -363,8 +370,8 @@ export function turnedBack(progress: Progress, nowMs: number): Progress {
 /** What a look at the instances that booted from the AMI has shown. What has failed stays so, whatever becomes of it. */
 export function counted(
   progress: Progress,
-  { zone, kind, nodes }: Boots,
-  look: { ready: number; failed: Omit<BootFailure, 'zone' | 'canary'>[] },
+  { zone, kind }: Boots,
+  look: { ready: number; enough: number; failed: Omit<BootFailure, 'zone' | 'canary'>[] },
   nowMs: number,
 ): Progress {
   const before = progress.boots ?? { ready: [], failed: [], forgiven: 0 };
@@ -378,5 +385,5 @@ export function counted(
   );
   const next: Progress = { ...progress, boots: { ...before, ready, failed } };
   // With a new failure the budget has the word first.
-  return look.ready >= nodes && news.length === 0 ? advanced(next, nowMs) : next;
+  return look.ready >= look.enough && news.length === 0 ? advanced(next, nowMs) : next;
 }

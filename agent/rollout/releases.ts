@@ -94,7 +94,9 @@ export async function publishRelease(
       ['--extract', '--gzip', '--to-stdout', '--file', file, '--wildcards', '*manifest.json'],
       { timeoutMs: 60_000 },
     );
-    const { version } = manifestOf(stdout, file);
+    const { version, arch: builtFor = arch } = manifestOf(stdout, file);
+    if (builtFor !== arch)
+      throw new Failure('BUNDLE_UNUSABLE', `${file} is built for ${builtFor}, not for ${arch}`, { file });
     const { sha256 } = await sha256Of(file);
     await compareServed(url, sha256);
     found.push({ arch, version, archive: { url, sha256 } });

@@ -3,7 +3,7 @@ import { isFailed } from './judge.ts';
 import type { Event } from './mirror.ts';
 import type { Batch } from './plan.ts';
 import { type Progress, type Rollout, stepsOf, waveOf } from './progress.ts';
-import { exceptionsOf, summarise } from './summary.ts';
+import { exceptionsOf, type Summary, summarise } from './summary.ts';
 
 export interface ReportInput {
   rollout: Rollout;
@@ -103,12 +103,16 @@ function headline({ rollout, progress }: ReportInput): string {
     case 'done':
       return `Done: ${summary.updated + summary.already} of ${summary.nodes} nodes run ${summary.version}.`;
     case 'rolled-back':
-      return `Taken back: ${summary.restored} nodes run again what they ran before.`;
+      return `Taken back: ${summary.restored} nodes run again what they ran before.${newerText(summary)}`;
     case 'halted':
       return `Halted: ${progress.why ?? 'no reason is recorded'}.`;
     case 'running':
       return `Not finished: next is ${summary.next ?? 'the end'}.`;
   }
+}
+
+function newerText({ newer, version }: Summary): string {
+  return newer === 0 ? '' : ` ${newer} that came up meanwhile still run ${version}.`;
 }
 
 function reasonsOf(events: readonly Event[]): Map<string, string> {

@@ -31,6 +31,8 @@ export interface Summary {
   /** Nodes of batches that had begun, which a halt was faster than: no failures. A resume goes on with them. */
   passedOver: number;
   restored: number;
+  /** After a rollback: instances that came up on the version since, and run it still. */
+  newer: number;
   zones: ZoneSummary[];
   /** What happens next, or would after a `resume`; undefined when nothing does. */
   next: string | undefined;
@@ -61,6 +63,7 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
     passedOver:
       progress.exceptions.filter((one) => !isFailed(one.outcome)).length + (progress.left?.nodes.length ?? 0),
     restored: progress.back?.restored ?? 0,
+    newer: progress.back?.newer ?? 0,
     zones: rollout.zones.map((_, at) => {
       const zone = zoneSummary(rollout, progress, steps, at);
       const stopped = progress.state === 'halted' && (zone.state === 'under way' || zone.state === 'baking');

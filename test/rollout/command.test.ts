@@ -1,6 +1,7 @@
 // time limit: 300 s
 // The commands an operator types, as the executable that ships, against the simulated AWS over HTTP; real nodes run the real
 // `eniboot update` when Run Command reaches them.
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -92,6 +93,14 @@ test('a version is built, published once, and listed', async () => {
   const other = await publish('7.2.0', '7.1.0');
   assert.match(other.err, /BUNDLE_NOT_SERVED: .* serves an archive with SHA-256/);
   assert.match((await publish('7.9.9', '7.1.0')).err, /BUNDLE_NOT_SERVED: .*: the answer is 404/);
+  const folder = join(home, 'arm');
+  mkdirSync(folder);
+  const manifest = { version: '7.9.8', arch: 'arm64', files: [], plugins: [] };
+  writeFileSync(join(folder, 'manifest.json'), JSON.stringify(manifest));
+  const archive = join(home, 'arm.tar.gz');
+  execFileSync('tar', ['-C', folder, '-czf', archive, 'manifest.json']);
+  const mistaken = await run('bundle', 'publish', '--x64', archive, '--x64-url', bundles.url('7.9.8'));
+  assert.match(mistaken.err, /BUNDLE_UNUSABLE: .* is built for arm64, not for x64/);
   const list = await run('bundle', 'list', '--json');
   const { releases } = JSON.parse(list.out) as { releases: { version: string; x64: { sha256: string } }[] };
   assert.is(releases.find((one) => one.version === '7.2.0')?.x64.sha256, sha256);
@@ -115,6 +124,9 @@ test('a good version reaches real nodes, and the report says so', async () => {
   const status = JSON.parse((await of('status', '--json')).out) as Record<string, unknown>;
   assert.equal([status['state'], status['updated'], status['failed']], ['done', 3, 0]);
   assert.match((await of('report')).out, /Done: 3 of 3 nodes run 7\.2\.0/);
+  const resumed = await of('resume');
+  assert.is(resumed.code, 0);
+  assert.is(resumed.out, 'there is nothing to go on with: it is done\n');
   const page = join(home, 'report.html');
   assert.is((await of('report', '--html', page)).code, 0);
   const html = readFileSync(page, 'utf8');

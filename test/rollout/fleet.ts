@@ -42,6 +42,8 @@ export interface Fleet {
   terminated: Set<string>;
   /** Instances that were launched meanwhile, from an AMI. */
   launched: Launched[];
+  /** EC2's name of a node's CPU, where it is not x86_64. */
+  cpuOf: Map<string, string>;
   /** AMIs without a boot test; every other has passed one. */
   untested: Set<string>;
   publish(version: string, sha256?: string): void;
@@ -89,6 +91,7 @@ export function createFleet(options: FleetOptions): Fleet {
     zoneOf,
     terminated,
     launched: [],
+    cpuOf: new Map(),
     untested: new Set(),
     publish: (version, sha256 = SHA256) => {
       ssm.put(
@@ -233,15 +236,28 @@ function describeInstances(fleet: Fleet, request: object): object {
         })),
     };
   const start = Number(NextToken ?? 0);
-  const living = fleet.nodes.filter((node) => !fleet.terminated.has(node.instanceId));
+  const living = [
+    ...fleet.nodes.filter((node) => !fleet.terminated.has(node.instanceId)),
+    ...fleet.launched.filter((one) => one.state === 'running'),
+  ];
   const page = living.slice(start, start + MaxResults);
+  const verdicts = new Map(fleet.launched.map((one) => [one.instanceId, one.verdict]));
+  const zones = new Map([
+    ...fleet.zoneOf,
+    ...fleet.launched.map((one) => [one.instanceId, one.zoneId] as const),
+  ]);
   return {
     Reservations: page.map(({ instanceId }) => ({
       Instances: [
         {
           InstanceId: instanceId,
-          Placement: { AvailabilityZoneId: fleet.zoneOf.get(instanceId) },
-          Tags: [{ Key: 'eniboot/cluster', Value: CLUSTER }],
+          Architecture: fleet.cpuOf.get(instanceId) ?? 'x86_64',
+          Placement: { AvailabilityZoneId: zones.get(instanceId) },
+          State: { Name: 'running' },
+          Tags: [
+            { Key: 'eniboot/cluster', Value: CLUSTER },
+            { Key: 'eniboot/verdict', Value: verdicts.get(instanceId) ?? '' },
+          ],
         },
       ],
     })),

@@ -42,9 +42,13 @@ function specOf(...more: string[]) {
 type Fate = 'ready' | 'failed' | 'silent' | 'vanishes';
 
 /** Zones whose stable AMI is the old one, and a group in each that replaces its instances as the labels move. */
-function fleetOf(zones: number[], fateOf: (zone: number, at: number) => Fate = () => 'ready'): Fleet {
+function fleetOf(
+  zones: number[],
+  fateOf: (zone: number, at: number) => Fate = () => 'ready',
+  replaced: readonly number[] = zones,
+): Fleet {
   const fleet = createFleet({ zones });
-  for (const [at, count] of zones.entries()) {
+  for (const [at, count] of replaced.entries()) {
     const zoneId = `euw1-az${at + 1}`;
     const name = parameter(zoneId);
     fleet.ssm.put(name, OLD);
@@ -194,6 +198,32 @@ test('more failures than the budget halt it in their zone; taken back, every lab
     [1, 2, 3].map((zone) => label(fleet, `euw1-az${zone}`, 'candidate')),
     [undefined, undefined, undefined],
   );
+});
+
+test('instances that ran the AMI before count as well: nobody launches them again', async () => {
+  const fleet = fleetOf([4]);
+  for (const at of [0, 1, 2])
+    fleet.launched.push({
+      instanceId: `i-0before${at}`,
+      imageId: NEW,
+      zoneId: 'euw1-az1',
+      launchedMs: fleet.scheduler.now() - 86_400_000,
+      state: 'running',
+      verdict: 'ready@1.1.0',
+    });
+  const progress = await onFleetTime(fleet, rollOut(fleet));
+  assert.is(progress.state, 'done', progress.why);
+  assert.equal(progress.boots?.ready, [7]);
+});
+
+test('a zone that has shrunk meanwhile is done when what is left of it runs the AMI', async () => {
+  const fleet = fleetOf([5, 8], () => 'ready', [5, 6]);
+  fleet.scheduler.after(1_000_000, () => {
+    for (const node of fleet.nodes) fleet.terminated.add(node.instanceId);
+  });
+  const progress = await onFleetTime(fleet, rollOut(fleet));
+  assert.is(progress.state, 'done', progress.why);
+  assert.equal(progress.boots?.ready, [5, 6]);
 });
 
 test('the halt flag is obeyed, also while it waits for boots; forgiven failures count no more', async () => {

@@ -2,10 +2,11 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type FleetAws, fleetAws } from '../../agent/aws/fleet.ts';
-import { watchLines } from '../../agent/cli/rollout-view.ts';
+import { rolloutView, watchLines } from '../../agent/cli/rollout-view.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import { lowerHaltFlag, raiseHaltFlag } from '../../agent/rollout/halt.ts';
+import { openMirror } from '../../agent/rollout/mirror.ts';
 import { type Happening, orchestrate } from '../../agent/rollout/orchestrate.ts';
 import { resumed, turnedBack } from '../../agent/rollout/progress.ts';
 import { readRollout, takeRecord } from '../../agent/rollout/record.ts';
@@ -27,11 +28,11 @@ async function rollOut(fleet: Fleet, tell: (happening: Happening) => void = () =
   return orchestrate({ aws, clock: fleet.clock, record, tell, stopped: never });
 }
 
-async function rollBack(fleet: Fleet) {
+async function rollBack(fleet: Fleet, tell: (happening: Happening) => void = () => {}) {
   const { aws } = operatorOf(fleet);
   const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
   await record.save(turnedBack(record.progress, fleet.scheduler.now()));
-  return orchestrate({ aws, clock: fleet.clock, record, tell: () => {}, stopped: never });
+  return orchestrate({ aws, clock: fleet.clock, record, tell, stopped: never });
 }
 
 const versions = (fleet: Fleet) => new Set(fleet.nodes.map((node) => node.version));
@@ -162,6 +163,38 @@ test('a rollback brings back the nodes that were touched, and no others', async 
   assert.is(zoneVersion(fleet, 1), OLD);
   assert.is(back.back?.restored, 150);
   for (const node of fleet.nodes) assert.is(node.runs > 0, touched.has(node.instanceId));
+});
+
+test('a rollback names what came up on the version meanwhile, and still runs it', async () => {
+  const fleet = createFleet({ zones: [3, 3] });
+  await onFleetTime(fleet, rollOut(fleet));
+  for (const [at, verdict] of [`ready@${NEW}`, `ready@${NEW}`, `ready@${OLD}`, undefined].entries())
+    fleet.launched.push({
+      instanceId: `i-0younger${at}`,
+      imageId: 'ami-00000001',
+      zoneId: 'euw1-az1',
+      launchedMs: fleet.scheduler.now(),
+      state: 'running',
+      verdict,
+    });
+  const told: Happening[] = [];
+  await onFleetTime(
+    fleet,
+    rollBack(fleet, (happening) => void told.push(happening)),
+  );
+  const newer = ['i-0younger0', 'i-0younger1'];
+  assert.equal(told.at(-1), { kind: 'ended', state: 'rolled-back', newer });
+  const standing = await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock));
+  const rollout = await onFleetTime(fleet, standing.rollout());
+  const report = reportMarkdown({ rollout, progress: standing.progress, events: [] });
+  assert.match(
+    report,
+    /Taken back: 6 nodes run again what they ran before\. 2 that came up meanwhile still run 1\.1\.0\./,
+  );
+  assert.match(
+    watchLines(rollout, standing.progress, fleet.scheduler.now(), false).join('\n'),
+    /^2 instances that came up meanwhile still run 1\.1\.0: roll out the version before/m,
+  );
 });
 
 test('a rollback leaves alone what ran the version before the rollout', async () => {
@@ -348,6 +381,62 @@ test('a rollout does not begin beside an unfinished one, nor with more unreachab
   for (const node of fleet.nodes) node.online = true;
   assert.is(await onFleetTime(fleet, attempt()), 'begun');
   assert.is(await onFleetTime(fleet, attempt()), 'ROLLOUT_BUSY');
+});
+
+test('a release without an archive, or without one for a CPU of the fleet, is refused before anything is written', async () => {
+  const fleet = createFleet({ zones: [3, 3] });
+  const { aws } = operatorOf(fleet);
+  const refused = () =>
+    onFleetTime(
+      fleet,
+      prepare(aws, spec).then(
+        () => 'prepared',
+        (error: unknown) => (isFailure(error) ? `${error.code} ${error.message}` : String(error)),
+      ),
+    );
+  const [node] = fleet.nodes;
+  fleet.cpuOf.set(node?.instanceId ?? '', 'arm64');
+  assert.match(await refused(), /^RELEASE_UNKNOWN .*not published for arm64, the CPU of 1 nodes/);
+  fleet.cpuOf.clear();
+  assert.is(await refused(), 'prepared');
+  for (const text of ['garbage', JSON.stringify({ version: NEW, x64: { url: 'file:///x' } })]) {
+    fleet.ssm.put(`/eniboot/releases/${NEW}`, text);
+    assert.match(await refused(), /^RELEASE_UNKNOWN .*names no archive/, text);
+  }
+});
+
+test('a view of any width stays in its place: no line of it wraps', async () => {
+  const fleet = createFleet({ zones: [10, 100], behaviourOf: (node) => (node === 7 ? 'goes-back' : 'good') });
+  const { aws } = operatorOf(fleet);
+  const record = await onFleetTime(
+    fleet,
+    (async () => beginRollout(aws, fleet.clock, owner, await prepare(aws, spec)))(),
+  );
+  let text = '';
+  const io = { stdout: (piece: string) => void (text += piece), stderr: () => {}, isTTY: true, columns: 50 };
+  const view = rolloutView(record.rollout, record.progress, io, () => fleet.scheduler.now());
+  const judgement = { instanceId: 'i-0', outcome: 'went-back' as const, reason: 'because '.repeat(20) };
+  view.show({ kind: 'node', judgement, atMs: 0 }, record.progress);
+  view.stop();
+  assert.match(text, /because/);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what they are.
+  for (const line of text.replace(/\u001b\[\d*[A-Za-z]/g, '').split('\n')) assert.ok(line.length <= 50, line);
+});
+
+test('a disk that cannot be written to costs the events, not the rollout', async () => {
+  const fleet = createFleet({ zones: [1] });
+  const { aws } = operatorOf(fleet);
+  const record = await onFleetTime(
+    fleet,
+    (async () => beginRollout(aws, fleet.clock, owner, await prepare(aws, spec)))(),
+  );
+  process.env['XDG_STATE_HOME'] = '/dev/null/below';
+  const warnings: string[] = [];
+  const mirror = openMirror(record.rollout, (warning) => void warnings.push(warning));
+  for (const at of [1, 2]) mirror.note({ kind: 'look', home: 0, of: 1 }, record.progress, at);
+  delete process.env['XDG_STATE_HOME'];
+  assert.is(warnings.length, 1);
+  assert.match(warnings[0] ?? '', /events are no longer noted/);
 });
 
 test('what Systems Manager answers with becomes a code; a throttled call is tried again', async () => {
