@@ -170,6 +170,10 @@ export function checkSwap(machine: Machine): Check {
   }
   for (const line of (textOf(machine, '/etc/fstab') ?? '').split('\n'))
     if (/^[^#\s]\S*\s+\S+\s+swap\s/.test(line)) found.push(`/etc/fstab has ${line.split(/\s+/)[0]}`);
+  for (const name of namesIn(machine, '/etc/systemd/system')) {
+    const path = `/etc/systemd/system/${name}`;
+    if (name.endsWith('.swap') && linkOf(machine, path) !== '/dev/null') found.push(path);
+  }
   const zramOff = linkOf(machine, '/etc/systemd/system/systemd-zram-setup@.service') === '/dev/null';
   for (const folder of zramOff ? [] : ['/etc/systemd', '/usr/lib/systemd'])
     if (namesIn(machine, folder).includes('zram-generator.conf'))

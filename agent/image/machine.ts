@@ -1,5 +1,5 @@
 // What a self-test looks at: the running machine, or an image mounted somewhere, whose files alone can be looked at.
-import { readdirSync, readlinkSync, statfsSync } from 'node:fs';
+import { lstatSync, readdirSync, readlinkSync, statfsSync } from 'node:fs';
 import { systemClock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
 import type { ExecResult } from '../port/exec-result.ts';
@@ -50,6 +50,16 @@ export function namesIn({ root }: Machine, path: string): string[] {
     if (hasCode(error, 'ENOENT', 'ENOTDIR')) return [];
     throw error;
   }
+}
+
+/** Files of it below a folder that hold anything, links not followed; an absent folder has none. */
+export function filesIn(machine: Machine, path: string): string[] {
+  return namesIn(machine, path).flatMap((name) => {
+    const below = `${path}/${name}`;
+    const status = lstatSync(`${machine.root}${below}`);
+    if (status.isDirectory()) return filesIn(machine, below);
+    return status.isFile() && status.size > 0 ? [below] : [];
+  });
 }
 
 /** Where a link of it points; undefined for anything else. Never followed: in a mounted image it would lead out of it. */

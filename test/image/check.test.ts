@@ -35,6 +35,8 @@ const built: Record<string, string> = {
   '/etc/machine-id': '',
   '/home/fedora/.bashrc': '',
   '/var/log/messages': '',
+  // Written to as long as the machine runs.
+  '/var/log/audit/audit.log': 'type=SERVICE_STOP\n',
   '/usr/libexec/eniboot/1.0.0/eniboot': 'stand-in',
   '/usr/libexec/eniboot/1.0.0/LICENSE': 'Apache',
   '/usr/libexec/eniboot/1.0.0/NOTICE': 'what is linked in',
@@ -270,6 +272,12 @@ const cases: [string, string, Broken, RegExp][] = [
     /zram-generator\.conf/,
   ],
   [
+    'a unit that swaps',
+    'swap',
+    { files: { '/etc/systemd/system/dev-xvdb.swap': '[Swap]\nWhat=/dev/xvdb\n' } },
+    /\/etc\/systemd\/system\/dev-xvdb\.swap/,
+  ],
+  [
     'something unknown that listens',
     'listening',
     { said: [['ss', 'tcp LISTEN 0 9 *:8080 *:* users:(("nc",pid=9,fd=3))']] },
@@ -358,6 +366,7 @@ const cases: [string, string, Broken, RegExp][] = [
     '/root/.bash_history',
     '/home/fedora/.ssh/authorized_keys',
     '/var/log/cloud-init.log',
+    '/var/log/other/of-a-package.log',
     '/var/log/amazon/ssm/amazon-ssm-agent.log',
     '/var/lib/amazon/ssm/i-0a/x',
     '/var/lib/systemd/credential.secret',
