@@ -86,7 +86,7 @@ export const failureCodes = {
   IMAGE_VERSION_LIMIT: {
     title: 'The parameter has 100 versions, and the oldest one has a label.',
     remedy:
-      'Move the label to a newer version of the same image (`aws ssm label-parameter-version`), then publish again.',
+      'Move the label to a newer version of the same image (`aws ssm label-parameter-version`), or take it off if that image is gone (`aws ssm unlabel-parameter-version`), then publish again.',
     transient: false,
   },
   BASE_IMAGE_MISSING: {
