@@ -9,13 +9,17 @@ import { createImageSend } from '../aws/images-sdk.ts';
 import { type PatienceOptions, withPatience } from '../aws/patience.ts';
 import { failureCodes } from '../messages/codes.ts';
 import { systemClock } from '../port/clock.ts';
+import { LEASE_MS } from '../rollout/record.ts';
 import type { CommandIo } from './command.ts';
 
-/** Who only looks tries again soon enough; work that is under way outlasts a disturbance of AWS. */
-export type Errand = 'look' | 'work';
+/**
+ * Who only looks tries again soon enough; work that is under way outlasts a disturbance of AWS. Whoever has a lease gives up
+ * before it is over: a call that came through afterwards would act beside the one who has taken over.
+ */
+export type Errand = 'look' | 'work' | 'leased';
 
 /** Milliseconds AWS may leave us without any good answer. */
-const SILENCE_MS: Record<Errand, number> = { look: 30_000, work: 5 * 60_000 };
+const SILENCE_MS: Record<Errand, number> = { look: 30_000, work: 5 * 60_000, leased: LEASE_MS - 30_000 };
 /** Milliseconds after which somebody is told what is waited for. */
 const NOTICE_MS = 1_500;
 

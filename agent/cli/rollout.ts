@@ -131,7 +131,7 @@ async function plan(asked: Asked, io: CommandIo): Promise<number> {
 
 async function run(asked: Asked, io: CommandIo): Promise<number> {
   const spec = await readSpec(asked);
-  const aws = await connect(asked, 'work', io);
+  const aws = await connect(asked, 'leased', io);
   const { prepare, beginRollout } = await import('../rollout/begin.ts');
   const record = await beginRollout(aws, systemClock, owner(), await prepare(aws, spec));
   return carryOut(aws, record, asked, io);
@@ -139,7 +139,7 @@ async function run(asked: Asked, io: CommandIo): Promise<number> {
 
 async function resume(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('resume', asked);
-  const aws = await connect(asked, 'work', io);
+  const aws = await connect(asked, 'leased', io);
   const { takeRecord } = await import('../rollout/record.ts');
   const { resumed, overBudget } = await import('../rollout/progress.ts');
   const { lowerHaltFlag } = await import('../rollout/halt.ts');
@@ -164,7 +164,7 @@ async function resume(asked: Asked, io: CommandIo): Promise<number> {
 
 async function rollback(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('rollback', asked);
-  const aws = await connect(asked, 'work', io);
+  const aws = await connect(asked, 'leased', io);
   const { takeRecord } = await import('../rollout/record.ts');
   const { resumed, turnedBack } = await import('../rollout/progress.ts');
   const { lowerHaltFlag } = await import('../rollout/halt.ts');

@@ -170,8 +170,8 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
       }
     }
     for (const [at, part] of parts.entries()) {
-      if (commands[at] === '' && flag === undefined)
-        commands[at] = await sendPart(batch, part, comments[at] ?? '', progress);
+      if (commands[at] !== '' || flag !== undefined) continue;
+      commands[at] = await sendPart(batch, part, comments[at] ?? '', progress);
     }
     await record.save(sent(progress, now(), commands));
     tell({ kind: 'sent', commands });
@@ -184,6 +184,8 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     progress: Progress,
   ): Promise<string> {
     for (let attempt = 1; ; attempt += 1) {
+      // The call before may have taken minutes: nobody sends without the lease, beside whoever has taken over.
+      await record.keep();
       try {
         return await aws.sendCommand({
           document: documentOf(rollout),

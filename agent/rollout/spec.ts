@@ -91,7 +91,13 @@ export const specSchema = v.strictObject({
               v.minLength(1, 'has an empty tag key'),
               v.maxLength(128, 'has a tag key longer than 128'),
             ),
-            v.pipe(v.string(), v.maxLength(256, 'is longer than 256 characters'), v.examples(['production'])),
+            v.pipe(
+              v.string(),
+              v.maxLength(256, 'is longer than 256 characters'),
+              // EC2's filters take them as placeholders, which would make other clusters' instances targets.
+              v.regex(/^[^*?]*$/, 'holds * or ?'),
+              v.examples(['production']),
+            ),
           ),
           v.minEntries(1, 'is empty'),
           v.maxEntries(5, 'has more than the 5 entries Run Command takes'),

@@ -276,6 +276,49 @@ test('a node is not taken for missing because its command ended between two look
   assert.is(progress.updated, 4);
 });
 
+test('however long the commands of a batch take to send, nobody else gets the lease meanwhile', async () => {
+  const fleet = createFleet({ zones: [200] });
+  const { aws } = operatorOf(fleet);
+  const slow: FleetAws = {
+    ...aws,
+    sendCommand: async (request) => {
+      await fleet.clock.sleep(100_000);
+      return aws.sendCommand(request);
+    },
+  };
+  const wide = loadSpec(
+    's',
+    `what: { bundle: { version: ${NEW} } }\nwhere: { cluster: ${CLUSTER} }\nsteps: { concurrency: 200, zonePercent: 100 }\n`,
+  );
+  const taken: string[] = [];
+  const heir = async () => {
+    for (let at = 0; at < 60; at += 1) {
+      await fleet.clock.sleep(20_000);
+      await takeRecord(operatorOf(fleet).aws, fleet.clock, { who: 'heir', token: 'heir' }, CLUSTER).then(
+        () => taken.push(`after ${at * 20} s`),
+        (error: unknown) => assert.ok(isFailure(error, 'ROLLOUT_BUSY'), String(error)),
+      );
+    }
+  };
+  const work = (async () => {
+    const record = await beginRollout(slow, fleet.clock, owner, await prepare(slow, wide));
+    const watched = heir();
+    const stop = new AbortController();
+    const ended = orchestrate({
+      aws: slow,
+      clock: fleet.clock,
+      record,
+      tell: () => {},
+      stopped: stop.signal,
+    });
+    await watched;
+    stop.abort();
+    return ended;
+  })();
+  await onFleetTime(fleet, work);
+  assert.equal(taken, []);
+});
+
 test('a halt flag as long as its parameter may be halts it too', async () => {
   const fleet = createFleet({ zones: [3] });
   await onFleetTime(fleet, raiseHaltFlag(operatorOf(fleet).aws, CLUSTER, 'x'.repeat(8_000)));

@@ -45,6 +45,14 @@ const cases: Case[] = [
   ['a list at the top', '- what\n', '', '["what"]', /not a set of keys/, /what, where/],
   ['what is missing', 'where: { cluster: a }\n', 'what', undefined, /is missing/, /Add `what`/],
   [
+    'a placeholder in a tag, which EC2 would follow',
+    after('  tags:', "    eniboot/cluster: 'prod*'"),
+    'where.tags["eniboot/cluster"]',
+    '"prod*"',
+    /holds \* or \?/,
+    /production/,
+  ],
+  [
     'where is missing',
     'what: { bundle: { version: 1.2.3 } }\n',
     'where',
