@@ -42,13 +42,16 @@ const manifest = JSON.parse(readFileSync(join(root, 'dist/manifest.json'), 'utf8
   commit: string;
   files: Record<string, { sha256: string }>;
 };
+const built = manifest.files[`${values.arch}/eniboot`];
+if (built === undefined) throw new Error(`dist/ has no executable for ${values.arch}: npm run build`);
+const executableDigest = built.sha256;
 const executable: Component = {
   type: 'application',
   'bom-ref': 'eniboot',
   name: 'eniboot',
   version: manifest.version,
   licenses: [{ expression: 'Apache-2.0' }],
-  hashes: [{ alg: 'SHA-256', content: manifest.files[`${values.arch}/eniboot`]?.sha256 ?? '' }],
+  hashes: [{ alg: 'SHA-256', content: executableDigest }],
   properties: [{ name: 'eniboot:commit', value: manifest.commit }],
 };
 const packages = [...npmPackages(), ...linkedIn(), ...rpms(values.image)];
@@ -162,11 +165,10 @@ function imageManifest(folder: string): object {
   };
   const build = builds.findLast(({ name }) => name === imageArch());
   if (build === undefined) throw new Error(`${folder}/manifest.json has no build of ${imageArch()}`);
-  const { commit, executable: built, base, base_name } = build.custom_data;
-  const executableDigest = manifest.files[`${values.arch}/eniboot`]?.sha256;
-  if (commit !== manifest.commit || built !== executableDigest)
+  const { commit, executable: inImage, base, base_name } = build.custom_data;
+  if (commit !== manifest.commit || inImage !== executableDigest)
     throw new Error(
-      `${folder} is of commit ${commit}, executable ${built}, and dist/ of ${manifest.commit}, ${executableDigest}: build both anew`,
+      `${folder} is of commit ${commit}, executable ${inImage}, and dist/ of ${manifest.commit}, ${executableDigest}: build both anew`,
     );
   const { started } = build.custom_data;
   const last = readFileSync(join(folder, `started-${imageArch()}`), 'utf8').trim();

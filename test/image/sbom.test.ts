@@ -1,6 +1,6 @@
 // The bill of materials names what is in a build, and is the same for the same build.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -145,6 +145,24 @@ test('the same build gives the same bytes, and SHA256SUMS holds for every file t
   assert.is(check().status, 0);
   writeFileSync(packages, 'other\n');
   assert.is(check().status, 1);
+});
+
+test('a CPU that was not built has no bill of materials', () => {
+  const clone = join(folder, 'clone');
+  for (const path of ['agent/build/sbom.ts', 'package.json', 'package-lock.json', 'NOTICE'])
+    cpSync(join(root, path), join(clone, path));
+  mkdirSync(join(clone, 'dist'));
+  const { 'x64/eniboot': built } = dist.files;
+  writeFileSync(
+    join(clone, 'dist/manifest.json'),
+    JSON.stringify({ ...dist, files: { 'x64/eniboot': built } }),
+  );
+  const made = spawnSync(process.execPath, [join(clone, 'agent/build/sbom.ts'), '--arch', 'arm64'], {
+    encoding: 'utf8',
+  });
+  assert.is(made.status, 1, made.stdout);
+  assert.match(made.stderr, /dist\/ has no executable for arm64: npm run build/);
+  assert.not.ok(existsSync(join(clone, 'dist/sbom-arm64.cdx.json')));
 });
 
 test('a list that is none, and wrong usage, are refused', () => {
