@@ -85,7 +85,10 @@ async function refillNode(boot: Boot): Promise<Refilled> {
     return done;
   if (wanted.kind === 'grow' && nowMs < past.notBeforeMs) {
     const seconds = Math.ceil((past.notBeforeMs - nowMs) / 1000);
-    return { ...done, waiting: [`EC2 gave nothing lately: asked again in ${seconds} s at the earliest`] };
+    return {
+      ...done,
+      waiting: [`EC2 assigned nothing lately: the next request is in ${seconds} s at the earliest`],
+    };
   }
   try {
     const first = past.reconciledMs === undefined;
@@ -121,7 +124,7 @@ async function level(boot: Boot, first: boolean, done: Refilled): Promise<void> 
     for (const cidr of cidrs) {
       const held = heldElsewhere({ eniId, cidr });
       if (held === undefined) continue;
-      done.waiting.push(`${cidr} is ${eniId}'s by now and is used there when it has left ${held.eniId}`);
+      done.waiting.push(`${cidr} now belongs to ${eniId} and is used there once it has left ${held.eniId}`);
     }
   }
   if (first) await deleteLeftovers(boot, done);

@@ -118,14 +118,14 @@ function sayWhenInterrupted(living: boolean, io: CommandIo): void {
   const before = living ? readStatus() : undefined;
   interruption().addEventListener('abort', () => {
     if (!living && isBooted()) {
-      io.stderr('the node is READY already; once its verdict is told, this run ends\n');
+      io.stderr('the node is already READY; this run ends once its verdict is published\n');
       return;
     }
     if (before !== undefined) writeStatus(before);
     io.stderr(
       before === undefined
         ? 'interrupted: there is no verdict yet; `eniboot boot` goes on\n'
-        : 'interrupted: the verdict of before stands; `eniboot boot` looks again\n',
+        : 'interrupted: the earlier verdict stands; `eniboot boot` looks again\n',
     );
     finish(INTERRUPTED);
   });

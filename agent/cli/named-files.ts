@@ -28,7 +28,7 @@ export function requireFile(path: string): void {
   } catch (error) {
     throw new Failure('FILE_READ', `${path} cannot be read: ${reasonOf(error)}`, { path }, error);
   }
-  throw new Failure('FILE_READ', `${path} is no file`, { path });
+  throw new Failure('FILE_READ', `${path} is not a file`, { path });
 }
 
 /** Before work whose result goes there, which may take minutes. @throws FILE_WRITE */

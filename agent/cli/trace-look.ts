@@ -32,7 +32,7 @@ export async function lookAtPod(lease: Lease): Promise<Seen> {
     const known = node.podEnis.map((one) => one.eniId);
     throw new Failure(
       'ATTACHMENT_DIFFERS',
-      `${lease.address} belongs to ${lease.eniId}, which is no pod ENI of this node any more`,
+      `${lease.address} belongs to ${lease.eniId}, which is no longer a pod ENI of this node`,
       { known },
     );
   }

@@ -54,7 +54,7 @@ export const updateCommand: Command = {
     };
     const rollout = formed('update', '--rollout', values.rollout, /^[\w-]{1,64}$/, 'the ID of a rollout');
     if (!isVersion(request.version))
-      throw new Failure('USAGE', `eniboot update: --version ${request.version} is no version`);
+      throw new Failure('USAGE', `eniboot update: --version ${request.version} is not a version`);
     requireRoot('update');
     const { updateNode } = await import('../boot/update.ts');
     const { createLog } = await import('../port/log.ts');

@@ -330,7 +330,7 @@ function parseJson(source: string, content: string): Tree {
     const reason = error instanceof Error ? error.message : String(error);
     throw refuse({
       problem: `is not JSON: ${reason}`,
-      remedy: 'Give the conflist as it stands in /etc/cni/net.d.',
+      remedy: 'Give the conflist as it is in /etc/cni/net.d.',
     });
   }
   const { tree, problems } = parseSource(source, content);

@@ -120,7 +120,7 @@ function convert(node: Node, path: Path, context: Conversion): Tree | undefined 
         context.found.push(
           problemAt(keyAt, inner, undefined, {
             problem: `is written twice, first in line ${earlier.at.line}`,
-            remedy: 'Keep one of the two; put what stands below both under one.',
+            remedy: 'Keep one of the two, and put everything below both under it.',
           }),
         );
         continue;

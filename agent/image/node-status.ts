@@ -58,7 +58,7 @@ export async function askNode(
         : { said: JSON.parse(output) as object };
     } catch (error) {
       if (isFailure(error)) return { missing: `${error.code}: ${error.message}` };
-      if (error instanceof SyntaxError) return { missing: `the answer is no JSON: ${error.message}` };
+      if (error instanceof SyntaxError) return { missing: `the answer is not JSON: ${error.message}` };
       throw error;
     }
   };

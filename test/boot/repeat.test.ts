@@ -64,7 +64,7 @@ test('a run that is interrupted on a READY node changes neither its verdict nor 
   const code = await new Promise((done) => run.once('close', done));
   cloud.latency.apiMs = 0;
   assert.is(code, 130, said);
-  assert.match(said, /^interrupted: the verdict of before stands/m);
+  assert.match(said, /^interrupted: the earlier verdict stands/m);
   assert.is(instance.read('/run/eniboot/status.json'), before);
   await delay(10_500);
   const next = await boot();

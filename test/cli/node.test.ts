@@ -131,7 +131,7 @@ test('Ctrl-C once the node is READY: kubelet runs, so the verdict is told, and e
   const node = await launchNode(cloud);
   cloud.faults.ec2.add({ action: 'CreateTags', delayMs: 3_000, times: 1 });
   const out = await bootInterrupted(node, () => node.kubeletReleased());
-  assert.match(out, /the node is READY already[\s\S]*exit 0\n$/);
+  assert.match(out, /the node is already READY[\s\S]*exit 0\n$/);
   assert.match(out, /eniboot: READY OK/);
   const { stdout } = await node.eniboot(['status', '--json']);
   assert.is(JSON.parse(stdout).verdict, 'ready');

@@ -229,13 +229,13 @@ test('an image whose node is READY and not what it should be has not passed', as
 test('a check that cannot be had is said to be missing, and READY counts', async () => {
   const at = region(answers('{"verdict":"ready"}\n', 'Segmentation fault\n'));
   const result = await at.to(at.test(at.image({}).id));
-  assert.match(result.checkMissing ?? '', /is no JSON/);
+  assert.match(result.checkMissing ?? '', /is not JSON/);
   assert.is(result.check, undefined);
 });
 
 const unheard: [string, Faults, RegExp][] = [
   ['a node without an SSM agent', { launched: says('ready@1.0.0') }, /not managed by SSM after 60 s/],
-  ['an answer that was cut', answers('{"verdict":'), /is no JSON/],
+  ['an answer that was cut', answers('{"verdict":'), /is not JSON/],
   [
     'an operator who may not ask',
     { ...answers('{}'), errors: { SendCommand: { code: 'AccessDeniedException', times: 9 } } },

@@ -54,7 +54,7 @@ for (const [name, fault] of failing) {
     const calls = cloud.calls.length;
     const again = await refill(node);
     assert.is(again.exitCode, 0);
-    assert.match(again.waiting.join(), /asked again in/);
+    assert.match(again.waiting.join(), /the next request is in/);
     assert.is(cloud.calls.length, calls, 'no call in the pause');
     await agrees(cloud, node);
   });
@@ -187,7 +187,7 @@ test('a prefix that somebody moved to another pod ENI under a pod is not in the 
   const { waiting } = await refill(node);
   assert.match(
     waiting.join('\n'),
-    new RegExp(`${prefix} is ${first}'s by now and is used there when it has left ${second}`),
+    new RegExp(`${prefix} now belongs to ${first} and is used there once it has left ${second}`),
   );
   assert.equal(
     markers(node.instance).filter((marker) => marker.endsWith(` ${prefix}`)),
