@@ -13,8 +13,12 @@ command -v tar >/dev/null || install tar
 # trust NAME URL FINGERPRINT: the key at URL, if it is the one with that fingerprint and no other is beside it.
 trust() {
   local key=/etc/pki/rpm-gpg/RPM-GPG-KEY-$1 found
-  curl --fail --silent --show-error --location --proto '=https' --retry 3 --output "$key" "$2"
-  found=$(gpg --batch --quiet --show-keys --with-colons "$key" | awk -F: '$1 == "pub" { want = 1 } $1 == "fpr" && want { print $10; want = 0 }')
+  curl --fail --silent --show-error --location --proto '=https' --retry 3 --output "$key" "$2" || {
+    echo "packages: cannot get $2" >&2
+    exit 1
+  }
+  # What is no key has no fingerprint.
+  found=$(gpg --batch --quiet --show-keys --with-colons "$key" | awk -F: '$1 == "pub" { want = 1 } $1 == "fpr" && want { print $10; want = 0 }') || :
   if [ "$found" != "$3" ]; then
     rm -f "$key"
     echo "packages: the key at $2 has the fingerprint ${found:-none}, and key_fingerprints asks for $3" >&2

@@ -7,7 +7,12 @@ case $ARCH in x86_64) platform=linux_amd64 ;; *) platform=linux_arm64 ;; esac
 url=https://s3.$REGION.amazonaws.com/amazon-ssm-$REGION/$SSM_AGENT_VERSION/$platform/amazon-ssm-agent.rpm
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-get() { curl --fail --silent --show-error --proto '=https' --retry 3 --output "$work/$2" "$1"; }
+get() {
+  curl --fail --silent --show-error --proto '=https' --retry 3 --output "$work/$2" "$1" || {
+    echo "ssm agent: cannot get $1: is $SSM_AGENT_VERSION a version that $REGION has?" >&2
+    exit 1
+  }
+}
 get "$url" agent.rpm
 echo "$SSM_AGENT_SHA256  $work/agent.rpm" | sha256sum --check --quiet - || {
   echo "ssm agent: $url is not the file whose digest ssm_agent names" >&2

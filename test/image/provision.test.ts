@@ -128,6 +128,20 @@ function runs(at: Machine, ...scripts: string[]): void {
   }
 }
 
+const downloads: [script: string, broken: string, says: RegExp][] = [
+  ['20-packages.sh', 'curl', /cannot get https:\/\/pkgs\.k8s\.io\/\S+\.key/],
+  ['20-packages.sh', 'gpg', /has the fingerprint none, and key_fingerprints asks for A{40}/],
+  ['60-ssm-agent.sh', 'curl', /cannot get https:\/\/s3\.eu-west-1\.amazonaws\.com\/\S+\.rpm/],
+];
+for (const [script, broken, says] of downloads)
+  test(`${script} names what it could not get or read: ${broken} fails`, () => {
+    const at = machine();
+    at.write(`/stand-ins/${broken}`, '#!/bin/sh\necho nothing >&2\nexit 22\n', 0o755);
+    const { status, said } = at.run(script);
+    assert.is(status, 1, said);
+    assert.match(said, says);
+  });
+
 const LOCK = '/tmp/eniboot-packages.lock';
 const names = (text: string) => text.match(/^[a-z-]+(?=-\d)/gm);
 
