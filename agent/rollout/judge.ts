@@ -4,8 +4,9 @@ import type { Invocation } from '../aws/fleet.ts';
 import { type NodeReport, readReport } from './node-report.ts';
 
 /**
- * Good: updated, already. Not begun, and no failure: unsent (Run Command stopped before it), held (the node saw the
- * halt flag). All others are failures: went-back and untouched left the old version, the rest are not known.
+ * Good: updated, already. Left over, and no failure: unsent (Run Command stopped before it), held (the node saw the
+ * halt flag), cancelled (by an alarm or a person, wherever the node was by then). All others are failures: went-back and
+ * untouched left the old version, the rest are not known.
  */
 export type Outcome =
   | 'updated'
@@ -39,11 +40,12 @@ export interface Expected {
 }
 
 const GOOD: ReadonlySet<Outcome> = new Set<Outcome>(['updated', 'already']);
-const UNBEGUN: ReadonlySet<Outcome> = new Set<Outcome>(['unsent', 'held']);
-const NO_FAILURE: ReadonlySet<Outcome> = new Set<Outcome>([...GOOD, ...UNBEGUN]);
+const LEFT: ReadonlySet<Outcome> = new Set<Outcome>(['unsent', 'held', 'cancelled']);
+const NO_FAILURE: ReadonlySet<Outcome> = new Set<Outcome>([...GOOD, ...LEFT]);
 /** The node is known to run what it ran before. */
 const UNTOUCHED: ReadonlySet<Outcome> = new Set<Outcome>([
-  ...UNBEGUN,
+  'unsent',
+  'held',
   'went-back',
   'untouched',
   'undelivered',
@@ -58,27 +60,31 @@ export function isFailed(outcome: Outcome): boolean {
   return !NO_FAILURE.has(outcome);
 }
 
-export function isUnbegun(outcome: Outcome): boolean {
-  return UNBEGUN.has(outcome);
+/** Whether it still has to be asked, or asked again. */
+export function isLeft(outcome: Outcome): boolean {
+  return LEFT.has(outcome);
 }
 
 export function isUntouched(outcome: Outcome): boolean {
   return UNTOUCHED.has(outcome);
 }
 
-/**
- * One node's outcome; undefined while it may still change. `over`: nothing will change any more, the command has ended
- * or its time is up.
- */
+/** Why nothing will change any more: the command has ended, somebody has cancelled it, or its time is up. */
+export type Over = 'ended' | 'cancelled' | 'late';
+
+/** One node's outcome; undefined while it may still change. */
 export function judge(
   instanceId: string,
   invocation: Invocation | undefined,
   expected: Expected,
-  over: boolean,
+  over: Over | undefined,
 ): Judgement | undefined {
   const as = (outcome: Outcome, reason: string): Judgement => ({ instanceId, outcome, reason });
-  if (invocation === undefined)
-    return over ? as('missing', 'Run Command does not know this node') : undefined;
+  const cancelled = () => as('cancelled', 'the command was cancelled');
+  if (invocation === undefined) {
+    if (over === 'cancelled') return cancelled();
+    return over === undefined ? undefined : as('missing', 'Run Command does not know this node');
+  }
   const { status, details, output, exitCode } = invocation;
   switch (status) {
     case 'Success':
@@ -97,9 +103,11 @@ export function judge(
         : as('late', 'the node did not end in time');
     case 'Cancelled':
       if (details === 'Terminated') return as('unsent', 'Run Command stopped before this node');
-      return as('cancelled', 'the command was cancelled');
+      // What is late the orchestrator cancels itself.
+      return over === 'late' ? as('late', 'no end in time: cancelled') : cancelled();
     default:
-      return over ? as('late', `no end in time: ${details}`) : undefined;
+      if (over === 'cancelled') return cancelled();
+      return over === undefined ? undefined : as('late', `no end in time: ${details}`);
   }
 }
 

@@ -8,7 +8,7 @@ import type { Clock } from '../port/clock.ts';
 import { zoneParameter } from './begin.ts';
 import { readHaltFlag } from './halt.ts';
 import { imageParameter, lookAtBoots, promoteImage, restoreImage } from './image.ts';
-import { isFailed, isGood, type Judgement, judge } from './judge.ts';
+import { isFailed, isGood, type Judgement, judge, type Over } from './judge.ts';
 import { type Batch, type Boots, reportedVersion, type Step } from './plan.ts';
 import {
   type Action,
@@ -261,12 +261,12 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
       digests: rollout.digests,
       warnings: rollout.spec.node.warnings,
     };
-    const judgeAll = (invocations: Invocation[], over: boolean) => {
+    const judgeAll = (invocations: Invocation[], over?: Over) => {
       const byNode = new Map(invocations.map((one) => [one.instanceId, one]));
       return part.flatMap((node) => judge(node, byNode.get(node), expected, over) ?? []);
     };
     const invocations = await aws.listInvocations(commandId);
-    let found = judgeAll(invocations, false);
+    let found = judgeAll(invocations);
     const rest = part.length - found.length;
     const all = rest === 0;
     // Nodes without a row: they were no targets once the command has ended.
@@ -275,9 +275,12 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     if (!all && late) await aws.cancelCommand(commandId);
     const command = await aws.describeCommand(commandId);
     for (const alarm of command?.alarms ?? []) alarms.add(alarm);
+    // Whether it was the alarm that has cancelled it is known once the command is listed.
+    if (all && !late && command === undefined && found.some((one) => one.outcome === 'cancelled')) return [];
     // Rows that were read before the command had ended may be older than its end.
+    const ended = command?.status === 'Cancelled' ? 'cancelled' : 'ended';
     if (!all && (late || ENDED.has(command?.status ?? '')))
-      found = judgeAll(await aws.listInvocations(commandId), true);
+      found = judgeAll(await aws.listInvocations(commandId), late ? 'late' : ended);
     return found;
   }
 

@@ -1,6 +1,6 @@
 // How far a rollout is, and what follows from it. Pure: the record and what was seen go in, the next action or the next
 // record comes out. Every change of it is written down before and after something is done (record.ts).
-import { isFailed, isGood, isUnbegun, isUntouched, type Judgement, type Outcome } from './judge.ts';
+import { isFailed, isGood, isLeft, isUntouched, type Judgement, type Outcome } from './judge.ts';
 import { type Batch, type Boots, type Step, stepsBack, stepsForward, total, type Zone } from './plan.ts';
 import { allowedFailures, type Spec } from './spec.ts';
 
@@ -54,10 +54,10 @@ export interface Progress {
   /** Run Command's IDs of the batch in flight. */
   commands: string[];
   /**
-   * Nodes of this batch that a halt was faster than, by their places in the zone: what is left of the batch for whoever
-   * resumes. `round`: how often that has happened to it.
+   * Nodes of this batch that a halt was faster than: what is left of it for whoever resumes. `round`: how often that has
+   * happened to it.
    */
-  left: { zone: number; nodes: number[]; round: number } | undefined;
+  left: { nodes: Exception[]; round: number } | undefined;
   updated: number;
   already: number;
   /** Of each zone the places of those that ran the version already: they are not this rollout's to take back. */
@@ -193,7 +193,7 @@ export function decide(
 /** The nodes of the batch it is at; going back, without those known to run what they ran before the rollout. */
 function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
   const zone = rollout.zones[batch.zone]?.nodes ?? [];
-  if (progress.left !== undefined) return progress.left.nodes.flatMap((at) => zone[at] ?? []);
+  if (progress.left !== undefined) return progress.left.nodes.flatMap((one) => zone[one.node] ?? []);
   const nodes = zone.slice(batch.from, batch.to);
   if (progress.direction === 'forward') return nodes;
   const untouched = new Set(progress.there[batch.zone]);
@@ -278,10 +278,15 @@ export function judged(
   const count = (outcome: Outcome) => judgements.filter((one) => one.outcome === outcome).length;
   const placeOf = (one: Judgement) => nodes.indexOf(one.instanceId, batch.from);
   const already = judgements.filter((one) => one.outcome === 'already');
-  const unbegun = judgements.filter((one) => isUnbegun(one.outcome));
+  const exceptionOf = (one: Judgement): Exception => ({
+    zone: batch.zone,
+    node: placeOf(one),
+    outcome: one.outcome,
+  });
+  const over = judgements.filter((one) => isLeft(one.outcome));
   const exceptions = judgements
-    .filter((one) => !isGood(one.outcome) && !isUnbegun(one.outcome))
-    .map((one): Exception => ({ zone: batch.zone, node: placeOf(one), outcome: one.outcome }));
+    .filter((one) => !isGood(one.outcome) && !isLeft(one.outcome))
+    .map(exceptionOf);
   const next = advanced(progress, nowMs);
   const counted: Progress =
     next.back === undefined
@@ -303,9 +308,9 @@ export function judged(
             exceptions: [...next.back.exceptions, ...exceptions],
           },
         };
-  const [first] = unbegun;
+  const [first] = over;
   if (first === undefined) return counted;
-  const left = { zone: batch.zone, nodes: unbegun.map(placeOf), round: (progress.left?.round ?? 0) + 1 };
+  const left = { nodes: over.map(exceptionOf), round: (progress.left?.round ?? 0) + 1 };
   const rest: Progress = { ...counted, step: progress.step, left };
   return halted(rest, nowMs, overBudget(rollout, rest) ?? first.reason);
 }
@@ -347,15 +352,12 @@ export function resumed(progress: Progress, nowMs: number, forgive: boolean): Pr
 /** Turns it round: from now on it goes back. A batch that is out has to be home. */
 export function turnedBack(progress: Progress, nowMs: number): Progress {
   if (progress.back !== undefined) return resumed(progress, nowMs, false);
-  // Of a batch that had begun in part, what was left is not touched.
+  // Of a batch that had begun in part, what was left over is known by what has kept it.
   const { left } = progress;
-  const unsent = (left?.nodes ?? []).map(
-    (node): Exception => ({ zone: left?.zone ?? 0, node, outcome: 'unsent' }),
-  );
   return {
     ...progress,
     left: undefined,
-    exceptions: [...progress.exceptions, ...unsent],
+    exceptions: [...progress.exceptions, ...(left?.nodes ?? [])],
     direction: 'back',
     state: 'running',
     why: undefined,

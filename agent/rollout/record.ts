@@ -261,7 +261,7 @@ function encode(head: Head): string {
       exceptions: pack(progress),
       ...(progress.left === undefined
         ? {}
-        : { left: { ...progress.left, nodes: progress.left.nodes.map(toPlace).join(',') } }),
+        : { left: { ...progress.left, nodes: pack({ exceptions: progress.left.nodes, forgiven: 0 }) } }),
       ...(progress.back === undefined ? {} : { back: { ...progress.back, exceptions: pack(progress.back) } }),
       ...(progress.boots === undefined
         ? {}
@@ -283,10 +283,7 @@ function decode(text: string): Head | undefined {
         ...progress,
         there: (progress.there as unknown as string[]).map(fromBitmap),
         exceptions: unpack(progress.exceptions as unknown as Packed[]),
-        left:
-          left === undefined
-            ? undefined
-            : { ...left, nodes: (left.nodes as unknown as string).split(',').map(fromPlace) },
+        left: left === undefined ? undefined : { ...left, nodes: unpack(left.nodes as unknown as Packed[]) },
         back:
           back === undefined
             ? undefined

@@ -111,9 +111,9 @@ function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: nu
   );
   const count = (of: (batch: (typeof batches)[number]) => boolean) =>
     batches.filter(of).reduce((sum, { batch }) => sum + batch.to - batch.from, 0);
-  const left = progress.left?.zone === at ? progress.left.nodes.length : 0;
+  const left = progress.left?.nodes.filter((one) => one.zone === at).length ?? 0;
   // Of a batch that a halt has cut in two the first part is home.
-  const cut = progress.left?.zone === at ? batches.find(({ index }) => index === progress.step) : undefined;
+  const cut = left > 0 ? batches.find(({ index }) => index === progress.step) : undefined;
   const part = cut === undefined ? 0 : cut.batch.to - cut.batch.from - left;
   const exceptions = (list: readonly Exception[]) => list.filter((one) => one.zone === at);
   const forward = exceptions(progress.exceptions);

@@ -342,6 +342,90 @@ test('a canary that saw the halt flag proves nothing: after a resume it is asked
   assert.is(fleet.nodes.filter((node) => node.runs > 0).length, 1);
 });
 
+test('what an alarm has cancelled is asked again after a resume, a canary before any other', async () => {
+  const alarmed = loadSpec(
+    'rollout.yaml',
+    `what: { bundle: { version: ${NEW} } }\nwhere: { cluster: ${CLUSTER} }\nalarm: smoke\n`,
+  );
+  for (const [behaviour, ending] of [
+    ['good', /^done$/],
+    ['goes-back', /^the canary failed/],
+  ] as const) {
+    const fleet = createFleet({ zones: [20, 20], behaviourOf: () => behaviour });
+    fleet.ssm.alarms.add('smoke');
+    const { aws } = operatorOf(fleet);
+    const record = await onFleetTime(
+      fleet,
+      (async () => beginRollout(aws, fleet.clock, owner, await prepare(aws, alarmed)))(),
+    );
+    const halted = await onFleetTime(
+      fleet,
+      orchestrate({ aws, clock: fleet.clock, record, tell: () => {}, stopped: never }),
+    );
+    assert.is(halted.why, 'the alarm smoke went off');
+    fleet.ssm.alarms.delete('smoke');
+    const end = await onFleetTime(fleet, goOn(fleet));
+    assert.match(end.why ?? end.state, ending);
+    assert.is(fleet.nodes.filter((node) => node.runs > 0).length, behaviour === 'good' ? 40 : 1);
+  }
+});
+
+test('what an alarm has cancelled before Run Command knew its nodes is left over as well', async () => {
+  const fleet = createFleet({ zones: [4] });
+  const { aws } = operatorOf(fleet);
+  let alarm = true;
+  const early: FleetAws = {
+    ...aws,
+    listInvocations: async (id) => (alarm ? [] : aws.listInvocations(id)),
+    describeCommand: async (id) =>
+      alarm
+        ? { commandId: id, comment: '', status: 'Cancelled', alarms: ['smoke'] }
+        : aws.describeCommand(id),
+  };
+  const record = await onFleetTime(
+    fleet,
+    (async () => beginRollout(early, fleet.clock, owner, await prepare(early, spec)))(),
+  );
+  const work = { aws: early, clock: fleet.clock, record, tell: () => {}, stopped: never };
+  const halted = await onFleetTime(fleet, orchestrate(work));
+  assert.equal([halted.why, halted.exceptions], ['the alarm smoke went off', []]);
+  alarm = false;
+  assert.is((await onFleetTime(fleet, goOn(fleet))).state, 'done');
+});
+
+test('a node whose command we cancel since it is late has failed', async () => {
+  const fleet = createFleet({ zones: [1], behaviourOf: () => 'hangs' });
+  const { aws } = operatorOf(fleet);
+  // Nothing ends the script on this node: the operator does.
+  const endless: FleetAws = {
+    ...aws,
+    listInvocations: async (id) =>
+      (await aws.listInvocations(id)).map((one) =>
+        one.status === 'TimedOut'
+          ? {
+              ...one,
+              status: fleet.calls.some((call) => call.action === 'CancelCommand')
+                ? 'Cancelled'
+                : 'InProgress',
+              details: 'Cancelled',
+            }
+          : one,
+      ),
+  };
+  const progress = await onFleetTime(
+    fleet,
+    (async () => {
+      const record = await beginRollout(endless, fleet.clock, owner, await prepare(endless, spec));
+      return orchestrate({ aws: endless, clock: fleet.clock, record, tell: () => {}, stopped: never });
+    })(),
+  );
+  assert.match(progress.why ?? '', /the canary failed/);
+  assert.equal(
+    progress.exceptions.map((one) => one.outcome),
+    ['late'],
+  );
+});
+
 test('nodes that a halt has passed over are updated after a resume, in both directions', async () => {
   const fleet = createFleet({ zones: [60, 60], updateMs: () => 60_000 });
   const { aws } = operatorOf(fleet);
