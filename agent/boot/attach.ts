@@ -19,7 +19,7 @@ import { applySteps, describeAttached, describeUnattached, lookUp, resumeAttempt
 import { type AttachStep, foreignEnisOf, planAttach, podEnisOf } from './attach-plan.ts';
 import { type Capacity, capacity } from './capacity.ts';
 import { isSilence, refreshEgressTable, silenceMs } from './egress.ts';
-import { recallEnis, rememberEnis } from './memory.ts';
+import { recallEnis, rememberEnis } from './known-enis.ts';
 import {
   type Boot,
   type Change,

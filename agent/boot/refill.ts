@@ -20,7 +20,7 @@ import { podEnisOf, poolSizeOf } from './attach-plan.ts';
 import { requireBooted } from './booted.ts';
 import { egress } from './egress.ts';
 import { identify } from './identify.ts';
-import { recallEnis, rememberEnis } from './memory.ts';
+import { recallEnis, rememberEnis } from './known-enis.ts';
 import { refreshNodeMetrics } from './metrics.ts';
 import { nodeFile } from './node-facts.ts';
 import { type Boot, nodeOf, type PodEni } from './phase.ts';

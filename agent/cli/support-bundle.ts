@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { cloudEvidence, configEvidence } from '../boot/evidence.ts';
+import { cloudEvidence, configEvidence } from '../boot/cloud-evidence.ts';
 import { readStatus } from '../boot/status.ts';
 import { STATE_DIR } from '../host/names.ts';
 import { tarGz } from '../host/support/archive.ts';

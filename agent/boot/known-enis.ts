@@ -1,4 +1,5 @@
-// What must outlive a boot, keyed by instance ID: an image made from this machine carries it nowhere.
+// The ENIs of this instance as EC2 last described them, for a boot that EC2 does not answer. Keyed by instance ID: an image
+// made from this machine carries them nowhere.
 import { STATE_DIR } from '../host/names.ts';
 import { readIfPresent, writeIfChanged } from '../port/fs.ts';
 
