@@ -273,7 +273,7 @@ async function attempt(phase: Phase<unknown, Change>, state: PhaseStatus, sessio
   if (failed !== undefined) throw failureOf(failed);
 }
 
-export function failureOf(check: Check): Failure {
+function failureOf(check: Check): Failure {
   return new Failure(check.code ?? 'INTERNAL', check.summary, { check: check.id, ...check.evidence });
 }
 

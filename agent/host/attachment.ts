@@ -65,9 +65,7 @@ export interface Attachment {
 }
 
 /** The names and numbers of an address: all that DEL needs to know. */
-export function traceOf(
-  address: string,
-): Pick<Attachment, 'hostLink' | 'hostMac' | 'podMac' | 'table' | 'group'> {
+function traceOf(address: string): Pick<Attachment, 'hostLink' | 'hostMac' | 'podMac' | 'table' | 'group'> {
   const table = toNumber(address);
   const digits = table.toString(16).padStart(8, '0');
   const mac = (kind: string) => `02:${kind}:${(digits.match(/../g) ?? []).join(':')}`;
@@ -302,7 +300,7 @@ export const podRemovalLines = [
 ];
 
 /** The node's rules for one pod: packets from its link, and Service traffic of IPVS, which has no input device. */
-export function rulesOf(a: Pick<Attachment, 'address' | 'hostLink' | 'table'>): string[] {
+function rulesOf(a: Pick<Attachment, 'address' | 'hostLink' | 'table'>): string[] {
   const mark = hex(SERVICE_MARK);
   return [
     `priority ${POD_RULE_PRIORITY} iif ${a.hostLink} lookup ${a.table} protocol ${ROUTE_PROTOCOL}`,
@@ -311,7 +309,7 @@ export function rulesOf(a: Pick<Attachment, 'address' | 'hostLink' | 'table'>): 
 }
 
 /** What the pod's table on the node sends back into the pod: all that its eth0 reaches. */
-export function turnBackRoutes(a: Attachment): string[] {
+function turnBackRoutes(a: Attachment): string[] {
   const subnet = `${toAddress(rangeOf(`${a.address}/${a.prefixLength}`).first)}/${a.prefixLength}`;
   return [...new Set([...a.routes, ...(a.routes.some((cidr) => contains(cidr, subnet)) ? [] : [subnet])])];
 }

@@ -18,7 +18,7 @@ declare const ENIBOOT_VERSION: string | undefined;
 declare const ENIBOOT_COMMIT: string | undefined;
 
 /** True in the compiled executable, false when Node runs the sources. */
-export const compiled = process.versions['bun'] !== undefined;
+const compiled = process.versions['bun'] !== undefined;
 
 export function invocation(): Invocation {
   // The compiled runtime reports argv[0] as "bun" and argv[1] as a virtual path; both runtimes put

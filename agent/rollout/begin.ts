@@ -48,7 +48,7 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
 }
 
 /** Nodes that cannot be reached are failures: too many of them, and it would halt half-way. */
-export function refuseUnreachable({ spec, zones, notes }: Prepared): void {
+function refuseUnreachable({ spec, zones, notes }: Prepared): void {
   const unreachable = new Set(notes.unreachable);
   const refuse = (count: number, where: string, allowed: number) => {
     if (count > allowed)

@@ -2,7 +2,7 @@
 // checked by patterns that leave nothing for a shell to interpret.
 import type { FleetAws, StoredDocument } from '../aws/fleet.ts';
 
-export const DOCUMENT = 'eniboot-update';
+const DOCUMENT = 'eniboot-update';
 
 const VERSION = '^\\d+\\.\\d+\\.\\d+[A-Za-z0-9_.-]*$';
 

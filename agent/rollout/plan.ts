@@ -88,7 +88,7 @@ export function reportedVersion({ tags }: FleetInstance): string | undefined {
 }
 
 /** Nodes of a zone that may be in flight at once. */
-export function batchSize(spec: Spec, nodesOfZone: number): number {
+function batchSize(spec: Spec, nodesOfZone: number): number {
   const share = Math.floor((nodesOfZone * spec.steps.zonePercent) / 100);
   return Math.max(1, Math.min(spec.steps.concurrency, share));
 }

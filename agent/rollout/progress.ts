@@ -238,7 +238,7 @@ export function overBudget(rollout: Rollout, progress: Progress): string | undef
 }
 
 /** Failures that still count, of the direction it goes in. */
-export function countedFailures(progress: Progress): Exception[] {
+function countedFailures(progress: Progress): Exception[] {
   const { exceptions, forgiven } = progress.back ?? progress;
   return exceptions.slice(forgiven).filter((one) => isFailed(one.outcome));
 }

@@ -216,7 +216,7 @@ function barsOf(input: ReportInput, endMs: number): Bar[] {
 }
 
 /** Zones as rows, time to the right: batches, waits, and what failed. */
-export function timelineSvg(input: ReportInput): string {
+function timelineSvg(input: ReportInput): string {
   const { rollout, progress, events } = input;
   if (events.length === 0 && progress.course === undefined) return '<p>The course is not known.</p>';
   const startMs = Math.min(rollout.startedMs, ...events.map((event) => event.atMs));

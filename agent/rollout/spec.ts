@@ -19,10 +19,10 @@ const sha256 = text(
 );
 
 /** Nodes in flight at once, and nodes that may fail, at most: what is recorded has to fit into one parameter. */
-export const MOST_IN_FLIGHT = 200;
+const MOST_IN_FLIGHT = 200;
 const MOST_FAILURES = 200;
 
-export const specSchema = v.strictObject({
+const specSchema = v.strictObject({
   what: v.pipe(
     v.union([
       v.strictObject({

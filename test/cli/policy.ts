@@ -226,7 +226,7 @@ function typeOf(id: string): string {
   return id.startsWith('i-') ? 'instance' : 'network-interface';
 }
 
-export function arnOf(cloud: Cloud, type: string, id: string): string {
+function arnOf(cloud: Cloud, type: string, id: string): string {
   return `arn:aws:ec2:${cloud.region}:${cloud.ec2.world.accountId}:${type}/${id}`;
 }
 

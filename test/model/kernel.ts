@@ -37,7 +37,7 @@ export interface Kernel {
   line(space: Space, text: string): string | undefined;
 }
 
-export function newSpace(): Space {
+function newSpace(): Space {
   return { links: new Map(), rules: [], routes: new Map(), neighbours: new Map(), table: undefined };
 }
 

@@ -390,7 +390,7 @@ export class Model {
   }
 }
 
-export function prefixOf(address: string): string {
+function prefixOf(address: string): string {
   const value = valueOf(address);
   return `${toAddress(value - (value % 16))}/28`;
 }

@@ -2,7 +2,7 @@
 // none, but a log holds whatever somebody has logged. In doubt it takes too much.
 
 /** What stands in place of a secret. */
-export const REMOVED = '[removed]';
+const REMOVED = '[removed]';
 
 /** Words in a name that make its value a secret. */
 const SECRET_NAME =

@@ -1,6 +1,6 @@
 // IPv4 arithmetic and the allocation of a subnet's addresses.
 
-export function toNumber(address: string): number {
+function toNumber(address: string): number {
   let value = 0;
   for (const part of address.split('.')) value = value * 256 + Number(part);
   return value;

@@ -193,7 +193,7 @@ export function privateDnsName(world: World, address: string): string {
   return `ip-${address.replaceAll('.', '-')}.${domain}`;
 }
 
-export function profileArn(world: World, role: string): string {
+function profileArn(world: World, role: string): string {
   return `arn:aws:iam::${world.accountId}:instance-profile/${role}`;
 }
 

@@ -49,7 +49,7 @@ export function isSsmMutating(action: string): boolean {
  * Parameter Store's published default throughput is 40 reads and 3 writes a second ("Quotas for Parameter Store").
  * For Run Command and documents AWS publishes none: these are an assumption on the careful side.
  */
-export function defaultBucket(action: string): BucketSize {
+function defaultBucket(action: string): BucketSize {
   if (/^Get(Parameter|Parameters|ParametersByPath|ParameterHistory)$/.test(action))
     return { capacity: 40, refill: 40 };
   if (action.includes('Parameter')) return { capacity: 6, refill: 3 };

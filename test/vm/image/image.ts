@@ -47,7 +47,7 @@ export interface Image {
 }
 
 /** Where downloads and built images live: `$XDG_CACHE_HOME/eniboot/vm`, by default below `~/.cache`. */
-export function cacheDirectory(): string {
+function cacheDirectory(): string {
   return cacheFolder('vm');
 }
 

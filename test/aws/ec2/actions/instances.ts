@@ -168,7 +168,7 @@ export function stopInstances(world: World, request: StopInstancesRequest): Stop
 }
 
 /** The auto-assigned public IPv4 is lost when an instance stops; an Elastic IP stays. */
-export function stopped(world: World, instance: InstanceRecord): void {
+function stopped(world: World, instance: InstanceRecord): void {
   if (instance.state !== 'stopping') return;
   instance.state = 'stopped';
   for (const eni of enisOf(world, instance.id)) {
@@ -217,7 +217,7 @@ export function terminateInstances(
 }
 
 /** ENIs marked so go with the instance; the others stay behind, available. */
-export function terminated(world: World, instance: InstanceRecord): void {
+function terminated(world: World, instance: InstanceRecord): void {
   if (instance.state === 'terminated') return;
   instance.state = 'terminated';
   for (const eni of enisOf(world, instance.id)) {

@@ -245,7 +245,7 @@ export function dropPublicAddress(world: World, eni: Eni): void {
   eni.allocationId = undefined;
 }
 
-export function groupOf(world: World, id: string): void {
+function groupOf(world: World, id: string): void {
   if (!world.groups.has(id))
     throw new AwsError('InvalidGroup.NotFound', `The security group '${id}' does not exist`);
 }
@@ -259,7 +259,7 @@ export function hasSingleInterface(world: World, instanceId: string): boolean {
   return enisOf(world, instanceId).length === 1;
 }
 
-export function subnetFull(subnetId: string): AwsError {
+function subnetFull(subnetId: string): AwsError {
   return new AwsError(
     'InsufficientFreeAddressesInSubnet',
     `The specified subnet does not have enough free addresses to satisfy the request. (${subnetId})`,
