@@ -75,7 +75,10 @@ for unit in dnf{,5}-automatic.timer dnf{,5}-makecache.timer; do systemctl mask "
 sed -i 's/^enabled=1/enabled=0/' /etc/yum.repos.d/kubernetes.repo /etc/yum.repos.d/crio.repo
 {
   echo 'version = "1.0"'
-  rpm --query --queryformat '\n[[packages]]\nname = "%{NAME}"\n[[packages.conditions]]\nkey = "evr"\ncomparator = "="\nvalue = "%{EPOCHNUM}:%{VERSION}-%{RELEASE}"\n' kubelet cri-o cri-tools
+  for name in kubelet cri-o cri-tools; do
+    evr=$(rpm --query --queryformat '%{EPOCHNUM}:%{VERSION}-%{RELEASE}' "$name")
+    printf '\n[[packages]]\nname = "%s"\n[[packages.conditions]]\nkey = "evr"\ncomparator = "="\nvalue = "%s"\n' "$name" "$evr"
+  done
 } >/etc/dnf/versionlock.toml
 
 # The list is the build's own record (out/packages-ARCH.lock), and the lock of the next one. gpg-pubkey entries are keys.

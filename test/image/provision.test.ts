@@ -36,6 +36,8 @@ while [ $# -gt 0 ]; do
   case $1 in --queryformat) format=$2; shift ;; -qa) all=1 ;; --quiet) format=-; ;; -*) ;; *) names="$names $1" ;; esac
   shift
 done
+# To rpm, brackets are a loop over an array of tags: what is between them is not printed as it stands.
+case $format in *[]['[']*) echo "brackets in $format" >&2; exit 1 ;; esac
 [ -z "$all" ] || names=$(cut -d ' ' -f 1 $state/rpm)
 for name in $names; do
   line=$(grep "^$name " $state/rpm) || { echo "package $name is not installed"; exit 1; }
