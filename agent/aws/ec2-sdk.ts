@@ -26,6 +26,7 @@ import { Failure } from '../messages/failure.ts';
 import { awsFailure } from './aws-failure.ts';
 import { type Ec2, type Eni, ec2Actions } from './ec2.ts';
 import type { Imds } from './imds.ts';
+import { canonical6 } from './ipv6.ts';
 import { limitsFromDescribe } from './limits/limits.ts';
 import { readCredentials } from './metadata.ts';
 import { allPages } from './paging.ts';
@@ -378,7 +379,7 @@ function toEni(eni: NetworkInterface): Eni {
       .filter((one) => one.Primary !== true)
       .map((one) => one.PrivateIpAddress ?? ''),
     prefixes: (eni.Ipv4Prefixes ?? []).map((one) => one.Ipv4Prefix ?? ''),
-    ipv6Prefixes: (eni.Ipv6Prefixes ?? []).map((one) => one.Ipv6Prefix ?? ''),
+    ipv6Prefixes: (eni.Ipv6Prefixes ?? []).map((one) => canonical6(one.Ipv6Prefix ?? '')),
     tags: toTags(eni.TagSet),
     securityGroupIds: (eni.Groups ?? []).map((group) => group.GroupId ?? '').sort(),
     attachment:

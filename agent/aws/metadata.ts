@@ -2,6 +2,7 @@
 // service shares a limit of 1,024 packets a second per ENI with DNS.
 import { Failure } from '../messages/failure.ts';
 import type { Imds } from './imds.ts';
+import { canonical6 } from './ipv6.ts';
 
 export interface InstanceIdentity {
   instanceId: string;
@@ -35,7 +36,6 @@ export interface MetadataEni {
 export interface BootEniMetadata extends MetadataEni {
   vpcId: string;
   vpcCidrs: string[];
-  securityGroupIds: string[];
   publicAddress: string | undefined;
   /** Empty unless asked for. */
   ipv6Addresses: string[];
@@ -93,7 +93,7 @@ export async function readEni(imds: Imds, mac: string, ipv6: boolean): Promise<M
     subnetCidr: subnetCidr.trim(),
     addresses: lines(addresses),
     prefixes: lines(prefixes ?? ''),
-    ipv6Prefixes: lines(ipv6Prefixes ?? ''),
+    ipv6Prefixes: lines(ipv6Prefixes ?? '').map(canonical6),
   };
 }
 
@@ -103,11 +103,10 @@ export async function readEni(imds: Imds, mac: string, ipv6: boolean): Promise<M
  */
 export async function readBootEni(imds: Imds, mac: string, ipv6: boolean): Promise<BootEniMetadata> {
   const key = (name: string) => imds.read(`meta-data/network/interfaces/macs/${mac}/${name}`);
-  const [eni, vpcId, vpcCidrs, groups, publicAddresses, ipv6Addresses] = await Promise.all([
+  const [eni, vpcId, vpcCidrs, publicAddresses, ipv6Addresses] = await Promise.all([
     readEni(imds, mac, false),
     key('vpc-id'),
     key('vpc-ipv4-cidr-blocks'),
-    key('security-group-ids'),
     key('public-ipv4s'),
     ipv6 ? key('ipv6s') : undefined,
   ]);
@@ -116,12 +115,19 @@ export async function readBootEni(imds: Imds, mac: string, ipv6: boolean): Promi
   }
   return {
     ...eni,
+    addresses: eni.addresses.length > 1 ? await primaryFirst(imds, eni.addresses) : eni.addresses,
     vpcId: vpcId.trim(),
     vpcCidrs: lines(vpcCidrs ?? ''),
-    securityGroupIds: lines(groups ?? ''),
     publicAddress: lines(publicAddresses ?? '')[0],
-    ipv6Addresses: lines(ipv6Addresses ?? ''),
+    ipv6Addresses: lines(ipv6Addresses ?? '').map(canonical6),
   };
+}
+
+/** The list's order is not documented; this key is one address, the instance's primary one. */
+async function primaryFirst(imds: Imds, addresses: string[]): Promise<string[]> {
+  const primary = (await imds.read('meta-data/local-ipv4'))?.trim();
+  if (primary === undefined || !addresses.includes(primary)) return addresses;
+  return [primary, ...addresses.filter((address) => address !== primary)];
 }
 
 /** `Warmed:*` while the instance waits in an Auto Scaling warm pool; undefined outside one. */
@@ -140,7 +146,12 @@ export async function readCredentials(imds: Imds): Promise<{
   if (role === undefined) {
     throw new Failure('NO_INSTANCE_ROLE', 'the instance has no instance profile, so EC2 cannot be called');
   }
-  const fields = parseDocument(await required(imds, `meta-data/iam/security-credentials/${role}`));
+  const text = await imds.read(`meta-data/iam/security-credentials/${role}`);
+  const fields = text === undefined ? {} : parseDocument(text);
+  // In place of credentials: what EC2 met when it tried to assume the role, such as AssumeRoleUnauthorizedAccess.
+  const code = text === undefined ? 'there are none' : fields['Code'];
+  if (code !== undefined && code !== 'Success')
+    throw new Failure('EC2_AUTH', `IMDS gives no credentials of the role ${role}: ${String(code)}`, { role });
   return {
     accessKeyId: field(fields, 'AccessKeyId'),
     secretAccessKey: field(fields, 'SecretAccessKey'),

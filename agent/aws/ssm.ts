@@ -1,5 +1,5 @@
 // Parameter Store, as far as a node reads it.
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import type { Imds } from './imds.ts';
 import { readCredentials } from './metadata.ts';
 
@@ -30,6 +30,8 @@ export async function readParameters(names: string[], options: SsmOptions): Prom
       for (const parameter of answer.Parameters ?? [])
         values.set(parameter.Name ?? '', parameter.Value ?? '');
     } catch (error) {
+      // The credentials' own.
+      if (isFailure(error)) throw error;
       const name = error instanceof Error ? error.name : 'Error';
       const message = error instanceof Error ? error.message : String(error);
       const code = name === 'AccessDeniedException' ? 'SSM_DENIED' : 'SSM_FAILED';

@@ -60,7 +60,7 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
       expect(expected, step.eniId, 0);
     } else {
       try {
-        const eni = await createAndAttach(ec2, step, boot);
+        const eni = await createAndAttach(ec2, step, before, boot);
         expect(expected, eni.eniId, poolSizeOf(eni), isDualStack(boot));
         macs.push(eni.mac);
       } catch (error) {
@@ -244,9 +244,10 @@ async function assign(ec2: Ec2, eniId: string, addresses: AddressRequest, boot: 
 async function createAndAttach(
   ec2: Ec2,
   step: Extract<AttachStep, { kind: 'create' }>,
+  before: Eni[],
   boot: Boot,
 ): Promise<Eni> {
-  const { eni, attempt } = await create(ec2, step, boot);
+  const { eni, attempt } = await create(ec2, step, before, boot);
   try {
     await attachAt(ec2, eni.eniId, step.deviceIndex, boot);
     return eni;
@@ -268,10 +269,11 @@ async function learnLimit(ec2: Ec2, boot: Boot): Promise<void> {
 async function create(
   ec2: Ec2,
   step: Extract<AttachStep, { kind: 'create' }>,
+  attached: Eni[],
   boot: Boot,
 ): Promise<{ eni: Eni; attempt: Attempt }> {
   const subnets = await podSubnets(ec2, boot);
-  const securityGroupIds = await securityGroups(ec2, boot);
+  const securityGroupIds = await securityGroups(ec2, attached, boot);
   const refused: string[] = [];
   for (const addresses of fallbacks(step.addresses, nodeOf(boot).limits.addressesPerEni - 1, boot)) {
     for (const subnet of subnets) {
@@ -426,10 +428,17 @@ async function podSubnets(ec2: Ec2, boot: Boot): Promise<Subnet[]> {
   return usable.sort((a, b) => b.freeAddresses - a.freeAddresses || a.subnetId.localeCompare(b.subnetId));
 }
 
-async function securityGroups(ec2: Ec2, boot: Boot): Promise<string[]> {
+async function securityGroups(ec2: Ec2, attached: Eni[], boot: Boot): Promise<string[]> {
   const { bootEni } = nodeOf(boot);
   const wanted = boot.config.pods.securityGroups;
-  if (wanted === undefined) return [...bootEni.securityGroupIds].sort();
+  if (wanted === undefined) {
+    // EC2's word, since IMDS may lag; every ENI has one. Asked for none, EC2 would take the VPC's default group.
+    const groups = attached.find((eni) => eni.eniId === bootEni.eniId)?.securityGroupIds ?? [];
+    if (groups.length > 0) return groups;
+    throw new Failure('EC2_INCONSISTENT', `EC2 shows ${bootEni.eniId} without a security group`, {
+      eniId: bootEni.eniId,
+    });
+  }
   if ('ids' in wanted) return [...wanted.ids].sort();
   const found = await boot.waiting(ec2.describeSecurityGroupIds(bootEni.vpcId, wanted));
   if (found.length > 0) return found;

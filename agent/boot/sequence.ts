@@ -278,7 +278,14 @@ function failureOf(check: Check): Failure {
 }
 
 async function tell(options: SequenceOptions, status: Status, phase: PhaseStatus): Promise<void> {
-  for (const watcher of options.watchers) await watcher.progress(status, phase);
+  for (const watcher of options.watchers) {
+    try {
+      await watcher.progress(status, phase);
+    } catch (error) {
+      // A full disk behind standard output, say: whoever cannot listen has no say in the boot.
+      options.log.warn('progress not told', { reason: String(error) });
+    }
+  }
 }
 
 /** What a thrown value is called: the system's refusals of a file have a code; what has no name is a defect. */

@@ -164,10 +164,25 @@ export function writeStatus(status: Status): void {
 export function readStatus(): Status | undefined {
   try {
     const value: unknown = JSON.parse(readIfPresent(STATUS_FILE) ?? 'null');
-    return typeof value === 'object' && value !== null && 'schema' in value ? (value as Status) : undefined;
+    return isStatus(value) ? value : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** Has what every reader relies on; other versions may write more. */
+function isStatus(value: unknown): value is Status {
+  const { schema, verdict, cloud, phases, degraded, podEnis } = (value ?? {}) as Record<
+    keyof Status,
+    unknown
+  >;
+  return (
+    schema === 1 &&
+    ['booting', 'ready', 'failed'].includes(String(verdict)) &&
+    typeof cloud === 'object' &&
+    cloud !== null &&
+    [phases, degraded, podEnis].every(Array.isArray)
+  );
 }
 
 function bundleOf({ bundle }: Session): BundleStatus | undefined {

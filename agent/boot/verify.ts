@@ -117,7 +117,7 @@ function checkAgreement(pod: PodEni, metadata: MetadataEni | undefined): Check {
     return fail(id, 'IMDS_DISAGREES', `IMDS does not show ${pod.eniId} yet`, { mac: pod.mac });
   const evidence = {
     ec2: [...pod.cidrs].sort(),
-    imds: cidrsOf(metadata),
+    imds: cidrsOf(pod, metadata),
     deviceNumber: metadata.deviceNumber,
     deviceIndex: pod.deviceIndex,
     ...(pod.ipv6Prefix === undefined ? {} : { ec2Ipv6: pod.ipv6Prefix, imdsIpv6: metadata.ipv6Prefixes }),
@@ -142,11 +142,13 @@ function agrees(pod: PodEni, metadata: MetadataEni | undefined): boolean {
 
 function sameAddresses(pod: PodEni, metadata: MetadataEni): boolean {
   const ipv6 = pod.ipv6Prefix === undefined || metadata.ipv6Prefixes.includes(pod.ipv6Prefix);
-  return ipv6 && JSON.stringify([...pod.cidrs].sort()) === JSON.stringify(cidrsOf(metadata));
+  return ipv6 && JSON.stringify([...pod.cidrs].sort()) === JSON.stringify(cidrsOf(pod, metadata));
 }
 
-function cidrsOf(metadata: MetadataEni): string[] {
-  return [...metadata.prefixes, ...metadata.addresses.slice(1).map((address) => `${address}/32`)].sort();
+/** What of an ENI the pool is made of, in order; which of the addresses is the primary one, EC2 says. */
+function cidrsOf({ primaryAddress }: PodEni, { addresses, prefixes }: MetadataEni): string[] {
+  const secondary = addresses.filter((address) => address !== primaryAddress);
+  return [...prefixes, ...secondary.map((address) => `${address}/32`)].sort();
 }
 
 function checkDevice(boot: Boot, pod: PodEni, link: Link): Check {

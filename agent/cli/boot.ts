@@ -93,8 +93,13 @@ export const bootCommand: Command = {
       return 1;
     }
     await publish(status, session);
-    if (values.json === true) io.stdout(`${JSON.stringify(status)}\n`);
-    else if (!journal) io.stdout(summary(status));
+    try {
+      if (values.json === true) io.stdout(`${JSON.stringify(status)}\n`);
+      else if (!journal) io.stdout(summary(status));
+    } catch (error) {
+      // The verdict stands in other places too, and what follows from it is still to be done.
+      log.warn('verdict not printed', { reason: String(error) });
+    }
     if (status.verdict === 'ready') {
       await collectVersions(log);
       await startIfDue().catch((error: unknown) =>

@@ -110,6 +110,15 @@ test('a throttled tag neither holds up READY nor spoils the next boot', async ()
   assert.is(tags.length, 1, 'the second boot tags what the first could not');
 });
 
+test('a standard output that takes nothing is no reason to fail', async () => {
+  const node = await launchNode(cloud);
+  const { exitCode, stderr } = await node.instance.run('sh', ['-c', `${ENIBOOT} boot > /dev/full`], {
+    timeoutMs: 60_000,
+  });
+  assert.is(exitCode, 0, stderr);
+  assert.match(node.instance.consoleLog(), /eniboot: READY OK/);
+});
+
 test('a dry run acts on nothing', async () => {
   const node = await launchNode(cloud, { config: failing('terminate') });
   await node.instance.run(ENIBOOT, ['boot', '--dry-run'], { timeoutMs: 60_000 });

@@ -47,6 +47,18 @@ test('--json is exactly one object on stdout, before a boot and after it', async
   }
 });
 
+test('a status file that is damaged, in whatever way, counts as absent', async () => {
+  const node = await launchNode(cloud);
+  const damaged = ['', '{', 'null', '[]', '{"schema":1}', '{"schema":1,"verdict":"ready"}', '{"schema":2}'];
+  for (const text of damaged) {
+    node.instance.write('/run/eniboot/status.json', text);
+    const plain = await node.eniboot(['status']);
+    assert.is(plain.exitCode, 3, `${text}: ${plain.stderr}`);
+    const json = await node.eniboot(['status', '--json']);
+    assert.is(json.stdout, '{"verdict":"none"}\n', text);
+  }
+});
+
 test('a failed boot prints one object too, with code and remedy', async () => {
   const node = await launchNode(cloud, { config: null });
   const { result, status } = await node.boot();

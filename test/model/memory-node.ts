@@ -409,7 +409,6 @@ export const identify = {
         ...describe(bootEni),
         vpcId: world.vpc.id,
         vpcCidrs: [...world.vpc.cidrs],
-        securityGroupIds: bootEni.groups,
         publicAddress: '203.0.113.1',
         ipv6Addresses: bootEni.ipv6Addresses,
       },

@@ -58,7 +58,6 @@ export const identify = quiet('identify', async (boot) => {
       prefixes: [],
       vpcId: vpc.id,
       vpcCidrs: vpc.cidrs,
-      securityGroupIds: eni.groups,
       ipv6Addresses: [],
       ipv6Prefixes: [],
       publicAddress: '203.0.113.1',

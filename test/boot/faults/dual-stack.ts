@@ -140,6 +140,25 @@ export const dualStackFaults: Fault[] = [
     prove: provesOnePrefix(0),
   },
   {
+    name: 'IMDS writes prefix and address with all their zeros, in capitals',
+    config: DUAL_STACK,
+    arrange: (bench) => {
+      const long = (text: string) =>
+        text.replace(/[0-9a-f:]*::[0-9a-f:]*/g, (short) => {
+          const [left = '', right = ''] = short.split('::');
+          const groups = (half: string) => (half === '' ? [] : half.split(':'));
+          const zeros = 8 - groups(left).length - groups(right).length;
+          return [...groups(left), ...Array<string>(zeros).fill('0000'), ...groups(right)]
+            .map((group) => group.padStart(4, '0').toUpperCase())
+            .join(':');
+        });
+      prefixInImds({ edit: long })(bench);
+      bench.cloud.faults.imds.add({ instanceId: bench.instance.id, path: /ipv6s$/, edit: long });
+    },
+    expect: { verdict: 'ready' },
+    prove: provesOnePrefix(0),
+  },
+  {
     name: 'IMDS shows another prefix than EC2',
     config: DUAL_STACK,
     deadlineSeconds: 25,

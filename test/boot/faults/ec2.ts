@@ -1,5 +1,5 @@
 // Faults of the EC2 API, of what it holds, and of the instance's place in it.
-import { is, ok } from 'uvu/assert';
+import { equal, is, ok } from 'uvu/assert';
 import { CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
 import { rangeOf, toAddress } from '../../../agent/host/ipv4.ts';
 import type { AttachmentFault, Ec2Fault } from '../../aws/faults.ts';
@@ -544,6 +544,23 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'failed', code: 'NO_SECURITY_GROUP', phase: 'attach', atOnce: true },
   },
   {
+    name: 'IMDS does not list the security groups of the boot ENI: pods are in them all the same',
+    arrange: ({ cloud, instance }) => {
+      const { GroupId } = cloud.ec2.send('CreateSecurityGroup', {
+        GroupName: 'nodes',
+        Description: 'not the default one',
+        VpcId: cloud.vpc.id,
+      }) as { GroupId: string };
+      cloud.ec2.send('ModifyNetworkInterfaceAttribute', {
+        NetworkInterfaceId: instance.bootEni.id,
+        Groups: [GroupId],
+      });
+      cloud.faults.imds.add({ instanceId: instance.id, path: /security-group-ids$/, status: 404 });
+    },
+    expect: { verdict: 'ready' },
+    prove: ({ instance }) => equal(instance.enis[1]?.groups, instance.bootEni.groups),
+  },
+  {
     name: "no pod subnet in the node's zone",
     config: { pods: { subnets: { tags: { eniboot: 'pods-b' } } } },
     expect: { verdict: 'failed', code: 'NO_POD_SUBNET', phase: 'attach', atOnce: true },
@@ -561,6 +578,28 @@ export const ec2Faults: Fault[] = [
     arrange: withoutRole,
     expect: { verdict: 'degraded', withinSeconds: 20 },
   },
+  ...([{ edit: () => '{ "Code": "AssumeRoleUnauthorizedAccess" }' }, { status: 404 }] as const).flatMap(
+    (answer): Fault[] => {
+      const arrange = ({ cloud, instance }: Bench) =>
+        cloud.faults.imds.add({ ...answer, instanceId: instance.id, path: /security-credentials\/./ });
+      const what = `a role without credentials (${'status' in answer ? 404 : 'Code'})`;
+      return [
+        {
+          name: what,
+          ...DEAD,
+          arrange,
+          expect: { verdict: 'failed', code: 'EC2_AUTH', phase: 'attach', withinSeconds: 20 },
+        },
+        {
+          name: `${what}, with ENIs in place`,
+          ...DEAD,
+          launch: podEni,
+          arrange,
+          expect: { verdict: 'degraded', withinSeconds: 20 },
+        },
+      ];
+    },
+  ),
   {
     name: 'an instance type that neither the table nor EC2 knows',
     arrange: instanceType('z9.mega'),

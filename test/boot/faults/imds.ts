@@ -191,6 +191,20 @@ export const imdsFaults: Fault[] = [
     expect: { verdict: 'failed', code: 'IMDS_DISAGREES', phase: 'verify', withinSeconds: 20 },
   },
   {
+    name: 'addresses in another order, the primary one last',
+    config: { pods: { addressing: 'addresses', max: 9 } },
+    arrange: async (bench) => {
+      const { cloud, instance } = bench;
+      cloud.ec2.send('AssignPrivateIpAddresses', {
+        NetworkInterfaceId: instance.bootEni.id,
+        SecondaryPrivateIpAddressCount: 2,
+      });
+      await cloud.settled();
+      imds({ path: /\/local-ipv4s$/, edit: (text) => text.split('\n').reverse().join('\n') })(bench);
+    },
+    expect: { verdict: 'ready' },
+  },
+  {
     name: 'the boot ENI is described without its ID',
     ...DEAD,
     arrange: ({ cloud, instance }) => {
