@@ -451,6 +451,15 @@ for (const [name, id, broken, summary] of cases)
     if (id !== 'digests') assert.is(check?.code, 'IMAGE_UNFIT');
   });
 
+test('what a permissive domain did is no denial', async () => {
+  const line = 'type=AVC msg=audit(1.2:3): avc:  denied  { read } for  pid=9 comm="new" permissive=1';
+  const said: Broken['said'] = [
+    ['ausearch', line],
+    ['journalctl --boot --quiet --no-pager --output=cat --grep avc', line],
+  ];
+  assert.equal(failing(await look({ ...asBooted, said })), []);
+});
+
 test("what systemd does not know in a package's unit breaks no graph", async () => {
   const said: Broken['said'] = [
     ['systemd-analyze', `/usr/lib/systemd/system/other.service:9: ${UNKNOWN_KEY}`],
