@@ -12,8 +12,23 @@ export interface SsmOptions {
 /** GetParameters takes at most so many names. Source: SSM API reference. */
 const NAMES_PER_CALL = 10;
 
-/** Values of the parameters that exist, decrypted. Throws SSM_FAILED (transient) when SSM does not answer, SSM_DENIED. */
+export interface ReadParameter {
+  value: string;
+  /** Counts what was ever written into it. */
+  version: number;
+}
+
+/** Values of the parameters that exist, decrypted. Throws as readVersioned does. */
 export async function readParameters(names: string[], options: SsmOptions): Promise<Map<string, string>> {
+  const found = await readVersioned(names, options);
+  return new Map([...found].map(([name, { value }]) => [name, value]));
+}
+
+/** The parameters that exist, decrypted. Throws SSM_FAILED (transient) when SSM does not answer, SSM_DENIED. */
+export async function readVersioned(
+  names: string[],
+  options: SsmOptions,
+): Promise<Map<string, ReadParameter>> {
   const { SSMClient, GetParametersCommand } = await import('@aws-sdk/client-ssm');
   const client = new SSMClient({
     region: options.region,
@@ -22,13 +37,13 @@ export async function readParameters(names: string[], options: SsmOptions): Prom
     maxAttempts: 2,
     requestHandler: { connectionTimeout: 2_000, requestTimeout: 5_000, throwOnRequestTimeout: true },
   });
-  const values = new Map<string, string>();
+  const found = new Map<string, ReadParameter>();
   for (let at = 0; at < names.length; at += NAMES_PER_CALL) {
     const Names = names.slice(at, at + NAMES_PER_CALL);
     try {
       const answer = await client.send(new GetParametersCommand({ Names, WithDecryption: true }));
       for (const parameter of answer.Parameters ?? [])
-        values.set(parameter.Name ?? '', parameter.Value ?? '');
+        found.set(parameter.Name ?? '', { value: parameter.Value ?? '', version: parameter.Version ?? 0 });
     } catch (error) {
       // The credentials' own.
       if (isFailure(error)) throw error;
@@ -38,5 +53,5 @@ export async function readParameters(names: string[], options: SsmOptions): Prom
       throw new Failure(code, `GetParameters: ${name}: ${message}`, { names: Names, ssmCode: name }, error);
     }
   }
-  return values;
+  return found;
 }

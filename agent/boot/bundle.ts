@@ -3,7 +3,7 @@
 // it has and says that it is behind. Reading and staging are two steps: looking at a node downloads nothing.
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { type Archive, parseRelease, type Release } from '../aws/release.ts';
-import { readParameters } from '../aws/ssm.ts';
+import { type ReadParameter, readVersioned } from '../aws/ssm.ts';
 import { must } from '../host/command.ts';
 import type { Digest } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
@@ -65,12 +65,12 @@ export async function readBundle(boot: Boot, running: string): Promise<BundleSta
   try {
     const { instanceId, zoneId } = nodeOf(boot).identity;
     const name = bundle.parameter.replaceAll('{zone-id}', zoneId);
-    const text = await boot.waiting(
-      within(until, boot.clock, `parameter ${name} was not read in time`, () => readText(boot, name)),
+    const zoneSays = await boot.waiting(
+      within(until, boot.clock, `parameter ${name} was not read in time`, () => readZone(boot, name)),
     );
-    const wanted = parseWanted(name, text);
+    const wanted = parseWanted(name, zoneSays.value);
     state.wanted = wanted.version;
-    state.ahead = isAhead(readPin(instanceId), running, text);
+    state.ahead = isAhead(readPin(instanceId), running, zoneSays);
     if (wanted.version === running) refuseOtherBytes(wanted);
     else if (state.ahead) return state;
     else if (boot.handedOver)
@@ -109,16 +109,16 @@ function behind(boot: Boot, state: BundleState, error: unknown): BundleState {
   return { ...state, reason };
 }
 
-async function readText(boot: Boot, name: string): Promise<string> {
+async function readZone(boot: Boot, name: string): Promise<ReadParameter> {
   const { region } = nodeOf(boot).identity;
-  const values = await readParameters([name], {
+  const found = await readVersioned([name], {
     region,
     endpoint: boot.config.aws.endpoints.ssm,
     imds: boot.imds,
   });
-  const text = values.get(name);
-  if (text === undefined) throw new Error(`parameter ${name} does not exist`);
-  return text;
+  const parameter = found.get(name);
+  if (parameter === undefined) throw new Error(`parameter ${name} does not exist`);
+  return parameter;
 }
 
 /** What a parameter names for this machine. Throws an Error that says what it lacks. */

@@ -1,12 +1,14 @@
 // A rollout updates nodes before their zone's parameter names the version: what boots meanwhile comes up on the version
-// before. A node that was updated and reboots keeps the new one, for as long as the parameter says what it said then.
+// before. A node that was updated and reboots keeps the new one, until something is written into the parameter: the next
+// version, or by a rollback the old one once more.
+import type { ReadParameter } from '../aws/ssm.ts';
 import { STATE_DIR } from '../host/names.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
 
 export interface Pin {
   version: string;
-  /** The text of the zone's parameter at that time; null without one. */
-  zoneSaid: string | null;
+  /** The zone's parameter at that time; null without one. */
+  zoneSaid: ReadParameter | null;
   /** The rollout that has put it here; undefined for an operator. */
   rollout: string | undefined;
 }
@@ -27,8 +29,9 @@ export function writePin(instanceId: string, pin: Pin): void {
   writeAtomic(pathOf(instanceId), `${JSON.stringify(pin)}\n`);
 }
 
-export function isAhead(pin: Pin | undefined, running: string, zoneSays: string): boolean {
-  return pin?.version === running && pin.zoneSaid === zoneSays;
+export function isAhead(pin: Pin | undefined, running: string, zoneSays: ReadParameter): boolean {
+  const { value, version } = pin?.zoneSaid ?? {};
+  return pin?.version === running && value === zoneSays.value && version === zoneSays.version;
 }
 
 function pathOf(instanceId: string): string {

@@ -6,7 +6,7 @@ import { haltParameter, parseHaltFlag } from '../aws/halt-flag.ts';
 import { createImds } from '../aws/imds.ts';
 import { readIdentity } from '../aws/metadata.ts';
 import { RELEASES } from '../aws/release.ts';
-import { readParameters, type SsmOptions } from '../aws/ssm.ts';
+import { type ReadParameter, readVersioned, type SsmOptions } from '../aws/ssm.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
@@ -102,7 +102,7 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
       { region: identity.region, endpoint: config.aws.endpoints.ssm, imds },
       stagingUntil,
     );
-    const halt = parseHaltFlag(values.get(flag));
+    const halt = parseHaltFlag(values.get(flag)?.value);
     if (halt !== undefined) return end('untouched', new Failure('UPDATE_HALTED', halt.why));
 
     const change = {
@@ -139,7 +139,7 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
       return end(ours ? 'updated' : 'already');
     }
     if (!resumes) {
-      const failure = await prepare(request, release, values.get(release), stagingUntil);
+      const failure = await prepare(request, release, values.get(release)?.value, stagingUntil);
       if (failure !== undefined) return end('untouched', failure);
     }
     pool = await takePool(from);
@@ -195,10 +195,10 @@ async function readPatiently(
   names: string[],
   options: SsmOptions,
   until: number,
-): Promise<Map<string, string>> {
+): Promise<Map<string, ReadParameter>> {
   for (let pause = 1_000; ; pause = Math.min(20_000, pause * 2)) {
     try {
-      return await readParameters(names, options);
+      return await readVersioned(names, options);
     } catch (error) {
       const wait = pause * (0.5 + Math.random());
       if (!isFailure(error) || !error.transient || systemClock.bootMs() + wait > until) throw error;
@@ -264,7 +264,7 @@ function switchTo(from: string, to: string): void {
 function settle(change: {
   instanceId: string;
   to: string;
-  zoneSaid: string | null;
+  zoneSaid: ReadParameter | null;
   rollout: string | undefined;
 }): void {
   const { instanceId, to, zoneSaid, rollout } = change;

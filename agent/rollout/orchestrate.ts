@@ -291,12 +291,13 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     const name = zoneParameter(spec as BundleSpec, zone.zoneId);
     const current = await aws.readParameter(name);
     const wanted = what === 'promote' ? rollout.release : zone.before;
-    if (current?.value === wanted) return;
+    if (what === 'promote' && current?.value === wanted) return;
     // Somebody else's value is not taken back.
-    if (what === 'restore' && current?.value !== rollout.release) return;
-    if (wanted === undefined) return aws.deleteParameters([name]);
+    if (what === 'restore' && current?.value !== rollout.release && current?.value !== wanted) return;
+    if (wanted === undefined) return current === undefined ? undefined : aws.deleteParameters([name]);
+    // Also what it says already: a node that could not be brought back follows what was written since (boot/pin.ts).
     const version = await aws.writeParameter(name, wanted);
-    if (current !== undefined) await aws.label(name, current.version, 'previous');
+    if (current !== undefined && current.value !== wanted) await aws.label(name, current.version, 'previous');
     await aws.label(name, version, 'stable');
   }
 

@@ -165,6 +165,26 @@ test('a rollback brings back the nodes that were touched, and no others', async 
   for (const node of fleet.nodes) assert.is(node.runs > 0, touched.has(node.instanceId));
 });
 
+test('a rollback tells the zones it reached anew what they run, also one whose parameter it had not changed yet', async () => {
+  const fleet = createFleet({
+    zones: [4, 6, 8],
+    behaviourOf: (node, zone) => (zone === 1 && node === 3 ? 'goes-back' : 'good'),
+  });
+  const old = JSON.stringify({ version: OLD });
+  for (const zone of [1, 2, 3]) fleet.ssm.put(`/eniboot/bundle/euw1-az${zone}`, old);
+  assert.is((await onFleetTime(fleet, rollOut(fleet))).state, 'halted');
+  await onFleetTime(fleet, rollBack(fleet));
+  const told = [1, 2, 3].map((zone) => {
+    const last = fleet.ssm.parameters.get(`/eniboot/bundle/euw1-az${zone}`)?.at(-1);
+    return [last?.value, last?.version];
+  });
+  assert.equal(told, [
+    [old, 3],
+    [old, 2],
+    [old, 1],
+  ]);
+});
+
 test('a rollback names what came up on the version meanwhile, and still runs it', async () => {
   const fleet = createFleet({ zones: [3, 3] });
   await onFleetTime(fleet, rollOut(fleet));
