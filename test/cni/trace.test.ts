@@ -215,7 +215,7 @@ test('on a node that has not booted it says so', async () => {
   await node.sh('sed -i s/eni-/eni-0/ /run/eniboot/node.json');
   assert.match(
     (await node.tool(['trace', subject.pod.id])).stderr,
-    /ATTACHMENT_DIFFERS: .* is no pod ENI of this node/,
+    /ATTACHMENT_DIFFERS: .* is no longer a pod ENI of this node/,
   );
   await node.sh('mv /run/eniboot/node.json /run/node.json');
   assert.match((await node.tool(['trace', subject.pod.id])).stderr, /NODE_NOT_READY/);
