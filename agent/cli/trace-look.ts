@@ -3,7 +3,8 @@
 import { existsSync } from 'node:fs';
 import { createImds, type Imds } from '../aws/imds.ts';
 import { type MetadataEni, readEni } from '../aws/metadata.ts';
-import { bootEniRule, bootRules6, isBootEniRule, wantedSysctls } from '../boot/egress.ts';
+import { wantedSysctls } from '../boot/egress.ts';
+import { bootEniRule, bootRules6, isBootEniRule } from '../boot/egress-rules.ts';
 import { readStatus, type Status } from '../boot/status.ts';
 import { type Attachment, attachmentOf } from '../host/attachment.ts';
 import { lookAtAttachment, type PartState } from '../host/attachment-state.ts';
