@@ -128,7 +128,7 @@ build {
     source      = "${path.root}/../dist/eniboot-${local.version}-${local.cpu[source.name]}.tar.gz"
     destination = "/tmp/eniboot/bundle.tar.gz"
   }
-  # An empty file where nothing is locked.
+  # No file where nothing is locked: Packer leaves out an empty one.
   provisioner "file" {
     content     = var.packages_lock == "" ? "" : file(format("${abspath(path.root)}/${var.packages_lock}", source.name))
     destination = "/tmp/eniboot/packages.lock"

@@ -58,7 +58,7 @@ needed=(nftables iproute iproute-tc ethtool conntrack-tools container-selinux
 read -ra extra <<<"$EXTRA_PACKAGES"
 # The SSM agent is in no repository; 60-ssm-agent.sh installs it by its own pins and adds it to both lists.
 lock=/tmp/eniboot/packages.lock
-sed -i '/^amazon-ssm-agent-/d' "$lock"
+[ ! -e "$lock" ] || sed -i '/^amazon-ssm-agent-/d' "$lock"
 if [ -s "$lock" ]; then
   mapfile -t locked < <(cut -d ' ' -f 1 "$lock")
   install "${locked[@]}"
