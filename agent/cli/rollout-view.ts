@@ -4,8 +4,14 @@ import { isFailed } from '../rollout/judge.ts';
 import type { Event } from '../rollout/mirror.ts';
 import { type Progress, type Rollout, stepsOf } from '../rollout/progress.ts';
 import { duration } from '../rollout/report.ts';
-import { subjectOf } from '../rollout/spec.ts';
-import { describeStep, exceptionsOf, type Summary, summarise, type ZoneSummary } from '../rollout/summary.ts';
+import {
+  describeStep,
+  exceptionsOf,
+  type Summary,
+  strayLines,
+  summarise,
+  type ZoneSummary,
+} from '../rollout/summary.ts';
 import type { CommandIo } from './command.ts';
 import { paint, redrawn, table } from './table.ts';
 
@@ -24,8 +30,8 @@ export function rolloutView(rollout: Rollout, initial: Progress, io: CommandIo, 
 
 function lineView(rollout: Rollout, io: CommandIo): View {
   return {
-    show(event) {
-      const line = eventLine(rollout, event);
+    show(event, progress) {
+      const line = eventLine(rollout, event, progress);
       if (line !== undefined) io.stdout(`${new Date(event.atMs).toISOString().slice(11, 19)}  ${line}\n`);
     },
     stop() {},
@@ -33,7 +39,7 @@ function lineView(rollout: Rollout, io: CommandIo): View {
 }
 
 /** undefined for what is not worth a line. */
-function eventLine(rollout: Rollout, event: Event): string | undefined {
+function eventLine(rollout: Rollout, event: Event, progress: Progress): string | undefined {
   switch (event.kind) {
     case 'step':
       return describeStep(rollout, event.step);
@@ -48,21 +54,13 @@ function eventLine(rollout: Rollout, event: Event): string | undefined {
     case 'halted':
       return `HALTED: ${event.why}`;
     case 'ended':
-      return event.state === 'done'
-        ? 'done'
-        : ['rolled back', ...newerLines(rollout, event.newer.length)].join(`; `);
+      return [
+        event.state === 'done' ? 'done' : 'rolled back',
+        ...strayLines(summarise(rollout, progress)),
+      ].join('; ');
     case 'look':
       return undefined;
   }
-}
-
-/** After a rollback: what runs the version still, and what to do about it. */
-export function newerLines(rollout: Rollout, newer: number): string[] {
-  if (newer === 0) return [];
-  const version = subjectOf(rollout.spec);
-  return [
-    `${newer} instance${newer === 1 ? '' : 's'} that came up meanwhile still run ${version}: roll out the version before, reboot or replace them`,
-  ];
 }
 
 function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs: () => number): View {
@@ -98,7 +96,7 @@ function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs:
       ...zoneLines(summary.zones, true),
       progress.stage === 'sent' && home > 0 ? `in flight: ${home} have answered` : '',
       summary.why === undefined ? nextLine(summary) : paint('red', `halted: ${summary.why}`, true),
-      ...newerLines(rollout, progress.back?.newer ?? 0),
+      ...strayLines(summary),
       ...failures.slice(-SHOWN_FAILURES),
     ];
   }
@@ -132,8 +130,14 @@ export function nextLine({ state, next = 'nothing' }: Summary): string {
     : `next: ${next}`;
 }
 
-/** A rollout somebody else carries out, by its record alone. */
-export function watchLines(rollout: Rollout, progress: Progress, nowMs: number, colour: boolean): string[] {
+/** A rollout somebody else carries out, by its record alone. `holder`: who does, undefined when nobody has the lease. */
+export function watchLines(
+  rollout: Rollout,
+  progress: Progress,
+  holder: string | undefined,
+  nowMs: number,
+  colour: boolean,
+): string[] {
   const summary = summarise(rollout, progress);
   const failures = exceptionsOf(rollout, progress);
   const running = progress.state === 'running';
@@ -145,8 +149,11 @@ export function watchLines(rollout: Rollout, progress: Progress, nowMs: number, 
       colour,
     ),
     ...zoneLines(summary.zones, colour),
+    ...(running && holder === undefined
+      ? [paint('red', 'nobody works on it: `rollout resume` goes on', colour)]
+      : []),
     nextLine(summary),
-    ...newerLines(rollout, progress.back?.newer ?? 0),
+    ...strayLines(summary),
     ...failures
       .slice(-SHOWN_FAILURES)
       .map((one) =>

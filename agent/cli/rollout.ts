@@ -224,8 +224,8 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
   const aws = await connect(asked, 'look', io);
   const { readRollout } = await import('../rollout/record.ts');
   const { readHaltFlag } = await import('../rollout/halt.ts');
-  const { summarise, exceptionsOf } = await import('../rollout/summary.ts');
-  const { newerLines, nextLine, zoneLines } = await import('./rollout-view.ts');
+  const { summarise, exceptionsOf, strayLines } = await import('../rollout/summary.ts');
+  const { nextLine, zoneLines } = await import('./rollout-view.ts');
   const standing = await readRollout(aws, cluster, systemClock);
   const rollout = await standing.rollout();
   const flag = await readHaltFlag(aws, cluster);
@@ -244,7 +244,7 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
         ...(flag === undefined ? [] : [`the halt flag is up: ${flag.why}`]),
         ...zoneLines(summary.zones, io.isTTY),
         nextLine(summary),
-        ...newerLines(rollout, summary.newer),
+        ...strayLines(summary),
         ...exceptions.slice(0, 20).map((one) => `  ${one.zoneId}  ${one.instanceId}  ${one.outcome}`),
         ...(exceptions.length > 20 ? [`  and ${exceptions.length - 20} more: eniboot rollout report`] : []),
       ].join('\n')}\n`,
@@ -265,12 +265,13 @@ async function watch(asked: Asked, io: CommandIo): Promise<number> {
   let standing = await readRollout(aws, cluster, systemClock);
   const rollout = await standing.rollout();
   while (!stopped.aborted) {
+    const holder = standing.holder?.who;
     const summary = summarise(rollout, standing.progress);
-    const text = JSON.stringify(summary);
+    const text = JSON.stringify({ ...summary, holder });
     if (text !== shown && asked.json) io.stdout(`${text}\n`);
     // A terminal shows the time that passes, too.
     else if (!asked.json && (text !== shown || io.isTTY)) {
-      const lines = watchLines(rollout, standing.progress, systemClock.now().getTime(), io.isTTY);
+      const lines = watchLines(rollout, standing.progress, holder, systemClock.now().getTime(), io.isTTY);
       io.stdout(io.isTTY ? redrawn(lines, drawn, io.columns) : lines.map((line) => `${line}\n`).join(''));
       drawn = lines.length;
     }

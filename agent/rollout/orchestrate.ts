@@ -37,8 +37,8 @@ export type Happening =
   | { kind: 'node'; judgement: Judgement }
   | { kind: 'home'; good: number; failed: number; other: number }
   | { kind: 'halted'; why: string }
-  /** `newer`: after a rollback, instances that came up on the version since, and run it still. */
-  | { kind: 'ended'; state: Progress['state']; newer: string[] };
+  /** `strays`: instances that came up meanwhile, and do not run what the rollout leaves behind. */
+  | { kind: 'ended'; state: Progress['state']; strays: string[] };
 
 export interface Orchestration {
   aws: FleetAws;
@@ -90,9 +90,9 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     switch (action.do) {
       case 'end':
         if (progress.state === 'running') {
-          const newer = await findNewer(progress);
-          await record.save(ended(progress, now(), newer.length));
-          tell({ kind: 'ended', state: record.progress.state, newer });
+          const strays = await findStrays(progress);
+          await record.save(ended(progress, now(), strays.length));
+          tell({ kind: 'ended', state: record.progress.state, strays });
         }
         await record.release();
         return record.progress;
@@ -133,13 +133,21 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   await record.release();
   return record.progress;
 
-  /** They booted while their zone's parameter named the version, so no command of this rollout has touched them. */
-  async function findNewer(progress: Progress): Promise<string[]> {
-    if (progress.back === undefined || isImage(spec)) return [];
+  /**
+   * They booted while their zone's parameter named the other version, so no command of this rollout has touched them: forward
+   * before their zone was done, back since then.
+   */
+  async function findStrays({ direction }: Progress): Promise<string[]> {
+    if (isImage(spec)) return [];
     const targets = new Set(rollout.zones.flatMap((zone) => zone.nodes));
+    const zones = new Set(rollout.zones.map((zone) => zone.zoneId));
     const instances = await aws.describeInstances(targetTags(spec));
     return instances
-      .filter((one) => !targets.has(one.instanceId) && reportedVersion(one) === subjectOf(spec))
+      .filter((one) => {
+        const version = reportedVersion(one);
+        if (targets.has(one.instanceId) || !zones.has(one.zoneId) || version === undefined) return false;
+        return direction === 'back' ? version === subjectOf(spec) : version !== subjectOf(spec);
+      })
       .map((one) => one.instanceId);
   }
 

@@ -65,13 +65,10 @@ export interface Progress {
   exceptions: Exception[];
   /** The first so many exceptions count no more: an operator has said to go on. */
   forgiven: number;
-  /**
-   * Going back: forward steps that had begun, and nodes that are back, or could not be brought back. `newer`: in the end,
-   * instances that came up on the version since, and were never this rollout's.
-   */
-  back:
-    | { begun: number; restored: number; exceptions: Exception[]; forgiven: number; newer?: number }
-    | undefined;
+  /** Going back: forward steps that had begun, and nodes that are back, or could not be brought back. */
+  back: { begun: number; restored: number; exceptions: Exception[]; forgiven: number } | undefined;
+  /** In the end: instances that came up meanwhile, and do not run what the rollout leaves behind. */
+  strays?: number;
   /** When each wave began, in seconds since the rollout did; 1: on the way back. */
   course?: [back: 0 | 1, step: number, seconds: number][];
   /** Of an AMI: READY instances of each zone at the last look, and what has failed so far. */
@@ -330,11 +327,9 @@ export function halted(progress: Progress, nowMs: number, why: string): Progress
   return { ...progress, state: 'halted', why: why.slice(0, MOST_WHY), sinceMs: nowMs };
 }
 
-export function ended(progress: Progress, nowMs: number, newer: number): Progress {
-  const next: Progress = { ...progress, why: undefined, sinceMs: nowMs };
-  return next.back === undefined
-    ? { ...next, state: 'done' }
-    : { ...next, state: 'rolled-back', back: { ...next.back, newer } };
+export function ended(progress: Progress, nowMs: number, strays: number): Progress {
+  const state = progress.direction === 'forward' ? 'done' : 'rolled-back';
+  return { ...progress, state, why: undefined, sinceMs: nowMs, strays };
 }
 
 /** Goes on where it halted. With `forgive`, what has failed so far counts no more. */

@@ -3,7 +3,7 @@ import { isFailed } from './judge.ts';
 import type { Event } from './mirror.ts';
 import type { Batch } from './plan.ts';
 import { type Progress, type Rollout, stepsOf, waveOf } from './progress.ts';
-import { exceptionsOf, type Summary, summarise } from './summary.ts';
+import { exceptionsOf, strayLines, summarise } from './summary.ts';
 
 export interface ReportInput {
   rollout: Rollout;
@@ -99,20 +99,19 @@ ${failures.map((one) => cells([one.zoneId, one.instanceId, one.outcome, reasons.
 /** One sentence: how it stands and why. */
 function headline({ rollout, progress }: ReportInput): string {
   const summary = summarise(rollout, progress);
+  const strays = strayLines(summary)
+    .map((line) => ` ${line}.`)
+    .join('');
   switch (progress.state) {
     case 'done':
-      return `Done: ${summary.updated + summary.already} of ${summary.nodes} nodes run ${summary.version}.`;
+      return `Done: ${summary.updated + summary.already} of ${summary.nodes} nodes run ${summary.version}.${strays}`;
     case 'rolled-back':
-      return `Taken back: ${summary.restored} nodes run again what they ran before.${newerText(summary)}`;
+      return `Taken back: ${summary.restored} nodes run again what they ran before.${strays}`;
     case 'halted':
       return `Halted: ${progress.why ?? 'no reason is recorded'}.`;
     case 'running':
       return `Not finished: next is ${summary.next ?? 'the end'}.`;
   }
-}
-
-function newerText({ newer, version }: Summary): string {
-  return newer === 0 ? '' : ` ${newer} that came up meanwhile still run ${version}.`;
 }
 
 function reasonsOf(events: readonly Event[]): Map<string, string> {

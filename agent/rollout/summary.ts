@@ -31,8 +31,8 @@ export interface Summary {
   /** Nodes of batches that had begun, which a halt was faster than: no failures. A resume goes on with them. */
   passedOver: number;
   restored: number;
-  /** After a rollback: instances that came up on the version since, and run it still. */
-  newer: number;
+  /** Of one that has ended: instances that came up meanwhile, and do not run what it leaves behind. */
+  strays: number;
   zones: ZoneSummary[];
   /** What happens next, or would after a `resume`; undefined when nothing does. */
   next: string | undefined;
@@ -63,7 +63,7 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
     passedOver:
       progress.exceptions.filter((one) => !isFailed(one.outcome)).length + (progress.left?.nodes.length ?? 0),
     restored: progress.back?.restored ?? 0,
-    newer: progress.back?.newer ?? 0,
+    strays: progress.state === 'done' || progress.state === 'rolled-back' ? (progress.strays ?? 0) : 0,
     zones: rollout.zones.map((_, at) => {
       const zone = zoneSummary(rollout, progress, steps, at);
       const stopped = progress.state === 'halted' && (zone.state === 'under way' || zone.state === 'baking');
@@ -196,6 +196,15 @@ export function describeStep(rollout: Rollout, step: Step): string {
       if (isImage(rollout.spec)) return `label the image before stable in ${zone}`;
       return `name the version before in ${zone}'s parameter`;
   }
+}
+
+/** What is left to do about instances that came up meanwhile; nothing when there are none. */
+export function strayLines({ strays, version, direction }: Summary): string[] {
+  if (strays === 0) return [];
+  const who = `${strays} instance${strays === 1 ? '' : 's'} that came up meanwhile`;
+  return direction === 'forward'
+    ? [`${who} run another version than ${version}: run the rollout again`]
+    : [`${who} still run ${version}: roll out the version before, reboot or replace them`];
 }
 
 export interface FailedNode {

@@ -136,13 +136,19 @@ test('who watches sees zones, time gone and left, failures, and what is next', a
       },
     }),
   );
-  const lines = watchLines(record.rollout, progress, fleet.scheduler.now(), false);
+  const lines = watchLines(record.rollout, progress, 'test', fleet.scheduler.now(), false);
   assert.match(lines[0] ?? '', /^1\.1\.0 in modelled: running, \d+ min \d+ s, about \d+ min \d+ s left$/);
   assert.match(lines[1] ?? '', /euw1-az1 +█+ +9\/10 +1 failed/);
   assert.match(lines[2] ?? '', /euw1-az2 +·+ +0\/100 +waiting/);
   assert.is(lines[3], 'next: wait 1800 s after the zone in euw1-az1');
   assert.match(lines[4] ?? '', /^ {2}went-back euw1-az1 i-\S+$/);
-  const later = watchLines(record.rollout, { ...progress, state: 'done' }, fleet.scheduler.now(), false);
+  const later = watchLines(
+    record.rollout,
+    { ...progress, state: 'done' },
+    undefined,
+    fleet.scheduler.now(),
+    false,
+  );
   assert.not.match(later[0] ?? '', /left/);
 });
 
@@ -163,6 +169,41 @@ test('a rollback brings back the nodes that were touched, and no others', async 
   assert.is(zoneVersion(fleet, 1), OLD);
   assert.is(back.back?.restored, 150);
   for (const node of fleet.nodes) assert.is(node.runs > 0, touched.has(node.instanceId));
+});
+
+test('a rollout names what came up on the version before while it was under way', async () => {
+  const fleet = createFleet({ zones: [3, 3] });
+  const told: Happening[] = [];
+  for (const [at, verdict] of [`ready@${OLD}`, `ready@${NEW}`, 'failed:NO_ROUTE@1.0.0'].entries())
+    fleet.scheduler.after(120_000, () =>
+      fleet.launched.push({
+        instanceId: `i-0younger${at}`,
+        imageId: 'ami-00000001',
+        zoneId: 'euw1-az2',
+        launchedMs: fleet.scheduler.now(),
+        state: 'running',
+        verdict,
+      }),
+    );
+  const done = await onFleetTime(
+    fleet,
+    rollOut(fleet, (happening) => void told.push(happening)),
+  );
+  assert.equal(told.at(-1), { kind: 'ended', state: 'done', strays: ['i-0younger0'] });
+  assert.is(done.strays, 1);
+});
+
+test('who watches is told when nobody works on it any more', async () => {
+  const fleet = createFleet({ zones: [3] });
+  const { aws } = operatorOf(fleet);
+  const { rollout, progress } = await onFleetTime(
+    fleet,
+    (async () => beginRollout(aws, fleet.clock, owner, await prepare(aws, spec)))(),
+  );
+  const seenWith = (holder: string | undefined) =>
+    watchLines(rollout, progress, holder, fleet.scheduler.now(), false).join('\n');
+  assert.match(seenWith(undefined), /nobody works on it: `rollout resume` goes on/);
+  assert.not.match(seenWith('somebody'), /nobody/);
 });
 
 test('a rollback tells the zones it reached anew what they run, also one whose parameter it had not changed yet', async () => {
@@ -202,17 +243,17 @@ test('a rollback names what came up on the version meanwhile, and still runs it'
     fleet,
     rollBack(fleet, (happening) => void told.push(happening)),
   );
-  const newer = ['i-0younger0', 'i-0younger1'];
-  assert.equal(told.at(-1), { kind: 'ended', state: 'rolled-back', newer });
+  const strays = ['i-0younger0', 'i-0younger1'];
+  assert.equal(told.at(-1), { kind: 'ended', state: 'rolled-back', strays });
   const standing = await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock));
   const rollout = await onFleetTime(fleet, standing.rollout());
   const report = reportMarkdown({ rollout, progress: standing.progress, events: [] });
   assert.match(
     report,
-    /Taken back: 6 nodes run again what they ran before\. 2 that came up meanwhile still run 1\.1\.0\./,
+    /Taken back: 6 nodes run again what they ran before\. 2 instances that came up meanwhile still run 1\.1\.0: roll out/,
   );
   assert.match(
-    watchLines(rollout, standing.progress, fleet.scheduler.now(), false).join('\n'),
+    watchLines(rollout, standing.progress, undefined, fleet.scheduler.now(), false).join('\n'),
     /^2 instances that came up meanwhile still run 1\.1\.0: roll out the version before/m,
   );
 });
