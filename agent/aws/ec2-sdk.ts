@@ -122,10 +122,10 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
           ),
 
     async describeSubnets(vpcId, selector) {
-      const input =
-        'ids' in selector
-          ? { SubnetIds: selector.ids }
-          : { Filters: [vpcFilter(vpcId), ...tagFilters(selector.tags)] };
+      // A filter, not SubnetIds: with those, one subnet that was deleted would hide all others.
+      const wanted =
+        'ids' in selector ? [{ Name: 'subnet-id', Values: selector.ids }] : tagFilters(selector.tags);
+      const input = { Filters: [vpcFilter(vpcId), ...wanted] };
       const subnets = await allPages(
         (next) =>
           attempt('describeSubnets', { vpcId, selector }, () =>

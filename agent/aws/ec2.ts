@@ -67,6 +67,7 @@ export interface Ec2 {
   describeAttachedEnis(instanceId: string): Promise<Eni[]>;
   /** ENIs by ID, or by tags and status. */
   describeEnis(filter: { ids: string[] } | { tags: Record<string, string>; status?: string }): Promise<Eni[]>;
+  /** Those of the VPC that there are. */
   describeSubnets(vpcId: string, selector: Selector): Promise<Subnet[]>;
   describeSecurityGroupIds(vpcId: string, selector: Selector): Promise<string[]>;
   /** Associated IPv4 CIDR blocks of a VPC. */

@@ -370,12 +370,20 @@ function ssmArn(scope: Scope, what: string): string {
   return `${prefix(scope, 'ssm')}:${scope.account ?? '*'}:${what}`;
 }
 
+/** By how a region's name begins; all others are in `aws`. Source: the partitions of AWS's SDKs. */
+const PARTITIONS: Record<string, string> = {
+  'cn-': 'aws-cn',
+  'us-gov-': 'aws-us-gov',
+  'eusc-': 'aws-eusc',
+  'us-iso-': 'aws-iso',
+  'us-isob-': 'aws-iso-b',
+  'eu-isoe-': 'aws-iso-e',
+  'us-isof-': 'aws-iso-f',
+};
+
 function prefix({ region }: Scope, service: string): string {
-  const partition = region?.startsWith('cn-')
-    ? 'aws-cn'
-    : region?.startsWith('us-gov-')
-      ? 'aws-us-gov'
-      : 'aws';
+  const special = Object.entries(PARTITIONS).find(([beginning]) => region?.startsWith(beginning));
+  const partition = special?.[1] ?? 'aws';
   return `arn:${partition}:${service}:${region ?? '*'}`;
 }
 

@@ -24,8 +24,10 @@ const ADDRESS_LAG_MS = 10_000;
 export interface Applied {
   /** Everything attached afterwards, as EC2 describes it. */
   attached: Eni[];
-  /** EC2 gives no more here: a further plan would only be refused again. */
+  /** EC2 gives no further ENI: another plan would only be refused again. */
   exhausted: boolean;
+  /** ENIs that got no further address: what they lack has to come from another one. */
+  full: string[];
 }
 
 /** What a describe must show before a step counts as done. */
@@ -42,6 +44,7 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
   const ec2 = await boot.ec2();
   const expected: Expected = new Map();
   const macs: string[] = [];
+  const full: string[] = [];
   let exhausted = false;
   for (const step of steps) {
     if (step.kind === 'protect') {
@@ -51,18 +54,21 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
       const assigned = await assign(ec2, step.eniId, step.addresses, boot);
       const eni = before.find((one) => one.eniId === step.eniId);
       if (eni !== undefined) expect(expected, step.eniId, poolSizeOf(eni) + assigned);
-      exhausted ||= assigned === 0;
+      if (assigned === 0) full.push(step.eniId);
     } else if (step.kind === 'assign-ipv6') {
       await assignIpv6(ec2, step.eniId, before, boot);
       expect(expected, step.eniId, 0, true);
-    } else if (step.kind === 'adopt') {
-      await attachAt(ec2, step.eniId, step.deviceIndex, boot);
-      expect(expected, step.eniId, 0);
     } else {
       try {
-        const eni = await createAndAttach(ec2, step, before, boot);
-        expect(expected, eni.eniId, poolSizeOf(eni), isDualStack(boot));
-        macs.push(eni.mac);
+        if (step.kind === 'adopt') {
+          await attachOrRemove(ec2, step.eniId, step.deviceIndex, boot);
+          expect(expected, step.eniId, 0);
+        } else {
+          const eni = await create(ec2, step, before, boot);
+          await attachOrRemove(ec2, eni.eniId, step.deviceIndex, boot);
+          expect(expected, eni.eniId, poolSizeOf(eni), isDualStack(boot));
+          macs.push(eni.mac);
+        }
       } catch (error) {
         const podsHaveOne = podEnisOf(before).length > 0 || expected.size > 0;
         if (!podsHaveOne || !isFailure(error, 'ENI_LIMIT', 'ENI_QUOTA', 'SUBNETS_FULL')) throw error;
@@ -74,7 +80,7 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
     }
   }
   await devicesFirst(macs, boot);
-  return { attached: await settled(ec2, expected, boot), exhausted };
+  return { attached: await settled(ec2, expected, boot), exhausted, full };
 }
 
 /**
@@ -241,20 +247,14 @@ async function assign(ec2: Ec2, eniId: string, addresses: AddressRequest, boot: 
   return 0;
 }
 
-async function createAndAttach(
-  ec2: Ec2,
-  step: Extract<AttachStep, { kind: 'create' }>,
-  before: Eni[],
-  boot: Boot,
-): Promise<Eni> {
-  const { eni, attempt } = await create(ec2, step, before, boot);
+/** An ENI that the instance cannot have is of no use to anybody. */
+async function attachOrRemove(ec2: Ec2, eniId: string, deviceIndex: number, boot: Boot): Promise<void> {
   try {
-    await attachAt(ec2, eni.eniId, step.deviceIndex, boot);
-    return eni;
+    await attachAt(ec2, eniId, deviceIndex, boot);
   } catch (error) {
     if (!isFailure(error, 'ENI_LIMIT')) throw error;
-    await remove(ec2, eni.eniId, boot);
-    closeAttempt(attempt);
+    await remove(ec2, eniId, boot);
+    for (const attempt of openAttempts()) if (attempt.eniId === eniId) closeAttempt(attempt);
     throw error;
   }
 }
@@ -271,7 +271,7 @@ async function create(
   step: Extract<AttachStep, { kind: 'create' }>,
   attached: Eni[],
   boot: Boot,
-): Promise<{ eni: Eni; attempt: Attempt }> {
+): Promise<Eni> {
   const subnets = await podSubnets(ec2, boot);
   const securityGroupIds = await securityGroups(ec2, attached, boot);
   const refused: string[] = [];
@@ -287,7 +287,7 @@ async function create(
       try {
         const eni = await boot.waiting(ec2.createEni(attempt.request));
         noteCreated(attempt, eni.eniId);
-        return { eni, attempt: { ...attempt, eniId: eni.eniId } };
+        return eni;
       } catch (error) {
         if (isRefusal(error)) closeAttempt(attempt);
         if (refusedWith(error, QUOTA)) {
@@ -409,7 +409,11 @@ async function remove(ec2: Ec2, eniId: string, boot: Boot): Promise<void> {
 /** Pod subnets of the node's own zone, the emptiest first. */
 async function podSubnets(ec2: Ec2, boot: Boot): Promise<Subnet[]> {
   const { identity, bootEni } = nodeOf(boot);
-  const found = await boot.waiting(ec2.describeSubnets(bootEni.vpcId, boot.config.pods.subnets));
+  const wanted = boot.config.pods.subnets;
+  const found = await boot.waiting(ec2.describeSubnets(bootEni.vpcId, wanted));
+  const gone = 'ids' in wanted ? wanted.ids.filter((id) => !found.some((one) => one.subnetId === id)) : [];
+  if (gone.length > 0)
+    boot.log.warn('configured pod subnets that this VPC does not have', { vpcId: bootEni.vpcId, gone });
   const here = found.filter((subnet) => subnet.zone === identity.zone);
   if (here.length === 0) {
     throw new Failure(
@@ -417,7 +421,7 @@ async function podSubnets(ec2: Ec2, boot: Boot): Promise<Subnet[]> {
       `no pod subnet of the configuration is in ${identity.zone} of ${bootEni.vpcId}`,
       {
         zone: identity.zone,
-        configured: boot.config.pods.subnets,
+        configured: wanted,
         found: found.map((subnet) => `${subnet.subnetId} in ${subnet.zone}`),
       },
     );

@@ -18,6 +18,8 @@ export interface AttachInput {
   target: number;
   /** Each pod ENI has to have an IPv6 prefix. */
   ipv6: boolean;
+  /** ENIs that EC2 has just refused further addresses. */
+  full: ReadonlySet<string>;
 }
 
 export type AttachStep = { summary: string } & (
@@ -77,6 +79,7 @@ export function planAttach(input: AttachInput): AttachStep[] {
     missing -= poolSizeOf(eni);
   }
   for (const eni of pods) {
+    if (input.full.has(eni.eniId)) continue;
     const addresses = requestFor(missing, freeSlots(eni, input.limits), input.addressing);
     if (addresses === undefined) continue;
     steps.push({

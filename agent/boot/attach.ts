@@ -238,7 +238,7 @@ async function overlooked(attached: Eni[], boot: Boot): Promise<Eni[]> {
   return found;
 }
 
-/** More than one where EC2 gives less than was asked: single addresses instead of prefixes. */
+/** More than one where EC2 gives less than was asked: single addresses instead of prefixes, or nothing more on one ENI. */
 const ROUNDS = 4;
 
 /** Brings the pod ENIs to their target, as far as EC2 gives; returns everything attached. */
@@ -250,18 +250,25 @@ async function reachTarget(before: Eni[], found: Eni[], boot: Boot): Promise<Eni
   // What a look by ID shows is newer.
   let attached = [...ours, ...before.filter(isNew(ours))];
   let unattached = [...found, ...resumed.filter((eni) => eni.attachment === undefined).filter(isNew(found))];
+  const full = new Set<string>();
   for (let round = 0; round < ROUNDS; round += 1) {
-    const steps = planSteps(attached, unattached, boot);
+    const steps = planSteps(attached, unattached, boot, full);
     if (steps.length === 0) break;
     const applied = await applySteps(steps, attached, boot);
     attached = applied.attached;
     unattached = [];
+    for (const eniId of applied.full) full.add(eniId);
     if (applied.exhausted) break;
   }
   return attached;
 }
 
-function planSteps(attached: Eni[], unattached: Eni[], boot: Boot): AttachStep[] {
+function planSteps(
+  attached: Eni[],
+  unattached: Eni[],
+  boot: Boot,
+  full: ReadonlySet<string> = new Set(),
+): AttachStep[] {
   const { limits } = nodeOf(boot);
   return planAttach({
     attached,
@@ -270,6 +277,7 @@ function planSteps(attached: Eni[], unattached: Eni[], boot: Boot): AttachStep[]
     addressing: capacityOf(boot).unit,
     target: targetOf(boot),
     ipv6: isDualStack(boot),
+    full,
   });
 }
 

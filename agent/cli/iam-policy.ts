@@ -31,7 +31,7 @@ image   for whoever tests and publishes images: a test instance, its verdict on 
                     asks for (boot.onFailure: terminate, egress.publicAddress: request, values from ssm:/…, bundle)
   --cluster NAME    only ENIs of this cluster; default: the one in FILE, else every cluster
   --account ID      only in this account, 12 digits
-  --region REGION   only in this region; also selects the partition (aws, aws-cn, aws-us-gov)
+  --region REGION   only in this region; also selects the partition (aws, aws-cn, aws-us-gov, …)
   --json            on one line
 
   eniboot iam-policy --config node.yaml --account 123456789012 --region eu-central-1 > node-policy.json
@@ -75,7 +75,7 @@ export const iamPolicyCommand: Command = {
         'iam-policy',
         '--region',
         values.region,
-        /^[a-z]{2}(-[a-z]+)+-\d$/,
+        /^[a-z]{2,4}(-[a-z]+)+-\d$/,
         'a region, such as eu-central-1',
       ),
     };

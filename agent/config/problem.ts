@@ -37,7 +37,8 @@ export function problemAt(at: Position, path: Path, value: unknown, finding: Fin
   };
 }
 
-const secretKey = /pass(word|wd|phrase)|secret|token|credential|private/i;
+const secretKey =
+  /pass(?![a-z])|passw(or)?d|passphrase|pwd|secret|token|credential|auth|private|(api|access|client)[-_]?key/i;
 
 function shown(path: Path, value: unknown): string {
   const finite = typeof value !== 'number' || Number.isFinite(value);

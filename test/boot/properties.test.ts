@@ -126,7 +126,7 @@ const worlds: fc.Arbitrary<World> = fc
 
 function plan(world: World): AttachStep[] | 'no room' {
   try {
-    return planAttach(world);
+    return planAttach({ ...world, full: new Set() });
   } catch (error) {
     if (isFailure(error, 'ENI_LIMIT')) return 'no room';
     throw error;

@@ -89,6 +89,23 @@ test('nothing is allowed that the configuration does not ask for', async () => {
   assert.not.match(text, '"demo"');
 });
 
+test('the region selects the partition', async () => {
+  for (const [region, partition] of [
+    ['eu-west-1', 'aws'],
+    ['cn-north-1', 'aws-cn'],
+    ['us-gov-west-1', 'aws-us-gov'],
+    ['eusc-de-east-1', 'aws-eusc'],
+    ['us-iso-east-1', 'aws-iso'],
+    ['us-isob-east-1', 'aws-iso-b'],
+    ['eu-isoe-west-1', 'aws-iso-e'],
+    ['us-isof-south-1', 'aws-iso-f'],
+  ] as const) {
+    const { Statement } = await policy(['--region', region]);
+    const arns = Statement.flatMap((statement) => statement.Resource).filter((one) => one !== '*');
+    assert.ok(arns.length > 0 && arns.every((arn) => arn.startsWith(`arn:${partition}:`)), arns.join());
+  }
+});
+
 test('every resource type and condition key is one AWS documents for the action', async () => {
   for (const args of [
     ['node'],

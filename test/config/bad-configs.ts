@@ -105,6 +105,14 @@ export const badConfigs: BadConfig[] = [
       { path: 'zorp', line: 6, value: '1', problem: /unknown key/, remedy: /Known here: cluster, pods/ },
     ],
   },
+  ...['pwd', 'pass', 'authorization', 'registryAuth', 'apiKey', 'api_key', 'access-key', 'accessKeyId'].map(
+    (key): BadConfig => ({
+      name: `what stands under ${key} is not repeated`,
+      kind: 'schema',
+      text: after(`registry: { ${key}: hunter2 }`),
+      says: [{ path: 'registry', line: 6, value: '(hidden)', problem: /unknown key/, remedy: /Remove it/ }],
+    }),
+  ),
   {
     name: 'a secret under an unknown key is not repeated',
     kind: 'schema',

@@ -467,6 +467,35 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'failed', code: 'POOL_EMPTY', phase: 'attach', withinSeconds: 20 },
   },
   {
+    name: 'the subnet of the pod ENI in place is full: another ENI is made in one that is not',
+    launch: smallPodEni,
+    arrange: ec2(
+      { action: 'AssignPrivateIpAddresses', error: 'InsufficientCidrBlocks', times: 1 },
+      { action: 'AssignPrivateIpAddresses', error: 'InsufficientFreeAddressesInSubnet', times: 1 },
+    ),
+    expect: { verdict: 'ready' },
+    prove: ({ instance }) => {
+      is(instance.enis.length, 3);
+      is(instance.enis[1]?.prefixes.length, 1, 'as it was');
+      is(instance.enis[2]?.prefixes.length, 6, 'the rest');
+    },
+  },
+  {
+    name: 'one of the configured subnets does not exist any more',
+    arrange: ({ cloud, instance }) => {
+      const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('eniboot') === 'pods');
+      const text = instance.read('/etc/eniboot/config.yaml') ?? '';
+      const ids = [subnet?.id, 'subnet-0123456789abcdef0'];
+      const config = JSON.parse(text) as { pods: object };
+      instance.write(
+        '/etc/eniboot/config.yaml',
+        JSON.stringify({ ...config, pods: { ...config.pods, subnets: { ids } } }),
+      );
+    },
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  {
     name: "somebody else's ENI is attached: it is left alone",
     launch: { podEnis: 1 },
     expect: { verdict: 'ready' },
@@ -503,28 +532,25 @@ export const ec2Faults: Fault[] = [
   },
   {
     name: 'an ENI that a killed run of an earlier boot left is adopted',
-    arrange: ({ cloud, instance }) => {
-      const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('eniboot') === 'pods');
-      const tags = {
-        [ROLE_TAG]: POD_ROLE,
-        [INSTANCE_TAG]: instance.id,
-        [CREATED_TAG]: '2026-01-01T00:00:00.000Z',
-      };
-      cloud.ec2.send('CreateNetworkInterface', {
-        SubnetId: subnet?.id,
-        Ipv4PrefixCount: 7,
-        TagSpecifications: [
-          {
-            ResourceType: 'network-interface',
-            Tags: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })),
-          },
-        ],
-      });
-    },
+    arrange: (bench) => leaveEni(bench, 7),
     expect: { verdict: 'ready' },
     prove: (bench) => {
       provesOnePodEni(bench);
       is(accepted(bench, 'CreateNetworkInterface'), 0);
+    },
+  },
+  {
+    name: 'an ENI that a killed run of an earlier boot left, and EC2 attaches no other beside the one in place',
+    launch: smallPodEni,
+    config: { pods: { max: 150 } },
+    arrange: (bench) => {
+      leaveEni(bench, 1);
+      ec2({ action: 'AttachNetworkInterface', error: 'AttachmentLimitExceeded' })(bench);
+    },
+    expect: { verdict: 'ready' },
+    prove: (bench) => {
+      provesOnePodEni(bench);
+      is(accepted(bench, 'DeleteNetworkInterface'), 1, 'it is given back');
     },
   },
   {
@@ -695,6 +721,26 @@ function without(eniId: string): never {
     ...answer,
     NetworkInterfaces: (answer.NetworkInterfaces ?? []).filter((eni) => eni.NetworkInterfaceId !== eniId),
   })) as never;
+}
+
+/** An ENI of this instance that a run has made and not attached. */
+function leaveEni({ cloud, instance }: Bench, prefixes: number): void {
+  const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('eniboot') === 'pods');
+  const tags = {
+    [ROLE_TAG]: POD_ROLE,
+    [INSTANCE_TAG]: instance.id,
+    [CREATED_TAG]: '2026-01-01T00:00:00.000Z',
+  };
+  cloud.ec2.send('CreateNetworkInterface', {
+    SubnetId: subnet?.id,
+    Ipv4PrefixCount: prefixes,
+    TagSpecifications: [
+      {
+        ResourceType: 'network-interface',
+        Tags: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })),
+      },
+    ],
+  });
 }
 
 /** One used address in every block of 16: many are free, no prefix is. */
