@@ -86,10 +86,10 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
   let versions: { release: () => void } | undefined;
   let pool: { release: () => void } | undefined;
   try {
-    requireBooted('an update needs a node that is READY');
     const imds = createImds(systemClock, () => startedMs + request.seconds * 1000);
     const identity = await readIdentity(imds);
     ({ instanceId } = identity);
+    requireBooted('an update needs a node that is READY');
     versions = await takeLock(VERSIONS_LOCK, systemClock, LOCK_MS);
     // Whoever had the lock may have switched meanwhile.
     from = readLinks().current ?? '';

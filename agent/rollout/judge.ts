@@ -119,7 +119,9 @@ function judgeReport(
 ): Judgement {
   const as = (outcome: Outcome, reason: string): Judgement => ({ instanceId, outcome, reason });
   const said = `${report.code ?? report.result}: ${report.message ?? 'no reason given'}`;
-  if (report.node !== instanceId) return as('lied', `the report is that of ${report.node}`);
+  // It was refused before the node had asked for its own ID.
+  const nameless = report.node === '' && report.result === 'untouched';
+  if (report.node !== instanceId && !nameless) return as('lied', `the report is that of ${report.node}`);
   if (report.code === 'UPDATE_HALTED') return as('held', report.message ?? 'the halt flag is up');
   if (report.result === 'went-back') return as('went-back', said);
   if (report.result === 'untouched') return as('untouched', said);

@@ -223,8 +223,9 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
 
   /** IDs of the commands with these comments; '' for one that was never sent. */
   async function findSent(comments: string[], progress: Progress): Promise<string[]> {
-    const settledAt = progress.sinceMs + LIST_LAG_MS;
-    while (now() < settledAt) await clock.sleep(settledAt - now());
+    // Never longer than that: whoever has intended it may have had another clock.
+    const lag = Math.min(LIST_LAG_MS, progress.sinceMs + LIST_LAG_MS - now());
+    if (lag > 0) await clock.sleep(lag);
     const listed = await aws.listCommands(documentOf(rollout).name, progress.sinceMs - CLOCK_MARGIN_MS);
     return comments.map((comment) => listed.find((one) => one.comment === comment)?.commandId ?? '');
   }

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import type { FleetAws } from '../aws/fleet.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import type { Outcome } from './judge.ts';
 import type { BootFailure, Exception, Progress, Rollout } from './progress.ts';
@@ -97,7 +97,13 @@ export async function createRecord(
       latest: found?.latest ?? 0,
     },
   );
-  await record.save(progress);
+  try {
+    await record.save(progress);
+  } catch (error) {
+    // Somebody was faster; after any other error it may have been written.
+    if (isFailure(error, 'ROLLOUT_LEASE_LOST')) await removeChunks(aws, cluster, head);
+    throw error;
+  }
   if (found !== undefined) await removeChunks(aws, cluster, found.head);
   return record;
 }
@@ -207,7 +213,11 @@ async function readPlan(aws: FleetAws, cluster: string, head: Head): Promise<Rol
   return JSON.parse(gunzipSync(Buffer.from(text, 'base64')).toString()) as Rollout;
 }
 
-async function removeChunks(aws: FleetAws, cluster: string, { id, plan }: Head): Promise<void> {
+async function removeChunks(
+  aws: FleetAws,
+  cluster: string,
+  { id, plan }: Pick<Head, 'id' | 'plan'>,
+): Promise<void> {
   const names = Array.from({ length: plan.chunks }, (_, at) => chunkName(cluster, id, at));
   for (let at = 0; at < names.length; at += NAMES_PER_CALL)
     await aws.deleteParameters(names.slice(at, at + NAMES_PER_CALL));

@@ -8,7 +8,7 @@ import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import { lowerHaltFlag, raiseHaltFlag } from '../../agent/rollout/halt.ts';
 import { openMirror } from '../../agent/rollout/mirror.ts';
 import { type Happening, orchestrate } from '../../agent/rollout/orchestrate.ts';
-import { resumed, turnedBack } from '../../agent/rollout/progress.ts';
+import { intended, resumed, turnedBack } from '../../agent/rollout/progress.ts';
 import { readRollout, takeRecord } from '../../agent/rollout/record.ts';
 import { reportHtml, reportMarkdown } from '../../agent/rollout/report.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
@@ -169,6 +169,57 @@ test('a rollback brings back the nodes that were touched, and no others', async 
   assert.is(zoneVersion(fleet, 1), OLD);
   assert.is(back.back?.restored, 150);
   for (const node of fleet.nodes) assert.is(node.runs > 0, touched.has(node.instanceId));
+});
+
+test('a node that could not find out its own ID has refused, and told no lie', async () => {
+  const fleet = createFleet({ zones: [1] });
+  const [node] = fleet.nodes;
+  if (node === undefined) throw new Error('no node');
+  const refusal = {
+    ...{
+      eniboot: 'update',
+      schema: 1,
+      node: '',
+      result: 'untouched',
+      version: OLD,
+      from: OLD,
+      healthy: false,
+    },
+    ...{ failing: [], warnings: 0, code: 'IMDS_UNREACHABLE', message: 'no answer', seconds: 1 },
+  };
+  node.run = (_, ended) => (
+    ended({ exitCode: 1, stdout: `${JSON.stringify(refusal)}\n`, stderr: '' }), () => {}
+  );
+  const reasons: string[] = [];
+  const progress = await onFleetTime(
+    fleet,
+    rollOut(fleet, (one) => one.kind === 'node' && reasons.push(one.judgement.reason)),
+  );
+  assert.equal(progress.exceptions, [{ zone: 0, node: 0, outcome: 'untouched' }]);
+  assert.equal(reasons, ['IMDS_UNREACHABLE: no answer']);
+});
+
+test('whose clock is behind takes a batch over without waiting for its own clock', async () => {
+  const fleet = createFleet({ zones: [1] });
+  const { aws } = operatorOf(fleet);
+  const record = await onFleetTime(
+    fleet,
+    (async () => beginRollout(aws, fleet.clock, owner, await prepare(aws, spec)))(),
+  );
+  await onFleetTime(fleet, record.save(intended(record.progress, fleet.scheduler.now() + 3_600_000)));
+  const begun = fleet.scheduler.now();
+  const stop = new AbortController();
+  await onFleetTime(
+    fleet,
+    orchestrate({
+      aws,
+      clock: fleet.clock,
+      record,
+      tell: (one) => one.kind === 'sent' && stop.abort(),
+      stopped: stop.signal,
+    }),
+  );
+  assert.ok(fleet.scheduler.now() - begun < 60_000, `${fleet.scheduler.now() - begun} ms`);
 });
 
 test('a rollout names what came up on the version before while it was under way', async () => {

@@ -42,6 +42,12 @@ test('of ten that begin at once one wins, and its record stands', async () => {
   );
   const standing = await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock));
   assert.is(standing.holder?.who, `operator-${winners[0]}`);
+  const plans = [...fleet.ssm.parameters.keys()].filter((name) => name.includes('/plan/'));
+  assert.equal(
+    plans.filter((name) => !name.includes(`/${standing.id}/`)),
+    [],
+    'what the others had written is gone',
+  );
 });
 
 test('a lease that is over is taken by one of many; the former holder can write no more', async () => {

@@ -98,8 +98,12 @@ test('nothing is changed when halted, not healthy, not staged, or of another dig
     const { exitCode, report } = await update(node, version, sha256);
     assert.is(exitCode, 1);
     assert.equal([report.result, report.code, report.version], ['untouched', code, '0.1.0']);
+    assert.is(report.node, node.instance.id);
     assert.equal(await links(node), ['0.1.0']);
   };
+  await node.instance.run('mv', ['/run/eniboot/config.json', '/run/eniboot/config.away']);
+  await refused('NOT_BOOTED', '9.1.0', digests.good);
+  await node.instance.run('mv', ['/run/eniboot/config.away', '/run/eniboot/config.json']);
   cloud.ssm.put('/eniboot/rollout/demo/halt', '{"halted":true,"why":"smoke"}');
   await refused('UPDATE_HALTED', '9.1.0', digests.good);
   cloud.ssm.put('/eniboot/rollout/demo/halt', '{"halted":false}');
