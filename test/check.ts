@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { folderCircle } from './folders.ts';
 import { ensureBundles } from './packer/bundles.ts';
 import { type PackerTools, packerTools } from './packer/fetch.ts';
 import { templateChecks } from './packer/template.ts';
@@ -12,7 +13,7 @@ const bin = (name: string) => join(root, 'node_modules/.bin', name);
 const fix = process.argv.includes('--fix');
 if (process.argv.includes('--help')) {
   process.stdout.write(
-    'Usage: npm run check [-- --fix]\nFormat, lint (with the banned raw imports), types, dead code, shell scripts, the template of packer/, licences, generated pages.\n',
+    'Usage: npm run check [-- --fix]\nFormat, lint (with the banned raw imports), types, dead code, folders that import one another, shell scripts, the template of packer/, licences, generated pages.\n',
   );
   process.exit(0);
 }
@@ -33,6 +34,7 @@ const steps: Step[] = [
   },
   { name: 'types', run: () => command(bin('tsc'), ['-p', '.']) },
   { name: 'dead code', run: () => command(bin('knip'), []) },
+  { name: 'folders', run: () => folderCircle(root) },
   { name: 'shell', run: shell },
   ...(packer === undefined ? [] : [{ name: 'packer', run: () => template(packer) }]),
   { name: 'licences', run: () => licenceProblems(root) },
