@@ -73,6 +73,16 @@ export async function knowsEni(imds: Imds, mac: string): Promise<boolean> {
 
 /** One ENI, with its IPv6 prefixes where `ipv6` asks for them, or undefined while IMDS has only part of it: an ENI just attached or just detached. */
 export async function readEni(imds: Imds, mac: string, ipv6: boolean): Promise<MetadataEni | undefined> {
+  const eni = await describe(imds, mac, ipv6);
+  return 'missing' in eni ? undefined : eni;
+}
+
+/** Or the keys that IMDS lacks. */
+async function describe(
+  imds: Imds,
+  mac: string,
+  ipv6: boolean,
+): Promise<MetadataEni | { missing: string[] }> {
   const key = (name: string) => imds.read(`meta-data/network/interfaces/macs/${mac}/${name}`);
   const [eniId, deviceNumber, subnetId, subnetCidr, addresses, prefixes, ipv6Prefixes] = await Promise.all([
     key('interface-id'),
@@ -83,8 +93,22 @@ export async function readEni(imds: Imds, mac: string, ipv6: boolean): Promise<M
     key('ipv4-prefix'),
     ipv6 ? key('ipv6-prefix') : undefined,
   ]);
-  if (eniId === undefined || deviceNumber === undefined || subnetId === undefined) return undefined;
-  if (subnetCidr === undefined || addresses === undefined) return undefined;
+  if (
+    eniId === undefined ||
+    deviceNumber === undefined ||
+    subnetId === undefined ||
+    subnetCidr === undefined ||
+    addresses === undefined
+  ) {
+    const needed = {
+      'interface-id': eniId,
+      'device-number': deviceNumber,
+      'subnet-id': subnetId,
+      'subnet-ipv4-cidr-block': subnetCidr,
+      'local-ipv4s': addresses,
+    };
+    return { missing: Object.entries(needed).flatMap(([name, value]) => (value === undefined ? name : [])) };
+  }
   return {
     mac,
     eniId: eniId.trim(),
@@ -104,14 +128,22 @@ export async function readEni(imds: Imds, mac: string, ipv6: boolean): Promise<M
 export async function readBootEni(imds: Imds, mac: string, ipv6: boolean): Promise<BootEniMetadata> {
   const key = (name: string) => imds.read(`meta-data/network/interfaces/macs/${mac}/${name}`);
   const [eni, vpcId, vpcCidrs, publicAddresses, ipv6Addresses] = await Promise.all([
-    readEni(imds, mac, false),
+    describe(imds, mac, false),
     key('vpc-id'),
     key('vpc-ipv4-cidr-blocks'),
     key('public-ipv4s'),
     ipv6 ? key('ipv6s') : undefined,
   ]);
-  if (eni === undefined || vpcId === undefined) {
-    throw new Failure('IMDS_INCOMPLETE', 'IMDS does not describe the boot ENI completely', { mac });
+  if ('missing' in eni || vpcId === undefined) {
+    const missing = 'missing' in eni ? eni.missing : ['vpc-id'];
+    throw new Failure(
+      'IMDS_INCOMPLETE',
+      `IMDS describes the boot ENI ${mac}, but lacks ${missing.join(', ')}`,
+      {
+        mac,
+        missing,
+      },
+    );
   }
   return {
     ...eni,

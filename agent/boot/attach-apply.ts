@@ -185,7 +185,9 @@ async function settled(ec2: Ec2, expected: Expected, boot: Boot): Promise<Eni[]>
     const short: string[] = [];
     for (const [eniId, { poolSize, ipv6 }] of expected) {
       const eni = attached.find((one) => one.eniId === eniId);
-      if (eni?.attachment?.deleteOnTermination !== true) unsettled.push(eniId);
+      // Without its tag it would count as somebody else's, and another be made.
+      if (eni?.attachment?.deleteOnTermination !== true || eni.tags[ROLE_TAG] !== POD_ROLE)
+        unsettled.push(eniId);
       else if (poolSizeOf(eni) < poolSize || (ipv6 && eni.ipv6Prefixes.length === 0)) short.push(eniId);
     }
     for (const attempt of openAttempts()) {
@@ -197,7 +199,7 @@ async function settled(ec2: Ec2, expected: Expected, boot: Boot): Promise<Eni[]>
       if (unsettled.length === 0) return attached;
       throw new Failure(
         'EC2_INCONSISTENT',
-        `EC2 accepted it, but does not show ${unsettled.join(', ')} attached with delete-on-termination`,
+        `EC2 accepted it, but does not show ${unsettled.join(', ')} attached with its tags and delete-on-termination`,
         { unsettled, attached: attached.map((eni) => eni.eniId) },
       );
     }

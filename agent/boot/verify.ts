@@ -216,9 +216,10 @@ async function checkApiServer(boot: Boot): Promise<Check | undefined> {
   if (apiServer === undefined) return undefined;
   const url = new URL(apiServer.endpoint);
   const port = url.port === '' ? 443 : Number(url.port);
-  const reached = await boot.waiting(
-    tcpReaches(url.hostname, port, nodeOf(boot).bootEni.addresses[0] ?? '', 3_000),
-  );
+  const literal6 = /^\[(.*)\]$/.exec(url.hostname)?.[1];
+  // From the boot ENI's own address, which for IPv6 is the kernel's to choose: no pod ENI has one.
+  const from = literal6 === undefined ? nodeOf(boot).bootEni.addresses[0] : undefined;
+  const reached = await boot.waiting(tcpReaches(literal6 ?? url.hostname, port, from, 3_000));
   const evidence = { endpoint: apiServer.endpoint, ...reached };
   if (reached.ok) return pass('api-server', `the API server answers at ${url.host}`, evidence);
   const summary = `the API server does not answer at ${url.host}: ${reached.reason}`;

@@ -148,7 +148,7 @@ export const failureCodes = {
   IMDS_INCOMPLETE: {
     title: 'The instance metadata service lacks something every instance has.',
     remedy:
-      'After a launch it lags behind EC2 for seconds. If it stays incomplete, stop and start the instance.',
+      'After a launch it lags behind EC2 for seconds. If it stays incomplete, stop and start the instance. The subnet of a node needs an IPv4 CIDR.',
     transient: true,
   },
   IMDS_DISAGREES: {

@@ -122,16 +122,16 @@ export function download(
   });
 }
 
-/** Whether a TCP connection from `localAddress` opens within `timeoutMs`; otherwise the reason it did not. */
+/** Whether a TCP connection (from `localAddress`, where one is given) opens within `timeoutMs`; otherwise the reason it did not. */
 export function tcpReaches(
   host: string,
   port: number,
-  localAddress: string,
+  localAddress: string | undefined,
   timeoutMs: number,
 ): Promise<{ ok: true; ms: number } | { ok: false; reason: string }> {
   const started = performance.now();
   return new Promise((resolve) => {
-    const socket = connect({ host, port, localAddress });
+    const socket = connect({ host, port, ...(localAddress === undefined ? {} : { localAddress }) });
     const timer = setTimeout(() => finish(`no answer within ${timeoutMs} ms`), timeoutMs);
     function finish(reason?: string): void {
       clearTimeout(timer);

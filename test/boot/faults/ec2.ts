@@ -398,6 +398,22 @@ export const ec2Faults: Fault[] = [
     prove: (bench) => is(accepted(bench, 'CreateNetworkInterface'), 0, 'no second pod ENI'),
   },
   {
+    name: 'describes show the tags of the new ENI later than the ENI',
+    arrange: ec2({
+      action: 'DescribeNetworkInterfaces',
+      skip: 2,
+      times: 3,
+      edit: ((answer: { NetworkInterfaces?: { Attachment?: { DeviceIndex?: number } }[] }) => ({
+        ...answer,
+        NetworkInterfaces: answer.NetworkInterfaces?.map((eni) =>
+          eni.Attachment?.DeviceIndex === 1 ? { ...eni, TagSet: [] } : eni,
+        ),
+      })) as never,
+    }),
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  {
     name: 'the pod subnet is on the second page',
     arrange: ec2({
       action: 'DescribeSubnets',

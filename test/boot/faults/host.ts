@@ -273,6 +273,12 @@ ${foreignTables}END
     expect: { verdict: 'failed', code: 'API_SERVER_UNREACHABLE', phase: 'verify', withinSeconds: 24 },
   },
   {
+    name: 'the API server has an IPv6 address',
+    config: { apiServer: { endpoint: 'https://[::1]:6443', required: true } },
+    arrange: shell('python3 -m http.server --bind ::1 6443 >/dev/null 2>&1 & sleep 1'),
+    expect: { verdict: 'ready' },
+  },
+  {
     name: 'the API server cannot be reached, and need not be',
     config: { apiServer: { endpoint: 'https://10.0.0.200:6443' } },
     expect: { verdict: 'ready' },

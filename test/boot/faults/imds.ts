@@ -215,6 +215,21 @@ export const imdsFaults: Fault[] = [
       });
     },
     expect: { verdict: 'failed', code: 'IMDS_INCOMPLETE', phase: 'identify' },
+    prove: (_bench, { status }) => ok(status?.failure?.message.endsWith('lacks interface-id')),
+  },
+  {
+    name: 'the boot ENI has no IPv4 address: its subnet is IPv6 only',
+    ...DEAD,
+    arrange: ({ cloud, instance }) => {
+      cloud.faults.imds.add({
+        instanceId: instance.id,
+        path: /(local-ipv4s|subnet-ipv4-cidr-block)$/,
+        status: 404,
+      });
+    },
+    expect: { verdict: 'failed', code: 'IMDS_INCOMPLETE', phase: 'identify' },
+    prove: (_bench, { status }) =>
+      ok(status?.failure?.message.endsWith('lacks subnet-ipv4-cidr-block, local-ipv4s')),
   },
   {
     name: 'the boot ENI has device number 1',
