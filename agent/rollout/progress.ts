@@ -2,7 +2,7 @@
 // record comes out. Every change of it is written down before and after something is done (record.ts).
 import { isFailed, isGood, isLeft, isUntouched, type Judgement, type Outcome } from './judge.ts';
 import { type Batch, type Boots, type Step, stepsBack, stepsForward, total, type Zone } from './plan.ts';
-import { allowedFailures, type Spec } from './spec.ts';
+import { allowedFailures, isImage, type Spec } from './spec.ts';
 
 /** What was settled when the rollout began; it never changes. */
 export interface Rollout {
@@ -187,8 +187,14 @@ export function decide(
   }
 }
 
-/** The nodes of the batch it is at; going back, without those known to run what they ran before the rollout. */
+/** The nodes of the batch it is at that are asked at once: one alone while nothing has proven the version. */
 function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
+  const nodes = stillOf(rollout, progress, batch);
+  return isUnproven(progress) ? nodes.slice(0, 1) : nodes;
+}
+
+/** All nodes that are still to be asked; going back, without those known to run what they ran before the rollout. */
+function stillOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
   const zone = rollout.zones[batch.zone]?.nodes ?? [];
   if (progress.left !== undefined) return progress.left.nodes.flatMap((one) => zone[one.node] ?? []);
   const nodes = zone.slice(batch.from, batch.to);
@@ -197,6 +203,11 @@ function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
   for (const { zone: at, node, outcome } of progress.exceptions)
     if (at === batch.zone && isUntouched(outcome)) untouched.add(node);
   return nodes.filter((_, at) => !untouched.has(batch.from + at));
+}
+
+/** No node runs the version in good health: so it is at first, and behind a canary whose failure was forgiven. */
+function isUnproven({ direction, updated, already }: Progress): boolean {
+  return direction === 'forward' && updated + already === 0;
 }
 
 /** Why no further node may be touched. */
@@ -217,6 +228,8 @@ export function overBudget(rollout: Rollout, progress: Progress): string | undef
     ...boots.map(({ zone }) => ({ zone, node: Infinity })),
   ];
   if (failures.length === 0) return undefined;
+  if (isUnproven(progress) && !isImage(spec))
+    return `the canary failed in ${zones[failures[0]?.zone ?? 0]?.zoneId}`;
   const canaries = steps
     .filter((step): step is Batch => step.do === 'update' && step.kind === 'canary')
     .at(-1);
@@ -305,11 +318,18 @@ export function judged(
             exceptions: [...next.back.exceptions, ...exceptions],
           },
         };
-  const [first] = over;
-  if (first === undefined) return counted;
-  const left = { nodes: over.map(exceptionOf), round: (progress.left?.round ?? 0) + 1 };
+  const asked = new Set(judgements.map((one) => one.instanceId));
+  const unasked = stillOf(rollout, progress, batch)
+    .filter((instanceId) => !asked.has(instanceId))
+    .map((instanceId): Judgement => ({ instanceId, outcome: 'unsent', reason: '' }));
+  if (over.length + unasked.length === 0) return counted;
+  const left = {
+    nodes: [...over, ...unasked].map(exceptionOf),
+    round: (progress.left?.round ?? 0) + 1,
+  };
   const rest: Progress = { ...counted, step: progress.step, left };
-  return halted(rest, nowMs, overBudget(rollout, rest) ?? first.reason);
+  const [first] = over;
+  return first === undefined ? rest : halted(rest, nowMs, overBudget(rollout, rest) ?? first.reason);
 }
 
 export function advanced(progress: Progress, nowMs: number): Progress {

@@ -454,6 +454,25 @@ test('a canary that saw the halt flag proves nothing: after a resume it is asked
   assert.is(fleet.nodes.filter((node) => node.runs > 0).length, 1);
 });
 
+test('where a failed canary is forgiven, one more node has to prove the version before any batch', async () => {
+  for (const [behaviour, state, asked] of [
+    ['goes-back', 'halted', 2],
+    ['good', 'done', 70],
+  ] as const) {
+    const fleet = createFleet({
+      zones: [30, 40],
+      behaviourOf: (node, zone) => (zone === 0 && node === 0 ? 'sick' : behaviour),
+    });
+    assert.match((await onFleetTime(fleet, rollOut(fleet))).why ?? '', /the canary failed/);
+    const end = await onFleetTime(fleet, goOn(fleet, true));
+    assert.is(end.state, state, end.why);
+    assert.is(fleet.nodes.filter((node) => node.runs > 0).length, asked);
+    assert.ok(fleet.nodes.every((node) => node.runs <= 1));
+    if (state === 'halted') assert.match(end.why ?? '', /the canary failed in euw1-az1/);
+    else assert.is(end.updated, 69);
+  }
+});
+
 test('what an alarm has cancelled is asked again after a resume, a canary before any other', async () => {
   const alarmed = loadSpec(
     'rollout.yaml',
