@@ -331,7 +331,7 @@ async function survive(bench: Bench, runtime: Runtime): Promise<Facts> {
     await node.place('client');
     await node.running(names);
     const facts: Facts = {};
-    for (const event of eventsOf(runtime)) facts[event.what] = await happens(node, event, names);
+    for (const event of eventsOf(runtime)) facts[event.what] = await told(node, event, names);
 
     const held = node.base.node.instance.enis.map(({ id }) => id);
     await node.base.reboot();
@@ -347,6 +347,20 @@ async function survive(bench: Bench, runtime: Runtime): Promise<Facts> {
   } finally {
     await node.base.node.end();
     await cloud.stop();
+  }
+}
+
+/** Of a failure, also after which event, and what kubelet and the runtime said. */
+async function told(node: KubeNode, event: Event, names: string[]): Promise<string> {
+  try {
+    return await happens(node, event, names);
+  } catch (error) {
+    const journal = await node.sh(
+      `crictl ps -a || :; journalctl -b --no-pager -n 80 -o short-monotonic -u kubelet -u ${node.runtime}`,
+    );
+    throw new Error(`after: ${event.what}: ${error instanceof Error ? error.message : error}\n${journal}`, {
+      cause: error,
+    });
   }
 }
 
