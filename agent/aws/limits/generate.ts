@@ -20,6 +20,14 @@ const sources = {
   },
 };
 
+const asked = process.argv.slice(2);
+if (asked.length > 0) {
+  process.stdout.write(
+    'Usage: npm run limits\nWrites agent/aws/limits/limits.generated.json anew, from the versions named in generate.ts. Needs Go.\n',
+  );
+  process.exit(asked.includes('--help') ? 0 : 2);
+}
+
 /** Far below what is published today (1,391), far above what a changed file layout would leave of it. */
 const fewestTypes = 1000;
 
