@@ -1,6 +1,7 @@
 // A rollout updates nodes before their zone's parameter names the version: what boots meanwhile comes up on the version
 // before. A node that was updated and reboots keeps the new one, until something is written into the parameter: the next
 // version, or by a rollback the old one once more.
+import { rmSync } from 'node:fs';
 import type { ReadParameter } from '../aws/ssm.ts';
 import { STATE_DIR } from '../host/names.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
@@ -27,6 +28,10 @@ export function readPin(instanceId: string): Pin | undefined {
 
 export function writePin(instanceId: string, pin: Pin): void {
   writeAtomic(pathOf(instanceId), `${JSON.stringify(pin)}\n`);
+}
+
+export function forgetPin(instanceId: string): void {
+  rmSync(pathOf(instanceId), { recursive: true, force: true });
 }
 
 export function isAhead(pin: Pin | undefined, running: string, zoneSays: ReadParameter): boolean {

@@ -20,7 +20,7 @@ import { requireBooted } from './booted.ts';
 import { archiveOf, parseWanted, stage } from './bundle.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { readBootedConfig } from './node-config.ts';
-import { readPin, writePin } from './pin.ts';
+import { forgetPin, readPin, writePin } from './pin.ts';
 import { forget, readMark, writeMark } from './update-mark.ts';
 import { CURRENT, collectVersions, PREVIOUS, readLinks, restoreLinks, VERSIONS_LOCK } from './versions.ts';
 
@@ -121,7 +121,13 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
         return end('failed', new Failure('UPDATE_NO_WAY_BACK', `no intact version beside ${from}`));
       pool = await takePool(from);
       // Settled before it is judged: whatever becomes of it, nothing leads back to what is taken back.
-      settle({ ...change, to: back });
+      try {
+        settle({ ...change, to: back });
+      } catch {
+        // A full disk may be what is wrong with the version. Without a note the node follows its zone when it boots.
+        forget(instanceId);
+        forgetPin(instanceId);
+      }
       switchTo(from, back);
       health = await checkOneOf(1);
       return end('updated');

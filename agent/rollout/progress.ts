@@ -188,7 +188,7 @@ export function decide(
 }
 
 /** The nodes of the batch it is at that are asked at once: one alone while nothing has proven the version. */
-function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
+export function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
   const nodes = stillOf(rollout, progress, batch);
   return isUnproven(progress) ? nodes.slice(0, 1) : nodes;
 }

@@ -1,7 +1,7 @@
 // A rollout as people and machines look at it. Pure.
 import { isFailed, isGood } from './judge.ts';
 import type { Batch, Step } from './plan.ts';
-import { type Exception, type Progress, type Rollout, stepsOf } from './progress.ts';
+import { type Exception, nodesOf, type Progress, type Rollout, stepsOf } from './progress.ts';
 import { isImage, subjectOf } from './spec.ts';
 
 export interface ZoneSummary {
@@ -117,7 +117,8 @@ function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: nu
   const part = cut === undefined ? 0 : cut.batch.to - cut.batch.from - left;
   const exceptions = (list: readonly Exception[]) => list.filter((one) => one.zone === at);
   const forward = exceptions(progress.exceptions);
-  const inFlight = cut?.out === true ? left : count(({ out }) => out);
+  const flying = batches.find(({ out }) => out);
+  const inFlight = flying === undefined ? 0 : nodesOf(rollout, progress, flying.batch).length;
   const home = count((one) => one.home) + part;
   const failed = (list: readonly Exception[]) => list.filter((one) => isFailed(one.outcome)).length;
   if (progress.back !== undefined) {

@@ -174,6 +174,15 @@ test('what cannot be noted down after the switch is switched back', async () => 
   assert.equal(await links(node), ['0.1.0']);
 });
 
+test('a version is taken back also where nothing can be noted down any more', async () => {
+  const node = await bootedNode();
+  assert.is((await update(node, '9.1.0', digests.good)).report.result, 'updated');
+  const pin = `/var/lib/eniboot/${node.instance.id}/version.json`;
+  await node.instance.run('sh', ['-c', `rm ${pin}; mkdir -p ${pin}/in-the-way`]);
+  const { report } = await update(node, '9.1.0', digests.good, '--action', 'rollback');
+  assert.equal([report.result, report.version, report.healthy], ['updated', '0.1.0', true]);
+});
+
 test('a version that was taken back stays so over a reboot, even where the one before was not healthy', async () => {
   const sha256 = bundles.publish('9.8.0');
   const node = await bootedNode();
