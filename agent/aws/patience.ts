@@ -147,7 +147,6 @@ export const CLOUD_SILENT: ReadonlySet<string> = new Set<FailureCode>([
   'EC2_UNAVAILABLE',
   'EC2_THROTTLED',
   'EC2_AUTH',
-  'EC2_DENIED',
   'NO_INSTANCE_ROLE',
   'IMDS_UNREACHABLE',
 ]);

@@ -59,10 +59,12 @@ export const identify: Phase<Observed, Change> = {
         Promise.all(macs.filter((mac) => mac !== identity.mac).map((mac) => readEni(imds, mac, ipv6))),
       ),
     ]);
+    const bootDevice = findBootDevice(links, bootEni);
+    bootEni.ipv6Addresses = carriedFirst(bootEni.ipv6Addresses, bootDevice);
     const facts: NodeFacts = {
       identity,
       bootEni,
-      bootDevice: findBootDevice(links, bootEni),
+      bootDevice,
       otherEnis: others.filter((eni): eni is MetadataEni => eni !== undefined),
       limits: await findLimits(boot, identity),
       lifecycleTarget,
@@ -129,6 +131,12 @@ function findBootDevice(links: Link[], bootEni: BootEniMetadata): Link {
     );
   }
   return only;
+}
+
+/** Of several, DHCPv6 gives one, whichever it likes: that one is the node's. */
+function carriedFirst(addresses: string[], device: Link): string[] {
+  const isCarried = (address: string) => device.addresses.some((one) => one.address === address);
+  return [...addresses.filter(isCarried), ...addresses.filter((address) => !isCarried(address))];
 }
 
 /** A device may be renamed at any time: what comes after a failure looks for the boot ENI's by the name it has then. */

@@ -159,6 +159,26 @@ export const dualStackFaults: Fault[] = [
     prove: provesOnePrefix(0),
   },
   {
+    name: 'the boot ENI has two IPv6 addresses, and DHCPv6 gave the second',
+    config: DUAL_STACK,
+    arrange: ({ cloud, instance }) => {
+      cloud.faults.imds.add({
+        instanceId: instance.id,
+        path: /ipv6s$/,
+        edit: (text) => `2001:db8:ffff::1\n${text}`,
+      });
+    },
+    expect: { verdict: 'ready' },
+    async prove({ node, instance }) {
+      const given = instance.bootEni.ipv6Addresses[0] ?? '';
+      ok(
+        instance.read('/run/eniboot/kubelet.env')?.includes(`,${given} `),
+        'kubelet is told of the one there is',
+      );
+      is((await node.eniboot(['repair'])).stdout, 'nothing to repair\n');
+    },
+  },
+  {
     name: 'IMDS shows another prefix than EC2',
     config: DUAL_STACK,
     deadlineSeconds: 25,

@@ -63,8 +63,10 @@ function denied(action: string, more: Partial<Fault> = {}): Fault {
     name: `UnauthorizedOperation for ${action}`,
     arrange: ec2({ action, error: 'UnauthorizedOperation' }),
     expect: { verdict: 'failed', code: 'EC2_DENIED', atOnce: true },
-    prove: (_bench, { status }: Outcome) =>
-      ok(status?.failure?.message.includes(action), `the message names ${action}`),
+    prove: ({ instance }: Bench, { status }: Outcome) => {
+      ok(status?.failure?.message.includes(action), `the message names ${action}`);
+      is(instance.record.tags.get('eniboot/verdict')?.split('@')[0], 'failed:EC2_DENIED');
+    },
     ...more,
   };
 }
