@@ -611,6 +611,12 @@ export const failureCodes = {
       'Check the name of the cluster, the region and the account; `eniboot rollout run SPEC` begins one.',
     transient: false,
   },
+  ROLLOUT_DAMAGED: {
+    title: 'The record of the rollout in Parameter Store has been deleted or overwritten.',
+    remedy:
+      'See how far it was: `~/.local/state/eniboot/rollouts` of whoever ran it, and `eniboot bundle list`. Delete the parameter `/eniboot/rollout/<cluster>/state`, then run the rollout again, or that of the version before: nodes that run it already do nothing.',
+    transient: false,
+  },
   ROLLOUT_LEASE_LOST: {
     title: 'Somebody else has taken over the rollout.',
     remedy: 'Nothing: it continues there. `eniboot rollout watch` shows it.',

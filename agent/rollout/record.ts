@@ -199,7 +199,10 @@ async function readHead(aws: FleetAws, cluster: string): Promise<{ head: Head; l
     if (head !== undefined && head.follows === stored.version - 1) return { head, latest: last.version };
     stored = stored.version > 1 ? await aws.readParameter(`${name}:${stored.version - 1}`) : undefined;
   }
-  throw new Failure('INTERNAL', `no version of the parameter ${name} counts`, { name, latest: last.version });
+  throw new Failure('ROLLOUT_DAMAGED', `no version of the parameter ${name} is a record`, {
+    name,
+    latest: last.version,
+  });
 }
 
 async function readPlan(aws: FleetAws, cluster: string, head: Head): Promise<Rollout> {
@@ -207,7 +210,7 @@ async function readPlan(aws: FleetAws, cluster: string, head: Head): Promise<Rol
   for (let at = 0; at < head.plan.chunks; at += 1)
     text += (await aws.readParameter(chunkName(cluster, head.id, at)))?.value ?? '';
   if (sha256(text) !== head.plan.sha256)
-    throw new Failure('INTERNAL', `the plan of rollout ${head.id} is damaged in Parameter Store`, {
+    throw new Failure('ROLLOUT_DAMAGED', `the plan of rollout ${head.id} is not what was written`, {
       id: head.id,
     });
   return JSON.parse(gunzipSync(Buffer.from(text, 'base64')).toString()) as Rollout;

@@ -136,6 +136,34 @@ test('20,000 nodes, 400 failures and a fleet that ran the version already fit in
   assert.equal(await onFleetTime(fleet, standing.rollout()), JSON.parse(JSON.stringify(record.rollout)));
 });
 
+test('a record that somebody has deleted or written over is said to be damaged, and a new rollout can begin', async () => {
+  for (const harm of ['deleted', 'overwritten', 'plan']) {
+    const fleet = createFleet({ zones: [3] });
+    const record = await begun(fleet, 'first');
+    const state = `/eniboot/rollout/${CLUSTER}/state`;
+    const { aws } = operatorOf(fleet);
+    if (harm === 'deleted') await onFleetTime(fleet, aws.deleteParameters([state]));
+    if (harm === 'overwritten') {
+      await onFleetTime(fleet, aws.deleteParameters([state]));
+      fleet.ssm.put(state, 'scribble');
+    }
+    if (harm === 'deleted') {
+      const saved = record.save(advanced(record.progress, fleet.scheduler.now())).then(() => 'saved', codeOf);
+      assert.is(await onFleetTime(fleet, saved), 'ROLLOUT_DAMAGED');
+    }
+    if (harm === 'plan') {
+      const plan = [...fleet.ssm.parameters.keys()].filter((name) => name.includes('/plan/'));
+      await onFleetTime(fleet, aws.deleteParameters(plan));
+    }
+    fleet.scheduler.advance(LEASE_MS + 61_000);
+    const taken = takeRecord(aws, fleet.clock, owner('heir-1'), CLUSTER).then(() => 'taken', codeOf);
+    assert.is(await onFleetTime(fleet, taken), 'ROLLOUT_DAMAGED', harm);
+    // What its remedy says.
+    await onFleetTime(fleet, aws.deleteParameters([state]));
+    assert.is((await begun(fleet, 'second')).progress.state, 'running');
+  }
+});
+
 test('a rollout that is forgiven again and again has to be taken back before its record is full', async () => {
   const fleet = createFleet({ zones: [2_000] });
   const { rollout, progress } = await begun(fleet, 'stubborn');

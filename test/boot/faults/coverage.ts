@@ -60,6 +60,7 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   ROLLOUT_UNREACHABLE: 'test/rollout/orchestrate.test.ts',
   ROLLOUT_BUSY: 'test/rollout/orchestrate.test.ts',
   ROLLOUT_NONE: 'test/rollout/command.test.ts',
+  ROLLOUT_DAMAGED: 'test/rollout/record.test.ts',
   ROLLOUT_LEASE_LOST: 'test/rollout/record.test.ts',
   ROLLOUT_HALTED: 'test/rollout/command.test.ts',
   UPDATE_HALTED: 'test/rollout/update.test.ts',
