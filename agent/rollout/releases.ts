@@ -109,7 +109,7 @@ export async function publishRelease(
     });
   const name = `${RELEASES}/${version}`;
   const existing = await aws.readParameter(name);
-  const before = existing === undefined ? undefined : parseRelease(existing.value);
+  const before = existing === undefined ? undefined : readable(existing.value);
   // One CPU may be published after the other.
   const of = (arch: Arch) => found.find((one) => one.arch === arch)?.archive ?? before?.[arch];
   const release: Release = { version, x64: of('x64'), arm64: of('arm64') };
@@ -130,20 +130,21 @@ function refuseOtherContents(name: string, before: Release, now: Release): void 
   }
 }
 
+/** undefined for one that is not ours, or damaged: nothing can be rolled out from it. */
+function readable(value: string): Release | undefined {
+  try {
+    return parseRelease(value);
+  } catch {
+    return undefined;
+  }
+}
+
 export async function listReleases(
   aws: FleetAws,
 ): Promise<{ releases: Release[]; zones: { zoneId: string; version: string }[] }> {
-  const read = (value: string): Release | undefined => {
-    try {
-      return parseRelease(value);
-    } catch {
-      // Not one of ours, or damaged: nothing can be rolled out from it.
-      return undefined;
-    }
-  };
-  const releases = (await aws.listParameters(RELEASES)).flatMap(({ value }) => read(value) ?? []);
+  const releases = (await aws.listParameters(RELEASES)).flatMap(({ value }) => readable(value) ?? []);
   const zones = (await aws.listParameters(ZONES)).flatMap(({ name, value }) => {
-    const release = read(value);
+    const release = readable(value);
     return release === undefined ? [] : [{ zoneId: basename(name), version: release.version }];
   });
   return { releases, zones };
