@@ -44,7 +44,7 @@ interface Observed {
 type Planned = Change &
   (
     | { kind: 'step'; step: AttachStep }
-    | { kind: 'device'; device: string; ipv6Auto: boolean; lines: string[] }
+    | { kind: 'device'; device: string; ipv6Auto: boolean; lines: string[]; lines6: string[] }
     | { kind: 'pool'; eniId: string; cidr: string }
   );
 
@@ -53,7 +53,7 @@ export const attach: Phase<Observed, Planned> = {
   budgetSeconds: 180,
 
   async observe(boot) {
-    const [links, routes] = await Promise.all([listLinks(), listRoutes()]);
+    const [links, routes] = await Promise.all([listLinks(), mainRoutes(boot)]);
     const attached = await attachedIfKnown(boot);
     if (attached === undefined) {
       boot.pods = boot.localOnly ? podsInUse(boot, links) : podsFromMemory(boot, links);
@@ -302,7 +302,7 @@ function ipv6PrefixOf(eni: { eniId: string; ipv6Prefixes: string[] }, boot: Boot
   return used !== undefined && eni.ipv6Prefixes.includes(used) ? used : [...eni.ipv6Prefixes].sort()[0];
 }
 
-/** What a pod ENI's device lacks: up, the boot ENI's MTU, no address of either family, no route. */
+/** What a pod ENI's device lacks: up, the boot ENI's MTU, no address and no route of either family. */
 function devicePlan(pod: PodEni, links: Link[], routes: Route[], boot: Boot): Planned[] {
   const link = links.find((one) => one.mac === pod.mac && !one.stacked);
   if (link === undefined) return [];
@@ -310,17 +310,22 @@ function devicePlan(pod: PodEni, links: Link[], routes: Route[], boot: Boot): Pl
   const lines: string[] = [];
   if (link.ipv6Auto) lines.push(`link set dev ${link.name} addrgenmode none`);
   if (link.addresses.length > 0) lines.push(`address flush dev ${link.name}`);
-  if (routes.some((route) => route.device === link.name)) lines.push(`route flush dev ${link.name}`);
+  const own = routes.filter((route) => route.device === link.name);
+  const flush = `route flush dev ${link.name}`;
+  if (own.some((route) => route.family === 4)) lines.push(flush);
+  // One of an advertisement outlives the address that came with it.
+  const lines6 = own.some((route) => route.family === 6) ? [flush] : [];
   if (link.mtu !== mtu) lines.push(`link set dev ${link.name} mtu ${mtu}`);
   if (!link.up) lines.push(`link set dev ${link.name} up`);
-  if (lines.length === 0) return [];
+  if (lines.length + lines6.length === 0) return [];
   return [
     {
       kind: 'device',
       device: link.name,
       ipv6Auto: link.ipv6Auto,
       lines,
-      summary: `prepare ${link.name}: ${lines.map((line) => line.replace(`link set dev ${link.name} `, '')).join(', ')}`,
+      lines6,
+      summary: `prepare ${link.name}: ${[...lines, ...lines6.map((line) => `-6 ${line}`)].map((line) => line.replace(`link set dev ${link.name} `, '')).join(', ')}`,
     },
   ];
 }
@@ -339,14 +344,21 @@ async function bringUpDevices(boot: Boot): Promise<void> {
   const remaining = Math.max(0, boot.until() - boot.clock.bootMs());
   const links = await boot.waiting(waitForLinks(present, remaining));
   if (links === undefined) throw await explainMissingDevice(boot, macs);
-  const routes = await listRoutes();
+  const routes = await mainRoutes(boot);
   for (const pod of boot.pods) {
     const [change] = devicePlan(pod, links, routes, boot);
     if (change?.kind !== 'device') continue;
     // A router's advertisement would put an address on the device as soon as it is up.
     if (change.ipv6Auto) writeSysctl(`net/ipv6/conf/${change.device}/accept_ra`, '0');
     await ipBatch(change.lines);
+    await ipBatch(change.lines6, 6);
   }
+}
+
+/** Of both families where pods have both. */
+export async function mainRoutes(boot: Boot): Promise<Route[]> {
+  const both = await Promise.all([listRoutes(), isDualStack(boot) ? listRoutes(6) : []]);
+  return both.flat();
 }
 
 async function explainMissingDevice(boot: Boot, macs: string[]): Promise<Failure> {

@@ -3,9 +3,9 @@
 import { knowsEni, type MetadataEni, readEni } from '../aws/metadata.ts';
 import { routerAnswers } from '../host/arp.ts';
 import { rangeOf, toAddress } from '../host/ipv4.ts';
-import { driverOf, type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
+import { driverOf, type Link, listLinks, type Route } from '../host/links.ts';
 import { tcpReaches } from '../port/net.ts';
-import { attach, reassert } from './attach.ts';
+import { attach, mainRoutes, reassert } from './attach.ts';
 import { checkBandwidth } from './bandwidth.ts';
 import { egress } from './egress.ts';
 import { identify } from './identify.ts';
@@ -36,7 +36,7 @@ export const verify: Phase<undefined, Change> = {
     const metadata = await boot.waiting(settledMetadata(boot));
     // EC2 describes an ENI without its subnet's CIDR; the node file needs it.
     for (const pod of boot.pods) pod.subnetCidr ||= metadata.get(pod.mac)?.subnetCidr ?? '';
-    const [links, routes] = await Promise.all([listLinks(), listRoutes()]);
+    const [links, routes] = await Promise.all([listLinks(), mainRoutes(boot)]);
     const checks = await Promise.all([
       ...[identify, reserve, egress, attach, install, kubelet].map((phase) => phase.verify(boot)),
       ...boot.pods.map((pod) => checkPodEni(boot, pod, links, routes, metadata.get(pod.mac))),

@@ -35,6 +35,7 @@ export interface LinkAddress {
 }
 
 export interface Route {
+  family: 4 | 6;
   destination: string;
   gateway: string | undefined;
   device: string | undefined;
@@ -92,10 +93,11 @@ export async function listLinks(): Promise<Link[]> {
   });
 }
 
-/** The IPv4 main table. */
-export async function listRoutes(): Promise<Route[]> {
-  const result = await must('KERNEL_QUERY', 'ip', ['-j', '-4', 'route', 'show', 'table', 'main']);
+/** The main table. */
+export async function listRoutes(family: 4 | 6 = 4): Promise<Route[]> {
+  const result = await must('KERNEL_QUERY', 'ip', ['-j', `-${family}`, 'route', 'show', 'table', 'main']);
   return parse(result.stdout).map((entry) => ({
+    family,
     destination: String(entry['dst']),
     gateway: text(entry['gateway']),
     device: text(entry['dev']),
@@ -125,7 +127,7 @@ export async function routeTo(address: string): Promise<{ device: string; source
 /**
  * Applies lines of `ip` commands in one process. Not atomic: every line must be safe to repeat.
  *
- * @param family needed for rules alone, which otherwise are IPv4 whatever addresses they name.
+ * @param family needed for rules and for flushing routes, which otherwise are IPv4's.
  */
 export async function ipBatch(lines: string[], family?: 6): Promise<void> {
   if (lines.length === 0) return;

@@ -95,7 +95,7 @@ export async function waitForLinks(
 }
 
 export async function listRoutes(): Promise<Route[]> {
-  return [{ destination: 'default', gateway: '10.0.0.1', device: BOOT_DEVICE, protocol: 'dhcp' }];
+  return [{ family: 4, destination: 'default', gateway: '10.0.0.1', device: BOOT_DEVICE, protocol: 'dhcp' }];
 }
 
 export async function listRules(): Promise<Rule[]> {

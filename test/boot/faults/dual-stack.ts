@@ -159,6 +159,23 @@ export const dualStackFaults: Fault[] = [
     prove: provesOnePrefix(0),
   },
   {
+    name: 'a pod ENI present at power-on has taken an IPv6 default route from an advertisement',
+    config: DUAL_STACK,
+    launch: withPrefix,
+    arrange: async ({ instance }) => {
+      const device = instance.deviceOf(instance.enis[1]?.id ?? '') ?? '';
+      const lines = `link set ${device} up\nroute add default via fe80::1 dev ${device} metric 200 proto ra\n`;
+      const made = await instance.run('ip', ['-6', '-batch', '-'], { input: lines });
+      is(made.exitCode, 0, made.stderr);
+    },
+    expect: { verdict: 'ready' },
+    async prove({ instance }) {
+      const device = instance.deviceOf(instance.enis[1]?.id ?? '') ?? '';
+      const { stdout } = await instance.run('ip', ['-6', 'route', 'show', 'dev', device]);
+      is(stdout.trim(), '', 'the node leaves by its own ENI');
+    },
+  },
+  {
     name: 'the boot ENI has two IPv6 addresses, and DHCPv6 gave the second',
     config: DUAL_STACK,
     arrange: ({ cloud, instance }) => {
