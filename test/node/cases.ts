@@ -305,8 +305,11 @@ function eventsOf(runtime: Runtime): Event[] {
 
 /** One shim holds all containers of a pod with containerd, and each has a conmon with cri-o. */
 const shimEvents: Record<Runtime, Event[]> = {
-  // cri-o keeps no pause process for a pod whose containers have PID namespaces of their own.
-  crio: [{ what: 'conmon killed', does: `${shimOf('web')}\nkill -9 $shim`, address: 'kept' }],
+  // cri-o keeps no pause process for a pod whose containers have PID namespaces of their own. A container whose conmon is
+  // gone ends with the next line it writes, which no runtime sees: kubelet's probe does.
+  crio: [
+    { what: 'conmon killed', does: `${shimOf('web')}\nkill -9 $shim`, address: 'kept', restarted: true },
+  ],
   containerd: [
     {
       what: 'pause process killed',
