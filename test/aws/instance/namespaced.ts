@@ -33,15 +33,17 @@ export function createNamespaced(spec: NamespacedSpec, network: Network): Body &
     if (fault.never === true) return;
     const device = fault.name ?? nitroName(eni, new Set(devices.values()));
     devices.set(eni.id, device);
+    const batch = configuredBySomebody(device, fault);
     await network.plug(eni, {
       kind: 'netns',
       pid: machine.pid,
       device,
+      ...(batch === '' ? {} : { mac: PLACEHOLDER_MAC }),
       mtu: fault.mtu ?? 9001,
       carrier: fault.noCarrier !== true,
     });
-    const batch = configuredBySomebody(device, fault);
-    if (batch !== '') await machine.configure(batch);
+    // Whoever looks for the ENI's MAC finds the device as it was made, also on a busy machine.
+    if (batch !== '') await machine.configure(`${batch}link set ${device} address ${eni.mac}\n`);
     if (fault.renameTo === undefined) return;
     await delay(fault.renameAfterMs ?? 50);
     await machine.configure(`link set ${device} name ${fault.renameTo}\n`);
@@ -74,6 +76,8 @@ export function createNamespaced(spec: NamespacedSpec, network: Network): Body &
     destroy: machine.destroy,
   };
 }
+
+const PLACEHOLDER_MAC = '02:00:00:00:00:01';
 
 /** Nitro instances name devices by PCI slot: ens5 for device index 0, then ens6 and so on. */
 function nitroName(eni: Eni, taken: Set<string>): string {

@@ -12,7 +12,8 @@ import { baseRules, hopChain, type RouterArp, routerArpRules } from './rules.ts'
 
 /** Where the instance's end of a link goes: into a namespace, given by a process in it, or to a VM that opens a tap. */
 export type Socket = { mtu: number; carrier: boolean } & (
-  | { kind: 'netns'; pid: number; device: string }
+  /** `mac`: the device's at first, where that is not yet the ENI's. */
+  | { kind: 'netns'; pid: number; device: string; mac?: string }
   | { kind: 'tap'; device: string }
 );
 
@@ -256,7 +257,7 @@ function portLinks(eni: Eni, bridge: string, device: string, socket: Socket): st
     socket.kind === 'tap'
       ? [`tuntap add dev ${device} mode tap`, `link set ${device} mtu ${socket.mtu}`]
       : [
-          `link add ${device} mtu ${socket.mtu} type veth peer name ${socket.device} address ${eni.mac} mtu ${socket.mtu} netns ${socket.pid}`,
+          `link add ${device} mtu ${socket.mtu} type veth peer name ${socket.device} address ${socket.mac ?? eni.mac} mtu ${socket.mtu} netns ${socket.pid}`,
         ];
   const up = !socket.carrier ? [] : [`link set ${device} up`];
   return [
