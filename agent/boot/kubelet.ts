@@ -81,7 +81,8 @@ async function wantedFiles(boot: Boot): Promise<Target[]> {
   ]);
 }
 
-function installedRuntime(): 'crio' | 'containerd' {
+/** cri-o where both are. */
+export function installedRuntime(): 'crio' | 'containerd' {
   const isHere = (name: string) =>
     ['/usr/bin', '/usr/local/bin'].some((folder) => existsSync(`${folder}/${name}`));
   return !isHere('crio') && isHere('containerd') ? 'containerd' : 'crio';

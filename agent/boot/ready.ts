@@ -6,16 +6,19 @@ import { RUN_DIR } from '../host/names.ts';
 import { NODE_FILE, readNodeFile } from '../host/node-file.ts';
 import { hasSystemd, isStartedBySystemd } from '../host/notify.ts';
 import { isFailure } from '../messages/failure.ts';
-import { readIfPresent, writeIfChanged } from '../port/fs.ts';
+import { listIfPresent, readIfPresent, writeIfChanged } from '../port/fs.ts';
 import { bandwidthCapabilities } from './bandwidth.ts';
 import { BOOTED_CONFIG } from './booted.ts';
+import { installedRuntime } from './kubelet.ts';
 import { bootedConfigText } from './node-config.ts';
 import { nodeFile } from './node-facts.ts';
-import { type Boot, type Change, type Check, fail, nodeOf, type Phase, pass } from './phase.ts';
+import { type Boot, type Change, type Check, fail, nodeOf, type Phase, pass, warn } from './phase.ts';
 
-const WRITTEN = `${RUN_DIR}/cni/10-eniboot.conflist`;
+const NAME = '10-eniboot.conflist';
+const WRITTEN = `${RUN_DIR}/cni/${NAME}`;
+const CNI_FOLDER = '/etc/cni/net.d';
 /** Where cri-o and libcni look; removed by tmpfiles.d at every boot before the runtime starts. */
-const COPY = '/etc/cni/net.d/10-eniboot.conflist';
+const COPY = `${CNI_FOLDER}/${NAME}`;
 /** kubelet.service has a condition on this file: absent while the instance waits in a warm pool. */
 const RELEASE = `${RUN_DIR}/kubelet-released`;
 /** Made before a release that no boot follows with a start of kubelet, and gone once systemd has taken that start. */
@@ -61,9 +64,31 @@ export const ready: Phase<Planned[], Planned> = {
         ? pass('conflist', `${COPY} is in place`)
         : fail('conflist', 'CONFLIST_DIFFERS', `${COPY} is not as written`, { path: COPY }),
       checkNodeFile(),
+      ...checkOrder(),
     ];
   },
 };
+
+/** cri-o asks for our network by its name; containerd takes the first there is, which may be meant (Multus). */
+function checkOrder(): Check[] {
+  if (installedRuntime() !== 'containerd') return [];
+  const first = takenFirst(listIfPresent(CNI_FOLDER));
+  if (first === undefined) return [];
+  return [
+    first === NAME
+      ? pass('conflist-order', `containerd takes ${NAME}`)
+      : warn(
+          'conflist-order',
+          `containerd takes ${first}, which sorts before ${NAME}: pods get what it says, and eniboot only if it calls it`,
+          { path: `${CNI_FOLDER}/${first}` },
+        ),
+  ];
+}
+
+/** The file that a runtime takes which goes by names. Source: libcni, ConfFiles; containerd, cni.WithDefaultConf. */
+function takenFirst(names: string[]): string | undefined {
+  return names.filter((name) => /\.(?:conf|conflist|json)$/.test(name)).sort()[0];
+}
 
 /** That the plugin can read it. What it says is repair's and refill's to keep: an ENI may come while somebody looks. */
 function checkNodeFile(): Check {

@@ -204,6 +204,27 @@ test('check asks the runtime: it must answer, and leases match sandboxes', async
   assert.is((await found())['leases'], 'pass');
 });
 
+test('check tells which network containerd takes, and does not ask that where cri-o is', async () => {
+  const { instance } = await readyNode();
+  const order = async () => (await checks(instance)).find(({ id }) => id === 'conflist-order');
+  const sh = (script: string) => instance.run('sh', ['-ec', script]);
+  const put = (name: string) => instance.write(`/etc/cni/net.d/${name}`, '{}');
+  assert.is(await order(), undefined);
+  await sh('mount -t tmpfs tmpfs /usr/local/bin; touch /usr/local/bin/containerd');
+  put('00-notes.txt');
+  put('87-podman-bridge.conflist');
+  assert.is((await order())?.result, 'pass');
+  put('05-other.conf');
+  const found = await order();
+  assert.is(found?.result, 'warn');
+  assert.match(
+    found?.summary ?? '',
+    /^containerd takes 05-other\.conf, which sorts before 10-eniboot\.conflist/,
+  );
+  await sh('touch /usr/local/bin/crio');
+  assert.is(await order(), undefined);
+});
+
 test('a file that cannot be read is one failure with a code, and the other phases are repaired', async () => {
   const node = await readyNode();
   const dropIn = '/etc/kubernetes/kubelet.conf.d/10-eniboot.conf';
