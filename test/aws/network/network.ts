@@ -10,12 +10,14 @@ import { createQueue, feed } from './programs.ts';
 import { startResolver } from './resolver.ts';
 import { baseRules, hopChain, type RouterArp, routerArpRules } from './rules.ts';
 
-/** Where the instance's end of a link goes: into a namespace, given by a process in it, or to a VM that opens a tap. */
-export type Socket = {
-  mtu: number;
-  carrier: boolean;
-} & /** `mac`: the device's at first, where that is not yet the ENI's. */
-({ kind: 'netns'; pid: number; device: string; mac?: string } | { kind: 'tap'; device: string });
+/**
+ * Where the instance's end of a link goes: into a namespace, given by a process in it, or to a VM that opens a tap.
+ * `mac` is the device's at first, where that is not yet the ENI's.
+ */
+export type Socket = { mtu: number; carrier: boolean } & (
+  | { kind: 'netns'; pid: number; device: string; mac?: string }
+  | { kind: 'tap'; device: string }
+);
 
 export interface Drop {
   mac: string;
