@@ -259,8 +259,8 @@ export async function run(file: string, args: string[], options: ExecOptions = {
 
 export function removeFromPod(netns: string, { group, lines }: PodRemoval): string | undefined {
   const space = node.kernel.spaces.get(netns);
-  if (space === undefined || ![...space.links.values()].some((link) => link.group === group))
-    return undefined;
+  const isOther = (one: number) => one !== 0 && one !== group;
+  if (space === undefined || [...space.links.values()].some((link) => isOther(link.group))) return undefined;
   const dropping: Step = {
     name: 'the tables',
     run: () => {
@@ -268,11 +268,7 @@ export function removeFromPod(netns: string, { group, lines }: PodRemoval): stri
       return undefined;
     },
   };
-  return removed([
-    ...linesOf(space, lines.join('\n')),
-    dropping,
-    ...linesOf(space, `link del group ${group}`),
-  ]);
+  return removed([...linesOf(space, [`link del group ${group}`, ...lines].join('\n')), dropping]);
 }
 
 export function removeFromNode(lines: readonly string[]): string | undefined {

@@ -28,8 +28,6 @@ const DEL_RULE = 33;
 const RTA = { dst: 1, src: 2, oif: 4, gateway: 5, prefsrc: 7, table: 15 };
 const IFLA = { address: 1, name: 3, mtu: 4, link: 5, linkInfo: 18, afSpec: 26, group: 27, netnsFd: 28 };
 const FRA = { dst: 1, src: 2, iif: 3, priority: 6, mark: 10, table: 15, mask: 16, protocol: 21 };
-/** IFF_UP */
-const UP = 1;
 const MAIN_TABLE = 254;
 /** The protocol that `ip` gives where none is said. */
 const BOOT = 3;
@@ -154,17 +152,12 @@ function linkAttributes(message: Message, of: Map<string, string>, moment: Momen
 }
 
 function linkSet(words: string[]): Line | undefined {
-  const of = pairs(words, ['dev', 'group', 'addrgenmode'], ['up', 'down']);
+  const of = pairs(words, ['dev', 'addrgenmode'], ['up']);
   const device = of?.get('dev');
-  const group = of?.get('group');
-  if (of !== undefined && group !== undefined && words.length === 3 && of.has('down')) {
-    return () =>
-      linkHeader(new Message(NEW_LINK, REQUEST | ACK), 0, 0, UP).attribute(IFLA.group, le32(Number(group)));
-  }
-  if (of === undefined || device === undefined || group !== undefined || of.has('down')) return undefined;
+  if (of === undefined || device === undefined) return undefined;
   const mode = of.get('addrgenmode');
   if (mode !== undefined && mode !== 'none') return undefined;
-  const up = of.has('up') ? UP : 0;
+  const up = of.has('up') ? 1 : 0;
   return (moment) => {
     const message = linkHeader(new Message(NEW_LINK, REQUEST | ACK), moment.index(device), up, up);
     if (mode === undefined) return message;

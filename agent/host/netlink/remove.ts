@@ -9,7 +9,7 @@ import { commit, isAbsent, type Outcome, Routing, said } from './requests.ts';
 
 /** What is ours in a pod's namespace. */
 export interface PodRemoval {
-  /** The links; where there is none, nothing is of our making: the path may lead to another pod by now. */
+  /** The links. */
   group: number;
   /** What goes with no link, for `ip -batch` and for `ip -6 -batch`. */
   lines: readonly string[];
@@ -21,8 +21,9 @@ export interface PodRemoval {
 const EINVAL = 22;
 
 /**
- * The links go down first, so that no packet leaves without the rules, and away last: they are what tells a call that
- * comes after one that was killed that there is something left. A path that is no namespace any more is as good as gone.
+ * Whatever there is, also where a call before this one was killed half-way. A namespace with links of another group is
+ * another pod's by now, which the path may lead to, and is left as it is. A path that is no namespace any more is as good
+ * as gone.
  *
  * @returns why something is still there; undefined when nothing is.
  * @throws SystemCallError, or Node's error, when the namespace cannot be entered.
@@ -35,16 +36,17 @@ export function removeFromPod(netns: string, removal: PodRemoval): string | unde
       entered = true;
       const routing = new Routing(pod);
       const { found, outcome } = routing.list(linksQuestion());
-      if (!found.some((link) => groupOf(link) === group)) return real(outcome);
+      const groups = found.map(groupOf);
+      if (outcome.errno !== 0 || groups.some((one) => one !== 0 && one !== group)) return real(outcome);
       return first([
-        () => removeLine(routing, `link set group ${group} down`),
+        // First, so that no packet leaves without the rules.
+        () => removeLine(routing, `link del group ${group}`),
         ...lines.map((line) => () => removeLine(routing, line)),
         ...lines6.map((line) => () => removeLine(routing, line, true)),
         ...tables.map(({ family, name }) => () => {
           const refused = commit(podNetfilter, tableRemoval(family, name));
           return real({ errno: refused?.errno ?? 0, problem: refused && said(refused, 'Error') });
         }),
-        () => removeLine(routing, `link del group ${group}`),
       ]);
     });
   } catch (error) {
