@@ -17,15 +17,15 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { LICENCES, packBundle } from '../rollout/releases.ts';
-import { fetchPackage, lockedVersion } from './npm-package.ts';
+import { fetchPackage, lockedVersion, runtimes } from './npm-package.ts';
 
 const root = join(import.meta.dirname, '../..');
 const dist = join(root, 'dist');
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 
 const targets = {
-  x64: { bun: '@oven/bun-linux-x64', target: 'bun-linux-x64' },
-  arm64: { bun: '@oven/bun-linux-aarch64', target: 'bun-linux-arm64' },
+  x64: { bun: runtimes.x64, target: 'bun-linux-x64' },
+  arm64: { bun: runtimes.arm64, target: 'bun-linux-arm64' },
 } as const;
 type Arch = keyof typeof targets;
 

@@ -10,6 +10,9 @@ interface Lock {
   packages: Record<string, { version: string; integrity?: string } | undefined>;
 }
 
+/** The runtime that is compiled into the executable, by CPU. */
+export const runtimes = { x64: '@oven/bun-linux-x64', arm64: '@oven/bun-linux-aarch64' } as const;
+
 /** Folder of an unpacked package: from node_modules when npm has installed it, else from the cache. */
 export async function fetchPackage(name: string, root: string): Promise<string> {
   const installed = join(root, 'node_modules', name);

@@ -1,7 +1,7 @@
 // Runs a part of the fuzz test (fuzz-worker.ts). The caller is in a sandbox, which prepare() has made ready.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { fetchPackage } from '../../agent/build/npm-package.ts';
+import { fetchPackage, runtimes } from '../../agent/build/npm-package.ts';
 import type { Tally } from './fuzz.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -12,7 +12,7 @@ export async function fuzz(
   count: number,
   seed: number,
 ): Promise<Tally> {
-  const name = process.arch === 'arm64' ? '@oven/bun-linux-aarch64' : '@oven/bun-linux-x64';
+  const name = process.arch === 'arm64' ? runtimes.arm64 : runtimes.x64;
   const runtime = join(await fetchPackage(name, root), 'bin/bun');
   const worker = join(import.meta.dirname, 'fuzz-worker.ts');
   const { status, stdout, stderr, error } = spawnSync(runtime, [worker, part, `${count}`, `${seed}`], {
