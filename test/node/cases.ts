@@ -5,6 +5,7 @@ import { askFromInternet } from '../pods/flow.ts';
 import type { Bench } from '../vm/bench.ts';
 import type { Case } from '../vm/case.ts';
 import { inCluster } from './cluster.ts';
+import { runConformance } from './conformance.ts';
 import { runCritest } from './critest.ts';
 import { holdKubelet } from './held.ts';
 import { announcedKubeNode, bootKubeNode, type KubeNode } from './kube.ts';
@@ -57,6 +58,13 @@ export const cases: readonly Case<Facts>[] = [
       'two nodes of a cluster, API server and etcd: pods across nodes, Services by kube-proxy in its three modes (cri-o)',
     layer: 'cluster',
     run: inCluster,
+  },
+  {
+    name: 'conformance',
+    title:
+      "two nodes of a whole cluster: Kubernetes' own conformance tests of sig-network, all of them (cri-o; kube-proxy in iptables mode)",
+    layer: 'cluster+conformance',
+    run: runConformance,
   },
   {
     name: 'services-simulated',

@@ -1,7 +1,7 @@
 // Two nodes of one cluster, in two zones, with an API server: kubelets that have joined it, pods of one node that reach
 // those of the other, and Services by kube-proxy.
 import assert from 'node:assert/strict';
-import { startCloud } from '../aws/index.ts';
+import { type Cloud, startCloud } from '../aws/index.ts';
 import { proxyModes } from '../pods/proxy.ts';
 import type { Bench } from '../vm/bench.ts';
 import { type ControlPlane, startControlPlane } from './control.ts';
@@ -20,24 +20,48 @@ import {
 /** cri-o makes it without a plugin. */
 const HOST_PORT = 8081;
 
-export async function inCluster(bench: Bench): Promise<Facts> {
+export interface Nodes {
+  cloud: Cloud;
+  control: ControlPlane;
+  one: KubeNode;
+  two: KubeNode;
+}
+
+/**
+ * Boots two nodes in two zones, has them join a cluster, and takes all of it away after `use`.
+ *
+ * @param controllers with scheduler and controllers. @param config sections of the nodes' configuration.
+ */
+export async function withCluster<T>(
+  bench: Bench,
+  { controllers = false, config = {} }: { controllers?: boolean; config?: Record<string, unknown> },
+  use: (nodes: Nodes) => Promise<T>,
+): Promise<T> {
   const cloud = await startCloud();
   const ends: (() => Promise<void>)[] = [() => cloud.stop()];
   try {
-    const control = await startControlPlane(cloud, bench.work, ['one', 'two']);
+    const control = await startControlPlane(cloud, bench.work, ['one', 'two'], controllers);
     ends.unshift(() => control.stop());
     const zones = [...cloud.subnets.values()].filter((subnet) => subnet.mapPublicIp);
     const boot = async (name: string, zone: number) => {
       const node = await bootKubeNode(bench, 'crio', cloud, name, {
         subnet: zones[zone]?.id ?? '',
-        config: { apiServer: { endpoint: control.url, required: true } },
+        config: { apiServer: { endpoint: control.url, required: true }, ...config },
       });
       ends.unshift(() => node.base.node.end());
       await join(node, control);
       return node;
     };
-    const nodes = await Promise.all([boot('one', 0), boot('two', 1)]);
-    const [one, two] = nodes;
+    const [one, two] = await Promise.all([boot('one', 0), boot('two', 1)]);
+    return await use({ cloud, control, one, two });
+  } finally {
+    for (const end of ends) await end();
+  }
+}
+
+export function inCluster(bench: Bench): Promise<Facts> {
+  return withCluster(bench, {}, async ({ cloud, control, one, two }) => {
+    const nodes = [one, two];
     await one.place('web', { ports: [{ containerPort: 80, hostPort: HOST_PORT }] });
     await one.place('client');
     await two.place('far');
@@ -62,9 +86,7 @@ export async function inCluster(bench: Bench): Promise<Facts> {
       ...{ ...facts, 'eniboot check on node one': checked.trim().split('\n').at(-1) ?? '' },
       ...(await clean(cluster)),
     };
-  } finally {
-    for (const end of ends) await end();
-  }
+  });
 }
 
 /** The operator's part: a name, a kubeconfig, and kubelet started with it. */
@@ -81,7 +103,7 @@ EOF
     systemctl restart kubelet`);
 }
 
-function memberOf(node: KubeNode): Member {
+export function memberOf(node: KubeNode): Member {
   const { base } = node;
   // A client that gets no answer ends with an error.
   const ask = (pod: string, to: string) => node.ask(pod, to).catch(() => '');

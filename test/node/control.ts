@@ -1,6 +1,6 @@
 // A control plane: kube-apiserver on etcd, as processes of the sandbox, where the simulated AWS is. Nodes and pods reach
-// it at the address of the simulated APIs, inside the VPC. There is no scheduler and no controller: a test writes
-// Services and their EndpointSlices itself, and pods come from files.
+// it at the address of the simulated APIs, inside the VPC. Scheduler and controllers are there where a test asks for
+// them; without, it writes Services and their EndpointSlices itself, and pods come from files.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -19,29 +19,36 @@ export interface ControlPlane {
   url: string;
   /** One call as administrator; anything but a 2xx is thrown with the API's words. */
   call<T>(method: 'GET' | 'POST' | 'PUT', path: string, body?: object): Promise<T>;
-  /** For kube-proxy, or for the kubelet of a node that may join. */
+  /** For `admin`, for `kube-proxy`, or for the kubelet of a node that may join, by its name. */
   kubeconfig(member: string): string;
+  /** @throws when one of its processes has ended, with what that said. */
+  assertAlive(): void;
   /** The addresses from which a path was asked for, as the audit log has them. */
   clientsOf(path: string): string[];
   stop(): Promise<void>;
 }
 
-/** @param work folder for its data and logs. @param nodes names of those that may join. */
+/**
+ * @param work folder for its data and logs.
+ * @param nodes names of those that may join.
+ * @param controllers with the controller manager and the scheduler, as a whole cluster has them.
+ */
 export async function startControlPlane(
   cloud: Cloud,
   work: string,
   nodes: readonly string[],
+  controllers = false,
 ): Promise<ControlPlane> {
   const folder = mkdtempSync(join(work, 'control-'));
   const silent = () => undefined;
   const program = (module: (typeof modules)['etcd'], name: string) => join(ensureBuilt(module, silent), name);
   const address = new URL(cloud.endpoints.ec2).hostname;
   const url = `https://${address}:6443`;
-  const children: ChildProcess[] = [];
+  const children = new Map<string, ChildProcess>();
 
   function start(name: string, file: string, args: string[]): void {
     const log = openSync(join(folder, `${name}.log`), 'w');
-    children.push(spawn(file, args, { stdio: ['ignore', log, log] }));
+    children.set(name, spawn(file, args, { stdio: ['ignore', log, log] }));
   }
 
   const tokens = new Map<string, string>();
@@ -82,8 +89,11 @@ export async function startControlPlane(
     ...[`--token-auth-file=${files.tokens}`, '--authorization-mode=Node,RBAC'],
     ...[`--service-account-issuer=${url}`, `--service-account-key-file=${files.key}`],
     `--service-account-signing-key-file=${files.key}`,
-    // No controller makes service accounts here.
-    ...['--disable-admission-plugins=ServiceAccount', '--enable-admission-plugins=NodeRestriction'],
+    '--enable-admission-plugins=NodeRestriction',
+    // Without controllers nobody makes service accounts.
+    ...(controllers ? [] : ['--disable-admission-plugins=ServiceAccount']),
+    // Names of nodes are no names in the VPC's DNS here.
+    '--kubelet-preferred-address-types=InternalIP',
     ...[`--audit-policy-file=${policy}`, `--audit-log-path=${audit}`],
   ]);
 
@@ -120,12 +130,13 @@ export async function startControlPlane(
   }
 
   async function stop(): Promise<void> {
-    await Promise.all(children.reverse().map(ended));
+    await Promise.all([...children.values()].map(ended));
     rmSync(folder, { recursive: true, force: true });
   }
 
   try {
     await ready();
+    if (controllers) startControllers();
   } catch (error) {
     await stop();
     throw error;
@@ -134,6 +145,10 @@ export async function startControlPlane(
     url,
     call,
     kubeconfig: (member) => kubeconfig(url, ca(), tokens.get(member) ?? ''),
+    assertAlive: () => {
+      const gone = dead();
+      assert.deepEqual(gone, [], logs(gone));
+    },
     clientsOf: (path) =>
       readFileSync(audit, 'utf8')
         .split('\n')
@@ -141,6 +156,21 @@ export async function startControlPlane(
         .flatMap((line) => (JSON.parse(line) as { sourceIPs: string[] }).sourceIPs),
     stop,
   };
+
+  function startControllers(): void {
+    const admin = join(folder, 'admin.kubeconfig');
+    writeFileSync(admin, kubeconfig(url, ca(), tokens.get('admin') ?? ''));
+    const common = [`--kubeconfig=${admin}`, '--leader-elect=false', '--bind-address=127.0.0.1'];
+    start('kube-controller-manager', program(modules.conformance, 'kube-controller-manager'), [
+      ...[...common, `--cert-dir=${certificates}`, `--service-account-private-key-file=${files.key}`],
+      ...[`--root-ca-file=${join(certificates, 'apiserver.crt')}`, '--use-service-account-credentials'],
+      // An emulated kubelet may be late with its lease.
+      '--node-monitor-grace-period=5m',
+    ]);
+    start('kube-scheduler', program(modules.conformance, 'kube-scheduler'), [
+      ...[...common, `--cert-dir=${certificates}`],
+    ]);
+  }
 
   async function ready(): Promise<void> {
     const giveUpAt = performance.now() + 300_000;
@@ -150,13 +180,19 @@ export async function startControlPlane(
         if (answer === 'ok') return;
         last = answer;
       }
-      const dead = children.find(({ exitCode, signalCode }) => exitCode !== null || signalCode !== null);
-      if (dead === undefined && performance.now() < giveUpAt) continue;
-      const logs = ['etcd', 'kube-apiserver'].map((name) =>
-        readFileSync(join(folder, `${name}.log`), 'utf8').slice(-3000),
-      );
-      assert.fail(`the control plane did not start: ${last}\n${logs.join('\n')}`);
+      if (dead().length === 0 && performance.now() < giveUpAt) continue;
+      assert.fail(`the control plane did not start: ${last}\n${logs([...children.keys()])}`);
     }
+  }
+
+  function dead(): string[] {
+    return [...children]
+      .filter(([, { exitCode, signalCode }]) => exitCode !== null || signalCode !== null)
+      .map(([name]) => name);
+  }
+
+  function logs(names: string[]): string {
+    return names.map((name) => readFileSync(join(folder, `${name}.log`), 'utf8').slice(-3000)).join('\n');
   }
 }
 

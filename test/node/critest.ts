@@ -9,6 +9,7 @@ import { ensureImage } from '../vm/image/image.ts';
 import type { LayerEntry } from '../vm/layer.ts';
 import { must } from '../vm/must.ts';
 import { ensureBuilt, modules, versionOf } from './fetch.ts';
+import { type Result, resultsOf } from './ginkgo.ts';
 import { makeArchive } from './image.ts';
 import { bootKubeNode, type KubeNode } from './kube.ts';
 import type { Runtime } from './layer.ts';
@@ -107,7 +108,7 @@ export async function runCritest(bench: Bench, runtime: Runtime): Promise<Record
     const facts: Record<string, string> = { critest: versionOf(modules.critest) };
     for (const { name, said } of results) facts[name] = said;
     const failing = results.filter(({ state }) => state !== 'passed').map(({ name }) => name);
-    assert.deepEqual(failing, [HOST_PORT], JSON.stringify(results, null, 1));
+    assert.deepEqual(failing, [HOST_PORT], JSON.stringify(facts, null, 1));
     const { what, prepare } = HOST_PORTS[runtime];
     await prepare(node);
     const [again] = await critest(node, ['host port and container port']);
@@ -147,27 +148,7 @@ async function chainPortmap({ sh, networkIs }: KubeNode): Promise<void> {
   await networkIs(true);
 }
 
-interface Result {
-  name: string;
-  state: string;
-  /** For the evidence. */
-  said: string;
-}
-
-/** The part of Ginkgo's report that is looked at. */
-interface Report {
-  SpecReports: {
-    ContainerHierarchyTexts: string[] | null;
-    LeafNodeType: string;
-    LeafNodeText: string;
-    State: string;
-    /** Nanoseconds. */
-    RunTime: number;
-    Failure?: { Message: string };
-  }[];
-}
-
-/** Cases that the focus leaves out are no results; one that critest itself skips is, with its reason. */
+/** A case that critest itself skips is a result, with its reason. */
 async function critest(node: KubeNode, focus: string[]): Promise<Result[]> {
   const socket = { crio: '/run/crio/crio.sock', containerd: '/run/containerd/containerd.sock' }[node.runtime];
   const args = [
@@ -178,18 +159,8 @@ async function critest(node: KubeNode, focus: string[]): Promise<Result[]> {
   const script = `mkdir -p /run/e2e; cd /run/e2e; rm -f critest.json
     critest ${args.join(' ')} >critest.log 2>&1 || :
     cat critest.json || { tail -n 60 critest.log; exit 1; }`;
-  const [report] = JSON.parse(await node.sh(script, 3_000_000)) as Report[];
-  return (report?.SpecReports ?? [])
-    .filter(
-      ({ LeafNodeType, State, Failure }) =>
-        LeafNodeType === 'It' && (State !== 'skipped' || Failure?.Message),
-    )
-    .map(({ ContainerHierarchyTexts, LeafNodeText, State, RunTime, Failure }) => {
-      const seconds = (RunTime / 1e9).toFixed(1);
-      const why = Failure?.Message === undefined ? '' : `: ${Failure.Message.slice(0, 600)}`;
-      const place = ContainerHierarchyTexts?.at(-1) ?? '';
-      // Some cases of different groups have the same name.
-      const name = LeafNodeText.startsWith('runtime should') ? LeafNodeText : `${place}: ${LeafNodeText}`;
-      return { name, state: State, said: `${State} in ${seconds} s${why}` };
-    });
+  return resultsOf(await node.sh(script, 3_000_000), ({ place, name }) =>
+    // Some cases of different groups have the same name.
+    name.startsWith('runtime should') ? name : `${place}: ${name}`,
+  );
 }

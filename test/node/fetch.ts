@@ -17,8 +17,8 @@ interface GoModule {
   /** The variable that `--version` prints. */
   versionVariable?: string;
   tags?: string[];
-  /** Its programs are compiled tests, which have no main function. */
-  tests?: true;
+  /** Compiled tests, which have no main function, likewise. */
+  tests?: Record<string, string>;
   /** A program in C that the Go module holds beside its own, by its folder of sources. */
   inC?: { program: string; of: string; folder: string };
 }
@@ -68,18 +68,44 @@ const etcd: GoModule = { name: 'etcd', programs: { etcd: 'go.etcd.io/etcd/server
 
 const critest: GoModule = {
   name: 'critest',
-  programs: { critest: 'sigs.k8s.io/cri-tools/cmd/critest' },
+  programs: {},
+  tests: { critest: 'sigs.k8s.io/cri-tools/cmd/critest' },
   versionVariable: 'sigs.k8s.io/cri-tools/pkg/version.Version',
-  tests: true,
 };
+
+/** Kubernetes' own tests of sig-network, and what they need of a cluster beyond `cluster`. */
+const conformance: GoModule = {
+  name: 'conformance',
+  programs: {
+    'kube-controller-manager': 'k8s.io/kubernetes/cmd/kube-controller-manager',
+    'kube-scheduler': 'k8s.io/kubernetes/cmd/kube-scheduler',
+    agnhost: 'k8s.io/kubernetes/test/images/agnhost',
+  },
+  tests: { 'e2e.test': '.' },
+  versionVariable: 'k8s.io/component-base/version.gitVersion',
+};
+
+/** In the version of Kubernetes' own manifest (cluster/addons/dns/coredns). */
+const coredns: GoModule = { name: 'coredns', programs: { coredns: 'github.com/coredns/coredns' } };
 
 const pod: GoModule = { name: 'pod', programs: { pod: '.' } };
 
-export const modules = { kubelet, cluster, etcd, crio, containerd, crictl, critest, pod };
+export const modules = {
+  kubelet,
+  cluster,
+  etcd,
+  crio,
+  containerd,
+  crictl,
+  critest,
+  conformance,
+  coredns,
+  pod,
+};
 
 /** All that a module makes. */
-export function programsOf({ programs, inC }: GoModule): string[] {
-  return [...Object.keys(programs), ...(inC === undefined ? [] : [inC.program])];
+export function programsOf({ programs, tests, inC }: GoModule): string[] {
+  return [...Object.keys({ ...programs, ...tests }), ...(inC === undefined ? [] : [inC.program])];
 }
 
 const source = (module: GoModule) => join(import.meta.dirname, 'go', module.name);
@@ -102,7 +128,9 @@ export function ensureBuilt(module: GoModule, say: (line: string) => void): stri
   const work = mkdtempSync(join(folder, '..', '.build-'));
   try {
     for (const [program, path] of Object.entries(module.programs))
-      compile(go, module, path, join(work, program));
+      compile(go, module, ['build'], path, join(work, program));
+    for (const [program, path] of Object.entries(module.tests ?? {}))
+      compile(go, module, ['test', '-c'], path, join(work, program));
     if (module.inC !== undefined) compileC(go, module, module.inC, work);
     renameSync(work, folder);
   } finally {
@@ -111,19 +139,29 @@ export function ensureBuilt(module: GoModule, say: (line: string) => void): stri
   return folder;
 }
 
-function compile(go: string, module: GoModule, path: string, output: string): void {
+function compile(go: string, module: GoModule, verb: string[], path: string, output: string): void {
   const { versionVariable, tags = [] } = module;
   const stamp = versionVariable === undefined ? '' : ` -X ${versionVariable}=${versionOf(module)}`;
-  const verb = module.tests === true ? ['test', '-c'] : ['build'];
   const args = [...verb, '-mod=readonly', '-trimpath', '-buildvcs=false', `-tags=${tags.join(',')}`];
   run(go, [...args, `-ldflags=-s -w${stamp}`, '-o', output, path], source(module));
 }
 
 function compileC(go: string, module: GoModule, c: NonNullable<GoModule['inC']>, work: string): void {
-  const folder = join(run(go, ['list', '-m', '-f', '{{.Dir}}', c.of], source(module)).trim(), c.folder);
+  const folder = join(directoryOf(go, module, c.of), c.folder);
   const sources = readdirSync(folder).filter((name) => name.endsWith('.c'));
   // Static, so that it does not ask for this machine's C library in the guest.
   run('gcc', ['-std=c99', '-O2', '-static', '-s', '-o', join(work, c.program), ...sources], folder);
+}
+
+/** Where the sources of a Go module lie that `module` is built from. */
+export function sourceOf(module: GoModule, path: string): string {
+  const go = goCommand();
+  if (go === undefined) throw new Error(`${path} was not found: Go is not installed`);
+  return directoryOf(go, module, path);
+}
+
+function directoryOf(go: string, module: GoModule, path: string): string {
+  return run(go, ['list', '-m', '-f', '{{.Dir}}', path], source(module)).trim();
 }
 
 function run(file: string, args: string[], cwd: string): string {
@@ -136,7 +174,7 @@ function run(file: string, args: string[], cwd: string): string {
 
 function folderOf(module: GoModule): string {
   const hash = createHash('sha256').update(JSON.stringify(module));
-  for (const file of ['go.mod', 'go.sum', 'main.go']) {
+  for (const file of ['go.mod', 'go.sum', 'main.go', 'suite_test.go']) {
     const path = join(source(module), file);
     if (existsSync(path)) hash.update(`${file}\n`).update(readFileSync(path));
   }

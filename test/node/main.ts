@@ -4,6 +4,7 @@ import { table } from '../../agent/cli/table.ts';
 import { ensureGoTools } from '../cni/fetch.ts';
 import { runSuite } from '../vm/suite.ts';
 import { cases } from './cases.ts';
+import { conformanceLayer } from './conformance.ts';
 import { critestLayer } from './critest.ts';
 import { nodeLayer } from './layer.ts';
 
@@ -17,7 +18,8 @@ against the simulated AWS, and runs static pods on it. The first run compiles ku
     extra: ([one], work, say) => {
       const [runtime, tests] = (one?.layer ?? '').split('+');
       const files = nodeLayer(runtime, work, say);
-      return tests === 'critest' ? [...files, ...critestLayer(work, ensureGoTools(), say)] : files;
+      if (tests === 'critest') return [...files, ...critestLayer(work, ensureGoTools(), say)];
+      return tests === 'conformance' ? [...files, ...conformanceLayer(work, say)] : files;
     },
     summary: (results) =>
       table([

@@ -145,7 +145,7 @@ export async function servicesWith(mode: ProxyMode, cluster: Cluster): Promise<F
 }
 
 /** As an operator starts it where pods have addresses of the VPC: no cluster CIDR, strict ARP. */
-async function startProxy(node: Member, control: ControlPlane, mode: ProxyMode): Promise<void> {
+export async function startProxy(node: Member, control: ControlPlane, mode: ProxyMode): Promise<void> {
   const configuration = {
     apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
     kind: 'KubeProxyConfiguration',
@@ -170,7 +170,7 @@ async function startProxy(node: Member, control: ControlPlane, mode: ProxyMode):
 }
 
 /** What holds whatever pods did: no packet left or came with an address that its ENI does not have. */
-export async function clean({ cloud }: Cluster): Promise<Facts> {
+export async function clean({ cloud }: Pick<Cluster, 'cloud'>): Promise<Facts> {
   await cloud.settled();
   assert.deepEqual(await cloud.network.spoofed(), [], 'no packet left with an address its ENI does not have');
   assert.deepEqual(await cloud.network.undelivered(), [], 'nor came one for such an address');

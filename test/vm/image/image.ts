@@ -30,11 +30,11 @@ const debianOf = (suite: Suite) => (suite === 'ami' ? 'trixie' : suite);
 const imageSize = (suite: Suite) => (suite === 'ami' ? '9G' : '4G');
 const recipe = join(import.meta.dirname, 'recipe');
 
-const bootstrapOptions = [
-  ...['--mode=root', '--variant=minbase', '--format=directory'],
+const leftOut = [
   '--aptopt=Acquire::Check-Valid-Until "false"',
   ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
 ];
+const bootstrapOptions = [...['--mode=root', '--variant=minbase', '--format=directory'], ...leftOut];
 
 export interface Image {
   suite: Suite;
@@ -87,10 +87,9 @@ function build(suite: Suite, directory: string, progress: (line: string) => void
   const root = join(work, 'root');
   try {
     // Files in the image belong to users of its own, so without root the whole build runs under mapped IDs.
-    const asRoot = process.getuid?.() === 0 ? [] : ['unshare', '--user', '--map-auto', '--map-root-user'];
     must(
       [
-        ...asRoot,
+        ...asRoot(),
         'mmdebstrap',
         ...bootstrapOptions,
         `--include=${packages(suite).join(',')}`,
@@ -105,7 +104,7 @@ function build(suite: Suite, directory: string, progress: (line: string) => void
     copyFileSync(join(root, 'boot', 'kernel'), join(out, 'kernel'));
     copyFileSync(join(root, 'boot', 'early.cpio'), join(out, 'early.cpio'));
     must([
-      ...asRoot,
+      ...asRoot(),
       'mke2fs',
       '-q',
       '-t',
@@ -117,11 +116,37 @@ function build(suite: Suite, directory: string, progress: (line: string) => void
       join(out, 'root.raw'),
       imageSize(suite),
     ]);
-    must([...asRoot, 'rm', '-rf', root]);
+    must([...asRoot(), 'rm', '-rf', root]);
     renameSync(out, directory);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/**
+ * The root of a container that is Debian's essential packages and these: a folder's tar archive, made once for each list
+ * (about 30 s, needs the network).
+ */
+export function ensureContainerRoot(include: string[], progress: (line: string) => void): string {
+  const options = [...leftOut, '--mode=root', '--variant=essential', `--include=${include.join(',')}`];
+  const digest = createHash('sha256').update(JSON.stringify(options)).digest('hex').slice(0, 12);
+  const archive = join(cacheDirectory(), `container-${digest}.tar`);
+  if (!existsSync(archive)) {
+    progress('building the root of a container image (once for each list of packages, about 30 s)');
+    mkdirSync(cacheDirectory(), { recursive: true });
+    const work = mkdtempSync(join(cacheDirectory(), '.build-'));
+    try {
+      must([...asRoot(), 'mmdebstrap', ...options, 'trixie', join(work, 'root.tar')], 900_000);
+      renameSync(join(work, 'root.tar'), archive);
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
+  }
+  return archive;
+}
+
+function asRoot(): string[] {
+  return process.getuid?.() === 0 ? [] : ['unshare', '--user', '--map-auto', '--map-root-user'];
 }
 
 function customize(): string[] {
