@@ -1,9 +1,11 @@
-// Whether the objects of an attachment are there: one look at the node, one into the pod, one at what nft makes of
-// the pod's table. Reads only; for CHECK, which is synchronous, and for `eniboot trace`.
+// Whether the objects of an attachment are there. The kernel itself is asked whether all of them are; only where one is
+// not, programs look what there is instead: one look at the node, one into the pod, one at what nft makes of the pod's
+// table. Reads only; for CHECK, which is synchronous, and for `eniboot trace`.
 import { Failure } from '../messages/failure.ts';
 import type { ExecOptions } from '../port/exec-result.ts';
 import { runSync } from '../port/exec-sync.ts';
 import { type Attachment, podTable, podTable6 } from './attachment.ts';
+import { isInEffect } from './attachment-effect.ts';
 import { type Part, type PartOf, type Place, parts6Of, partsOf, type Side } from './attachment-parts.ts';
 import { NFT_TABLE } from './names.ts';
 import { canonical, objectsOf } from './nft-listing.ts';
@@ -37,6 +39,9 @@ interface Sight {
 export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
   const ipv6 = a.ipv6 !== undefined;
   const base = partsOf(a, place);
+  const whole = isInEffect(a, place);
+  if (whole !== undefined)
+    return [...base, ...(whole.ipv6 ? parts6Of(a, place) : [])].map((part) => ({ ...part, ...PRESENT }));
   const settings = base.flatMap((part) => (part.kind === 'setting' ? part.path : []));
   // A runtime may turn IPv6 off in the pod, before the ADD or after it.
   const off = `net/ipv6/conf/${a.ifName}/disable_ipv6`;
@@ -266,13 +271,17 @@ function neighbourState(part: PartOf<'neighbour'>, neighbours: Shown[]): Finding
   return found['lladdr'] === part.mac ? PRESENT : wrong(`its MAC is ${String(found['lladdr'])}`);
 }
 
+/** What makes a rule one for fewer packets, or for the others; no rule of ours says it. `ip -j` names. */
+const NARROWING = ['not', 'dst', 'oif', 'iif_detached', 'tos', 'ipproto', 'sport', 'dport', 'uid_start'];
+
 function ruleState(part: PartOf<'rule'>, rules: Shown[]): Finding {
   const here = rules.filter(
     (one) =>
       one['priority'] === part.priority &&
       one['src'] === part.from &&
       one['iif'] === part.iif &&
-      markOf(one) === part.mark,
+      markOf(one) === part.mark &&
+      !NARROWING.some((word) => word in one),
   );
   if (here.some((one) => one['table'] === part.table)) return PRESENT;
   const [other] = here;

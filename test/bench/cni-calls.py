@@ -49,10 +49,17 @@ def start(file, command, pod, conf, traced=()):
 
 
 def ended(file, command, status, output):
+    """What the call has answered."""
     said = os.pread(output, 65536, 0).decode()
     os.close(output)
     if status != 0:
         sys.exit(f'{file} {command}: status {status}: {said}')
+    return said
+
+
+def after(conf, said):
+    """The configuration that a CHECK gets once ADD has answered."""
+    return {**conf, 'prevResult': json.loads(said)}
 
 
 def call(what, file, command, pod, conf):
@@ -60,8 +67,8 @@ def call(what, file, command, pod, conf):
     pid, output = start(file, command, pod, conf)
     _, status, used = os.wait4(pid, 0)
     wall = time.perf_counter() - began
-    ended(file, command, status, output)
     book(what, wall, used)
+    return ended(file, command, status, output)
 
 
 def book(what, wall, used):
@@ -136,13 +143,13 @@ MARKS = [
 TRACE = ['strace', '-f', '--seccomp-bpf', '-qq', '-ttt', '-o', '/run/trace', '-e']
 
 
-def traced(pod, command):
+def traced(pod, command, conf=OWN):
     calls = 'trace=execve,clone,clone3,fork,vfork,read,rename,renameat,renameat2,setns,write,exit_group'
-    pid, output = start(plan['own'], command, pod, OWN, [*TRACE, calls])
+    pid, output = start(plan['own'], command, pod, conf, [*TRACE, calls])
     _, status = os.waitpid(pid, 0)
-    ended('strace', command, status, output)
+    said = ended('strace', command, status, output)
     with open('/run/trace', encoding='utf8', errors='replace') as file:
-        return [re.match(r'(\d+) +([\d.]+) (.*)', line).groups() for line in file if line[0].isdigit()]
+        return said, [re.match(r'(\d+) +([\d.]+) (.*)', line).groups() for line in file if line[0].isdigit()]
 
 
 def processes(lines):
@@ -169,7 +176,8 @@ for turn in range(plan['rounds']):
         call(f'{name} VERSION', file, 'VERSION', 'x', conf)
         pod = f'{name}{turn}'
         run('ip', 'netns', 'add', pod)
-        call(f'{name} ADD', file, 'ADD', pod, conf)
+        said = call(f'{name} ADD', file, 'ADD', pod, conf)
+        call(f'{name} CHECK', file, 'CHECK', pod, after(conf, said))
         call(f'{name} DEL', file, 'DEL', pod, conf)
         run('ip', 'netns', 'del', pod)
     if plan['go'] and plan['iptables']:
@@ -178,10 +186,11 @@ for turn in range(plan['rounds']):
 for turn in range(plan['traces']):
     pod = f't{turn}'
     run('ip', 'netns', 'add', pod)
-    lines = traced(pod, 'ADD')
+    said, lines = traced(pod, 'ADD')
     phases(lines)
     samples['spawns ADD'].append(processes(lines))
-    samples['spawns DEL'].append(processes(traced(pod, 'DEL')))
+    samples['spawns CHECK'].append(processes(traced(pod, 'CHECK', after(OWN, said))[1]))
+    samples['spawns DEL'].append(processes(traced(pod, 'DEL')[1]))
     run('ip', 'netns', 'del', pod)
 
 for count in plan['bursts']:

@@ -29,7 +29,7 @@ export interface Samples {
   /** Milliseconds of each phase of traced ADDs. */
   phases: Record<string, number>[];
   /** Child processes of traced calls. */
-  spawns: { ADD: number[]; DEL: number[] };
+  spawns: { ADD: number[]; CHECK: number[]; DEL: number[] };
 }
 
 if (process.argv[1] === import.meta.filename) process.stdout.write(JSON.stringify(await measure()));
@@ -52,6 +52,7 @@ async function measure(): Promise<Samples> {
   const result = await node.instance.run('python3', [script, JSON.stringify(task)], { timeoutMs: 1_800_000 });
   if (result.exitCode !== 0) throw new Error(result.stderr);
   await cloud.stop();
-  const { phases, 'spawns ADD': ADD, 'spawns DEL': DEL, ...calls } = JSON.parse(result.stdout);
-  return { calls, phases: phases ?? [], spawns: { ADD, DEL } };
+  const samples = JSON.parse(result.stdout);
+  const { phases, 'spawns ADD': ADD, 'spawns CHECK': CHECK, 'spawns DEL': DEL, ...calls } = samples;
+  return { calls, phases: phases ?? [], spawns: { ADD, CHECK, DEL } };
 }

@@ -16,7 +16,7 @@ import { type Spread, spread, type Target, table, targetTable, writeEvidence } f
 
 const help = `Usage: npm run bench:cni [-- OPTIONS]
 
-Times VERSION, ADD and DEL of the executable on a node in the simulated AWS, one at a time and 30 and 110 at once, with
+Times VERSION, ADD, CHECK and DEL of the executable on a node in the simulated AWS, one at a time and 30 and 110 at once, with
 processor time, memory, child processes and the phases of an ADD; beside Go's ptp + host-local and the floor of the Lyft
 chain in the same run. Ends with the table of targets. A busy machine spoils times: rows marked timing are then to be
 repeated. Where the kernel has no ipvlan, the executable is built with a macvlan in its place.
@@ -106,6 +106,7 @@ const targets: Target[] = [
   ),
   atMost(`half of 30 at once are done, on ${cores} cores`, BURST_MEDIAN_MS, burst.median, 'ms', true),
   atMost('child processes of an ADD', SPAWNS, Math.max(...spawns.ADD), '', false),
+  atMost('child processes of a CHECK', SPAWNS, Math.max(...spawns.CHECK), '', false),
   atMost('memory of a CNI call, at most', MEMORY_BYTES / 1e6, largest('own') / 1e6, 'MB', false),
   atMost('executable', EXECUTABLE_BYTES / 1e6, executableBytes / 1e6, 'MB', false),
 ];
@@ -125,7 +126,11 @@ const summary = {
   phases: Object.fromEntries(
     Object.keys(phases[0] ?? {}).map((name) => [name, spread(phases.map((one) => one[name] ?? 0))]),
   ),
-  spawns: { ADD: Math.max(...spawns.ADD), DEL: Math.max(...spawns.DEL) },
+  spawns: {
+    ADD: Math.max(...spawns.ADD),
+    CHECK: Math.max(...spawns.CHECK),
+    DEL: Math.max(...spawns.DEL),
+  },
   targets,
   passed,
   failed: targets.length - passed,
@@ -193,7 +198,7 @@ function print(): void {
     '',
     `phases of an ADD, ${phases.length} calls under strace, which slows each a little; ms`,
     table([['phase', 'median', 'p90'], ...parts]),
-    `\nchild processes: ADD ${summary.spawns.ADD}, DEL ${summary.spawns.DEL}\n`,
+    `\nchild processes: ADD ${summary.spawns.ADD}, CHECK ${summary.spawns.CHECK}, DEL ${summary.spawns.DEL}\n`,
     targetTable(targets),
     ...(late === 0
       ? []

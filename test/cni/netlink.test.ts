@@ -36,7 +36,7 @@ test.before(() => {
 test.after(() => rmSync(variant.folder, { recursive: true, force: true }));
 
 /** One call of the variant, where asked with something done to its own system calls, not to its children's. */
-async function call(command: string, inject?: string, path?: string) {
+async function call(command: string, inject?: string, path?: string, prevResult?: unknown) {
   const variables = {
     ...variablesOf('p', '/run/netns/p'),
     CNI_COMMAND: command,
@@ -49,7 +49,7 @@ async function call(command: string, inject?: string, path?: string) {
   const [file, ...args] = [...traced, ...found, variant.executable];
   const { exitCode, stdout, stderr } = await node.instance.run(file, args, {
     env: variables,
-    input: JSON.stringify(conf),
+    input: JSON.stringify(prevResult === undefined ? conf : { ...conf, prevResult }),
     timeoutMs: 60_000,
   });
   return { exit: exitCode, json: stdout === '' ? undefined : JSON.parse(stdout), said: stdout + stderr };
@@ -141,8 +141,104 @@ async function stateWith(address: string): Promise<string> {
     .replaceAll(`${number}`, 'NUMBER')
     .replaceAll(hex, 'HEX')
     .replaceAll((hex.match(/../g) ?? []).join(':'), 'HEX')
-    .replaceAll(/@(if\d+|[\w-]+)|^\d+: |link-netns\S* \S+|(valid|preferred)_lft \S+|expires \S+/gm, '')
+    .replaceAll(
+      /@(if\d+|[\w-]+)|^\d+: |link-netns\S* \S+|(valid|preferred)_lft \S+|expires \S+|linkdown/gm,
+      '',
+    )
     .replaceAll(/link\/ether \S+ brd/g, '');
+}
+
+/** Ways to break what an ADD has made, and back: each route, rule, neighbour and address away, and things changed. */
+async function changes(address: string): Promise<{ break: string; mend: string }[]> {
+  const lines = async (command: string) =>
+    (await node.sh(`${command} || :`))
+      .split('\n')
+      .map((line) => line.replace(/(proto|protocol) static /g, '$1 140 ').trim())
+      .filter((line) => line !== '');
+  const found: { break: string; mend: string }[] = [];
+  for (const where of ['-n p', '']) {
+    for (const family of ['-4', '-6']) {
+      const ip = `ip ${where} ${family}`;
+      for (const line of await lines(`${ip} route show table all proto 140`)) {
+        const route = `${line.replace(/ (metric \d+|pref \w+|linkdown|error -?\d+)/g, '')} proto 140`;
+        found.push({ break: `${ip} route del ${route}`, mend: `${ip} route add ${route}` });
+      }
+      // Over IPv6 the node's rules are the boot's, one for all pods.
+      const rules = where === '' && family === '-6' ? [] : await lines(`${ip} rule show | grep '^102[45]:'`);
+      for (const line of rules) {
+        const rule = `priority ${line.replace(':', '').replace('from all', '')}`;
+        const [without, device] = [rule.replace(/ lookup.*/, ''), where === '' ? 'ens5' : 'eth0'];
+        const mend = `${ip} rule add ${rule.includes('proto') ? rule : `${rule} protocol 140`}`;
+        found.push({ break: `${ip} rule del ${rule}`, mend });
+        // Another table, and one condition more.
+        for (const other of [`${without} lookup 77`, rule.includes('iif') ? '' : `${rule} oif ${device}`])
+          if (other !== '')
+            found.push({
+              break: `${ip} rule del ${rule}; ${ip} rule add ${other}`,
+              mend: `${ip} rule del ${other}; ${mend}`,
+            });
+      }
+      for (const line of await lines(`${ip} neigh show nud permanent | grep -v ' lo '`)) {
+        const mend = `${ip} neigh replace ${line.replace(/ (PERMANENT|router)/g, '')} nud permanent`;
+        found.push({ break: `${ip} neigh del ${line.replace(/ lladdr.*/, '')}`, mend });
+        found.push({ break: mend.replace(/lladdr \S+/, 'lladdr 02:00:00:00:00:99'), mend });
+      }
+    }
+  }
+  const inPod = (command: string) => `nsenter --net=/run/netns/p ${command}`;
+  const change = (what: string, to: string, from: string) =>
+    found.push({ break: `${what} ${to}`, mend: `${what} ${from}` });
+  const settings = await lines(
+    inPod("sysctl -a 2>/dev/null | grep -E '^net.ipv4.(ip_forward|conf.(all|eth0|veth0).rp_filter) '"),
+  );
+  for (const line of settings) {
+    const [name = '', value = ''] = line.split(' = ');
+    const set = (to: string) => inPod(`sysctl -qw ${name}=${to}`);
+    found.push({ break: set(value === '1' ? '0' : '1'), mend: set(value) });
+  }
+  change('ip -n p link set veth0 mtu', '1400', '9001');
+  const [mac = ''] = await lines('cat /sys/class/net/enb*/address');
+  // With a link's MAC go its neighbours.
+  const neighbours = found
+    .map(({ mend }) => mend)
+    .filter((one) => /^ip\s+-[46] neigh replace .* enb/.test(one));
+  const host = 'ip link set dev $(ls /sys/class/net | grep ^enb) address';
+  found.push({
+    break: `${host} 02:00:00:00:00:99`,
+    mend: [`${host} ${mac}`, ...neighbours].join('; '),
+  });
+  // Rules of the pod's tables: one more, one less, another priority.
+  const rules = await lines(inPod('nft -a list table ip eniboot'));
+  const handle = rules.find((line) => line.includes('snat'))?.replace(/.*# handle /, '') ?? '';
+  const snat = rules.find((line) => line.includes('snat'))?.replace(/ # handle.*/, '') ?? '';
+  found.push({
+    break: inPod(`nft delete rule ip eniboot postrouting handle ${handle}`),
+    mend: inPod(`nft 'add rule ip eniboot postrouting ${snat}'`),
+  });
+  const other = snat.replace(`to ${address}`, 'to 192.0.2.7');
+  for (const wrong of [
+    other,
+    snat.replace('10.0.', '10.9.'),
+    snat.replace('eth0', 'eth1'),
+    snat.replace(' fully-random', ''),
+  ]) {
+    assert.is.not(wrong, snat);
+    found.push({
+      break: inPod(`nft 'flush chain ip eniboot postrouting; add rule ip eniboot postrouting ${wrong}'`),
+      mend: inPod(`nft 'flush chain ip eniboot postrouting; add rule ip eniboot postrouting ${snat}'`),
+    });
+  }
+  found.push({
+    break: inPod(`nft 'insert rule ip eniboot output counter drop'`),
+    mend: inPod(
+      `sh -c 'nft delete rule ip eniboot output handle $(nft -a list chain ip eniboot output | sed -n "s/.*counter.*handle //p")'`,
+    ),
+  });
+  found.push({
+    break: inPod(`nft 'chain ip eniboot output { policy drop; }'`),
+    mend: inPod(`nft 'chain ip eniboot output { policy accept; }'`),
+  });
+  return found;
 }
 
 for (const families of ['ipv4', 'dual-stack'] as const) {
@@ -177,6 +273,38 @@ kubernetes: { serviceCidrs: [172.20.0.0/16${ipv6 ? ', "fd00:10:96::/108"' : ''}]
       lines(one).filter((line) => !lines(two).includes(line)),
       lines(two).filter((line) => !lines(one).includes(line)),
     );
+  });
+
+  test(`${families}: CHECK needs no program where all is as it should be, and finds what is not`, async () => {
+    const added = await call('ADD');
+    assert.is(added.exit, 0, added.said);
+    const whole = async (after: string) => {
+      const { exit, said } = await call('CHECK', undefined, '/nowhere', added.json);
+      assert.is(exit, 0, `${after}: ${said}`);
+    };
+    await whole('ADD');
+    for (const { break: breaks, mend } of await changes(added.json.ips[0].address.split('/')[0])) {
+      await node.sh(breaks);
+      const { json } = await call('CHECK', undefined, undefined, added.json);
+      assert.is(json?.code, 102, `not seen: ${breaks}`);
+      await node.sh(mend);
+      await whole(`${breaks}; ${mend}`);
+    }
+    // Beside ours there may be more.
+    await node.sh(`ip -n p route add 10.9.0.0/16 dev eth0; ip -n p rule add priority 9 lookup main
+      nsenter --net=/run/netns/p nft 'add table ip other { chain eniboot { type filter hook input priority 0; }; }'
+      ip -n p address add 192.0.2.1/32 dev lo`);
+    await whole('what others have added');
+    await node.sh(`ip -n p rule del priority 9; ip -n p address del 192.0.2.1/32 dev lo
+      ip -n p route del 10.9.0.0/16 dev eth0; nsenter --net=/run/netns/p nft delete table ip other`);
+    if (families === 'dual-stack') {
+      await node.sh('nsenter --net=/run/netns/p sysctl -qw net/ipv6/conf/eth0/disable_ipv6=1');
+      const alone = { ...added.json, ips: added.json.ips.slice(0, 1) };
+      const { exit, said } = await call('CHECK', undefined, undefined, alone);
+      assert.is(exit, 0, said);
+      await node.sh('nsenter --net=/run/netns/p sysctl -qw net/ipv6/conf/eth0/disable_ipv6=0');
+    }
+    await del();
   });
 
   test(`${families}: DEL takes what is ours and leaves what is not`, async () => {

@@ -26,7 +26,16 @@ const NEW_RULE = 32;
 const DEL_RULE = 33;
 
 const RTA = { dst: 1, src: 2, oif: 4, gateway: 5, prefsrc: 7, table: 15 };
-const IFLA = { address: 1, name: 3, mtu: 4, link: 5, linkInfo: 18, afSpec: 26, group: 27, netnsFd: 28 };
+export const IFLA = {
+  address: 1,
+  name: 3,
+  mtu: 4,
+  link: 5,
+  linkInfo: 18,
+  afSpec: 26,
+  group: 27,
+  netnsFd: 28,
+};
 const FRA = { dst: 1, src: 2, iif: 3, priority: 6, mark: 10, table: 15, mask: 16, protocol: 21 };
 const MAIN_TABLE = 254;
 /** The protocol that `ip` gives where none is said. */

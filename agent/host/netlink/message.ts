@@ -14,6 +14,8 @@ const ERROR = 2;
 /** Ends the answers to a question of many. */
 export const DONE = 3;
 const NESTED = 0x8000;
+/** Of an answer to a question of many: things changed meanwhile, and some may be left out. */
+const INTERRUPTED = 0x10;
 /** Flags of an answer: the original message is left out; words follow. */
 const CAPPED = 0x100;
 const WITH_WORDS = 0x200;
@@ -90,6 +92,8 @@ export interface Answer {
   /** Of an error, an acknowledgement or an end: 0, or the errno, and what the kernel says. */
   errno: number;
   words: string;
+  /** One of many that may not be all. */
+  interrupted: boolean;
   /** What follows the header. */
   body: Uint8Array;
 }
@@ -109,6 +113,7 @@ export function answersIn(datagram: Uint8Array): Answer[] {
       sequence: view.getUint32(at + 8, true),
       errno: (type === ERROR || type === DONE) && body.length >= 4 ? -view.getInt32(at + HEADER, true) : 0,
       words: type === ERROR && (flags & WITH_WORDS) !== 0 ? wordsOf(body, flags) : '',
+      interrupted: (flags & INTERRUPTED) !== 0,
       body,
     });
     at += (length + 3) & ~3;
@@ -117,13 +122,18 @@ export function answersIn(datagram: Uint8Array): Answer[] {
 }
 
 /** Attributes by type, from `start` on. */
-export function attributesIn(body: Uint8Array, start: number): Map<number, Uint8Array> {
-  const found = new Map<number, Uint8Array>();
+export function attributesIn(body: Uint8Array, start = 0): Map<number, Uint8Array> {
+  return new Map(listIn(body, start));
+}
+
+/** The same in their order, for those that come more than once. */
+export function listIn(body: Uint8Array, start = 0): [type: number, value: Uint8Array][] {
+  const found: [number, Uint8Array][] = [];
   const view = new DataView(body.buffer, body.byteOffset, body.length);
   for (let at = start; at + 4 <= body.length; ) {
     const length = view.getUint16(at, true);
     if (length < 4 || at + length > body.length) break;
-    found.set(view.getUint16(at + 2, true) & 0x3fff, body.subarray(at + 4, at + length));
+    found.push([view.getUint16(at + 2, true) & 0x3fff, body.subarray(at + 4, at + length)]);
     at += (length + 3) & ~3;
   }
   return found;

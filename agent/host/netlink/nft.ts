@@ -5,15 +5,15 @@ import { ascii, be32, CREATE, EXCL, le32, Message, REQUEST, zeroEnded } from './
 import { AF_INET, AF_INET6, numberOf, prefixOf } from './values.ts';
 
 const APPEND = 0x800;
-const SUBSYSTEM = 10 * 256;
+export const SUBSYSTEM = 10 * 256;
 const BATCH_BEGIN = 16;
 const BATCH_END = 17;
 const NEW_TABLE = SUBSYSTEM;
 const DEL_TABLE = SUBSYSTEM + 2;
-const NEW_CHAIN = SUBSYSTEM + 3;
-const NEW_RULE = SUBSYSTEM + 6;
+export const NEW_CHAIN = SUBSYSTEM + 3;
+export const NEW_RULE = SUBSYSTEM + 6;
 const NEW_SET = SUBSYSTEM + 9;
-const NEW_ELEMENTS = SUBSYSTEM + 12;
+export const NEW_ELEMENTS = SUBSYSTEM + 12;
 
 const INET = 1;
 const families: Record<string, number> = { ip: AF_INET, ip6: AF_INET6, inet: INET };
@@ -34,11 +34,17 @@ export interface Transaction {
 
 /** @param replacing deletes tables of the same names first; otherwise they must not exist. */
 export function transactionOf(text: string, replacing: boolean): Transaction | undefined {
+  const messages = messagesOf(text, replacing);
+  return messages === undefined ? undefined : assembled(messages);
+}
+
+/** What the text asks for, one request after the other. */
+export function messagesOf(text: string, replacing = false): Message[] | undefined {
   const steps = stepsOf(text, replacing);
   if (steps === undefined) return undefined;
   let sets = 0;
   const next = { setId: () => ++sets };
-  return assembled(steps.flatMap((step) => step(next)));
+  return steps.flatMap((step) => step(next));
 }
 
 /** Takes a table away; refused with ENOENT where there is none. */
@@ -63,7 +69,7 @@ function batch(type: number): Message {
   return header(new Message(type, REQUEST), 0, 10);
 }
 
-function header(message: Message, family: number, resource = 0): Message {
+export function header(message: Message, family: number, resource = 0): Message {
   return message.u8(family, 0, resource >> 8, resource & 0xff);
 }
 

@@ -46,19 +46,22 @@ export class Routing {
     return index;
   }
 
-  /** What a question of many answers brings, as far as it came. */
-  list(question: Message): { found: Uint8Array[]; outcome: Outcome } {
+  /** What a question of many answers brings, as far as it came; `interrupted` where some may be left out. */
+  list(question: Message): { found: Uint8Array[]; outcome: Outcome; interrupted: boolean } {
     const sequence = this.send(question);
     const found: Uint8Array[] = [];
+    let interrupted = false;
     for (let datagram = this.socket.receive(); datagram !== undefined; datagram = this.socket.receive()) {
       for (const answer of answersIn(datagram)) {
         if (answer.sequence !== sequence) continue;
-        if (answer.errno !== 0 || answer.type === DONE) return { found, outcome: outcomeOf(answer) };
+        interrupted ||= answer.interrupted;
+        if (answer.errno !== 0 || answer.type === DONE)
+          return { found, outcome: outcomeOf(answer), interrupted };
         // The buffer is the next datagram's.
         found.push(answer.body.slice());
       }
     }
-    return { found, outcome: outcomeOf(undefined) };
+    return { found, outcome: outcomeOf(undefined), interrupted };
   }
 
   /** The kernel has answered when a request was sent; answers to others (a killed caller's) are not ours. */

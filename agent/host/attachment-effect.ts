@@ -1,0 +1,69 @@
+// Whether every object of an attachment is in effect, asked of the kernel itself: no program is started, so a pod that
+// waits for a CHECK does not wait for twenty of them.
+import { hasCode, readIfPresent } from '../port/fs.ts';
+import { hasNetlink, inTwoNamespaces, SystemCallError } from '../port/netlink.ts';
+import {
+  type Attachment,
+  hostLines,
+  podLines,
+  podLines6,
+  podSysctls,
+  podTable,
+  podTable6,
+} from './attachment.ts';
+import { type Part, type Place, partsOf } from './attachment-parts.ts';
+import { lineOf } from './netlink/ip.ts';
+import { hasTables } from './netlink/nft-verify.ts';
+import { Routing } from './netlink/requests.ts';
+import { Listing } from './netlink/verify.ts';
+
+/**
+ * @returns whether the pod's IPv6 is part of it: not where a runtime has turned that off. Undefined where something is
+ *   not as ADD makes it, or where this cannot tell: limits are for programs to look at.
+ */
+export function isInEffect(a: Attachment, place: Place): { ipv6: boolean } | undefined {
+  const { netns, eni } = place;
+  const limited = a.limits?.ingress !== undefined || a.limits?.egress !== undefined;
+  if (limited || !hasNetlink()) return undefined;
+  const links = partsOf(a, place).filter((part) => part.kind === 'link');
+  try {
+    return inTwoNamespaces(netns, ({ node, pod, podNetfilter }) => {
+      const on = { node: new Listing(new Routing(node)), pod: new Listing(new Routing(pod)) };
+      const has = (side: 'node' | 'pod', lines: string[], inet6 = false) =>
+        lines.filter(makesAnObject).every((text) => {
+          const line = lineOf(text, netns, inet6);
+          return line !== undefined && on[side].has(line);
+        });
+      // This thread is in the pod's namespace, and so is what it reads here.
+      const setting = (path: string) => readIfPresent(`/proc/sys/${path}`)?.trim();
+      const ipv6 = a.ipv6 !== undefined && setting(`net/ipv6/conf/${a.ifName}/disable_ipv6`) !== '1';
+      const whole =
+        podSysctls(a).every(([path, value]) => setting(path) === value) &&
+        links.every((link) => on[link.side].hasLink(wantedLink(link, on.node))) &&
+        has('node', hostLines(a, netns, eni?.device, place.ipv6)) &&
+        has('pod', podLines(a, eni !== undefined, place.ipv6)) &&
+        (!ipv6 || has('pod', podLines6(a), true)) &&
+        hasTables(new Routing(podNetfilter), podTable(a) + podTable6(a));
+      return whole ? { ipv6 } : undefined;
+    });
+  } catch (error) {
+    // Programs look again, and say what is wrong.
+    if (error instanceof SystemCallError || hasCode(error, 'ENOENT', 'EACCES', 'EPERM')) return undefined;
+    throw error;
+  }
+}
+
+/** Links are looked for by all that is said of them, in several lines. */
+function makesAnObject(line: string): boolean {
+  return !line.startsWith('link ') && !line.startsWith('address flush ');
+}
+
+function wantedLink(link: Extract<Part, { kind: 'link' }>, node: Listing) {
+  const { name, mac, mtu, group, type, master } = link;
+  return {
+    ...{ name, mac, mtu },
+    group: group === 'default' ? 0 : Number(group),
+    kind: type === 'veth' ? undefined : type,
+    master: master === undefined ? undefined : node.index(master),
+  };
+}
