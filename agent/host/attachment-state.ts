@@ -85,7 +85,7 @@ function nounOf(part: Part): string {
 const LISTINGS = ['ip', 'inet'].map((family) => `nft -j list table ${family} ${NFT_TABLE}`);
 
 /**
- * cri-o has every pod looked at once more before it starts, so each program here is one that every pod waits for.
+ * A pod with limits waits for each program here, since cri-o has it looked at once more before it starts.
  * $1: whether there are limits to look for, $2: whether chains, then settings. Between two answers stands a line of
  * its own, since `ip` may print nothing. A setting read byte by byte, as the shell does, ends after the first.
  */
