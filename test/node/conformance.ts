@@ -82,6 +82,7 @@ export function runConformance(bench: Bench): Promise<Facts> {
     await startDns(nodes);
     say('cluster DNS is ready');
     const results = await runTests(nodes, bench.work);
+    for (const node of [one, two]) await node.leasedAre(() => addressesOn(node, nodes));
     const wrong = results.filter(({ state }) => state !== 'passed');
     assert.deepEqual(
       wrong.map(({ name }) => name),
@@ -95,6 +96,20 @@ export function runConformance(bench: Bench): Promise<Facts> {
       ...(await clean({ cloud })),
     };
   });
+}
+
+/** Of the pods that the API server has on the node, those with addresses of the VPC. */
+async function addressesOn({ base }: KubeNode, { control }: Nodes): Promise<string[]> {
+  const path = `/api/v1/pods?fieldSelector=spec.nodeName=${base.name}`;
+  const { items } = await control.call<PodList>('GET', path);
+  return items.flatMap(({ spec, status }) =>
+    spec.hostNetwork === true || status.podIP === undefined ? [] : [status.podIP],
+  );
+}
+
+/** The part of a list of pods that is looked at. */
+interface PodList {
+  items: { spec: { hostNetwork?: boolean }; status: { podIP?: string } }[];
 }
 
 /** Of half an hour and more. */
@@ -116,7 +131,7 @@ async function loadImages({ sh }: KubeNode): Promise<void> {
     await sh(`skopeo copy --quiet --insecure-policy ${from} ${stored(name)}`, 1_200_000);
 }
 
-/** As Kubernetes' own manifest has it (cluster/addons/dns/coredns), without names outside the cluster. */
+/** As Kubernetes' own manifest has it (cluster/addons/dns/coredns); other names are the VPC's resolver's. */
 async function startDns({ control }: Nodes): Promise<void> {
   const [namespace, name, labels] = ['kube-system', 'coredns', { 'k8s-app': 'kube-dns' }];
   const corefile = `.:53 {
@@ -128,6 +143,7 @@ async function startDns({ control }: Nodes): Promise<void> {
         fallthrough in-addr.arpa ip6.arpa
         ttl 30
     }
+    forward . /etc/resolv.conf
     cache 30
     reload
     loadbalance

@@ -43,6 +43,8 @@ export async function startResolver(
       ...subnets.flatMap((subnet) => subnetOptions(subnet, bridges.get(subnet.id) ?? '')),
       `--dhcp-option=option:domain-name,${world.region}.compute.internal`,
       '--dhcp-option=option:mtu,9001',
+      // Other names of this domain do not exist: the answer is NXDOMAIN, not a refusal.
+      `--local=/${world.region}.compute.internal/`,
       ...world.vpc.cidrs.map((cidr) => `--synth-domain=${world.region}.compute.internal,${cidr},ip-`),
       `--address=/ec2.${world.region}.amazonaws.com/${serviceAddress}`,
       `--address=/ssm.${world.region}.amazonaws.com/${serviceAddress}`,
