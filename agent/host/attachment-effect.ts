@@ -1,7 +1,7 @@
 // Whether every object of an attachment is in effect, asked of the kernel itself: no program is started, so a pod that
 // waits for a CHECK does not wait for twenty of them.
-import { hasCode, readIfPresent } from '../port/fs.ts';
-import { hasNetlink, inTwoNamespaces, SystemCallError } from '../port/netlink.ts';
+import { readIfPresent } from '../port/fs.ts';
+import { hasNetlink, inTwoNamespaces } from '../port/netlink.ts';
 import {
   type Attachment,
   hostLines,
@@ -11,21 +11,25 @@ import {
   podTable,
   podTable6,
 } from './attachment.ts';
-import { type Part, type Place, partsOf } from './attachment-parts.ts';
+import { ADDS_TO_A_LINK, type PartOf, type Place } from './attachment-parts.ts';
 import { lineOf } from './netlink/ip.ts';
 import { hasTables } from './netlink/nft-verify.ts';
 import { Routing } from './netlink/requests.ts';
-import { Listing } from './netlink/verify.ts';
+import { Listing, type WantedLink } from './netlink/verify.ts';
 
 /**
+ * @param links those of the attachment.
  * @returns whether the pod's IPv6 is part of it: not where a runtime has turned that off. Undefined where something is
  *   not as ADD makes it, or where this cannot tell: limits are for programs to look at.
  */
-export function isInEffect(a: Attachment, place: Place): { ipv6: boolean } | undefined {
+export function wholeByNetlink(
+  a: Attachment,
+  place: Place,
+  links: PartOf<'link'>[],
+): { ipv6: boolean } | undefined {
   const { netns, eni } = place;
   const limited = a.limits?.ingress !== undefined || a.limits?.egress !== undefined;
   if (limited || !hasNetlink()) return undefined;
-  const links = partsOf(a, place).filter((part) => part.kind === 'link');
   try {
     return inTwoNamespaces(netns, ({ node, pod, podNetfilter }) => {
       const on = { node: new Listing(new Routing(node)), pod: new Listing(new Routing(pod)) };
@@ -46,19 +50,18 @@ export function isInEffect(a: Attachment, place: Place): { ipv6: boolean } | und
         hasTables(new Routing(podNetfilter), podTable(a) + podTable6(a));
       return whole ? { ipv6 } : undefined;
     });
-  } catch (error) {
-    // Programs look again, and say what is wrong.
-    if (error instanceof SystemCallError || hasCode(error, 'ENOENT', 'EACCES', 'EPERM')) return undefined;
-    throw error;
+  } catch {
+    // Whatever it was: programs look again, and say what is wrong.
+    return undefined;
   }
 }
 
-/** Links are looked for by all that is said of them, in several lines. */
+/** Not a line about a link: those are looked at by all that several lines say of them. */
 function makesAnObject(line: string): boolean {
-  return !line.startsWith('link ') && !line.startsWith('address flush ');
+  return !line.startsWith('link add ') && !ADDS_TO_A_LINK.test(line);
 }
 
-function wantedLink(link: Extract<Part, { kind: 'link' }>, node: Listing) {
+function wantedLink(link: PartOf<'link'>, node: Listing): WantedLink {
   const { name, mac, mtu, group, type, master } = link;
   return {
     ...{ name, mac, mtu },

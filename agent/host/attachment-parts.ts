@@ -127,7 +127,8 @@ function chainsIn(table: string, family: string): Part[] {
 }
 
 /** Lines that only say more of a link which another line makes; `up` and the like are looked at with it. */
-const ADDS_TO_A_LINK = /^(?:link set dev \S+ (?:up|addrgenmode none)|address flush dev \S+ scope link)$/;
+export const ADDS_TO_A_LINK =
+  /^(?:link set dev \S+ (?:up|addrgenmode none)|address flush dev \S+ scope link)$/;
 
 /** The objects one line makes. A line of a form that nobody can look for afterwards is a defect. */
 function partsOfLine(line: string, side: Side, place: Place, entering: string): Part[] {

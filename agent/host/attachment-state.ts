@@ -5,7 +5,7 @@ import { Failure } from '../messages/failure.ts';
 import type { ExecOptions } from '../port/exec-result.ts';
 import { runSync } from '../port/exec-sync.ts';
 import { type Attachment, podTable, podTable6 } from './attachment.ts';
-import { isInEffect } from './attachment-effect.ts';
+import { wholeByNetlink } from './attachment-effect.ts';
 import { type Part, type PartOf, type Place, parts6Of, partsOf, type Side } from './attachment-parts.ts';
 import { NFT_TABLE } from './names.ts';
 import { canonical, objectsOf } from './nft-listing.ts';
@@ -39,7 +39,8 @@ interface Sight {
 export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
   const ipv6 = a.ipv6 !== undefined;
   const base = partsOf(a, place);
-  const whole = isInEffect(a, place);
+  const links = base.filter((part) => part.kind === 'link');
+  const whole = wholeByNetlink(a, place, links);
   if (whole !== undefined)
     return [...base, ...(whole.ipv6 ? parts6Of(a, place) : [])].map((part) => ({ ...part, ...PRESENT }));
   const settings = base.flatMap((part) => (part.kind === 'setting' ? part.path : []));
@@ -272,7 +273,11 @@ function neighbourState(part: PartOf<'neighbour'>, neighbours: Shown[]): Finding
 }
 
 /** What makes a rule one for fewer packets, or for the others; no rule of ours says it. `ip -j` names. */
-const NARROWING = ['not', 'dst', 'oif', 'iif_detached', 'tos', 'ipproto', 'sport', 'dport', 'uid_start'];
+const NARROWING = [
+  ...['not', 'dst', 'srclen', 'oif', 'iif_detached', 'tos', 'dscp', 'flowlabel', 'ipproto', 'tun_id'],
+  ...['sport', 'sport_start', 'dport', 'dport_start', 'uid_start'],
+  ...['suppress_prefixlen', 'suppress_ifgroup'],
+];
 
 function ruleState(part: PartOf<'rule'>, rules: Shown[]): Finding {
   const here = rules.filter(

@@ -148,14 +148,15 @@ async function stateWith(address: string): Promise<string> {
     .replaceAll(/link\/ether \S+ brd/g, '');
 }
 
-/** Ways to break what an ADD has made, and back: each route, rule, neighbour and address away, and things changed. */
-async function changes(address: string): Promise<{ break: string; mend: string }[]> {
+/** Ways to break what an ADD has made, and back: each of its objects away, and each changed a little. */
+async function changes(): Promise<{ break: string; mend: string }[]> {
   const lines = async (command: string) =>
     (await node.sh(`${command} || :`))
       .split('\n')
       .map((line) => line.replace(/(proto|protocol) static /g, '$1 140 ').trim())
       .filter((line) => line !== '');
   const found: { break: string; mend: string }[] = [];
+  const addresses: string[] = [];
   for (const where of ['-n p', '']) {
     for (const family of ['-4', '-6']) {
       const ip = `ip ${where} ${family}`;
@@ -171,13 +172,20 @@ async function changes(address: string): Promise<{ break: string; mend: string }
         const mend = `${ip} rule add ${rule.includes('proto') ? rule : `${rule} protocol 140`}`;
         found.push({ break: `${ip} rule del ${rule}`, mend });
         // Another table, and one condition more.
-        for (const other of [`${without} lookup 77`, rule.includes('iif') ? '' : `${rule} oif ${device}`])
-          if (other !== '')
-            found.push({
-              break: `${ip} rule del ${rule}; ${ip} rule add ${other}`,
-              mend: `${ip} rule del ${other}; ${mend}`,
-            });
+        const others = [
+          `${without} lookup 77`,
+          ...(rule.includes('iif') ? [] : [`${rule} oif ${device}`]),
+          ...['sport 1000-2000', 'suppress_prefixlength 0'].map((condition) => `${rule} ${condition}`),
+        ];
+        for (const other of others)
+          found.push({
+            break: `${ip} rule del ${rule}; ${ip} rule add ${other}`,
+            mend: `${ip} rule del ${other}; ${mend}`,
+          });
       }
+      if (where !== '')
+        for (const line of await lines(`${ip} -br addr show dev eth0 scope global | awk '{ print $3 }'`))
+          addresses.push(`${ip} addr add ${line} dev eth0${family === '-6' ? ' nodad' : ''}`);
       for (const line of await lines(`${ip} neigh show nud permanent | grep -v ' lo '`)) {
         const mend = `${ip} neigh replace ${line.replace(/ (PERMANENT|router)/g, '')} nud permanent`;
         found.push({ break: `${ip} neigh del ${line.replace(/ lladdr.*/, '')}`, mend });
@@ -188,15 +196,17 @@ async function changes(address: string): Promise<{ break: string; mend: string }
   const inPod = (command: string) => `nsenter --net=/run/netns/p ${command}`;
   const change = (what: string, to: string, from: string) =>
     found.push({ break: `${what} ${to}`, mend: `${what} ${from}` });
-  const settings = await lines(
-    inPod("sysctl -a 2>/dev/null | grep -E '^net.ipv4.(ip_forward|conf.(all|eth0|veth0).rp_filter) '"),
-  );
-  for (const line of settings) {
+  const names =
+    'net.ipv4.ip_forward|net.ipv4.conf.(all|eth0|veth0).rp_filter|net.ipv4.conf.all.accept_redirects|' +
+    'net.ipv4.conf.veth0.src_valid_mark';
+  for (const line of await lines(inPod(`sysctl -a 2>/dev/null | grep -E '^(${names}) '`))) {
     const [name = '', value = ''] = line.split(' = ');
     const set = (to: string) => inPod(`sysctl -qw ${name}=${to}`);
     found.push({ break: set(value === '1' ? '0' : '1'), mend: set(value) });
   }
   change('ip -n p link set veth0 mtu', '1400', '9001');
+  const [group = ''] = await lines("ip -n p -d link show eth0 | sed -n 's/.*group \\([0-9]*\\) .*/\\1/p'");
+  for (const device of ['eth0', 'veth0']) change(`ip -n p link set ${device} group`, '7', group);
   const [mac = ''] = await lines('cat /sys/class/net/enb*/address');
   // With a link's MAC go its neighbours.
   const neighbours = found
@@ -207,37 +217,51 @@ async function changes(address: string): Promise<{ break: string; mend: string }
     break: `${host} 02:00:00:00:00:99`,
     mend: [`${host} ${mac}`, ...neighbours].join('; '),
   });
-  // Rules of the pod's tables: one more, one less, another priority.
-  const rules = await lines(inPod('nft -a list table ip eniboot'));
-  const handle = rules.find((line) => line.includes('snat'))?.replace(/.*# handle /, '') ?? '';
-  const snat = rules.find((line) => line.includes('snat'))?.replace(/ # handle.*/, '') ?? '';
-  found.push({
-    break: inPod(`nft delete rule ip eniboot postrouting handle ${handle}`),
-    mend: inPod(`nft 'add rule ip eniboot postrouting ${snat}'`),
-  });
-  const other = snat.replace(`to ${address}`, 'to 192.0.2.7');
-  for (const wrong of [
-    other,
-    snat.replace('10.0.', '10.9.'),
-    snat.replace('eth0', 'eth1'),
-    snat.replace(' fully-random', ''),
-  ]) {
-    assert.is.not(wrong, snat);
-    found.push({
-      break: inPod(`nft 'flush chain ip eniboot postrouting; add rule ip eniboot postrouting ${wrong}'`),
-      mend: inPod(`nft 'flush chain ip eniboot postrouting; add rule ip eniboot postrouting ${snat}'`),
-    });
+  // Each chain without one of its rules, with one more, with one changed, with another hook, policy or priority.
+  for (const [family, ends] of [
+    ['ip', ['']],
+    ['inet', ['6']],
+  ] as const) {
+    for (const chain of ['prerouting', 'output', 'postrouting'].flatMap((name) =>
+      ends.map((end) => name + end),
+    )) {
+      const text = await lines(inPod(`nft list chain ${family} eniboot ${chain} 2>/dev/null`));
+      if (text.length === 0) continue;
+      const [hook = '', ...rules] = text.slice(2, -2);
+      const written = (head: string, body: string[]) =>
+        inPod(`nft -f - <<'EOF'
+delete chain ${family} eniboot ${chain}
+table ${family} eniboot {
+chain ${chain} {
+${[head, ...body].join('\n')}
+}
+}
+EOF`);
+      const mend = written(hook, rules);
+      const wrong = [
+        ...rules.map((_, at) => written(hook, rules.toSpliced(at, 1))),
+        written(hook, [...rules, 'counter']),
+        written(hook, ['counter', ...rules]),
+        ...(rules.length > 1 ? [written(hook, rules.toReversed())] : []),
+        written(hook.replace('policy accept', 'policy drop'), rules),
+        written(hook.replace(/priority \w+/, 'priority 7'), rules),
+        ...rules.flatMap((rule, at) =>
+          [
+            rule.replace(/(10\.0\.|100::|2001:db8:)/, (start) => (start === '100::' ? '101::' : '2001:db9:')),
+            rule.replace(/(eth0|veth0)/, 'eth7'),
+            rule.replace(' fully-random', ''),
+            rule.replace('!= ', ''),
+            rule.replace('direction original', 'direction reply'),
+            rule.replace(/0x0*1000/g, '0x2000'),
+          ]
+            .map((changed) => (family === 'ip' ? changed.replace('2001:db9:', '10.9.') : changed))
+            .filter((changed) => changed !== rule)
+            .map((changed) => written(hook, rules.with(at, changed))),
+        ),
+      ];
+      for (const one of wrong) found.push({ break: one, mend });
+    }
   }
-  found.push({
-    break: inPod(`nft 'insert rule ip eniboot output counter drop'`),
-    mend: inPod(
-      `sh -c 'nft delete rule ip eniboot output handle $(nft -a list chain ip eniboot output | sed -n "s/.*counter.*handle //p")'`,
-    ),
-  });
-  found.push({
-    break: inPod(`nft 'chain ip eniboot output { policy drop; }'`),
-    mend: inPod(`nft 'chain ip eniboot output { policy accept; }'`),
-  });
   return found;
 }
 
@@ -283,7 +307,9 @@ kubernetes: { serviceCidrs: [172.20.0.0/16${ipv6 ? ', "fd00:10:96::/108"' : ''}]
       assert.is(exit, 0, `${after}: ${said}`);
     };
     await whole('ADD');
-    for (const { break: breaks, mend } of await changes(added.json.ips[0].address.split('/')[0])) {
+    const ways = await changes();
+    assert.ok(ways.length >= (families === 'ipv4' ? 60 : 100), `${ways.length} ways`);
+    for (const { break: breaks, mend } of ways) {
       await node.sh(breaks);
       const { json } = await call('CHECK', undefined, undefined, added.json);
       assert.is(json?.code, 102, `not seen: ${breaks}`);

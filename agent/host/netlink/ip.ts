@@ -19,13 +19,16 @@ import { AF_INET, AF_INET6, macBytes, numberOf, type Prefix, prefixOf } from './
 export const NEW_LINK = 16;
 const DEL_LINK = 17;
 const GET_LINK = 18;
-const NEW_ADDRESS = 20;
-const NEW_ROUTE = 24;
-const NEW_NEIGHBOUR = 28;
-const NEW_RULE = 32;
+export const NEW_ADDRESS = 20;
+export const NEW_ROUTE = 24;
+export const NEW_NEIGHBOUR = 28;
+export const NEW_RULE = 32;
 const DEL_RULE = 33;
 
-const RTA = { dst: 1, src: 2, oif: 4, gateway: 5, prefsrc: 7, table: 15 };
+/** What the attributes of routes, rules, addresses and neighbours say. */
+export const RTA = { dst: 1, src: 2, oif: 4, gateway: 5, prefsrc: 7, table: 15 };
+export const IFA = { address: 1, local: 2 };
+export const NDA = { dst: 1, lladdr: 2 };
 export const IFLA = {
   address: 1,
   name: 3,
@@ -36,11 +39,11 @@ export const IFLA = {
   group: 27,
   netnsFd: 28,
 };
-const FRA = { dst: 1, src: 2, iif: 3, priority: 6, mark: 10, table: 15, mask: 16, protocol: 21 };
+export const FRA = { dst: 1, src: 2, iif: 3, priority: 6, mark: 10, table: 15, mask: 16, protocol: 21 };
 const MAIN_TABLE = 254;
 /** The protocol that `ip` gives where none is said. */
 const BOOT = 3;
-const UNICAST = 1;
+export const UNICAST = 1;
 const types: Record<string, number> = { unreachable: 7, throw: 9 };
 const scopes: Record<string, number> = { global: 0, host: 254, link: 253 };
 
@@ -195,8 +198,8 @@ function address([cidr = '', ...words]: string[], verb: string): Line | undefine
     new Message(NEW_ADDRESS, REQUEST | ACK | flags)
       .u8(family, length, of.has('nodad') ? 2 : 0, scopes['global'] ?? 0)
       .u32(moment.index(device))
-      .attribute(2, bytes)
-      .attribute(1, bytes);
+      .attribute(IFA.local, bytes)
+      .attribute(IFA.address, bytes);
 }
 
 function neighbour([to = '', ...words]: string[]): Line | undefined {
@@ -212,8 +215,8 @@ function neighbour([to = '', ...words]: string[]): Line | undefined {
       .u32(moment.index(device))
       .u16(0x80)
       .u8(0, 0)
-      .attribute(1, bytes)
-      .attribute(2, macBytes(mac));
+      .attribute(NDA.dst, bytes)
+      .attribute(NDA.lladdr, macBytes(mac));
 }
 
 function route(words: string[], inet6: boolean): Line | undefined {

@@ -67,6 +67,15 @@ export class Message {
     return this;
   }
 
+  get type(): number {
+    return (this.bytes[4] ?? 0) + 256 * (this.bytes[5] ?? 0);
+  }
+
+  /** What follows the header. */
+  get body(): Uint8Array {
+    return Uint8Array.from(this.bytes.slice(HEADER));
+  }
+
   wantAnswer(): void {
     this.bytes[6] = (this.bytes[6] ?? 0) | ACK;
   }

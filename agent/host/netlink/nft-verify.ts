@@ -1,7 +1,6 @@
-// Whether the tables of a text for nftables are in effect: what eniboot has asked for beside what the kernel lists. The
-// kernel lists an expression with all that it was made of, and with what was left to it, which is then nothing but zeros.
+// Whether the tables of a text for nftables are in effect: what eniboot has asked for beside what the kernel lists.
+// Attributes that a request left out are listed with their default, which is zero.
 // Numbers are those of linux/netfilter/nf_tables.h.
-
 import { attributesIn, DUMP, listIn, Message, REQUEST, zeroEnded } from './message.ts';
 import { header, messagesOf, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, SUBSYSTEM } from './nft.ts';
 import type { Routing } from './requests.ts';
@@ -13,82 +12,51 @@ const GET_ELEMENTS = SUBSYSTEM + 13;
 /** After the header of nfnetlink. */
 const ATTRIBUTES = 4;
 const CHAIN = { table: 1, name: 3, hook: 4, policy: 5, type: 7 };
+const HOOK = { number: 1, priority: 2 };
 const RULE = { table: 1, chain: 2, expressions: 4 };
+const EXPRESSION = { name: 1, data: 2 };
 const ELEMENTS = { table: 1, set: 2, list: 3, setId: 4 };
+const ELEMENT = { key: 1, flags: 3 };
+const VALUE = 1;
 const LOOKUP = { set: 1, setId: 4 };
-const NAT = { end: 4, flags: 7 };
-/** Of a NAT's flags: it has a range of addresses. */
+const NAT = { from: 3, to: 4, flags: 7 };
+/** Of a NAT's flags: there is an address. The kernel sets it. */
 const MAP_IPS = 1;
+/** How the kernel names a set that is one rule's own. */
+const ANONYMOUS = '__set';
 
 type Attributes = Map<number, Uint8Array>;
 
 /** All chains of the text are there with its rules, in its order and no others. False also where its form is not known. */
 export function hasTables(netfilter: Routing, text: string): boolean {
-  const messages = messagesOf(text)?.map((message) => Uint8Array.from(message.finish(0)));
+  const messages = messagesOf(text);
   if (messages === undefined) return false;
   const found = new Netfilter(netfilter);
   const ofType = (type: number) =>
-    messages
-      .filter((message) => (message[4] ?? 0) + 256 * (message[5] ?? 0) === type)
-      .map((message) => message.subarray(16));
+    messages.filter((message) => message.type === type).map((message) => message.body);
   const rules = ofType(NEW_RULE);
-  const sets = ofType(NEW_ELEMENTS);
+  const sets = ofType(NEW_ELEMENTS).map((set) => attributesIn(set, ATTRIBUTES));
   return ofType(NEW_CHAIN).every((chain) => {
     const [family = 0, wanted] = [chain[0], attributesIn(chain, ATTRIBUTES)];
     const [table, name] = [textOf(wanted.get(CHAIN.table)), textOf(wanted.get(CHAIN.name))];
     const here = found.chain(family, table, name);
     if (here === undefined || !sameChain(wanted, here)) return false;
-    const ours = rules.filter((rule) => rule[0] === family && isOf(rule, table, name));
-    const theirs = found.rules(family, table, name);
-    const setsHere = sets.filter((set) => set[0] === family).map((set) => attributesIn(set, ATTRIBUTES));
-    return ours.length === theirs.length && ours.every((rule, at) => sameRule(rule, theirs[at], setsHere));
-
-    function sameRule(rule: Uint8Array, other: Uint8Array | undefined, wantedSets: Attributes[]): boolean {
-      const [one, two] = [rule, other].map((each) => expressionsOf(each));
-      if (one === undefined || two === undefined || one.length !== two.length) return false;
-      return one.every((expression, at) => sameExpression(expression, two[at], wantedSets, family, table));
-    }
-  });
-
-  function sameExpression(
-    wanted: Expression,
-    there: Expression | undefined,
-    wantedSets: Attributes[],
-    family: number,
-    table: string,
-  ): boolean {
-    if (there === undefined || wanted.name !== there.name) return false;
-    const [ours, theirs] = [new Map(wanted.has), new Map(there.has)];
-    if (wanted.name === 'lookup') {
-      // A set without a name: what is in it counts.
-      const set = wantedSets.find((one) => same(one.get(ELEMENTS.setId), ours.get(LOOKUP.setId) ?? []));
-      const elements = found.elements(family, table, textOf(theirs.get(LOOKUP.set)));
-      if (keysOf(set).join() !== elements.join()) return false;
-      for (const attribute of [LOOKUP.set, LOOKUP.setId]) {
-        ours.delete(attribute);
-        theirs.delete(attribute);
-      }
-    }
-    if (wanted.name === 'nat') {
-      // The kernel notes that there is an address, and where the range of that one address ends.
-      theirs.delete(NAT.end);
-      const [low = 0, ...rest] = [...(theirs.get(NAT.flags) ?? [0, 0, 0, 0])].reverse();
-      theirs.set(NAT.flags, Uint8Array.from([low & ~MAP_IPS, ...rest].reverse()));
-    }
-    return (
-      [...ours].every(([attribute, value]) => same(theirs.get(attribute), value)) &&
-      [...theirs].every(([attribute, value]) => ours.has(attribute) || value.every((byte) => byte === 0))
+    const ours = rules.filter((rule) => rule[0] === family && isOf(rule, table, name)).map(expressionsOf);
+    const theirs = found.rules(family, table, name).map(expressionsOf);
+    const keysIn = (set: string) => found.keys(family, table, set);
+    return sameList(ours, theirs, (rule, other) =>
+      sameList(rule, other, (one, two) => sameExpression(one, two, sets, keysIn)),
     );
-  }
+  });
 }
 
 /** The netfilter half of a namespace: what there is, asked for once. */
 class Netfilter {
-  private readonly socket: Routing;
+  private readonly requests: Routing;
   private readonly lists = new Map<string, Uint8Array[]>();
 
-  constructor(socket: Routing) {
-    this.socket = socket;
+  constructor(requests: Routing) {
+    this.requests = requests;
   }
 
   chain(family: number, table: string, name: string): Attributes | undefined {
@@ -101,8 +69,8 @@ class Netfilter {
     return this.list(GET_RULE, family).filter((rule) => isOf(rule, table, chain));
   }
 
-  /** The keys in a set, sorted. */
-  elements(family: number, table: string, set: string): string[] {
+  /** What is in a set, sorted. */
+  keys(family: number, table: string, set: string): string[] {
     const question = () =>
       header(new Message(GET_ELEMENTS, REQUEST | DUMP), family)
         .attribute(ELEMENTS.table, zeroEnded(table))
@@ -121,51 +89,96 @@ class Netfilter {
     return found;
   }
 
-  /** Nothing where things went on changing: it is not what was asked for then. */
+  /** Nothing where it is not all: then it is not what was asked for. */
   private ask(question: () => Message): Uint8Array[] {
-    for (let left = 5; left > 0; left -= 1) {
-      const { found, interrupted } = this.socket.list(question());
-      if (!interrupted) return found;
-    }
-    return [];
+    const { found, whole } = this.requests.listWhole(question);
+    return whole ? found : [];
   }
 }
 
 function isOf(rule: Uint8Array, table: string, chain: string): boolean {
-  const has = attributesIn(rule, ATTRIBUTES);
-  return textOf(has.get(RULE.table)) === table && textOf(has.get(RULE.chain)) === chain;
+  const attributes = attributesIn(rule, ATTRIBUTES);
+  return textOf(attributes.get(RULE.table)) === table && textOf(attributes.get(RULE.chain)) === chain;
 }
 
 function sameChain(wanted: Attributes, found: Attributes): boolean {
-  const [ours, theirs] = [wanted, found].map((one) => attributesIn(one.get(CHAIN.hook) ?? new Uint8Array()));
+  const [ours, theirs] = [wanted, found].map((one) => nested(one, CHAIN.hook));
   return (
-    [CHAIN.policy, CHAIN.type].every((one) => same(found.get(one), wanted.get(one) ?? [])) &&
-    // Its number and its priority.
-    [1, 2].every((one) => same(theirs?.get(one), ours?.get(one) ?? []))
+    [CHAIN.policy, CHAIN.type].every((one) => same(found.get(one), wanted.get(one))) &&
+    [HOOK.number, HOOK.priority].every((one) => same(theirs?.get(one), ours?.get(one)))
+  );
+}
+
+function sameList<T>(wanted: T[], found: T[], alike: (one: T, other: T) => boolean): boolean {
+  return (
+    wanted.length === found.length &&
+    wanted.every((one, at) => {
+      const other = found[at];
+      return other !== undefined && alike(one, other);
+    })
   );
 }
 
 interface Expression {
   name: string;
-  has: Attributes;
+  attributes: Attributes;
 }
 
-function expressionsOf(rule: Uint8Array | undefined): Expression[] | undefined {
-  const list = rule === undefined ? undefined : attributesIn(rule, ATTRIBUTES).get(RULE.expressions);
-  return list === undefined
-    ? undefined
-    : listIn(list).map(([, expression]) => {
-        const [name, data] = [attributesIn(expression).get(1), attributesIn(expression).get(2)];
-        return { name: textOf(name), has: attributesIn(data ?? new Uint8Array()) };
-      });
+function expressionsOf(rule: Uint8Array): Expression[] {
+  const list = attributesIn(rule, ATTRIBUTES).get(RULE.expressions) ?? new Uint8Array();
+  return listIn(list).map(([, bytes]) => {
+    const expression = attributesIn(bytes);
+    return {
+      name: textOf(expression.get(EXPRESSION.name)),
+      attributes: nested(expression, EXPRESSION.data),
+    };
+  });
 }
 
-/** Of the elements in a message, sorted. */
+/** @param sets what is wanted in the sets of the text. @param keysIn what is in a set that is there. */
+function sameExpression(
+  wanted: Expression,
+  found: Expression,
+  sets: Attributes[],
+  keysIn: (set: string) => string[],
+): boolean {
+  if (wanted.name !== found.name) return false;
+  const [ours, theirs] = [new Map(wanted.attributes), new Map(found.attributes)];
+  if (wanted.name === 'lookup') {
+    const name = textOf(theirs.get(LOOKUP.set));
+    const set = sets.find((one) => same(one.get(ELEMENTS.setId), ours.get(LOOKUP.setId)));
+    if (!name.startsWith(ANONYMOUS) || keysOf(set).join() !== keysIn(name).join()) return false;
+    // It has another name for each rule.
+    theirs.delete(LOOKUP.set);
+    ours.delete(LOOKUP.set);
+    ours.delete(LOOKUP.setId);
+  }
+  if (wanted.name === 'nat') {
+    // One address is a range that ends where it begins.
+    if (!same(theirs.get(NAT.to), theirs.get(NAT.from)) && theirs.has(NAT.to)) return false;
+    theirs.delete(NAT.to);
+    const flags = Uint8Array.from(theirs.get(NAT.flags) ?? [0, 0, 0, 0]);
+    flags[3] = (flags[3] ?? 0) & ~MAP_IPS;
+    theirs.set(NAT.flags, flags);
+  }
+  return (
+    [...ours].every(([attribute, value]) => same(theirs.get(attribute), value)) &&
+    [...theirs].every(([attribute, value]) => ours.has(attribute) || value.every((byte) => byte === 0))
+  );
+}
+
+/** Of the elements in a message, with their flags, sorted. */
 function keysOf(message: Attributes | undefined): string[] {
-  const list = message?.get(ELEMENTS.list);
-  if (list === undefined) return [];
+  const list = message?.get(ELEMENTS.list) ?? new Uint8Array();
   return listIn(list)
-    .map(([, element]) => attributesIn(attributesIn(element).get(1) ?? new Uint8Array()).get(1))
-    .map((key) => Buffer.from(key ?? new Uint8Array()).toString('hex'))
+    .map(([, bytes]) => {
+      const element = attributesIn(bytes);
+      const parts = [nested(element, ELEMENT.key).get(VALUE), element.get(ELEMENT.flags)];
+      return parts.map((part) => Buffer.from(part ?? []).toString('hex')).join(' ');
+    })
     .sort();
+}
+
+function nested(attributes: Attributes, attribute: number): Attributes {
+  return attributesIn(attributes.get(attribute) ?? new Uint8Array());
 }

@@ -5,7 +5,7 @@ import { linkQuestion, NEW_LINK } from './ip.ts';
 import { type Answer, answersIn, DONE, type Message } from './message.ts';
 import type { Transaction } from './nft.ts';
 
-/** The routing half of a namespace: what `ip` talks to. */
+/** One half of a namespace, what `ip` or what `nft` talks to; devices, flushes and single requests are of the first. */
 export class Routing {
   private readonly socket: NetlinkSocket;
   /** Of devices, by name. */
@@ -41,7 +41,10 @@ export class Routing {
     if (known !== undefined) return known;
     const answer = this.ask(linkQuestion(device));
     if (answer?.type !== NEW_LINK) throw new NoDevice(device);
-    const index = new DataView(answer.body.buffer, answer.body.byteOffset).getInt32(4, true);
+    const index = new DataView(answer.body.buffer, answer.body.byteOffset, answer.body.length).getInt32(
+      4,
+      true,
+    );
     this.indexes.set(device, index);
     return index;
   }
@@ -62,6 +65,18 @@ export class Routing {
       }
     }
     return { found, outcome: outcomeOf(undefined), interrupted };
+  }
+
+  /**
+   * The same, asked again where things went on changing meanwhile.
+   *
+   * @returns whether it is all there was at one moment; what was found is there either way.
+   */
+  listWhole(question: () => Message): { found: Uint8Array[]; whole: boolean } {
+    for (let left = 5; ; left -= 1) {
+      const { found, outcome, interrupted } = this.list(question());
+      if (!interrupted || left === 0) return { found, whole: !interrupted && outcome.errno === 0 };
+    }
   }
 
   /** The kernel has answered when a request was sent; answers to others (a killed caller's) are not ours. */

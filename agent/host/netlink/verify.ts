@@ -1,18 +1,33 @@
-// Whether what an ADD has asked for is in effect: each request beside what the kernel lists. An object counts as there
-// only where all that the request says of it stands in the list, and nothing that would narrow it or turn it aside.
-// Numbers are those of linux/rtnetlink.h, if_link.h, neighbour.h and fib_rules.h.
-
-import { IFLA, type Line, linksQuestion } from './ip.ts';
+// Whether what an ADD has asked for is in effect: each request beside what the kernel lists. Present is what has all that
+// the request says; a rule must also not be narrowed by more. Numbers are those of linux/rtnetlink.h, neighbour.h and
+// fib_rules.h.
+import {
+  FRA,
+  IFA,
+  IFLA,
+  type Line,
+  linksQuestion,
+  NDA,
+  NEW_ADDRESS,
+  NEW_NEIGHBOUR,
+  NEW_ROUTE,
+  NEW_RULE,
+  RTA,
+  UNICAST,
+} from './ip.ts';
 import { attributesIn, DUMP, Message, REQUEST } from './message.ts';
 import type { Routing } from './requests.ts';
-import { AF_INET, AF_INET6, macBytes } from './values.ts';
+import { AF_INET, macBytes } from './values.ts';
 
-/** Headers of the four, in bytes; their requests have the number of the list's answers. */
+/**
+ * `type`: RTM_NEW…, which both the request that makes one and each that is listed carry. `header`: bytes of ifaddrmsg,
+ * rtmsg, ndmsg, fib_rule_hdr.
+ */
 const kinds = {
-  address: { answer: 20, header: 8 },
-  route: { answer: 24, header: 12 },
-  neighbour: { answer: 28, header: 12 },
-  rule: { answer: 32, header: 12 },
+  address: { type: NEW_ADDRESS, header: 8 },
+  route: { type: NEW_ROUTE, header: 12 },
+  neighbour: { type: NEW_NEIGHBOUR, header: 12 },
+  rule: { type: NEW_RULE, header: 12 },
 } as const;
 type Kind = keyof typeof kinds;
 
@@ -31,7 +46,7 @@ export interface WantedLink {
 /** What a namespace has, asked for once, as it is needed. */
 export class Listing {
   private readonly routing: Routing;
-  private readonly lists = new Map<Kind, Listed[]>();
+  private readonly lists = new Map<string, Listed[]>();
   private links: Map<string, Uint8Array> | undefined;
 
   constructor(routing: Routing) {
@@ -48,144 +63,145 @@ export class Listing {
   hasLink({ name, mac, mtu, group, kind, master }: WantedLink): boolean {
     const link = this.linkOf(name);
     if (link === undefined || (numberAt(link, 8) & 1) === 0) return false;
-    const has = attributesIn(link, 16);
+    const attributes = attributesIn(link, 16);
     const number = (attribute: number) => {
-      const bytes = has.get(attribute);
+      const bytes = attributes.get(attribute);
       return bytes === undefined ? 0 : numberAt(bytes, 0);
     };
     return (
-      (mac === undefined || same(has.get(IFLA.address), macBytes(mac))) &&
+      (mac === undefined || same(attributes.get(IFLA.address), macBytes(mac))) &&
       (mtu === undefined || number(IFLA.mtu) === mtu) &&
       number(IFLA.group) === group &&
-      (kind === undefined || kindOf(has.get(IFLA.linkInfo)) === kind) &&
+      (kind === undefined || kindOf(attributes.get(IFLA.linkInfo)) === kind) &&
       (master === undefined || number(IFLA.link) === master)
     );
   }
 
   /** Whether what this line makes is there: an address, a route, a neighbour or a rule. */
   has(line: Line): boolean {
-    const request = Uint8Array.from(line({ index: (device) => this.index(device), podFd: -1 }).finish(0));
-    const number = (request[4] ?? 0) + 256 * (request[5] ?? 0);
-    const kind = (Object.keys(kinds) as Kind[]).find((one) => kinds[one].answer === number);
+    const request = line({ index: (device) => this.index(device), podFd: -1 });
+    const kind = (Object.keys(kinds) as Kind[]).find((one) => kinds[one].type === request.type);
     if (kind === undefined) return false;
-    const wanted = listed(request.subarray(16), kind);
-    return this.list(kind).some((found) => fits[kind](wanted, found));
+    const wanted = new Listed(request.body, kind);
+    return this.list(kind, wanted.bytes[0] ?? 0).some((found) => fits[kind](wanted, found));
   }
 
   private linkOf(name: string): Uint8Array | undefined {
     this.links ??= new Map(
-      this.all(() => linksQuestion()).map((link) => [textOf(attributesIn(link, 16).get(IFLA.name)), link]),
+      this.routing
+        .listWhole(linksQuestion)
+        .found.map((link) => [textOf(attributesIn(link, 16).get(IFLA.name)), link]),
     );
     return this.links.get(name);
   }
 
-  private list(kind: Kind): Listed[] {
-    const known = this.lists.get(kind);
+  private list(kind: Kind, family: number): Listed[] {
+    const key = `${kind} ${family}`;
+    const known = this.lists.get(key);
     if (known !== undefined) return known;
-    const { answer, header } = kinds[kind];
-    const found = [AF_INET, AF_INET6].flatMap((family) => {
-      const question = () => {
-        const message = new Message(answer + 2, REQUEST | DUMP).u8(family);
-        for (let at = 1; at < header; at += 1) message.u8(0);
-        return message;
-      };
+    const { type, header } = kinds[kind];
+    const question = () => {
+      const message = new Message(type + 2, REQUEST | DUMP).u8(family);
+      for (let at = 1; at < header; at += 1) message.u8(0);
+      return message;
+    };
+    const found = this.routing
+      .listWhole(question)
       // A kernel without IPv6 may answer with all that it has.
-      return this.all(question)
-        .filter((one) => one[0] === family)
-        .map((one) => listed(one, kind));
-    });
-    this.lists.set(kind, found);
+      .found.filter((one) => one[0] === family)
+      .map((one) => new Listed(one, kind));
+    this.lists.set(key, found);
     return found;
   }
+}
 
-  /** Asks again where things changed meanwhile; in the end, what was seen is enough to find what is there. */
-  private all(question: () => Message): Uint8Array[] {
-    for (let left = 5; ; left -= 1) {
-      const { found, interrupted } = this.routing.list(question());
-      if (!interrupted || left === 0) return found;
-    }
+/** A message of one of the four kinds. A node has a thousand, and most are told apart by their first bytes. */
+class Listed {
+  readonly bytes: Uint8Array;
+  private readonly kind: Kind;
+  private parsed: Map<number, Uint8Array> | undefined;
+
+  constructor(bytes: Uint8Array, kind: Kind) {
+    this.bytes = bytes;
+    this.kind = kind;
   }
-}
 
-/** A message of one of the four kinds. */
-interface Listed {
-  header: Uint8Array;
-  has: Map<number, Uint8Array>;
-}
+  get attributes(): Map<number, Uint8Array> {
+    this.parsed ??= attributesIn(this.bytes, kinds[this.kind].header);
+    return this.parsed;
+  }
 
-function listed(bytes: Uint8Array, kind: Kind): Listed {
-  return { header: bytes, has: attributesIn(bytes, kinds[kind].header) };
+  /** A number of four bytes; undefined where there is no such attribute. */
+  number(attribute: number): number | undefined {
+    const bytes = this.attributes.get(attribute);
+    return bytes === undefined ? undefined : numberAt(bytes, 0);
+  }
 }
 
 /** Whether what was found is what was wanted. */
 const fits: Record<Kind, (wanted: Listed, found: Listed) => boolean> = {
-  // Family and length, then the device. An IPv6 address has no other that is its own.
+  // Family and length, then the device. IPv6 lists an address as IFA_ADDRESS; IFA_LOCAL is there only beside a peer.
   address: (wanted, found) =>
     sameAt(wanted, found, [0, 1, 4, 5, 6, 7]) &&
-    alike(wanted, found, wanted.header[0] === AF_INET ? [1, 2] : [1]),
-  // All but the flags, and the table, which is an attribute as well. Of a route to everywhere no destination is listed,
-  // and of one to nowhere IPv6 lists a device.
+    alike(wanted, found, [IFA.address]) &&
+    (wanted.bytes[0] === AF_INET
+      ? alike(wanted, found, [IFA.local])
+      : found.attributes.get(IFA.local) === undefined),
+  // All but who made it, the flags, and the table, which is an attribute as well. Of a route to everywhere no
+  // destination is listed, and of one to nowhere IPv6 lists a device.
   route: (wanted, found) =>
-    sameAt(wanted, found, [0, 1, 2, 3, 5, 6, 7]) &&
+    sameAt(wanted, found, [0, 1, 2, 3, 6, 7]) &&
     tableOf(wanted) === tableOf(found) &&
-    alike(wanted, found, [RTA.src, RTA.gateway, RTA.prefsrc, RTA.multipath, RTA.via]) &&
-    (wanted.header[1] === 0 || alike(wanted, found, [RTA.dst])) &&
-    (wanted.header[7] !== UNICAST || alike(wanted, found, [RTA.oif])),
+    alike(wanted, found, [RTA.src, RTA.gateway, RTA.prefsrc, ...ELSEWHERE]) &&
+    (wanted.bytes[1] === 0 || alike(wanted, found, [RTA.dst])) &&
+    (wanted.bytes[7] !== UNICAST || alike(wanted, found, [RTA.oif])),
   neighbour: (wanted, found) =>
     sameAt(wanted, found, [0, 4, 5, 6, 7]) &&
-    (numberAt(found.header, 8) & PERMANENT) !== 0 &&
-    alike(wanted, found, [1, 2]),
+    (numberAt(found.bytes, 8) & PERMANENT) !== 0 &&
+    alike(wanted, found, [NDA.dst, NDA.lladdr]),
   // Neither inverted, nor of an interface that is not there, nor narrowed by what no rule of ours says.
   rule: (wanted, found) =>
     sameAt(wanted, found, [0, 1, 2, 3, 7]) &&
     tableOf(wanted) === tableOf(found) &&
-    (numberAt(found.header, 8) & UNFIT) === 0 &&
+    (numberAt(found.bytes, 8) & UNFIT) === 0 &&
     alike(wanted, found, [FRA.dst, FRA.src, FRA.iif, FRA.priority, FRA.mark, FRA.mask]) &&
-    [...found.has.keys()].every((one) => Object.values(FRA).includes(one)),
+    (found.number(SUPPRESS) ?? SUPPRESS_NONE) === SUPPRESS_NONE &&
+    [...found.attributes.keys()].every((one) => one === SUPPRESS || Object.values(FRA).includes(one)),
 };
 
-const UNICAST = 1;
 const PERMANENT = 0x80;
-const RTA = { dst: 1, src: 2, oif: 4, gateway: 5, prefsrc: 7, multipath: 9, via: 18 };
-/** With `suppress`, which is listed of every rule. */
-const FRA = {
-  dst: 1,
-  src: 2,
-  iif: 3,
-  priority: 6,
-  mark: 10,
-  suppress: 14,
-  table: 15,
-  mask: 16,
-  protocol: 21,
-};
+/** RTA_MULTIPATH, RTA_VIA, RTA_ENCAP: of a route that goes another way. */
+const ELSEWHERE = [9, 18, 22];
+/** FRA_SUPPRESS_PREFIXLEN, which is listed of every rule. */
+const SUPPRESS = 14;
+const SUPPRESS_NONE = 0xffffffff;
+/** FIB_RULE_INVERT, FIB_RULE_IIF_DETACHED. */
 const UNFIT = 0x2 | 0x8;
-/** Of routes and rules alike. */
-const TABLE = 15;
 
-function tableOf({ header, has }: Listed): number {
-  const bytes = has.get(TABLE);
-  return bytes === undefined ? (header[4] ?? 0) : numberAt(bytes, 0);
+/** Routes and rules have it in the same places. */
+function tableOf(message: Listed): number {
+  return message.number(RTA.table) ?? message.bytes[4] ?? 0;
 }
 
 /** Each of these attributes is there in both and the same, or in none. */
 function alike(wanted: Listed, found: Listed, attributes: number[]): boolean {
   return attributes.every((one) => {
-    const [want, have] = [wanted.has.get(one), found.has.get(one)];
+    const [want, have] = [wanted.attributes.get(one), found.attributes.get(one)];
     return want === undefined || have === undefined ? want === have : same(have, want);
   });
 }
 
 function sameAt(wanted: Listed, found: Listed, places: number[]): boolean {
-  return places.every((at) => wanted.header[at] === found.header[at]);
+  return places.every((at) => wanted.bytes[at] === found.bytes[at]);
 }
 
-export function same(one: Uint8Array | undefined, other: ArrayLike<number>): boolean {
-  return one !== undefined && one.length === other.length && one.every((byte, at) => byte === other[at]);
+export function same(one: Uint8Array | undefined, other: ArrayLike<number> | undefined): boolean {
+  if (one === undefined || other === undefined) return one === other;
+  return one.length === other.length && one.every((byte, at) => byte === other[at]);
 }
 
 function numberAt(bytes: Uint8Array, at: number): number {
-  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(at, true);
 }
 
 function kindOf(info: Uint8Array | undefined): string {
