@@ -64,6 +64,13 @@ export const cases: readonly Case<Facts>[] = [
         'curl -s --max-time 5 -o /dev/null -w %{http_code} http://169.254.169.254/latest/meta-data/ || true';
       assert.equal(await one.sh(`ip netns exec a ${imds}`), '000', 'IMDS does not answer a pod');
       assert.equal(await one.sh(imds), '401', 'and does answer the node');
+      // CHECK asks the kernel alone.
+      const check = await one.cni(
+        'CHECK',
+        { ...variablesOf('c', c.netns), PATH: '/nowhere' },
+        { ...conf, prevResult: c.result },
+      );
+      assert.equal(check.exit, 0, check.stdout);
       return { flows, ...(await clean(pair)) };
     },
   },
@@ -276,10 +283,11 @@ export const cases: readonly Case<Facts>[] = [
       const flows = await followAll(pair, [
         { what: 'a pod without IPv6', client: [one, 'four'], to: `${far.address}:80`, sees: address },
       ]);
-      const check = await one.cni('CHECK', variablesOf('four', '/run/netns/four'), {
-        ...conf,
-        prevResult: json,
-      });
+      const check = await one.cni(
+        'CHECK',
+        { ...variablesOf('four', '/run/netns/four'), PATH: '/nowhere' },
+        { ...conf, prevResult: json },
+      );
       assert.equal(check.exit, 0, check.stdout);
       await one.deletePod('four');
       return { flows, ...(await clean(pair)) };

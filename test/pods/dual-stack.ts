@@ -71,7 +71,7 @@ export async function dualStack(bench: Bench): Promise<{ answers: Answer[] }> {
     await ask('IPVS: Service, backend on another node', one, 'a', 'http://[fd00:10:96::b]/', a6);
     await ask('IPVS: Service, backend on the same ENI', one, 'a', 'http://[fd00:10:96::c]/', a6);
     await one.sh(IPVS6_OFF);
-    const variables = variablesOf('a', a.netns);
+    const variables = { ...variablesOf('a', a.netns), PATH: '/nowhere' };
     const check = await one.cni('CHECK', variables, { ...conf, prevResult: a.result });
     assert.equal(check.exit, 0, check.stdout);
     await one.sh(
