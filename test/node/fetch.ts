@@ -1,7 +1,8 @@
 // kubelet, the container runtimes and the control plane, built from the Go module proxy and kept between runs: Debian has no kubelet and no
 // cri-o, and its containerd is too old for CNI's STATUS. Each has a module of its own in go/, whose go.mod says the
 // version and whose go.sum pins every module it is made of.
-//   node test/node/fetch.ts   builds what is missing (many minutes the first time; Go fetches the toolchain it needs)
+//   node test/node/fetch.ts [NAME…]   builds what is missing, of all or of these (many minutes the first time; Go
+//                                     fetches the toolchain it needs)
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
@@ -185,6 +186,13 @@ function folderOf(module: GoModule): string {
 }
 
 if (process.argv[1] === import.meta.filename) {
-  for (const module of Object.values(modules))
-    process.stdout.write(`${ensureBuilt(module, (line) => process.stderr.write(`${line}\n`))}\n`);
+  const names = process.argv.slice(2);
+  const unknown = names.filter((name) => !Object.keys(modules).includes(name));
+  if (unknown.length > 0) {
+    process.stderr.write(`unknown: ${unknown.join(', ')}; there are ${Object.keys(modules).join(', ')}\n`);
+    process.exit(2);
+  }
+  for (const [name, module] of Object.entries(modules))
+    if (names.length === 0 || names.includes(name))
+      process.stdout.write(`${ensureBuilt(module, (line) => process.stderr.write(`${line}\n`))}\n`);
 }
