@@ -102,11 +102,12 @@ function kubeNode(base: PodNode, runtime: Runtime, patience: number): KubeNode {
     sh: base.sh,
     page: (path) => base.sh(`curl -sfk --max-time 60 https://127.0.0.1:10250${path}`),
     async pods() {
-      const { stdout } = await base.node.machine.run(
-        'curl -sk --max-time 30 https://127.0.0.1:10250/pods',
+      // A kubelet that is still starting a hundred pods may not come to the end of its answer.
+      const { exitCode, stdout } = await base.node.machine.run(
+        'curl -sfk --max-time 30 https://127.0.0.1:10250/pods',
         60_000 * patience,
       );
-      return stdout.startsWith('{') ? podsOf(JSON.parse(stdout)) : [];
+      return exitCode === 0 ? podsOf(JSON.parse(stdout)) : [];
     },
     async running(names, accept = () => true) {
       let last: PodStatus[] = [];
