@@ -2,16 +2,8 @@
 // waits for a CHECK does not wait for twenty of them.
 import { readIfPresent } from '../port/fs.ts';
 import { hasNetlink, inTwoNamespaces } from '../port/netlink.ts';
-import {
-  type Attachment,
-  hostLines,
-  podLines,
-  podLines6,
-  podSysctls,
-  podTable,
-  podTable6,
-} from './attachment.ts';
-import { ADDS_TO_A_LINK, type PartOf, type Place } from './attachment-parts.ts';
+import { type Attachment, podLines6, podSysctls, podTable, podTable6 } from './attachment.ts';
+import { ADDS_TO_A_LINK, linesOf, type PartOf, type Place, type Side } from './attachment-parts.ts';
 import { lineOf } from './netlink/ip.ts';
 import { hasTables } from './netlink/nft-verify.ts';
 import { Routing } from './netlink/requests.ts';
@@ -27,25 +19,26 @@ export function wholeByNetlink(
   place: Place,
   links: PartOf<'link'>[],
 ): { ipv6: boolean } | undefined {
-  const { netns, eni } = place;
+  const { netns } = place;
   const limited = a.limits?.ingress !== undefined || a.limits?.egress !== undefined;
   if (limited || !hasNetlink()) return undefined;
   try {
     return inTwoNamespaces(netns, ({ node, pod, podNetfilter }) => {
       const on = { node: new Listing(new Routing(node)), pod: new Listing(new Routing(pod)) };
-      const has = (side: 'node' | 'pod', lines: string[], inet6 = false) =>
+      const has = (side: Side, lines: string[], inet6 = false) =>
         lines.filter(makesAnObject).every((text) => {
           const line = lineOf(text, netns, inet6);
           return line !== undefined && on[side].has(line);
         });
+      const lines = linesOf(a, place);
       // This thread is in the pod's namespace, and so is what it reads here.
       const setting = (path: string) => readIfPresent(`/proc/sys/${path}`)?.trim();
       const ipv6 = a.ipv6 !== undefined && setting(`net/ipv6/conf/${a.ifName}/disable_ipv6`) !== '1';
       const whole =
         podSysctls(a).every(([path, value]) => setting(path) === value) &&
         links.every((link) => on[link.side].hasLink(wantedLink(link, on.node))) &&
-        has('node', hostLines(a, netns, eni?.device, place.ipv6)) &&
-        has('pod', podLines(a, eni !== undefined, place.ipv6)) &&
+        has('node', lines.node) &&
+        has('pod', lines.pod) &&
         (!ipv6 || has('pod', podLines6(a), true)) &&
         hasTables(new Routing(podNetfilter), podTable(a) + podTable6(a));
       return whole ? { ipv6 } : undefined;

@@ -75,14 +75,20 @@ export interface Place {
   ipv6: boolean;
 }
 
+/** The lines of each side that make an attachment in that place, but for IPv6 inside the pod. */
+export function linesOf(a: Attachment, { netns, eni, ipv6 }: Place): Record<Side, string[]> {
+  return {
+    node: hostLines(a, netns, eni?.device, ipv6),
+    pod: podLines(a, eni !== undefined, ipv6),
+  };
+}
+
 /** All objects of an attachment, the node's first, each in the order in which it is made. */
 export function partsOf(a: Attachment, place: Place): Part[] {
-  const { netns, eni, ipv6 } = place;
-  const entering = `nsenter --net=${netns} `;
-  const node = hostLines(a, netns, eni?.device, ipv6).flatMap((line) => partsOfLine(line, 'node', place, ''));
-  const pod = podLines(a, eni !== undefined, ipv6).flatMap((line) =>
-    partsOfLine(line, 'pod', place, entering),
-  );
+  const entering = `nsenter --net=${place.netns} `;
+  const lines = linesOf(a, place);
+  const node = lines.node.flatMap((line) => partsOfLine(line, 'node', place, ''));
+  const pod = lines.pod.flatMap((line) => partsOfLine(line, 'pod', place, entering));
   // ADD makes both tables, also where the pod's IPv6 is off.
   const chains = [...chainsIn(podTable(a), 'ip'), ...chainsIn(podTable6(a), 'inet')];
   const settings = podSysctls(a).map(

@@ -2,7 +2,7 @@
 // controllers, kube-proxy and cluster DNS as a cluster has them, the images that the tests run, and what the tests said.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { copyFileSync, createWriteStream, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, createWriteStream, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -17,6 +17,8 @@ import { IMAGE, makeArchive } from './image.ts';
 import type { KubeNode } from './kube.ts';
 import { clean, type Facts, startProxy } from './services.ts';
 
+/** That many has Kubernetes 1.36. */
+const TESTS = 47;
 const FOCUS = '\\[sig-network\\].*\\[Conformance\\]';
 
 const TOOLS = '/usr/share/e2e/agnhost.tar';
@@ -242,9 +244,11 @@ async function runTests({ control }: Nodes, work: string): Promise<Result[]> {
   }
   await ended;
   control.assertAlive();
+  const said = () => readFileSync(files.log, 'utf8').slice(-6000);
+  assert.ok(existsSync(files.report), `the tests ended without a report\n${said()}`);
   const results = resultsOf(readFileSync(files.report, 'utf8'), ({ place, name }) =>
     `${place} ${name}`.replaceAll(/ ?\[(sig-network|Conformance|NodeConformance|LinuxOnly)\] ?/g, ' ').trim(),
   );
-  assert.ok(results.length > 0, readFileSync(files.log, 'utf8').slice(-6000));
+  assert.equal(results.length, TESTS, `tests that ran\n${said()}`);
   return results;
 }

@@ -160,16 +160,17 @@ export async function startControlPlane(
   function startControllers(): void {
     const admin = join(folder, 'admin.kubeconfig');
     writeFileSync(admin, kubeconfig(url, ca(), tokens.get('admin') ?? ''));
-    const common = [`--kubeconfig=${admin}`, '--leader-elect=false', '--bind-address=127.0.0.1'];
+    const common = [
+      ...[`--kubeconfig=${admin}`, '--leader-elect=false'],
+      ...['--bind-address=127.0.0.1', `--cert-dir=${certificates}`],
+    ];
     start('kube-controller-manager', program(modules.conformance, 'kube-controller-manager'), [
-      ...[...common, `--cert-dir=${certificates}`, `--service-account-private-key-file=${files.key}`],
+      ...[...common, `--service-account-private-key-file=${files.key}`],
       ...[`--root-ca-file=${join(certificates, 'apiserver.crt')}`, '--use-service-account-credentials'],
       // An emulated kubelet may be late with its lease.
       '--node-monitor-grace-period=5m',
     ]);
-    start('kube-scheduler', program(modules.conformance, 'kube-scheduler'), [
-      ...[...common, `--cert-dir=${certificates}`],
-    ]);
+    start('kube-scheduler', program(modules.conformance, 'kube-scheduler'), common);
   }
 
   async function ready(): Promise<void> {

@@ -30,10 +30,7 @@ export interface Result {
  *
  * @param nameOf names a test by the group it stands in and its own text.
  */
-export function resultsOf(
-  json: string,
-  nameOf: (test: { place: string; name: string }) => string = ({ place, name }) => `${place} ${name}`,
-): Result[] {
+export function resultsOf(json: string, nameOf: (test: { place: string; name: string }) => string): Result[] {
   const [report] = JSON.parse(json) as Report;
   return (report?.SpecReports ?? [])
     .filter(

@@ -1,15 +1,13 @@
 // `route flush` and `address flush` for `ip -batch`, as messages of rtnetlink: a question of many answers, and a request
 // for each. Numbers are those of linux/rtnetlink.h and if_addr.h.
-import { ACK, attributesIn, DUMP, le32, Message, REQUEST } from './message.ts';
+import { RTA, tableOf } from './ip.ts';
+import { ACK, DUMP, le32, Message, numberAt, REQUEST } from './message.ts';
 import { AF_INET, AF_INET6, numberOf } from './values.ts';
 
 const DEL_ADDRESS = 21;
 const GET_ADDRESS = 22;
 const DEL_ROUTE = 25;
 const GET_ROUTE = 26;
-/** Of a table whose number is an attribute, since it has more than eight bits. */
-const TABLE_ATTRIBUTE = 15;
-const ROUTE_HEADER = 12;
 const LINK_SCOPE = 253;
 const tables: Record<string, number> = { main: 254 };
 const types: Record<string, number> = { unreachable: 7 };
@@ -38,8 +36,7 @@ function addressFlush(text: string): Flush | undefined {
       return new Message(GET_ADDRESS, REQUEST | DUMP).u8(0, 0, 0, 0).u32(index);
     },
     removal(found) {
-      const of = new DataView(found.buffer, found.byteOffset).getUint32(4, true);
-      if (of !== index || found[3] !== LINK_SCOPE) return undefined;
+      if (numberAt(found, 4) !== index || found[3] !== LINK_SCOPE) return undefined;
       return new Message(DEL_ADDRESS, REQUEST | ACK).u8(...found);
     },
   };
@@ -59,16 +56,10 @@ function routeFlush(text: string, inet6: boolean): Flush | undefined {
         .u8(inet6 ? AF_INET6 : AF_INET, 0, 0, 0)
         .u8(table < 256 ? table : 0, protocol, 0, type)
         .u32(0)
-        .attribute(TABLE_ATTRIBUTE, le32(table)),
+        .attribute(RTA.table, le32(table)),
     removal(found) {
       if (found[5] !== protocol || (type !== 0 && found[7] !== type)) return undefined;
       return tableOf(found) === table ? new Message(DEL_ROUTE, REQUEST | ACK).u8(...found) : undefined;
     },
   };
-}
-
-function tableOf(route: Uint8Array): number | undefined {
-  const bytes = attributesIn(route, ROUTE_HEADER).get(TABLE_ATTRIBUTE);
-  if (bytes === undefined) return route[4];
-  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
 }

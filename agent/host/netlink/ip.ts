@@ -10,6 +10,7 @@ import {
   EXCL,
   le32,
   Message,
+  numberAt,
   REPLACE,
   REQUEST,
   zeroEnded,
@@ -90,7 +91,13 @@ export function linksQuestion(): Message {
 /** The group of a link that was listed. */
 export function groupOf(link: Uint8Array): number {
   const bytes = attributesIn(link, 16).get(IFLA.group);
-  return bytes === undefined ? 0 : new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+  return bytes === undefined ? 0 : numberAt(bytes);
+}
+
+/** The table of a route or rule that was listed: an attribute where it has more than eight bits. */
+export function tableOf(listed: Uint8Array, attributes = attributesIn(listed, 12)): number {
+  const bytes = attributes.get(RTA.table);
+  return bytes === undefined ? (listed[4] ?? 0) : numberAt(bytes);
 }
 
 /** Words that come in pairs of key and value, but for flags; undefined where another word is among them. */

@@ -156,6 +156,24 @@ function wordsOf(body: Uint8Array, flags: number): string {
   return text === undefined ? '' : new TextDecoder().decode(text.subarray(0, -1));
 }
 
+/** A number of 32 bits in the CPU's order. */
+export function numberAt(bytes: Uint8Array, at = 0): number {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(at, true);
+}
+
+/** Text up to its zero; empty for nothing. */
+export function textOf(bytes: Uint8Array | undefined): string {
+  if (bytes === undefined) return '';
+  const end = bytes.indexOf(0);
+  return new TextDecoder().decode(end === -1 ? bytes : bytes.subarray(0, end));
+}
+
+/** Nothing is the same as nothing. */
+export function same(one: Uint8Array | undefined, other: ArrayLike<number> | undefined): boolean {
+  if (one === undefined || other === undefined) return one === other;
+  return one.length === other.length && one.every((byte, at) => byte === other[at]);
+}
+
 export function le32(value: number): number[] {
   return [value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24];
 }

@@ -1,10 +1,9 @@
 // Whether the tables of a text for nftables are in effect: what eniboot has asked for beside what the kernel lists.
 // Attributes that a request left out are listed with their default, which is zero.
 // Numbers are those of linux/netfilter/nf_tables.h.
-import { attributesIn, DUMP, listIn, Message, REQUEST, zeroEnded } from './message.ts';
+import { attributesIn, DUMP, listIn, Message, REQUEST, same, textOf, zeroEnded } from './message.ts';
 import { header, messagesOf, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, SUBSYSTEM } from './nft.ts';
 import type { Routing } from './requests.ts';
-import { same, textOf } from './verify.ts';
 
 const GET_CHAIN = SUBSYSTEM + 4;
 const GET_RULE = SUBSYSTEM + 7;

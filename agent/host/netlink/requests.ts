@@ -2,7 +2,7 @@
 import type { NetlinkSocket } from '../../port/netlink.ts';
 import type { Flush } from './flush.ts';
 import { linkQuestion, NEW_LINK } from './ip.ts';
-import { type Answer, answersIn, DONE, type Message } from './message.ts';
+import { type Answer, answersIn, DONE, type Message, numberAt } from './message.ts';
 import type { Transaction } from './nft.ts';
 
 /** One half of a namespace, what `ip` or what `nft` talks to; devices, flushes and single requests are of the first. */
@@ -41,10 +41,7 @@ export class Routing {
     if (known !== undefined) return known;
     const answer = this.ask(linkQuestion(device));
     if (answer?.type !== NEW_LINK) throw new NoDevice(device);
-    const index = new DataView(answer.body.buffer, answer.body.byteOffset, answer.body.length).getInt32(
-      4,
-      true,
-    );
+    const index = numberAt(answer.body, 4);
     this.indexes.set(device, index);
     return index;
   }

@@ -3,6 +3,7 @@
 // fib_rules.h.
 import {
   FRA,
+  groupOf,
   IFA,
   IFLA,
   type Line,
@@ -13,9 +14,10 @@ import {
   NEW_ROUTE,
   NEW_RULE,
   RTA,
+  tableOf,
   UNICAST,
 } from './ip.ts';
-import { attributesIn, DUMP, Message, REQUEST } from './message.ts';
+import { attributesIn, DUMP, Message, numberAt, REQUEST, same, textOf } from './message.ts';
 import type { Routing } from './requests.ts';
 import { AF_INET, macBytes } from './values.ts';
 
@@ -66,12 +68,12 @@ export class Listing {
     const attributes = attributesIn(link, 16);
     const number = (attribute: number) => {
       const bytes = attributes.get(attribute);
-      return bytes === undefined ? 0 : numberAt(bytes, 0);
+      return bytes === undefined ? 0 : numberAt(bytes);
     };
     return (
       (mac === undefined || same(attributes.get(IFLA.address), macBytes(mac))) &&
       (mtu === undefined || number(IFLA.mtu) === mtu) &&
-      number(IFLA.group) === group &&
+      groupOf(link) === group &&
       (kind === undefined || kindOf(attributes.get(IFLA.linkInfo)) === kind) &&
       (master === undefined || number(IFLA.link) === master)
     );
@@ -131,10 +133,15 @@ class Listed {
     return this.parsed;
   }
 
+  /** Of a route or a rule. */
+  get table(): number {
+    return tableOf(this.bytes, this.attributes);
+  }
+
   /** A number of four bytes; undefined where there is no such attribute. */
   number(attribute: number): number | undefined {
     const bytes = this.attributes.get(attribute);
-    return bytes === undefined ? undefined : numberAt(bytes, 0);
+    return bytes === undefined ? undefined : numberAt(bytes);
   }
 }
 
@@ -151,7 +158,7 @@ const fits: Record<Kind, (wanted: Listed, found: Listed) => boolean> = {
   // destination is listed, and of one to nowhere IPv6 lists a device.
   route: (wanted, found) =>
     sameAt(wanted, found, [0, 1, 2, 3, 6, 7]) &&
-    tableOf(wanted) === tableOf(found) &&
+    wanted.table === found.table &&
     alike(wanted, found, [RTA.src, RTA.gateway, RTA.prefsrc, ...ELSEWHERE]) &&
     (wanted.bytes[1] === 0 || alike(wanted, found, [RTA.dst])) &&
     (wanted.bytes[7] !== UNICAST || alike(wanted, found, [RTA.oif])),
@@ -162,7 +169,7 @@ const fits: Record<Kind, (wanted: Listed, found: Listed) => boolean> = {
   // Neither inverted, nor of an interface that is not there, nor narrowed by what no rule of ours says.
   rule: (wanted, found) =>
     sameAt(wanted, found, [0, 1, 2, 3, 7]) &&
-    tableOf(wanted) === tableOf(found) &&
+    wanted.table === found.table &&
     (numberAt(found.bytes, 8) & UNFIT) === 0 &&
     alike(wanted, found, [FRA.dst, FRA.src, FRA.iif, FRA.priority, FRA.mark, FRA.mask]) &&
     (found.number(SUPPRESS) ?? SUPPRESS_NONE) === SUPPRESS_NONE &&
@@ -178,11 +185,6 @@ const SUPPRESS_NONE = 0xffffffff;
 /** FIB_RULE_INVERT, FIB_RULE_IIF_DETACHED. */
 const UNFIT = 0x2 | 0x8;
 
-/** Routes and rules have it in the same places. */
-function tableOf(message: Listed): number {
-  return message.number(RTA.table) ?? message.bytes[4] ?? 0;
-}
-
 /** Each of these attributes is there in both and the same, or in none. */
 function alike(wanted: Listed, found: Listed, attributes: number[]): boolean {
   return attributes.every((one) => {
@@ -195,22 +197,6 @@ function sameAt(wanted: Listed, found: Listed, places: number[]): boolean {
   return places.every((at) => wanted.bytes[at] === found.bytes[at]);
 }
 
-export function same(one: Uint8Array | undefined, other: ArrayLike<number> | undefined): boolean {
-  if (one === undefined || other === undefined) return one === other;
-  return one.length === other.length && one.every((byte, at) => byte === other[at]);
-}
-
-function numberAt(bytes: Uint8Array, at: number): number {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(at, true);
-}
-
 function kindOf(info: Uint8Array | undefined): string {
   return info === undefined ? '' : textOf(attributesIn(info).get(1));
-}
-
-/** Up to its zero. */
-export function textOf(bytes: Uint8Array | undefined): string {
-  if (bytes === undefined) return '';
-  const end = bytes.indexOf(0);
-  return new TextDecoder().decode(end === -1 ? bytes : bytes.subarray(0, end));
 }

@@ -30,11 +30,11 @@ const debianOf = (suite: Suite) => (suite === 'ami' ? 'trixie' : suite);
 const imageSize = (suite: Suite) => (suite === 'ami' ? '9G' : '4G');
 const recipe = join(import.meta.dirname, 'recipe');
 
-const leftOut = [
+const commonOptions = [
   '--aptopt=Acquire::Check-Valid-Until "false"',
   ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
 ];
-const bootstrapOptions = [...['--mode=root', '--variant=minbase', '--format=directory'], ...leftOut];
+const bootstrapOptions = [...['--mode=root', '--variant=minbase', '--format=directory'], ...commonOptions];
 
 export interface Image {
   suite: Suite;
@@ -86,7 +86,6 @@ function build(suite: Suite, directory: string, progress: (line: string) => void
   const work = mkdtempSync(join(cacheDirectory(), '.build-'));
   const root = join(work, 'root');
   try {
-    // Files in the image belong to users of its own, so without root the whole build runs under mapped IDs.
     must(
       [
         ...asRoot(),
@@ -128,7 +127,7 @@ function build(suite: Suite, directory: string, progress: (line: string) => void
  * (about 30 s, needs the network).
  */
 export function ensureContainerRoot(include: string[], progress: (line: string) => void): string {
-  const options = [...leftOut, '--mode=root', '--variant=essential', `--include=${include.join(',')}`];
+  const options = [...commonOptions, '--mode=root', '--variant=essential', `--include=${include.join(',')}`];
   const digest = createHash('sha256').update(JSON.stringify(options)).digest('hex').slice(0, 12);
   const archive = join(cacheDirectory(), `container-${digest}.tar`);
   if (!existsSync(archive)) {
@@ -145,6 +144,7 @@ export function ensureContainerRoot(include: string[], progress: (line: string) 
   return archive;
 }
 
+/** Files in an image belong to users of its own, so without root the whole build runs under mapped IDs. */
 function asRoot(): string[] {
   return process.getuid?.() === 0 ? [] : ['unshare', '--user', '--map-auto', '--map-root-user'];
 }
