@@ -1,11 +1,11 @@
 import { attachmentOf } from '../agent/host/attachment.ts';
+import { mtuOf } from '../agent/host/devices.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { type Lease, releaseLease, undoLease } from '../agent/pool/lease.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { requireNamespace, takeAddress, usableEnis } from './address.ts';
 import { type Configuration, refuse, type Variables } from './call.ts';
-import { mtuOf } from './devices.ts';
 import { makeAttachment, removeAttachment } from './kernel.ts';
 import { limitsOf } from './limits.ts';
 import { interfaceRoutes, linkInterfaces, linkRoutes, renderResult } from './result.ts';

@@ -1,4 +1,6 @@
 // The address an attachment gets: from which ENI, leased to it by name, with a note of what it is for.
+
+import { deviceOf } from '../agent/host/devices.ts';
 import type { NodeFile, NodePodEni } from '../agent/host/node-file.ts';
 import type { PodLimits } from '../agent/host/pod-limits.ts';
 import { Failure } from '../agent/messages/failure.ts';
@@ -6,7 +8,6 @@ import { findLease, type Lease, orUndo, takeLease } from '../agent/pool/lease.ts
 import { noteLease } from '../agent/pool/lease-note.ts';
 import { systemClock } from '../agent/port/clock.ts';
 import { isOwnNamespace, ownerOf, type Variables } from './call.ts';
-import { deviceOf } from './devices.ts';
 
 export interface UsableEni extends NodePodEni {
   device: string;

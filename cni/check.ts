@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { type Attachment, attachmentOf } from '../agent/host/attachment.ts';
 import { differencesOf, lookAtAttachment } from '../agent/host/attachment-state.ts';
+import { deviceOf } from '../agent/host/devices.ts';
 import { type NodePodEni, readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
 import { noteOf } from '../agent/pool/lease-note.ts';
 import { type Configuration, isOwnNamespace, ownerOf, type Variables } from './call.ts';
-import { deviceOf } from './devices.ts';
 import { addressesIn } from './result.ts';
 
 /**

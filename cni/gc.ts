@@ -1,10 +1,10 @@
+import { hasHostLink, listHostLinks } from '../agent/host/devices.ts';
 import { addressOfHostLink } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { type Lease, listLeases } from '../agent/pool/lease.ts';
 import { noteOf } from '../agent/pool/lease-note.ts';
 import { pause } from '../agent/port/clock.ts';
 import type { Configuration } from './call.ts';
-import { hasHostLink, listHostLinks } from './devices.ts';
 import { removeAttachment } from './kernel.ts';
 
 /** Where libcni puts the attachments to keep (SPEC 1.1.0, "GC"). */

@@ -1,13 +1,13 @@
 // eniboot-ipam: the address alone. Either the `ipam` of a plugin that makes the pod's interface itself (ipvlan,
 // macvlan), or the first plugin of a chain whose next one takes the device from prevResult.
 import { attachmentOf } from '../agent/host/attachment.ts';
+import { isUp, mtuOf } from '../agent/host/devices.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { orUndo } from '../agent/pool/lease.ts';
 import { requireNamespace, takeAddress, type UsableEni, usableEnis } from './address.ts';
 import { type Configuration, quoted, refuse, type Variables } from './call.ts';
 import { checkLease, throwIfAny } from './check.ts';
-import { isUp, mtuOf } from './devices.ts';
 import { interfaceRoutes, renderResult } from './result.ts';
 import { status, UNAVAILABLE } from './status.ts';
 import { timed } from './stopwatch.ts';

@@ -6,12 +6,14 @@ import {
   hostLines,
   linkGroupOf,
   POD_VETH,
+  podGuard,
   podLines,
   podLines6,
   podRemovalLines,
   podSysctls,
   podTable,
   podTable6,
+  podTables,
   removalLines,
 } from '../agent/host/attachment.ts';
 import { NFT_TABLE } from '../agent/host/names.ts';
@@ -39,20 +41,23 @@ const IPV6_FAILED = 45;
  * longer than all else takes together. A node's batch that fails takes a table of this call's making with it: the
  * namespace may be one that has nothing of ours.
  * Bandwidth limits, where there are any, cost one more: tc. So does IPv6: `ip` gives a rule the family of the whole
- * call, so the pod's IPv6 lines are a call of their own.
- * $1: namespace, $2: the node's batch, $3: the tables, $4: tc's batch, then what `last` takes. Standard input: the
+ * call, so the pod's IPv6 lines are a call of their own. The guard's chain needs the pod's interface: one more nft.
+ * $1: namespace, $2: the node's batch, $3: the tables, $4: the guard's, $5: tc's batch, then what `last` takes. Standard input: the
  * pod's batch.
  */
 function addScript(families: string[], last: string): string {
   const each = (text: (family: string) => string) => families.map((family) => `${text(family)}; `).join('');
-  return `netns=$1 host=$2 table=$3
-shift 3
+  const guard = 'netdev';
+  return `netns=$1 host=$2 table=$3 guard=$4
+shift 4
 nsenter --net="$netns" -- nft "${each((family) => `create table ${family} ${NFT_TABLE}`)}$table" </dev/null 2>/dev/null &
 made=$!
 ip -batch - <<EOF || { wait $made && nsenter --net="$netns" -- nft "${each((family) => `delete table ${family} ${NFT_TABLE}`)}" </dev/null; exit ${HOST_FAILED}; }
 $host
 EOF
 wait $made || nsenter --net="$netns" -- nft "${each(emptied)}$table" </dev/null || exit ${NFT_FAILED}
+nsenter --net="$netns" -- nft "create table ${guard} ${NFT_TABLE}; $guard" </dev/null 2>/dev/null ||
+  nsenter --net="$netns" -- nft "${emptied(guard)}; $guard" </dev/null || exit ${NFT_FAILED}
 exec nsenter --net="$netns" -- sh -ec '[ -z "$1" ] || tc -batch - <<EOF || exit ${TC_FAILED}
 $1
 EOF
@@ -104,7 +109,7 @@ export function makeAttachment(
   eniDevice: string | undefined,
 ): { ipv6: boolean } {
   const ipv6 = existsSync('/proc/sys/net/ipv6');
-  const table = podTable(a) + podTable6(a);
+  const tables = { all: podTables(a), early: podTable(a) + podTable6(a), guard: podGuard(a) };
   const six = podLines6(a);
   const limits = limitLines(a.limits ?? {}, [a.ifName, POD_VETH]).join('\n');
   const settings = podSysctls(a);
@@ -115,7 +120,7 @@ export function makeAttachment(
       netns,
       host,
       pod,
-      table,
+      tables,
       limits,
       settings,
       ipv6: { device: a.ifName, lines: six },
@@ -124,7 +129,9 @@ export function makeAttachment(
     if (result.exitCode === IPV6_OFF) return { ipv6: false };
     if (result.exitCode === IPV6_FAILED) return ipv6Failed(six, result);
     if (result.exitCode === NFT_FAILED) {
-      throw new Failure('NFT_FAILED', `nft in the pod: ${complaintsOf(result).join(': ')}`, { table });
+      throw new Failure('NFT_FAILED', `nft in the pod: ${complaintsOf(result).join(': ')}`, {
+        table: tables.all,
+      });
     }
     if (result.exitCode === TC_FAILED) throw tcFailed(result);
     if (result.exitCode === HOST_FAILED) host = linesLeft(host, a, result);
@@ -136,7 +143,8 @@ interface Texts {
   netns: string;
   host: string[];
   pod: string[];
-  table: string;
+  /** All, and by programs: what can be made before the links, and what cannot. */
+  tables: { all: string; early: string; guard: string };
   /** For `tc -batch`; empty where there are none. */
   limits: string;
   settings: [string, string][];
@@ -145,10 +153,10 @@ interface Texts {
 }
 
 /** Without a process where this runtime can, else by programs; limits only by programs. */
-function make({ netns, host, pod, table, limits, settings, ipv6 }: Texts): ExecResult {
+function make({ netns, host, pod, tables, limits, settings, ipv6 }: Texts): ExecResult {
   const steps: [Step, exitCode: number][] = [
     [{ in: 'node', ip: host }, HOST_FAILED],
-    [{ nft: table }, NFT_FAILED],
+    [{ nft: tables.all }, NFT_FAILED],
     [{ sysctls: settings }, 1],
     [{ in: 'pod', ip: pod }, 1],
   ];
@@ -163,7 +171,19 @@ function make({ netns, host, pod, table, limits, settings, ipv6 }: Texts): ExecR
   if (refusal !== 'unable') return resultOf(refusal, steps[refusal?.step ?? 0]?.[1] ?? 1);
   const [script, six] =
     ipv6.lines.length === 0 ? [ADD_IPV4, []] : [ADD_DUAL_STACK, [ipv6.device, ipv6.lines.join('\n')]];
-  const args = ['-c', script, 'eniboot', netns, host.join('\n'), table, limits, ...six, ...settings.flat()];
+  const { early, guard } = tables;
+  const args = [
+    '-c',
+    script,
+    'eniboot',
+    netns,
+    host.join('\n'),
+    early,
+    guard,
+    limits,
+    ...six,
+    ...settings.flat(),
+  ];
   return runSync('sh', args, { input: toInput(pod) });
 }
 
@@ -191,7 +211,7 @@ export function removeAttachment(address: string, namespaces: string[]): void {
     lines: podRemovalLines,
     // Both families, whatever the node has: what is not there costs a message.
     lines6: podRemovalLines,
-    tables: (['ip', 'inet'] as const).map((family) => ({ family, name: NFT_TABLE })),
+    tables: (['ip', 'inet', 'netdev'] as const).map((family) => ({ family, name: NFT_TABLE })),
   };
   for (const netns of namespaces) removed(`in ${netns}`, () => removeFromPod(netns, removal));
   removed('on the node', () => removeFromNode(removalLines(address)));

@@ -1,6 +1,7 @@
 // eniboot-ptp: the unnumbered link alone, behind a plugin that has made the pod's interface with an address of the
 // pool: the node itself, Services and everything outside the VPC.
 import { attachmentOf } from '../agent/host/attachment.ts';
+import { hasHostLink } from '../agent/host/devices.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
@@ -9,7 +10,6 @@ import { requireNamespace } from './address.ts';
 import { type Configuration, ownerOf, refuse, type Variables } from './call.ts';
 import { checkLease, checkObjects, givenIpv6, throwIfAny } from './check.ts';
 import { detach } from './del.ts';
-import { hasHostLink } from './devices.ts';
 import { makeAttachment, removeAttachment } from './kernel.ts';
 import { limitsOf } from './limits.ts';
 import { extendResult } from './result.ts';

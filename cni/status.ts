@@ -1,7 +1,7 @@
+import { deviceOf, isUp } from '../agent/host/devices.ts';
 import { type NodeFile, readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { listLeases } from '../agent/pool/lease.ts';
-import { deviceOf, isUp } from './devices.ts';
 
 /** Cannot serve ADD. */
 export const UNAVAILABLE = 50;

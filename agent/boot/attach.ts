@@ -18,7 +18,7 @@ import {
 import { applySteps, describeAttached, describeUnattached, lookUp, resumeAttempts } from './attach-apply.ts';
 import { type AttachStep, foreignEnisOf, planAttach, podEnisOf } from './attach-plan.ts';
 import { type Capacity, capacity } from './capacity.ts';
-import { isSilence, refreshEgressTable, silenceMs } from './egress.ts';
+import { isSilence, refreshTables, silenceMs } from './egress.ts';
 import { recallEnis, rememberEnis } from './known-enis.ts';
 import {
   type Boot,
@@ -194,7 +194,7 @@ function podsInUse(boot: Boot, links: Link[]): PodEni[] {
   const used = usedPodEnis().filter((eni) => links.some((link) => link.mac === eni.mac && !link.stacked));
   const owned = listOwned();
   const kept = used.map(
-    ({ eniId, mac, subnetCidr, ipv6Prefix }): PodEni =>
+    ({ eniId, mac, subnetCidr, primaryAddress = '', ipv6Prefix }): PodEni =>
       described.find((pod) => pod.eniId === eniId) ?? {
         eniId,
         mac,
@@ -204,7 +204,7 @@ function podsInUse(boot: Boot, links: Link[]): PodEni[] {
         // Told by IMDS alone, and asked for by nothing that works without EC2.
         deviceIndex: -1,
         subnetId: '',
-        primaryAddress: '',
+        primaryAddress,
       },
   );
   return [...kept, ...described.filter((pod) => !kept.includes(pod))];
@@ -386,7 +386,7 @@ async function explainMissingDevice(boot: Boot, macs: string[]): Promise<Failure
 }
 
 /**
- * The egress set first, then the pool: an address that can be leased can always leave. Addresses `found` at
+ * The tables first, then the pool: an address that can be leased can always leave, and is guarded. Addresses `found` at
  * the start may have had a pod before this boot and rest; those this run asked for need not.
  */
 async function fillPool(
@@ -394,10 +394,7 @@ async function fillPool(
   found: ReadonlySet<string> = new Set(boot.pods.flatMap((pod) => pod.cidrs)),
 ): Promise<void> {
   const wanted = newToPool(boot);
-  await refreshEgressTable(
-    boot,
-    [...listOwned(), ...wanted].map((owned) => owned.cidr),
-  );
+  await refreshTables(boot, [...listOwned(), ...wanted]);
   finishAdding();
   for (const owned of wanted) addToPool(owned, found.has(owned.cidr) ? 0 : NEVER_USED);
 }

@@ -1,16 +1,16 @@
-// The egress table as text: pure, from the node, the pool and the configured table. One shared table for
-// the whole node; a pod adds no rule, no chain and no element.
+// The node's nftables tables as text: pure, from the node, the pool and the configured table. They are shared by all
+// pods: a pod adds no rule, no chain and no element. The guards among their chains are those of guard-table.ts.
 import ipaddr from 'ipaddr.js';
 import type { Config } from '../config/schema.ts';
 import { contains, type Range, rangeOf, toAddress } from '../host/ipv4.ts';
 import {
   BOOT_ENI_MARK,
-  IMDS_ADDRESS,
-  IMDS_ADDRESS6,
+  NFT_TABLE,
   POD_LINK_PREFIX,
   SERVICE_MARK,
   TURN_BACK_ADDRESS6,
 } from '../host/names.ts';
+import { type GuardedEni, guardChains, renderGuardTable } from './guard-table.ts';
 
 export type EgressAction = 'route' | 'snat' | 'snat-keep-port';
 
@@ -25,6 +25,8 @@ export interface EgressInput {
   poolCidrs: string[];
   /** /80 prefixes of all pod ENIs; undefined where pods have IPv4 alone. */
   poolPrefixes6?: string[] | undefined;
+  /** Pod ENIs whose device is here. */
+  enis: GuardedEni[];
   config: Pick<Config, 'egress' | 'pods' | 'kubernetes'>;
 }
 
@@ -38,8 +40,17 @@ interface ActionRange extends Range {
   action: EgressAction;
 }
 
+/** Both of the node's tables. */
+export function renderTables(input: EgressInput): string {
+  return `table inet ${NFT_TABLE} {
+${renderEgressTable(input)}}
+table netdev ${NFT_TABLE} {
+${renderGuardTable(input.enis)}}
+`;
+}
+
 /** The body of table inet eniboot. */
-export function renderEgressTable(input: EgressInput): string {
+function renderEgressTable(input: EgressInput): string {
   const { device, nodeAddress } = input;
   const mark = hex(BOOT_ENI_MARK);
   const pods = `"${POD_LINK_PREFIX}*"`;
@@ -55,13 +66,6 @@ export function renderEgressTable(input: EgressInput): string {
     input.poolPrefixes6 === undefined
       ? noLines6
       : lines6(input.poolPrefixes6, ipv6Cidrs(input.config.kubernetes.serviceCidrs));
-  const imdsGuard = input.config.pods.allowImds
-    ? ''
-    : `  chain imds_guard {
-    type filter hook forward priority filter; policy accept;
-    ip saddr @pool4 ip daddr ${IMDS_ADDRESS} reject with icmp type admin-prohibited
-${six.imdsGuard}  }
-`;
   return `  set pool4 {
     type ipv4_addr; flags interval; auto-merge;${elements([...input.poolCidrs].sort(byAddress))}
   }
@@ -96,10 +100,10 @@ ${six.services}  }
     type filter hook forward priority mangle; policy accept;
     ip saddr @pool4 oifname "${device}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
   }
-${imdsGuard}${six.chains}`;
+${six.chains}${guardChains(input.enis, input.config.pods.allowImds)}`;
 }
 
-const noLines6 = { sets: '', turnBack: '', fromPods: '', services: '', imdsGuard: '', chains: '' };
+const noLines6 = { sets: '', turnBack: '', fromPods: '', services: '', chains: '' };
 
 /**
  * What IPv6 adds. Nothing is translated on its way out; all that a pod sends to the node and that is not for the
@@ -117,7 +121,6 @@ function lines6(prefixes: string[], serviceCidrs: string[]): typeof noLines6 {
     // Not replies: one that comes back by the client's link has another pod of this node as its source.
     fromPods: `    iifname ${pods} ip6 saddr @pool6 ct direction original meta mark set meta mark or ${mark}\n`,
     services: `    ip6 saddr @pool6 meta mark set meta mark or ${mark}\n`,
-    imdsGuard: `    ip6 saddr @pool6 ip6 daddr ${IMDS_ADDRESS6} reject with icmpv6 type admin-prohibited\n`,
     // What still has a Service's address here is no Service's: it would go round between node and pod.
     chains:
       serviceCidrs.length === 0

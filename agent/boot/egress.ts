@@ -1,14 +1,15 @@
 // egress: pods reach the Internet as the boot ENI's primary address, through one nftables table that is
 // replaced whole. Also what makes replies to NodePort and hostPort connections leave the way they came.
 
+import { deviceOf } from '../host/devices.ts';
 import { isCidr } from '../host/ipv4.ts';
 import { ipBatch, listRules, type Rule, routeTo } from '../host/links.ts';
 import { BOOT_ENI_RULE_PRIORITY, RUN_DIR } from '../host/names.ts';
-import { compareTable, replaceTable, type TableState } from '../host/nft.ts';
+import { compareTables, replaceTables, type TableState } from '../host/nft.ts';
 import { earlierNodeFile } from '../host/node-file.ts';
 import { readSysctl, writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
-import { ownedCidrs } from '../pool/pool.ts';
+import { listOwned, type Owned } from '../pool/pool.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
 import {
   addRule6,
@@ -19,12 +20,23 @@ import {
   rule6Text,
   rules6,
 } from './egress-rules.ts';
-import { renderEgressTable } from './egress-table.ts';
-import { type Boot, type Change, type Check, fail, isDualStack, nodeOf, type Phase, pass } from './phase.ts';
+import { renderTables } from './egress-table.ts';
+import type { GuardedEni } from './guard-table.ts';
+import {
+  type Boot,
+  type Change,
+  type Check,
+  fail,
+  isDualStack,
+  nodeOf,
+  type Phase,
+  pass,
+  warn,
+} from './phase.ts';
 
 interface Observed {
-  /** The planned table's text, and how the kernel's compares with it. */
-  body: string;
+  /** The planned tables' text, and how the kernel's compare with it. */
+  tables: string;
   table: TableState;
   rules: Rule[];
   /** IPv6 rules; undefined where pods have IPv4 alone. */
@@ -37,7 +49,7 @@ interface Observed {
 
 type Planned = Change &
   (
-    | { kind: 'table'; body: string }
+    | { kind: 'table'; tables: string }
     | { kind: 'rule' }
     | { kind: 'rule6'; rule: string }
     | { kind: 'sysctl'; path: string; value: string }
@@ -57,16 +69,16 @@ export const egress: Phase<Observed, Planned> = {
     bootEni.vpcCidrs = cidrs;
     if (boot.config.egress.publicAddress === 'require' && !boot.localOnly)
       bootEni.publicAddress ??= await publicAddressWithin(boot, PUBLIC_ADDRESS_LAG_MS);
-    const body = tableOf(boot);
+    const tables = tablesOf(boot);
     const [table, rules, rules6] = await Promise.all([
-      compareTable(body),
+      compareTables(tables),
       listRules(),
       isDualStack(boot) ? listRules(6) : undefined,
     ]);
     const sysctls = Object.fromEntries(
       Object.keys(wantedSysctls(bootDevice.name, isDualStack(boot))).map((path) => [path, readSysctl(path)]),
     );
-    return { body, table, rules, rules6, sysctls, publicAddress: bootEni.publicAddress, fromEc2 };
+    return { tables, table, rules, rules6, sysctls, publicAddress: bootEni.publicAddress, fromEc2 };
   },
 
   plan(observed, boot) {
@@ -79,7 +91,8 @@ export const egress: Phase<Observed, Planned> = {
     }
     if (!observed.table.intact) {
       const verb = observed.table.present ? 'replace' : 'create';
-      changes.push({ kind: 'table', body: observed.body, summary: `${verb} table inet eniboot` });
+      const summary = `${verb} tables inet and netdev eniboot`;
+      changes.push({ kind: 'table', tables: observed.tables, summary });
     }
     if (!observed.rules.some(isBootEniRule)) {
       changes.push({
@@ -110,7 +123,7 @@ export const egress: Phase<Observed, Planned> = {
     if (observed.fromEc2 !== undefined) writeAtomic(VPC_FILE, JSON.stringify(observed.fromEc2), 0o600);
     for (const change of changes) {
       if (change.kind === 'sysctl') writeSysctl(change.path, change.value);
-      else if (change.kind === 'table') await replaceTable(change.body);
+      else if (change.kind === 'table') await replaceTables(change.tables);
       else if (change.kind === 'rule6') await addRule6(change.rule);
       else if (change.kind === 'rule') await ipBatch([`rule add ${bootEniRule()}`]);
       else await requestPublicAddress(boot, change.eniId);
@@ -120,20 +133,13 @@ export const egress: Phase<Observed, Planned> = {
   async verify(boot) {
     const { bootDevice } = nodeOf(boot);
     const [table, rules, present6, route] = await Promise.all([
-      compareTable(tableOf(boot)),
+      compareTables(tablesOf(boot)),
       listRules(),
       isDualStack(boot) ? listRules(6) : undefined,
       routeTo(SOMEWHERE),
     ]);
     return [
-      table.intact
-        ? pass('egress-table', 'table inet eniboot is as planned')
-        : fail(
-            'egress-table',
-            'EGRESS_TABLE_DIFFERS',
-            `table inet eniboot ${table.present ? 'is not as planned' : 'is missing'}`,
-            { ...table },
-          ),
+      checkTables(table),
       rules.some(isBootEniRule)
         ? pass('egress-rule', `rule ${BOOT_ENI_RULE_PRIORITY} sends marked replies by the main table`)
         : fail('egress-rule', 'EGRESS_RULE_MISSING', `rule ${BOOT_ENI_RULE_PRIORITY} is missing`, { rules }),
@@ -145,22 +151,62 @@ export const egress: Phase<Observed, Planned> = {
   },
 };
 
-/** Renders the table for the pool as it is now; attach uses it again when prefixes have been added. */
-export async function refreshEgressTable(boot: Boot, poolCidrs: string[]): Promise<void> {
-  const body = tableOf(boot, poolCidrs);
-  const { intact } = await compareTable(body);
-  if (!intact) await replaceTable(body);
+function checkTables(table: TableState): Check {
+  const id = 'egress-table';
+  if (table.intact) return pass(id, 'tables inet and netdev eniboot are as planned');
+  // Just after an update, until repair has run.
+  if (table.ofVersion !== undefined)
+    return warn(
+      id,
+      `tables inet and netdev eniboot are as version ${table.ofVersion} loaded them; repair replaces them`,
+      { ...table },
+    );
+  const what = table.present
+    ? 'tables inet and netdev eniboot are not as planned'
+    : 'table inet or netdev eniboot is missing';
+  return fail(id, 'EGRESS_TABLE_DIFFERS', what, { ...table });
 }
 
-function tableOf(boot: Boot, poolCidrs: string[] = ownedCidrs()): string {
+/** Renders the tables for a pool of these prefixes and addresses, and loads them where they differ. */
+export async function refreshTables(boot: Boot, owned: Owned[]): Promise<void> {
+  const tables = tablesOf(boot, owned);
+  const { intact } = await compareTables(tables);
+  if (!intact) await replaceTables(tables);
+}
+
+function tablesOf(boot: Boot, owned: Owned[] = listOwned()): string {
   const { bootDevice, bootEni } = nodeOf(boot);
-  return renderEgressTable({
+  return renderTables({
     device: bootDevice.name,
     nodeAddress: bootEni.addresses[0] ?? '',
     vpcCidrs: bootEni.vpcCidrs,
-    poolCidrs,
+    poolCidrs: owned.map((one) => one.cidr),
     poolPrefixes6: isDualStack(boot) ? prefixes6Of(boot) : undefined,
+    enis: guardedEnis(boot, owned),
     config: boot.config,
+  });
+}
+
+/**
+ * Those whose pods may live, though this run has not looked for ENIs yet, and those it has found. Where node.json is lost,
+ * IMDS knows the ENIs that the pool's addresses are on.
+ */
+function guardedEnis(boot: Boot, owned: Owned[]): GuardedEni[] {
+  const known = new Map<string, Omit<GuardedEni, 'device' | 'cidrs'>>();
+  for (const { eniId, mac, addresses, ipv6Prefixes } of nodeOf(boot).otherEnis) {
+    if (!owned.some((one) => one.eniId === eniId)) continue;
+    known.set(eniId, { eniId, mac, primaryAddress: addresses[0], ipv6Prefix: [...ipv6Prefixes].sort()[0] });
+  }
+  for (const eni of [...(earlierNodeFile()?.podEnis ?? []), ...boot.pods]) {
+    const { eniId, mac, ipv6Prefix } = eni;
+    const primaryAddress = eni.primaryAddress || known.get(eniId)?.primaryAddress;
+    known.set(eniId, { eniId, mac, primaryAddress, ipv6Prefix });
+  }
+  return [...known.values()].flatMap((eni) => {
+    const device = deviceOf(eni.mac);
+    if (device === undefined) return [];
+    const cidrs = owned.filter((one) => one.eniId === eni.eniId).map((one) => one.cidr);
+    return [{ ...eni, device, cidrs, ipv6Prefix: isDualStack(boot) ? eni.ipv6Prefix : undefined }];
   });
 }
 

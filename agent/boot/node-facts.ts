@@ -24,10 +24,11 @@ export function nodeFile(boot: Boot): string {
     ...(bandwidth === undefined ? {} : { bandwidth }),
     podEnis: boot.pods
       .filter((pod) => pod.subnetCidr !== '')
-      .map(({ eniId, mac, subnetCidr, ipv6Prefix }) => ({
+      .map(({ eniId, mac, subnetCidr, primaryAddress, ipv6Prefix }) => ({
         eniId,
         mac,
         subnetCidr,
+        ...(primaryAddress === '' ? {} : { primaryAddress }),
         ...(ipv6Prefix === undefined ? {} : { ipv6Prefix }),
       })),
   } satisfies NodeFile);

@@ -8,7 +8,7 @@ import { endLeavingEni, leavingEnis, startLeavingEni } from '../pool/leaving-eni
 import { listOwned, type Owned } from '../pool/pool.ts';
 import { describeUnattached, lookUp } from './attach-apply.ts';
 import { openAttempts } from './attach-attempts.ts';
-import { refreshEgressTable } from './egress.ts';
+import { refreshTables } from './egress.ts';
 import { type Boot, nodeOf } from './phase.ts';
 import type { Refilled } from './reconcile.ts';
 
@@ -59,10 +59,7 @@ export async function finishLeaving(boot: Boot, done: Refilled): Promise<string[
     }
     if (left.length > 0) done.waiting.push(`EC2 still shows ${left.join(', ')} on ${eniId}`);
   }
-  await refreshEgressTable(
-    boot,
-    listOwned().map((owned) => owned.cidr),
-  );
+  await refreshTables(boot, listOwned());
   return gone;
 }
 

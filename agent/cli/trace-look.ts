@@ -47,7 +47,7 @@ export async function lookAtPod(lease: Lease): Promise<Seen> {
   const parts = lookAt(attachment, netns, { device: device?.name ?? '?', mac: eni.mac });
   const [ofBoot, table, cloud] = await Promise.all([
     bootEniSteps(links, ipv6),
-    tableSteps(lease.address),
+    tableSteps(lease),
     cloudSteps(lease, eni, ipv6),
   ]);
   const steps = new Map<NodeStepName, Step>([
@@ -206,13 +206,19 @@ function settingSteps(bootDevice: string, ipv6: boolean): Named[] {
   });
 }
 
-/** The chains, sets and maps of the egress table, as they were loaded, and the pod's address in its set. */
-async function tableSteps(address: string): Promise<Named[]> {
+/** The chains, sets and maps of the node's tables, as they were loaded, and the pod's address in its set. */
+async function tableSteps({ address, eniId }: Lease): Promise<Named[]> {
   const objects = await compareObjects();
+  const ofEni: Partial<Record<NodeStepName, string>> = {
+    eniSources: `set pods_${eniId}`,
+    eniOut: `chain out_${eniId}`,
+    eniIn: `chain in_${eniId}`,
+  };
   const named = nodeSteps.flatMap((name): Named[] => {
-    const [kind, object] = name.split(' ');
+    const [kind, object] = (ofEni[name] ?? name).split(' ');
     if (kind === undefined || object === undefined) return [];
-    const text = `${object} of table inet ${NFT_TABLE}`;
+    const family = name in ofEni || object.startsWith('out') ? 'netdev' : 'inet';
+    const text = `${object} of table ${family} ${NFT_TABLE}`;
     if (objects.size === 0) {
       const found = `what was loaded is not known; ${REPAIR}`;
       return [[name, { where: 'node', what: kind, text, state: 'unknown', found }]];

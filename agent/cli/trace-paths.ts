@@ -1,6 +1,6 @@
 // The ways a pod's packets take, each as the objects that carry them, in the order in which they do. Pure. The pod's
 // own objects are those of agent/host/attachment.ts; a test holds that each of them is on one way at least.
-import { type Attachment, POD_VETH } from '../host/attachment.ts';
+import { type Attachment, GUARD_CHAIN, POD_VETH } from '../host/attachment.ts';
 import type { PartState } from '../host/attachment-state.ts';
 import { IMDS_ADDRESS, IMDS_ADDRESS6 } from '../host/names.ts';
 import { LIMIT_CHAIN } from '../host/pod-limits.ts';
@@ -70,7 +70,21 @@ export const nodeSteps = [
   'chain marks',
   'chain services',
   'chain clamp',
-  'chain imds_guard',
+  // The guards.
+  'chain from_enis',
+  'chain from_pods',
+  'chain to_node',
+  'chain through_node',
+  'chain replies',
+  'chain imds',
+  'chain imds_out',
+  'chain out4',
+  'chain out6',
+  'chain out_arp',
+  // Of the pod's own ENI.
+  'eniSources',
+  'eniOut',
+  'eniIn',
 ] as const;
 export type NodeStepName = (typeof nodeSteps)[number];
 
@@ -98,8 +112,9 @@ export function waysOf(seen: Seen, carries: (destination: string) => boolean = (
 
 /** What carries the packets of either family. */
 function isOfBoth(part: PartState): boolean {
+  const chains = [LIMIT_CHAIN, GUARD_CHAIN];
   return (
-    part.kind === 'link' || part.kind === 'limit' || (part.kind === 'chain' && part.name === LIMIT_CHAIN)
+    part.kind === 'link' || part.kind === 'limit' || (part.kind === 'chain' && chains.includes(part.name))
   );
 }
 
@@ -150,8 +165,16 @@ function stepsOf({ attachment: a, parts, node: steps }: Seen, carries: (destinat
       ...pick((part) => part.kind === 'address'),
       ...limit(a.ifName),
       ...chain(LIMIT_CHAIN),
+      ...chain(GUARD_CHAIN),
     ],
-    byVeth: [...neighbours(POD_VETH), ...link(POD_VETH), ...limit(POD_VETH), ...link(a.hostLink)],
+    byVeth: [
+      ...neighbours(POD_VETH),
+      ...link(POD_VETH),
+      ...limit(POD_VETH),
+      ...link(a.hostLink),
+      ...node('chain from_pods'),
+    ],
+    itsEni: node('eni', 'eniDevice', 'eniSources', 'eniOut', 'eniIn', 'chain from_enis', 'attachedEni'),
     intoPod: [
       ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table === 'main'),
       ...neighbours(a.hostLink),
@@ -167,7 +190,7 @@ function waysOf6(seen: Seen, carries: (destination: string) => boolean): Way[] {
   const { address = '', nodeAddresses = [] } = a.ipv6 ?? {};
   const { pick, node, link, neighbours, chain, podRoutes, rule, ...common } = stepsOf(seen, carries);
   const { start, itsInterface, byVeth, intoPod, replyRoutes, refusal } = common;
-  const itsEni = node('eni', 'eniDevice', 'attachedEni', 'sourceCheck6', 'securityGroups');
+  const itsEni = [...common.itsEni, ...node('chain out6', 'sourceCheck6', 'securityGroups')];
   const isNode = (destination: string) => nodeAddresses.includes(destination);
   return [
     {
@@ -178,7 +201,7 @@ function waysOf6(seen: Seen, carries: (destination: string) => boolean): Way[] {
     {
       name: 'node6',
       title: 'over IPv6 to its node and back: over the veth, real addresses both ways',
-      steps: [...start, ...podRoutes(POD_VETH, isNode), ...byVeth, ...intoPod],
+      steps: [...start, ...podRoutes(POD_VETH, isNode), ...byVeth, ...node('chain to_node'), ...intoPod],
     },
     {
       name: 'service6',
@@ -189,7 +212,7 @@ function waysOf6(seen: Seen, carries: (destination: string) => boolean): Way[] {
         ...byVeth,
         ...node('set pool6', 'chain marks', 'chain services', 'chain no_service', 'serviceRule6'),
         ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table !== 'main'),
-        ...node('forwarding6', 'chain postrouting'),
+        ...node('forwarding6', 'chain through_node', 'chain replies', 'chain postrouting'),
         ...neighbours(a.hostLink),
         ...pick((part) => part.kind === 'setting'),
         ...chain('postrouting6'),
@@ -217,10 +240,13 @@ function waysOf6(seen: Seen, carries: (destination: string) => boolean): Way[] {
     },
     {
       name: 'imds6',
-      title: a.allowImds
-        ? `to the metadata service ${IMDS_ADDRESS6}: allowed (pods.allowImds)`
-        : `to the metadata service ${IMDS_ADDRESS6}: refused, in the pod and on the node`,
-      steps: [...start, ...refusal, ...(a.allowImds ? [] : node('set pool6', 'chain imds_guard'))],
+      title: `to the metadata service ${IMDS_ADDRESS6}: refused, in the pod and on the node`,
+      steps: [
+        ...start,
+        ...refusal,
+        ...chain(GUARD_CHAIN),
+        ...node('chain out6', 'chain through_node', 'chain imds', 'chain imds_out'),
+      ],
     },
   ];
 }
@@ -236,7 +262,11 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
     pick(
       (part) => part.kind === 'route' && part.side === 'node' && part.table === table && part.type === type,
     );
-  const itsEni = node('prefix', 'eni', 'eniDevice', 'attachedEni', 'sourceCheck', 'securityGroups');
+  const itsEni = [
+    ...node('prefix'),
+    ...common.itsEni,
+    ...node('chain out4', 'chain out_arp', 'sourceCheck', 'securityGroups'),
+  ];
   const isNode = (destination: string) => a.nodeAddresses.includes(destination);
   const leaving = podRoutes(POD_VETH, (destination) => !isNode(destination));
   const byBootEni = node('defaultRoute', 'bootDevice');
@@ -257,7 +287,7 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
     {
       name: 'node',
       title: 'to its node and back: over the veth, real addresses both ways',
-      steps: [...start, ...podRoutes(POD_VETH, isNode), ...byVeth, ...intoPod],
+      steps: [...start, ...podRoutes(POD_VETH, isNode), ...byVeth, ...node('chain to_node'), ...intoPod],
     },
     {
       name: 'service',
@@ -269,7 +299,7 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
         ...node('poolMember', 'set routed4', 'chain services'),
         ...rule('node'),
         ...ownTable('unicast'),
-        ...node('chain postrouting'),
+        ...node('chain through_node', 'chain replies', 'chain postrouting'),
         ...neighbours(a.hostLink),
         ...setting('ip_forward', 'accept_redirects'),
         ...chain('postrouting'),
@@ -285,7 +315,7 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
         ...leaving,
         ...byVeth,
         ...ownTable('throw'),
-        ...node('forwarding', 'poolMember', 'map actions4'),
+        ...node('forwarding', 'chain through_node', 'poolMember', 'map actions4'),
         ...node('chain postrouting', 'chain egress', 'chain keep_port', 'chain clamp'),
         ...byBootEni,
         ...node('publicAddress'),
@@ -318,7 +348,9 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
       steps: [
         ...start,
         ...refusal,
-        ...(a.allowImds ? [...leaving, ...byVeth] : node('poolMember', 'chain imds_guard')),
+        ...chain(GUARD_CHAIN),
+        ...(a.allowImds ? [...leaving, ...byVeth] : []),
+        ...node('chain out4', 'chain through_node', 'chain imds', 'chain imds_out'),
       ],
     },
   ];

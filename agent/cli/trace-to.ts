@@ -56,7 +56,7 @@ function subnetOf(a: Attachment): string {
 /** What the kernel decides, as steps: each is wrong where the packet would go another way. */
 export async function decisionsOf(to: string, way: WayName, seen: Seen, netns: string): Promise<Step[]> {
   const { attachment: a } = seen;
-  const refused = (way === 'imds' || way === 'imds6') && !a.allowImds;
+  const refused = way === 'imds6' || (way === 'imds' && !a.allowImds);
   const byEni = way === 'vpc' || way === 'out6' || way === 'imds6';
   const inPod = await routeGet(['nsenter', `--net=${netns}`, '--'], [to]);
   const decisions = [decision('pod', to, inPod, refused ? undefined : byEni ? a.ifName : POD_VETH)];

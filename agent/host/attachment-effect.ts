@@ -2,7 +2,7 @@
 // waits for a CHECK does not wait for twenty of them.
 import { readIfPresent } from '../port/fs.ts';
 import { hasNetlink, inTwoNamespaces } from '../port/netlink.ts';
-import { type Attachment, podLines6, podSysctls, podTable, podTable6 } from './attachment.ts';
+import { type Attachment, podLines6, podSysctls, podTables } from './attachment.ts';
 import { ADDS_TO_A_LINK, linesOf, type PartOf, type Place, type Side } from './attachment-parts.ts';
 import { lineOf } from './netlink/ip.ts';
 import { hasTables } from './netlink/nft-verify.ts';
@@ -40,7 +40,7 @@ export function wholeByNetlink(
         has('node', lines.node) &&
         has('pod', lines.pod) &&
         (!ipv6 || has('pod', podLines6(a), true)) &&
-        hasTables(new Routing(podNetfilter), podTable(a) + podTable6(a));
+        hasTables(new Routing(podNetfilter), podTables(a));
       return whole ? { ipv6 } : undefined;
     });
   } catch {

@@ -5,6 +5,7 @@ import {
   type Attachment,
   hostLines,
   POD_VETH,
+  podGuard,
   podLines,
   podLines6,
   podSysctls,
@@ -89,8 +90,12 @@ export function partsOf(a: Attachment, place: Place): Part[] {
   const lines = linesOf(a, place);
   const node = lines.node.flatMap((line) => partsOfLine(line, 'node', place, ''));
   const pod = lines.pod.flatMap((line) => partsOfLine(line, 'pod', place, entering));
-  // ADD makes both tables, also where the pod's IPv6 is off.
-  const chains = [...chainsIn(podTable(a), 'ip'), ...chainsIn(podTable6(a), 'inet')];
+  // ADD makes all tables, also where the pod's IPv6 is off.
+  const chains = [
+    ...chainsIn(podTable(a), 'ip'),
+    ...chainsIn(podTable6(a), 'inet'),
+    ...chainsIn(podGuard(a), 'netdev'),
+  ];
   const settings = podSysctls(a).map(
     ([path, value]): Part => ({
       side: 'pod',

@@ -4,7 +4,7 @@
 import { Failure } from '../messages/failure.ts';
 import type { ExecOptions } from '../port/exec-result.ts';
 import { runSync } from '../port/exec-sync.ts';
-import { type Attachment, podTable, podTable6 } from './attachment.ts';
+import { type Attachment, POD_VETH, podTables } from './attachment.ts';
 import { wholeByNetlink } from './attachment-effect.ts';
 import { type Part, type PartOf, type Place, parts6Of, partsOf, type Side } from './attachment-parts.ts';
 import { NFT_TABLE } from './names.ts';
@@ -56,10 +56,12 @@ export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
     }),
   };
   const parts = sights.pod.settings.get(off) === '1' ? base : [...base, ...parts6Of(a, place)];
-  const listing = LISTINGS.slice(0, ipv6 ? 2 : 1).join('; ');
+  const listing = LISTINGS.filter((one) => ipv6 || !one.includes(' inet ')).join('; ');
+  // A chain of family netdev needs its device.
+  const device = `ip link add ${a.ifName} type veth peer name ${POD_VETH}`;
   const wantedChains = chainsOf(
-    answerOf('unshare', ['--net', 'sh', '-c', `nft -f - && { ${listing}; }`], {
-      input: podTable(a) + podTable6(a),
+    answerOf('unshare', ['--net', 'sh', '-c', `${device} && nft -f - && { ${listing}; }`], {
+      input: podTables(a),
     }),
   );
   return parts.map((part) => ({ ...part, ...stateOf(part, sights, wantedChains) }));
@@ -83,7 +85,7 @@ function nounOf(part: Part): string {
   return part.kind === 'link' ? `link ${part.name}` : `${part.kind} ${part.text}`;
 }
 
-const LISTINGS = ['ip', 'inet'].map((family) => `nft -j list table ${family} ${NFT_TABLE}`);
+const LISTINGS = ['ip', 'inet', 'netdev'].map((family) => `nft -j list table ${family} ${NFT_TABLE}`);
 
 /**
  * A pod with limits waits for each program here, since cri-o has it looked at once more before it starts.

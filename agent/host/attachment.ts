@@ -26,6 +26,7 @@ import {
   SERVICE_MARK,
   TURN_BACK_ADDRESS6,
 } from './names.ts';
+import { prefixOf } from './netlink/values.ts';
 import type { NodeFile, NodePodEni } from './node-file.ts';
 import { limitChain, type PodLimits } from './pod-limits.ts';
 import { hostLinkOf } from './pod-link-name.ts';
@@ -33,8 +34,13 @@ import { hostLinkOf } from './pod-link-name.ts';
 /** Name of the pod's end of the unnumbered link. */
 export const POD_VETH = 'veth0';
 
+/** Name of the chain that holds a pod to its own addresses. */
+export const GUARD_CHAIN = 'own_source';
+
 export interface Attachment {
   address: string;
+  /** The ENI's, which all its pods send from. */
+  mac: string;
   /** The pod's interface: eth0. */
   ifName: string;
   /** Length of the ENI's subnet. */
@@ -51,6 +57,8 @@ export interface Attachment {
   ipv6?:
     | { address: string; prefixLength: number; nodeAddresses: string[]; serviceCidrs: string[] }
     | undefined;
+  /** The IPv6 address that belongs to `address`, also of a pod whose IPv6 is off; absent where pods have IPv4 alone. */
+  address6?: string | undefined;
   /** Of the veth; eth0 has its ENI's. */
   mtu: number;
   hostLink: string;
@@ -81,11 +89,16 @@ function traceOf(address: string): Pick<Attachment, 'hostLink' | 'hostMac' | 'po
 export function attachmentOf(
   node: NodeFile,
   address: string,
-  { subnetCidr, ipv6Prefix }: Pick<NodePodEni, 'subnetCidr' | 'ipv6Prefix'>,
+  { mac, subnetCidr, ipv6Prefix }: Pick<NodePodEni, 'mac' | 'subnetCidr' | 'ipv6Prefix'>,
   ifName: string,
 ): Attachment {
+  const ipv6 =
+    node.ipv6 === undefined || ipv6Prefix === undefined
+      ? undefined
+      : { address: podIpv6(ipv6Prefix, address), prefixLength: ENI_PREFIX_LENGTH, ...node.ipv6 };
   return {
     address,
+    mac,
     ifName,
     prefixLength: Number(subnetCidr.split('/')[1]),
     router: toAddress(rangeOf(subnetCidr).first + 1),
@@ -94,15 +107,7 @@ export function attachmentOf(
     routes: node.podRoutes.filter((cidr) => !contains(subnetCidr, cidr)),
     egressRoutes: node.egressRoutes,
     allowImds: node.allowImds,
-    ...(node.ipv6 === undefined || ipv6Prefix === undefined
-      ? {}
-      : {
-          ipv6: {
-            address: podIpv6(ipv6Prefix, address),
-            prefixLength: ENI_PREFIX_LENGTH,
-            ...node.ipv6,
-          },
-        }),
+    ...(ipv6 === undefined ? {} : { ipv6, address6: ipv6.address }),
     mtu: node.mtu,
     ...traceOf(address),
   };
@@ -199,7 +204,8 @@ export function podLines6(a: Attachment): string[] {
     ...[...nodeAddresses.map((one) => `${one}/128`), ...serviceCidrs, `${TURN_BACK_ADDRESS6}/128`].map(
       (cidr) => `route replace ${cidr} ${byNode} ${proto}`,
     ),
-    ...(a.allowImds ? [] : [`route replace unreachable ${IMDS_ADDRESS6}/128 ${proto}`]),
+    // Whether or not `pods.allowImds` is set: that opens the way through the node, over IPv4.
+    `route replace unreachable ${IMDS_ADDRESS6}/128 ${proto}`,
     `route replace ::/0 ${byNode} table ${ROUTE_PROTOCOL} ${proto}`,
     `rule add ${replyRule()}`,
   ];
@@ -269,6 +275,48 @@ export function podTable6(a: Attachment): string {
   }
 ${limitsOf(a)}}
 `;
+}
+
+/**
+ * What may leave the pod's interface: frames of its own addresses. A route or a sysctl is not an access control: a
+ * process without any capability passes a route by binding its socket to the interface (SO_BINDTODEVICE, since Linux
+ * 5.7), and one with NET_RAW writes frames itself. Within one ENI no frame meets a hook of the node, so the pod has a
+ * chain of its own, at the egress hook (Linux 5.16). Only NET_ADMIN in the pod's namespace removes it.
+ *
+ * Both the frame's type and what the socket said it is (`meta protocol`): the kernel looks for the packet's header
+ * where a socket's VLAN type says, whatever the frame's bytes are (packet_parse_headers in net/packet/af_packet.c).
+ * Over IPv6, of the messages by which neighbours and routers are found (types 133 to 137, RFC 4861) a pod sends
+ * solicitations, and advertisements of its own address.
+ */
+export function podGuard(a: Attachment): string {
+  const from = (type: 'ip' | 'ip6' | 'arp') =>
+    `    ether saddr ${a.mac} ether type ${type} meta protocol ${type} `;
+  const six = `${from('ip6')}ip6 saddr ${a.address6} `;
+  const rules = [
+    `${from('ip')}ip saddr ${a.address} ip daddr != ${IMDS_ADDRESS} accept`,
+    `${from('arp')}arp saddr ether ${a.mac} arp saddr ip ${a.address} accept`,
+    ...(a.address6 === undefined
+      ? []
+      : [
+          `${six}ip6 daddr != ${IMDS_ADDRESS6} meta l4proto != ipv6-icmp accept`,
+          `${six}ip6 daddr != ${IMDS_ADDRESS6} icmpv6 type < 133 accept`,
+          `${six}icmpv6 type 135 accept`,
+          `${six}icmpv6 type 136 @nh,384,128 0x${Buffer.from(prefixOf(a.address6).bytes).toString('hex')} accept`,
+        ]),
+    '    counter drop',
+  ];
+  return `table netdev ${NFT_TABLE} {
+  chain ${GUARD_CHAIN} {
+    type filter hook egress device "${a.ifName}" priority filter; policy drop;
+${rules.join('\n')}
+  }
+}
+`;
+}
+
+/** All of a pod's tables. */
+export function podTables(a: Attachment): string {
+  return podTable(a) + podTable6(a) + podGuard(a);
 }
 
 function limitsOf(a: Attachment): string {

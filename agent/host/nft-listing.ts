@@ -1,13 +1,18 @@
 // What `nft -j list` says, in a form that can be compared. A file of its own, because the CNI path needs it and must
 // not load what else knows of nftables.
 
+/** The entries of one listing or several, a line each. */
+export function entriesOf(json: string): Record<string, unknown>[] {
+  const lines = json.split('\n').filter((line) => line !== '');
+  return lines.flatMap((line) => (JSON.parse(line) as { nftables: Record<string, unknown>[] }).nftables);
+}
+
 /** Drops what differs between equal tables: handles, the tool's version, counters' values. A JSON array. */
 export function canonical(json: string): string {
-  const listing = JSON.parse(json) as { nftables: Record<string, unknown>[] };
-  const kept = listing.nftables.filter((entry) => !('metainfo' in entry));
+  const kept = entriesOf(json).filter((entry) => !('metainfo' in entry));
   return JSON.stringify(kept, (key, value: unknown) => {
     if (key === 'handle') return undefined;
-    if (key === 'counter' && typeof value === 'object') return {};
+    if (key === 'counter' && typeof value === 'object') return { ...value, packets: 0, bytes: 0 };
     return value;
   });
 }

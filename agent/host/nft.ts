@@ -1,39 +1,55 @@
-// nftables: one own table, replaced in one transaction and compared with what the kernel made of it.
+// nftables: the node's own tables, replaced in one transaction and compared with what the kernel made of them.
 import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
 import { succeeded } from '../port/exec-result.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { version } from '../port/runtime.ts';
 import { must } from './command.ts';
 import { NFT_TABLE, RUN_DIR } from './names.ts';
-import { canonical, objectsOf } from './nft-listing.ts';
+import { canonical, entriesOf, objectsOf } from './nft-listing.ts';
 
-/** Where the form the kernel gave our table is kept, with the text it was made from. */
+/** Families of the node's tables, all of them called NFT_TABLE. */
+export const NODE_TABLES = ['inet', 'netdev'] as const;
+
+/** Where the form the kernel gave our tables is kept, with the text they were made from. */
 const APPLIED = `${RUN_DIR}/egress.json`;
 
+interface Applied {
+  /** Of eniboot, that loaded them. */
+  version: string;
+  text: string;
+  listing: string;
+}
+
 export interface TableState {
-  /** The kernel has the table, unchanged since it was loaded from `body`. */
+  /** The kernel has the tables, unchanged since they were loaded from the text. */
   intact: boolean;
   present: boolean;
+  /** Another version of eniboot has loaded them, and they are unchanged since. */
+  ofVersion?: string;
 }
 
 /**
- * Compares the kernel's table with a planned body. nft prints a table in another form than it was written
+ * Compares the kernel's tables with a planned text. nft prints a table in another form than it was written
  * in, so the form it had right after it was loaded is kept beside the text, and both must match.
  */
-export async function compareTable(body: string): Promise<TableState> {
-  const listing = await listTable();
+export async function compareTables(text: string): Promise<TableState> {
+  const listing = await listTables();
   if (listing === undefined) return { intact: false, present: false };
   const applied = readApplied();
-  return { intact: applied?.body === body && applied.listing === listing, present: true };
+  const unchanged = applied?.listing === listing;
+  if (unchanged && applied.text === text) return { intact: true, present: true };
+  const ofVersion = unchanged && applied.version !== version().version ? applied.version : undefined;
+  return { intact: false, present: true, ...(ofVersion === undefined ? {} : { ofVersion }) };
 }
 
 /**
- * Each chain, set and map of the table as it was loaded, and whether the kernel still has it so. Empty when nothing is
+ * Each chain, set and map of the tables as they were loaded, and whether the kernel still has it so. Empty when nothing is
  * known to have been loaded in this boot.
  */
 export async function compareObjects(): Promise<Map<string, 'present' | 'missing' | 'wrong'>> {
   const wanted = objectsOf(readApplied()?.listing ?? '[]');
-  const found = objectsOf((await listTable()) ?? '[]');
+  const found = objectsOf((await listTables()) ?? '[]');
   return new Map(
     [...wanted].map(([name, content]) => {
       const there = found.get(name);
@@ -52,32 +68,66 @@ export async function lookUp(name: string, address: string): Promise<string | un
   return /elements = \{ [^:}]*(?:: ([^}]*?))? *\}/.exec(result.stdout)?.[1] ?? '';
 }
 
-/** Replaces the whole table in one transaction: packets see the old one or the new one. */
-export async function replaceTable(body: string): Promise<void> {
-  await must('NFT_FAILED', 'nft', ['-f', '-'], {
-    input: `table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}\n${tableText(body)}`,
+/** Replaces the tables in one transaction: packets see the old ones or the new ones. Counters go on from where they are. */
+export async function replaceTables(text: string): Promise<void> {
+  const emptied = NODE_TABLES.map((one) => `table ${one} ${NFT_TABLE}\ndelete table ${one} ${NFT_TABLE}\n`);
+  const counted = await readCounters();
+  const body = text.replace(/counter (\w+) \{ \}/g, (declaration, name: string) => {
+    const { packets, bytes } = counted.get(name) ?? { packets: 0, bytes: 0 };
+    return packets === 0 ? declaration : `counter ${name} { packets ${packets} bytes ${bytes} }`;
   });
-  writeAtomic(APPLIED, JSON.stringify({ body, listing: await listTable() }), 0o600);
+  await must('NFT_FAILED', 'nft', ['-f', '-'], { input: `${emptied.join('')}${body}` });
+  const applied = { version: version().version, text, listing: await listTables() };
+  writeAtomic(APPLIED, JSON.stringify(applied), 0o600);
 }
 
-async function listTable(): Promise<string | undefined> {
-  const result = await run('nft', ['-j', 'list', 'table', 'inet', NFT_TABLE]);
-  if (result.missing) throw new Failure('TOOL_MISSING', 'nft is not installed', { tool: 'nft' });
-  if (succeeded(result)) return canonical(result.stdout);
-  if (result.stderr.includes('No such file or directory')) return undefined;
-  throw new Failure('NFT_FAILED', `nft list table inet ${NFT_TABLE}: ${result.stderr.trim()}`, {
-    stderr: result.stderr.trim(),
-  });
+/** Takes a table away that another version of eniboot does not keep; one that is not there is none. */
+export async function removeTable(family: string): Promise<void> {
+  // Declared first, since nft before 1.0.8 knows no `destroy`.
+  const table = `table ${family} ${NFT_TABLE}`;
+  await must('NFT_FAILED', 'nft', ['-f', '-'], { input: `${table}\ndelete ${table}\n` });
 }
 
-function readApplied(): { body: string; listing: string } | undefined {
+/** What the named counters of our tables have counted since boot; empty where there are none. */
+export async function readCounters(): Promise<Map<string, { packets: number; bytes: number }>> {
+  const counts = new Map<string, { packets: number; bytes: number }>();
+  for (const { counter } of entriesOf((await ask('list counters table')) ?? '')) {
+    const { name, packets, bytes } = (counter ?? {}) as Record<string, unknown>;
+    if (typeof name === 'string') counts.set(name, { packets: Number(packets), bytes: Number(bytes) });
+  }
+  return counts;
+}
+
+/** Undefined where one of the tables is not there. */
+async function listTables(): Promise<string | undefined> {
+  const listings = await ask('list table');
+  return listings === undefined ? undefined : canonical(listings);
+}
+
+/**
+ * The answers for both tables; undefined where one is not there. Asked one by one: nft 1.0.6 does not find the first
+ * table of two that one call names.
+ */
+async function ask(question: string): Promise<string | undefined> {
+  const answers = await Promise.all(
+    NODE_TABLES.map(async (family) => {
+      const args = [...question.split(' '), family, NFT_TABLE];
+      const result = await run('nft', ['-j', ...args]);
+      if (result.missing) throw new Failure('TOOL_MISSING', 'nft is not installed', { tool: 'nft' });
+      if (succeeded(result)) return result.stdout;
+      if (result.stderr.includes('No such file or directory')) return undefined;
+      throw new Failure('NFT_FAILED', `nft ${args.join(' ')}: ${result.stderr.trim()}`, {
+        stderr: result.stderr.trim(),
+      });
+    }),
+  );
+  return answers.includes(undefined) ? undefined : answers.join('\n');
+}
+
+function readApplied(): Applied | undefined {
   try {
     return JSON.parse(readIfPresent(APPLIED) ?? 'null') ?? undefined;
   } catch {
     return undefined;
   }
-}
-
-function tableText(body: string): string {
-  return `table inet ${NFT_TABLE} {\n${body}}\n`;
 }

@@ -51,6 +51,8 @@ export interface NodePodEni {
   /** Lower case; the device is found by it. */
   mac: string;
   subnetCidr: string;
+  /** Of the ENI itself, which no pod has; absent where nothing has said it. */
+  primaryAddress?: string;
   /** The /80 its pods' IPv6 addresses are made of; absent where pods have IPv4 alone. */
   ipv6Prefix?: string;
 }
@@ -110,7 +112,10 @@ function isNodeFile(value: unknown): value is NodeFile {
 }
 
 function isPodEni(value: unknown): boolean {
-  const { eniId, mac, subnetCidr, ipv6Prefix } = (value ?? {}) as Record<keyof NodePodEni, unknown>;
+  const { eniId, mac, subnetCidr, primaryAddress, ipv6Prefix } = (value ?? {}) as Record<
+    keyof NodePodEni,
+    unknown
+  >;
   return (
     typeof eniId === 'string' &&
     /^eni-[\w-]+$/.test(eniId) &&
@@ -118,6 +123,7 @@ function isPodEni(value: unknown): boolean {
     /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/.test(mac) &&
     typeof subnetCidr === 'string' &&
     isCidr(subnetCidr) &&
+    (primaryAddress === undefined || (typeof primaryAddress === 'string' && isAddress(primaryAddress))) &&
     (ipv6Prefix === undefined ||
       (typeof ipv6Prefix === 'string' && isCidr6(ipv6Prefix) && ipv6Prefix.endsWith(`/${ENI_PREFIX_LENGTH}`)))
   );

@@ -11,8 +11,7 @@ import {
   podLines,
   podLines6,
   podRemovalLines,
-  podTable,
-  podTable6,
+  podTables,
   removalLines,
 } from '../../agent/host/attachment.ts';
 import { actsOf } from '../../agent/host/netlink/batch.ts';
@@ -100,14 +99,14 @@ test('every text that an ADD makes is known', () => {
     { ipv6: { nodeAddresses: ['2001:db8:1::5'], serviceCidrs: ['fd00:10:96::/108'] } },
   ];
   for (const facts of variants) {
-    const eni = { subnetCidr: '10.0.64.0/20', ipv6Prefix: '2001:db8:1:2:3::/80' };
+    const eni = { mac: '02:00:00:00:00:01', subnetCidr: '10.0.64.0/20', ipv6Prefix: '2001:db8:1:2:3::/80' };
     const a = attachmentOf({ ...base, ...facts }, '10.0.64.9', eni, 'eth0');
     const known = (line: string, inet6 = false) =>
       assert.ok(actsOf([line], '/run/netns/p', inet6), `not known: ${line}`);
     for (const line of hostLines(a, '/run/netns/p', 'eth1', true)) known(line);
     for (const ours of [true, false]) for (const line of podLines(a, ours, true)) known(line);
     for (const line of podLines6(a)) known(line, true);
-    const tables = podTable(a) + podTable6(a);
+    const tables = podTables(a);
     assert.ok(transactionOf(tables, false), `not known: ${tables}`);
   }
   for (const line of [
@@ -117,8 +116,8 @@ test('every text that an ADD makes is known', () => {
     'route replace 10.0.0.0/8 dev eth0 metric 5',
   ])
     assert.is(actsOf([line], '/run/netns/p'), undefined, line);
-  assert.is(transactionOf('table netdev x {\n}\n', false), undefined);
-  assert.is(transactionOf('table ip x {\n chain y {\n  counter\n }\n}\n', false), undefined);
+  assert.is(transactionOf('table bridge x {\n}\n', false), undefined);
+  assert.is(transactionOf('table ip x {\n chain y {\n  queue\n }\n}\n', false), undefined);
 });
 
 /** All that stands in the kernel, with the pod's address and what is derived from it taken out. */
@@ -145,8 +144,11 @@ async function stateWith(address: string): Promise<string> {
       /@(if\d+|[\w-]+)|^\d+: |link-netns\S* \S+|(valid|preferred)_lft \S+|expires \S+|linkdown/gm,
       '',
     )
-    .replaceAll(/link\/ether \S+ brd/g, '');
+    .replaceAll(/link\/ether \S+ brd|packets \d+ bytes \d+/g, '');
 }
+
+/** The start of another address. */
+const OTHERS: Record<string, string> = { '10.0.': '10.9.', '100::': '101::', '2001:db8:': '2001:db9:' };
 
 /** Ways to break what an ADD has made, and back: each of its objects away, and each changed a little. */
 async function changes(): Promise<{ break: string; mend: string }[]> {
@@ -218,16 +220,20 @@ async function changes(): Promise<{ break: string; mend: string }[]> {
     mend: [`${host} ${mac}`, ...neighbours].join('; '),
   });
   // Each chain without one of its rules, with one more, with one changed, with another hook, policy or priority.
-  for (const [family, ends] of [
-    ['ip', ['']],
-    ['inet', ['6']],
+  const paths = ['prerouting', 'output', 'postrouting'];
+  for (const [family, chains] of [
+    ['ip', paths],
+    ['inet', paths.map((name) => `${name}6`)],
+    ['netdev', ['own_source']],
   ] as const) {
-    for (const chain of ['prerouting', 'output', 'postrouting'].flatMap((name) =>
-      ends.map((end) => name + end),
-    )) {
+    for (const chain of chains) {
       const text = await lines(inPod(`nft list chain ${family} eniboot ${chain} 2>/dev/null`));
       if (text.length === 0) continue;
-      const [hook = '', ...rules] = text.slice(2, -2);
+      const [hook = '', ...listed] = text.slice(2, -2);
+      // nft leaves out what the frame's type says already.
+      const rules = listed.map((rule) =>
+        rule.replace(/ether type (\w+) /, 'ether type $1 meta protocol $1 '),
+      );
       const written = (head: string, body: string[]) =>
         inPod(`nft -f - <<'EOF'
 delete chain ${family} eniboot ${chain}
@@ -243,18 +249,27 @@ EOF`);
         written(hook, [...rules, 'counter']),
         written(hook, ['counter', ...rules]),
         ...(rules.length > 1 ? [written(hook, rules.toReversed())] : []),
-        written(hook.replace('policy accept', 'policy drop'), rules),
+        written(
+          hook.replace(/policy (\w+)/, (_, is) => `policy ${is === 'drop' ? 'accept' : 'drop'}`),
+          rules,
+        ),
         written(hook.replace(/priority \w+/, 'priority 7'), rules),
         ...rules.flatMap((rule, at) =>
           [
-            rule.replace(/(10\.0\.|100::|2001:db8:)/, (start) => (start === '100::' ? '101::' : '2001:db9:')),
+            rule.replace(/10\.0\.|100::|2001:db8:/, (start) => OTHERS[start] ?? ''),
             rule.replace(/(eth0|veth0)/, 'eth7'),
             rule.replace(' fully-random', ''),
             rule.replace('!= ', ''),
             rule.replace('direction original', 'direction reply'),
             rule.replace(/0x0*1000/g, '0x2000'),
+            rule.replace(/ether saddr \S+/, 'ether saddr 02:00:00:00:00:99'),
+            rule.replace('169.254.169.254', '169.254.169.253'),
+            rule.replace('ec2::254', 'ec2::253'),
+            rule.replace(/nd-\w+-\w+/, 'nd-redirect'),
+            rule.replace(/ meta protocol \w+/, ''),
+            rule.replace(/accept$/, 'drop'),
+            rule.replace(/(0x[0-9a-f]{31})./, '$10'),
           ]
-            .map((changed) => (family === 'ip' ? changed.replace('2001:db9:', '10.9.') : changed))
             .filter((changed) => changed !== rule)
             .map((changed) => written(hook, rules.with(at, changed))),
         ),

@@ -11,7 +11,7 @@ const GET_ELEMENTS = SUBSYSTEM + 13;
 /** After the header of nfnetlink. */
 const ATTRIBUTES = 4;
 const CHAIN = { table: 1, name: 3, hook: 4, policy: 5, type: 7 };
-const HOOK = { number: 1, priority: 2 };
+const HOOK = { number: 1, priority: 2, device: 3 };
 const RULE = { table: 1, chain: 2, expressions: 4 };
 const EXPRESSION = { name: 1, data: 2 };
 const ELEMENTS = { table: 1, set: 2, list: 3, setId: 4 };
@@ -104,7 +104,7 @@ function sameChain(wanted: Attributes, found: Attributes): boolean {
   const [ours, theirs] = [wanted, found].map((one) => nested(one, CHAIN.hook));
   return (
     [CHAIN.policy, CHAIN.type].every((one) => same(found.get(one), wanted.get(one))) &&
-    [HOOK.number, HOOK.priority].every((one) => same(theirs?.get(one), ours?.get(one)))
+    [HOOK.number, HOOK.priority, HOOK.device].every((one) => same(theirs?.get(one), ours?.get(one)))
   );
 }
 
@@ -142,6 +142,8 @@ function sameExpression(
   keysIn: (set: string) => string[],
 ): boolean {
   if (wanted.name !== found.name) return false;
+  // What it has counted is nobody's request.
+  if (wanted.name === 'counter') return true;
   const [ours, theirs] = [new Map(wanted.attributes), new Map(found.attributes)];
   if (wanted.name === 'lookup') {
     const name = textOf(theirs.get(LOOKUP.set));

@@ -2,7 +2,7 @@
 // makes of them. Only these statements are known; any other text is undefined, and goes to `nft`.
 // Numbers are those of linux/netfilter/nf_tables.h and nfnetlink.h.
 import { ascii, be32, CREATE, EXCL, le32, Message, REQUEST, zeroEnded } from './message.ts';
-import { AF_INET, AF_INET6, numberOf, prefixOf } from './values.ts';
+import { AF_INET, AF_INET6, macBytes, numberOf, prefixOf } from './values.ts';
 
 const APPEND = 0x800;
 export const SUBSYSTEM = 10 * 256;
@@ -16,12 +16,28 @@ const NEW_SET = SUBSYSTEM + 9;
 export const NEW_ELEMENTS = SUBSYSTEM + 12;
 
 const INET = 1;
-const families: Record<string, number> = { ip: AF_INET, ip6: AF_INET6, inet: INET };
+const NETDEV = 5;
+const families = { ip: AF_INET, ip6: AF_INET6, inet: INET, netdev: NETDEV } as const;
+/** A family whose tables pods have. */
+export type Family = keyof typeof families;
 const hooks: Record<string, number> = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 };
+/** Of a table of family netdev. */
+const EGRESS = 1;
+const policies: Record<string, number> = { accept: 1, drop: 0 };
 const priorities: Record<string, number> = { mangle: -150, dstnat: -100, filter: 0, srcnat: 100 };
 const REGISTER = 1;
 const EQUAL = 0;
 const DIFFERENT = 1;
+const LESS = 2;
+/** Where the offset of a payload counts from. */
+const LINK_HEADER = 0;
+const NETWORK_HEADER = 1;
+const TRANSPORT_HEADER = 2;
+/** Keys of meta. */
+const META = { protocol: 1, mark: 3, iifname: 6, oifname: 7, iiftype: 8, nfproto: 15, l4proto: 16 };
+const ICMPV6 = 58;
+/** linux/if_ether.h. */
+const etherTypes: Record<string, number[]> = { ip: [0x08, 0x00], arp: [0x08, 0x06], ip6: [0x86, 0xdd] };
 
 /** One after the other of a transaction. */
 type Step = (next: { setId(): number }) => Message[];
@@ -48,8 +64,8 @@ export function messagesOf(text: string, replacing = false): Message[] | undefin
 }
 
 /** Takes a table away; refused with ENOENT where there is none. */
-export function tableRemoval(family: 'ip' | 'inet', name: string): Transaction {
-  return assembled([removalOf({ family: families[family] ?? 0, name })]);
+export function tableRemoval(family: Family, name: string): Transaction {
+  return assembled([removalOf({ family: families[family], name })]);
 }
 
 function assembled(messages: Message[]): Transaction {
@@ -85,9 +101,8 @@ function stepsOf(text: string, replacing: boolean): Step[] | undefined {
       if (chain !== undefined) chain = undefined;
       else table = undefined;
     } else if (first === 'table' && words[3] === '{') {
-      const family = families[second];
-      if (family === undefined) return undefined;
-      table = { family, name: third };
+      if (!Object.hasOwn(families, second)) return undefined;
+      table = { family: families[second as Family], name: third };
       steps.push(...tableSteps(table, replacing));
     } else if (table === undefined) return undefined;
     else if (first === 'chain' && third === '{') chain = second;
@@ -120,18 +135,27 @@ function removalOf({ family, name }: Table): Message {
   return header(new Message(DEL_TABLE, REQUEST), family).attribute(1, zeroEnded(name));
 }
 
-/** `type T hook H priority P; policy accept;` */
+/** `type T hook H priority P; policy Q;`, in family netdev with `device "D"` behind the hook. */
 function hookOf(words: string[], { family, name }: Table, chain: string): Step | undefined {
-  const [, type = '', , hook = '', , priority = ''] = words;
-  const [number, level] = [hooks[hook], priorities[priority.slice(0, -1)]];
-  if (number === undefined || level === undefined) return undefined;
-  if (words.join(' ') !== `type ${type} hook ${hook} priority ${priority} policy accept;`) return undefined;
+  const netdev = family === NETDEV;
+  const [, type = '', , hook = ''] = words;
+  const device = netdev ? words[5] : undefined;
+  const [, priority = '', , policy = ''] = words.slice(netdev ? 6 : 4);
+  const number = netdev && hook === 'egress' ? EGRESS : hooks[hook];
+  const [level, verdict] = [priorities[priority.slice(0, -1)], policies[policy.slice(0, -1)]];
+  if (number === undefined || level === undefined || verdict === undefined) return undefined;
+  const on = netdev ? ` device ${device}` : '';
+  if (words.join(' ') !== `type ${type} hook ${hook}${on} priority ${priority} policy ${policy}`)
+    return undefined;
   return () => {
     const message = header(new Message(NEW_CHAIN, REQUEST | CREATE), family)
       .attribute(1, zeroEnded(name))
       .attribute(3, zeroEnded(chain));
-    message.nest(4, () => message.attribute(1, be32(number)).attribute(2, be32(level)));
-    return [message.attribute(5, be32(1)).attribute(7, zeroEnded(type))];
+    message.nest(4, () => {
+      message.attribute(1, be32(number)).attribute(2, be32(level));
+      if (device !== undefined) message.attribute(3, zeroEnded(device.slice(1, -1)));
+    });
+    return [message.attribute(5, be32(verdict)).attribute(7, zeroEnded(type))];
   };
 }
 
@@ -164,12 +188,13 @@ function ruleOf(words: string[], table: Table, chain: string): Step | undefined 
         if (!quoted.startsWith('"')) return undefined;
         const name = ascii(quoted.slice(1, -1));
         while (name.length < 16) name.push(0);
-        expressions.push(load('meta', 2, 1, first === 'oifname' ? 7 : 6), compare(EQUAL, name));
+        expressions.push(load('meta', 2, 1, META[first]), compare(EQUAL, name));
         break;
       }
       case 'ip':
       case 'ip6': {
-        if (!eat('saddr')) return undefined;
+        const source = eat('saddr');
+        if (!source && !eat('daddr')) return undefined;
         const six = first === 'ip6';
         const op = eat('!=') ? DIFFERENT : EQUAL;
         const values: number[][] = [];
@@ -183,7 +208,8 @@ function ruleOf(words: string[], table: Table, chain: string): Step | undefined 
         if (only === undefined) return undefined;
         // In a table of both families an address is looked for in packets of its own only.
         if (table.family === INET) expressions.push(...ofFamily(six ? AF_INET6 : AF_INET));
-        expressions.push(payload(six ? 8 : 12, six ? 16 : 4));
+        const length = six ? 16 : 4;
+        expressions.push(payload(NETWORK_HEADER, (six ? 8 : 12) + (source ? 0 : length), length));
         if (values.length === 1) expressions.push(compare(op, only));
         else {
           const set = { id: 0, elements: values };
@@ -220,12 +246,65 @@ function ruleOf(words: string[], table: Table, chain: string): Step | undefined 
           expressions.push(...ofFamily(AF_INET6));
           break;
         }
+        if (eat('protocol')) {
+          const type = etherTypes[take()];
+          if (type === undefined) return undefined;
+          expressions.push(load('meta', 2, 1, META.protocol), compare(EQUAL, type));
+          break;
+        }
+        if (eat('l4proto')) {
+          if (!eat('!=') || !eat('ipv6-icmp')) return undefined;
+          expressions.push(load('meta', 2, 1, META.l4proto), compare(DIFFERENT, [ICMPV6]));
+          break;
+        }
         const set = eat('mark') && eat('set') && eat('meta') && eat('mark') && eat('or');
         const value = set ? mark() : undefined;
         if (value === undefined) return undefined;
-        expressions.push(load('meta', 2, 1, 3), bitwise(~value, value), load('meta', 2, 3, 3));
+        expressions.push(
+          load('meta', 2, 1, META.mark),
+          bitwise(~value, value),
+          load('meta', 2, 3, META.mark),
+        );
         break;
       }
+      // Two fields side by side are one payload, as `nft` makes it.
+      case 'ether': {
+        const mac = eat('saddr') ? macBytes(take()) : undefined;
+        const type = eat('ether') && eat('type') ? etherTypes[take()] : undefined;
+        if (mac === undefined || type === undefined) return undefined;
+        expressions.push(load('meta', 2, 1, META.iiftype), compare(EQUAL, [1, 0]));
+        expressions.push(payload(LINK_HEADER, 6, 8), compare(EQUAL, [...mac, ...type]));
+        break;
+      }
+      case 'arp': {
+        const mac = eat('saddr') && eat('ether') ? macBytes(take()) : undefined;
+        const address = eat('arp') && eat('saddr') && eat('ip') ? prefixOf(take()).bytes : undefined;
+        if (mac === undefined || address === undefined) return undefined;
+        expressions.push(payload(NETWORK_HEADER, 8, 10), compare(EQUAL, [...mac, ...address]));
+        break;
+      }
+      case 'icmpv6': {
+        const op = eat('type') && eat('<') ? LESS : EQUAL;
+        const type = numberOf(take());
+        if (type === undefined) return undefined;
+        expressions.push(load('meta', 2, 1, META.l4proto), compare(EQUAL, [ICMPV6]));
+        expressions.push(payload(TRANSPORT_HEADER, 0, 1), compare(op, [type]));
+        break;
+      }
+      // The target of a neighbour advertisement that no extension header precedes.
+      case '@nh,384,128': {
+        const target = Buffer.from(take().slice(2), 'hex');
+        if (target.length !== 16) return undefined;
+        expressions.push(payload(NETWORK_HEADER, 48, 16), compare(EQUAL, [...target]));
+        break;
+      }
+      case 'counter':
+        expressions.push(['counter', () => {}]);
+        break;
+      case 'accept':
+      case 'drop':
+        expressions.push(verdict(first === 'accept' ? 1 : 0));
+        break;
       case 'snat': {
         if (!(eat('ip') || eat('ip6')) || !eat('to')) return undefined;
         const { family, bytes } = prefixOf(take());
@@ -262,16 +341,16 @@ function load(name: string, keyAt: number, registerAt: number, key: number): Exp
 }
 
 function ofFamily(family: number): Expression[] {
-  return [load('meta', 2, 1, 15), compare(EQUAL, [family])];
+  return [load('meta', 2, 1, META.nfproto), compare(EQUAL, [family])];
 }
 
-function payload(offset: number, length: number): Expression {
+function payload(base: number, offset: number, length: number): Expression {
   return [
     'payload',
     (message) =>
       message
         .attribute(1, be32(REGISTER))
-        .attribute(2, be32(1))
+        .attribute(2, be32(base))
         .attribute(3, be32(offset))
         .attribute(4, be32(length)),
   ];
@@ -316,6 +395,13 @@ function immediate(value: number[]): Expression {
     'immediate',
     (message) => message.attribute(1, be32(REGISTER)).nest(2, () => message.attribute(1, value)),
   ];
+}
+
+/** NF_DROP or NF_ACCEPT. */
+function verdict(code: number): Expression {
+  // Written as the kernel lists it, without the flag of a nested attribute inside.
+  const bytes = [8, 0, 1, 0, ...be32(code)];
+  return ['immediate', (message) => message.attribute(1, be32(0)).nest(2, () => message.attribute(2, bytes))];
 }
 
 function snat(family: number, flags: number): Expression {

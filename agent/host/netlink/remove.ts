@@ -4,7 +4,7 @@ import { hasCode } from '../../port/fs.ts';
 import { inOwnNamespace, inTwoNamespaces, SystemCallError } from '../../port/netlink.ts';
 import { actsOf } from './batch.ts';
 import { groupOf, linksQuestion } from './ip.ts';
-import { tableRemoval } from './nft.ts';
+import { type Family, tableRemoval } from './nft.ts';
 import { commit, isAbsent, type Outcome, Routing, said } from './requests.ts';
 
 /** What is ours in a pod's namespace. */
@@ -15,7 +15,7 @@ export interface PodRemoval {
   lines: readonly string[];
   lines6: readonly string[];
   /** Tables of nftables, by family. */
-  tables: readonly { family: 'ip' | 'inet'; name: string }[];
+  tables: readonly { family: Family; name: string }[];
 }
 
 const EINVAL = 22;

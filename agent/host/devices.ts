@@ -1,7 +1,8 @@
 // Devices of the node as /sys shows them, which costs no process.
-import { POD_LINK_PREFIX } from '../agent/host/names.ts';
-import { hostLinkOf } from '../agent/host/pod-link-name.ts';
-import { listIfPresent, readIfPresent } from '../agent/port/fs.ts';
+
+import { listIfPresent, readIfPresent } from '../port/fs.ts';
+import { POD_LINK_PREFIX } from './names.ts';
+import { hostLinkOf } from './pod-link-name.ts';
 
 const SYS_NET = '/sys/class/net';
 
