@@ -1,11 +1,12 @@
 // egress: pods reach the Internet as the boot ENI's primary address, through one nftables table that is
 // replaced whole. Also what makes replies to NodePort and hostPort connections leave the way they came.
+import { release } from 'node:os';
 
 import { deviceOf } from '../host/devices.ts';
 import { isCidr } from '../host/ipv4.ts';
 import { ipBatch, listRules, type Rule, routeTo } from '../host/links.ts';
 import { BOOT_ENI_RULE_PRIORITY, RUN_DIR } from '../host/names.ts';
-import { compareTables, replaceTables, type TableState } from '../host/nft.ts';
+import { compareTables, hasEgressHook, replaceTables, type TableState } from '../host/nft.ts';
 import { earlierNodeFile } from '../host/node-file.ts';
 import { readSysctl, writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
@@ -75,6 +76,12 @@ export const egress: Phase<Observed, Planned> = {
       listRules(),
       isDualStack(boot) ? listRules(6) : undefined,
     ]);
+    if (!table.present && !(await hasEgressHook()))
+      throw new Failure(
+        'KERNEL_NO_EGRESS_HOOK',
+        'the kernel has no egress hook for nftables, without which pods could send as anybody',
+        { kernel: release() },
+      );
     const sysctls = Object.fromEntries(
       Object.keys(wantedSysctls(bootDevice.name, isDualStack(boot))).map((path) => [path, readSysctl(path)]),
     );

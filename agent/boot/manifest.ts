@@ -9,6 +9,8 @@ export interface Manifest {
   files: { path: string; sha256: string }[];
   /** Names in the plugin folder, all of them links to the executable. */
   plugins: string[];
+  /** Families of the nftables tables that this version keeps on a node. */
+  tables?: string[];
 }
 
 export interface FileDigest {

@@ -1,10 +1,12 @@
 // What runs between boots, for Prometheus: plugin calls and EC2 calls, each noted by who made it, and the pool.
 import { STATE_DIR } from '../host/names.ts';
+import { readCounters } from '../host/nft.ts';
 import { readNodeFile } from '../host/node-file.ts';
 import { fold } from '../host/tally.ts';
 import { type PrefixState, takeInventory } from '../pool/inventory.ts';
 import { systemClock } from '../port/clock.ts';
 import { writeAtomic } from '../port/fs.ts';
+import { guardCounters } from './guard-table.ts';
 import { BUCKETS, exposition, type Histogram, type Sample } from './series.ts';
 
 const FILE = `${STATE_DIR}/metrics/node.prom`;
@@ -21,12 +23,13 @@ interface Totals {
  * Writes node.prom. The caller holds the pool's lock: two at once would count some lines twice. Returns why it
  * could not, if so: statistics fail nobody's run.
  */
-export function refreshNodeMetrics(): string | undefined {
+export async function refreshNodeMetrics(): Promise<string | undefined> {
   try {
     const { restMs } = readNodeFile();
     const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs });
     const totals = fold<Totals>({ calls: {}, seconds: {}, unshared: {}, ec2: {} }, addLine);
-    writeAtomic(FILE, exposition([...samplesOf(totals), ...poolSamples(prefixes)]));
+    const drops = guardSamples(await readCounters());
+    writeAtomic(FILE, exposition([...samplesOf(totals), ...drops, ...poolSamples(prefixes)]));
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
@@ -82,6 +85,13 @@ function samplesOf(totals: Totals): Sample[] {
     ...of('eniboot_cni_unshared_total', [], totals.unshared),
     ...of('eniboot_ec2_calls_total', ['action', 'outcome'], totals.ec2),
   ];
+}
+
+function guardSamples(counts: Awaited<ReturnType<typeof readCounters>>): Sample[] {
+  return Object.keys(guardCounters).flatMap((reason): Sample[] => {
+    const value = counts.get(reason)?.packets;
+    return value === undefined ? [] : [{ name: 'eniboot_guard_drops_total', labels: { reason }, value }];
+  });
 }
 
 function poolSamples(prefixes: PrefixState[]): Sample[] {

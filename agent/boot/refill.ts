@@ -63,7 +63,7 @@ export async function refill(): Promise<Refilled> {
     return await refillNode(session);
   } finally {
     // Whatever came of the run; a text that cannot be written is no reason to fail it.
-    const reason = refreshNodeMetrics();
+    const reason = await refreshNodeMetrics();
     if (reason !== undefined) log.error('could not write metrics', { reason });
     lock.release();
   }

@@ -1,11 +1,14 @@
-// repair: re-asserts on a running node what a boot set up, from IMDS, /run and the kernel alone.
+// repair: re-asserts on a running node what a boot set up, and what holds its pods to their own addresses, from IMDS,
+// /run and the kernel alone.
 import { rememberDigests } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
+import { Failure } from '../messages/failure.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { requireBooted } from './booted.ts';
 import { looking } from './look.ts';
 import type { PhaseName } from './phase.ts';
+import { driftText, podDrifts } from './pods.ts';
 import { startIfDue } from './ready.ts';
 import { toFailure } from './sequence.ts';
 
@@ -30,7 +33,7 @@ export async function repair(): Promise<Repaired> {
   try {
     return await looking(async (session, phases) => {
       const repaired: Repaired = { changes: [], failures: [] };
-      const failed = (phase: PhaseName, error: unknown) => {
+      const failed = (phase: PhaseName | 'pods', error: unknown) => {
         const { code, message, remedy } = toFailure(error);
         repaired.failures.push({ phase, code, message, remedy });
       };
@@ -51,6 +54,13 @@ export async function repair(): Promise<Repaired> {
           if (phase.name === 'identify') return repaired;
           if (!seen && SEEN_BY.has(phase.name)) sighted = false;
         }
+      }
+      try {
+        const { found, problems } = podDrifts(true);
+        repaired.changes.push(...driftText(found).map((text) => `${text}: put back`));
+        if (problems.length > 0) throw new Failure('KERNEL_CHANGE', problems.join('; '), { problems });
+      } catch (error) {
+        failed('pods', error);
       }
       rememberDigests();
       // The warm pool let the instance go: nobody else starts kubelet after boot.

@@ -6,12 +6,13 @@ import { strays } from '../pool/pool.ts';
 import { run } from '../port/exec.ts';
 import { isBooted } from './booted.ts';
 import { type Check, fail, pass, warn } from './phase.ts';
+import { checkPods } from './pods.ts';
 import { isKubeletReleased } from './ready.ts';
 
 /** Takes at most as long as crictl does: some 15 s. */
 export async function checkRunning(): Promise<Check[]> {
   const [units, answers] = await Promise.all([checkUnits(), askRuntime()]);
-  return [...units, ...answers, checkPoolFolder()];
+  return [...units, ...answers, checkPoolFolder(), ...(isBooted() ? [checkPods()] : [])];
 }
 
 /** Reads unit states; on a machine without systemd there is nothing to say but that. */

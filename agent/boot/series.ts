@@ -1,6 +1,8 @@
 // Every series eniboot writes for Prometheus, and how a text file of them looks. docs/metrics.md is made from this
 // list (test/pages.ts), and nothing can be written that is not on it.
 
+import { guardCounters } from './guard-table.ts';
+
 export interface Description {
   type: 'gauge' | 'counter' | 'histogram';
   help: string;
@@ -93,6 +95,16 @@ export const series = {
     help: 'EC2 calls of boots, refills and repairs, each attempt by itself.',
     file: 'node.prom',
     labels: { action, outcome: '`accepted` or a failure code' },
+  },
+  eniboot_guard_drops_total: {
+    type: 'counter',
+    help: 'Packets that the guards have dropped since boot.',
+    file: 'node.prom',
+    labels: {
+      reason: Object.entries(guardCounters)
+        .map(([name, what]) => `\`${name}\`: ${what}`)
+        .join('; '),
+    },
   },
   eniboot_pool_addresses: {
     type: 'gauge',

@@ -1,6 +1,6 @@
 // An update in place: staged beside the running version, switched by one rename, judged by the node's own health checks,
-// and taken back when they fail. A running pod's network is not touched: nothing but links to executables changes. Safe to
-// run again at any point, also after a crash in the middle. A reboot in the middle comes up on the version before.
+// and taken back when they fail. A running pod's network goes on: links to executables change, and the version that is
+// current then brings the node's tables and its pods' guards to its own form. Safe to run again at any point, also after a crash in the middle. A reboot in the middle comes up on the version before.
 import { basename } from 'node:path';
 import { haltParameter, parseHaltFlag } from '../aws/halt-flag.ts';
 import { createImds } from '../aws/imds.ts';
@@ -8,7 +8,8 @@ import { readIdentity } from '../aws/metadata.ts';
 import { RELEASES } from '../aws/release.ts';
 import { type ReadParameter, readVersioned, type SsmOptions } from '../aws/ssm.ts';
 import { takeLock } from '../host/lock.ts';
-import { LIBEXEC_DIR } from '../host/names.ts';
+import { LIBEXEC_DIR, NODE_TABLES } from '../host/names.ts';
+import { removeTable } from '../host/nft.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
@@ -60,6 +61,8 @@ const STAGING_SHARE = 0.5;
 /** Milliseconds of one run of `eniboot check`; it waits 20 s for the cloud and 15 s for the runtime. */
 const CHECK_MS = 60_000;
 const LOCK_MS = 45_000;
+/** Milliseconds of one run of `eniboot repair`. */
+const REPAIR_MS = 30_000;
 /** Kept back of the time there is: for links, locks and the start of a program. */
 const MARGIN_MS = 5_000;
 /** A check that has less is not begun. */
@@ -129,6 +132,8 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
         forgetPin(instanceId);
       }
       switchTo(from, back);
+      pool.release();
+      await adopt(until);
       health = await checkOneOf(1);
       return end('updated');
     }
@@ -156,6 +161,9 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
       writeMark(instanceId, { from, to: request.version, links: readLinks() });
       switchTo(from, request.version);
     }
+    pool.release();
+    await adopt(until);
+    pool = await takePool(request.version);
     let why: string;
     try {
       health = await checkOneOf(2);
@@ -173,6 +181,8 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
     }
     restoreLinks(readMark(instanceId)?.links ?? { current: begun?.from ?? from, previous: undefined });
     forget(instanceId);
+    pool.release();
+    await adopt(until);
     health = await checkOneOf(1);
     const failure = new Failure('UPDATE_WENT_BACK', `not healthy on ${request.version}: ${why}`);
     return end(health.healthy ? 'went-back' : 'failed', failure);
@@ -264,6 +274,23 @@ async function findPrevious(): Promise<string | undefined> {
 function switchTo(from: string, to: string): void {
   linkAtomic(PREVIOUS, from);
   linkAtomic(CURRENT, to);
+}
+
+/**
+ * The current version repairs the node: what it keeps in the kernel may have another form than what the version before
+ * has made. It takes the pool's lock itself. Of tables that it does not keep it knows nothing, so they go first: one that
+ * nothing keeps would hold new pods to the addresses of today.
+ */
+async function adopt(until: number): Promise<void> {
+  try {
+    // Before the guards there was one table.
+    const { tables = ['inet'] } = readManifest(CURRENT);
+    for (const family of NODE_TABLES) if (!tables.includes(family)) await removeTable(family);
+    const left = Math.floor((until - systemClock.bootMs()) / 3);
+    await run(`${CURRENT}/eniboot`, ['repair'], { timeoutMs: Math.max(1, Math.min(REPAIR_MS, left)) });
+  } catch {
+    // The health check says what is wrong.
+  }
 }
 
 /** The version is this node's, over reboots too, for as long as its zone says what it says now. */

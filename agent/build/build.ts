@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { NODE_TABLES } from '../host/names.ts';
 import { LICENCES, packBundle } from '../rollout/releases.ts';
 import { fetchPackage, lockedVersion, runtimes } from './npm-package.ts';
 
@@ -95,7 +96,7 @@ async function build(arch: Arch): Promise<void> {
   const sha256 = digestOf(executable);
   writeFileSync(
     join(folder, 'manifest.json'),
-    `${JSON.stringify({ version, commit, arch, runtime: `bun ${lockedVersion(targets[arch].bun, root)}`, files: [{ path: 'eniboot', sha256 }], plugins }, null, 2)}\n`,
+    `${JSON.stringify({ version, commit, arch, runtime: `bun ${lockedVersion(targets[arch].bun, root)}`, files: [{ path: 'eniboot', sha256 }], plugins, tables: NODE_TABLES }, null, 2)}\n`,
   );
   for (const notice of LICENCES) copyFileSync(join(root, notice), join(folder, notice));
   const bundle = join(dist, `eniboot-${version}-${arch}.tar.gz`);

@@ -83,7 +83,7 @@ async function collectUnderLock(io: CommandIo): Promise<Collected> {
   try {
     return await collect(systemClock);
   } finally {
-    const reason = refreshNodeMetrics();
+    const reason = await refreshNodeMetrics();
     if (reason !== undefined) io.stderr(`metrics were not written: ${reason}\n`);
     lock.release();
   }

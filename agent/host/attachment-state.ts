@@ -8,6 +8,7 @@ import { type Attachment, POD_VETH, podTables } from './attachment.ts';
 import { wholeByNetlink } from './attachment-effect.ts';
 import { type Part, type PartOf, type Place, parts6Of, partsOf, type Side } from './attachment-parts.ts';
 import { NFT_TABLE } from './names.ts';
+import { IPVLAN_L2 } from './netlink/verify.ts';
 import { canonical, objectsOf } from './nft-listing.ts';
 import { LIMIT_CHAIN } from './pod-limits.ts';
 
@@ -215,7 +216,8 @@ function wrong(found: string): Finding {
 function linkState(part: PartOf<'link'>, links: Shown[], nodeLinks: Shown[]): Finding {
   const link = links.find((one) => one['ifname'] === part.name);
   if (link === undefined) return MISSING;
-  const kind = (link['linkinfo'] as Shown | undefined)?.['info_kind'];
+  const info = link['linkinfo'] as Shown | undefined;
+  const kind = info?.['info_kind'];
   const master = nodeLinks.find((one) => one['ifindex'] === link['link_index']);
   const flags = (link['flags'] ?? []) as unknown[];
   const problems = [
@@ -226,8 +228,15 @@ function linkState(part: PartOf<'link'>, links: Shown[], nodeLinks: Shown[]): Fi
     // Only an ipvlan's kind says where its packets go.
     ...differs('master', master?.['ifname'], part.master),
     ...differs('kind', kind, part.type === 'ipvlan' ? part.type : undefined),
+    ...(kind === 'ipvlan' && part.type === 'ipvlan' ? differs('mode', portShown(info), IPVLAN_L2) : []),
   ];
   return problems.length === 0 ? PRESENT : wrong(problems.join(', '));
+}
+
+/** Mode and flags that all ipvlans of an ENI share: any pod with NET_ADMIN can change them for the others. */
+function portShown(info: Shown | undefined): string {
+  const data = (info?.['info_data'] ?? {}) as Shown;
+  return `${String(data['mode'])} ${['private', 'vepa'].find((flag) => flag in data) ?? 'bridge'}`;
 }
 
 function differs(what: string, found: unknown, wanted: string | number | undefined): string[] {

@@ -1,8 +1,10 @@
 // Names and numbers eniboot owns on a machine. All of them are documented in docs/what-it-touches.md; repair
 // and garbage collection act on nothing else.
 
-/** nftables table, family inet. */
+/** Name of every nftables table. */
 export const NFT_TABLE = 'eniboot';
+/** Families of the node's tables. */
+export const NODE_TABLES = ['inet', 'netdev'] as const;
 /** Host ends of pod links begin with this; NetworkManager and udev leave such devices alone. */
 export const POD_LINK_PREFIX = 'enb';
 /**

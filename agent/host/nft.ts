@@ -5,11 +5,8 @@ import { succeeded } from '../port/exec-result.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
 import { version } from '../port/runtime.ts';
 import { must } from './command.ts';
-import { NFT_TABLE, RUN_DIR } from './names.ts';
+import { NFT_TABLE, NODE_TABLES, RUN_DIR } from './names.ts';
 import { canonical, entriesOf, objectsOf } from './nft-listing.ts';
-
-/** Families of the node's tables, all of them called NFT_TABLE. */
-export const NODE_TABLES = ['inet', 'netdev'] as const;
 
 /** Where the form the kernel gave our tables is kept, with the text they were made from. */
 const APPLIED = `${RUN_DIR}/egress.json`;
@@ -79,6 +76,16 @@ export async function replaceTables(text: string): Promise<void> {
   await must('NFT_FAILED', 'nft', ['-f', '-'], { input: `${emptied.join('')}${body}` });
   const applied = { version: version().version, text, listing: await listTables() };
   writeAtomic(APPLIED, JSON.stringify(applied), 0o600);
+}
+
+/**
+ * Whether the kernel has the egress hook, by which frames are looked at as they leave a device (Linux 5.16,
+ * CONFIG_NETFILTER_EGRESS). Loads nothing.
+ */
+export async function hasEgressHook(): Promise<boolean> {
+  const table = `table netdev ${NFT_TABLE}_probe {\n  chain probe { type filter hook egress device "lo" priority 0; }\n}\n`;
+  const result = await run('nft', ['--check', '-f', '-'], { input: table });
+  return !/not supported/i.test(result.stderr);
 }
 
 /** Takes a table away that another version of eniboot does not keep; one that is not there is none. */

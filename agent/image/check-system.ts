@@ -10,7 +10,8 @@ const MODULES = [
   'nf_conntrack',
   'nft_masq',
   'nft_nat',
-  'nft_fib',
+  'nft_fib_inet',
+  'nft_reject_inet',
   'nft_ct',
   'overlay',
 ];

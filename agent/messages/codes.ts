@@ -224,6 +224,12 @@ export const failureCodes = {
       "Load its module (`modprobe ipvlan`), and add a line `ipvlan` to /etc/modules-load.d/eniboot.conf so that every boot loads it. If modprobe does not find it, install the package with the rest of this kernel's modules (Fedora: kernel-modules).",
     transient: true,
   },
+  KERNEL_NO_EGRESS_HOOK: {
+    title: 'The kernel cannot look at what leaves a device, which holds pods to their own addresses.',
+    remedy:
+      'Run Linux 5.16 or later with CONFIG_NETFILTER_EGRESS (`grep NETFILTER_EGRESS /boot/config-$(uname -r)`); every Fedora since 36 has it. Build the image from a current base.',
+    transient: false,
+  },
   NFT_FAILED: {
     title: 'nftables refused the egress table.',
     remedy:

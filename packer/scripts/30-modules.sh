@@ -3,7 +3,7 @@
 # where systemd/ says so. Fedora's cloud image has kernel-core without kernel-modules.
 set -euo pipefail
 missing=()
-for module in ipvlan veth br_netfilter nf_conntrack nft_masq nft_nat nft_fib nft_ct overlay; do
+for module in ipvlan veth br_netfilter nf_conntrack nft_masq nft_nat nft_fib_inet nft_reject_inet nft_ct overlay; do
   modprobe "$module" 2>/dev/null || missing+=("$module")
 done
 if [ "${#missing[@]}" -gt 0 ]; then

@@ -40,7 +40,8 @@ const needed = [
   'nf_conntrack',
   'nft_masq',
   'nft_nat',
-  'nft_fib',
+  'nft_fib_inet',
+  'nft_reject_inet',
   'nft_ct',
   'overlay',
 ];

@@ -19,7 +19,7 @@ case " $* " in
 esac
 if [ "${shows_kind:-}" = 1 ]; then
   [ ! -e "$state/ipvlan" ] || exec "$real" "$@"
-  shown=$("$real" "$@" | sed 's/"info_kind":"veth"/"info_kind":"ipvlan"/')
+  shown=$("$real" "$@" | sed 's/"info_kind":"veth"/"info_kind":"ipvlan","info_data":{"mode":"l2","bridge":true}/')
   # An ipvlan's link is its ENI's device, a veth's is the port here.
   for master in "$state"/master-*; do
     [ -e "$master" ] || continue
@@ -81,7 +81,8 @@ table netdev ipvlan_$parent {
   map ports { type ipv4_addr : iface_index; }
   map ports6 { type ipv6_addr : iface_index; }
   chain incoming {
-    type filter hook ingress device "$parent" priority 0; policy accept;
+    # Behind every other hook, as ipvlan's own handler.
+    type filter hook ingress device "$parent" priority 1000; policy accept;
     arp operation request fwd to arp daddr ip map @ports
     arp operation reply fwd to arp daddr ip map @ports
     fwd to ip daddr map @ports

@@ -21,7 +21,8 @@ const modules = [
   'nf_conntrack',
   'nft_masq',
   'nft_nat',
-  'nft_fib',
+  'nft_fib_inet',
+  'nft_reject_inet',
   'nft_ct',
 ];
 const built: Record<string, string> = {

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { NODE_TABLES } from '../../agent/host/names.ts';
 import type { Cloud } from '../aws/index.ts';
 
 const built = join(import.meta.dirname, '../../dist', process.arch === 'arm64' ? 'arm64' : 'x64');
@@ -20,9 +21,20 @@ export const UNHEALTHY = `#!/bin/sh
 exec /usr/libexec/eniboot/0.1.0/eniboot "$@"
 `;
 
+/** A version from before the guards: its repair knows nothing of them, and its health checks do not miss them. */
+export const WITHOUT_GUARDS = `#!/bin/sh
+[ "$1" != repair ] || exit 0
+[ "$1" != check ] || { echo '{"healthy":true,"checks":[]}'; exit 0; }
+exec /usr/libexec/eniboot/0.1.0/eniboot "$@"
+`;
+
 export interface Bundles {
-  /** Publishes a version with this executable (default: a copy of the built one); its archive's SHA-256. */
-  publish(version: string, executable?: string): string;
+  /**
+   * Publishes a version with this executable (default: a copy of the built one); its archive's SHA-256.
+   *
+   * @param tables what its manifest says that it keeps, by default what the build's does; none: it says nothing.
+   */
+  publish(version: string, executable?: string, tables?: readonly string[]): string;
   archive(version: string): string;
   url(version: string): string;
   /** Milliseconds that every answer takes from now on. */
@@ -59,7 +71,7 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
     refuse: (times) => {
       refusals = times;
     },
-    publish(version, executable) {
+    publish(version, executable, tables = NODE_TABLES) {
       const folder = join(scratch, version);
       mkdirSync(folder);
       if (executable === undefined) execFileSync('cp', [join(built, 'eniboot'), folder]);
@@ -71,6 +83,7 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
           version,
           files: [{ path: 'eniboot', sha256: digest(join(folder, 'eniboot')) }],
           plugins: ['eniboot'],
+          ...(tables.length === 0 ? {} : { tables }),
         }),
       );
       execFileSync('sh', ['-c', 'tar -C "$0" -cf - . | gzip -1 > "$1"', folder, archive(version)]);

@@ -1,17 +1,18 @@
-// time limit: 240 s
+// time limit: 400 s
 // `eniboot update` on simulated nodes: real executables, real links, real health checks.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { NodeReport } from '../../agent/rollout/node-report.ts';
 import { startCloud } from '../aws/index.ts';
 import { configText, launchNode, type Node } from '../boot/node.ts';
-import { STAND_IN, serveBundles, UNHEALTHY } from './bundles.ts';
+import { STAND_IN, serveBundles, UNHEALTHY, WITHOUT_GUARDS } from './bundles.ts';
 
 const cloud = await startCloud();
 const bundles = await serveBundles(cloud);
 const digests = {
   good: bundles.publish('9.1.0', STAND_IN),
   bad: bundles.publish('9.2.0', UNHEALTHY),
+  old: bundles.publish('9.0.0', WITHOUT_GUARDS, []),
   crashes: bundles.publish('9.3.0', '#!/bin/sh\nkill -SEGV $$\n'),
 };
 const LIBEXEC = '/usr/libexec/eniboot';
@@ -73,6 +74,19 @@ test('a good version is switched to, again does nothing, and is taken back', asy
   assert.is(back.report.version, '0.1.0');
   assert.equal(await links(node), ['0.1.0', '9.1.0']);
   assert.is((await update(node, '9.1.0', digests.good, '--action', 'rollback')).report.result, 'already');
+});
+
+test('a version that keeps no guards finds none, and the one that does has them again', async () => {
+  const node = await bootedNode();
+  const tables = async () => (await node.instance.run('nft', ['list', 'tables'])).stdout;
+  assert.match(await tables(), /netdev eniboot/);
+  const down = await update(node, '9.0.0', digests.old);
+  assert.is(down.report.result, 'updated', JSON.stringify(down.report));
+  assert.not.match(await tables(), /netdev eniboot/);
+  assert.match(await tables(), /inet eniboot/);
+  const up = await update(node, '9.0.0', digests.old, '--action', 'rollback');
+  assert.equal([up.report.result, up.report.healthy], ['updated', true], JSON.stringify(up.report));
+  assert.match(await tables(), /netdev eniboot/);
 });
 
 for (const [name, version, sha256, failing] of [
@@ -187,7 +201,8 @@ test('a version that was taken back stays so over a reboot, even where the one b
   const sha256 = bundles.publish('9.8.0');
   const node = await bootedNode();
   assert.is((await update(node, '9.8.0', sha256)).report.result, 'updated');
-  await node.instance.run('nft', ['delete', 'table', 'inet', 'eniboot']);
+  // What repair cannot put back.
+  await node.instance.run('ip', ['route', 'del', 'default']);
   const { report } = await update(node, '9.8.0', sha256, '--action', 'rollback');
   assert.equal([report.result, report.version, report.healthy], ['updated', '0.1.0', false]);
   await node.reboot();

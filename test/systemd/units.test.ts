@@ -147,7 +147,7 @@ test('what the units may write exists before they start', () => {
 const exposure: Record<string, number> = {
   'eniboot.service': 2.9,
   'eniboot-readahead.service': 0.7,
-  'eniboot-repair.service': 2.5,
+  'eniboot-repair.service': 2.9,
   'eniboot-refill.service': 2.5,
   'eniboot-collect.service': 1.6,
 };

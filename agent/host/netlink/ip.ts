@@ -88,6 +88,15 @@ export function linksQuestion(): Message {
   return linkHeader(new Message(GET_LINK, REQUEST | DUMP)).attribute(29, le32(8));
 }
 
+/** Sets the mode and flags of an ipvlan, and of all others of its ENI, to those that ADD makes it with. */
+export function ipvlanReset(index: number): Message {
+  const message = linkHeader(new Message(NEW_LINK, REQUEST | ACK), index);
+  return message.nest(IFLA.linkInfo, () => {
+    message.attribute(1, ascii('ipvlan'));
+    message.nest(2, () => message.attribute(1, [0, 0]).attribute(2, [0, 0]));
+  });
+}
+
 /** The group of a link that was listed. */
 export function groupOf(link: Uint8Array): number {
   const bytes = attributesIn(link, 16).get(IFLA.group);

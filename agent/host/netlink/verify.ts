@@ -39,7 +39,7 @@ export interface WantedLink {
   mac: string | undefined;
   mtu: number | undefined;
   group: number;
-  /** The kind of one whose kind says where its packets go. */
+  /** The kind of one whose kind says where its packets go. An ipvlan has the mode that ADD gave it, too. */
   kind: string | undefined;
   /** Index, in the node's namespace, of the device it is a part of. */
   master: number | undefined;
@@ -61,6 +61,12 @@ export class Listing {
     return link === undefined ? 0 : numberAt(link, 4);
   }
 
+  /** Mode and flags of an ipvlan; undefined where the device is none. */
+  port(device: string): string | undefined {
+    const link = this.linkOf(device);
+    return link === undefined ? undefined : ipvlanPort(link);
+  }
+
   /** Up, and all that is wanted of it. */
   hasLink({ name, mac, mtu, group, kind, master }: WantedLink): boolean {
     const link = this.linkOf(name);
@@ -74,7 +80,7 @@ export class Listing {
       (mac === undefined || same(attributes.get(IFLA.address), macBytes(mac))) &&
       (mtu === undefined || number(IFLA.mtu) === mtu) &&
       groupOf(link) === group &&
-      (kind === undefined || kindOf(attributes.get(IFLA.linkInfo)) === kind) &&
+      (kind === undefined || isOfKind(attributes.get(IFLA.linkInfo), kind)) &&
       (master === undefined || number(IFLA.link) === master)
     );
   }
@@ -197,6 +203,28 @@ function sameAt(wanted: Listed, found: Listed, places: number[]): boolean {
   return places.every((at) => wanted.bytes[at] === found.bytes[at]);
 }
 
-function kindOf(info: Uint8Array | undefined): string {
-  return info === undefined ? '' : textOf(attributesIn(info).get(1));
+/** An ipvlan also as it was made: its mode and flags are those of all links of its ENI. */
+function isOfKind(info: Uint8Array | undefined, kind: string): boolean {
+  const attributes = attributesIn(info ?? new Uint8Array());
+  if (textOf(attributes.get(INFO.kind)) !== kind) return false;
+  return kind !== 'ipvlan' || portOf(attributes) === IPVLAN_L2;
+}
+
+/** Mode and flags of the ENI's ipvlans, in the words of `ip`; undefined where the link is none. */
+function ipvlanPort(link: Uint8Array): string | undefined {
+  const info = attributesIn(attributesIn(link, 16).get(IFLA.linkInfo) ?? new Uint8Array());
+  return textOf(info.get(INFO.kind)) === 'ipvlan' ? portOf(info) : undefined;
+}
+
+/** As ADD makes an ipvlan. */
+export const IPVLAN_L2 = 'l2 bridge';
+const INFO = { kind: 1, data: 2 };
+/** linux/if_link.h: IFLA_IPVLAN_MODE and IFLA_IPVLAN_FLAGS, of 16 bits each. */
+const IPVLAN = { mode: 1, flags: 2 };
+
+function portOf(info: Map<number, Uint8Array>): string {
+  const data = attributesIn(info.get(INFO.data) ?? new Uint8Array());
+  const number = (attribute: number) => data.get(attribute)?.[0] ?? 0;
+  const mode = ['l2', 'l3', 'l3s'][number(IPVLAN.mode)] ?? 'unknown';
+  return `${mode} ${['bridge', 'private', 'vepa'][number(IPVLAN.flags)] ?? 'unknown'}`;
 }

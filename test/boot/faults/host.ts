@@ -78,6 +78,18 @@ export const hostFaults: Fault[] = [
     expect: { verdict: 'failed', code: 'NFT_FAILED', phase: 'egress' },
   },
   {
+    name: 'a kernel without the egress hook',
+    arrange: (bench) =>
+      standIn(
+        bench,
+        'nft',
+        `case "$*" in *--check*) echo 'Error: Could not process rule: Operation not supported' >&2; exit 1 ;; esac
+exec /usr/sbin/nft "$@"`,
+      ),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'KERNEL_NO_EGRESS_HOOK', phase: 'egress', atOnce: true },
+  },
+  {
     name: 'nft never ends',
     ...DEAD,
     arrange: (bench) => standIn(bench, 'nft', 'exec sleep 60'),

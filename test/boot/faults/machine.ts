@@ -22,7 +22,7 @@ export async function othersState(instance: Instance): Promise<string[]> {
 ip -o -4 address show dev ${device} | sed 's/valid_lft.*//'
 ip -4 route show table main dev ${device}
 ip -4 rule show | grep -v '^512:'
-nft list tables | grep -v 'inet eniboot$' | while read -r word family name; do nft list table "$family" "$name"; done
+nft list tables | grep -Ev ' (inet|netdev) eniboot$' | while read -r word family name; do nft list table "$family" "$name"; done
 find /etc /opt /usr/libexec/eniboot /var/lib -xdev \\( -type f -o -type l \\) -printf '%p %s %C@ %l\\n'
 `;
   const result = await instance.run('sh', ['-c', script], { timeoutMs: 60_000 });
