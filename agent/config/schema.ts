@@ -142,7 +142,7 @@ export const configSchema = v.strictObject({
         v.pipe(
           v.boolean(),
           v.description(
-            "Whether pods may reach the instance metadata service, and with it the node's role. Needs a hop limit of 2 in the instance's metadata options.",
+            "Whether pods may reach the instance metadata service, and with it the node's role. Over IPv4, through the node; IPv6 stays refused. Needs a hop limit of 2 in the instance's metadata options.",
           ),
         ),
         false,

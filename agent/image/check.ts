@@ -1,5 +1,6 @@
 // The self-test of an image: the last step of its build, and again on an instance booted from it.
 import { type Check, skip } from '../boot/phase.ts';
+import { checkCapabilities } from './check-capabilities.ts';
 import { BOOTED_CHECKS, checkBooted, checkDigests, checkHygiene, checkVersions } from './check-contents.ts';
 import {
   checkCgroup,
@@ -32,6 +33,7 @@ export async function checkImage(machine: Machine, options: ImageCheckOptions): 
     checkSwap(machine),
     await checkListening(machine),
     checkSysctls(machine),
+    checkCapabilities(machine),
     checkCgroup(machine),
     await checkDigests(machine),
     await checkVersions(machine, options.expected),

@@ -185,7 +185,7 @@ const cases: [string, string, Broken, RegExp][] = [
     'a module that does not load',
     'modules',
     { said: [['modprobe nft_fib', '', 1]] },
-    /nft_fib cannot be loaded/,
+    /nft_fib_inet cannot be loaded/,
   ],
   ['no kernel', 'modules', { running: false, removed: ['/usr/lib/modules'] }, /no kernel/],
   [
@@ -301,6 +301,35 @@ const cases: [string, string, Broken, RegExp][] = [
     'sysctls',
     { files: { '/usr/local/lib/sysctl.d/95-other.conf': 'net.ipv4.conf.*.rp_filter = 0\n' } },
     /conf\.\*\.rp_filter is 0 by \/usr\/local\/lib\/sysctl\.d\/95-other\.conf, not 1/,
+  ],
+  [
+    'cri-o gives NET_RAW',
+    'capabilities',
+    {
+      files: {
+        '/etc/crio/crio.conf.d/30-site.conf': '[crio.runtime]\ndefault_capabilities = ["CHOWN", "NET_RAW"]\n',
+      },
+    },
+    /30-site\.conf gives NET_RAW/,
+  ],
+  [
+    'containerd as it comes',
+    'capabilities',
+    { files: { '/usr/bin/containerd': '' } },
+    /no runtime a base_runtime_spec: containers get NET_RAW/,
+  ],
+  [
+    'containerd with a runtime whose specification gives NET_RAW',
+    'capabilities',
+    {
+      files: {
+        '/usr/bin/containerd': '',
+        '/etc/containerd/config.toml':
+          '[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]\nbase_runtime_spec = "/etc/containerd/spec.json"\n',
+        '/etc/containerd/spec.json': '{"process":{"capabilities":{"bounding":["CAP_CHOWN","CAP_NET_RAW"]}}}',
+      },
+    },
+    /spec\.json gives NET_RAW/,
   ],
   ['no sysctls', 'sysctls', { removed: ['/usr/lib/sysctl.d/90-eniboot.conf'] }, /is not there/],
   [

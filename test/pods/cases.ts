@@ -9,6 +9,7 @@ import { askFromContainer, cnitool, imageArchive } from './callers.ts';
 import { type Answer, dualStack } from './dual-stack.ts';
 import { type Flow, type FlowFact, follow } from './flow.ts';
 import { fill } from './full.ts';
+import { measureGuards } from './guard-cost.ts';
 import { bootPodNode } from './node.ts';
 import { endPair, nodePair, type Pair } from './pair.ts';
 import { measurePaths } from './paths.ts';
@@ -266,6 +267,14 @@ export const cases: readonly Case<Facts>[] = [
       const pair = await nodePair(bench);
       const { paths, ratios, rounds } = await measurePaths(pair);
       return { paths, ratios, rounds };
+    },
+  },
+  {
+    name: 'guard-cost',
+    title: 'latency and throughput with the guards beside without them, in turns, as ratios',
+    run: async (bench) => {
+      const { paths, rounds } = await measureGuards(await nodePair(bench));
+      return { paths, rounds };
     },
   },
   {

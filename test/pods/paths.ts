@@ -9,7 +9,7 @@ const PORT = 5201;
 const ROUNDS = 5;
 const TOOL = '/usr/libexec/e2e/path.py';
 
-interface Figures {
+export interface Figures {
   /** Microseconds from a byte sent to the answer, the median of a round's. */
   us: number;
   /** Mbit/s of one TCP connection, from its first byte to the server's word that all has come. */
@@ -24,10 +24,23 @@ export interface Paths {
   ratios: Record<string, { latency: number; throughput: number }>;
 }
 
-export async function measurePaths({ one, two, far, cloud }: Pair): Promise<Paths> {
-  const [internet] = new URL(cloud.internet.curlTarget).hostname.split(':');
-  await two.sh(`for place in 'ip netns exec far' ''; do
-    setsid $place python3 ${TOOL} serve ${PORT} >/dev/null 2>&1 & done`);
+interface Measuring {
+  /** @param place what a program of node one is started by. */
+  measure(place: string, to: string): Promise<Figures>;
+  /** Address of the server in the Internet. */
+  internet: string;
+}
+
+/** Runs `work` while servers answer on node two, in its pod, in pod `b` of node one and in the Internet. */
+export async function measuring<T>(
+  { one, two, cloud }: Pair,
+  work: (measuring: Measuring) => Promise<T>,
+): Promise<T> {
+  const [internet = ''] = new URL(cloud.internet.curlTarget).hostname.split(':');
+  const serveIn = (places: string) => `for place in ${places}; do
+    setsid $place python3 ${TOOL} serve ${PORT} >/dev/null 2>&1 & done`;
+  await two.sh(serveIn("'ip netns exec far' ''"));
+  await one.sh(serveIn("'ip netns exec b'"));
   // The Internet is a namespace of the simulation.
   const server = spawn(
     'nsenter',
@@ -42,18 +55,29 @@ export async function measurePaths({ one, two, far, cloud }: Pair): Promise<Path
     { stdio: 'ignore' },
   );
   try {
+    return await work({
+      internet,
+      measure: async (place, to) =>
+        JSON.parse(await one.sh(`${place} python3 ${TOOL} measure ${to} ${PORT}`)) as Figures,
+    });
+  } finally {
+    server.kill();
+    for (const node of [one, two]) await node.sh(`pkill -f '${TOOL} serve' || :`);
+  }
+}
+
+export async function measurePaths(pair: Pair): Promise<Paths> {
+  return measuring(pair, async ({ measure, internet }) => {
     const paths = {
-      'node to node': ['', two.address],
-      'pod to pod over ipvlan': ['ip netns exec a', far.address],
+      'node to node': ['', pair.two.address],
+      'pod to pod over ipvlan': ['ip netns exec a', pair.far.address],
       'node to the Internet': ['', internet],
       'pod to the Internet over the veth': ['ip netns exec a', internet],
-    };
+    } as const;
     const found: Record<string, Figures[]> = {};
     for (let round = 0; round < ROUNDS; round += 1)
-      for (const [name, [place, to]] of Object.entries(paths)) {
-        const said = await one.sh(`${place} python3 ${TOOL} measure ${to} ${PORT}`);
-        (found[name] ??= []).push(JSON.parse(said) as Figures);
-      }
+      for (const [name, [place, to]] of Object.entries(paths))
+        (found[name] ??= []).push(await measure(place, to));
     const medians = Object.fromEntries(
       Object.entries(found).map(([name, all]) => [
         name,
@@ -73,10 +97,7 @@ export async function measurePaths({ one, two, far, cloud }: Pair): Promise<Path
         veth: ratio('pod to the Internet over the veth', 'node to the Internet'),
       },
     };
-  } finally {
-    server.kill();
-    await two.sh(`pkill -f '${TOOL} serve' || :`);
-  }
+  });
 }
 
 function round2(value: number): number {
