@@ -143,6 +143,21 @@ test('what the units may write exists before they start', () => {
   }
 });
 
+test('no service can take the memory of the machine', () => {
+  const MiB = 1024 * 1024;
+  const executable = 125 * MiB;
+  for (const path of services) {
+    const [, number, unit] = /^(\d+)(M)$/.exec(value(read(path), 'Service.MemoryMax') ?? '') ?? [];
+    assert.is(unit, 'M', `${path}: MemoryMax= in MiB`);
+    const most = Number(number) * MiB;
+    // What a boot takes at most, asserted of each fault in test/boot/faults/run.ts; cat takes the page cache alone.
+    const needs = path === 'eniboot-readahead.service' ? executable : 150 * MiB;
+    assert.ok(most >= needs * 1.5 && most <= 512 * MiB, `${path}: ${number} MiB`);
+    // The agent outlives a program of its that was killed, and says what failed.
+    assert.is(value(read(path), 'Service.OOMPolicy'), 'continue', path);
+  }
+});
+
 /** Highest exposure (0 to 10) `systemd-analyze security` may find; lower it when a unit needs less. */
 const exposure: Record<string, number> = {
   'eniboot.service': 2.9,

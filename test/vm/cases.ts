@@ -155,6 +155,56 @@ export const cases: readonly Case<Timing[]>[] = [
       }),
   },
   {
+    name: 'agent-out-of-memory',
+    title:
+      'the agent is killed for its memory while it attaches: the second run finishes, and kubelet starts once',
+    run: (bench) =>
+      withGate(bench, {}, async (node) => {
+        node.cloud.faults.device.add({ delayMs: 15_000, times: 1 });
+        const group = '/sys/fs/cgroup/system.slice/eniboot.service';
+        const property = (value: string) =>
+          `systemctl set-property --runtime eniboot.service MemoryMax=${value}`;
+        await openGate(node);
+        await attached(node);
+        const bound = await node.machine.run(`cat ${group}/memory.max`);
+        assert.equal(bound.stdout.trim(), String(512 * 1024 * 1024), 'the limit of the unit holds');
+        // Less than it has already: the kernel kills at once, as it would for a defect.
+        const killed = await node.machine.run(
+          `${property('16M')}; until grep -q 'oom_kill [1-9]' ${group}/memory.events; do sleep 0.1; done; ${property('512M')}`,
+        );
+        assert.equal(killed.exitCode, 0, killed.stderr);
+        const seen = await node.verdict();
+        sound(node, seen, { verdict: 'ready' });
+        assert.equal(seen.eniboot['NRestarts'], '1');
+        assert.equal(seen.status.attempts, 2, 'the deadline is that of the first run');
+        return [timing('agent out of memory', seen)];
+      }),
+  },
+  {
+    name: 'program-out-of-memory',
+    title: 'a program of the agent takes all memory, once: it is killed, the agent is not, and tries again',
+    run: (bench) =>
+      withGate(bench, {}, async (node) => {
+        const nft = `#!/bin/sh
+[ -e /run/eniboot/eaten ] || { : >/run/eniboot/eaten; exec tail /dev/zero; }
+exec /usr/sbin/nft "$@"
+`;
+        const laid = await node.machine.run(
+          `printf '%s' '${nft}' >/usr/local/sbin/nft && chmod +x /usr/local/sbin/nft`,
+        );
+        assert.equal(laid.exitCode, 0, laid.stderr);
+        await openGate(node);
+        const seen = await node.verdict();
+        sound(node, seen, { verdict: 'ready' });
+        assert.equal(seen.eniboot['NRestarts'], '0');
+        const killed = await node.machine.run(
+          'journalctl -k -b | grep -c "Memory cgroup out of memory.*(tail)"',
+        );
+        assert.equal(killed.stdout.trim(), '1', 'the program was killed for the memory of the unit');
+        return [timing('program out of memory', seen)];
+      }),
+  },
+  {
     name: 'ec2-unanswered',
     title: 'EC2 never answers, but everything is in place: READY, degraded',
     run: (bench) =>
