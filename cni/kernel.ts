@@ -21,7 +21,7 @@ import { perform, type Refusal, type Step } from '../agent/host/netlink/perform.
 import { removeFromNode, removeFromPod } from '../agent/host/netlink/remove.ts';
 import { limitLines } from '../agent/host/pod-limits.ts';
 import { Failure } from '../agent/messages/failure.ts';
-import { type ExecResult, succeeded } from '../agent/port/exec-result.ts';
+import { type ExecResult, endingOf, notRun, succeeded } from '../agent/port/exec-result.ts';
 import { runSync } from '../agent/port/exec-sync.ts';
 import { hasCode } from '../agent/port/fs.ts';
 import { SystemCallError } from '../agent/port/netlink.ts';
@@ -276,9 +276,9 @@ function complaintsOf(result: ExecResult): string[] {
 }
 
 function refused(result: ExecResult, complaints: string[], line?: string): Failure {
+  const none = notRun(result);
+  if (none !== undefined) return none;
   const [file = ''] = result.command;
-  if (result.missing) return new Failure('TOOL_MISSING', `${file} is not installed`, { tool: file });
-  const ending = result.timedOut ? 'ran out of time' : `exit ${result.exitCode ?? result.signal}`;
   const what = line === undefined || line === '' ? file : `ip ${line}`;
   const kind = / type (\w+)/.exec(line ?? '')?.[1];
   if (kind !== undefined && UNKNOWN_KIND.test(result.stderr))
@@ -287,7 +287,7 @@ function refused(result: ExecResult, complaints: string[], line?: string): Failu
       `${what}: the kernel of this node has no ${kind} (${complaints.join(': ')})`,
       { line, module: kind },
     );
-  return new Failure('KERNEL_CHANGE', `${what}: ${[ending, ...complaints].join(': ')}`, {
+  return new Failure('KERNEL_CHANGE', `${what}: ${[endingOf(result), ...complaints].join(': ')}`, {
     line,
     stderr: result.stderr.slice(0, 2_000),
   });

@@ -1,6 +1,8 @@
 // The plugins: one call, one result or one error, on standard output and nowhere else.
-import { Failure, type FailureCode, isFailure } from '../agent/messages/failure.ts';
+import type { Failure, FailureCode } from '../agent/messages/failure.ts';
+import { failureOf } from '../agent/messages/kinds.ts';
 import type { Lease } from '../agent/pool/lease.ts';
+import { bounds } from '../agent/port/bounds.ts';
 import { add, refuseOfWhole } from './add.ts';
 import {
   type Configuration,
@@ -20,9 +22,6 @@ import { ptpAdd, ptpCheck, ptpDel, refuseOfPtp } from './ptp.ts';
 import { status } from './status.ts';
 import { noteCall, started } from './stopwatch.ts';
 
-/** A network configuration is a few kilobytes; with prevResult and 1,000 valid attachments some hundred. */
-const INPUT_LIMIT = 16 * 1024 * 1024;
-
 /** The specification's codes, and from 100 on our own. Listed in README.md. */
 const codes: Partial<Record<FailureCode, number>> = {
   CNI_VERSION: 1,
@@ -39,6 +38,7 @@ const codes: Partial<Record<FailureCode, number>> = {
   POD_ENI_DOWN: 11,
   ADDRESS_IN_USE: 11,
   KERNEL_QUERY: 11,
+  SYSTEM_EXHAUSTED: 11,
   KERNEL_CHANGE: 100,
   KERNEL_MODULE_MISSING: 100,
   NFT_FAILED: 100,
@@ -101,7 +101,7 @@ export function runPlugin(call: Call): number {
       call.stdout(`${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n`);
       return 0;
     }
-    const configuration = readConfiguration(command, call.input(INPUT_LIMIT));
+    const configuration = readConfiguration(command, call.input(bounds.cniInputBytes));
     version = configuration.cniVersion;
     if (command === 'ADD' || command === 'DEL') counted = command;
     started();
@@ -117,7 +117,7 @@ export function runPlugin(call: Call): number {
     if (counted !== undefined) noteCall(name, counted, 'OK');
     return 0;
   } catch (error) {
-    const failure = toFailure(error);
+    const failure = failureOf(error);
     call.stdout(`${JSON.stringify({ cniVersion: version, ...cniError(name, failure) })}\n`);
     if (counted !== undefined) noteCall(name, counted, failure.code);
     return 1;
@@ -128,12 +128,4 @@ function cniError(name: string, failure: Failure): { code: number; msg: string; 
   const own = failure.facts['cniCode'];
   const code = typeof own === 'number' ? own : (codes[failure.code] ?? DEFECT);
   return { code, msg: `${name}: ${failure.code}: ${failure.message}`, details: failure.remedy };
-}
-
-function toFailure(error: unknown): Failure {
-  if (isFailure(error)) return error;
-  const message = error instanceof Error ? error.message : String(error);
-  // Of the system: a file of the pool or the node that cannot be read or written.
-  if (error instanceof Error && 'syscall' in error) return new Failure('FILE_WRITE', message, {}, error);
-  return new Failure('INTERNAL', message, {}, error);
 }

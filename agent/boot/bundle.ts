@@ -9,6 +9,7 @@ import type { Digest } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { Failure } from '../messages/failure.ts';
+import { bounds } from '../port/bounds.ts';
 import type { Clock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
 import { listIfPresent, readIfPresent, sha256Of, syncDirectory, writeAtomic } from '../port/fs.ts';
@@ -40,8 +41,6 @@ export interface BundleState {
 /** A version to stage, and the boot-clock milliseconds at which all of following must be over. */
 export type Source = Wanted & { until: number };
 
-/** A bundle is 60 MB; ten times that is somebody's mistake. */
-const MAX_BYTES = 600_000_000;
 /** For the parameter, download, unpacking and verification together. */
 const FOLLOW_MS = 40_000;
 /** A boot goes on without the zone's version sooner than it waits for an update that is under way. */
@@ -159,7 +158,7 @@ export async function stage(wanted: Source, clock: Clock): Promise<string> {
     const archive = `${STAGING}/bundle.tar.gz`;
     const sha256 = await download(wanted.url, archive, {
       timeoutMs: left(wanted, clock),
-      maxBytes: MAX_BYTES,
+      maxBytes: bounds.archiveBytes,
     });
     if (sha256 !== wanted.sha256) throw new Error(`the bundle's SHA-256 is ${sha256}, not ${wanted.sha256}`);
     const unpacked = `${STAGING}/${wanted.version}`;

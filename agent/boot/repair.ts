@@ -3,6 +3,7 @@
 import { rememberDigests } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
 import { Failure } from '../messages/failure.ts';
+import { failureOf } from '../messages/kinds.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { requireBooted } from './booted.ts';
@@ -10,7 +11,6 @@ import { looking } from './look.ts';
 import type { PhaseName } from './phase.ts';
 import { driftText, podDrifts } from './pods.ts';
 import { startIfDue } from './ready.ts';
-import { toFailure } from './sequence.ts';
 
 /** Phases whose changes stay on this machine. */
 const LOCAL = new Set<PhaseName>(['identify', 'reserve', 'egress', 'attach', 'install', 'kubelet', 'ready']);
@@ -34,7 +34,7 @@ export async function repair(): Promise<Repaired> {
     return await looking(async (session, phases) => {
       const repaired: Repaired = { changes: [], failures: [] };
       const failed = (phase: PhaseName | 'pods', error: unknown) => {
-        const { code, message, remedy } = toFailure(error);
+        const { code, message, remedy } = failureOf(error);
         repaired.failures.push({ phase, code, message, remedy });
       };
       session.localOnly = true;

@@ -4,10 +4,10 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import { digestOf, rememberDigests } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
 import { isStartedBySystemd, notifySystemd } from '../host/notify.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure } from '../messages/failure.ts';
+import { failureOf } from '../messages/kinds.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import type { Clock } from '../port/clock.ts';
-import { hasCode } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
 import { invocation } from '../port/runtime.ts';
 import { attach } from './attach.ts';
@@ -131,7 +131,7 @@ export async function runSequence(options: SequenceOptions): Promise<Outcome> {
     deadline.close();
     return { status: statusOf(progress, 'ready'), session };
   } catch (error) {
-    const failure = toFailure(error);
+    const failure = failureOf(error);
     if (failure.code === 'ALREADY_RUNNING') throw failure;
     running.state = 'failed';
     const leftBehind = await giveBackUnattached(session);
@@ -231,7 +231,7 @@ async function runPhase(
       return;
     } catch (error) {
       book();
-      const failure = toFailure(error);
+      const failure = failureOf(error);
       last = failure;
       const pause = Math.min(4_000, 250 * 2 ** tries) * (0.5 + Math.random() / 2);
       if (!failure.transient || options.clock.bootMs() + pause >= session.phaseEndsAt) throw failure;
@@ -270,10 +270,10 @@ async function attempt(phase: Phase<unknown, Change>, state: PhaseStatus, sessio
   await breathe();
   state.checks = await phase.verify(session);
   const failed = state.checks.find((check) => check.result === 'fail');
-  if (failed !== undefined) throw failureOf(failed);
+  if (failed !== undefined) throw failureOfCheck(failed);
 }
 
-function failureOf(check: Check): Failure {
+function failureOfCheck(check: Check): Failure {
   return new Failure(check.code ?? 'INTERNAL', check.summary, { check: check.id, ...check.evidence });
 }
 
@@ -286,15 +286,4 @@ async function tell(options: SequenceOptions, status: Status, phase: PhaseStatus
       options.log.warn('progress not told', { reason: String(error) });
     }
   }
-}
-
-/** What a thrown value is called: the system's refusals of a file have a code; what has no name is a defect. */
-export function toFailure(error: unknown): Failure {
-  if (isFailure(error)) return error;
-  const message = error instanceof Error ? error.message : String(error);
-  if (hasCode(error, 'ENOSPC', 'EROFS', 'EACCES', 'EPERM', 'EDQUOT', 'EIO', 'ENOTDIR', 'EISDIR')) {
-    const { code, path } = error as NodeJS.ErrnoException;
-    return new Failure('FILE_WRITE', message, { errno: code, path }, error);
-  }
-  return new Failure('INTERNAL', message, { stack: error instanceof Error ? error.stack : undefined }, error);
 }

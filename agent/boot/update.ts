@@ -11,9 +11,11 @@ import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR, NODE_TABLES } from '../host/names.ts';
 import { removeTable } from '../host/nft.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
+import { failureOf } from '../messages/kinds.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
+import { endingOf } from '../port/exec-result.ts';
 import { linkAtomic } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
 import { DownloadError } from '../port/net.ts';
@@ -187,10 +189,7 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
     const failure = new Failure('UPDATE_WENT_BACK', `not healthy on ${request.version}: ${why}`);
     return end(health.healthy ? 'went-back' : 'failed', failure);
   } catch (error) {
-    const failure = isFailure(error)
-      ? error
-      : new Failure('INTERNAL', error instanceof Error ? error.message : String(error), {}, error);
-    return end(readLinks().current === from ? 'untouched' : 'failed', failure);
+    return end(readLinks().current === from ? 'untouched' : 'failed', failureOf(error));
   } finally {
     pool?.release();
     versions?.release();
@@ -327,7 +326,6 @@ async function checkHealth(timeoutMs: number): Promise<Health> {
     const warnings = checks.filter((one) => one.result === 'warn').length;
     return { healthy: failing.length === 0, failing, warnings };
   } catch {
-    const ending = check.timedOut ? 'ran out of time' : `exit ${check.exitCode ?? check.signal}`;
-    return { healthy: false, failing: [...failing, `check: ${ending}`], warnings: 0 };
+    return { healthy: false, failing: [...failing, `check: ${endingOf(check)}`], warnings: 0 };
   }
 }

@@ -1,8 +1,9 @@
 // `eniboot config import`: a conflist of the Lyft CNI as an eniboot configuration.
+
 import type { Imported } from '../config/lyft.ts';
 import type { ConfigProblem } from '../config/problem.ts';
-import { maximumBytes } from '../config/source.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
+import { bounds } from '../port/bounds.ts';
 import { parse } from './arguments.ts';
 import type { CommandIo } from './command.ts';
 import { readInputFile } from './named-files.ts';
@@ -25,7 +26,7 @@ export async function runImport(args: string[], io: CommandIo, describe: Describ
       'eniboot config import: --cluster NAME is missing: a conflist does not say it',
     );
   const subnets = (values.subnets ?? '').split(',').filter((id) => id !== '');
-  const content = Buffer.from(readInputFile(file, maximumBytes)).toString('utf8');
+  const content = Buffer.from(readInputFile(file, bounds.documentBytes)).toString('utf8');
   let imported: Imported;
   try {
     const { importLyft } = await import('../config/lyft.ts');

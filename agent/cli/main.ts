@@ -1,7 +1,8 @@
 // The command line: finds the command, runs it, and turns whatever goes wrong into one message and an exit code.
 
 import { nearest } from '../config/nearest.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure } from '../messages/failure.ts';
+import { failureOf } from '../messages/kinds.ts';
 import type { CommandIo } from './command.ts';
 import { commands } from './commands.ts';
 import { failureObject, failureText } from './failure-text.ts';
@@ -44,16 +45,17 @@ function unknown(name: string): Failure {
 }
 
 function report(error: unknown, json: boolean, io: CommandIo): number {
-  if (!isFailure(error)) {
+  const failure = failureOf(error);
+  if (failure.code === 'INTERNAL') {
     if (json) sayFailure({ code: 'INTERNAL', message: String(error) }, io);
     io.stderr(
       `eniboot: INTERNAL: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
     );
     return DEFECT;
   }
-  if (json) sayFailure(failureObject(error), io);
-  io.stderr(failureText(failureObject(error), io.isTTY));
-  return error.code === 'USAGE' ? USAGE : FAILED;
+  if (json) sayFailure(failureObject(failure), io);
+  io.stderr(failureText(failureObject(failure), io.isTTY));
+  return failure.code === 'USAGE' ? USAGE : FAILED;
 }
 
 function sayFailure(failure: object, io: CommandIo): void {

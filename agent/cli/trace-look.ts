@@ -2,7 +2,7 @@
 // metadata says of the ENI. Reads only, and never waits long: IMDS is asked once.
 import { existsSync } from 'node:fs';
 import { createImds, type Imds } from '../aws/imds.ts';
-import { type MetadataEni, readEni } from '../aws/metadata.ts';
+import { type MetadataEni, readEni, readPublicAddress } from '../aws/metadata.ts';
 import { wantedSysctls } from '../boot/egress.ts';
 import { bootEniRule, bootRules6, isBootEniRule } from '../boot/egress-rules.ts';
 import { readStatus, type Status } from '../boot/status.ts';
@@ -305,10 +305,10 @@ function rangeWith(eni: MetadataEni, address: string): string | undefined {
 /** None is no fault: a NAT gateway may lead out. */
 async function publicAddressStep(imds: Imds): Promise<Named[]> {
   const mac = (await imds.read('meta-data/mac'))?.trim();
-  const address = await imds.read(`meta-data/network/interfaces/macs/${mac}/public-ipv4s`);
+  const address = await readPublicAddress(imds, mac ?? '');
   const text =
     address === undefined
       ? 'the boot ENI has no public address: the Internet sees that of a NAT gateway, if there is one'
-      : `the Internet sees ${address.trim().split('\n')[0]}`;
+      : `the Internet sees ${address}`;
   return [['publicAddress', present('EC2', 'public', text)]];
 }

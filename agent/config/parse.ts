@@ -1,8 +1,9 @@
 // Bytes to a tree with positions. YAML is taken at its plainest: one document of maps, lists and scalars.
 // Anchors, aliases and tags are refused, which leaves no way to make a small text large.
+
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import { bounds } from '../port/bounds.ts';
 import { type ConfigProblem, type Finding, problemAt } from './problem.ts';
-import { maximumBytes } from './source.ts';
 import { type Path, type Position, type Scalar, type Tree } from './tree.ts';
 
 const maximumDepth = 32;
@@ -20,9 +21,9 @@ export function parseSource(
     tree: undefined,
     problems: [problemAt({ source, line, column }, [], undefined, finding)],
   });
-  if (bytes.length > maximumBytes) {
+  if (bytes.length > bounds.documentBytes) {
     return refuse(1, 1, {
-      problem: `is larger than ${maximumBytes / 1024} KiB`,
+      problem: `is larger than ${bounds.documentBytes / 1024} KiB`,
       remedy: 'Keep only configuration in it; a whole one is rarely larger than 2 KiB.',
     });
   }

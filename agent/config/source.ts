@@ -10,6 +10,3 @@ export type ConfigSource =
       /** It is there and cannot be used: reported with all other problems. */
       refused: { problem: string; remedy: string };
     };
-
-/** The most bytes a document may have; EC2 user data is at most 16 KiB. */
-export const maximumBytes = 64 * 1024;

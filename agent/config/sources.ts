@@ -1,13 +1,14 @@
+import { bounds } from '../port/bounds.ts';
 import { hasCode, listIfPresent, readBytesIfPresent } from '../port/fs.ts';
 import { isMultipart } from './mime.ts';
-import { type ConfigSource, maximumBytes } from './source.ts';
+import type { ConfigSource } from './source.ts';
 import { configMarker, configMediaType, userDataSources } from './userdata.ts';
 
 const folder = '/etc/eniboot';
 const fileName = 'config.yaml';
 const dropInFolder = `${folder}/config.d`;
 /** One byte more than a document may have: enough to see that it is too large. */
-const readLimit = maximumBytes + 1;
+const readLimit = bounds.documentBytes + 1;
 
 /**
  * Where configuration stands on a node, from lowest to highest precedence: /etc/eniboot/config.yaml, the

@@ -1,5 +1,6 @@
 // Finds eniboot's configuration in EC2 user data, which it shares with cloud-init and shell scripts.
-import { gunzipSync } from 'node:zlib';
+import { bounds } from '../port/bounds.ts';
+import { gunzip } from '../port/gunzip.ts';
 import { isMultipart, mimeParts } from './mime.ts';
 import type { ConfigSource } from './source.ts';
 
@@ -8,7 +9,6 @@ export const configMediaType = 'application/vnd.eniboot.config+yaml';
 /** First line of a text that holds configuration. */
 export const configMarker = '#eniboot-config';
 
-const maximumUnpacked = 1024 * 1024;
 /** gzip, base64 and MIME around one another: more layers than any tool makes. */
 const maximumLayers = 6;
 
@@ -20,24 +20,46 @@ const maximumLayers = 6;
  */
 export function userDataSources(userData: Uint8Array | string, name = 'user data'): ConfigSource[] {
   // A string stands for its bytes in UTF-8.
-  return unwrap(typeof userData === 'string' ? Buffer.from(userData) : userData, name, false, maximumLayers);
+  const bytes = typeof userData === 'string' ? Buffer.from(userData) : userData;
+  const sources = unwrap(bytes, name, false, {
+    layers: maximumLayers,
+    budget: { left: bounds.userDataBytes },
+  });
+  if (sources.length <= bounds.userDataDocuments) return sources;
+  const problem = `holds ${sources.length} documents, more than ${bounds.userDataDocuments}`;
+  return [{ name, refused: { problem, remedy: 'Put the configuration into one.' } }];
 }
 
-function unwrap(bytes: Uint8Array, name: string, ours: boolean, layers: number): ConfigSource[] {
-  if (layers === 0) return [];
+/** What is left: of layers on the way down, and of bytes for all parts together. */
+interface Room {
+  layers: number;
+  budget: { left: number };
+}
+
+function unwrap(bytes: Uint8Array, name: string, ours: boolean, room: Room): ConfigSource[] {
+  if (room.layers === 0) return [];
+  const within = { ...room, layers: room.layers - 1 };
   if (bytes[0] === 0x1f && bytes[1] === 0x8b) {
     try {
-      return unwrap(gunzipSync(bytes, { maxOutputLength: maximumUnpacked }), name, ours, layers - 1);
+      const unpacked = gunzip(bytes, room.budget.left);
+      room.budget.left -= unpacked.length;
+      return unwrap(unpacked, name, ours, within);
     } catch {
       const remedy = 'Compress it again with gzip; EC2 cuts nothing off, it refuses more than 16 KiB.';
       return [
-        { name, refused: { problem: 'is gzip that cannot be unpacked, or unpacks to over 1 MiB', remedy } },
+        {
+          name,
+          refused: {
+            problem: 'is gzip that cannot be unpacked, or unpacks to over 1 MiB with all its parts',
+            remedy,
+          },
+        },
       ];
     }
   }
   const latin = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
   const text = latin.replace(/^\u00ef\u00bb\u00bf/, '');
-  if (isMultipart(text)) return fromParts(text, name, layers);
+  if (isMultipart(text)) return fromParts(text, name, within);
   const firstLine = (text.split('\n', 1)[0] ?? '').trimEnd();
   if (ours || firstLine === configMarker) return [{ name, content: bytes }];
   if (/^#\s*eniboot[\s_-]?config$/i.test(firstLine)) {
@@ -46,15 +68,15 @@ function unwrap(bytes: Uint8Array, name: string, ours: boolean, layers: number):
   }
   const packed = text.replace(/\s+/g, '');
   if (packed.length >= 16 && packed.length % 4 === 0 && /^[A-Za-z0-9+/]+={0,2}$/.test(packed)) {
-    return unwrap(Buffer.from(packed, 'base64'), name, false, layers - 1);
+    return unwrap(Buffer.from(packed, 'base64'), name, false, within);
   }
   return [];
 }
 
-function fromParts(text: string, name: string, layers: number): ConfigSource[] {
+function fromParts(text: string, name: string, within: Room): ConfigSource[] {
   return mimeParts(text).flatMap((part, index) => {
     const partName = `${name}, part ${index + 1}${part.filename === undefined ? '' : ` (${part.filename})`}`;
-    const sources = unwrap(part.body, partName, part.type === configMediaType, layers - 1);
+    const sources = unwrap(part.body, partName, part.type === configMediaType, within);
     if (sources.length === 0 || !part.cut) return sources;
     const remedy =
       'Check the boundary in its Content-Type header and the last line, which ends in two dashes.';

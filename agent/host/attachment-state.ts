@@ -2,7 +2,7 @@
 // not, programs look what there is instead: one look at the node, one into the pod, one at what nft makes of the pod's
 // table. Reads only; for CHECK, which is synchronous, and for `eniboot trace`.
 import { Failure } from '../messages/failure.ts';
-import type { ExecOptions } from '../port/exec-result.ts';
+import { type ExecOptions, endingOf, notRun } from '../port/exec-result.ts';
 import { runSync } from '../port/exec-sync.ts';
 import { type Attachment, POD_VETH, podTables } from './attachment.ts';
 import { wholeByNetlink } from './attachment-effect.ts';
@@ -109,14 +109,15 @@ ip -j neigh show nud permanent; next
 const LOOK_MS = 60_000;
 
 function answerOf(file: string, args: string[], options: ExecOptions = {}): string {
-  const { exitCode, stdout, timedOut, signal, missing } = runSync(file, args, {
-    timeoutMs: LOOK_MS,
-    ...options,
-  });
-  if (exitCode !== null) return stdout;
-  if (missing) throw new Failure('TOOL_MISSING', `${file} is not installed`, { tool: file });
-  const why = timedOut ? `not done within ${LOOK_MS / 1000} s` : `ended by ${signal}`;
-  throw new Failure('KERNEL_QUERY', `looking at what a pod has, by ${file}: ${why}`, { file, signal });
+  const result = runSync(file, args, { timeoutMs: LOOK_MS, ...options });
+  if (result.exitCode !== null) return result.stdout;
+  throw (
+    notRun(result) ??
+    new Failure('KERNEL_QUERY', `looking at what a pod has, by ${file}: ${endingOf(result)}`, {
+      file,
+      signal: result.signal,
+    })
+  );
 }
 
 function look(

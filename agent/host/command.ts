@@ -1,6 +1,6 @@
 import { Failure, type FailureCode } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
-import { type ExecOptions, type ExecResult, succeeded } from '../port/exec-result.ts';
+import { type ExecOptions, type ExecResult, endingOf, notRun, succeeded } from '../port/exec-result.ts';
 
 /**
  * Runs a host tool that must succeed. A failure carries the command, how it ended and what it said, so that
@@ -14,13 +14,17 @@ export async function must(
 ): Promise<ExecResult> {
   const result = await run(file, args, options);
   if (succeeded(result)) return result;
-  if (result.missing) throw new Failure('TOOL_MISSING', `${file} is not installed`, { tool: file });
-  const ending = result.timedOut ? 'ran out of time' : `exit ${result.exitCode ?? result.signal}`;
+  const none = notRun(result);
+  if (none !== undefined) throw none;
   const said = result.stderr.trim().slice(0, 2_000);
-  throw new Failure(code, `${[file, ...args].join(' ')}: ${ending}${said === '' ? '' : `: ${said}`}`, {
-    command: [file, ...args],
-    exitCode: result.exitCode,
-    stderr: said,
-    ...(options.input === undefined ? {} : { input: options.input.slice(0, 4_000) }),
-  });
+  throw new Failure(
+    code,
+    `${[file, ...args].join(' ')}: ${endingOf(result)}${said === '' ? '' : `: ${said}`}`,
+    {
+      command: [file, ...args],
+      exitCode: result.exitCode,
+      stderr: said,
+      ...(options.input === undefined ? {} : { input: options.input.slice(0, 4_000) }),
+    },
+  );
 }

@@ -1,6 +1,7 @@
 import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Failure } from '../messages/failure.ts';
+import { kindOfSystemError } from '../messages/kinds.ts';
 import type { Clock } from '../port/clock.ts';
 import { hasCode } from '../port/fs.ts';
 import { hold } from '../port/hold.ts';
@@ -38,6 +39,7 @@ async function tryLock(path: string): Promise<{ release: () => void } | undefine
     if (hasCode(error, 'ENOENT'))
       throw new Failure('TOOL_MISSING', 'flock is not installed', { tool: 'flock' });
     const reason = error instanceof Error ? error.message : String(error);
-    throw new Failure('FILE_WRITE', `cannot lock ${path}: ${reason}`, { path }, error);
+    const code = kindOfSystemError(error) === 'exhausted' ? 'SYSTEM_EXHAUSTED' : 'FILE_WRITE';
+    throw new Failure(code, `cannot lock ${path}: ${reason}`, { path }, error);
   }
 }

@@ -2,7 +2,7 @@
 // the boot ENI's lease.
 import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
-import { succeeded } from '../port/exec-result.ts';
+import { endingOf, succeeded } from '../port/exec-result.ts';
 import { must } from './command.ts';
 
 /** nmcli's exit code without a NetworkManager to ask. Source: nmcli(1), EXIT STATUS. */
@@ -15,7 +15,8 @@ export async function managedDevices(): Promise<Map<string, { managed: boolean }
   });
   if (result.missing || result.exitCode === NOT_RUNNING) return undefined;
   if (!succeeded(result)) {
-    const reason = result.timedOut ? 'no answer' : result.stderr.trim();
+    const said = result.stderr.trim();
+    const reason = said === '' ? endingOf(result) : said;
     throw new Failure('NETWORK_MANAGER', `NetworkManager does not tell what it manages: ${reason}`, {
       exitCode: result.exitCode,
       reason,

@@ -1,7 +1,7 @@
 // nftables: the node's own tables, replaced in one transaction and compared with what the kernel made of them.
 import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
-import { succeeded } from '../port/exec-result.ts';
+import { endingOf, notRun, succeeded } from '../port/exec-result.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
 import { version } from '../port/runtime.ts';
 import { must } from './command.ts';
@@ -120,12 +120,13 @@ async function ask(question: string): Promise<string | undefined> {
     NODE_TABLES.map(async (family) => {
       const args = [...question.split(' '), family, NFT_TABLE];
       const result = await run('nft', ['-j', ...args]);
-      if (result.missing) throw new Failure('TOOL_MISSING', 'nft is not installed', { tool: 'nft' });
       if (succeeded(result)) return result.stdout;
       if (result.stderr.includes('No such file or directory')) return undefined;
-      throw new Failure('NFT_FAILED', `nft ${args.join(' ')}: ${result.stderr.trim()}`, {
-        stderr: result.stderr.trim(),
-      });
+      const said = result.stderr.trim();
+      const why = `${endingOf(result)}${said === '' ? '' : `: ${said}`}`;
+      throw (
+        notRun(result) ?? new Failure('NFT_FAILED', `nft ${args.join(' ')}: ${why}`, { stderr: said })
+      );
     }),
   );
   return answers.includes(undefined) ? undefined : answers.join('\n');

@@ -118,7 +118,7 @@ export const failureCodes = {
   CRASH_LOOP: {
     title: 'The agent has crashed again and again in this boot.',
     remedy:
-      '`journalctl -u eniboot` and `coredumpctl` show each crash; take a support bundle, then boot again with `systemctl start eniboot.service`.',
+      '`journalctl -u eniboot` and `coredumpctl` show each crash; `oom-kill` there is one for the memory of the unit (MemoryMax=). Take a support bundle, then boot again with `systemctl start eniboot.service`.',
     transient: false,
   },
   DEADLINE: {
@@ -140,9 +140,9 @@ export const failureCodes = {
     transient: false,
   },
   IMDS_ERROR: {
-    title: 'The instance metadata service answers with errors.',
+    title: 'The instance metadata service answers with errors, or with what makes no sense.',
     remedy:
-      'It usually recovers by itself. If it does not, stop and start the instance, and give AWS support the status in the facts.',
+      'It usually recovers by itself. If it does not, see whether something on the node answers in its place (`ip route get 169.254.169.254`, `nft list ruleset`); stop and start the instance, and give AWS support the facts.',
     transient: true,
   },
   IMDS_INCOMPLETE: {
@@ -670,6 +670,12 @@ export const failureCodes = {
   FILE_WRITE: {
     title: 'A file could not be written.',
     remedy: 'Check free space (`df`), and that the path in the message is on a writable file system.',
+    transient: true,
+  },
+  SYSTEM_EXHAUSTED: {
+    title: 'The system has no memory or no file descriptor left.',
+    remedy:
+      'See who takes them: `free -m`, `journalctl -k` (oom), `cat /proc/sys/fs/file-nr`, and LimitNOFILE= of the unit. If it is eniboot, report it with an `eniboot support-bundle`.',
     transient: true,
   },
   INTERNAL: {

@@ -1,3 +1,6 @@
+import { Failure } from '../messages/failure.ts';
+import { bounds } from './bounds.ts';
+
 /** What became of a child process: the one type both exec ports return. */
 export interface ExecResult {
   command: string[];
@@ -9,6 +12,10 @@ export interface ExecResult {
   stdout: string;
   stderr: string;
   timedOut: boolean;
+  /** It said more than any program may (bounds.programBytes) and was killed for it; what it said is not whole. */
+  overflowed?: boolean;
+  /** The system's code where the program could not be started, such as EMFILE. */
+  errno?: string | undefined;
   /** Wall time in milliseconds. */
   ms: number;
 }
@@ -26,3 +33,24 @@ export interface ExecOptions {
 export function succeeded(result: ExecResult): boolean {
   return result.exitCode === 0;
 }
+
+/** How it ended, for a person. */
+export function endingOf(result: ExecResult): string {
+  if (result.missing) return 'is not installed';
+  if (result.timedOut) return 'ran out of time';
+  if (result.overflowed === true) return `said more than ${bounds.programBytes} bytes`;
+  if (result.errno !== undefined) return `was not started (${result.errno})`;
+  return `exit ${result.exitCode ?? result.signal}`;
+}
+
+/** Why there is no answer of the program at all, whatever it was asked; undefined when it ran to an end of its own. */
+export function notRun(result: ExecResult): Failure | undefined {
+  const [file = ''] = result.command;
+  if (result.missing) return new Failure('TOOL_MISSING', `${file} is not installed`, { tool: file });
+  if (result.errno !== undefined && OUT_OF_PROCESSES.has(result.errno))
+    return new Failure('SYSTEM_EXHAUSTED', `${file} ${endingOf(result)}`, { errno: result.errno });
+  return undefined;
+}
+
+/** What fork(2) and pipe(2) say when the system has no more to give. */
+const OUT_OF_PROCESSES = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN']);

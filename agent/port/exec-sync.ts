@@ -1,5 +1,6 @@
 // Child processes for the CNI path: synchronous, since a plugin call is one straight line and an event loop
 // with execa costs more than the whole call may take. The result is the same type as exec.ts returns.
+import { bounds } from './bounds.ts';
 import type { ExecOptions, ExecResult } from './exec-result.ts';
 import { hasCode } from './fs.ts';
 
@@ -16,17 +17,23 @@ export function runSync(file: string, args: string[], options: Omit<ExecOptions,
     ...(options.input === undefined ? {} : { input: options.input }),
     timeout: options.timeoutMs ?? 10_000,
     killSignal: 'SIGKILL',
-    maxBuffer: 32 * 1024 * 1024,
+    maxBuffer: bounds.programBytes,
     env: { ...process.env, LC_ALL: 'C.UTF-8', ...options.env },
   });
+  const overflowed = hasCode(result.error, 'ENOBUFS');
   return {
     command: [file, ...args],
-    exitCode: result.status,
+    exitCode: overflowed ? null : result.status,
     signal: result.signal,
     missing: hasCode(result.error, 'ENOENT'),
     stdout: result.stdout?.toString() ?? '',
     stderr: result.stderr?.toString() ?? '',
     timedOut: hasCode(result.error, 'ETIMEDOUT'),
+    overflowed,
+    errno:
+      result.status === null && result.signal === null
+        ? (result.error as NodeJS.ErrnoException | undefined)?.code
+        : undefined,
     ms: performance.now() - started,
   };
 }

@@ -1,6 +1,9 @@
 // Child processes for the agent and the CLI, through execa. The CNI path uses exec-sync.ts instead:
 // loading execa costs more than a whole plugin call may take.
+import type { Readable } from 'node:stream';
+import { bounds } from './bounds.ts';
 import type { ExecOptions, ExecResult } from './exec-result.ts';
+import { runSync } from './exec-sync.ts';
 
 /**
  * Runs one program to its end and reports what happened; a non-zero exit is a result, not an exception.
@@ -8,25 +11,59 @@ import type { ExecOptions, ExecResult } from './exec-result.ts';
  */
 export async function run(file: string, args: string[], options: ExecOptions = {}): Promise<ExecResult> {
   const { execa } = await import('execa');
-  const started = performance.now();
-  const result = await execa(file, args, {
-    ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
-    timeout: options.timeoutMs ?? 10_000,
-    killSignal: 'SIGKILL',
-    reject: false,
-    maxBuffer: 32 * 1024 * 1024,
-    stripFinalNewline: false,
-    env: { LC_ALL: 'C.UTF-8', ...options.env },
-    ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
-  });
+  const begun = performance.now();
+  const child = started(() =>
+    execa(file, args, {
+      ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+      timeout: options.timeoutMs ?? 10_000,
+      killSignal: 'SIGKILL',
+      reject: false,
+      // Collected here: execa quotes all of it in the message of a failure, which takes 20 s for 32 MB.
+      buffer: false,
+      env: { LC_ALL: 'C.UTF-8', ...options.env },
+      ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+    }),
+  );
+  // Why it was not, the other port can say.
+  if (child === undefined) return runSync(file, args, options);
+  let left: number = bounds.programBytes;
+  let overflowed = false;
+  const collect = (stream: Readable): Buffer[] => {
+    const chunks: Buffer[] = [];
+    stream.on('data', (chunk: Buffer) => {
+      left -= chunk.length;
+      if (left >= 0) return void chunks.push(chunk);
+      overflowed = true;
+      child.kill();
+    });
+    return chunks;
+  };
+  const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
+  const result = await child;
   return {
     command: [file, ...args],
-    exitCode: result.exitCode ?? null,
+    // Cut off, no exit code says that it is whole.
+    exitCode: overflowed ? null : (result.exitCode ?? null),
     signal: result.signal ?? null,
     missing: result.code === 'ENOENT',
-    stdout: result.stdout ?? '',
-    stderr: result.stderr ?? '',
+    stdout: Buffer.concat(stdout).toString('utf8'),
+    stderr: Buffer.concat(stderr).toString('utf8'),
     timedOut: result.timedOut,
-    ms: performance.now() - started,
+    overflowed,
+    // Set by execa for its own reasons too.
+    errno: result.exitCode === undefined && result.signal === undefined ? result.code : undefined,
+    ms: performance.now() - begun,
   };
+}
+
+/**
+ * Undefined where the system has no descriptor left for a child: the compiled runtime lets execa make no stand-in for it,
+ * and what execa throws then (a TypeError) says nothing.
+ */
+function started<Child>(start: () => Child): Child | undefined {
+  try {
+    return start();
+  } catch {
+    return undefined;
+  }
 }

@@ -18,7 +18,8 @@ export function follow(file: string, args: string[], timeoutMs: number): Events 
     wake = undefined;
   };
   const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
-  child.stdout.on('data', () => {
+  // Without a descriptor left there is no stream, and the error comes a moment later.
+  child.stdout?.on('data', () => {
     pending = true;
     notify();
   });

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { bounds } from './bounds.ts';
 
 /**
  * Starts a child that stands for something held: it says one line when it has it and ends when its input
@@ -10,14 +11,15 @@ export function hold(file: string, args: string[]): Promise<{ release: () => voi
     const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'] });
     child.on('error', reject);
     let said = '';
-    child.stderr.on('data', (chunk: Buffer) => {
-      said += chunk.toString();
+    // Without a descriptor left there are no streams, and the error comes a moment later.
+    child.stderr?.on('data', (chunk: Buffer) => {
+      if (said.length < bounds.holderBytes) said += chunk.toString().slice(0, bounds.holderBytes);
     });
     child.on('close', (code) => {
       if (code === 1) resolve(undefined);
       else reject(new Error(`${file} ended with ${code}: ${said.trim()}`));
     });
-    child.stdout.once('data', () => {
+    child.stdout?.once('data', () => {
       child.unref();
       resolve({ release: () => child.stdin.end() });
     });

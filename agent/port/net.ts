@@ -2,7 +2,7 @@
 // named in the environment, and pulls in much more at start-up.
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { Agent, request as httpRequest } from 'node:http';
+import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
 
@@ -18,12 +18,18 @@ export interface HttpCall {
   headers?: Record<string, string>;
   /** Milliseconds for the whole exchange. */
   timeoutMs: number;
+  /** The most the body may have. */
+  maxBytes: number;
 }
 
 const keepAlive = new Agent({ keepAlive: true, maxSockets: 8 });
 
-/** One plain HTTP exchange on port 80. Rejects with the system's error, or one with code ETIMEDOUT. */
+/** An answer whose head has come. */
+export type Incoming = IncomingMessage;
+
+/** One plain HTTP exchange on port 80. Rejects with the system's error, ETIMEDOUT, or as readBody does. */
 export function http(call: HttpCall): Promise<HttpAnswer> {
+  const endsAt = performance.now() + call.timeoutMs;
   return new Promise((resolve, reject) => {
     const outgoing = httpRequest(
       {
@@ -34,30 +40,60 @@ export function http(call: HttpCall): Promise<HttpAnswer> {
         headers: call.headers ?? {},
       },
       (incoming) => {
-        const chunks: Buffer[] = [];
-        incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
-        incoming.on('error', settle);
-        incoming.on('end', () => {
-          if (!incoming.complete) return settle(systemError('ECONNRESET', 'the answer was cut short'));
-          settle(undefined, { status: incoming.statusCode ?? 0, body: Buffer.concat(chunks) });
-        });
-        incoming.on('close', () => settle(systemError('ECONNRESET', 'the answer was cut short')));
+        clearTimeout(timer);
+        const rest = { maxBytes: call.maxBytes, timeoutMs: endsAt - performance.now() };
+        readBody(incoming, rest).then((body) => resolve({ status: incoming.statusCode ?? 0, body }), reject);
       },
     );
     const timer = setTimeout(() => {
-      settle(systemError('ETIMEDOUT', `no answer within ${call.timeoutMs} ms`));
+      reject(systemError('ETIMEDOUT', `no answer within ${call.timeoutMs} ms`));
       outgoing.destroy();
     }, call.timeoutMs);
-    let settled = false;
-    function settle(error?: Error, answer?: HttpAnswer): void {
-      if (settled) return;
-      settled = true;
+    outgoing.on('error', (error) => {
       clearTimeout(timer);
-      if (answer === undefined) reject(error ?? systemError('EIO', 'no answer'));
-      else resolve(answer);
-    }
-    outgoing.on('error', settle);
+      reject(error);
+    });
     outgoing.end();
+  });
+}
+
+/**
+ * The body of an answer to its end: the one way in which any is held in memory. Rejects with code EMSGSIZE as soon as it
+ * is longer than it may be, ETIMEDOUT, or ECONNRESET when it was cut short; the connection is closed then.
+ */
+export function readBody(
+  incoming: Incoming,
+  limits: { maxBytes: number; timeoutMs: number },
+): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    const timer = setTimeout(
+      () => giveUp(systemError('ETIMEDOUT', 'the answer did not come to its end in time')),
+      limits.timeoutMs,
+    );
+    function giveUp(error: Error): void {
+      clearTimeout(timer);
+      chunks.length = 0;
+      incoming.off('data', take);
+      incoming.destroy();
+      reject(error);
+    }
+    function take(chunk: Buffer): void {
+      bytes += chunk.length;
+      if (bytes <= limits.maxBytes) chunks.push(chunk);
+      else giveUp(systemError('EMSGSIZE', `the answer is longer than ${limits.maxBytes} bytes`));
+    }
+    incoming.on('data', take);
+    incoming.on('error', giveUp);
+    incoming.on('end', () => {
+      if (!incoming.complete) return giveUp(systemError('ECONNRESET', 'the answer was cut short'));
+      clearTimeout(timer);
+      resolve(Buffer.concat(chunks));
+    });
+    incoming.on('close', () => {
+      if (!incoming.complete) giveUp(systemError('ECONNRESET', 'the answer was cut short'));
+    });
   });
 }
 
@@ -143,6 +179,7 @@ export function tcpReaches(
   });
 }
 
-function systemError(code: string, message: string): Error {
+/** An error with a code of the system's, for what the system itself does not call one. */
+export function systemError(code: string, message: string): Error {
   return Object.assign(new Error(message), { code });
 }

@@ -1,6 +1,7 @@
 // The kernel's netlink sockets and network namespaces, which JavaScript has no call for: libc through the compiled
 // runtime's own foreign calls. Where they are missing (Node) nothing here works, and callers use programs instead.
 import { closeSync, openSync } from 'node:fs';
+import { constants } from 'node:os';
 
 /** Numbers of linux/socket.h and linux/netlink.h; the same on every CPU. */
 const AF_NETLINK = 16;
@@ -46,9 +47,12 @@ export interface TwoNamespaces {
 /** A call of the C library that failed. */
 export class SystemCallError extends Error {
   readonly errno: number;
+  /** Its name, as Node's own errors have it. */
+  readonly code: string | undefined;
   constructor(call: string, errno: number) {
     super(`${call}: errno ${errno}`);
     this.errno = errno;
+    this.code = Object.entries(constants.errno).find(([, number]) => number === errno)?.[0];
   }
 }
 

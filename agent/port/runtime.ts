@@ -112,12 +112,14 @@ function ignoresHangup(): boolean {
 
 /** Standard input to its end, at most `limit` bytes of it: what does not end is cut there. */
 export function readInput(limit: number): string {
-  const chunks: Buffer[] = [];
+  // Filled before the next one is taken: a writer of single bytes would keep a piece for each.
+  const full: Buffer[] = [];
+  let piece = Buffer.alloc(65_536);
+  let at = 0;
   for (let left = limit; left > 0; ) {
-    const chunk = Buffer.alloc(Math.min(left, 65_536));
     let got: number;
     try {
-      got = readSync(0, chunk);
+      got = readSync(0, piece, at, Math.min(left, piece.length - at), null);
     } catch (error) {
       if (hasCode(error, 'EAGAIN')) {
         // A writer that is slower than we are, on a descriptor that does not block.
@@ -129,10 +131,14 @@ export function readInput(limit: number): string {
       throw error;
     }
     if (got === 0) break;
-    chunks.push(chunk.subarray(0, got));
+    at += got;
     left -= got;
+    if (at < piece.length) continue;
+    full.push(piece);
+    piece = Buffer.alloc(65_536);
+    at = 0;
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return Buffer.concat([...full, piece.subarray(0, at)]).toString('utf8');
 }
 
 /**

@@ -2,10 +2,12 @@
 // in one: a version of it counts only when it names the version right before it as the one its writer had read, so of two
 // writers at once exactly one wins, and whoever lost the lease cannot write any more.
 import { createHash } from 'node:crypto';
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { gzipSync } from 'node:zlib';
 import type { FleetAws } from '../aws/fleet.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
+import { bounds } from '../port/bounds.ts';
 import type { Clock } from '../port/clock.ts';
+import { gunzip } from '../port/gunzip.ts';
 import type { Outcome } from './judge.ts';
 import type { BootFailure, Exception, Progress, Rollout } from './progress.ts';
 
@@ -213,7 +215,7 @@ async function readPlan(aws: FleetAws, cluster: string, head: Head): Promise<Rol
     throw new Failure('ROLLOUT_DAMAGED', `the plan of rollout ${head.id} is not what was written`, {
       id: head.id,
     });
-  return JSON.parse(gunzipSync(Buffer.from(text, 'base64')).toString()) as Rollout;
+  return JSON.parse(gunzip(Buffer.from(text, 'base64'), bounds.planBytes).toString()) as Rollout;
 }
 
 async function removeChunks(
@@ -288,6 +290,8 @@ function decode(text: string): Head | undefined {
   try {
     const head = JSON.parse(text) as Head;
     if (head.schema !== 1) return undefined;
+    const { chunks } = head.plan;
+    if (!Number.isInteger(chunks) || chunks < 0 || chunks > bounds.planChunks) return undefined;
     const { progress } = head;
     const { back, boots, left } = progress;
     return {

@@ -6,6 +6,7 @@ import type { FleetAws } from '../aws/fleet.ts';
 import { type Archive, isVersion, parseRelease, RELEASES, type Release } from '../aws/release.ts';
 import { must } from '../host/command.ts';
 import { Failure } from '../messages/failure.ts';
+import { bounds } from '../port/bounds.ts';
 import { hasCode, readIfPresent, sha256Of } from '../port/fs.ts';
 import { download } from '../port/net.ts';
 import { architecture } from '../port/runtime.ts';
@@ -16,7 +17,6 @@ type Arch = 'x64' | 'arm64';
 const ZONES = '/eniboot/bundle';
 /** Beside the files that a manifest names: what may be passed on must come with them. */
 export const LICENCES = ['LICENSE', 'NOTICE'];
-const MOST_BYTES = 600_000_000;
 const DOWNLOAD_MS = 10 * 60_000;
 
 /**
@@ -155,7 +155,7 @@ async function compareServed(url: string, sha256: string): Promise<void> {
   try {
     const served = await download(url, join(folder, 'archive'), {
       timeoutMs: DOWNLOAD_MS,
-      maxBytes: MOST_BYTES,
+      maxBytes: bounds.archiveBytes,
     }).catch((error: unknown) => {
       throw new Failure(
         'BUNDLE_NOT_SERVED',

@@ -1,6 +1,7 @@
 // What the machine itself shows: commands and files that tell of its network, its units and eniboot's own state. Chosen
 // to hold no secrets: no environments, no command lines of processes, no user data, no foreign configuration.
 import { run } from '../../port/exec.ts';
+import { endingOf, succeeded } from '../../port/exec-result.ts';
 import { listIfPresent, readBytesIfPresent } from '../../port/fs.ts';
 import { LIBEXEC_DIR, RUN_DIR, STATE_DIR, STATUS_FILE } from '../names.ts';
 
@@ -88,12 +89,9 @@ async function output(name: string, command: [string, ...string[]], signal: Abor
   const [file, ...args] = command;
   try {
     const result = await run(file, args, { timeoutMs: 10_000, signal });
-    if (result.missing) return { name, text: '', problem: `${file} is not installed` };
+    if (result.missing) return { name, text: '', problem: `${file} ${endingOf(result)}` };
     const text = `$ ${command.join(' ')}\n${result.stdout}${result.stderr}`;
-    if (result.timedOut) return { name, text, problem: `${file} ran out of time` };
-    return result.exitCode === 0
-      ? { name, text }
-      : { name, text, problem: `${file} ended with ${result.exitCode ?? result.signal}` };
+    return succeeded(result) ? { name, text } : { name, text, problem: `${file}: ${endingOf(result)}` };
   } catch (error) {
     return { name, text: '', problem: String(error) };
   }

@@ -17,6 +17,8 @@ export interface Outcome {
   status: Status | undefined;
   /** Wall time of the agent's run in seconds. */
   seconds: number;
+  /** The most memory the agent had at a time, in MiB. */
+  peakMb: number;
 }
 
 /** Sections of the configuration beside or instead of the smallest one. */
@@ -35,6 +37,8 @@ export interface Fault {
   /** Boots the node once, in good health, before anything is made wrong. */
   bootedBefore?: boolean;
   arrange?: (bench: Bench) => unknown;
+  /** The agent may have so many descriptors open and no more. */
+  openFiles?: number;
   /** Directories that stand before the usual ones on the agent's PATH, or the whole of it. */
   path?: string;
   /** Runs beside the boot; told when it is over. */

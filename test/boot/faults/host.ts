@@ -53,6 +53,12 @@ async function flush({ instance }: Bench): Promise<void> {
 }
 
 export const hostFaults: Fault[] = [
+  {
+    name: 'no file descriptor is left for a program or a connection',
+    deadlineSeconds: 10,
+    openFiles: 28,
+    expect: { verdict: 'failed', code: 'SYSTEM_EXHAUSTED', withinSeconds: 20 },
+  },
   ...['nft', 'ip'].map(lacks),
   {
     name: 'flock is not installed',

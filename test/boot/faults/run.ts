@@ -11,6 +11,26 @@ import type { Bench, ConfigChange, Fault, Outcome } from './fault.ts';
 import { changesBetween, othersState } from './machine.ts';
 import { poolInEc2, poolOf } from './pool.ts';
 
+/** Whatever is wrong, a boot needs no more memory: well below MemoryMax= of its unit. */
+const MOST_MB = 150;
+/**
+ * Runs a program, says on standard error how much memory it had at most, and ends as it did. One that wants more
+ * than 2 GB gets no more: a boot without a limit must not take the machine down.
+ */
+const MEASURED = `
+import os, resource, sys
+pid = os.fork()
+if pid == 0:
+    resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
+    files = int(sys.argv[1])
+    if files > 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    os.execv('/usr/bin/env', ['env'] + sys.argv[2:])
+_, status, used = os.wait4(pid, 0)
+sys.stderr.write('\\npeak-kb %d\\n' % used.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status) % 256)
+`;
+
 /** Nodes booting at once: most of a failing boot is waiting. */
 const LANES = 4;
 const USUAL_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -74,6 +94,8 @@ async function play(cloud: Cloud, fault: Fault, leftBehind: string[]): Promise<v
   const said = `${outcome.result.stdout.slice(0, 300)}\n${JSON.stringify(outcome.status?.failure)}\n${outcome.result.stderr.slice(-3000)}`;
   try {
     judgeVerdict(fault, outcome);
+    // What was not said is no number: that fails too.
+    assert.ok(outcome.peakMb < MOST_MB, `took ${outcome.peakMb.toFixed()} MB, may take ${MOST_MB}`);
     judgeConsole(bench, outcome);
     judgeRelease(fault, bench);
     judgePool(fault, bench);
@@ -109,13 +131,16 @@ async function bootWith(bench: Bench, fault: Fault): Promise<Outcome> {
   const beside = fault.during?.(bench, over.signal);
   const started = performance.now();
   const path = fault.path === undefined ? USUAL_PATH : fault.path.replace('USUAL', USUAL_PATH);
-  const result = await bench.instance.run('env', [`PATH=${path}`, ENIBOOT, 'boot', '--json'], {
-    timeoutMs: 100_000,
-  });
+  const result = await bench.instance.run(
+    'python3',
+    ['-c', MEASURED, String(fault.openFiles ?? 0), `PATH=${path}`, ENIBOOT, 'boot', '--json'],
+    { timeoutMs: 100_000 },
+  );
   const seconds = (performance.now() - started) / 1000;
+  const peakMb = Number(/^peak-kb (\d+)$/m.exec(result.stderr)?.[1]) / 1024;
   over.abort();
   await beside;
-  return { result, status: parse(result.stdout), seconds };
+  return { result, status: parse(result.stdout), seconds, peakMb };
 }
 
 function parse(text: string): Status | undefined {
