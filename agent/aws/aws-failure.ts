@@ -1,24 +1,6 @@
-// Which AWS error becomes which failure code.
-import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
-
-type Kind = 'throttled' | 'denied' | 'unauthenticated' | 'unanswered' | 'refused';
-
-const codes: Record<'EC2' | 'SSM', Record<Kind, FailureCode>> = {
-  EC2: {
-    throttled: 'EC2_THROTTLED',
-    denied: 'EC2_DENIED',
-    unauthenticated: 'EC2_AUTH',
-    unanswered: 'EC2_UNAVAILABLE',
-    refused: 'EC2_REFUSED',
-  },
-  SSM: {
-    throttled: 'SSM_THROTTLED',
-    denied: 'SSM_DENIED',
-    unauthenticated: 'SSM_DENIED',
-    unanswered: 'SSM_FAILED',
-    refused: 'SSM_REFUSED',
-  },
-};
+// Of which kind an error of AWS is, as the SDK throws it.
+import { Failure, isFailure } from '../messages/failure.ts';
+import { codeOfKind, type Kind, kindOfSystemError } from '../messages/kinds.ts';
 
 const codeFact = { EC2: 'ec2Code', SSM: 'ssmCode' } as const;
 
@@ -87,28 +69,38 @@ export function awsFailure(
   // Of an answer it cannot read, the SDK tells programmers in a second line where to look.
   const [message = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
   const status = httpStatus(error);
-  const of = codes[service];
   if (name === 'CredentialsProviderError' || name === 'TokenProviderError')
     return new Failure('NO_CREDENTIALS', `no AWS credentials to call ${action} with: ${message}`, {}, error);
   const all = { action, ...facts, [codeFact[service]]: name, ...(status === undefined ? {} : { status }) };
-  if (THROTTLED.has(name) || status === TOO_MANY_REQUESTS)
-    return new Failure(of.throttled, `${service} throttles ${action}`, all, error);
-  if (DENIED.has(name)) return new Failure(of.denied, `this role may not call ${action}`, all, error);
-  if (UNAUTHENTICATED.has(name)) {
-    const code = caller === 'operator' ? 'CREDENTIALS_REFUSED' : of.unauthenticated;
-    return new Failure(code, `${service} does not accept the credentials: ${name}`, all, error);
-  }
-  // Only an answer that names a code of AWS's is a refusal; everything else may be different next time.
-  if (BUSY.has(name) || NAMELESS.has(name) || status === undefined || status >= 500) {
-    const how = status === undefined ? '' : ` (HTTP ${status})`;
-    return new Failure(
-      of.unanswered,
-      `no usable answer from ${service} to ${action}: ${message}${how}`,
-      all,
-      error,
-    );
-  }
-  return new Failure(of.refused, `${service} refuses ${action}: ${name}: ${message}`, all, error);
+  const kind = kindOf(error, name, status);
+  const how = status === undefined ? '' : ` (HTTP ${status})`;
+  const unusable = `no usable answer from ${service} to ${action}: ${message}${how}`;
+  const words: Record<Kind, string> = {
+    throttled: `${service} throttles ${action}`,
+    denied: `this role may not call ${action}`,
+    unauthenticated: `${service} does not accept the credentials: ${name}`,
+    refused: `${service} refuses ${action}: ${name}: ${message}`,
+    unanswered: unusable,
+    unreadable: unusable,
+    senseless: unusable,
+    exhausted: `${action} cannot be called: ${message}`,
+  };
+  const code =
+    kind === 'unauthenticated' && caller === 'operator' ? 'CREDENTIALS_REFUSED' : codeOfKind[service][kind];
+  return new Failure(code, words[kind], all, error);
+}
+
+/** Only an answer that names a code of AWS's is a refusal; everything else may be different next time. */
+function kindOf(error: unknown, name: string, status: number | undefined): Kind {
+  const ofSystem = kindOfSystemError(error);
+  if (ofSystem !== undefined) return ofSystem;
+  if (THROTTLED.has(name) || status === TOO_MANY_REQUESTS) return 'throttled';
+  if (DENIED.has(name)) return 'denied';
+  if (UNAUTHENTICATED.has(name)) return 'unauthenticated';
+  if (BUSY.has(name) || status === undefined || status >= 500) return 'unanswered';
+  // What failed after an answer that was none of an error failed in reading it: a date, a number, its depth.
+  if (NAMELESS.has(name) || status < 400) return 'unreadable';
+  return 'refused';
 }
 
 function httpStatus(error: unknown): number | undefined {

@@ -17,27 +17,33 @@ import {
   DescribeVpcsCommand,
   DetachNetworkInterfaceCommand,
   EC2Client,
+  type Ipv4PrefixSpecification,
+  type Ipv6PrefixSpecification,
   ModifyNetworkInterfaceAttributeCommand,
   type NetworkInterface,
+  type NetworkInterfacePrivateIpAddress,
   TerminateInstancesCommand,
   UnassignPrivateIpAddressesCommand,
+  type VpcCidrBlockAssociation,
 } from '@aws-sdk/client-ec2';
-import { Failure } from '../messages/failure.ts';
+import { bounds } from '../port/bounds.ts';
 import { awsFailure } from './aws-failure.ts';
 import { type Ec2, type Eni, ec2Actions } from './ec2.ts';
+import { fieldsOf } from './fields.ts';
 import type { Imds } from './imds.ts';
 import { canonical6 } from './ipv6.ts';
 import { limitsFromDescribe } from './limits/limits.ts';
 import { readCredentials } from './metadata.ts';
 import { allPages } from './paging.ts';
+import { boundedHandler } from './sdk-handler.ts';
 
 /** Milliseconds one attempt may take; longer than any call seen in the field, short enough to try again. */
 const ATTEMPT_MS = 5_000;
 
-const ONE_ATTEMPT = {
-  maxAttempts: 1,
-  requestHandler: { connectionTimeout: 2_000, requestTimeout: ATTEMPT_MS, throwOnRequestTimeout: true },
-};
+/** More than any VPC, subnet, ENI or instance has of anything. */
+const MOST = 1_000;
+
+const { field, optional, count, list, senseless } = fieldsOf('EC2');
 
 export interface SdkOptions {
   region: string;
@@ -52,7 +58,8 @@ export async function createEc2(options: SdkOptions): Promise<Ec2> {
       region: options.region,
       ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
       credentials: () => readCredentials(options.imds),
-      ...ONE_ATTEMPT,
+      maxAttempts: 1,
+      requestHandler: boundedHandler({ answerMs: ATTEMPT_MS, maxBytes: bounds.nodeAnswerBytes }),
     }),
   );
 }
@@ -88,24 +95,27 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
     input: { NetworkInterfaceIds?: string[]; Filters?: { Name: string; Values: string[] }[] },
   ): Promise<Eni[]> {
     const found = await allPages(
+      'EC2',
       (next) =>
         attempt(method, facts, () =>
           client.send(new DescribeNetworkInterfacesCommand({ ...input, ...next })),
         ),
       (page) => page.NetworkInterfaces,
     );
-    return found.map(toEni);
+    // While ENIs come and go, one may be on two pages.
+    return [...new Map(found.map(toEni).map((eni) => [eni.eniId, eni])).values()];
   }
 
   return {
-    describeAttachedEnis: (instanceId) =>
-      describeInterfaces(
+    async describeAttachedEnis(instanceId) {
+      const enis = await describeInterfaces(
         'describeAttachedEnis',
         { instanceId },
-        {
-          Filters: [{ Name: 'attachment.instance-id', Values: [instanceId] }],
-        },
-      ),
+        { Filters: [{ Name: 'attachment.instance-id', Values: [instanceId] }] },
+      );
+      refuseShared(enis);
+      return enis;
+    },
 
     describeEnis: (filter) =>
       'ids' in filter
@@ -127,6 +137,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
         'ids' in selector ? [{ Name: 'subnet-id', Values: selector.ids }] : tagFilters(selector.tags);
       const input = { Filters: [vpcFilter(vpcId), ...wanted] };
       const subnets = await allPages(
+        'EC2',
         (next) =>
           attempt('describeSubnets', { vpcId, selector }, () =>
             client.send(new DescribeSubnetsCommand({ ...input, ...next })),
@@ -136,10 +147,11 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
       return subnets
         .filter((subnet) => subnet.VpcId === vpcId)
         .map((subnet) => ({
-          subnetId: subnet.SubnetId ?? '',
-          zone: subnet.AvailabilityZone ?? '',
-          cidr: subnet.CidrBlock ?? '',
-          freeAddresses: subnet.AvailableIpAddressCount ?? 0,
+          subnetId: field('SubnetId', subnet.SubnetId, 'subnetId'),
+          zone: field('AvailabilityZone', subnet.AvailabilityZone, 'place'),
+          // An IPv6-only subnet has none.
+          cidr: optional('CidrBlock', subnet.CidrBlock, 'cidr'),
+          freeAddresses: count('AvailableIpAddressCount', subnet.AvailableIpAddressCount, 2 ** 16),
           ipv6: (subnet.Ipv6CidrBlockAssociationSet ?? []).some(
             (block) => block.Ipv6CidrBlockState?.State === 'associated',
           ),
@@ -152,33 +164,43 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
           ? { GroupIds: selector.ids }
           : { Filters: [vpcFilter(vpcId), ...tagFilters(selector.tags)] };
       const groups = await allPages(
+        'EC2',
         (next) =>
           attempt('describeSecurityGroupIds', { vpcId, selector }, () =>
             client.send(new DescribeSecurityGroupsCommand({ ...input, ...next })),
           ),
         (page) => page.SecurityGroups,
       );
-      return groups.map((group) => group.GroupId ?? '').sort();
+      return groups.map((group) => field('GroupId', group.GroupId, 'groupId')).sort();
     },
 
     async describeVpcCidrs(vpcId) {
       const answer = await attempt('describeVpcCidrs', { vpcId }, () =>
         client.send(new DescribeVpcsCommand({ VpcIds: [vpcId] })),
       );
-      return (answer.Vpcs?.[0]?.CidrBlockAssociationSet ?? [])
+      const blocks = list<VpcCidrBlockAssociation>(
+        'CidrBlockAssociationSet',
+        answer.Vpcs?.[0]?.CidrBlockAssociationSet,
+        MOST,
+      );
+      return blocks
         .filter((block) => block.CidrBlockState?.State === 'associated')
-        .map((block) => block.CidrBlock ?? '');
+        .map((block) => field('CidrBlock', block.CidrBlock, 'cidr'));
     },
 
     async describeInstanceType(type) {
       const answer = await attempt('describeInstanceType', { type }, () =>
         client.send(new DescribeInstanceTypesCommand({ InstanceTypes: [type as never] })),
       );
-      return limitsFromDescribe(type, answer.InstanceTypes?.[0]);
+      const limits = limitsFromDescribe(type, answer.InstanceTypes?.[0]);
+      for (const what of ['enis', 'defaultCardEnis', 'addressesPerEni', 'cards'] as const)
+        count(`${what} of ${type}`, limits[what], MOST);
+      return limits;
     },
 
     async describeTags(resourceId) {
       const tags = await allPages(
+        'EC2',
         (next) =>
           attempt('describeTags', { resourceId }, () =>
             client.send(
@@ -195,6 +217,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
 
     async describeLiveInstances(instanceIds) {
       const found = await allPages(
+        'EC2',
         (next) =>
           attempt('describeLiveInstances', { instanceIds }, () =>
             client.send(
@@ -209,7 +232,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
       );
       return found
         .filter((instance) => instance.State?.Name !== 'terminated')
-        .map((instance) => instance.InstanceId ?? '');
+        .map((instance) => field('InstanceId', instance.InstanceId, 'instanceId'));
     },
 
     async createEni(request) {
@@ -236,9 +259,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
             }),
           ),
       );
-      if (answer.NetworkInterface?.NetworkInterfaceId === undefined) {
-        throw new Failure('EC2_UNAVAILABLE', 'EC2 answered CreateNetworkInterface without an ENI');
-      }
+      if (answer.NetworkInterface === undefined) throw senseless('NetworkInterface', undefined);
       return toEni(answer.NetworkInterface);
     },
 
@@ -254,7 +275,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
           }),
         ),
       );
-      return answer.AttachmentId ?? '';
+      return field('AttachmentId', answer.AttachmentId, 'id');
     },
 
     async setDeleteOnTermination(eniId, attachmentId) {
@@ -280,8 +301,10 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
         ),
       );
       return [
-        ...(answer.AssignedIpv4Prefixes ?? []).map((one) => one.Ipv4Prefix ?? ''),
-        ...(answer.AssignedPrivateIpAddresses ?? []).map((one) => `${one.PrivateIpAddress ?? ''}/32`),
+        ...(answer.AssignedIpv4Prefixes ?? []).map((one) => field('Ipv4Prefix', one.Ipv4Prefix, 'prefix')),
+        ...(answer.AssignedPrivateIpAddresses ?? []).map(
+          (one) => `${field('PrivateIpAddress', one.PrivateIpAddress, 'address')}/32`,
+        ),
       ];
     },
 
@@ -364,36 +387,64 @@ async function withTimeLimit<T>(call: Promise<T>): Promise<T> {
 }
 
 function toEni(eni: NetworkInterface): Eni {
-  const attachment = eni.Attachment;
-  const addresses = eni.PrivateIpAddresses ?? [];
+  const { Attachment: attachment } = eni;
+  const addresses = list<NetworkInterfacePrivateIpAddress>(
+    'PrivateIpAddresses',
+    eni.PrivateIpAddresses,
+    MOST,
+  );
+  const prefixes = list<Ipv4PrefixSpecification>('Ipv4Prefixes', eni.Ipv4Prefixes, MOST);
+  const ipv6Prefixes = list<Ipv6PrefixSpecification>('Ipv6Prefixes', eni.Ipv6Prefixes, MOST);
   return {
-    eniId: eni.NetworkInterfaceId ?? '',
-    mac: (eni.MacAddress ?? '').toLowerCase(),
-    subnetId: eni.SubnetId ?? '',
-    vpcId: eni.VpcId ?? '',
-    zone: eni.AvailabilityZone ?? '',
-    status: eni.Status ?? '',
-    description: eni.Description ?? '',
-    primaryAddress: eni.PrivateIpAddress ?? '',
+    eniId: field('NetworkInterfaceId', eni.NetworkInterfaceId, 'eniId'),
+    mac: field('MacAddress', eni.MacAddress?.toLowerCase(), 'mac'),
+    subnetId: field('SubnetId', eni.SubnetId, 'subnetId'),
+    vpcId: field('VpcId', eni.VpcId, 'vpcId'),
+    zone: optional('AvailabilityZone', eni.AvailabilityZone, 'place'),
+    status: optional('Status', eni.Status, 'text'),
+    description: optional('Description', eni.Description, 'text'),
+    // An ENI of an IPv6-only subnet has none.
+    primaryAddress: optional('PrivateIpAddress', eni.PrivateIpAddress, 'address'),
     secondaryAddresses: addresses
       .filter((one) => one.Primary !== true)
-      .map((one) => one.PrivateIpAddress ?? ''),
-    prefixes: (eni.Ipv4Prefixes ?? []).map((one) => one.Ipv4Prefix ?? ''),
-    ipv6Prefixes: (eni.Ipv6Prefixes ?? []).map((one) => canonical6(one.Ipv6Prefix ?? '')),
+      .map((one) => field('PrivateIpAddress', one.PrivateIpAddress, 'address')),
+    prefixes: prefixes.map((one) => field('Ipv4Prefix', one.Ipv4Prefix, 'prefix')),
+    ipv6Prefixes: ipv6Prefixes.map((one) => canonical6(field('Ipv6Prefix', one.Ipv6Prefix, 'ipv6Prefix'))),
     tags: toTags(eni.TagSet),
-    securityGroupIds: (eni.Groups ?? []).map((group) => group.GroupId ?? '').sort(),
+    securityGroupIds: (eni.Groups ?? []).map((group) => field('GroupId', group.GroupId, 'groupId')).sort(),
     attachment:
-      attachment === undefined || attachment.AttachmentId === undefined
+      attachment === undefined
         ? undefined
         : {
-            attachmentId: attachment.AttachmentId,
-            instanceId: attachment.InstanceId,
-            deviceIndex: attachment.DeviceIndex ?? -1,
-            networkCard: attachment.NetworkCardIndex ?? 0,
-            status: attachment.Status ?? '',
+            attachmentId: field('AttachmentId', attachment.AttachmentId, 'id'),
+            // That of another account is not told.
+            instanceId:
+              attachment.InstanceId === undefined
+                ? undefined
+                : field('InstanceId', attachment.InstanceId, 'instanceId'),
+            deviceIndex: count('DeviceIndex', attachment.DeviceIndex, MOST),
+            networkCard: count('NetworkCardIndex', attachment.NetworkCardIndex ?? 0, MOST),
+            status: optional('Status', attachment.Status, 'text'),
             deleteOnTermination: attachment.DeleteOnTermination ?? false,
           },
   };
+}
+
+/** Of one instance's ENIs no two have the same: an address would be given to two pods. */
+function refuseShared(enis: Eni[]): void {
+  const seen = new Set<string>();
+  for (const eni of enis) {
+    for (const one of [
+      eni.mac,
+      eni.primaryAddress,
+      ...eni.secondaryAddresses,
+      ...eni.prefixes,
+      ...eni.ipv6Prefixes,
+    ]) {
+      if (one !== '' && seen.has(one)) throw senseless('what two ENIs have', one);
+      seen.add(one);
+    }
+  }
 }
 
 function toTags(

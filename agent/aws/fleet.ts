@@ -3,11 +3,15 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
+import { fieldsOf } from './fields.ts';
 import { fromTags, type MachineImages, machineImages } from './machine-images.ts';
 import { type Actions, operatorCalls, type Send } from './operator-calls.ts';
 import { allPages } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import type { PatienceOptions } from './patience.ts';
+
+const ec2Fields = fieldsOf('EC2');
+const ssmFields = fieldsOf('SSM');
 
 export interface FleetInstance {
   instanceId: string;
@@ -137,7 +141,10 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
       { Name: name, DocumentVersion },
       { document: name },
     );
-    return { version: Document?.DocumentVersion ?? '', hash: Document?.Hash ?? '' };
+    return {
+      version: ssmFields.field('DocumentVersion', Document?.DocumentVersion, 'id'),
+      hash: ssmFields.field('Hash', Document?.Hash, 'id'),
+    };
   }
 
   return {
@@ -146,6 +153,7 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
 
     async describeInstances(tags, imageId) {
       const found = await allPages(
+        'EC2',
         (next) =>
           call<ec2.DescribeInstancesResult>(
             'DescribeInstances',
@@ -164,17 +172,18 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
         (page) => page.Reservations?.flatMap((reservation) => reservation.Instances ?? []),
       );
       return found.map((instance) => ({
-        instanceId: instance.InstanceId ?? '',
-        zoneId: instance.Placement?.AvailabilityZoneId ?? '',
+        instanceId: ec2Fields.field('InstanceId', instance.InstanceId, 'instanceId'),
+        zoneId: ec2Fields.optional('AvailabilityZoneId', instance.Placement?.AvailabilityZoneId, 'place'),
         arch: ARCHES[instance.Architecture ?? ''],
         tags: fromTags(instance.Tags),
-        launchedMs: Number(instance.LaunchTime ?? 0),
+        launchedMs: ec2Fields.moment('LaunchTime', instance.LaunchTime),
         state: instance.State?.Name ?? '',
       }));
     },
 
     async describeOnline(tags) {
       const managed = await allPages(
+        'SSM',
         (next) =>
           call<ssm.DescribeInstanceInformationResult>(
             'DescribeInstanceInformation',
@@ -204,6 +213,7 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
 
     async listParameters(Path) {
       const found = await allPages(
+        'SSM',
         (next) =>
           call<ssm.GetParametersByPathResult>(
             'GetParametersByPath',
@@ -221,7 +231,7 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
         { Name, Value, Type: 'String', Overwrite: true, Tier: 'Intelligent-Tiering' },
         { name: Name, characters: Value.length },
       );
-      return Version ?? 0;
+      return ssmFields.count('Version', Version, Number.MAX_SAFE_INTEGER);
     },
 
     async unlabel(Name, ParameterVersion, label) {
@@ -300,11 +310,12 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
         },
         { comment, instances: instanceIds.length },
       );
-      return Command?.CommandId ?? '';
+      return ssmFields.field('CommandId', Command?.CommandId, 'id');
     },
 
     async listCommands(document, afterMs) {
       const found = await allPages(
+        'SSM',
         (next) =>
           call<ssm.ListCommandsResult>(
             'ListCommands',
@@ -335,6 +346,7 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
 
     async listInvocations(CommandId) {
       const found = await allPages(
+        'SSM',
         (next) =>
           call<ssm.ListCommandInvocationsResult>(
             'ListCommandInvocations',
@@ -344,11 +356,11 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
         (page) => page.CommandInvocations,
       );
       return found.map((one) => ({
-        instanceId: one.InstanceId ?? '',
+        instanceId: ssmFields.field('InstanceId', one.InstanceId, 'instanceId'),
         status: one.Status ?? '',
         details: one.StatusDetails ?? '',
         exitCode: one.CommandPlugins?.[0]?.ResponseCode ?? -1,
-        output: one.CommandPlugins?.[0]?.Output ?? '',
+        output: ssmFields.optional('Output', one.CommandPlugins?.[0]?.Output, 'text'),
       }));
     },
 
@@ -360,16 +372,16 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
 
 function stored(parameter: ssm.Parameter | undefined): StoredParameter {
   return {
-    name: parameter?.Name ?? '',
-    value: parameter?.Value ?? '',
-    version: parameter?.Version ?? 0,
+    name: ssmFields.field('Name', parameter?.Name, 'text'),
+    value: ssmFields.field('Value', parameter?.Value, 'text'),
+    version: ssmFields.count('Version', parameter?.Version, Number.MAX_SAFE_INTEGER),
   };
 }
 
 function toSent(command: ssm.Command): SentCommand {
   return {
-    commandId: command.CommandId ?? '',
-    comment: command.Comment ?? '',
+    commandId: ssmFields.field('CommandId', command.CommandId, 'id'),
+    comment: ssmFields.optional('Comment', command.Comment, 'text'),
     status: command.Status ?? '',
     alarms: (command.TriggeredAlarms ?? []).map((alarm) => alarm.Name ?? ''),
   };

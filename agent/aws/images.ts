@@ -2,6 +2,7 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
+import { fieldsOf } from './fields.ts';
 import {
   fromTags,
   type MachineImage,
@@ -13,6 +14,8 @@ import { type Actions, operatorCalls, type Send } from './operator-calls.ts';
 import { allPages } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import type { PatienceOptions } from './patience.ts';
+
+const ec2Fields = fieldsOf('EC2');
 
 export interface TestLaunch {
   imageId: string;
@@ -134,7 +137,7 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
         },
         { imageId: source.imageId },
       );
-      return ImageId ?? '';
+      return ec2Fields.field('ImageId', ImageId, 'imageId');
     },
 
     async isManaged(instanceId) {
@@ -157,7 +160,7 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
         },
         { instanceId },
       );
-      return Command?.CommandId ?? '';
+      return fieldsOf('SSM').field('CommandId', Command?.CommandId, 'id');
     },
 
     async scriptOutput(CommandId, InstanceId) {
@@ -196,12 +199,13 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
         },
         { imageId: launch.imageId, subnetId: launch.subnetId },
       );
-      return Instances?.[0]?.InstanceId ?? '';
+      return ec2Fields.field('InstanceId', Instances?.[0]?.InstanceId, 'instanceId');
     },
 
     async describeTests(tag) {
       const states = ['pending', 'running', 'stopping', 'stopped'];
       const found = await allPages(
+        'EC2',
         (next) =>
           call<ec2.DescribeInstancesResult>('DescribeInstances', {
             Filters: [
@@ -213,8 +217,8 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
         (page) => page.Reservations?.flatMap(({ Instances }) => Instances ?? []),
       );
       return found.map(({ InstanceId, LaunchTime }) => ({
-        instanceId: InstanceId ?? '',
-        launchedMs: LaunchTime?.getTime() ?? 0,
+        instanceId: ec2Fields.field('InstanceId', InstanceId, 'instanceId'),
+        launchedMs: ec2Fields.moment('LaunchTime', LaunchTime),
       }));
     },
 
@@ -273,6 +277,7 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
 
     listParameterNames: (Path) =>
       allPages(
+        'SSM',
         (next) =>
           call<ssm.GetParametersByPathResult>(
             'GetParametersByPath',

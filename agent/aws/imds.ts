@@ -1,6 +1,8 @@
 // The instance metadata service, version 2 only. It lags behind EC2 and answers 404 for one ENI while
 // others are fine, so every read says "absent" (undefined) apart from "failed" (a Failure).
 import { Failure, isFailure } from '../messages/failure.ts';
+import { codeOfKind, kindOfSystemError } from '../messages/kinds.ts';
+import { bounds } from '../port/bounds.ts';
 import type { Clock } from '../port/clock.ts';
 import { http } from '../port/net.ts';
 
@@ -31,11 +33,14 @@ export function createImds(clock: Clock, until: () => number): Imds {
       path: '/latest/api/token',
       headers: { 'x-aws-ec2-metadata-token-ttl-seconds': String(TOKEN_SECONDS) },
       timeoutMs: REQUEST_MS,
+      maxBytes: bounds.imdsBytes,
     });
     if (answer.status !== 200) throw refusal('/latest/api/token', answer.status);
     const text = answer.body.toString('utf8').trim();
     if (/^[!-~]+$/.test(text)) return text;
-    throw new Failure('IMDS_ERROR', 'IMDS answers what cannot be a token', { path: '/latest/api/token' });
+    throw new Failure(codeOfKind.IMDS.senseless, 'IMDS answers what cannot be a token', {
+      path: '/latest/api/token',
+    });
   }
 
   async function attempt(path: string): Promise<Buffer | undefined> {
@@ -56,6 +61,7 @@ export function createImds(clock: Clock, until: () => number): Imds {
       path: `/latest/${path}`,
       headers: { 'x-aws-ec2-metadata-token': value },
       timeoutMs: REQUEST_MS,
+      maxBytes: bounds.imdsBytes,
     });
     if (answer.status === 200) return answer.body.length === 0 ? undefined : answer.body;
     if (answer.status === 404) return undefined;
@@ -69,7 +75,7 @@ export function createImds(clock: Clock, until: () => number): Imds {
       try {
         return await attempt(path);
       } catch (error) {
-        const failure = isFailure(error) ? error : unreachable(path, error);
+        const failure = isFailure(error) ? error : unanswered(path, error);
         const pause = Math.min(2_000, 50 * 2 ** tries) * (0.5 + Math.random() / 2);
         if (!failure.transient || clock.bootMs() + pause >= until()) throw failure;
         await clock.sleep(pause);
@@ -87,16 +93,13 @@ export function createImds(clock: Clock, until: () => number): Imds {
 }
 
 function refusal(path: string, status: number): Failure {
-  if (status === 403) return new Failure('IMDS_FORBIDDEN', `IMDS refuses ${path}`, { path, status });
-  return new Failure('IMDS_ERROR', `IMDS answers ${status} for ${path}`, { path, status });
+  if (status === 403) return new Failure(codeOfKind.IMDS.denied, `IMDS refuses ${path}`, { path, status });
+  return new Failure(codeOfKind.IMDS.refused, `IMDS answers ${status} for ${path}`, { path, status });
 }
 
-function unreachable(path: string, cause: unknown): Failure {
+function unanswered(path: string, cause: unknown): Failure {
   const reason = cause instanceof Error ? cause.message : String(cause);
-  return new Failure(
-    'IMDS_UNREACHABLE',
-    `no answer from ${HOST} for ${path}: ${reason}`,
-    { path, reason },
-    cause,
-  );
+  const kind = kindOfSystemError(cause) ?? 'unanswered';
+  const what = kind === 'unanswered' ? `no answer from ${HOST}` : 'no usable answer from IMDS';
+  return new Failure(codeOfKind.IMDS[kind], `${what} for ${path}: ${reason}`, { path, reason }, cause);
 }

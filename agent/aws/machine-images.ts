@@ -1,7 +1,10 @@
 // AMIs, as images and rollouts look at them.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { isFailure } from '../messages/failure.ts';
+import { fieldsOf } from './fields.ts';
 import type { Call } from './operator-calls.ts';
+
+const { field } = fieldsOf('EC2');
 
 export interface MachineImage {
   imageId: string;
@@ -44,7 +47,7 @@ export function machineImages(call: Call<'DescribeImages'>): MachineImages {
 
 export function toMachineImage(image: ec2.Image): MachineImage {
   return {
-    imageId: image.ImageId ?? '',
+    imageId: field('ImageId', image.ImageId, 'imageId'),
     name: image.Name ?? '',
     arch: image.Architecture ?? '',
     state: image.State ?? '',

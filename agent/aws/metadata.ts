@@ -1,8 +1,13 @@
 // What the instance says about itself: one snapshot of IMDS as plain data. Kept to few requests, since the
 // service shares a limit of 1,024 packets a second per ENI with DNS.
 import { Failure } from '../messages/failure.ts';
+import { codeOfKind } from '../messages/kinds.ts';
+import { bounds } from '../port/bounds.ts';
+import { type Form, fieldsOf, isWithin } from './fields.ts';
 import type { Imds } from './imds.ts';
 import { canonical6 } from './ipv6.ts';
+
+const { field, count, senseless } = fieldsOf('IMDS');
 
 export interface InstanceIdentity {
   instanceId: string;
@@ -41,6 +46,9 @@ export interface BootEniMetadata extends MetadataEni {
   ipv6Addresses: string[];
 }
 
+/** Device numbers end well below it on every instance type. */
+const MOST_DEVICES = 1_000;
+
 export async function readIdentity(imds: Imds): Promise<InstanceIdentity> {
   const [document, mac, zoneId] = await Promise.all([
     required(imds, 'dynamic/instance-identity/document'),
@@ -49,21 +57,21 @@ export async function readIdentity(imds: Imds): Promise<InstanceIdentity> {
   ]);
   const fields = parseDocument(document);
   return {
-    instanceId: field(fields, 'instanceId'),
-    instanceType: field(fields, 'instanceType'),
-    imageId: field(fields, 'imageId'),
-    region: field(fields, 'region'),
-    zone: field(fields, 'availabilityZone'),
-    accountId: field(fields, 'accountId'),
-    zoneId: zoneId.trim(),
-    mac: mac.trim().toLowerCase(),
+    instanceId: entry(fields, 'instanceId', 'instanceId'),
+    instanceType: entry(fields, 'instanceType', 'instanceType'),
+    imageId: entry(fields, 'imageId', 'imageId'),
+    region: entry(fields, 'region', 'place'),
+    zone: entry(fields, 'availabilityZone', 'place'),
+    accountId: entry(fields, 'accountId', 'accountId'),
+    zoneId: field('availability-zone-id', zoneId.trim(), 'place'),
+    mac: macOf(mac),
   };
 }
 
-/** MACs of all ENIs IMDS knows, lower case, in its order. */
+/** MACs of all ENIs IMDS knows, each once, lower case, in its order. */
 export async function listMacs(imds: Imds): Promise<string[]> {
   const text = await required(imds, 'meta-data/network/interfaces/macs/');
-  return lines(text).map((line) => line.replace(/\/$/, '').toLowerCase());
+  return [...new Set(lines('macs', text).map((line) => macOf(line.replace(/\/$/, ''))))];
 }
 
 /** Whether IMDS has anything about an ENI yet: one request. */
@@ -109,16 +117,20 @@ async function describe(
     };
     return { missing: Object.entries(needed).flatMap(([name, value]) => (value === undefined ? name : [])) };
   }
-  return {
+  const eni = {
     mac,
-    eniId: eniId.trim(),
-    deviceNumber: Number.parseInt(deviceNumber, 10),
-    subnetId: subnetId.trim(),
-    subnetCidr: subnetCidr.trim(),
-    addresses: lines(addresses),
-    prefixes: lines(prefixes ?? ''),
-    ipv6Prefixes: lines(ipv6Prefixes ?? '').map(canonical6),
+    eniId: field('interface-id', eniId.trim(), 'eniId'),
+    deviceNumber: count('device-number', wholeNumber(deviceNumber), MOST_DEVICES),
+    subnetId: field('subnet-id', subnetId.trim(), 'subnetId'),
+    subnetCidr: field('subnet-ipv4-cidr-block', subnetCidr.trim(), 'cidr'),
+    addresses: fieldLines('local-ipv4s', addresses, 'address'),
+    prefixes: fieldLines('ipv4-prefix', prefixes, 'prefix'),
+    ipv6Prefixes: fieldLines('ipv6-prefix', ipv6Prefixes, 'ipv6Prefix').map(canonical6),
   };
+  // All that an ENI has is of its subnet.
+  for (const one of [...eni.addresses, ...eni.prefixes])
+    if (!isWithin(eni.subnetCidr, one.split('/')[0] ?? '')) throw senseless('an address of the subnet', one);
+  return eni;
 }
 
 /**
@@ -148,11 +160,20 @@ export async function readBootEni(imds: Imds, mac: string, ipv6: boolean): Promi
   return {
     ...eni,
     addresses: eni.addresses.length > 1 ? await primaryFirst(imds, eni.addresses) : eni.addresses,
-    vpcId: vpcId.trim(),
-    vpcCidrs: lines(vpcCidrs ?? ''),
-    publicAddress: lines(publicAddresses ?? '')[0],
-    ipv6Addresses: lines(ipv6Addresses ?? '').map(canonical6),
+    vpcId: field('vpc-id', vpcId.trim(), 'vpcId'),
+    vpcCidrs: fieldLines('vpc-ipv4-cidr-blocks', vpcCidrs, 'cidr'),
+    publicAddress: firstPublicAddress(publicAddresses),
+    ipv6Addresses: fieldLines('ipv6s', ipv6Addresses, 'ipv6Address').map(canonical6),
   };
+}
+
+/** The address that a node's traffic leaves by; undefined when it has none. */
+export async function readPublicAddress(imds: Imds, mac: string): Promise<string | undefined> {
+  return firstPublicAddress(await imds.read(`meta-data/network/interfaces/macs/${mac}/public-ipv4s`));
+}
+
+function firstPublicAddress(text: string | undefined): string | undefined {
+  return fieldLines('public-ipv4s', text, 'address')[0];
 }
 
 /** The list's order is not documented; this key is one address, the instance's primary one. */
@@ -178,17 +199,19 @@ export async function readCredentials(imds: Imds): Promise<{
   if (role === undefined) {
     throw new Failure('NO_INSTANCE_ROLE', 'the instance has no instance profile, so EC2 cannot be called');
   }
-  const text = await imds.read(`meta-data/iam/security-credentials/${role}`);
+  const text = await imds.read(
+    `meta-data/iam/security-credentials/${field('the name of the role', role, 'roleName')}`,
+  );
   const fields = text === undefined ? {} : parseDocument(text);
   // In place of credentials: what EC2 met when it tried to assume the role, such as AssumeRoleUnauthorizedAccess.
   const code = text === undefined ? 'there are none' : fields['Code'];
   if (code !== undefined && code !== 'Success')
     throw new Failure('EC2_AUTH', `IMDS gives no credentials of the role ${role}: ${String(code)}`, { role });
   return {
-    accessKeyId: field(fields, 'AccessKeyId'),
-    secretAccessKey: field(fields, 'SecretAccessKey'),
-    sessionToken: field(fields, 'Token'),
-    expiration: new Date(field(fields, 'Expiration')),
+    accessKeyId: entry(fields, 'AccessKeyId', 'secret'),
+    secretAccessKey: entry(fields, 'SecretAccessKey', 'secret'),
+    sessionToken: entry(fields, 'Token', 'secret'),
+    expiration: new Date(entry(fields, 'Expiration', 'date')),
   };
 }
 
@@ -201,22 +224,39 @@ async function required(imds: Imds, path: string): Promise<string> {
 function parseDocument(text: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>;
   } catch {
     // Falls through: the text itself may hold credentials, so the error names only the fact.
   }
-  throw new Failure('IMDS_INCOMPLETE', 'IMDS answered with a document that is not JSON');
+  throw new Failure(codeOfKind.IMDS.unreadable, 'IMDS answered with a document that is no JSON object');
 }
 
-function field(fields: Record<string, unknown>, name: string): string {
+function entry(fields: Record<string, unknown>, name: string, form: Form): string {
   const value = fields[name];
-  if (typeof value === 'string' && value !== '') return value;
-  throw new Failure('IMDS_INCOMPLETE', `IMDS answered without ${name}`, { name });
+  if (value === undefined || value === '')
+    throw new Failure('IMDS_INCOMPLETE', `IMDS answered without ${name}`, { name });
+  return field(name, value, form);
 }
 
-function lines(text: string): string[] {
-  return text
+function macOf(text: string): string {
+  return field('mac', text.trim().toLowerCase(), 'mac');
+}
+
+function wholeNumber(text: string): number | string {
+  return /^\s*\d{1,6}\s*$/.test(text) ? Number(text) : text;
+}
+
+/** Each line in the form; none where IMDS has no such key. */
+function fieldLines(name: string, text: string | undefined, form: Form): string[] {
+  return lines(name, text ?? '').map((line) => field(name, line, form));
+}
+
+function lines(name: string, text: string): string[] {
+  const found = text
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '');
+  if (found.length <= bounds.imdsLines) return found;
+  throw senseless(name, `a list of ${found.length}`);
 }

@@ -2,14 +2,14 @@
 import { EC2Client } from '@aws-sdk/client-ec2';
 import { SSMClient } from '@aws-sdk/client-ssm';
 import { Failure } from '../messages/failure.ts';
+import { bounds } from '../port/bounds.ts';
 import { environment } from '../port/runtime.ts';
 import type { Send } from './operator-calls.ts';
+import { boundedHandler } from './sdk-handler.ts';
 
 /** patience.ts repeats calls, the SDK does not. */
-const ONE_ATTEMPT = {
-  maxAttempts: 1,
-  requestHandler: { connectionTimeout: 2_000, requestTimeout: 10_000, throwOnRequestTimeout: true },
-};
+const ONE_ATTEMPT = { maxAttempts: 1 };
+const LIMITS = { answerMs: 10_000, maxBytes: bounds.operatorAnswerBytes };
 
 /**
  * EC2 and SSM from anywhere: credentials, endpoint and (unless given) region come from where every AWS tool looks.
@@ -20,7 +20,9 @@ export async function operatorClients(
 ): Promise<{ ec2: EC2Client; ssm: SSMClient }> {
   // The SDK knows AWS_REGION and the profile's; other tools also this one.
   const wanted = region ?? environment('AWS_REGION') ?? environment('AWS_DEFAULT_REGION');
-  const options = { ...(wanted === undefined ? {} : { region: wanted }), ...ONE_ATTEMPT };
+  // One for both: the clients that look for credentials take it over too.
+  const requestHandler = boundedHandler(LIMITS);
+  const options = { ...(wanted === undefined ? {} : { region: wanted }), ...ONE_ATTEMPT, requestHandler };
   const clients = { ec2: new EC2Client(options), ssm: new SSMClient(options) };
   try {
     await clients.ec2.config.region();

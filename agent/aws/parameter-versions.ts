@@ -1,8 +1,11 @@
 // Versions of a parameter and their labels, in the calls that images and rollouts share.
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
+import { fieldsOf } from './fields.ts';
 import type { Call } from './operator-calls.ts';
 import { allPages } from './paging.ts';
+
+const { count, field } = fieldsOf('SSM');
 
 export interface ParameterVersion {
   version: number;
@@ -26,6 +29,7 @@ export function parameterVersions(call: Call<Action>): ParameterVersions {
     async readVersions(Name) {
       try {
         const found = await allPages(
+          'SSM',
           (next) =>
             call<ssm.GetParameterHistoryResult>(
               'GetParameterHistory',
@@ -36,8 +40,8 @@ export function parameterVersions(call: Call<Action>): ParameterVersions {
         );
         return found
           .map(({ Version, Value, Labels }) => ({
-            version: Version ?? 0,
-            value: Value ?? '',
+            version: count('Version', Version, Number.MAX_SAFE_INTEGER),
+            value: field('Value', Value, 'text'),
             labels: Labels ?? [],
           }))
           .sort((a, b) => a.version - b.version);
@@ -53,7 +57,7 @@ export function parameterVersions(call: Call<Action>): ParameterVersions {
         { Name, Value, Type: 'String', DataType: 'aws:ec2:image', Overwrite: true },
         { name: Name, imageId: Value },
       );
-      return Version ?? 0;
+      return count('Version', Version, Number.MAX_SAFE_INTEGER);
     },
 
     async label(Name, ParameterVersion, label) {

@@ -141,12 +141,3 @@ export function patient<Api extends object>(api: Api, service: Service<Api>, opt
     methods.map((method) => [method, (...args: unknown[]) => call(method, args)]),
   ) as unknown as Api;
 }
-
-/** Failures after which asking EC2 anything more is pointless for a while. */
-export const CLOUD_SILENT: ReadonlySet<string> = new Set<FailureCode>([
-  'EC2_UNAVAILABLE',
-  'EC2_THROTTLED',
-  'EC2_AUTH',
-  'NO_INSTANCE_ROLE',
-  'IMDS_UNREACHABLE',
-]);

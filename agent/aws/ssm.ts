@@ -1,7 +1,12 @@
 // Parameter Store, as far as a node reads it.
-import { Failure, isFailure } from '../messages/failure.ts';
+import type { Parameter } from '@aws-sdk/client-ssm';
+import { bounds } from '../port/bounds.ts';
+import { awsFailure } from './aws-failure.ts';
+import { fieldsOf } from './fields.ts';
 import type { Imds } from './imds.ts';
 import { readCredentials } from './metadata.ts';
+
+const { field, count, list, senseless } = fieldsOf('SSM');
 
 export interface SsmOptions {
   region: string;
@@ -24,33 +29,40 @@ export async function readParameters(names: string[], options: SsmOptions): Prom
   return new Map([...found].map(([name, { value }]) => [name, value]));
 }
 
-/** The parameters that exist, decrypted. Throws SSM_FAILED (transient) when SSM does not answer, SSM_DENIED. */
+/**
+ * The parameters that exist, decrypted. Throws SSM_FAILED (transient) when SSM does not answer or answers nonsense,
+ * SSM_THROTTLED, SSM_DENIED, SSM_REFUSED.
+ */
 export async function readVersioned(
   names: string[],
   options: SsmOptions,
 ): Promise<Map<string, ReadParameter>> {
   const { SSMClient, GetParametersCommand } = await import('@aws-sdk/client-ssm');
+  const { boundedHandler } = await import('./sdk-handler.ts');
   const client = new SSMClient({
     region: options.region,
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
     credentials: () => readCredentials(options.imds),
     maxAttempts: 2,
-    requestHandler: { connectionTimeout: 2_000, requestTimeout: 5_000, throwOnRequestTimeout: true },
+    requestHandler: boundedHandler({ answerMs: 5_000, maxBytes: bounds.nodeAnswerBytes }),
   });
   const found = new Map<string, ReadParameter>();
   for (let at = 0; at < names.length; at += NAMES_PER_CALL) {
     const Names = names.slice(at, at + NAMES_PER_CALL);
     try {
       const answer = await client.send(new GetParametersCommand({ Names, WithDecryption: true }));
-      for (const parameter of answer.Parameters ?? [])
-        found.set(parameter.Name ?? '', { value: parameter.Value ?? '', version: parameter.Version ?? 0 });
+      const parameters = list<Parameter>('Parameters', answer.Parameters, Names.length);
+      const unknown = list<string>('InvalidParameters', answer.InvalidParameters, Names.length);
+      for (const { Name, Value, Version } of parameters)
+        found.set(field('Name', Name, 'text'), {
+          value: field('Value', Value, 'text'),
+          version: count('Version', Version, Number.MAX_SAFE_INTEGER),
+        });
+      // Each name is in one of the two lists. Source: SSM API reference, GetParameters.
+      const forgotten = Names.find((name) => !found.has(name) && !unknown.includes(name));
+      if (forgotten !== undefined) throw senseless(`what is said of ${forgotten}`, undefined);
     } catch (error) {
-      // The credentials' own.
-      if (isFailure(error)) throw error;
-      const name = error instanceof Error ? error.name : 'Error';
-      const message = error instanceof Error ? error.message : String(error);
-      const code = name === 'AccessDeniedException' ? 'SSM_DENIED' : 'SSM_FAILED';
-      throw new Failure(code, `GetParameters: ${name}: ${message}`, { names: Names, ssmCode: name }, error);
+      throw awsFailure('SSM', 'GetParameters', { names: Names }, error);
     }
   }
   return found;

@@ -1,7 +1,7 @@
 // egress: pods reach the Internet as the boot ENI's primary address, through one nftables table that is
 // replaced whole. Also what makes replies to NodePort and hostPort connections leave the way they came.
 import { release } from 'node:os';
-
+import { readPublicAddress } from '../aws/metadata.ts';
 import { deviceOf } from '../host/devices.ts';
 import { isCidr } from '../host/ipv4.ts';
 import { ipBatch, listRules, type Rule, routeTo } from '../host/links.ts';
@@ -10,6 +10,7 @@ import { compareTables, hasEgressHook, replaceTables, type TableState } from '..
 import { earlierNodeFile } from '../host/node-file.ts';
 import { readSysctl, writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
+import { CLOUD_SILENT } from '../messages/kinds.ts';
 import { listOwned, type Owned } from '../pool/pool.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
 import {
@@ -295,7 +296,7 @@ export function silenceMs(boot: Boot): number {
 
 /** EC2 has not said no: it has not answered, or cannot be asked. */
 export function isSilence(error: unknown): error is Failure {
-  return isFailure(error, 'EC2_UNAVAILABLE', 'EC2_THROTTLED', 'EC2_AUTH', 'NO_INSTANCE_ROLE');
+  return isFailure(error, ...CLOUD_SILENT);
 }
 
 /** How long IMDS may lag behind with the address of an instance that has one. Milliseconds. */
@@ -307,8 +308,8 @@ async function publicAddressWithin(boot: Boot, ms: number): Promise<string | und
   const { mac } = nodeOf(boot).bootEni;
   const endsAt = Math.min(boot.until(), clock.bootMs() + ms);
   for (let pause = 250; ; pause = Math.min(4_000, pause * 2)) {
-    const seen = await boot.waiting(imds.read(`meta-data/network/interfaces/macs/${mac}/public-ipv4s`));
-    if (seen !== undefined) return seen.trim().split('\n')[0];
+    const seen = await boot.waiting(readPublicAddress(imds, mac));
+    if (seen !== undefined) return seen;
     if (clock.bootMs() + pause >= endsAt) return undefined;
     await boot.waiting(clock.sleep(pause));
   }

@@ -1,10 +1,10 @@
 // The verdict leaves the machine: one line on the console, a text file for the metrics collector, READY for
 // systemd, a tag for whoever only has the EC2 API. None of these can turn a good boot into a bad one.
 import { appendFileSync, rmSync } from 'node:fs';
-import { CLOUD_SILENT } from '../aws/patience.ts';
 import { VERDICT_TAG } from '../aws/tags.ts';
 import { STATE_DIR } from '../host/names.ts';
 import { notifySystemd } from '../host/notify.ts';
+import { CLOUD_SILENT } from '../messages/kinds.ts';
 import { run } from '../port/exec.ts';
 import { succeeded } from '../port/exec-result.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
@@ -106,7 +106,8 @@ async function tag(status: Status, session: Session): Promise<void> {
   const verdict = status.verdict === 'ready' ? 'ready' : `failed:${status.failure?.code}`;
   const value = `${verdict}@${status.version}`;
   // A node that has just found EC2 silent does not ask it again for a label.
-  if (session.ec2Silent || CLOUD_SILENT.has(status.failure?.code ?? '')) return;
+  const code = status.failure?.code;
+  if (session.ec2Silent || CLOUD_SILENT.some((silent) => silent === code)) return;
   session.phaseEndsAt = Number.POSITIVE_INFINITY;
   session.limitPatience(TAG_PATIENCE_MS);
   try {

@@ -124,9 +124,7 @@ async function ask(question: string): Promise<string | undefined> {
       if (result.stderr.includes('No such file or directory')) return undefined;
       const said = result.stderr.trim();
       const why = `${endingOf(result)}${said === '' ? '' : `: ${said}`}`;
-      throw (
-        notRun(result) ?? new Failure('NFT_FAILED', `nft ${args.join(' ')}: ${why}`, { stderr: said })
-      );
+      throw notRun(result) ?? new Failure('NFT_FAILED', `nft ${args.join(' ')}: ${why}`, { stderr: said });
     }),
   );
   return answers.includes(undefined) ? undefined : answers.join('\n');

@@ -20,6 +20,10 @@ export interface Ec2Fault {
   delayMs?: number;
   /** Lies: changes the answer (in the shapes of @aws-sdk/client-ec2) before it is sent. */
   edit?: (answer: never) => object;
+  /** The same with the text on the wire: half an answer, somebody else's page. */
+  rewrite?: (text: string) => string;
+  /** After a good beginning this comes again and again, for ever. */
+  endless?: string;
 }
 
 export interface ImdsFault {
@@ -35,6 +39,8 @@ export interface ImdsFault {
   truncate?: number;
   /** Changes the text of a good answer: an empty or partial list, a wrong device-number. */
   edit?: (text: string, path: string) => string;
+  /** After the good answer this comes again and again, for ever. */
+  endless?: string;
   /** Tokens given out while this stands die after so many milliseconds, whatever their TTL says. */
   tokenLifeMs?: number;
 }

@@ -44,6 +44,10 @@ async function failure(status: number, body: string): Promise<Failure> {
   throw new Error(`${status} was taken for an answer`);
 }
 
+function enis(items: string): string {
+  return `<DescribeNetworkInterfacesResponse><networkInterfaceSet>${items}</networkInterfaceSet></DescribeNetworkInterfacesResponse>`;
+}
+
 function error(code: string): string {
   return `<Response><Errors><Error><Code>${code}</Code><Message>words</Message></Error></Errors></Response>`;
 }
@@ -80,16 +84,108 @@ for (const [status, body] of [
   [408, error('RequestTimeoutException')],
   [302, ''],
   [200, 'half an answ<'],
+  [200, ''],
+  [200, '<html><body>log in first</body></html>'],
+  [200, '<DescribeInstancesResponse></DescribeInstancesResponse>'],
+  [200, enis('<item><attachment><attachTime>soon</attachTime></attachment></item>')],
+  [200, `${enis('').slice(0, 80)}`],
+  [200, enis('<a>'.repeat(100_000))],
+  [400, error('a'.repeat(5 * 1024 * 1024))],
+  [500, ' '.repeat(5 * 1024 * 1024)],
   [502, '<html>bad gateway</html>'],
 ] as const) {
-  test(`${status} ${JSON.stringify(body)}: no answer of EC2, so asked again`, async () => {
+  test(`${status} ${JSON.stringify(body.slice(0, 100))}: no answer of EC2, so asked again`, async () => {
     const unanswered = await failure(status, body);
     assert.is(unanswered.code, 'EC2_UNAVAILABLE');
     assert.ok(unanswered.transient);
-    assert.match(unanswered.message, `HTTP ${status}`);
+    // What is refused before the SDK has read it has no status.
+    assert.match(
+      unanswered.message,
+      /HTTP \d{3}|longer than 4194304 bytes|no answer to DescribeNetworkInterfaces/,
+    );
     assert.not.match(unanswered.message, '\n');
   });
 }
+
+test('an answer that is one, with no ENI in it', async () => {
+  answer = { status: 200, body: `<?xml version="1.0" encoding="UTF-8"?>\n${enis('')}` };
+  assert.equal(await ec2.describeAttachedEnis('i-0123456789abcdef0'), []);
+});
+
+const WHOLE = `<item><networkInterfaceId>eni-0a</networkInterfaceId><macAddress>02:00:00:00:00:01</macAddress>
+<subnetId>subnet-0a</subnetId><vpcId>vpc-0a</vpcId><availabilityZone>eu-west-1a</availabilityZone>
+<privateIpAddress>10.0.0.4</privateIpAddress><privateIpAddressesSet><item><primary>false</primary>
+<privateIpAddress>10.0.0.5</privateIpAddress></item></privateIpAddressesSet><ipv4PrefixSet><item>
+<ipv4Prefix>10.0.1.0/28</ipv4Prefix></item></ipv4PrefixSet><ipv6PrefixSet><item>
+<ipv6Prefix>2001:db8::/80</ipv6Prefix></item></ipv6PrefixSet><groupSet><item><groupId>sg-0a</groupId></item></groupSet>
+<attachment><attachmentId>eni-attach-0a</attachmentId><instanceId>i-0a</instanceId><deviceIndex>1</deviceIndex>
+<networkCardIndex>0</networkCardIndex></attachment></item>`;
+
+test('an ENI as EC2 describes it', async () => {
+  answer = { status: 200, body: enis(WHOLE) };
+  const [eni] = await ec2.describeAttachedEnis('i-0123456789abcdef0');
+  assert.equal(eni?.prefixes, ['10.0.1.0/28']);
+  assert.is(eni?.attachment?.deviceIndex, 1);
+});
+
+/** Each field once with each value that it cannot have: none of these may become a part of the node. */
+const IMPOSSIBLE: Record<string, string[]> = {
+  networkInterfaceId: ['', 'eni', '../eni-0a', 'eni-0a/../..', 'eni-0a b'],
+  macAddress: ['', '02:00:00:00:00', 'lo'],
+  subnetId: ['', 'x'],
+  vpcId: ['', 'x'],
+  availabilityZone: ['a b', '../x'],
+  privateIpAddress: [
+    '10.0.0',
+    '10.0.0.256',
+    '10.0.0.04',
+    '0.0.0.0',
+    '127.0.0.1',
+    '169.254.169.254',
+    '224.0.0.1',
+    '::1',
+  ],
+  ipv4Prefix: ['', '10.0.1.0', '10.0.1.0/27', '10.0.1.1/28', '10.0.1.0/028', '10.0.1.0/28 ', '0.0.0.0/0'],
+  ipv6Prefix: ['', '2001:db8::/64', '2001:db8::', 'x/80'],
+  groupId: ['', 'x'],
+  attachmentId: ['', 'a b'],
+  instanceId: ['', '../i-0a'],
+  deviceIndex: ['-1', '1.5', '1e300', 'one', '100000'],
+  networkCardIndex: ['-1', 'x'],
+};
+
+for (const [name, values] of Object.entries(IMPOSSIBLE)) {
+  test(`an answer in which ${name} makes no sense: no answer of EC2`, async () => {
+    for (const value of values) {
+      const body = enis(WHOLE.replace(new RegExp(`<${name}>[^<]*`), `<${name}>${value}`));
+      const found = await failure(200, body);
+      assert.is(found.code, 'EC2_UNAVAILABLE', value);
+      assert.match(found.message, /makes no sense/, value);
+    }
+  });
+}
+
+test('what an ENI cannot be without', async () => {
+  for (const name of [
+    'networkInterfaceId',
+    'macAddress',
+    'subnetId',
+    'vpcId',
+    'attachmentId',
+    'deviceIndex',
+  ]) {
+    const found = await failure(200, enis(WHOLE.replace(new RegExp(`<${name}>[^<]*</${name}>`), '')));
+    assert.match(found.message, new RegExp(`${name} is nothing`, 'i'));
+  }
+});
+
+test('two ENIs of an instance have nothing in common; the same one may come twice', async () => {
+  answer = { status: 200, body: enis(`${WHOLE}${WHOLE}`) };
+  assert.is((await ec2.describeAttachedEnis('i-0123456789abcdef0')).length, 1);
+  const other = WHOLE.replace('eni-0a', 'eni-0b');
+  const found = await failure(200, enis(`${WHOLE}${other}`));
+  assert.match(found.message, /what two ENIs have is "02:00:00:00:00:01"/);
+});
 
 test.after(() => {
   server.close();

@@ -251,6 +251,7 @@ function describeInstances(fleet: Fleet, request: object): object {
       Instances: [
         {
           InstanceId: instanceId,
+          LaunchTime: new Date(0),
           Architecture: fleet.cpuOf.get(instanceId) ?? 'x86_64',
           Placement: { AvailabilityZoneId: zones.get(instanceId) },
           State: { Name: 'running' },

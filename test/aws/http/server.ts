@@ -8,6 +8,7 @@ import { isMutating } from '../ec2/ec2.ts';
 import { AwsError } from '../ec2/errors.ts';
 import type { Caller } from '../ec2/state.ts';
 import type { Ec2Fault, Faults, Rules } from '../faults.ts';
+import { pour } from '../pour.ts';
 import { isSsmMutating, type Ssm } from '../ssm/ssm.ts';
 import { decodeRequest, encodeError, encodeResponse } from './codec.ts';
 import { type KnownKey, verifySignature } from './signature.ts';
@@ -130,10 +131,13 @@ export function createApi(options: ApiOptions): Server {
     }
     if (fault?.lost === 'hang') return;
     if (fault?.lost === 'close') return void incoming.socket.destroy();
-    reply(
-      200,
-      service.encode(fault?.edit === undefined ? answer : fault.edit(structuredClone(answer) as never)),
+    const text = service.encode(
+      fault?.edit === undefined ? answer : fault.edit(structuredClone(answer) as never),
     );
+    const sent = fault?.rewrite?.(text) ?? text;
+    if (fault?.endless === undefined) return reply(200, sent);
+    // Without its last closing tags it could go on.
+    pour(response, service.contentType, sent.slice(0, sent.length / 2), fault.endless);
   }
 
   return createServer((incoming, response) => {

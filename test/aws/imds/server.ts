@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { InstanceRecord } from '../ec2/state.ts';
 import { eniByAddress, enisOf, type World } from '../ec2/world.ts';
 import type { ImdsFault, Rules } from '../faults.ts';
+import { pour } from '../pour.ts';
 import { lookUp, metadata, type RoleCredentials } from './tree.ts';
 
 export interface ImdsRequest {
@@ -120,6 +121,10 @@ export function createImds(options: ImdsOptions): Server {
           ? read(request, instance, path)
           : page(405, 'Method Not Allowed');
     if (answer.status === 200 && fault?.edit !== undefined) answer.body = fault.edit(answer.body, path);
+    if (fault?.endless !== undefined) {
+      record.status = answer.status;
+      return pour(response, 'text/plain', `${answer.body}\n`, fault.endless);
+    }
     if (fault?.truncate !== undefined) return cut(response, record, answer, fault.truncate);
     send(response, record, answer);
   }

@@ -1,5 +1,6 @@
 // Every fault of the matrix, and for each code that no boot's verdict bears, the test that provokes it.
 import type { FailureCode } from '../../../agent/messages/failure.ts';
+import { answerFaults } from './answers.ts';
 import { configFaults } from './config.ts';
 import { dualStackFaults } from './dual-stack.ts';
 import { ec2Faults } from './ec2.ts';
@@ -10,6 +11,7 @@ import { nicFaults } from './nic.ts';
 
 export const faults: Fault[] = [
   ...imdsFaults,
+  ...answerFaults,
   ...ec2Faults,
   ...nicFaults,
   ...hostFaults,

@@ -271,7 +271,7 @@ export const imdsFaults: Fault[] = [
     name: 'an identity document that is not JSON',
     ...DEAD,
     arrange: imds({ path: '/latest/dynamic/', edit: () => '<html>captive portal</html>' }),
-    expect: { verdict: 'failed', code: 'IMDS_INCOMPLETE', phase: 'identify' },
+    expect: { verdict: 'failed', code: 'IMDS_ERROR', phase: 'identify' },
   },
   {
     name: 'an identity document without the region',

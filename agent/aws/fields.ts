@@ -1,0 +1,102 @@
+// What values of AWS can look like. An answer with any other makes no sense, and nothing of it is used: behind this border
+// every value is taken as it is, into commands, paths and tables.
+import ipaddr from 'ipaddr.js';
+import { Failure } from '../messages/failure.ts';
+import { codeOfKind, type Service } from '../messages/kinds.ts';
+
+/** Of IDs only what they begin with: how long they are has changed before. */
+const id = (kind: string) => new RegExp(`^${kind}-[0-9A-Za-z-]{1,60}$`);
+
+const forms = {
+  eniId: id('eni'),
+  instanceId: id('i'),
+  subnetId: id('subnet'),
+  vpcId: id('vpc'),
+  groupId: id('sg'),
+  imageId: id('ami'),
+  /** Of attachments and commands. */
+  id: /^[\w-]{1,80}$/,
+  mac: /^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/,
+  accountId: /^\d{12}$/,
+  /** Regions and zones, by name or ID. */
+  place: /^[a-z0-9-]{1,40}$/,
+  instanceType: /^[a-z0-9][a-z0-9.-]{1,40}$/,
+  roleName: /^[\w+=,.@-]{1,128}$/,
+  /** Of credentials: they are sent in a header. */
+  secret: /^[!-~]{1,16384}$/,
+  date: (text: string) => Number.isFinite(Date.parse(text)),
+  address: isAddress,
+  /** Of a VPC or a subnet: from /16 to /28. Source: VPC user guide, "VPC CIDR blocks". */
+  cidr: (text: string) => isNetwork(text, 16, 28),
+  /** What an ENI is given. Source: EC2 user guide, "Assigning prefixes". */
+  prefix: (text: string) => isNetwork(text, 28, 28),
+  ipv6Address: (text: string) => ipaddr.IPv6.isValid(text),
+  ipv6Prefix: (text: string) => ipaddr.IPv6.isValidCIDR(text) && text.endsWith('/80'),
+  /** Words for people, such as a parameter's value, and those of AWS's that nothing is made of. */
+  text: () => true,
+} satisfies Record<string, RegExp | ((text: string) => boolean)>;
+
+export type Form = keyof typeof forms;
+
+/** Readers of one service's values; each throws that service's failure for an answer that makes no sense. */
+export function fieldsOf(service: Service) {
+  function senseless(name: string, value: unknown): Failure {
+    const shown = `${JSON.stringify(value) ?? 'nothing'}`.slice(0, 100);
+    return new Failure(
+      codeOfKind[service].senseless,
+      `an answer of ${service} makes no sense: ${name} is ${shown}`,
+      { field: name, value: shown },
+    );
+  }
+  function field(name: string, value: unknown, form: Form): string {
+    if (typeof value === 'string' && fits(value, form)) return value;
+    // A secret is not shown, however wrong it is.
+    throw senseless(name, form === 'secret' ? '…' : value);
+  }
+  return {
+    senseless,
+    field,
+    /** '' where AWS leaves it out. */
+    optional: (name: string, value: unknown, form: Form): string =>
+      value === undefined ? '' : field(name, value, form),
+    count(name: string, value: unknown, most: number): number {
+      if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= most) return value;
+      throw senseless(name, value);
+    },
+    /** Milliseconds since the epoch. */
+    moment(name: string, value: unknown): number {
+      if (value instanceof Date && Number.isFinite(value.getTime())) return value.getTime();
+      throw senseless(name, value);
+    },
+    list<Item>(name: string, values: unknown, most: number): Item[] {
+      if (values === undefined) return [];
+      if (!Array.isArray(values)) throw senseless(name, values);
+      if (values.length <= most) return values as Item[];
+      throw senseless(name, `a list of ${values.length}`);
+    },
+  };
+}
+
+function fits(text: string, form: Form): boolean {
+  const rule: RegExp | ((text: string) => boolean) = forms[form];
+  return typeof rule === 'function' ? rule(text) : rule.test(text);
+}
+
+/** One that a machine can have. */
+function isAddress(text: string): boolean {
+  if (!ipaddr.IPv4.isValidFourPartDecimal(text)) return false;
+  const range = ipaddr.IPv4.parse(text).range();
+  return !['unspecified', 'loopback', 'multicast', 'broadcast', 'linkLocal'].includes(range);
+}
+
+function isNetwork(text: string, shortest: number, longest: number): boolean {
+  const [address = '', length = ''] = text.split('/');
+  if (!isAddress(address) || text !== `${address}/${length}` || !/^\d\d?$/.test(length)) return false;
+  if (Number(length) < shortest || Number(length) > longest) return false;
+  return ipaddr.IPv4.networkAddressFromCIDR(text).toString() === address;
+}
+
+/** Both in the forms above. */
+export function isWithin(cidr: string, address: string): boolean {
+  return ipaddr.IPv4.parse(address).match(ipaddr.IPv4.parseCIDR(cidr));
+}

@@ -1,0 +1,49 @@
+// How the AWS SDK reaches AWS: every client is made with this, so that no answer is held in memory before its size is
+// known to be one of AWS's. The SDK itself collects whatever comes. It asks for no compression and undoes none.
+import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { type Incoming, readBody, systemError } from '../port/net.ts';
+
+interface AnswerLimits {
+  /** Milliseconds until the answer begins, and again until it has come to its end. */
+  answerMs: number;
+  maxBytes: number;
+}
+
+class BoundedHandler extends NodeHttpHandler {
+  readonly #limits: AnswerLimits;
+
+  constructor(limits: AnswerLimits) {
+    super({ connectionTimeout: 2_000, requestTimeout: limits.answerMs, throwOnRequestTimeout: true });
+    this.#limits = limits;
+  }
+
+  override async handle(
+    ...[request, options]: Parameters<NodeHttpHandler['handle']>
+  ): ReturnType<NodeHttpHandler['handle']> {
+    const answer = await super.handle(request, options);
+    const body = await readBody(answer.response.body as Incoming, {
+      maxBytes: this.#limits.maxBytes,
+      timeoutMs: this.#limits.answerMs,
+    });
+    if (answer.response.statusCode < 300) refuseForeign(String(request.body ?? ''), body);
+    answer.response.body = body;
+    return answer;
+  }
+}
+
+/** Rejects with EMSGSIZE, ETIMEDOUT or ECONNRESET as readBody does, and with EBADMSG for somebody else's answer. */
+export function boundedHandler(limits: AnswerLimits): NodeHttpHandler {
+  return new BoundedHandler(limits);
+}
+
+/**
+ * The Query protocol names the action on both ways, and the SDK does not look: it takes a proxy's page, or nothing, for an
+ * empty list. Source: EC2 API reference, "Structure of a response" (`<DescribeRegionsResponse xmlns=…>`).
+ */
+function refuseForeign(request: string, body: Buffer): void {
+  const action = /^Action=(\w+)&/.exec(request)?.[1];
+  if (action === undefined) return;
+  const start = body.subarray(0, 400).toString('utf8');
+  if (new RegExp(`^\\s*(?:<\\?[^>]*>\\s*)?<${action}Response[\\s>]`).test(start)) return;
+  throw systemError('EBADMSG', `it is no answer to ${action}: ${JSON.stringify(start.slice(0, 60))}`);
+}

@@ -1,0 +1,6 @@
+// time limit: 480 s
+import { answerFaults } from './faults/answers.ts';
+import { ec2CloudOptions } from './faults/ec2.ts';
+import { runFaults } from './faults/run.ts';
+
+await runFaults(answerFaults, ec2CloudOptions);
