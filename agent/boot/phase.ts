@@ -1,5 +1,6 @@
 // What a boot phase is, and what the phases share. Each phase observes, plans (pure), applies (idempotent)
 // and verifies (evidence); the sequence in sequence.ts runs them under one deadline.
+
 import type { Ec2 } from '../aws/ec2.ts';
 import type { Imds } from '../aws/imds.ts';
 import type { InstanceLimits } from '../aws/limits/limits.ts';
@@ -7,6 +8,7 @@ import type { BootEniMetadata, InstanceIdentity, MetadataEni } from '../aws/meta
 import type { Config } from '../config/schema.ts';
 import type { Link } from '../host/links.ts';
 import { Failure, type FailureCode } from '../messages/failure.ts';
+import { redactValue } from '../messages/redact.ts';
 import type { Clock } from '../port/clock.ts';
 import type { Log } from '../port/log.ts';
 import type { BundleState } from './bundle.ts';
@@ -125,11 +127,11 @@ export function isDualStack(boot: Boot): boolean {
 }
 
 export function pass(id: string, summary: string, evidence: Record<string, unknown> = {}): Check {
-  return { id, result: 'pass', summary, evidence };
+  return shown({ id, result: 'pass', summary, evidence });
 }
 
 export function warn(id: string, summary: string, evidence: Record<string, unknown> = {}): Check {
-  return { id, result: 'warn', summary, evidence };
+  return shown({ id, result: 'warn', summary, evidence });
 }
 
 /** Not applicable here: `summary` says where it is. */
@@ -143,5 +145,10 @@ export function fail(
   summary: string,
   evidence: Record<string, unknown> = {},
 ): Check {
-  return { id, result: 'fail', code, summary, evidence };
+  return shown({ id, result: 'fail', code, summary, evidence });
+}
+
+/** Evidence is often what a program has said. */
+function shown(check: Check): Check {
+  return redactValue(check) as Check;
 }

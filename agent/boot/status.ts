@@ -2,6 +2,7 @@
 // documented in docs/status.md.
 import { STATUS_FILE } from '../host/names.ts';
 import type { Failure } from '../messages/failure.ts';
+import { redactValue } from '../messages/redact.ts';
 import { bootId } from '../port/clock.ts';
 import { readIfPresent, writeAtomic } from '../port/fs.ts';
 import { version } from '../port/runtime.ts';
@@ -157,7 +158,7 @@ export function failureStatus(failure: Failure, phase: PhaseName): FailureStatus
 }
 
 export function writeStatus(status: Status): void {
-  writeAtomic(STATUS_FILE, `${JSON.stringify(status, null, 2)}\n`);
+  writeAtomic(STATUS_FILE, `${JSON.stringify(redactValue(status), null, 2)}\n`);
 }
 
 /** undefined when this boot has none yet, or when it is damaged. */

@@ -3,6 +3,7 @@
 import { nearest } from '../config/nearest.ts';
 import { Failure } from '../messages/failure.ts';
 import { failureOf } from '../messages/kinds.ts';
+import { redact } from '../messages/redact.ts';
 import type { CommandIo } from './command.ts';
 import { commands } from './commands.ts';
 import { failureObject, failureText } from './failure-text.ts';
@@ -47,10 +48,9 @@ function unknown(name: string): Failure {
 function report(error: unknown, json: boolean, io: CommandIo): number {
   const failure = failureOf(error);
   if (failure.code === 'INTERNAL') {
-    if (json) sayFailure({ code: 'INTERNAL', message: String(error) }, io);
-    io.stderr(
-      `eniboot: INTERNAL: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-    );
+    if (json) sayFailure({ code: 'INTERNAL', message: redact(String(error)).text }, io);
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    io.stderr(`eniboot: INTERNAL: ${redact(text).text}\n`);
     return DEFECT;
   }
   if (json) sayFailure(failureObject(failure), io);

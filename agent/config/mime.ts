@@ -90,9 +90,20 @@ function splitAtBoundary(body: string, boundary: string): { parts: string[]; clo
 function decodeBody(body: string, encoding: string): Uint8Array {
   if (encoding === 'base64') return Buffer.from(body, 'base64');
   if (encoding !== 'quoted-printable') return Buffer.from(body, 'latin1');
+  // Line by line: a pattern for the blanks before a line's end looks at each run of blanks once for each blank in it.
   const text = body
-    .replace(/[ \t]+(?=\r?\n|$)/g, '')
+    .split('\n')
+    .map(withoutBlanksAtEnd)
+    .join('\n')
     .replace(/=\r?\n/g, '')
     .replace(/=([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
   return Buffer.from(text, 'latin1');
+}
+
+/** RFC 2045, 6.7 (3): blanks at the end of a line were added on the way. */
+function withoutBlanksAtEnd(line: string): string {
+  const ending = line.endsWith('\r') ? '\r' : '';
+  let end = line.length - ending.length;
+  while (line[end - 1] === ' ' || line[end - 1] === '\t') end -= 1;
+  return line.slice(0, end) + ending;
 }

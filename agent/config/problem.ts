@@ -1,4 +1,5 @@
 import { Failure, type FailureCode } from '../messages/failure.ts';
+import { isSecretName, redact } from '../messages/redact.ts';
 import { type Path, type Position, pathText } from './tree.ts';
 
 /** One thing wrong with the configuration: what, where, and what to do about it. */
@@ -37,13 +38,10 @@ export function problemAt(at: Position, path: Path, value: unknown, finding: Fin
   };
 }
 
-const secretKey =
-  /pass(?![a-z])|passw(or)?d|passphrase|pwd|secret|token|credential|auth|private|(api|access|client)[-_]?key/i;
-
 function shown(path: Path, value: unknown): string {
   const finite = typeof value !== 'number' || Number.isFinite(value);
   const text = finite ? JSON.stringify(value) : String(value);
-  if (path.some((part) => secretKey.test(String(part))) || secretKey.test(text)) return '(hidden)';
+  if (path.some((part) => isSecretName(String(part))) || redact(text).removed > 0) return '(hidden)';
   return text.length <= 80 ? text : `${text.slice(0, 79)}…`;
 }
 

@@ -1,6 +1,7 @@
 // The one log of the agent: winston, JSON lines on standard error for the journal, a short text line on a
 // terminal. Messages are constant texts; what varies stands in fields.
 import { createLogger, format, type Logger, transports } from 'winston';
+import { redactValue } from '../messages/redact.ts';
 
 export type Log = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
 
@@ -15,13 +16,19 @@ export function createLog(options: LogOptions): Log {
     level: options.level,
     format:
       options.form === 'json'
-        ? format.combine(format.timestamp(), format.json())
-        : format.printf(
-            ({ level, message, ...fields }) => `${level}: ${String(message)}${showFields(fields)}`,
+        ? format.combine(withoutSecrets(), format.timestamp(), format.json())
+        : format.combine(
+            withoutSecrets(),
+            format.printf(
+              ({ level, message, ...fields }) => `${level}: ${String(message)}${showFields(fields)}`,
+            ),
           ),
     transports: [new transports.Console({ stderrLevels: ['error', 'warn', 'info', 'debug'] })],
   });
 }
+
+/** Fields hold what programs and EC2 have said. winston keeps things of its own under symbols. */
+const withoutSecrets = format((info) => Object.assign(info, redactValue({ ...info }) as object));
 
 function showFields(fields: Record<string, unknown>): string {
   const shown = Object.entries(fields).map(
