@@ -7,13 +7,14 @@ import { ensureBundles } from './packer/bundles.ts';
 import { type PackerTools, packerTools } from './packer/fetch.ts';
 import { templateChecks } from './packer/template.ts';
 import { generatedPages, licenceProblems } from './pages.ts';
+import { patternProblems } from './patterns.ts';
 
 const root = join(import.meta.dirname, '..');
 const bin = (name: string) => join(root, 'node_modules/.bin', name);
 const fix = process.argv.includes('--fix');
 if (process.argv.includes('--help')) {
   process.stdout.write(
-    'Usage: npm run check [-- --fix]\nFormat, lint (with the banned raw imports), types, dead code, folders that import one another, shell scripts, the template of packer/, licences, generated pages.\n',
+    'Usage: npm run check [-- --fix]\nFormat, lint (with the banned raw imports), types, dead code, folders that import one another, patterns that may take long, shell scripts, the template of packer/, licences, generated pages.\n',
   );
   process.exit(0);
 }
@@ -35,6 +36,7 @@ const steps: Step[] = [
   { name: 'types', run: () => command(bin('tsc'), ['-p', '.']) },
   { name: 'dead code', run: () => command(bin('knip'), []) },
   { name: 'folders', run: () => folderCircle(root) },
+  { name: 'patterns', run: () => patterns() },
   { name: 'shell', run: shell },
   ...(packer === undefined ? [] : [{ name: 'packer', run: () => template(packer) }]),
   { name: 'licences', run: () => licenceProblems(root) },
@@ -64,6 +66,15 @@ function command(file: string, args: string[]): string | undefined {
   return result.status === 0
     ? undefined
     : `${result.stdout ?? ''}${result.stderr ?? ''}${result.error?.message ?? ''}`;
+}
+
+function patterns(): string | undefined {
+  const listed = spawnSync('git', ['ls-files', 'agent', 'cni'], { cwd: root, encoding: 'utf8' }).stdout;
+  const problems = listed
+    .split('\n')
+    .filter((path) => path.endsWith('.ts') && existsSync(join(root, path)))
+    .flatMap((path) => patternProblems(path, readFileSync(join(root, path), 'utf8')));
+  return problems.length === 0 ? undefined : problems.join('\n');
 }
 
 function shell(): string | undefined {

@@ -16,7 +16,7 @@ export interface Release {
 /** Where `eniboot bundle publish` puts releases, one parameter each. */
 export const RELEASES = '/eniboot/releases';
 
-const VERSION = /^\d+\.\d+\.\d+[\w.-]*$/;
+const VERSION = /^\d+\.\d+\.\d[\w.-]*$/;
 const SHA256 = /^[0-9a-f]{64}$/;
 
 /** Whether a text can be the name of a version, and of its folder. */

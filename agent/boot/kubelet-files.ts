@@ -142,12 +142,12 @@ function crioConfiguration() {
 
 /** Pods cannot reach systemd-resolved's stub on the node's loopback: they get the servers behind it. */
 function resolverFile(resolvConf: string): string {
-  const stub = /^\s*nameserver\s+127\.0\.0\.5[34]\s*$/m.test(resolvConf);
+  const stub = /^[ \t]*nameserver[ \t]+127\.0\.0\.5[34][ \t\r]*$/m.test(resolvConf);
   return stub ? '/run/systemd/resolve/resolv.conf' : '/etc/resolv.conf';
 }
 
 function requireSupported(version: string): void {
-  const [, major, minor] = /^(?:Kubernetes )?v?(\d+)\.(\d+)(?:[.+-].*)?\s*$/.exec(version) ?? [];
+  const [, major, minor] = /^(?:Kubernetes )?v?(\d+)\.(\d+)(?:[.+-].*)?$/.exec(version.trimEnd()) ?? [];
   const { oldest, newest } = supportedKubelets;
   if (major === '1' && Number(minor) >= oldest && Number(minor) <= newest) return;
   const supported = `1.${oldest} to 1.${newest}`;

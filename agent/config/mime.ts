@@ -63,8 +63,14 @@ function splitHeaders(text: string): { headers: Map<string, string>; body: strin
   return { headers, body: text.slice(at) };
 }
 
-function parameterOf(header: string, name: string): string | undefined {
-  const match = new RegExp(`;\\s*${name}\\s*=\\s*(?:"([^"]*)"|([^\\s;]+))`, 'i').exec(header);
+const parameters = {
+  boundary: /;\s*boundary\s*=\s*(?:"([^"]*)"|([^\s;]+))/i,
+  filename: /;\s*filename\s*=\s*(?:"([^"]*)"|([^\s;]+))/i,
+  name: /;\s*name\s*=\s*(?:"([^"]*)"|([^\s;]+))/i,
+};
+
+function parameterOf(header: string, name: keyof typeof parameters): string | undefined {
+  const match = parameters[name].exec(header);
   const value = match?.[1] ?? match?.[2];
   return value === '' ? undefined : value;
 }

@@ -7,6 +7,8 @@ import { type ConfigProblem, type Finding, problemAt } from './problem.ts';
 import { type Path, type Position, type Scalar, type Tree } from './tree.ts';
 
 const maximumDepth = 32;
+/** Of syntax: what follows the first ones follows from them, and a file that is no YAML has one for each character. */
+const maximumErrors = 50;
 
 /**
  * The document as a tree, and everything that keeps it from being one: with problems the tree lacks what they are about, and is
@@ -46,9 +48,9 @@ export function parseSource(
     const { line, col } = lines.linePos(offset);
     return { source, line, column: col };
   };
-  const problems = [...document.errors, ...document.warnings].map((error) =>
-    problemAt(at(error.pos[0]), [], undefined, syntaxFinding(error.code, error.message)),
-  );
+  const problems = [...document.errors, ...document.warnings]
+    .slice(0, maximumErrors)
+    .map((error) => problemAt(at(error.pos[0]), [], undefined, syntaxFinding(error.code, error.message)));
   if (problems.length > 0) return { tree: undefined, problems };
   if (document.directives?.yaml.version !== '1.2') {
     return refuse(1, 1, {

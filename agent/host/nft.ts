@@ -62,7 +62,9 @@ export async function compareObjects(): Promise<Map<string, 'present' | 'missing
 export async function lookUp(name: string, address: string): Promise<string | undefined> {
   const result = await run('nft', ['get', 'element', 'inet', NFT_TABLE, name, `{ ${address} }`]);
   if (!succeeded(result)) return undefined;
-  return /elements = \{ [^:}]*(?:: ([^}]*?))? *\}/.exec(result.stdout)?.[1] ?? '';
+  const [, element = ''] = /elements = \{ ([^}]*)\}/.exec(result.stdout) ?? [];
+  const [, verdict = ''] = element.split(' : ');
+  return verdict.trim();
 }
 
 /** Replaces the tables in one transaction: packets see the old ones or the new ones. Counters go on from where they are. */

@@ -10,6 +10,7 @@ export function hostLinkOf(address: string): string {
 
 /** The address a host link's name stands for; undefined when it is none of ours. */
 export function addressOfHostLink(name: string): string | undefined {
-  const digits = new RegExp(`^${POD_LINK_PREFIX}([0-9a-f]{8})$`).exec(name)?.[1];
-  return digits === undefined ? undefined : toAddress(Number.parseInt(digits, 16));
+  if (!name.startsWith(POD_LINK_PREFIX)) return undefined;
+  const digits = name.slice(POD_LINK_PREFIX.length);
+  return /^[0-9a-f]{8}$/.test(digits) ? toAddress(Number.parseInt(digits, 16)) : undefined;
 }

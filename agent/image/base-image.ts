@@ -71,10 +71,11 @@ export async function refreshBaseImages(
 
 /** A digit after the release: "Prerelease" and other releases share its first characters. */
 async function newestOf(aws: ImageAws, arch: Arch, release: number): Promise<MachineImage> {
-  const pattern = `Fedora-Cloud-Base-AmazonEC2.${CPUS[arch]}-${release}-*`;
-  const form = new RegExp(`^Fedora-Cloud-Base-AmazonEC2\\.${CPUS[arch]}-${release}-\\d[\\d.]*$`);
+  const start = `Fedora-Cloud-Base-AmazonEC2.${CPUS[arch]}-${release}-`;
+  const pattern = `${start}*`;
+  const isOfRelease = (name: string) => name.startsWith(start) && /^\d[\d.]*$/.test(name.slice(start.length));
   const found = (await aws.findImages(FEDORA, pattern))
-    .filter((one) => form.test(one.name) && one.arch === arch && one.state === 'available')
+    .filter((one) => isOfRelease(one.name) && one.arch === arch && one.state === 'available')
     .sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))
     .at(-1);
   if (found !== undefined) return found;

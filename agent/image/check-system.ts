@@ -45,9 +45,11 @@ export async function checkModules(machine: Machine): Promise<Check> {
     const lists = ['modules.dep', 'modules.builtin']
       .map((name) => textOf(machine, `/usr/lib/modules/${kernel}/${name}`) ?? '')
       .join('\n');
+    const known = new Set(
+      [...lists.matchAll(/\/([\w-]+)\.ko(?:\.[a-z]+)?(?::|$)/gm)].map(([, name]) => name),
+    );
     for (const module of MODULES) {
-      if (!new RegExp(`/${module}\\.ko(\\.[a-z]+)?(:|$)`, 'm').test(lists))
-        missing.push(`${module} is not in ${kernel}`);
+      if (!known.has(module)) missing.push(`${module} is not in ${kernel}`);
       else if (running !== undefined && (await machine.run('modprobe', [module])).exitCode !== 0)
         missing.push(`${module} cannot be loaded`);
     }
@@ -322,10 +324,12 @@ export async function checkFreshDevice(machine: Machine): Promise<Check> {
 }
 
 function settingsOf(text: string): [string, string][] {
-  return [...text.matchAll(/^-?([\w.*/-]+)\s*=\s*(\S.*?)\s*$/gm)].map(([, key = '', value = '']) => [
-    key.replaceAll('/', '.'),
-    value,
-  ]);
+  return text.split('\n').flatMap((line): [string, string][] => {
+    const at = line.indexOf('=');
+    const [key, value] = [line.slice(0, Math.max(0, at)).trimEnd(), line.slice(at + 1).trim()];
+    const name = key.startsWith('-') ? key.slice(1) : key;
+    return /^[\w.*/-]+$/.test(name) && value !== '' ? [[name.replaceAll('/', '.'), value]] : [];
+  });
 }
 
 function rootOption({ root }: Machine): string[] {

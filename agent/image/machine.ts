@@ -1,5 +1,6 @@
 // What a self-test looks at: the running machine, or an image mounted somewhere, whose files alone can be looked at.
 import { lstatSync, readdirSync, readlinkSync, statfsSync } from 'node:fs';
+import { normalize } from 'node:path';
 import { systemClock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
 import type { ExecResult } from '../port/exec-result.ts';
@@ -22,7 +23,7 @@ const TOOL_MS = 60_000;
 
 export function machineAt(root: string): Machine {
   return {
-    root: root.replace(/\/+$/, ''),
+    root: root === '' ? '' : normalize(root).replace(/\/$/, ''),
     running: root === '',
     run: (file, args) => run(file, args, { timeoutMs: TOOL_MS }),
     pause: (ms) => systemClock.sleep(ms),

@@ -295,7 +295,7 @@ function nameBefore(line: string, separator: number, done: number): Name | undef
   let from = to;
   while (from > least && isOfName(line.charCodeAt(from - 1))) from -= 1;
   if (from === to) return undefined;
-  const quote = closed === to ? /\\*["']$/.exec(line.slice(Math.max(0, from - 8), from))?.[0] : undefined;
+  const quote = closed === to ? /\\{0,7}["']$/.exec(line.slice(Math.max(0, from - 8), from))?.[0] : undefined;
   return { text: line.slice(from, to), from, within: quote ?? '' };
 }
 
@@ -338,7 +338,7 @@ const QUOTE = /\\*["']/y;
 const WORD = /(?:[^\s,;}\]"']|[,;](?![\s"']|[\w.-]{1,60}[:=]|$))+/y;
 const REST = /[^"'\n]*/y;
 /** Of YAML: a block follows. Also an anchor or a tag before it. */
-const BLOCK = /(?:[&!][\w!.-]* *)?(?:[|>][-+\d]{0,2})?[ \t\r]*(?:#.*)?$/y;
+const BLOCK = /(?:[&!][\w!.-]{0,60} {0,4})?(?:[|>][-+\d]{0,2})?[ \t\r]*(?:#.*)?$/y;
 const BRACKET = /(?:map|&?[A-Za-z][\w.]{0,40})?(?=[[{])/y;
 const SCHEME = /(?:bearer|basic|digest|negotiate|token)[ \t]{1,4}(?=[^\s"'])/iy;
 
@@ -476,7 +476,7 @@ function byForm(piece: string, state: State): string {
       text = text.replace(DSN, (_, user: string) => cut(user));
   }
   text = text.replace(SCHEME_AND_TOKEN, (all: string, scheme: string, blank: string, token: string) =>
-    /\d|[A-Z].*[a-z]|[a-z].*[A-Z]|=$/.test(token) ? cut(`${scheme}${blank}`) : all,
+    /\d|=$/.test(token) || (/[A-Z]/.test(token) && /[a-z]/.test(token)) ? cut(`${scheme}${blank}`) : all,
   );
   return text.replace(LONG_WORD, (word) =>
     word

@@ -29,7 +29,7 @@ const specSchema = v.strictObject({
         bundle: v.pipe(
           v.strictObject({
             version: text(
-              /^\d+\.\d+\.\d+[\w.-]*$/,
+              /^\d+\.\d+\.\d[\w.-]*$/,
               'is not a version',
               '1.4.0',
               'A published version: `eniboot bundle list` shows them.',

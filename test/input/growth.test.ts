@@ -5,17 +5,23 @@
 import { gzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { listMacs } from '../../agent/aws/metadata.ts';
 import { parseRelease } from '../../agent/aws/release.ts';
 import { loadConfig } from '../../agent/config/load.ts';
 import { importLyft } from '../../agent/config/lyft.ts';
+import { resolveParameters } from '../../agent/config/parameters.ts';
 import { maximumBytes } from '../../agent/config/source.ts';
-import { userDataSources } from '../../agent/config/userdata.ts';
+import { configMediaType, userDataSources } from '../../agent/config/userdata.ts';
+import { canonical, objectsOf } from '../../agent/host/nft-listing.ts';
 import { redact } from '../../agent/messages/redact.ts';
+import { readReport } from '../../agent/rollout/node-report.ts';
+import { readConfiguration, readVariables, refuseRequests } from '../../cni/call.ts';
 
 /** One that reads texts from outside. */
 interface Parser {
   /** Characters of the longest text it is given: its limit, or far more than it ever reads. */
   longest: number;
+  /** May throw, or wait for what is there at once. */
   read(text: string): unknown;
   /** What runs stand between, beside nothing. */
   around?: [before: string, after: string][];
@@ -25,6 +31,10 @@ const part = (headers: string) =>
   `Content-Type: multipart/mixed; boundary="b"\nMIME-Version: 1.0\n\n--b\n${headers}\n\n`;
 const conflist = (inner: string) =>
   `{"cniVersion":"0.3.1","name":"n","plugins":[{"type":"cni-ipvlan-vpc-k8s-ipam",${inner}}]}`;
+
+const withParameter = loadConfig([
+  { name: 'config.yaml', content: 'cluster: c\npods: {subnets: {ids: ["ssm:/ids"]}}\n' },
+]).config;
 
 const parsers: Record<string, Parser> = {
   'user data': {
@@ -64,6 +74,40 @@ const parsers: Record<string, Parser> = {
     ],
   },
   'release in a parameter': { longest: 8 * 1024, read: parseRelease, around: [['{"version":"1.0.0', '"}']] },
+  'value of a parameter': {
+    longest: 8 * 1024,
+    read: (text) => resolveParameters(withParameter, new Map([['/ids', text]])),
+    around: [['subnet-0a1b2c3d,', '']],
+  },
+  'list of IMDS': {
+    longest: 1024 * 1024,
+    read: (text) => listMacs({ read: async () => text, readBytes: async () => undefined, requests: 0 }),
+  },
+  'report of a node': {
+    longest: 64 * 1024,
+    read: readReport,
+    around: [['{"eniboot":"update"', '']],
+  },
+  'listing of nft': {
+    longest: 1024 * 1024,
+    read: (text) => objectsOf(canonical(text)),
+    around: [['{"nftables":[{"chain":{"name":"', '"}}]}']],
+  },
+  'configuration of a CNI call': {
+    longest: 1024 * 1024,
+    read: (text) => refuseRequests(readConfiguration('ADD', text), ''),
+    around: [
+      ['{"cniVersion":"1.1.0","name":"', '"}'],
+      ['{"cniVersion":"1.1.0","name":"n","ipMasq":"', '"}'],
+    ],
+  },
+  'variables of a CNI call': {
+    // Of one string of an environment: MAX_ARG_STRLEN, execve(2).
+    longest: 128 * 1024,
+    read: (text) =>
+      readVariables('ADD', (name) => (name === 'CNI_ARGS' || name === 'CNI_CONTAINERID' ? text : '/a')),
+    around: [['K8S_POD_NAMESPACE=', ';K8S_POD_NAME=a']],
+  },
   'text to redact': {
     longest: 512 * 1024,
     read: redact,
@@ -152,30 +196,25 @@ const runs = [
   ],
 ];
 
-const cpuMs = (work: () => void): number => {
-  const before = process.threadCpuUsage();
-  work();
-  const { user, system } = process.threadCpuUsage(before);
-  return (user + system) / 1000;
-};
-
 /** Milliseconds below which growth cannot be told from noise, and matters to nobody. */
 const NEGLIGIBLE = 40;
 /** Eight times the text: 8 in proportion, 64 where it is squared. */
 const MOST = 24;
 
-function timeOf(parser: Parser, text: string): number {
-  return cpuMs(() => {
-    try {
-      parser.read(text);
-    } catch {
-      // Most of these texts are refused; how fast is the question.
-    }
-  });
+/** Milliseconds of the processor. */
+async function timeOf(parser: Parser, text: string): Promise<number> {
+  const before = process.threadCpuUsage();
+  try {
+    await parser.read(text);
+  } catch {
+    // Most of these texts are refused; how fast is the question.
+  }
+  const { user, system } = process.threadCpuUsage(before);
+  return (user + system) / 1000;
 }
 
 for (const [name, parser] of Object.entries(parsers)) {
-  test(`${name}: eight times the text takes about eight times as long`, () => {
+  test(`${name}: eight times the text takes about eight times as long`, async () => {
     const worst: string[] = [];
     for (const [before, after] of [['', ''], ...(parser.around ?? [])] as const)
       for (const run of runs) {
@@ -187,10 +226,11 @@ for (const [name, parser] of Object.entries(parsers)) {
         // From short to long, so that a squared one is told before it takes minutes.
         for (let length = 512; length <= parser.longest; length *= 2) {
           const text = of(length);
-          let ms = timeOf(parser, text);
+          let ms = await timeOf(parser, text);
           const most = MOST * Math.max(taken.get(length / 8) ?? Infinity, NEGLIGIBLE / MOST);
           // A collection of garbage may fall into one of them.
-          for (let tries = 0; tries < 3 && ms > most; tries += 1) ms = Math.min(ms, timeOf(parser, text));
+          for (let tries = 0; tries < 3 && ms > most; tries += 1)
+            ms = Math.min(ms, await timeOf(parser, text));
           taken.set(length, ms);
           if (ms > most)
             worst.push(
@@ -203,5 +243,34 @@ for (const [name, parser] of Object.entries(parsers)) {
     assert.equal(worst, []);
   });
 }
+
+test('what user data unpacks to is bounded as a whole, however often it is packed', () => {
+  // 16 KiB of gzip that hold 60 parts, each of which is a megabyte of blanks when it is unpacked.
+  const inner = gzipSync(' '.repeat(1_000_000)).toString('base64');
+  const part = `--b\nContent-Type: ${configMediaType}\nContent-Transfer-Encoding: base64\n\n${inner}\n`;
+  const text = `Content-Type: multipart/mixed; boundary="b"\n\n${part.repeat(60)}--b--\n`;
+  const packed = gzipSync(text);
+  assert.ok(packed.length < 16 * 1024, `${packed.length}`);
+  const sources = userDataSources(packed);
+  const refused = sources.filter((source) => 'refused' in source);
+  assert.is(sources.length, 60);
+  assert.is(refused.length, 60, 'even the first has no room: its message took some');
+  assert.match(JSON.stringify(refused[0]), 'unpacks to over 1 MiB');
+});
+
+test('user data that EC2 would not have taken is refused unread', () => {
+  const [source, ...others] = userDataSources(' '.repeat(maximumBytes + 1));
+  assert.equal(others, []);
+  assert.match(JSON.stringify(source), 'is larger than 64 KiB');
+});
+
+test('a file that is no YAML has a few problems, not one for each character', () => {
+  try {
+    loadConfig([{ name: 'config.yaml', content: `cluster: ${']'.repeat(10_000)}` }]);
+    assert.unreachable();
+  } catch (error) {
+    assert.is((error as { facts: { problems: unknown[] } }).facts.problems.length, 50);
+  }
+});
 
 test.run();

@@ -1,0 +1,35 @@
+// The check of patterns: what it refuses, and that it does not refuse what is fine.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { patternProblems } from '../patterns.ts';
+
+const refused: [what: string, source: string, says: RegExp][] = [
+  [
+    'blanks before the end of a line',
+    String.raw`text.replace(/[ \t]+(?=\r?\n|$)/g, '')`,
+    /begins with a repetition/,
+  ],
+  ['slashes at the end', String.raw`text.replace(/\/+$/, '')`, /begins with a repetition/],
+  ['digits, then words', String.raw`/^\d+\.\d+[\w.]*$/.test(text)`, /two repetitions/],
+  ['a repetition of one', String.raw`/^(?:a+)+$/.test(text)`, /repeats what repeats/],
+  ['made at run time', 'const a = new RegExp(`x${text}`);', /at run time/],
+  ['made at run time, without new', 'const a = RegExp(text);', /at run time/],
+  ['what cannot be read', 'const a = ;', /x\.ts/],
+];
+for (const [what, source, says] of refused)
+  test(`refused: ${what}`, () => {
+    const problems = patternProblems('x.ts', `const before = 1;\n${source}\n`);
+    assert.is(problems.length, 1, problems.join());
+    assert.match(problems[0] ?? '', says);
+  });
+
+test('a problem has file and line', () => {
+  assert.match(patternProblems('agent/x.ts', '\n\nconst a = /b+$/;\n')[0] ?? '', /^agent\/x\.ts:3: /);
+});
+
+test('fine patterns are left alone', () => {
+  const source = String.raw`[/^\d+\.\d+$/, /[ \t]{1,8}x/, /\s+/g, /^[^=]+=/, /x(?:a|b)*c/].map((one) => one.test(text));`;
+  assert.equal(patternProblems('x.ts', source), []);
+});
+
+test.run();
