@@ -1,11 +1,12 @@
 # One build, two images: a Fedora node for x86_64 and one for arm64. README.md says how to run it and what is in it.
 
 packer {
-  required_version = ">= 1.11.0"
+  # The two that the tests run: with others it is another build.
+  required_version = "= 1.16.0"
   required_plugins {
     amazon = {
       source  = "github.com/hashicorp/amazon"
-      version = ">= 1.8.2"
+      version = "= 1.8.2"
     }
   }
 }

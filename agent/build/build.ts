@@ -5,7 +5,6 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
-  copyFileSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -32,6 +31,9 @@ type Arch = keyof typeof targets;
 
 /** Names in /opt/cni/bin; all of them links to the executable. */
 const plugins = ['eniboot', 'eniboot-ipam', 'eniboot-ptp'];
+
+// Files in dist/ have the modes of the image, whoever builds; the archives' members have theirs in any case.
+process.umask(0o022);
 
 const asked = process.argv.slice(2).filter((word) => word !== '--no-bundle');
 if (process.argv.includes('--help') || asked.some((word) => !(word in targets))) {
@@ -98,7 +100,7 @@ async function build(arch: Arch): Promise<void> {
     join(folder, 'manifest.json'),
     `${JSON.stringify({ version, commit, arch, runtime: `bun ${lockedVersion(targets[arch].bun, root)}`, files: [{ path: 'eniboot', sha256 }], plugins, tables: NODE_TABLES }, null, 2)}\n`,
   );
-  for (const notice of LICENCES) copyFileSync(join(root, notice), join(folder, notice));
+  for (const notice of LICENCES) writeFileSync(join(folder, notice), readFileSync(join(root, notice)));
   const bundle = join(dist, `eniboot-${version}-${arch}.tar.gz`);
   if (withBundle) await packBundle(folder, bundle);
   const place = join(dist, arch);

@@ -60,6 +60,8 @@ export async function packBundle(
           '--format=ustar',
           '--sort=name',
           '--mtime=@0',
+          // Not those of whoever builds: umask, a checkout, a copy.
+          '--mode=u=rwX,go=rX',
         ],
         '--use-compress-program=gzip --no-name -6',
         ...['--file', partial, '--directory', folder, '--', ...members],

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Refuses a base image that is not the one asked for, before anything is changed.
 set -euo pipefail
+umask 022
 # shellcheck source=/dev/null
 . /etc/os-release
 die() { echo "base image: $*" >&2; exit 1; }

@@ -3,12 +3,28 @@
 # and of repositories are checked, by keys whose fingerprints the build knows. With a lock, every package of the image is
 # the one it names, down to the digest of its header.
 set -euo pipefail
+umask 022
 
 # Weak dependencies bring what nobody asked for; a node that updates itself is no longer this image.
 install() { dnf --assumeyes --setopt=install_weak_deps=False install "$@"; }
-# What these scripts call themselves. Since Fedora 43 nothing that a cloud image needs requires gpg.
-command -v gpg >/dev/null || install gnupg2
-command -v tar >/dev/null || install tar
+# The SSM agent is in no repository; 60-ssm-agent.sh installs it by its own pins and adds it to both lists.
+lock=/tmp/eniboot/packages.lock
+[ ! -e "$lock" ] || sed -i '/^amazon-ssm-agent-/d' "$lock"
+mapfile -t locked < <([ ! -s "$lock" ] || cut -d ' ' -f 1 "$lock")
+# What these scripts call themselves: since Fedora 43 nothing that a cloud image needs requires gpg. With a lock it comes as
+# the lock has it, with all else that Fedora has; the repositories of the others are known only after gpg has seen their keys.
+if [ ${#locked[@]} != 0 ]; then
+  mapfile -t fedora < <(printf '%s\n' "${locked[@]}" | grep -Ev '^(kubelet|kubeadm|kubectl|kubernetes-cni|cri-o|cri-tools)-[0-9]')
+  install "${fedora[@]}"
+fi
+for tool in gpg:gnupg2 tar:tar; do
+  if command -v "${tool%:*}" >/dev/null; then continue; fi
+  if [ ${#locked[@]} != 0 ]; then
+    echo "packages: packages_lock lacks ${tool#*:}, which this build calls; build without it to make a new one" >&2
+    exit 1
+  fi
+  install "${tool#*:}"
+done
 
 # trust NAME URL FINGERPRINT: the key at URL, if it is the one with that fingerprint and no other is beside it.
 trust() {
@@ -56,11 +72,7 @@ needed=(nftables iproute iproute-tc ethtool conntrack-tools container-selinux
   policycoreutils-python-utils skopeo NetworkManager audit chrony)
 # shellcheck disable=SC2086 # a list of names
 read -ra extra <<<"$EXTRA_PACKAGES"
-# The SSM agent is in no repository; 60-ssm-agent.sh installs it by its own pins and adds it to both lists.
-lock=/tmp/eniboot/packages.lock
-[ ! -e "$lock" ] || sed -i '/^amazon-ssm-agent-/d' "$lock"
-if [ -s "$lock" ]; then
-  mapfile -t locked < <(cut -d ' ' -f 1 "$lock")
+if [ ${#locked[@]} != 0 ]; then
   install "${locked[@]}"
 else
   install "${needed[@]}" "${extra[@]}" "kubelet-$KUBERNETES_VERSION" "cri-o-$CRIO_VERSION" cri-tools

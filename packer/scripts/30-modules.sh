@@ -2,6 +2,7 @@
 # Kernel modules the node cannot do without: present and loadable in the kernel the image boots, and loaded at boot
 # where systemd/ says so. Fedora's cloud image has kernel-core without kernel-modules.
 set -euo pipefail
+umask 022
 missing=()
 for module in ipvlan veth br_netfilter nf_conntrack nft_masq nft_nat nft_fib_inet nft_reject_inet nft_ct overlay; do
   modprobe "$module" 2>/dev/null || missing+=("$module")

@@ -1,6 +1,7 @@
 #!/bin/bash
 # eniboot itself: the bundle and the node files of systemd/ as npm run build packed them, each checked against its digest.
 set -euo pipefail
+umask 022
 # built FILE SHA256 WHAT
 built() {
   echo "$2  /tmp/eniboot/$1" | sha256sum --check --quiet - || {

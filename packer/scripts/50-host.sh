@@ -1,6 +1,7 @@
 #!/bin/bash
 # The host as a node needs it: no swap, systemd's cgroups, SELinux enforcing with labels that let cri-o run plugins.
 set -euo pipefail
+umask 022
 # zram-generator went with the packages; whatever brings it back finds its units masked.
 ln -sf /dev/null /etc/systemd/system/systemd-zram-setup@.service
 sed -i '/[[:space:]]swap[[:space:]]/d' /etc/fstab

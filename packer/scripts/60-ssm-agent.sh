@@ -2,6 +2,7 @@
 # The SSM agent, which fleet rollouts reach a node by: Fedora has no package of it, so AWS's own, at one version, with
 # the digest the build names and AWS's signature.
 set -euo pipefail
+umask 022
 case $ARCH in x86_64) platform=linux_amd64 ;; *) platform=linux_arm64 ;; esac
 # Address: Systems Manager user guide, "Manually installing SSM Agent".
 url=https://s3.$REGION.amazonaws.com/amazon-ssm-$REGION/$SSM_AGENT_VERSION/$platform/amazon-ssm-agent.rpm
@@ -31,7 +32,15 @@ gpg --batch --status-fd 1 --verify "$work/agent.rpm.sig" "$work/agent.rpm" 2>/de
   echo "ssm agent: the signature of $url is not by the key $SSM_AGENT_KEY" >&2
   exit 1
 }
+installed() { rpm -qa --queryformat '%{NEVRA}\n' | grep -v -e '^gpg-pubkey' -e '^amazon-ssm-agent-' | LC_ALL=C sort; }
+before=$(installed)
 dnf --assumeyes install "$work/agent.rpm"
+# The list of packages was made and compared before: what came with the agent would be in no lock.
+others=$(installed | LC_ALL=C comm -13 <(echo "$before") -)
+if [ -n "$others" ]; then
+  echo "ssm agent: it brought packages that no lock has; name them in extra_packages: $others" >&2
+  exit 1
+fi
 systemctl enable amazon-ssm-agent.service
 
 # To what 20-packages.sh has listed; once, however often this runs.

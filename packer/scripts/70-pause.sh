@@ -1,6 +1,7 @@
 #!/bin/bash
 # The pause image, so that the first pod waits for no registry. By its digest, into the store that cri-o reads.
 set -euo pipefail
+umask 022
 name=${PAUSE_IMAGE%@*}
 skopeo copy --retry-times 3 "docker://${name%:*}@${PAUSE_IMAGE#*@}" "containers-storage:$name"
 skopeo inspect "containers-storage:$name" >/dev/null || {

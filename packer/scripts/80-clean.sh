@@ -2,6 +2,7 @@
 # Nothing of the build's own instance stays: no identity, no key, no log, no state that an instance would take for its
 # own. 90-check.sh looks whether that is so.
 set -euo pipefail
+umask 022
 dnf clean all >/dev/null
 # Keys that were only looked at, with the time of it.
 rm -rf /root/.gnupg /var/cache/dnf/* /var/cache/libdnf5/*

@@ -2,6 +2,7 @@
 # Whether what is left is fit to be an image: eniboot's own check, after everything else. Its report leaves the machine
 # also when it says no; the template then fails the build.
 set -euo pipefail
+umask 022
 report=/run/eniboot-check.json
 # 1: it is not fit, or could not look, and then there is no report.
 /usr/libexec/eniboot/current/eniboot image check --report "$report" \

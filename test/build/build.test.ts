@@ -4,6 +4,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -72,6 +73,43 @@ test('a second clone in another folder, with another umask, gives the same bytes
   process.umask(umask);
   for (const path of ['x64/eniboot', 'node-files.tar'])
     assert.is(digest(join(other, path)), digest(join(one, path)), path);
+});
+
+test('the bundle and what is in dist/ are the same under any umask, for everybody to read', () => {
+  const built = join(root, 'dist/x64');
+  const packed = (umask: number): string => {
+    const before = process.umask(umask);
+    try {
+      const folder = join(scratch, `files-${umask}`);
+      mkdirSync(folder);
+      // As a copy or a checkout under that umask has them.
+      for (const name of ['LICENSE', 'NOTICE', 'manifest.json'])
+        writeFileSync(join(folder, name), readFileSync(join(built, name)));
+      linkSync(join(built, 'eniboot'), join(folder, 'eniboot'));
+      const out = join(scratch, `packed-${umask}.tar.gz`);
+      const { status, stderr } = spawnSync(
+        join(built, 'eniboot'),
+        ['bundle', 'build', '--from', folder, '--out', out],
+        { encoding: 'utf8' },
+      );
+      assert.is(status, 0, stderr);
+      return out;
+    } finally {
+      process.umask(before);
+    }
+  };
+  const usual = packed(0o022);
+  const listed = execFileSync('tar', ['--list', '--verbose', '--gzip', '--file', usual], {
+    encoding: 'utf8',
+  });
+  assert.equal(
+    listed.match(/^\S+ \S+/gm),
+    ['-rw-r--r-- 0/0', '-rw-r--r-- 0/0', '-rwxr-xr-x 0/0', '-rw-r--r-- 0/0'],
+    listed,
+  );
+  for (const umask of [0o077, 0o002]) assert.is(digest(packed(umask)), digest(usual), umask.toString(8));
+  for (const name of ['x64/manifest.json', 'x64/eniboot', 'manifest.json', 'node-files.tar'])
+    assert.is(statSync(join(scratch, 'another/dist', name)).mode & 0o044, 0o044, name);
 });
 
 test('the node files are those of systemd/, readable by all, with their links and programs', () => {

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { parse } from 'smol-toml';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { AMAZON_PLUGIN, PACKER } from '../packer/fetch.ts';
 
 const repository = join(import.meta.dirname, '../..');
 const KEY = 'A'.repeat(40);
@@ -24,6 +25,10 @@ for word in "$@"; do
   case $verb in
   remove) sed -i "/^$word /d" $state/rpm ;;
   install)
+    case $word in
+    gnupg2*) [ ! -e /hidden/gpg ] || cp /hidden/gpg /stand-ins/gpg ;;
+    tar*) [ ! -e /hidden/gpg ] || ln -sf /usr/bin/tar /stand-ins/tar ;;
+    esac
     case $word in *.rpm) word=amazon-ssm-agent ;; esac
     for known in $(cut -d ' ' -f 1 $state/offered); do
       case $word in $known | $known-[0-9]*) grep -q "^$known " $state/rpm || grep "^$known " $state/offered >>$state/rpm ;; esac
@@ -66,9 +71,13 @@ const offered = [
 ].join('');
 
 interface Machine {
-  run(script: string, env?: Record<string, string>): { status: number | null; said: string };
+  run(script: string, env?: Record<string, string>, umask?: string): { status: number | null; said: string };
+  /** Mode and path of everything in these folders. */
+  modes(...folders: string[]): string;
   read(path: string): string;
   write(path: string, text: string, mode?: number): void;
+  /** No gpg and no tar with the path WITHOUT, until dnf installs their packages. */
+  hideTools(): void;
 }
 
 const places: string[] = [];
@@ -103,25 +112,48 @@ function machine(): Machine {
   write('/tmp/eniboot/keys/amazon-ssm-agent.gpg', 'key');
   return {
     write,
+    hideTools: () => {
+      const script = `mkdir /without /hidden; mv /stand-ins/gpg /hidden/; cd /without
+        for tool in /usr/sbin/* /usr/bin/*; do case $tool in */gpg | */tar) ;; *) ln -sf "$tool" . ;; esac; done`;
+      execFileSync('chroot', [root, 'sh', '-euc', script]);
+    },
     read: (path) => readFileSync(join(root, path), 'utf8'),
-    run: (script, env = {}) => {
-      write(`/tmp/${script}`, readFileSync(join(repository, 'packer/scripts', script), 'utf8'));
-      const { status, stdout, stderr } = spawnSync('chroot', [root, 'bash', `/tmp/${script}`], {
-        encoding: 'utf8',
-        timeout: 60_000,
-        env: {
-          PATH: '/stand-ins:/usr/sbin:/usr/bin:/sbin:/bin',
-          ...{ ARCH: 'x86_64', REGION: 'eu-west-1', FEDORA_VERSION: '44', EXTRA_PACKAGES: '' },
-          ...{ KUBERNETES_VERSION: '1.36.1', KUBERNETES_MINOR: '1.36', CRIO_VERSION: '1.36.0' },
-          ...{ KUBERNETES_KEY: KEY, CRIO_KEY: KEY, SSM_AGENT_KEY: KEY },
-          ...{ SSM_AGENT_VERSION: '3.3.1.0', SSM_AGENT_SHA256: sha256(AGENT) },
-          ...env,
+    modes: (...folders) =>
+      execFileSync(
+        '/usr/sbin/chroot',
+        [root, 'find', ...folders, '-newer', '/stand-ins/dnf', '!', '-type', 'l', '-printf', '%m %p\\n'],
+        {
+          encoding: 'utf8',
         },
-      });
+      )
+        .split('\n')
+        .sort()
+        .join('\n'),
+    run: (script, env = {}, umask = '022') => {
+      write(`/tmp/${script}`, readFileSync(join(repository, 'packer/scripts', script), 'utf8'));
+      const { status, stdout, stderr } = spawnSync(
+        '/usr/sbin/chroot',
+        [root, 'sh', '-c', `umask ${umask}; exec bash /tmp/${script}`],
+        {
+          encoding: 'utf8',
+          timeout: 60_000,
+          env: {
+            PATH: '/stand-ins:/usr/sbin:/usr/bin:/sbin:/bin',
+            ...{ ARCH: 'x86_64', REGION: 'eu-west-1', FEDORA_VERSION: '44', EXTRA_PACKAGES: '' },
+            ...{ KUBERNETES_VERSION: '1.36.1', KUBERNETES_MINOR: '1.36', CRIO_VERSION: '1.36.0' },
+            ...{ KUBERNETES_KEY: KEY, CRIO_KEY: KEY, SSM_AGENT_KEY: KEY },
+            ...{ SSM_AGENT_VERSION: '3.3.1.0', SSM_AGENT_SHA256: sha256(AGENT) },
+            ...env,
+          },
+        },
+      );
       return { status, said: `${stdout}${stderr}` };
     },
   };
 }
+
+/** Where the programs of this machine are, without gpg and tar. */
+const WITHOUT = { PATH: '/stand-ins:/without' };
 
 function runs(at: Machine, ...scripts: string[]): void {
   for (const script of scripts) {
@@ -206,6 +238,79 @@ test("a build's own list is the lock of the next one; a package of another diges
   const { status, said } = third.run('20-packages.sh');
   assert.is(status, 1);
   assert.match(said, /these differ from packages_lock[^]*kubelet-1\.36\.1/);
+});
+
+test('with a lock nothing is installed before it holds, gpg and tar included', () => {
+  const first = machine();
+  const more = line('gnupg2', '2.4') + line('tar', '1.35');
+  first.write('/var/lib/stand-in/rpm', base + more);
+  runs(first, '20-packages.sh', '60-ssm-agent.sh');
+  const lock = first.read(LOCK);
+  const second = machine();
+  // The base image has neither. The stand-in for dnf brings the programs with the packages.
+  second.write('/var/lib/stand-in/offered', offered + more);
+  second.hideTools();
+  second.write('/tmp/eniboot/packages.lock', lock);
+  const { status, said } = second.run('20-packages.sh', WITHOUT);
+  assert.is(status, 0, said);
+  const installs = second
+    .read('/var/lib/stand-in/calls')
+    .split('\n')
+    .filter((call) => / install( |$)/.test(call));
+  const locked = lock.split('\n').map((one) => one.split(' ')[0]);
+  for (const call of installs)
+    for (const name of call.slice(call.indexOf(' install ') + ' install '.length).split(' '))
+      assert.ok(locked.includes(name), `${name} is not as the lock has it: ${call}`);
+  assert.match(installs[0] ?? '', /gnupg2-2\.4-1\.fc44\.x86_64/);
+  assert.is(second.read(LOCK), lock.replace(/^amazon-ssm-agent.*\n/m, ''));
+});
+
+test('a lock without gnupg2 is refused where the base image has none', () => {
+  const at = machine();
+  at.hideTools();
+  at.write('/tmp/eniboot/packages.lock', `bash-5.3-1.fc44.x86_64 ${sha256('bash')}\n`);
+  const { status, said } = at.run('20-packages.sh', WITHOUT);
+  assert.is(status, 1, said);
+  assert.match(said, /packages_lock lacks gnupg2/);
+  assert.not.match(at.read('/var/lib/stand-in/calls'), /install .*gnupg2/);
+});
+
+test('the SSM agent brings no package that no list has', () => {
+  const at = machine();
+  runs(at, '20-packages.sh');
+  at.write(
+    '/stand-ins/dnf',
+    `#!/bin/sh\nprintf '${(line('amazon-ssm-agent', '3.3.1.0', '1') + line('stowaway', '1')).replaceAll('\n', '\\n')}' >>/var/lib/stand-in/rpm\n`,
+    0o755,
+  );
+  const { status, said } = at.run('60-ssm-agent.sh');
+  assert.is(status, 1, said);
+  assert.match(said, /brought packages that no lock has[^]*stowaway-1/);
+});
+
+test('what the scripts write has the same modes whatever the umask they are called with', () => {
+  const modes = (umask: string) => {
+    const at = machine();
+    const { status, said } = at.run('20-packages.sh', {}, umask);
+    assert.is(status, 0, said);
+    const archives = withArchives(at);
+    const eniboot = at.run('40-eniboot.sh', archives, umask);
+    assert.is(eniboot.status, 0, eniboot.said);
+    return at.modes('/etc/yum.repos.d', '/etc/pki/rpm-gpg', '/etc/dnf', '/usr/libexec/eniboot', '/opt/cni');
+  };
+  const usual = modes('022');
+  assert.match(usual, /644 .*kubernetes\.repo/);
+  for (const umask of ['077', '002']) assert.is(modes(umask), usual, umask);
+});
+
+test('the template asks for the very versions of Packer and its plugin that the tests run', () => {
+  const template = readFileSync(join(repository, 'packer/eniboot.pkr.hcl'), 'utf8');
+  const [, required] = /^ {2}required_version = "(.*)"$/m.exec(template) ?? [];
+  const [, plugin] = /^ {6}version = "(.*)"$/m.exec(template) ?? [];
+  assert.equal(
+    [required, plugin],
+    [PACKER, AMAZON_PLUGIN].map(({ version }) => version.replace('v', '= ')),
+  );
 });
 
 /** A bundle whose executable says its version, and node files with the preset. */

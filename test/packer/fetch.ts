@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { cacheFolder } from '../../agent/build/cache.ts';
 import { goCommand } from '../go.ts';
 
-const PACKER = { module: 'github.com/hashicorp/packer', version: 'v1.16.0', go: '1.26.3' };
+export const PACKER = { module: 'github.com/hashicorp/packer', version: 'v1.16.0', go: '1.26.3' };
 export const AMAZON_PLUGIN = {
   module: 'github.com/hashicorp/packer-plugin-amazon',
   version: 'v1.8.2',
