@@ -13,7 +13,7 @@ const REMOVED = '[removed]';
 
 /** Words in a name that make its value a secret. */
 const SECRET_WORD =
-  /passw(?:or)?d|passwd|passphrase|secret|token|credential|authorization|cookie|signature|(?:api|access|account|auth|service|private|priv|signing|encryption|master|session|certificate|cert|client|ssh|db|database)[-_]?key(?!s?[-_]?(?:id|size|usage)s?$)|client[-_]certificate|connection[-_]?string|session[-_]?id|(?<![a-z])(?:pass|pwd|sig|psk|dsn|otp)(?![a-z])|_pass$|^_?auth$/i;
+  /passw(?:or)?d|passwd|passphrase|secret|token|credential|authorization|cookie|signature|(?:api|access|account|auth|service|private|priv|signing|encryption|master|session|certificate|cert|client|ssh|db|database)[-_]?key(?!s?[-_]?(?:size|usage)s?$)|client[-_]certificate|connection[-_]?string|session[-_]?id|(?<![a-z])(?:pass|pwd|sig|psk|dsn|otp)(?![a-z])|_pass$|auth$/i;
 /** Ends of names that say where a secret is or what kind it is, and names that only contain such a word. */
 const NO_SECRET =
   /(?:file|path|dir|name|namespace|ttl|ttl[-_]seconds|seconds|expiration|expires(?:at)?|type|count|ref|cert[-_]hash|url|endpoint|policy|review|provider|controller|cleaner|class)$|^(?:secretsmanager|system|automount\w*|imagepullsecrets|tokenization)$/i;
@@ -119,8 +119,13 @@ function wholeLine(line: string, state: State): void {
   }
   state.block = undefined;
   const armoured = line.includes('----') || state.armour ? withoutArmour(line, prefix, state) : line;
-  if (armoured !== undefined) redactLine(armoured, prefix, state);
+  if (armoured === undefined) return;
+  if (MAY_HOLD_ONE.test(armoured)) redactLine(armoured, prefix, state);
+  else state.out.push(armoured);
 }
+
+/** What a line has that holds a secret: most texts have none of it, and are done with. */
+const MAY_HOLD_ONE = /[:=@]|(?:^|[\s"'(,[])-|[\w+/=.~-]{20}|bearer|basic/i;
 
 /** As journald (short, short-iso) and dmesg begin a line. */
 const LOG_PREFIX =
@@ -488,11 +493,11 @@ function byForm(piece: string, state: State): string {
 }
 
 /**
- * Digests in hexadecimal, paths and long names are no secrets: a random run mixes cases and digits. Of a path each name
+ * Digests in hexadecimal, paths and long names are no secrets: a random run mixes cases and digits. Of a path each word
  * is looked at by itself.
  */
 function isRandom(run: string): boolean {
-  if (run.startsWith('/')) return run.split('/').some((name) => name.length >= 20 && mixes(name));
+  if (run.startsWith('/')) return run.split(/[/_-]/).some((word) => word.length >= 20 && mixes(word));
   return mixes(run);
 }
 

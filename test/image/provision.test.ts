@@ -119,13 +119,9 @@ function machine(): Machine {
     },
     read: (path) => readFileSync(join(root, path), 'utf8'),
     modes: (...folders) =>
-      execFileSync(
-        '/usr/sbin/chroot',
-        [root, 'find', ...folders, '-newer', '/stand-ins/dnf', '!', '-type', 'l', '-printf', '%m %p\\n'],
-        {
-          encoding: 'utf8',
-        },
-      )
+      execFileSync('/usr/sbin/chroot', [root, 'find', ...folders, '!', '-type', 'l', '-printf', '%m %p\\n'], {
+        encoding: 'utf8',
+      })
         .split('\n')
         .sort()
         .join('\n'),
