@@ -4,16 +4,14 @@ import ipaddr from 'ipaddr.js';
 import { Failure } from '../messages/failure.ts';
 import { codeOfKind, type Service } from '../messages/kinds.ts';
 
-/** Of IDs only what they begin with: how long they are has changed before. */
-const id = (kind: string) => new RegExp(`^${kind}-[0-9A-Za-z-]{1,60}$`);
-
 const forms = {
-  eniId: id('eni'),
-  instanceId: id('i'),
-  subnetId: id('subnet'),
-  vpcId: id('vpc'),
-  groupId: id('sg'),
-  imageId: id('ami'),
+  // Of IDs only what they begin with: how long they are has changed before.
+  eniId: /^eni-[0-9A-Za-z-]{1,60}$/,
+  instanceId: /^i-[0-9A-Za-z-]{1,60}$/,
+  subnetId: /^subnet-[0-9A-Za-z-]{1,60}$/,
+  vpcId: /^vpc-[0-9A-Za-z-]{1,60}$/,
+  groupId: /^sg-[0-9A-Za-z-]{1,60}$/,
+  imageId: /^ami-[0-9A-Za-z-]{1,60}$/,
   /** Of attachments and commands. */
   id: /^[\w-]{1,80}$/,
   mac: /^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/,

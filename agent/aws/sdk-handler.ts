@@ -44,6 +44,7 @@ function refuseForeign(request: string, body: Buffer): void {
   const action = /^Action=(\w+)&/.exec(request)?.[1];
   if (action === undefined) return;
   const start = body.subarray(0, 400).toString('utf8');
-  if (new RegExp(`^\\s*(?:<\\?[^>]*>\\s*)?<${action}Response[\\s>]`).test(start)) return;
+  const [, root] = /^\s*(?:<\?[^>]*>\s*)?<(\w+)[\s>]/.exec(start) ?? [];
+  if (root === `${action}Response`) return;
   throw systemError('EBADMSG', `it is no answer to ${action}: ${JSON.stringify(start.slice(0, 60))}`);
 }

@@ -10,10 +10,10 @@ import { parseRelease } from '../../agent/aws/release.ts';
 import { loadConfig } from '../../agent/config/load.ts';
 import { importLyft } from '../../agent/config/lyft.ts';
 import { resolveParameters } from '../../agent/config/parameters.ts';
-import { maximumBytes } from '../../agent/config/source.ts';
 import { configMediaType, userDataSources } from '../../agent/config/userdata.ts';
 import { canonical, objectsOf } from '../../agent/host/nft-listing.ts';
 import { redact } from '../../agent/messages/redact.ts';
+import { bounds } from '../../agent/port/bounds.ts';
 import { readReport } from '../../agent/rollout/node-report.ts';
 import { readConfiguration, readVariables, refuseRequests } from '../../cni/call.ts';
 
@@ -67,7 +67,7 @@ const parsers: Record<string, Parser> = {
     around: [[part('Content-Transfer-Encoding: quoted-printable'), 'x\n--b--\n']],
   },
   configuration: {
-    longest: maximumBytes,
+    longest: bounds.documentBytes,
     read: (text) => loadConfig([{ name: 'config.yaml', content: text }]),
     around: [
       ['cluster: ', '\n'],
@@ -78,7 +78,7 @@ const parsers: Record<string, Parser> = {
     ],
   },
   'Lyft conflist': {
-    longest: maximumBytes,
+    longest: bounds.documentBytes,
     read: (text) => importLyft('10-x.conflist', text, { cluster: 'c', subnets: [] }),
     around: [
       [conflist('"subnetTags":{"a":"').slice(0, -3), '"}}]}'],
@@ -269,12 +269,6 @@ test('what user data unpacks to is bounded as a whole, however often it is packe
   assert.is(sources.length, 60);
   assert.is(refused.length, 60, 'even the first has no room: its message took some');
   assert.match(JSON.stringify(refused[0]), 'unpacks to over 1 MiB');
-});
-
-test('user data that EC2 would not have taken is refused unread', () => {
-  const [source, ...others] = userDataSources(' '.repeat(maximumBytes + 1));
-  assert.equal(others, []);
-  assert.match(JSON.stringify(source), 'is larger than 64 KiB');
 });
 
 test('a file that is no YAML has a few problems, not one for each character', () => {
