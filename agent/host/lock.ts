@@ -34,7 +34,7 @@ async function tryLock(path: string): Promise<{ release: () => void } | undefine
     // Whoever may open it may hold it for ever.
     closeSync(openSync(path, 'a', 0o600));
     if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
-    return await hold('flock', ['--nonblock', '--no-fork', path, 'sh', '-c', 'echo held; exec cat']);
+    return await hold('flock', ['--nonblock', '--no-fork', path, 'sh', '-c', 'echo held && exec cat']);
   } catch (error) {
     if (hasCode(error, 'ENOENT'))
       throw new Failure('TOOL_MISSING', 'flock is not installed', { tool: 'flock' });

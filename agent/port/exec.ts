@@ -5,17 +5,22 @@ import { bounds } from './bounds.ts';
 import type { ExecOptions, ExecResult } from './exec-result.ts';
 import { runSync } from './exec-sync.ts';
 
+/** Milliseconds that a killed child's last words may take. */
+const OUTPUT_MS = 500;
+
 /**
  * Runs one program to its end and reports what happened; a non-zero exit is a result, not an exception.
- * Never goes through a shell. The time-out (default 10 s) ends it with SIGKILL; what it had started may live on.
+ * Never goes through a shell. The time-out (default 10 s) ends it with SIGKILL; what it had started may live on, and
+ * is not waited for.
  */
 export async function run(file: string, args: string[], options: ExecOptions = {}): Promise<ExecResult> {
   const { execa } = await import('execa');
   const begun = performance.now();
+  const timeoutMs = options.timeoutMs ?? 10_000;
   const child = started(() =>
     execa(file, args, {
       ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
-      timeout: options.timeoutMs ?? 10_000,
+      timeout: timeoutMs,
       killSignal: 'SIGKILL',
       reject: false,
       // Collected here: execa quotes all of it in the message of a failure, which takes 20 s for 32 MB.
@@ -39,7 +44,13 @@ export async function run(file: string, args: string[], options: ExecOptions = {
     return chunks;
   };
   const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
+  // execa waits for the end of the output, which whoever the child has started may hold open for ever.
+  const timer = setTimeout(() => {
+    child.stdout.destroy();
+    child.stderr.destroy();
+  }, timeoutMs + OUTPUT_MS);
   const result = await child;
+  clearTimeout(timer);
   return {
     command: [file, ...args],
     // Cut off, no exit code says that it is whole.

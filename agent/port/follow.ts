@@ -17,7 +17,6 @@ export function follow(file: string, args: string[], timeoutMs: number): Events 
     wake?.();
     wake = undefined;
   };
-  const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
   // Without a descriptor left there is no stream, and the error comes a moment later.
   child.stdout?.on('data', () => {
     pending = true;
@@ -28,6 +27,13 @@ export function follow(file: string, args: string[], timeoutMs: number): Events 
     clearTimeout(timer);
     notify();
   };
+  // Ended whatever becomes of the child: `close` waits for everybody who has its output open.
+  const stop = () => {
+    child.kill('SIGKILL');
+    child.stdout?.destroy();
+    end();
+  };
+  const timer = setTimeout(stop, timeoutMs);
   child.on('error', end);
   child.on('close', end);
   return {
@@ -43,9 +49,6 @@ export function follow(file: string, args: string[], timeoutMs: number): Events 
       }
       return 'ended';
     },
-    stop() {
-      clearTimeout(timer);
-      child.kill('SIGKILL');
-    },
+    stop,
   };
 }

@@ -1,27 +1,51 @@
 import { spawn } from 'node:child_process';
 import { bounds } from './bounds.ts';
 
+/** Milliseconds in which a child says that it has it: long for a shell, even where everything is slow. */
+const PATIENCE_MS = 10_000;
+
 /**
  * Starts a child that stands for something held: it says one line when it has it and ends when its input
  * does. Resolves to undefined when it ends without a word and with exit code 1: somebody else has it. Rejects
- * when it cannot be started (code ENOENT) or ends in another way.
+ * when it cannot be started (code ENOENT), ends in another way, or is killed because it says nothing for
+ * `patienceMs`: a line that a full disk or a stopped process keeps back never comes.
  */
-export function hold(file: string, args: string[]): Promise<{ release: () => void } | undefined> {
+export function hold(
+  file: string,
+  args: string[],
+  patienceMs = PATIENCE_MS,
+): Promise<{ release: () => void } | undefined> {
   return new Promise((resolve, reject) => {
     const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-    child.on('error', reject);
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      for (const stream of child.stdio ?? []) stream?.destroy();
+      reject(new Error(`${file} said nothing for ${patienceMs / 1000} s`));
+    }, patienceMs);
+    child.on('error', (error) => {
+      clearTimeout(timer);
+      reject(error);
+    });
     let said = '';
     // Without a descriptor left there are no streams, and the error comes a moment later.
     child.stderr?.on('data', (chunk: Buffer) => {
       if (said.length < bounds.holderBytes) said += chunk.toString().slice(0, bounds.holderBytes);
     });
     child.on('close', (code) => {
+      clearTimeout(timer);
       if (code === 1) resolve(undefined);
       else reject(new Error(`${file} ended with ${code}: ${said.trim()}`));
     });
     child.stdout?.once('data', () => {
+      clearTimeout(timer);
       child.unref();
-      resolve({ release: () => child.stdin.end() });
+      resolve({
+        release() {
+          child.stdin?.end();
+          // One that is stopped would not see the end of its input.
+          child.kill('SIGKILL');
+        },
+      });
     });
   });
 }
