@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import type { CreateEni } from '../aws/ec2.ts';
 import { RUN_DIR } from '../host/names.ts';
 import { bootId } from '../port/clock.ts';
-import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 
 export interface Attempt {
   request: CreateEni;
@@ -52,13 +52,9 @@ function sameRequest(one: Attempt, other: Attempt): boolean {
 }
 
 function read(): Book {
-  try {
-    const value: unknown = JSON.parse(readIfPresent(FILE) ?? 'null');
-    if (isBook(value)) return value;
-  } catch {
-    // Damaged: the request's time in its tags keeps a new token apart from the old ones.
-  }
-  return { counter: 0, open: [] };
+  const value = readJsonIfPresent(FILE);
+  // Damaged: the request's time in its tags keeps a new token apart from the old ones.
+  return isBook(value) ? value : { counter: 0, open: [] };
 }
 
 function isBook(value: unknown): value is Book {

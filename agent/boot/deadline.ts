@@ -2,7 +2,7 @@
 // renew it, moved only by time lost to EC2's throttling and only up to the configured cap.
 import { RUN_DIR } from '../host/names.ts';
 import { bootId, type Clock } from '../port/clock.ts';
-import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 
 const FILE = `${RUN_DIR}/deadline.json`;
 /** Before the configuration is known. Seconds. */
@@ -92,13 +92,9 @@ function begun(clock: Clock): State {
 }
 
 function readState(): State | undefined {
-  try {
-    const value = JSON.parse(readIfPresent(FILE) ?? '{}') as Partial<Record<keyof State, unknown>>;
-    const { bootId: boot, startedMs, extendedMs, attempts } = value;
-    if (typeof boot !== 'string' || typeof startedMs !== 'number') return undefined;
-    if (typeof extendedMs !== 'number' || typeof attempts !== 'number') return undefined;
-    return { bootId: boot, startedMs, extendedMs, attempts };
-  } catch {
-    return undefined;
-  }
+  const value = (readJsonIfPresent(FILE) ?? {}) as Partial<Record<keyof State, unknown>>;
+  const { bootId: boot, startedMs, extendedMs, attempts } = value;
+  if (typeof boot !== 'string' || typeof startedMs !== 'number') return undefined;
+  if (typeof extendedMs !== 'number' || typeof attempts !== 'number') return undefined;
+  return { bootId: boot, startedMs, extendedMs, attempts };
 }

@@ -12,7 +12,7 @@ import { readSysctl, writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { CLOUD_SILENT } from '../messages/kinds.ts';
 import { listOwned, type Owned } from '../pool/pool.ts';
-import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 import {
   addRule6,
   bootEniRule,
@@ -280,13 +280,9 @@ function routedSoFar(boot: Boot): string[] {
 const VPC_FILE = `${RUN_DIR}/vpc-cidrs.json`;
 
 function readVpcCidrs(): string[] | undefined {
-  try {
-    const value: unknown = JSON.parse(readIfPresent(VPC_FILE) ?? 'null');
-    const isKnown = Array.isArray(value) && value.length > 0;
-    return isKnown && value.every((one) => typeof one === 'string' && isCidr(one)) ? value : undefined;
-  } catch {
-    return undefined;
-  }
+  const value = readJsonIfPresent(VPC_FILE);
+  const isKnown = Array.isArray(value) && value.length > 0;
+  return isKnown && value.every((one) => typeof one === 'string' && isCidr(one)) ? value : undefined;
 }
 
 /** How long EC2 may stay silent where the boot can go on without it; a short deadline leaves less. Milliseconds. */

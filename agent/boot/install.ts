@@ -2,11 +2,11 @@
 // plugins. A switch of version is one rename of a link; the version before stays.
 import { basename } from 'node:path';
 import { LIBEXEC_DIR } from '../host/names.ts';
-import { linkAtomic, readIfPresent } from '../port/fs.ts';
+import { linkAtomic, linkIfPresent, readIfPresent } from '../port/fs.ts';
 import { type BundleState, readBundle, type Source, stageBundle } from './bundle.ts';
 import { checkFiles, type FileDigest, type Manifest, readManifest } from './manifest.ts';
 import { type Boot, type Change, type Check, fail, type Phase, pass, warn } from './phase.ts';
-import { CURRENT, linkTarget, PLUGIN_DIR, PREVIOUS, runningFolder } from './versions.ts';
+import { CURRENT, PLUGIN_DIR, PREVIOUS, runningFolder } from './versions.ts';
 
 interface Observed {
   manifest: Manifest;
@@ -99,8 +99,8 @@ async function observeInstalled(folder: string): Promise<Omit<Observed, 'bundle'
     manifest,
     folder,
     digests: await checkFiles(folder, manifest),
-    current: linkTarget(CURRENT),
-    links: Object.fromEntries(manifest.plugins.map((name) => [name, linkTarget(`${PLUGIN_DIR}/${name}`)])),
+    current: linkIfPresent(CURRENT),
+    links: Object.fromEntries(manifest.plugins.map((name) => [name, linkIfPresent(`${PLUGIN_DIR}/${name}`)])),
   };
 }
 

@@ -1,7 +1,7 @@
 // The ENIs of this instance as EC2 last described them, for a boot that EC2 does not answer. Keyed by instance ID: an image
 // made from this machine carries them nowhere.
 import { STATE_DIR } from '../host/names.ts';
-import { readIfPresent, writeIfChanged } from '../port/fs.ts';
+import { readJsonIfPresent, writeIfChanged } from '../port/fs.ts';
 
 /** ENIs of this instance as EC2 last described them: ours, and those that are not. */
 export interface KnownEnis {
@@ -15,12 +15,8 @@ export function rememberEnis(instanceId: string, enis: KnownEnis): void {
 
 /** undefined on the first boot, and when the file is damaged: then EC2 has to be asked. */
 export function recallEnis(instanceId: string): KnownEnis | undefined {
-  try {
-    const value: unknown = JSON.parse(readIfPresent(fileOf(instanceId)) ?? 'null');
-    return isKnownEnis(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
+  const value = readJsonIfPresent(fileOf(instanceId));
+  return isKnownEnis(value) ? value : undefined;
 }
 
 function fileOf(instanceId: string): string {

@@ -1,10 +1,9 @@
 // kubelet: what kubelet and the runtime must know about this node, written where each of them looks.
-import { existsSync } from 'node:fs';
 import { mem } from 'systeminformation';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
-import { readIfPresent, writeIfChanged } from '../port/fs.ts';
+import { isThere, readIfPresent, writeIfChanged } from '../port/fs.ts';
 import { processors } from '../port/runtime.ts';
 import { capacityOf } from './attach.ts';
 import { kubeletFiles } from './kubelet-files.ts';
@@ -84,7 +83,7 @@ async function wantedFiles(boot: Boot): Promise<Target[]> {
 /** cri-o where both are. */
 export function installedRuntime(): 'crio' | 'containerd' {
   const isHere = (name: string) =>
-    ['/usr/bin', '/usr/local/bin'].some((folder) => existsSync(`${folder}/${name}`));
+    ['/usr/bin', '/usr/local/bin'].some((folder) => isThere(`${folder}/${name}`));
   return !isHere('crio') && isHere('containerd') ? 'containerd' : 'crio';
 }
 

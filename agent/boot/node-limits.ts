@@ -5,7 +5,7 @@ import type { InstanceIdentity } from '../aws/metadata.ts';
 import { STATE_DIR } from '../host/names.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { bootId } from '../port/clock.ts';
-import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 import { type Boot, nodeOf } from './phase.ts';
 
 interface Learned {
@@ -66,17 +66,13 @@ export function lowerEniLimit(boot: Boot, defaultCardEnis: number): void {
 }
 
 function recall(instanceId: string, instanceType: string): InstanceLimits | undefined {
-  try {
-    const learned = JSON.parse(readIfPresent(fileOf(instanceId)) ?? 'null') as Learned | null;
-    // A stopped instance may come back as another type.
-    if (learned?.instanceType !== instanceType) return undefined;
-    const { refusedInBoot, limits } = learned;
-    if (refusedInBoot !== undefined && refusedInBoot !== bootId()) return undefined;
-    const counts = [limits.enis, limits.defaultCardEnis, limits.addressesPerEni, limits.cards];
-    return counts.every((count) => Number.isInteger(count)) ? limits : undefined;
-  } catch {
-    return undefined;
-  }
+  const learned = readJsonIfPresent(fileOf(instanceId)) as Partial<Learned> | null | undefined;
+  // A stopped instance may come back as another type.
+  if (learned?.instanceType !== instanceType) return undefined;
+  const { refusedInBoot, limits } = learned;
+  if (refusedInBoot !== undefined && refusedInBoot !== bootId()) return undefined;
+  const counts = [limits?.enis, limits?.defaultCardEnis, limits?.addressesPerEni, limits?.cards];
+  return counts.every((count) => Number.isInteger(count)) ? limits : undefined;
 }
 
 /** Only a note: on a disk that takes nothing EC2 is asked again. */

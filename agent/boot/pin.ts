@@ -4,7 +4,7 @@
 import { rmSync } from 'node:fs';
 import type { ReadParameter } from '../aws/ssm.ts';
 import { STATE_DIR } from '../host/names.ts';
-import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 
 export interface Pin {
   version: string;
@@ -15,15 +15,11 @@ export interface Pin {
 }
 
 export function readPin(instanceId: string): Pin | undefined {
-  try {
-    const value = JSON.parse(readIfPresent(pathOf(instanceId)) ?? 'null') as Partial<Pin> | null;
-    return typeof value?.version === 'string'
-      ? { version: value.version, zoneSaid: value.zoneSaid ?? null, rollout: value.rollout }
-      : undefined;
-  } catch {
-    // Damaged: the zone is followed.
-    return undefined;
-  }
+  const value = readJsonIfPresent(pathOf(instanceId)) as Partial<Pin> | null | undefined;
+  // Damaged: the zone is followed.
+  return typeof value?.version === 'string'
+    ? { version: value.version, zoneSaid: value.zoneSaid ?? null, rollout: value.rollout }
+    : undefined;
 }
 
 export function writePin(instanceId: string, pin: Pin): void {

@@ -12,7 +12,7 @@ import { takeInventory } from '../pool/inventory.ts';
 import { leavingEnis } from '../pool/leaving-enis.ts';
 import { finishAdding, heldElsewhere, listOwned, ownedCidrs, POOL_DIR, POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
-import { readIfPresent, writeAtomic, writeIfChanged } from '../port/fs.ts';
+import { readJsonIfPresent, writeAtomic, writeIfChanged } from '../port/fs.ts';
 import { createLog } from '../port/log.ts';
 import { attach, capacityOf, targetOf } from './attach.ts';
 import { describeUnattached } from './attach-apply.ts';
@@ -231,13 +231,7 @@ const FIRST_PAUSE_MS = 15_000;
 const LONGEST_PAUSE_MS = 300_000;
 
 function readPast(): Past {
-  const never: Past = { notBeforeMs: 0, pauseMs: 0 };
-  try {
-    const value = JSON.parse(readIfPresent(PAST) ?? '{}') as Partial<Past>;
-    return { ...never, ...value };
-  } catch {
-    return never;
-  }
+  return { notBeforeMs: 0, pauseMs: 0, ...(readJsonIfPresent(PAST) as Partial<Past> | null | undefined) };
 }
 
 function writePast(before: Past, failed: boolean, boot: Boot): void {

@@ -4,7 +4,7 @@ import { STATUS_FILE } from '../host/names.ts';
 import type { Failure } from '../messages/failure.ts';
 import { redactValue } from '../messages/redact.ts';
 import { bootId } from '../port/clock.ts';
-import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 import { version } from '../port/runtime.ts';
 import { capacityOf } from './attach.ts';
 import { type Check, type PhaseName, phaseNames } from './phase.ts';
@@ -163,12 +163,8 @@ export function writeStatus(status: Status): void {
 
 /** undefined when this boot has none yet, or when it is damaged. */
 export function readStatus(): Status | undefined {
-  try {
-    const value: unknown = JSON.parse(readIfPresent(STATUS_FILE) ?? 'null');
-    return isStatus(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
+  const value = readJsonIfPresent(STATUS_FILE);
+  return isStatus(value) ? value : undefined;
 }
 
 /** Has what every reader relies on; other versions may write more. */

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { LIBEXEC_DIR, STATE_DIR } from '../host/names.ts';
 import { isFailure } from '../messages/failure.ts';
-import { listIfPresent, readIfPresent, writeAtomic } from '../port/fs.ts';
+import { listIfPresent, readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { type Links, restoreLinks, runningFolder } from './versions.ts';
 
@@ -14,11 +14,7 @@ interface Mark {
 }
 
 export function readMark(instanceId: string): Mark | undefined {
-  try {
-    return (JSON.parse(readIfPresent(markOf(instanceId)) ?? 'null') as Mark | null) ?? undefined;
-  } catch {
-    return undefined;
-  }
+  return (readJsonIfPresent(markOf(instanceId)) as Mark | null | undefined) ?? undefined;
 }
 
 /**

@@ -1,5 +1,5 @@
 // The installed versions: a folder each, and two links among them. A switch is one rename of a link.
-import { lstatSync, readlinkSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { isVersion } from '../aws/release.ts';
 import { takeLock } from '../host/lock.ts';
@@ -7,7 +7,7 @@ import { LIBEXEC_DIR } from '../host/names.ts';
 import { isFailure } from '../messages/failure.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
-import { hasCode, linkAtomic, listIfPresent } from '../port/fs.ts';
+import { linkAtomic, linkIfPresent, listIfPresent } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
 import { invocation } from '../port/runtime.ts';
 
@@ -25,7 +25,7 @@ export interface Links {
 }
 
 export function readLinks(): Links {
-  return { current: linkTarget(CURRENT), previous: linkTarget(PREVIOUS) };
+  return { current: linkIfPresent(CURRENT), previous: linkIfPresent(PREVIOUS) };
 }
 
 /** Puts both links back to what readLinks() found; one that was not there goes. */
@@ -34,7 +34,7 @@ export function restoreLinks(links: Links): void {
     [CURRENT, links.current],
     [PREVIOUS, links.previous],
   ] as const) {
-    if (target === linkTarget(path)) continue;
+    if (target === linkIfPresent(path)) continue;
     if (target === undefined) rmSync(path, { force: true });
     else linkAtomic(path, target);
   }
@@ -81,7 +81,7 @@ function inUse(): Set<string> {
   const folders = [runningFolder()];
   for (const directory of [LIBEXEC_DIR, PLUGIN_DIR]) {
     for (const name of listIfPresent(directory)) {
-      const target = linkTarget(`${directory}/${name}`);
+      const target = linkIfPresent(`${directory}/${name}`);
       if (target === undefined) continue;
       const path = resolve(directory, target);
       if (path.startsWith(`${LIBEXEC_DIR}/`))
@@ -89,14 +89,4 @@ function inUse(): Set<string> {
     }
   }
   return new Set(folders);
-}
-
-/** Where a link points; undefined when the path is absent or something else than a link. */
-export function linkTarget(path: string): string | undefined {
-  try {
-    return lstatSync(path).isSymbolicLink() ? readlinkSync(path) : undefined;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
-  }
 }

@@ -66,7 +66,18 @@ export const bootCommand: Command = {
     const living = isBooted();
     if (!successor) sayWhenInterrupted(living, io);
     // Only the first boot of a machine: on one that is up, an update may be about to judge.
-    const before = living || successor ? undefined : await takeBackUnjudged();
+    const before =
+      living || successor
+        ? undefined
+        : await takeBackUnjudged().catch((error: unknown) => {
+            log.error(
+              'whether a reboot came before an update was judged cannot be told; this version boots',
+              {
+                reason: String(error),
+              },
+            );
+            return undefined;
+          });
     if (before !== undefined) {
       log.warn('a reboot came before the update was judged; the version before boots', {
         executable: before,

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { configMarker } from '../config/userdata.ts';
 import { Failure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
+import { statIfPresent } from '../port/fs.ts';
 import { INTERRUPTED, interruption, requireRoot } from '../port/runtime.ts';
 import { formed, parse, parseVerb, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
@@ -327,7 +328,7 @@ async function check(args: string[], io: CommandIo): Promise<number> {
     json: { type: 'boolean' },
   });
   const expected = new Map((values.expect ?? []).map(expectation));
-  const root = await folderOf(values.root);
+  const root = folderOf(values.root);
   requireRoot('image check');
   if (values.report !== undefined) requireWritable(values.report);
   const { checkImage } = await import('../image/check.ts');
@@ -347,10 +348,9 @@ function expectation(text: string): [string, string] {
   throw new Failure('USAGE', `eniboot image check: --expect ${text} is not PACKAGE=VERSION`);
 }
 
-async function folderOf(path: string | undefined): Promise<string> {
+function folderOf(path: string | undefined): string {
   if (path === undefined) return '';
-  const { statSync } = await import('node:fs');
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true)
+  if (statIfPresent(path)?.isDirectory() !== true)
     throw new Failure('FILE_READ', `eniboot image check: --root ${path} is not a folder`, { path });
   return path;
 }

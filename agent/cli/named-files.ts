@@ -2,7 +2,7 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Failure } from '../messages/failure.ts';
-import { readBytesIfPresent } from '../port/fs.ts';
+import { readBytesIfPresent, statIfPresent } from '../port/fs.ts';
 
 /**
  * The bytes of a file somebody named, at most `limit` of them.
@@ -39,7 +39,7 @@ export function requireWritable(path: string): void {
   } catch (error) {
     throw new Failure('FILE_WRITE', `${path} cannot be written: ${reasonOf(error)}`, { path }, error);
   }
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+  if (statIfPresent(path)?.isDirectory() === true)
     throw new Failure('FILE_WRITE', `${path} cannot be written: it is a folder`, { path });
 }
 

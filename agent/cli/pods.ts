@@ -1,4 +1,3 @@
-import { statSync } from 'node:fs';
 import { toNumber } from '../host/ipv4.ts';
 import { listPodTraces } from '../host/pod-links.ts';
 import { listSandboxes, type Sandbox } from '../host/sandboxes.ts';
@@ -6,7 +5,7 @@ import { isFailure } from '../messages/failure.ts';
 import { type Lease, leasePath, listLeases } from '../pool/lease.ts';
 import { noteOf } from '../pool/lease-note.ts';
 import { systemClock } from '../port/clock.ts';
-import { hasCode } from '../port/fs.ts';
+import { statIfPresent } from '../port/fs.ts';
 import { requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command } from './command.ts';
@@ -97,12 +96,7 @@ function rowOf(lease: Lease, links: Set<string>, sandboxes: Map<string, Sandbox>
 
 /** A rename sets the time of the inode's change: when the address was leased. */
 function sinceOf(path: string): Date | undefined {
-  try {
-    return statSync(path).ctime;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined;
-    throw error;
-  }
+  return statIfPresent(path)?.ctime;
 }
 
 function show(rows: Row[]): string {

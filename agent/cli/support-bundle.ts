@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { cloudEvidence, configEvidence } from '../boot/cloud-evidence.ts';
 import { readStatus } from '../boot/status.ts';
 import { STATE_DIR } from '../host/names.ts';
@@ -8,7 +7,7 @@ import { collectEvidence, type Part } from '../host/support/evidence.ts';
 import { Failure } from '../messages/failure.ts';
 import { redact } from '../messages/redact.ts';
 import { systemClock } from '../port/clock.ts';
-import { hasCode, makeFolder, readIfPresent, writeNew } from '../port/fs.ts';
+import { hasCode, isThere, makeFolder, readIfPresent, writeNew } from '../port/fs.ts';
 import { INTERRUPTED, interruption, requireRoot, version } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import { checkNode } from './check.ts';
@@ -51,7 +50,7 @@ export const supportBundleCommand: Command = {
     requireRoot('support-bundle');
     if (values.output !== undefined) {
       // Before anything is collected, which takes a minute at worst.
-      if (existsSync(values.output)) throw existsAlready(values.output);
+      if (isThere(values.output)) throw existsAlready(values.output);
       requireWritable(values.output);
     }
     const stopped = interruption();

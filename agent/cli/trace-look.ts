@@ -1,6 +1,5 @@
 // What `eniboot trace` looks at: the attachment's objects, the node's that its packets meet, and what the instance
 // metadata says of the ENI. Reads only, and never waits long: IMDS is asked once.
-import { existsSync } from 'node:fs';
 import { createImds, type Imds } from '../aws/imds.ts';
 import { type MetadataEni, readEni, readPublicAddress } from '../aws/metadata.ts';
 import { wantedSysctls } from '../boot/egress.ts';
@@ -20,6 +19,7 @@ import { type Lease, leasePath } from '../pool/lease.ts';
 import { namespaceOf, noteOf } from '../pool/lease-note.ts';
 import { listOwned } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
+import { isThere } from '../port/fs.ts';
 import { type NodeStepName, nodeSteps, type Seen, type Step } from './trace-paths.ts';
 
 const REPAIR = '`eniboot repair` puts it back';
@@ -63,7 +63,7 @@ export async function lookAtPod(lease: Lease): Promise<Seen> {
 
 /** An interface without our group is another plugin's, before `eniboot-ptp` in a chain: only the rest is ours. */
 function lookAt(attachment: Attachment, netns: string, eni: { device: string; mac: string }): PartState[] {
-  const place = { netns, eni, ipv6: existsSync('/proc/sys/net/ipv6') };
+  const place = { netns, eni, ipv6: isThere('/proc/sys/net/ipv6') };
   const parts = lookAtAttachment(attachment, place);
   const foreign = parts.some(
     (part) => part.kind === 'link' && part.name === attachment.ifName && part.found?.includes('its group is'),

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import { Failure } from '../messages/failure.ts';
-import { hasCode, readIfPresent, sha256Of, writeAtomic } from '../port/fs.ts';
+import { hasCode, readJsonIfPresent, sha256Of, writeAtomic } from '../port/fs.ts';
 import { RUN_DIR } from './names.ts';
 
 export interface Digest {
@@ -62,11 +62,6 @@ function identify(path: string): string {
 }
 
 function readCache(): Record<string, string> {
-  try {
-    const value: unknown = JSON.parse(readIfPresent(CACHE) ?? '{}');
-    if (typeof value === 'object' && value !== null) return value as Record<string, string>;
-  } catch {
-    // Damaged in another way, and of no more use.
-  }
-  return {};
+  const value = readJsonIfPresent(CACHE);
+  return typeof value === 'object' && value !== null ? (value as Record<string, string>) : {};
 }

@@ -1,9 +1,9 @@
 // Network devices, addresses, routes and rules through iproute2: `ip -j` to look, `ip -batch` to change.
 // Devices are found by MAC, never by name: udev renames them while we look.
-import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { run } from '../port/exec.ts';
 import { follow } from '../port/follow.ts';
+import { linkIfPresent } from '../port/fs.ts';
 import { must } from './command.ts';
 import { readSysctl } from './sysctl.ts';
 
@@ -167,11 +167,8 @@ function configuresItself(device: string): boolean {
 
 /** Kernel driver of a NIC (`ena`, `virtio_net`), from sysfs; undefined for virtual devices. */
 export function driverOf(device: string): string | undefined {
-  try {
-    return basename(readlinkSync(`/sys/class/net/${device}/device/driver`));
-  } catch {
-    return undefined;
-  }
+  const driver = linkIfPresent(`/sys/class/net/${device}/device/driver`);
+  return driver === undefined ? undefined : basename(driver);
 }
 
 function parse(json: string): Record<string, unknown>[] {

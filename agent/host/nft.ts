@@ -2,7 +2,7 @@
 import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
 import { endingOf, notRun, succeeded } from '../port/exec-result.ts';
-import { readIfPresent, writeAtomic } from '../port/fs.ts';
+import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 import { version } from '../port/runtime.ts';
 import { must } from './command.ts';
 import { NFT_TABLE, NODE_TABLES, RUN_DIR } from './names.ts';
@@ -133,9 +133,5 @@ async function ask(question: string): Promise<string | undefined> {
 }
 
 function readApplied(): Applied | undefined {
-  try {
-    return JSON.parse(readIfPresent(APPLIED) ?? 'null') ?? undefined;
-  } catch {
-    return undefined;
-  }
+  return (readJsonIfPresent(APPLIED) as Applied | null | undefined) ?? undefined;
 }

@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs';
 import { run } from '../port/exec.ts';
+import { isThere } from '../port/fs.ts';
 import { environment } from '../port/runtime.ts';
 
 /** Whether systemd started this process as a unit that reports when it is ready. */
@@ -9,7 +9,7 @@ export function isStartedBySystemd(): boolean {
 
 /** Whether this machine was booted with systemd: sd_booted(3). */
 export function hasSystemd(): boolean {
-  return existsSync('/run/systemd/system');
+  return isThere('/run/systemd/system');
 }
 
 /**

@@ -1,8 +1,7 @@
 // The pod sandboxes a container runtime has, through crictl. Whoever frees an address because its pod is gone
 // must know that the list is whole: every state, every runtime of the machine, or no list at all.
-import { statSync } from 'node:fs';
 import { Failure } from '../messages/failure.ts';
-import { hasCode } from '../port/fs.ts';
+import { statIfPresent } from '../port/fs.ts';
 import { must } from './command.ts';
 
 export interface Sandbox {
@@ -71,10 +70,5 @@ function toSandbox(item: unknown): Sandbox | undefined {
 }
 
 function isSocket(path: string): boolean {
-  try {
-    return statSync(path).isSocket();
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
-    throw error;
-  }
+  return statIfPresent(path)?.isSocket() === true;
 }

@@ -1,15 +1,10 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { Failure } from '../messages/failure.ts';
-import { hasCode } from '../port/fs.ts';
+import { readIfPresent } from '../port/fs.ts';
 
 /** Reads a kernel setting by its path below /proc/sys (slashes, since device names may hold dots). */
 export function readSysctl(path: string): string | undefined {
-  try {
-    return readFileSync(`/proc/sys/${path}`, 'utf8').trim();
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined;
-    throw error;
-  }
+  return readIfPresent(`/proc/sys/${path}`)?.trim();
 }
 
 export function writeSysctl(path: string, value: string): void {

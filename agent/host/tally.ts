@@ -2,19 +2,8 @@
 // The file of lines is renamed when it has grown, so that it stays small; one writer may then still hold the old
 // one. What has been added up, and how far in which file, is one text, replaced by a rename: a fold that is killed
 // anywhere has either counted all it read or nothing of it.
-import {
-  closeSync,
-  constants,
-  existsSync,
-  fstatSync,
-  openSync,
-  readSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
-import { listIfPresent, readIfPresent, writeAtomic } from '../port/fs.ts';
+import { closeSync, constants, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { isThere, listIfPresent, readJsonIfPresent, statIfPresent, writeAtomic } from '../port/fs.ts';
 import { RUN_DIR } from './names.ts';
 
 const LINES = 'tally';
@@ -64,7 +53,7 @@ export function fold<Totals>(
   const pathOf = (number: number) =>
     number === state.current ? `${folder}/${LINES}` : `${folder}/${LINES}.${number}`;
   const state = readState(folder, empty);
-  if (existsSync(`${folder}/${LINES}.${state.current}`)) {
+  if (isThere(`${folder}/${LINES}.${state.current}`)) {
     state.current += 1;
     state.read[state.current] = 0;
   }
@@ -87,13 +76,10 @@ export function fold<Totals>(
 }
 
 function readState<Totals>(folder: string, empty: Totals): State<Totals> {
-  try {
-    const state = JSON.parse(readIfPresent(`${folder}/${STATE}`) ?? '') as State<Totals>;
-    if (Number.isInteger(state.current) && typeof state.read === 'object' && typeof state.totals === 'object')
-      return state;
-  } catch {
-    // Absent before the first fold; damaged, it is as good as absent.
-  }
+  // Absent before the first fold; damaged, it is as good as absent.
+  const state = (readJsonIfPresent(`${folder}/${STATE}`) ?? {}) as Partial<State<Totals>>;
+  const { current: at, read, totals } = state;
+  if (Number.isInteger(at) && isObject(read) && isObject(totals)) return state as State<Totals>;
   const numbers = renamedFiles(folder);
   const current = Math.max(-1, ...numbers) + 1;
   return {
@@ -111,7 +97,7 @@ function renamedFiles(folder: string): number[] {
 }
 
 function readFrom(path: string, offset: number): Buffer {
-  if (!existsSync(path)) return Buffer.alloc(0);
+  if (!isThere(path)) return Buffer.alloc(0);
   const fd = openSync(path, 'r');
   try {
     const bytes = Buffer.alloc(Math.max(0, fstatSync(fd).size - offset));
@@ -126,5 +112,10 @@ function readFrom(path: string, offset: number): Buffer {
 
 /** Neither renamed nor written to for a while. */
 function isQuiet(path: string): boolean {
-  return !existsSync(path) || Date.now() - statSync(path).ctimeMs > QUIET_MS;
+  const stat = statIfPresent(path);
+  return stat === undefined || Date.now() - stat.ctimeMs > QUIET_MS;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
 }

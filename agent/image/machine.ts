@@ -1,10 +1,10 @@
 // What a self-test looks at: the running machine, or an image mounted somewhere, whose files alone can be looked at.
-import { lstatSync, readdirSync, readlinkSync, statfsSync } from 'node:fs';
+import { lstatSync, statfsSync } from 'node:fs';
 import { normalize } from 'node:path';
 import { systemClock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
 import type { ExecResult } from '../port/exec-result.ts';
-import { hasCode, readIfPresent } from '../port/fs.ts';
+import { linkIfPresent, listIfPresent, readIfPresent } from '../port/fs.ts';
 
 export interface Machine {
   /** The folder that is `/` of what is looked at: empty for the running machine. */
@@ -45,12 +45,7 @@ export function textOf({ root }: Machine, path: string): string | undefined {
 
 /** Names in a folder of it, sorted; an absent folder, or none at all, is empty. */
 export function namesIn({ root }: Machine, path: string): string[] {
-  try {
-    return readdirSync(`${root}${path}`).sort();
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return [];
-    throw error;
-  }
+  return listIfPresent(`${root}${path}`);
 }
 
 /** Files of it below a folder that hold anything, links not followed; an absent folder has none. */
@@ -65,10 +60,5 @@ export function filesIn(machine: Machine, path: string): string[] {
 
 /** Where a link of it points; undefined for anything else. Never followed: in a mounted image it would lead out of it. */
 export function linkOf({ root }: Machine, path: string): string | undefined {
-  try {
-    return readlinkSync(`${root}${path}`);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'EINVAL')) return undefined;
-    throw error;
-  }
+  return linkIfPresent(`${root}${path}`);
 }

@@ -1,10 +1,13 @@
 // Files as the agent needs them: whole or not at all. Synchronous throughout, because boot is sequential
 // and the CNI path must not start the runtime's thread pool.
+// Only ENOENT and ENOTDIR mean that something is not there. Any other error means that nobody knows, and is thrown: who
+// takes a pod's namespace for gone because a look at it was refused gives the pod's address to another pod.
 import {
   closeSync,
   fchmodSync,
   fsyncSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -13,6 +16,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  type Stats,
   statSync,
   symlinkSync,
   writeSync,
@@ -51,26 +55,51 @@ export async function sha256Of(path: string, signal?: AbortSignal): Promise<{ sh
 
 /** The file's text, or undefined when it does not exist. Other errors are thrown. */
 export function readIfPresent(path: string): string | undefined {
+  return ifPresent(() => readFileSync(path, 'utf8'));
+}
+
+/** The file's JSON; undefined when it does not exist, or holds something else. Other errors are thrown. */
+export function readJsonIfPresent(path: string): unknown {
+  const text = readIfPresent(path);
+  if (text === undefined) return undefined;
   try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
+}
+
+/** What a path leads to, or undefined when it leads nowhere. Other errors are thrown. */
+export function statIfPresent(path: string): Stats | undefined {
+  return ifPresent(() => statSync(path));
+}
+
+/** Where a link points, not followed; undefined when the path is absent or something else than a link. */
+export function linkIfPresent(path: string): string | undefined {
+  return ifPresent(() => (lstatSync(path).isSymbolicLink() ? readlinkSync(path) : undefined));
+}
+
+/** Whether a path leads to something. Throws where that cannot be told. */
+export function isThere(path: string): boolean {
+  return statIfPresent(path) !== undefined;
 }
 
 /** Seconds since the file was written, by the wall clock and never less than 0; 0 when it does not exist. */
 export function secondsSinceWritten(path: string): number {
-  const written = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+  const written = statIfPresent(path)?.mtimeMs ?? Date.now();
   return Math.max(0, (Date.now() - written) / 1000);
 }
 
 /** The names in a directory, sorted; an absent directory is empty. */
 export function listIfPresent(path: string): string[] {
+  return ifPresent(() => readdirSync(path).sort()) ?? [];
+}
+
+function ifPresent<T>(look: () => T): T | undefined {
   try {
-    return readdirSync(path).sort();
+    return look();
   } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return [];
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw error;
   }
 }
@@ -172,13 +201,8 @@ export function syncDirectory(path: string): void {
  * Other errors are thrown.
  */
 export function readBytesIfPresent(path: string, limit: number): Uint8Array | undefined {
-  let fd: number;
-  try {
-    fd = openSync(path, 'r');
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
-  }
+  const fd = ifPresent(() => openSync(path, 'r'));
+  if (fd === undefined) return undefined;
   try {
     const bytes = Buffer.alloc(limit);
     let at = 0;

@@ -2,6 +2,7 @@
 // runtime's own foreign calls. Where they are missing (Node) nothing here works, and callers use programs instead.
 import { closeSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
+import { statIfPresent } from './fs.ts';
 
 /** Numbers of linux/socket.h and linux/netlink.h; the same on every CPU. */
 const AF_NETLINK = 16;
@@ -59,6 +60,11 @@ export class SystemCallError extends Error {
 /** Whether this runtime can do it: the compiled executable can. */
 export function hasNetlink(): boolean {
   return foreignCalls() !== undefined;
+}
+
+/** Whether a path leads to a namespace. All of them are files of one file system: what an unmounted one leaves is not. */
+export function isNamespace(path: string): boolean {
+  return statIfPresent(path)?.dev === statIfPresent('/proc/self/ns/net')?.dev;
 }
 
 /**

@@ -1,5 +1,5 @@
 // The releases there are: packing one, making it known, and looking at all of them.
-import { existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { FleetAws } from '../aws/fleet.ts';
@@ -7,7 +7,7 @@ import { type Archive, isVersion, parseRelease, RELEASES, type Release } from '.
 import { must } from '../host/command.ts';
 import { Failure } from '../messages/failure.ts';
 import { bounds } from '../port/bounds.ts';
-import { hasCode, readIfPresent, sha256Of } from '../port/fs.ts';
+import { hasCode, isThere, readIfPresent, sha256Of } from '../port/fs.ts';
 import { download } from '../port/net.ts';
 import { architecture } from '../port/runtime.ts';
 
@@ -43,7 +43,7 @@ export async function packBundle(
       });
   }
   const file = out ?? `eniboot-${manifest.version}-${manifest.arch ?? architecture}.tar.gz`;
-  const licences = LICENCES.filter((name) => existsSync(`${folder}/${name}`));
+  const licences = LICENCES.filter((name) => isThere(`${folder}/${name}`));
   const members = [...licences, 'manifest.json', ...manifest.files.map((one) => one.path)].sort();
   const partial = `${file}.tmp`;
   tell(`packing ${members.length} files of ${manifest.version}; the compression takes some seconds`);
