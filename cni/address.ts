@@ -37,7 +37,8 @@ export function usableEnis(node: NodeFile): UsableEni[] {
 /**
  * Leases an address of one of the ENIs and notes what for.
  *
- * @throws ALREADY_ATTACHED when this owner has one, POOL_EXHAUSTED.
+ * @param passOver addresses that this ADD has tried in vain.
+ * @throws ALREADY_ATTACHED when this owner has one, POOL_EXHAUSTED, LEASE_LOST.
  */
 export function takeAddress(
   variables: Variables,
@@ -45,6 +46,7 @@ export function takeAddress(
   node: NodeFile,
   enis: UsableEni[],
   limits: PodLimits = {},
+  passOver?: ReadonlySet<string>,
 ): { lease: Lease; eni: UsableEni } {
   const owner = ownerOf(variables);
   if (findLease(owner) !== undefined) {
@@ -56,11 +58,13 @@ export function takeAddress(
       restMs: node.restMs,
       nowMs: systemClock.bootMs(),
       lowWater: node.lowWater,
+      ...(passOver === undefined ? {} : { passOver }),
     });
     const eni = enis.find((one) => one.eniId === lease.eniId);
     if (eni === undefined) throw new Failure('INTERNAL', `leased ${lease.address} of an ENI not asked for`);
     const { netns, pod } = variables;
-    if (orUndo(lease, () => noteLease(lease, { netns, network, pod, limits }))) return { lease, eni };
+    if (orUndo(lease, () => noteLease(lease, { netns, network, pod, limits, madeMs: systemClock.bootMs() })))
+      return { lease, eni };
   }
-  throw new Failure('POOL_EXHAUSTED', 'a garbage collection ends the leases of this ADD as they are made');
+  throw new Failure('LEASE_LOST', 'a garbage collection ends the leases of this ADD as they are made');
 }

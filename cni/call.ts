@@ -1,10 +1,9 @@
 // A call of the plugin, as the CNI specification 1.1.0 defines it: variables and configuration, checked before
 // anything is touched. https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md
-import { statSync } from 'node:fs';
 import { Failure } from '../agent/messages/failure.ts';
 import type { Owner } from '../agent/pool/lease.ts';
 import type { PodName } from '../agent/pool/lease-note.ts';
-import { hasCode } from '../agent/port/fs.ts';
+import { statIfPresent } from '../agent/port/fs.ts';
 
 /** Versions of the specification, oldest first; a result has the form of the configuration's version. */
 export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
@@ -154,18 +153,22 @@ export function quoted(value: unknown): string {
   }
 }
 
-/** Whether the path names the namespace this process is in; undefined when it names none. */
+/**
+ * Whether the path names the namespace this process is in; undefined when it names none.
+ *
+ * @throws NETNS_UNREADABLE when that cannot be told: a pod may live there, and have its address.
+ */
 export function isOwnNamespace(netns: string): boolean | undefined {
   if (netns === '') return undefined;
   try {
     // Numbers of namespaces have 32 bits: no need for BigInt, whose first use costs more than the call.
-    const theirs = statSync(netns);
-    const own = statSync('/proc/self/ns/net');
+    const theirs = statIfPresent(netns);
+    const own = statIfPresent('/proc/self/ns/net');
     // All namespaces are files of one file system: a plain file is what an unmounted one leaves behind.
-    return theirs.dev === own.dev ? theirs.ino === own.ino : undefined;
+    return theirs !== undefined && theirs.dev === own?.dev ? theirs.ino === own.ino : undefined;
   } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ESRCH', 'ELOOP', 'EACCES', 'ENAMETOOLONG')) return undefined;
-    throw error;
+    const { message } = error as Error;
+    throw new Failure('NETNS_UNREADABLE', `whether a pod is at ${netns}: ${message}`, { netns }, error);
   }
 }
 
@@ -199,9 +202,9 @@ function unusable({ containerId, netns, ifName }: Variables): string[] {
   return problems;
 }
 
-/** Means itself in a line of `ip -batch`. */
+/** Means itself in a line of `ip -batch`, and is no longer than paths can be (PATH_MAX, NAME_MAX: linux/limits.h). */
 function isPlainPath(path: string): boolean {
-  return /^\/[\w./:@+=,~-]+$/.test(path);
+  return /^\/[\w./:@+=,~-]{1,4094}$/.test(path) && path.split('/').every((name) => name.length <= 255);
 }
 
 function parseObject(text: string): Record<string, unknown> {

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { type Attachment, attachmentOf } from '../agent/host/attachment.ts';
 import { differencesOf, lookAtAttachment } from '../agent/host/attachment-state.ts';
 import { deviceOf } from '../agent/host/devices.ts';
@@ -6,6 +5,7 @@ import { type NodePodEni, readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
 import { noteOf } from '../agent/pool/lease-note.ts';
+import { isThere } from '../agent/port/fs.ts';
 import { type Configuration, isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { addressesIn } from './result.ts';
 
@@ -57,7 +57,7 @@ export function checkObjects(a: Attachment, netns: string, eni: NodePodEni | und
     lookAtAttachment(a, {
       netns,
       eni: eni === undefined ? undefined : { device: deviceOf(eni.mac) ?? '', mac: eni.mac },
-      ipv6: existsSync('/proc/sys/net/ipv6'),
+      ipv6: isThere('/proc/sys/net/ipv6'),
     }),
   );
 }

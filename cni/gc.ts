@@ -1,11 +1,11 @@
 import { hasHostLink, listHostLinks } from '../agent/host/devices.ts';
 import { addressOfHostLink } from '../agent/host/pod-link-name.ts';
 import { Failure } from '../agent/messages/failure.ts';
-import { type Lease, listLeases } from '../agent/pool/lease.ts';
-import { noteOf } from '../agent/pool/lease-note.ts';
-import { pause } from '../agent/port/clock.ts';
+import { type Lease, listLeases, resumeLease } from '../agent/pool/lease.ts';
+import { namespaceOf, noteOf } from '../agent/pool/lease-note.ts';
+import { pause, systemClock } from '../agent/port/clock.ts';
 import type { Configuration } from './call.ts';
-import { removeAttachment } from './kernel.ts';
+import { removeOrphan } from './lost.ts';
 
 /** Where libcni puts the attachments to keep (SPEC 1.1.0, "GC"). */
 const VALID = 'cni.dev/valid-attachments';
@@ -16,13 +16,21 @@ const VALID_BEFORE = 'cni.dev/attachments';
 const UNNOTED_MS = 2_000;
 
 /**
+ * Milliseconds that a list of valid attachments may be older than the GC it comes with. The specification forbids a
+ * runtime to call ADD meanwhile, and two runtimes on one node know nothing of each other. A runtime that was killed and
+ * cleans up when it starts comes later than this (cri-o and containerd by their units: 10 s, 5 s).
+ */
+const LIST_AGE_MS = 5_000;
+
+/**
  * Ends, in the way of the plugin that is asked, every lease of this network that is not among the valid
  * attachments, and removes host links without a lease. Goes on after an error and reports all of them at the end.
- * The list must be there: an absent one does not mean none. One that is null does: so libcni writes an empty list, as
+ * Leaves alone what was made since the list, in a namespace that lives. The list must be there: an absent one does not mean none. One that is null does: so libcni writes an empty list, as
  * cri-o gives it when it starts on a node without sandboxes.
  */
 export function collectGarbage(configuration: Configuration, end: (lease: Lease) => void): void {
-  const { raw } = configuration;
+  const { raw, name } = configuration;
+  const listedMs = systemClock.bootMs() - LIST_AGE_MS;
   const keep = new Set(readValid(VALID in raw ? raw[VALID] : raw[VALID_BEFORE]));
   // Links before leases: an ADD leases first, so a link that is seen has its lease by then.
   const links = listHostLinks();
@@ -41,21 +49,31 @@ export function collectGarbage(configuration: Configuration, end: (lease: Lease)
     attempt(() => {
       const note = noteOf(lease);
       if (note === undefined) unnoted.push(lease);
-      else if (note.network === configuration.name) end(lease);
+      else if (note.network === name && (note.madeMs <= listedMs || namespaceOf(lease) === 'gone'))
+        endUnlessMade(lease, end);
     });
   }
   const leased = new Set(leases.map((lease) => lease.address));
   for (const link of links) {
     const address = addressOfHostLink(link);
-    if (address !== undefined && !leased.has(address)) attempt(() => removeAttachment(address, []));
+    if (address !== undefined && !leased.has(address)) attempt(() => removeOrphan(address, name));
   }
   if (unnoted.length > 0) pause(UNNOTED_MS);
   for (const lease of unnoted) {
     attempt(() => {
-      if (wasNeverNoted(lease)) end(lease);
+      if (wasNeverNoted(lease)) endUnlessMade(lease, end);
     });
   }
   if (problems.length > 0) throw new Failure('KERNEL_CHANGE', problems.join('; '), { problems });
+}
+
+/**
+ * An ADD that was stopped for long may make its links between the two. It then looks for its lease, and here its links
+ * are looked for when the lease is gone: whoever comes second sees what the other has done.
+ */
+function endUnlessMade(lease: Lease, end: (lease: Lease) => void): void {
+  end(lease);
+  if (hasHostLink(lease.address)) resumeLease(lease);
 }
 
 /**

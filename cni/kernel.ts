@@ -1,6 +1,5 @@
 // Makes an attachment and takes it apart, by the texts of attachment.ts. Nothing of it is atomic, so every failure
 // says how far it came, and every removal forgives what is not there.
-import { existsSync } from 'node:fs';
 import {
   type Attachment,
   hostLines,
@@ -23,7 +22,7 @@ import { limitLines } from '../agent/host/pod-limits.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { type ExecResult, endingOf, notRun, succeeded } from '../agent/port/exec-result.ts';
 import { runSync } from '../agent/port/exec-sync.ts';
-import { hasCode } from '../agent/port/fs.ts';
+import { isThere } from '../agent/port/fs.ts';
 import { SystemCallError } from '../agent/port/netlink.ts';
 
 /** Exit codes of the script, beside those of `ip`: which step failed. */
@@ -108,7 +107,7 @@ export function makeAttachment(
   netns: string,
   eniDevice: string | undefined,
 ): { ipv6: boolean } {
-  const ipv6 = existsSync('/proc/sys/net/ipv6');
+  const ipv6 = isThere('/proc/sys/net/ipv6');
   const tables = { all: podTables(a), early: podTable(a) + podTable6(a), guard: podGuard(a) };
   const six = podLines6(a);
   const limits = limitLines(a.limits ?? {}, [a.ifName, POD_VETH]).join('\n');
@@ -127,7 +126,7 @@ export function makeAttachment(
     });
     if (succeeded(result)) return { ipv6: six.length > 0 };
     if (result.exitCode === IPV6_OFF) return { ipv6: false };
-    if (result.exitCode === IPV6_FAILED) return ipv6Failed(six, result);
+    if (result.exitCode === IPV6_FAILED) return ipv6Failed(six, a, result);
     if (result.exitCode === NFT_FAILED) {
       throw new Failure('NFT_FAILED', `nft in the pod: ${complaintsOf(result).join(': ')}`, {
         table: tables.all,
@@ -206,6 +205,15 @@ function resultOf(refusal: Refusal | undefined, exitCode: number): ExecResult {
  * entered. @throws KERNEL_CHANGE when something is left.
  */
 export function removeAttachment(address: string, namespaces: string[]): void {
+  for (const netns of namespaces) removePodSide(address, netns);
+  removed('on the node', () => removeFromNode(removalLines(address)));
+}
+
+/**
+ * The same in the pod's namespace alone, and with its links their ends on the node. For an address that may be another
+ * pod's by now, whose rules on the node have the same numbers. @throws KERNEL_CHANGE
+ */
+export function removePodSide(address: string, netns: string): void {
   const removal = {
     group: linkGroupOf(address),
     lines: podRemovalLines,
@@ -213,8 +221,7 @@ export function removeAttachment(address: string, namespaces: string[]): void {
     lines6: podRemovalLines,
     tables: (['ip', 'inet', 'netdev'] as const).map((family) => ({ family, name: NFT_TABLE })),
   };
-  for (const netns of namespaces) removed(`in ${netns}`, () => removeFromPod(netns, removal));
-  removed('on the node', () => removeFromNode(removalLines(address)));
+  removed(`in ${netns}`, () => removeFromPod(netns, removal));
 }
 
 /** @throws KERNEL_CHANGE */
@@ -223,8 +230,9 @@ function removed(where: string, work: () => string | undefined): void {
   try {
     problem = work();
   } catch (error) {
-    if (!(error instanceof SystemCallError || hasCode(error, 'EACCES', 'EPERM', 'ELOOP'))) throw error;
-    problem = error instanceof Error ? error.message : String(error);
+    // A system call that failed, ours or Node's; anything else is a defect.
+    if (!(error instanceof SystemCallError || (error instanceof Error && 'syscall' in error))) throw error;
+    problem = error.message;
   }
   if (problem !== undefined)
     throw new Failure('KERNEL_CHANGE', `not removed ${where}: ${problem}`, { where });
@@ -238,9 +246,10 @@ function tcFailed(result: ExecResult): Failure {
 }
 
 /** The last line is the rule: one that a killed call left is as good as ours. */
-function ipv6Failed(six: string[], result: ExecResult): { ipv6: boolean } {
+function ipv6Failed(six: string[], a: Attachment, result: ExecResult): { ipv6: boolean } {
   const line = six[failedAt(result) - 1];
   if (line === six.at(-1) && result.stderr.includes('File exists')) return { ipv6: true };
+  if (IN_USE.test(result.stderr)) throw addressInUse(a.ipv6?.address, line);
   throw refused(result, complaintsOf(result), line);
 }
 
@@ -260,10 +269,12 @@ function linesLeft(lines: string[], a: Attachment, result: ExecResult): string[]
   if (exists && line.startsWith('link add')) {
     throw new Failure('ALREADY_ATTACHED', `the pod has an interface ${a.ifName} or veth0 already`, { line });
   }
-  if (IN_USE.test(result.stderr)) {
-    throw new Failure('ADDRESS_IN_USE', `${a.address} is on an interface in another namespace`, { line });
-  }
+  if (IN_USE.test(result.stderr)) throw addressInUse(a.address, line);
   throw refused(result, complaintsOf(result), line);
+}
+
+function addressInUse(address: string | undefined, line: string | undefined): Failure {
+  return new Failure('ADDRESS_IN_USE', `${address} is on an interface in another namespace`, { line });
 }
 
 /** A host link left by a call that was killed; nobody else's, since its name is the address we lease. */

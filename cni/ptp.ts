@@ -6,12 +6,14 @@ import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { findLease } from '../agent/pool/lease.ts';
 import { noteLease } from '../agent/pool/lease-note.ts';
+import { systemClock } from '../agent/port/clock.ts';
 import { requireNamespace } from './address.ts';
 import { type Configuration, ownerOf, refuse, type Variables } from './call.ts';
 import { checkLease, checkObjects, givenIpv6, throwIfAny } from './check.ts';
 import { detach } from './del.ts';
 import { makeAttachment, removeAttachment } from './kernel.ts';
 import { limitsOf } from './limits.ts';
+import { requireLease } from './lost.ts';
 import { extendResult } from './result.ts';
 import { timed } from './stopwatch.ts';
 
@@ -58,13 +60,15 @@ export function ptpAdd(variables: Variables, configuration: Configuration): Reco
     });
   }
   const { pod } = variables;
-  if (!noteLease(lease, { netns, network: configuration.name, pod, limits }))
+  if (!noteLease(lease, { netns, network: configuration.name, pod, limits, madeMs: systemClock.bootMs() }))
     throw new Failure('CNI_CONFIG', `prevResult: the lease of ${lease.address} has just ended`, {
       path: 'prevResult',
     });
   try {
     timed('kernel', () => makeAttachment(attachment, netns, undefined));
+    requireLease(lease, netns, configuration.name);
   } catch (error) {
+    if (isFailure(error, 'LEASE_LOST')) throw error;
     takeBack(lease.address, netns);
     throw error;
   }

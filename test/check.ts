@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { errnoProblems } from './errnos.ts';
 import { folderCircle } from './folders.ts';
 import { ensureBundles } from './packer/bundles.ts';
 import { type PackerTools, packerTools } from './packer/fetch.ts';
@@ -14,7 +15,7 @@ const bin = (name: string) => join(root, 'node_modules/.bin', name);
 const fix = process.argv.includes('--fix');
 if (process.argv.includes('--help')) {
   process.stdout.write(
-    'Usage: npm run check [-- --fix]\nFormat, lint (with the banned raw imports), types, dead code, folders that import one another, patterns that may take long, shell scripts, the template of packer/, licences, generated pages.\n',
+    'Usage: npm run check [-- --fix]\nFormat, lint (with the banned raw imports), types, dead code, folders that import one another, patterns that may take long, errors taken for absence, shell scripts, the template of packer/, licences, generated pages.\n',
   );
   process.exit(0);
 }
@@ -37,6 +38,7 @@ const steps: Step[] = [
   { name: 'dead code', run: () => command(bin('knip'), []) },
   { name: 'folders', run: () => folderCircle(root) },
   { name: 'patterns', run: () => patterns() },
+  { name: 'errnos', run: () => errnoProblems(root) },
   { name: 'shell', run: shell },
   ...(packer === undefined ? [] : [{ name: 'packer', run: () => template(packer) }]),
   { name: 'licences', run: () => licenceProblems(root) },

@@ -95,11 +95,18 @@ function guardSamples(counts: Awaited<ReturnType<typeof readCounters>>): Sample[
 }
 
 function poolSamples(prefixes: PrefixState[]): Sample[] {
-  const states = ['leased', 'ready', 'resting', 'retiring'] as const;
+  const states = {
+    leased: 'leased',
+    ready: 'ready',
+    resting: 'resting',
+    inUse: 'in-use',
+    retiring: 'retiring',
+  } as const;
   return [...new Set(prefixes.map((prefix) => prefix.eniId))].flatMap((eni) =>
-    states.map((state): Sample => {
+    (Object.keys(states) as (keyof typeof states)[]).map((field): Sample => {
       const ofEni = prefixes.filter((prefix) => prefix.eniId === eni);
-      const value = ofEni.reduce((sum, prefix) => sum + prefix[state], 0);
+      const value = ofEni.reduce((sum, prefix) => sum + prefix[field], 0);
+      const state = states[field];
       return { name: 'eniboot_pool_addresses', labels: { eni, state }, value };
     }),
   );

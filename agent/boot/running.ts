@@ -1,6 +1,9 @@
 // What only a running node can show, and a boot cannot: the runtime answers, leases match sandboxes, kubelet is up.
+
+import { earlierNodeFile } from '../host/node-file.ts';
 import { listSandboxes, runtimeSockets } from '../host/sandboxes.ts';
 import { isFailure } from '../messages/failure.ts';
+import { type Carried, listCarried } from '../pool/carried.ts';
 import { listLeases } from '../pool/lease.ts';
 import { strays } from '../pool/pool.ts';
 import { run } from '../port/exec.ts';
@@ -12,7 +15,7 @@ import { isKubeletReleased } from './ready.ts';
 /** Takes at most as long as crictl does: some 15 s. */
 export async function checkRunning(): Promise<Check[]> {
   const [units, answers] = await Promise.all([checkUnits(), askRuntime()]);
-  return [...units, ...answers, checkPoolFolder(), ...(isBooted() ? [checkPods()] : [])];
+  return [...units, ...answers, checkPoolFolder(), ...checkCarried(), ...(isBooted() ? [checkPods()] : [])];
 }
 
 /** Reads unit states; on a machine without systemd there is nothing to say but that. */
@@ -64,6 +67,37 @@ function checkPoolFolder(): Check {
   return paths.length === 0
     ? pass('pool-folder', 'every file of the pool is an address or a note of eniboot')
     : warn('pool-folder', `passed over in the pool's folder, remove: ${paths.join(', ')}`, { paths });
+}
+
+/** Addresses that a pod has given itself, or a lost namespace has kept; nothing on a node that has not booted. */
+function checkCarried(): Check[] {
+  const node = earlierNodeFile();
+  const found = node === undefined ? undefined : listCarried(node.podEnis);
+  if (found === undefined) return [];
+  const { carried, unseen } = found;
+  if (carried.length > 0)
+    return [
+      warn(
+        'addresses',
+        `${carried.length} addresses of the pool are carried by somebody who has not leased them: ${carriedText(carried)}`,
+        { carried, unseen },
+      ),
+    ];
+  return [
+    unseen.length === 0
+      ? pass('addresses', 'nobody carries an address of the pool without a lease')
+      : warn('addresses', `could not look for the pool's addresses in: ${unseen.join('; ')}`, { unseen }),
+  ];
+}
+
+/** Who carries which: a pod by its name, any other namespace by its path. */
+function carriedText(carried: Carried[]): string {
+  const who = new Map<string, string[]>();
+  for (const { address, pod, netns } of carried) {
+    const name = pod ?? netns;
+    who.set(name, [...(who.get(name) ?? []), address]);
+  }
+  return [...who].map(([name, addresses]) => `${addresses.join(', ')} by ${name}`).join('; ');
 }
 
 /** In a warm pool a READY node waits without kubelet until it is let go. */

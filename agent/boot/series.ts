@@ -112,7 +112,8 @@ export const series = {
     file: 'node.prom',
     labels: {
       eni: 'ID of the pod ENI',
-      state: '`leased`, `ready`, `resting` (its pod is gone) or `retiring` (on its way back to EC2)',
+      state:
+        '`leased`, `ready`, `resting` (its pod is gone), `in-use` (an ADD found it carried by somebody who has not leased it) or `retiring` (on its way back to EC2)',
     },
   },
 } satisfies Record<string, Description>;

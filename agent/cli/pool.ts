@@ -2,6 +2,7 @@ import { requireBooted } from '../boot/booted.ts';
 import { refreshNodeMetrics } from '../boot/metrics.ts';
 import { takeLock } from '../host/lock.ts';
 import { readNodeFile } from '../host/node-file.ts';
+import { listCarried } from '../pool/carried.ts';
 import { type Collected, collect } from '../pool/collect.ts';
 import { leavingPrefixes } from '../pool/give-back.ts';
 import { type PrefixState, takeInventory } from '../pool/inventory.ts';
@@ -20,8 +21,11 @@ The addresses this node keeps for pods. Without a verb it shows them, by ENI and
   leased    a pod has it
   ready     a pod could have it now
   resting   its pod is gone; it rests (pool.restSeconds) before another pod may have it
+  in use    no pod has leased it, and an ADD has found within 10 minutes that somebody carries it; tried last
   retiring  on its way back to EC2
-It reads /run/eniboot/pool, and node.json beside it. Pods come and go while it reads, so it is not a snapshot.
+It reads /run/eniboot/pool, and node.json beside it. Pods come and go while it reads, so it is not a snapshot. Below the
+table stands who carries an address of the pool now without a lease: a pod that gave itself more addresses (that takes
+NET_ADMIN), or a network namespace that outlived its pod. It looks into the namespaces of /run/netns and of all processes.
 
   refill    compares the pool with EC2 and brings it between its marks: more prefixes, or another ENI, when fewer than
             pool.lowWater addresses are ready; idle ones back to EC2 when more than pool.lowWater + pool.surplus are.
@@ -29,7 +33,8 @@ It reads /run/eniboot/pool, and node.json beside it. Pods come and go while it r
   collect   frees the addresses of pods that are provably gone (no link, no network namespace, unknown to the runtime,
             for 10 minutes), and removes links and rules no pod accounts for. eniboot-collect.timer runs it.
 
-  --json    one object: { "total", "leased", "ready", "resting", "retiring", "prefixes": [], "strays": [] };
+  --json    one object: { "total", "leased", "ready", "resting", "inUse", "retiring", "prefixes": [], "strays": [],
+            "carried": [ { "address", "eniId", "netns", "pod"? } ], "unseen": [] };
             refill: { "changes": [], "waiting": [] }; collect: { "freed": [], "kept": [], "removed": [] }
 
 Exit codes: 0 shown, or done (also when there was nothing to do); 1 failed, with a code; 2 wrong usage.
@@ -89,7 +94,7 @@ async function collectUnderLock(io: CommandIo): Promise<Collected> {
   }
 }
 
-const parts = ['leased', 'ready', 'resting', 'retiring'] as const;
+const parts = ['leased', 'ready', 'resting', 'inUse', 'retiring'] as const;
 type Counts = Record<(typeof parts)[number] | 'size', number>;
 
 function show(json: boolean, io: CommandIo): number {
@@ -98,13 +103,16 @@ function show(json: boolean, io: CommandIo): number {
   const leaving = leavingPrefixes();
   const all = add(prefixes);
   const foreign = strays();
+  const { carried, unseen } = listCarried(podEnis) ?? { carried: [], unseen: [] };
   if (json) {
     const { size, ...counts } = all;
     const shown = prefixes.map((prefix) => ({
       ...prefix,
       leaving: leaving.find((one) => one.cidr === prefix.cidr && one.eniId === prefix.eniId)?.why,
     }));
-    io.stdout(`${JSON.stringify({ total: size, ...counts, prefixes: shown, strays: foreign })}\n`);
+    io.stdout(
+      `${JSON.stringify({ total: size, ...counts, prefixes: shown, strays: foreign, carried, unseen })}\n`,
+    );
     return 0;
   }
   // In the order in which they are filled, and then those that are leaving.
@@ -116,10 +124,21 @@ function show(json: boolean, io: CommandIo): number {
       ...group(ofEni).map(([name, counts]) => [`  ${name}`, ...cells(counts), bar(counts)]),
     ];
   });
-  io.stdout(table([['', 'total', ...parts, ''], ...rows, ['all', ...cells(all), bar(all)]]));
   io.stdout(
-    `bar: ${marks.leased} leased  ${marks.resting} resting  ${marks.retiring} retiring  ${marks.ready} ready\n`,
+    table([
+      ['', 'total', ...parts.map((part) => names[part] ?? part), ''],
+      ...rows,
+      ['all', ...cells(all), bar(all)],
+    ]),
   );
+  io.stdout(
+    `bar: ${marks.leased} leased  ${marks.resting} resting  ${marks.inUse} in use  ${marks.retiring} retiring  ${marks.ready} ready\n`,
+  );
+  for (const { address, netns, pod } of carried)
+    io.stdout(
+      `${address} is carried by ${pod === undefined ? netns : `pod ${pod} (${netns})`}, without a lease\n`,
+    );
+  for (const reason of unseen) io.stderr(`not looked into: ${reason}\n`);
   for (const path of foreign) io.stdout(`${path} is none of the pool's, and passed over: remove it\n`);
   return 0;
 }
@@ -135,7 +154,7 @@ function group(ofEni: PrefixState[]): [string, Counts][] {
 }
 
 function add(prefixes: Counts[]): Counts {
-  const sum: Counts = { size: 0, leased: 0, ready: 0, resting: 0, retiring: 0 };
+  const sum: Counts = { size: 0, leased: 0, ready: 0, resting: 0, inUse: 0, retiring: 0 };
   for (const prefix of prefixes) {
     for (const field of ['size', ...parts] as const) sum[field] += prefix[field];
   }
@@ -146,13 +165,15 @@ function cells(counts: Counts): string[] {
   return [counts.size, ...parts.map((part) => counts[part])].map(String);
 }
 
-const marks = { leased: '#', resting: '~', retiring: '-', ready: '.' } as const;
+const marks = { leased: '#', resting: '~', inUse: '!', retiring: '-', ready: '.' } as const;
+/** Of columns whose field is called otherwise. */
+const names: Partial<Record<(typeof parts)[number], string>> = { inUse: 'in use' };
 const BAR_WIDTH = 32;
 
 /** One character for an address, or for several where they are many; a part that exists has at least one. */
 function bar(counts: Counts): string {
   const scale = Math.min(1, BAR_WIDTH / Math.max(1, counts.size));
-  const busy = (['leased', 'resting', 'retiring'] as const)
+  const busy = (['leased', 'resting', 'inUse', 'retiring'] as const)
     .map((part) => marks[part].repeat(counts[part] === 0 ? 0 : Math.max(1, Math.round(counts[part] * scale))))
     .join('');
   return `[${busy.padEnd(Math.round(counts.size * scale), marks.ready)}]`;

@@ -2,8 +2,9 @@
 // not, programs look what there is instead: one look at the node, one into the pod, one at what nft makes of the pod's
 // table. Reads only; for CHECK, which is synchronous, and for `eniboot trace`.
 import { Failure } from '../messages/failure.ts';
-import { type ExecOptions, endingOf, notRun } from '../port/exec-result.ts';
+import { type ExecOptions, endingOf, notRun, succeeded } from '../port/exec-result.ts';
 import { runSync } from '../port/exec-sync.ts';
+import { isNamespace } from '../port/netlink.ts';
 import { type Attachment, POD_VETH, podTables } from './attachment.ts';
 import { wholeByNetlink } from './attachment-effect.ts';
 import { type Part, type PartOf, type Place, parts6Of, partsOf, type Side } from './attachment-parts.ts';
@@ -33,6 +34,12 @@ interface Sight {
   qdiscs: Shown[];
 }
 
+/** Of a namespace that is gone. */
+const NOTHING: Sight = {
+  ...{ links: [], routes: [], rules: [], rules6: [], neighbours: [], qdiscs: [] },
+  ...{ settings: new Map(), chains: new Map() },
+};
+
 /**
  * Every object of the attachment and whether it is in effect. More than these may be there. @throws KERNEL_QUERY when
  * a look did not come to its end, TOOL_MISSING when it had nothing to look with: what it has not seen is not missing.
@@ -50,11 +57,13 @@ export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
   if (ipv6) settings.push(off);
   const sights: Record<Side, Sight> = {
     node: look([], { settings: [], limits: false, chains: false }),
-    pod: look(['nsenter', `--net=${place.netns}`, '--'], {
-      settings,
-      limits: base.some(({ kind }) => kind === 'limit'),
-      chains: true,
-    }),
+    pod: isNamespace(place.netns)
+      ? look(['nsenter', `--net=${place.netns}`, '--'], {
+          settings,
+          limits: base.some(({ kind }) => kind === 'limit'),
+          chains: true,
+        })
+      : NOTHING,
   };
   const parts = sights.pod.settings.get(off) === '1' ? base : [...base, ...parts6Of(a, place)];
   const listing = LISTINGS.filter((one) => ipv6 || !one.includes(' inet ')).join('; ');
@@ -92,30 +101,48 @@ const LISTINGS = ['ip', 'inet', 'netdev'].map((family) => `nft -j list table ${f
  * A pod with limits waits for each program here, since cri-o has it looked at once more before it starts.
  * $1: whether there are limits to look for, $2: whether chains, then settings. Between two answers stands a line of
  * its own, since `ip` may print nothing. A setting read byte by byte, as the shell does, ends after the first.
+ * A program that fails ends the look: what it did not show is not missing. Of settings and tables one that is not there
+ * is an answer; ip -6 is asked only where the kernel has IPv6.
  */
 const LOOK = `limits=$1 chains=$2
 shift 2
 next() { echo; echo "${'-'.repeat(8)}"; }
-ip -j -d address show; next
-{ ip -j -4 route show table all; echo; ip -j -6 route show table all; } 2>/dev/null; next
-ip -j -4 rule show; next
-ip -j -6 rule show 2>/dev/null; next
-ip -j neigh show nud permanent; next
-[ $# = 0 ] || (cd /proc/sys && grep -H '' -- "$@") 2>/dev/null; next
-[ "$chains" = false ] || { ${LISTINGS.join('; ')}; } 2>/dev/null; next
-[ "$limits" = false ] || tc -j qdisc show 2>/dev/null`;
+absent() {
+  said=$("$@" 2>&1 >&3) && return
+  printf '%s\\n' "$said" | while read -r line; do
+    case $line in
+      'grep: '*': No such file or directory' | 'Error: No such file or directory' | 'list table '* | '^'* | '') ;;
+      *) exit 1 ;;
+    esac
+  done || { printf '%s\\n' "$said" >&2; exit 1; }
+}
+six() { [ ! -e /proc/sys/net/ipv6 ] || ip -j -6 "$@"; }
+exec 3>&1
+ip -j -d address show || exit; next
+ip -j -4 route show table all || exit; echo; six route show table all || exit; next
+ip -j -4 rule show || exit; next
+six rule show || exit; next
+ip -j neigh show nud permanent || exit; next
+[ $# = 0 ] || { cd /proc/sys && absent grep -H '' -- "$@"; } || exit; next
+[ "$chains" = false ] || { ${LISTINGS.map((one) => `absent ${one}`).join('; ')}; } || exit; next
+[ "$limits" = false ] || tc -j qdisc show || exit`;
 
 /** Six times what a program may take elsewhere: whatever fails here costs a pod its start. */
 const LOOK_MS = 60_000;
 
 function answerOf(file: string, args: string[], options: ExecOptions = {}): string {
   const result = runSync(file, args, { timeoutMs: LOOK_MS, ...options });
-  if (result.exitCode !== null) return result.stdout;
+  const stderr = result.stderr.trim();
+  if (succeeded(result)) return result.stdout;
+  const tool = /(?:^|: )([\w-]+): (?:command )?not found$/m.exec(stderr)?.[1];
+  if (tool !== undefined) throw new Failure('TOOL_MISSING', `${tool} is not installed`, { tool });
+  const why = [endingOf(result), ...(stderr === '' ? [] : [stderr.slice(0, 2_000)])].join(': ');
   throw (
     notRun(result) ??
-    new Failure('KERNEL_QUERY', `looking at what a pod has, by ${file}: ${endingOf(result)}`, {
+    new Failure('KERNEL_QUERY', `looking at what a pod has, by ${file}: ${why}`, {
       file,
       signal: result.signal,
+      stderr,
     })
   );
 }
@@ -127,14 +154,13 @@ function look(
   const script = ['sh', '-c', LOOK, 'eniboot', String(limits), String(chains), ...settings];
   const [file = '', ...args] = [...entering, ...script];
   const answers = answerOf(file, args).split(`\n${'-'.repeat(8)}\n`);
-  const lists = answers.map((answer) => answer.split('\n').flatMap(parse));
-  const [links = [], routes = [], rules = [], rules6 = [], neighbours = []] = lists;
+  const list = (at: number) => (answers[at] ?? '').split('\n').flatMap(parse);
   return {
-    links,
-    routes,
-    rules,
-    rules6,
-    neighbours,
+    links: list(0),
+    routes: list(1),
+    rules: list(2),
+    rules6: list(3),
+    neighbours: list(4),
     settings: new Map(
       (answers[5] ?? '').split('\n').map((line) => {
         const at = line.indexOf(':');
@@ -142,32 +168,33 @@ function look(
       }),
     ),
     chains: chainsOf(answers[6] ?? ''),
-    qdiscs: lists[7] ?? [],
+    qdiscs: list(7),
   };
 }
 
-/** Empty where `ip` found nothing to show. */
+/** Empty where `ip` found nothing to show. @throws KERNEL_QUERY for what was cut off. */
 function parse(json: string): Shown[] {
+  const value = json === '' ? [] : understood(() => JSON.parse(json) as unknown);
+  return Array.isArray(value) ? (value as Shown[]) : [];
+}
+
+function understood<T>(read: () => T): T {
   try {
-    const value: unknown = JSON.parse(json);
-    return Array.isArray(value) ? (value as Shown[]) : [];
-  } catch {
-    return [];
+    return read();
+  } catch (error) {
+    throw new Failure(
+      'KERNEL_QUERY',
+      `looking at what a pod has: an answer is not whole: ${error}`,
+      {},
+      error,
+    );
   }
 }
 
 /** Of one table on each line. */
 function chainsOf(listings: string): Map<string, string> {
   const lines = listings.split('\n').filter((line) => line !== '');
-  return new Map(
-    lines.flatMap((listing) => {
-      try {
-        return [...objectsOf(canonical(listing))];
-      } catch {
-        return [];
-      }
-    }),
-  );
+  return new Map(lines.flatMap((listing) => understood(() => [...objectsOf(canonical(listing))])));
 }
 
 /**

@@ -16,6 +16,12 @@ export function podIpv6(prefix: string, ipv4: string): string {
   return ipv6Text([...groups.slice(0, 5), 0, Math.floor(value / 2 ** 16), value % 2 ** 16]);
 }
 
+/** 16 bytes in network order, in the same form. */
+export function ipv6FromBytes(bytes: Uint8Array): string {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, 16);
+  return ipv6Text(Array.from({ length: 8 }, (_, at) => view.getUint16(2 * at)));
+}
+
 export function isAddress6(text: string): boolean {
   try {
     groupsOf(text);

@@ -536,6 +536,12 @@ export const failureCodes = {
     remedy: 'Nothing: the container ended before its network was made, and the runtime starts it again.',
     transient: true,
   },
+  NETNS_UNREADABLE: {
+    title: "Whether the container's network namespace is still there cannot be told.",
+    remedy:
+      '`stat` on the path in the message, as root, says why; a link or a mount that leads astray has to go. The address stays leased, and the runtime asks again.',
+    transient: true,
+  },
   NETNS_OWN: {
     title: "The container's network namespace is the node's own.",
     remedy: 'Do not give host-network containers to a CNI plugin.',
@@ -547,9 +553,15 @@ export const failureCodes = {
     transient: false,
   },
   ADDRESS_IN_USE: {
-    title: 'A network namespace that belongs to no known pod holds the address.',
+    title: 'Somebody who has not leased the address carries it on an interface of the same ENI.',
     remedy:
-      'Nothing yet: the address rests and other addresses are tried. If it persists, look for the namespace with `lsns -t net`.',
+      '`eniboot pool` shows who: a pod that has NET_ADMIN and gave itself more addresses, or a namespace that outlived its pod (`lsns -t net`). Other addresses were tried for 10 s, and the next ADD goes on from there; end that pod, or take NET_ADMIN from it.',
+    transient: true,
+  },
+  LEASE_LOST: {
+    title: "A garbage collection ended the lease of a pod's address while the pod's network was being made.",
+    remedy:
+      'Nothing: the pod has nothing of it left, and the runtime tries again. Where two runtimes share a node, give the network of each a name of its own.',
     transient: true,
   },
   ATTACHMENT_DIFFERS: {
@@ -668,8 +680,9 @@ export const failureCodes = {
     transient: false,
   },
   FILE_WRITE: {
-    title: 'A file could not be written.',
-    remedy: 'Check free space (`df`), and that the path in the message is on a writable file system.',
+    title: 'A file could not be read or written.',
+    remedy:
+      'Check free space (`df`), that the path in the message is on a writable file system, and what `dmesg` says of its disk.',
     transient: true,
   },
   SYSTEM_EXHAUSTED: {

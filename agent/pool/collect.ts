@@ -2,15 +2,15 @@
 // A lease is freed only when its link and namespace have been gone for ten minutes and every runtime then says that it
 // does not know the sandbox; one that is silent frees nothing.
 import { renameSync } from 'node:fs';
-import { contains } from '../host/ipv4.ts';
 import { listPodTraces, removePodTraces } from '../host/pod-links.ts';
 import { listSandboxes } from '../host/sandboxes.ts';
 import { isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
-import { hasCode, readIfPresent, writeIfChanged } from '../port/fs.ts';
+import { readJsonIfPresent, writeIfChanged } from '../port/fs.ts';
+import { expireInUse } from './in-use.ts';
 import { type Lease, leasePath, listLeases, releaseLease } from './lease.ts';
 import { namespaceOf } from './lease-note.ts';
-import { type Entry, listEntries, listOwned, POOL_DIR } from './pool.ts';
+import { claim, type Entry, moved, POOL_DIR, pathOf } from './pool.ts';
 
 export interface Collected {
   /** Leases freed; their addresses rest now. */
@@ -35,6 +35,7 @@ export async function collect(clock: Clock): Promise<Collected> {
   const suspects = remember(abandoned, clock.bootMs());
   const ripe = abandoned.filter((lease) => clock.bootMs() - (suspects[keyOf(lease)] ?? 0) >= SUSPICION_MS);
   const { freed, kept } = await free(ripe, clock);
+  expireInUse(clock.bootMs());
   return { freed, kept, removed: await removeOrphans(clock) };
 }
 
@@ -43,7 +44,8 @@ async function free(ripe: Lease[], clock: Clock): Promise<Pick<Collected, 'freed
   const kept: Collected['kept'] = [];
   const known = ripe.filter((lease) => namespaceOf(lease) === 'gone');
   for (const lease of ripe)
-    if (!known.includes(lease)) kept.push({ lease, reason: 'its network namespace is not known' });
+    if (!known.includes(lease))
+      kept.push({ lease, reason: 'its network namespace is not known, or cannot be looked at' });
   if (known.length === 0) return { freed, kept };
 
   const sandboxes = await listSandboxes().catch((error: unknown) => {
@@ -72,36 +74,17 @@ async function removeOrphans(clock: Clock): Promise<string[]> {
   const removed: string[] = [];
   const { all } = await listPodTraces();
   for (const address of all) {
-    const claim = claimOf(address);
-    if (claim === 'leased') continue;
+    const retired = (entry: Entry): Entry => ({ ...entry, state: 'retiring' });
+    const entry = claim(address, (one) => moved(pathOf(one), pathOf(retired(one))));
+    if (entry === 'leased') continue;
     if (await removePodTraces(address)) removed.push(address);
-    if (claim !== 'nobody')
-      renameSync(pathOf(claim), pathOf({ ...claim, state: 'cooling', rest: String(clock.bootMs()) }));
+    if (entry !== 'nobody')
+      renameSync(
+        pathOf(retired(entry)),
+        pathOf({ ...entry, state: 'cooling', rest: String(clock.bootMs()) }),
+      );
   }
   return removed;
-}
-
-/** The claimed entry; `nobody` when no pod can get the address; `leased` when one has it, or may be about to. */
-function claimOf(address: string): Entry | 'leased' | 'nobody' {
-  const isThis = (entry: Entry) => entry.address === address;
-  const leased = listEntries('leased').some(isThis);
-  if (leased) return 'leased';
-  for (const entry of [...listEntries('free'), ...listEntries('cooling')].filter(isThis)) {
-    const claimed: Entry = { ...entry, state: 'retiring' };
-    try {
-      renameSync(pathOf(entry), pathOf(claimed));
-      return claimed;
-    } catch (error) {
-      if (!hasCode(error, 'ENOENT')) throw error;
-    }
-  }
-  if (listEntries('retiring').some(isThis)) return 'nobody';
-  // An entry on its way from one state to another is seen in none of them.
-  return listOwned().some((owned) => contains(owned.cidr, `${address}/32`)) ? 'leased' : 'nobody';
-}
-
-function pathOf({ state, address, eniId, rest }: Entry): string {
-  return `${POOL_DIR}/${state}/${address},${eniId},${rest}`;
 }
 
 /** Brings the list of suspects up to date: those no longer abandoned are forgotten. */
@@ -114,13 +97,9 @@ function remember(abandoned: Lease[], nowMs: number): Record<string, number> {
 }
 
 function readSuspects(): Record<string, number> {
-  try {
-    const value: unknown = JSON.parse(readIfPresent(SUSPECTS) ?? 'null');
-    if (typeof value !== 'object' || value === null) return {};
-    return Object.fromEntries(Object.entries(value).filter(([, since]) => typeof since === 'number'));
-  } catch {
-    return {};
-  }
+  const value = readJsonIfPresent(SUSPECTS);
+  if (typeof value !== 'object' || value === null) return {};
+  return Object.fromEntries(Object.entries(value).filter(([, since]) => typeof since === 'number'));
 }
 
 function keyOf({ address, eniId, owner }: Lease): string {

@@ -10,7 +10,16 @@ import { mkdirSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs
 import { rangeOf, toNumber } from '../host/ipv4.ts';
 import { hasCode, listIfPresent } from '../port/fs.ts';
 import { hasRested, type RestOptions } from './inventory.ts';
-import { type Entry, LEAVING, listEntries, listOwned, type Owned, POOL_DIR } from './pool.ts';
+import {
+  type Entry,
+  pathOf as entryPath,
+  LEAVING,
+  listEntries,
+  listOwned,
+  moved,
+  type Owned,
+  POOL_DIR,
+} from './pool.ts';
 
 /** How long a describe of EC2 may show what EC2 has already taken. Milliseconds. */
 export const DESCRIBE_LAG_MS = 300_000;
@@ -144,17 +153,7 @@ function isOf(entry: Entry, { eniId, cidr }: Owned): boolean {
 
 /** False when somebody else has moved it: a pod got it, or ended. */
 function move(entry: Entry, state: Entry['state']): boolean {
-  try {
-    renameSync(entryPath(entry), entryPath({ ...entry, state }));
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false;
-    throw error;
-  }
-}
-
-function entryPath({ state, address, eniId, rest }: Entry): string {
-  return `${POOL_DIR}/${state}/${address},${eniId},${rest}`;
+  return moved(entryPath(entry), entryPath({ ...entry, state }));
 }
 
 function listLeaving(): Leaving[] {

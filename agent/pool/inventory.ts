@@ -1,6 +1,7 @@
 // The pool as a table: what each prefix of each ENI is doing. A look, not a snapshot: pods come and go while
 // it is taken, so nothing is decided on it that a rename does not decide again.
 import { rangeOf, toNumber } from '../host/ipv4.ts';
+import { inUse } from './in-use.ts';
 import { type Entry, listEntries, listOwned, NEVER_USED, type Owned } from './pool.ts';
 
 export interface PrefixState extends Owned {
@@ -11,6 +12,8 @@ export interface PrefixState extends Owned {
   /** Free or cooling, and still resting. */
   resting: number;
   leased: number;
+  /** Free or cooling, and carried by somebody who has not leased it, as an ADD has found lately. */
+  inUse: number;
   /** On the way back to EC2. */
   retiring: number;
 }
@@ -27,19 +30,35 @@ export function takeInventory(rest: RestOptions): PrefixState[] {
   const states = new Map<string, PrefixState>();
   for (const owned of listOwned()) {
     const { first, last } = rangeOf(owned.cidr);
-    const state = { ...owned, size: last - first + 1, ready: 0, resting: 0, leased: 0, retiring: 0 };
+    const state = {
+      ...owned,
+      size: last - first + 1,
+      ready: 0,
+      resting: 0,
+      leased: 0,
+      inUse: 0,
+      retiring: 0,
+    };
     for (let address = first; address <= last; address += 1) states.set(keyOf(owned.eniId, address), state);
   }
-  const count = (entries: Entry[], field: (entry: Entry) => 'ready' | 'resting' | 'leased' | 'retiring') => {
+  const count = (
+    entries: Entry[],
+    field: (entry: Entry) => 'ready' | 'resting' | 'leased' | 'inUse' | 'retiring',
+  ) => {
     for (const entry of entries) {
       const state = states.get(keyOf(entry.eniId, toNumber(entry.address)));
       if (state !== undefined) state[field(entry)] += 1;
     }
   };
+  const carried = inUse(rest.nowMs);
+  const unleased = (entry: Entry) => {
+    if (carried.has(`${entry.address},${entry.eniId}`)) return 'inUse';
+    return hasRested(entry, rest) ? 'ready' : 'resting';
+  };
   // In the order addresses move, so that one on its way is more often counted twice than missed.
-  count(listEntries('free'), (entry) => (hasRested(entry, rest) ? 'ready' : 'resting'));
+  count(listEntries('free'), unleased);
   count(listEntries('leased'), () => 'leased');
-  count(listEntries('cooling'), (entry) => (hasRested(entry, rest) ? 'ready' : 'resting'));
+  count(listEntries('cooling'), unleased);
   count(listEntries('retiring'), () => 'retiring');
   return [...new Set(states.values())].sort((a, b) =>
     a.eniId === b.eniId ? rangeOf(a.cidr).first - rangeOf(b.cidr).first : a.eniId < b.eniId ? -1 : 1,

@@ -1,9 +1,10 @@
 // Which network namespace, CNI network and pod a lease was made for, and with which limits: written into the lease's
 // file by ADD, read by DEL, CHECK, GC, collect and the tools. Only a note: the file's name alone says who has the address.
-import { closeSync, existsSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import type { Limit, PodLimits } from '../host/pod-limits.ts';
-import { hasCode, readIfPresent } from '../port/fs.ts';
-import { type Lease, leasePath } from './lease.ts';
+import { hasCode, isThere, readIfPresent } from '../port/fs.ts';
+import { isLeased, type Lease, leasePath, type Owner } from './lease.ts';
+import { claim, moved, pathOf } from './pool.ts';
 
 /** What Kubernetes calls the pod. */
 export interface PodName {
@@ -18,17 +19,43 @@ interface Note {
   pod: PodName | undefined;
   /** Bandwidth limits that the kernel was given; empty without any. */
   limits: PodLimits;
+  /** When it was noted: boot-clock milliseconds. Long ago in the notes of versions that did not say. */
+  madeMs: number;
 }
 
+type Known = Pick<Note, 'netns' | 'network' | 'madeMs'> & Partial<Note>;
+
 /** Notes what a lease was made for. False when the lease has ended meanwhile. */
-export function noteLease(
-  lease: Lease,
-  { netns, network, pod, limits }: Pick<Note, 'netns' | 'network'> & Partial<Note>,
+export function noteLease(lease: Lease, known: Known): boolean {
+  // It may end between opening and writing.
+  return (
+    writeNote(leasePath(lease.address, lease.eniId, lease.owner), lease.owner.containerId, known) &&
+    isLeased(lease)
+  );
+}
+
+/**
+ * Leases an address that no pod has to whoever cleans up after one, who writes the note first: when he is killed, the
+ * lease is one of a namespace that is gone. `nobody` when no pod can get the address, `leased` when one has it.
+ */
+export function leaseForCleaning(address: string, owner: Owner, known: Known): Lease | 'leased' | 'nobody' {
+  const entry = claim(address, (one) => {
+    const path = pathOf(one);
+    return writeNote(path, owner.containerId, known) && moved(path, leasePath(address, one.eniId, owner));
+  });
+  return typeof entry === 'string' ? entry : { address, eniId: entry.eniId, owner };
+}
+
+/** False when the file is gone. */
+function writeNote(
+  path: string,
+  containerId: string,
+  { netns, network, pod, limits, madeMs }: Known,
 ): boolean {
   let fd: number;
   try {
-    // Not 'w', which would make a lease of its own where this one has ended.
-    fd = openSync(leasePath(lease.address, lease.eniId, lease.owner), 'r+');
+    // Not 'w', which would make an entry of its own where this one has moved.
+    fd = openSync(path, 'r+');
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return false;
     throw error;
@@ -36,13 +63,12 @@ export function noteLease(
   try {
     ftruncateSync(fd);
     const named = pod === undefined ? '' : `${pod.namespace}/${pod.name}`;
-    const lines = [lease.owner.containerId, netns, network, named, JSON.stringify(limits ?? {})];
+    const lines = [containerId, netns, network, named, JSON.stringify(limits ?? {}), madeMs];
     writeSync(fd, `${lines.join('\n')}\n`);
   } finally {
     closeSync(fd);
   }
-  // It may have ended between opening and writing.
-  return existsSync(leasePath(lease.address, lease.eniId, lease.owner));
+  return true;
 }
 
 /** The noted path; undefined when no note of this owner is there. */
@@ -53,7 +79,7 @@ export function notedNamespace(lease: Lease): string | undefined {
 /** What is noted of a lease; undefined when no note of this owner is there. */
 export function noteOf(lease: Lease): Note | undefined {
   const text = readIfPresent(leasePath(lease.address, lease.eniId, lease.owner));
-  const [containerId, netns = '', network = '', named = '', limits] = text?.split('\n') ?? [];
+  const [containerId, netns = '', network = '', named = '', limits, made = ''] = text?.split('\n') ?? [];
   // A file keeps the note of its last owner until the next one writes its own.
   if (containerId !== lease.owner.containerId || !/^\/[\w./:@+=,~-]+$/.test(netns)) return undefined;
   const [namespace = '', name] = named.split('/');
@@ -62,6 +88,7 @@ export function noteOf(lease: Lease): Note | undefined {
     network: network === '' ? undefined : network,
     pod: name === undefined ? undefined : { namespace, name },
     limits: limitsIn(limits),
+    madeMs: /^\d+$/.test(made) ? Number(made) : Number.NEGATIVE_INFINITY,
   };
 }
 
@@ -80,7 +107,10 @@ function isLimit(value: unknown): value is Limit {
   return [bitsPerSecond, burstBytes].every((one) => Number.isInteger(one) && Number(one) > 0);
 }
 
-/** `unknown` when no note of this owner is there: then nobody may take the namespace for gone. */
+/**
+ * `unknown` when no note of this owner is there, or nobody can look at what is noted: then nobody may take the namespace
+ * for gone.
+ */
 export function namespaceOf(lease: Lease): 'there' | 'gone' | 'unknown' {
   const path = notedNamespace(lease);
   if (path === undefined) return 'unknown';
@@ -88,13 +118,11 @@ export function namespaceOf(lease: Lease): 'there' | 'gone' | 'unknown' {
   return process === undefined ? pathIs(path) : processIs(Number(process));
 }
 
-function pathIs(path: string): 'there' | 'gone' {
+function pathIs(path: string): 'there' | 'gone' | 'unknown' {
   try {
-    statSync(path);
-    return 'there';
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return 'gone';
-    throw error;
+    return isThere(path) ? 'there' : 'gone';
+  } catch {
+    return 'unknown';
   }
 }
 

@@ -1,10 +1,11 @@
 // Leases: which attachment has which address. Taken and given back by rename(2) alone, without a lock: of all
 // that want an entry, exactly one gets it. A lease knows its owner and outlives the pod's namespace.
-import { renameSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { isAddress, toNumber } from '../host/ipv4.ts';
 import { Failure } from '../messages/failure.ts';
-import { hasCode, listIfPresent } from '../port/fs.ts';
-import { leavingRanges, listEntries, NEVER_USED, POOL_DIR } from './pool.ts';
+import { isThere, listIfPresent } from '../port/fs.ts';
+import { inUse } from './in-use.ts';
+import { leavingRanges, listEntries, moved, NEVER_USED, POOL_DIR, pathOf } from './pool.ts';
 
 /** Asks eniboot-refill.path for more addresses. */
 const REFILL_WANTED = `${POOL_DIR}/refill-wanted`;
@@ -32,37 +33,57 @@ export interface LeaseOptions {
   nowMs: number;
   /** Below this many addresses left, a refill is asked for. */
   lowWater: number;
+  /** Addresses that are not to be leased: this ADD has tried them. */
+  passOver?: ReadonlySet<string>;
 }
 
 /**
  * Leases an address: from the first ENI that has one, in it from the fullest prefix, in it the one that has
- * rested longest. Rested addresses of `cooling/` are taken as they are; nobody has to move them first.
+ * rested longest. Rested addresses of `cooling/` are taken as they are; nobody has to move them first. Those that
+ * somebody is known to carry come last: whoever did so may be gone.
  *
  * @throws POOL_EXHAUSTED at once when none is left; a refill has been asked for by then.
  */
 export function takeLease(owner: Owner, options: LeaseOptions): Lease {
   // Four directories cannot be read as one snapshot: at full churn a look misses entries that exist.
   for (let looks = 0; looks < 2; looks += 1) {
-    const groups = groupsOf(options);
+    const { groups, carried } = groupsOf(options);
     let left = groups.reduce((sum, group) => sum + group.ready.length, 0);
     for (const { ready } of groups.sort(comesBefore)) {
       for (const entry of ready.sort((a, b) => a.stamp - b.stamp || a.last - b.last)) {
         left -= 1;
-        const { address, eniId, from } = entry;
-        if (!isAddress(address) || !moved(from, leasePath(address, eniId, owner))) continue;
-        const lease = { address, eniId, owner, from };
+        const lease = take(entry, owner);
+        if (lease === undefined) continue;
         if (left < options.lowWater) orUndo(lease, askForRefill);
         return lease;
       }
     }
+    for (const entry of carried) {
+      const lease = take(entry, owner);
+      if (lease === undefined) continue;
+      orUndo(lease, askForRefill);
+      return lease;
+    }
   }
   askForRefill();
   const resting = listEntries('cooling').length;
-  throw new Failure(
-    'POOL_EXHAUSTED',
-    `no address is free on this node${resting === 0 ? '' : `; ${resting} rest after their pod is gone`}; a refill has been asked for`,
-    { leased: listEntries('leased').length, resting },
-  );
+  const carried = inUse(options.nowMs).size;
+  const why = [
+    'no address is free on this node',
+    ...(resting === 0 ? [] : [`${resting} rest after their pod is gone`]),
+    ...(carried === 0 ? [] : [`${carried} are carried by somebody who has not leased them`]),
+    'a refill has been asked for',
+  ];
+  throw new Failure('POOL_EXHAUSTED', why.join('; '), {
+    leased: listEntries('leased').length,
+    resting,
+    inUse: carried,
+  });
+}
+
+function take({ address, eniId, from }: Ready, owner: Owner): Lease | undefined {
+  if (!isAddress(address) || !moved(from, leasePath(address, eniId, owner))) return undefined;
+  return { address, eniId, owner, from };
 }
 
 /** The lease of an attachment, if it has one. */
@@ -90,6 +111,18 @@ export function releaseLease(lease: Lease, nowMs: number): boolean {
   return moved(leasePath(address, eniId, owner), `${POOL_DIR}/cooling/${address},${eniId},${nowMs}`);
 }
 
+/** Takes back a release of a lease whose pod turns out to live. False when it is too late. */
+export function resumeLease({ address, eniId, owner }: Lease): boolean {
+  return listEntries('cooling')
+    .filter((entry) => entry.address === address && entry.eniId === eniId)
+    .some((entry) => moved(pathOf(entry), leasePath(address, eniId, owner)));
+}
+
+/** Whether this owner has it still. */
+export function isLeased({ address, eniId, owner }: Lease): boolean {
+  return isThere(leasePath(address, eniId, owner));
+}
+
 /** Does what belongs to taking a lease; when it fails, the lease was never taken. */
 export function orUndo<T>(lease: Lease, work: () => T): T {
   try {
@@ -113,17 +146,29 @@ interface Group {
   prefix: number;
   unleased: number;
   /** Those that have rested. */
-  ready: { address: string; eniId: string; from: string; stamp: number; last: number }[];
+  ready: Ready[];
+}
+
+interface Ready {
+  address: string;
+  eniId: string;
+  /** The entry's path. */
+  from: string;
+  stamp: number;
+  last: number;
 }
 
 /**
- * What can be leased, by /28. Little is done for each entry, since an ADD reads hundreds of them before the runtime
+ * What can be leased, by /28, and beside it what somebody carries. Little is done for each entry, since an ADD reads hundreds of them before the runtime
  * has compiled anything: names are cut by hand, and only the last part of an address is made a number.
  */
-function groupsOf({ eniIds, restMs, nowMs }: LeaseOptions): Group[] {
+function groupsOf(options: LeaseOptions): { groups: Group[]; carried: Ready[] } {
+  const { eniIds, restMs, nowMs, passOver } = options;
   const groups = new Map<string, Group>();
   // A pod may end in a prefix that EC2 no longer has, before refill can retire the address.
   const leaving = leavingRanges();
+  const known = inUse(nowMs);
+  const carried: Ready[] = [];
   for (const state of ['free', 'cooling'] as const) {
     const folder = `${POOL_DIR}/${state}`;
     for (const name of listIfPresent(folder)) {
@@ -144,13 +189,15 @@ function groupsOf({ eniIds, restMs, nowMs }: LeaseOptions): Group[] {
         groups.set(key, group);
       }
       if (leaving.length > 0 && isLeaving(leaving, eniId, address)) continue;
-      group.unleased += 1;
+      const isCarried = known.size > 0 && known.has(name.slice(0, second));
+      if (!isCarried) group.unleased += 1;
       const stamp = stampOf(name.slice(second + 1));
-      if (nowMs - stamp >= restMs)
-        group.ready.push({ address, eniId, from: `${folder}/${name}`, stamp, last });
+      if (nowMs - stamp < restMs || passOver?.has(address) === true) continue;
+      const ready = isCarried ? carried : group.ready;
+      ready.push({ address, eniId, from: `${folder}/${name}`, stamp, last });
     }
   }
-  return [...groups.values()];
+  return { groups: [...groups.values()], carried };
 }
 
 /** The first ENI's, in it the fullest. Numbers are compared, never texts: a collator's first use costs milliseconds. */
@@ -173,17 +220,6 @@ function stampOf(text: string): number {
 
 export function leasePath(address: string, eniId: string, owner: Owner): string {
   return `${POOL_DIR}/leased/${address},${eniId},${owner.containerId},${owner.ifName}`;
-}
-
-/** rename(2): true when this call did it, false when the entry was gone. */
-function moved(from: string, to: string): boolean {
-  try {
-    renameSync(from, to);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false;
-    throw error;
-  }
 }
 
 function askForRefill(): void {

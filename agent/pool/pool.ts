@@ -46,7 +46,7 @@ function listMarkers(): Owned[] {
 }
 
 /** Files and folders of the pool that eniboot makes, beside the entries of the states. */
-const KNOWN = ['lock', 'owned', 'adding', 'leaving', 'leaving-enis', '.laying-out'];
+const KNOWN = ['lock', 'owned', 'adding', 'leaving', 'leaving-enis', 'in-use', '.laying-out'];
 const KNOWN_FILES = ['refill-wanted', 'refill.json', 'suspects.json'];
 const STATES = ['free', 'leased', 'cooling', 'retiring'] as const satisfies State[];
 
@@ -105,7 +105,7 @@ export function addToPool(owned: Owned, releasedAt: number | typeof NEVER_USED):
     if (!mayEnter(owned)) return false;
     layOut(owned, releasedAt, adding);
   }
-  const isNew = claim(marker);
+  const isNew = mark(marker);
   release(adding);
   return isNew;
 }
@@ -140,6 +140,39 @@ export function finishAdding(): void {
     if (owned.some((one) => one.cidr === name.replace('-', '/'))) release(adding);
     else rmSync(adding, { recursive: true });
   }
+}
+
+/**
+ * Takes an address that no pod has out of circulation: whoever removes what the kernel has of it would otherwise take
+ * it from a pod that gets the address meanwhile.
+ *
+ * @param move moves the entry; false when somebody else was faster.
+ * @returns the entry it was; `nobody` when no pod can get the address; `leased` when one has it, or may be about to.
+ */
+export function claim(address: string, move: (entry: Entry) => boolean): Entry | 'leased' | 'nobody' {
+  const isThis = (entry: Entry) => entry.address === address;
+  if (listEntries('leased').some(isThis)) return 'leased';
+  const entries = [...listEntries('free'), ...listEntries('cooling')];
+  const moved = entries.filter(isThis).find(move);
+  if (moved !== undefined) return moved;
+  if (listEntries('retiring').some(isThis)) return 'nobody';
+  // An entry on its way from one state to another is seen in none of them.
+  return listOwned().some((owned) => contains(owned.cidr, `${address}/32`)) ? 'leased' : 'nobody';
+}
+
+/** rename(2): true when this call did it, false when the entry was gone. */
+export function moved(from: string, to: string): boolean {
+  try {
+    renameSync(from, to);
+    return true;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return false;
+    throw error;
+  }
+}
+
+export function pathOf({ state, address, eniId, rest }: Entry): string {
+  return `${POOL_DIR}/${state}/${address},${eniId},${rest}`;
 }
 
 /** Addresses of prefixes on their way back to EC2: nobody may lease them. */
@@ -179,7 +212,7 @@ function release(adding: string): void {
 }
 
 /** True when this call made the marker. */
-function claim(marker: string): boolean {
+function mark(marker: string): boolean {
   mkdirSync(dirname(marker), { recursive: true, mode: 0o700 });
   try {
     closeSync(openSync(marker, 'wx', 0o600));

@@ -129,11 +129,43 @@ test('a pod whose IPv6 is off gets IPv4, and its result says so', async () => {
   assert.is((await one.cni('DEL', variablesOf('off', '/run/netns/off'))).exit, 0);
 });
 
+test('an address that somebody carries in either family is passed over', async () => {
+  const noted = async () =>
+    (await one.sh('cd /run/eniboot/pool; [ ! -d in-use ] || ls in-use'))
+      .split('\n')
+      .filter((name) => name !== '');
+  const before = await one.leftovers();
+  await one.sh('ip netns add carried');
+  let refused = 0;
+  for (let line = 1; line < 80; line += 1) {
+    one.failAt(line, 'Error: Address already assigned to an ipvlan device.');
+    const { exit, json, stdout } = await one.cni('ADD', variablesOf('carried', '/run/netns/carried'));
+    one.failAt(undefined);
+    assert.is(exit, 0, `line ${line}: ${stdout}`);
+    const notes = await noted();
+    assert.is((await one.cni('DEL', variablesOf('carried', '/run/netns/carried'))).exit, 0);
+    if (notes.length === 0) break;
+    refused += 1;
+    assert.is(notes.length, 1);
+    const [address] = (notes[0] ?? '').split(',');
+    assert.not.ok(
+      json.ips.some((ip: any) => ip.address.startsWith(`${address}/`)),
+      `line ${line}`,
+    );
+    assert.equal(await one.leftovers(), before, `line ${line}`);
+    await one.sh('rm /run/eniboot/pool/in-use/*');
+  }
+  // Of the node's batch, the pod's, and the pod's for IPv6.
+  assert.ok(refused >= 15, `${refused} lines`);
+  await one.sh('ip netns del carried');
+});
+
 test('GC ends a pod with both families and leaves nothing of it', async () => {
   const before = await one.leftovers();
   const gone = await one.addPod('gone');
   assert.ok((await one.leftovers()).some((line) => line.includes(gone.address6 ?? 'none')));
   const valid = [a, b].map(({ id }) => ({ containerID: id, ifname: 'eth0' }));
+  await one.ageLeases();
   const { exit, stdout } = await one.cni('GC', {}, { ...conf, 'cni.dev/valid-attachments': valid });
   assert.is(exit, 0, stdout);
   assert.equal(await one.leftovers(), before);

@@ -6,7 +6,8 @@
 # out of the ENI. Broadcasts (ARP) are forwarded by target address. CHECK is shown the kind "ipvlan" for it.
 # Where the rig found a kernel with ipvlan it leaves a file `ipvlan`, and the real thing is made.
 # A file `no-ipvlan` makes it answer as `ip` does where the kernel has no ipvlan.
-# A number in the file `fail` makes that batch line, counted over calls, fail: how tests make any step fail.
+# A number in the file `fail` makes that batch line, counted over calls, fail with what the file `says` says: how tests
+# make any step fail.
 set -eu
 real=/usr/sbin/ip
 [ -x "$real" ] || real=/sbin/ip
@@ -117,7 +118,7 @@ EOF
   fi
 fi
 if [ -n "${refuse:-}" ]; then
-  echo "RTNETLINK answers: Refused by the stand-in" >&2
+  cat "$state/says" >&2
   echo "Command failed -:$refuse" >&2
   exit 1
 fi

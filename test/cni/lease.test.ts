@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isFailure } from '../../agent/messages/failure.ts';
+import { forgetInUse, inUse, noteInUse } from '../../agent/pool/in-use.ts';
+import { takeInventory } from '../../agent/pool/inventory.ts';
 import { findLease, listLeases, releaseLease, takeLease, undoLease } from '../../agent/pool/lease.ts';
 import { addToPool, NEVER_USED, POOL_DIR } from '../../agent/pool/pool.ts';
 
@@ -94,6 +96,43 @@ test('a lease is found by its owner alone; releasing twice does nothing the seco
   assert.is(releaseLease(again, 123), true);
   assert.is(releaseLease(again, 456), false);
   assert.equal(readdirSync(`${POOL_DIR}/cooling`), [`${again.address},eni-a,123`]);
+});
+
+test('what somebody carries comes last, whatever its ENI and prefix, and does not count as left', () => {
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/30' }, NEVER_USED);
+  addToPool({ eniId: 'eni-b', cidr: '10.0.0.32/30' }, NEVER_USED);
+  for (const last of [16, 17, 18]) noteInUse({ address: `10.0.0.${last}`, eniId: 'eni-a' }, options.nowMs);
+  // Of another ENI that address is another one.
+  noteInUse({ address: '10.0.0.32', eniId: 'eni-a' }, options.nowMs);
+  const order = Array.from({ length: 5 }, () => takeLease(owner(), { ...options, lowWater: 1 }).address);
+  assert.equal(order, ['10.0.0.19', '10.0.0.32', '10.0.0.33', '10.0.0.34', '10.0.0.35']);
+  assert.ok(readdirSync(POOL_DIR).includes('refill-wanted'), 'the last that counts is gone');
+  const late = Array.from({ length: 3 }, () => takeLease(owner(), options).address).sort();
+  assert.equal(late, ['10.0.0.16', '10.0.0.17', '10.0.0.18']);
+});
+
+test('a note counts for ten minutes, the newest for its address, until the kernel grants that', () => {
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/31' }, NEVER_USED);
+  const place = { address: '10.0.0.16', eniId: 'eni-a' };
+  noteInUse(place, options.nowMs - 700_000);
+  assert.is(inUse(options.nowMs).size, 0);
+  noteInUse(place, options.nowMs - 599_999);
+  assert.equal([...inUse(options.nowMs)], ['10.0.0.16,eni-a']);
+  assert.is(readdirSync(`${POOL_DIR}/in-use`).length, 1);
+  assert.is(takeInventory({ nowMs: options.nowMs, restMs: 0 }).find((one) => one.inUse === 1)?.ready, 1);
+  assert.is(takeLease(owner(), options).address, '10.0.0.17');
+  forgetInUse(place);
+  assert.equal(readdirSync(`${POOL_DIR}/in-use`), []);
+});
+
+test('what this ADD has tried is passed over, and then nothing is left', () => {
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/31' }, NEVER_USED);
+  const passOver = new Set(['10.0.0.16']);
+  assert.is(takeLease(owner(), { ...options, passOver }).address, '10.0.0.17');
+  assert.throws(
+    () => takeLease(owner(), { ...options, passOver }),
+    (error: unknown) => isFailure(error, 'POOL_EXHAUSTED'),
+  );
 });
 
 test('neither the plugin nor the pool reads the wall clock, which may step', () => {

@@ -270,7 +270,7 @@ test('what a killed ADD left under its address is cleared away by the next ADD o
   assert.equal(await node.leftovers(), []);
 });
 
-test('an address that a lost namespace still holds is passed over, and rests', async () => {
+test('an address that a lost namespace still holds is passed over, and comes last from then on', async () => {
   const lost = await node.addPod('lost');
   const holder = node.instance.spawn('ip', ['netns', 'exec', 'lost', 'sleep', '1000'], { stdio: 'ignore' });
   await node.sh('sleep 0.3; ip netns del lost');
@@ -283,7 +283,9 @@ test('an address that a lost namespace still holds is passed over, and rests', a
   assert.is.not(pod.address, lost.address);
   await node.sh('ip netns add full');
   refuses(await node.cni('ADD', variablesOf('full', '/run/netns/full')), 11, /ADDRESS_IN_USE|POOL_EXHAUSTED/);
+  // It stays where the DEL of its pod has put it.
   assert.match(await node.sh('ls /run/eniboot/pool/cooling'), new RegExp(`^${lost.address},`));
+  assert.match(await node.sh('ls /run/eniboot/pool/in-use'), new RegExp(`^${lost.address},`));
   holder.kill('SIGKILL');
   await node.sh('sleep 0.5');
   assert.is((await node.addPod('again')).address, lost.address);
@@ -389,6 +391,7 @@ test('GC ends what the runtime does not know, keeps the rest, and finds links wi
   await node.sh('ip link add enb0a0040fe type veth peer name stray2');
   const gc = () =>
     node.cni('GC', {}, { ...conf, 'cni.dev/valid-attachments': [{ containerID: 'keep', ifname: 'eth0' }] });
+  await node.ageLeases();
   succeeds(await gc());
   const left = await node.leftovers();
   assert.equal(
@@ -404,6 +407,7 @@ test('GC ends what the runtime does not know, keeps the rest, and finds links wi
 
 test('a GC that fails with one attachment goes on to the next, tells of the first, and ends it when run again', async () => {
   for (const name of ['g1', 'g2']) await node.addPod(name);
+  await node.ageLeases();
   const gc = () => node.cni('GC', {}, { ...conf, 'cni.dev/valid-attachments': [] });
   // In the pod of the first attachment.
   node.refuseAt(3);

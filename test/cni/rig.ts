@@ -64,11 +64,15 @@ export interface PodNode extends Node {
   fetch(name: string, url: string): Promise<string>;
   sh(script: string): Promise<string>;
   /** Makes the Nth line of the next batches fail, counted over calls, of an ADD by programs; undefined clears it. */
-  failAt(line: number | undefined): void;
+  failAt(line: number | undefined, says?: string): void;
   /** Has the kernel refuse the Nth netlink request of each call, for lack of memory; undefined ends that. */
   refuseAt(request: number | undefined): void;
+  /** Starts each call by strace with these arguments; none ends that. */
+  trace(...args: string[]): void;
   /** Whether ADD makes its attachment by `ip` and `nft`, which a test can put something in the place of. */
   onlyPrograms(only: boolean): void;
+  /** Makes the leases of the node's pods as old as they are when a runtime lists what is valid. */
+  ageLeases(): Promise<string>;
   /** What eniboot's pods left on the node: links, rules, routes, leases. Empty when nothing. */
   leftovers(): Promise<string[]>;
 }
@@ -81,6 +85,13 @@ export const LEFTOVERS = `
   ip -6 route show table all proto 140 | sed 's/^/route /'
   ip neigh show nud permanent | sed 's/^/neighbour /'
   ls /run/eniboot/pool/leased | sed 's/^/lease /'`;
+
+/** Shell script: every lease was made long ago. Written in place, as its name is the lease. */
+const AGE_LEASES = `cd /run/eniboot/pool/leased || exit 0
+  for lease in *; do
+    [ -s "$lease" ] || continue
+    aged=$(sed '6s/.*/0/' "$lease") && printf '%s\\n' "$aged" >"$lease"
+  done`;
 
 export const conf = { cniVersion: '1.1.0', name: 'eniboot', type: 'eniboot' };
 
@@ -187,14 +198,20 @@ export function podNode(node: Node): PodNode {
     onlyPrograms(only) {
       programs = only;
     },
+    trace(...args) {
+      refused = args.length === 0 ? [] : ['strace', '-f', '-qq', '-o', '/dev/null', ...args];
+    },
     refuseAt(request) {
       refused = request === undefined ? [] : failing('sendto', 'ENOBUFS', request);
     },
-    failAt(line) {
+    failAt(line, says = 'RTNETLINK answers: Refused by the stand-in') {
       programs = line !== undefined;
+      instance.write(`${STAND_IN}/says`, `${says}\n`);
       instance.write(`${STAND_IN}/fail`, line === undefined ? '' : `${line}\n`);
       instance.write(`${STAND_IN}/seen`, '0\n');
     },
+    // The sixth line of a note says when it was made.
+    ageLeases: () => self.sh(AGE_LEASES),
     async leftovers() {
       const found = await self.sh(LEFTOVERS);
       return found.split('\n').filter((line) => line !== '');

@@ -424,6 +424,7 @@ test('GC of one network ends none of the leases of another that shares the pool'
       .flatMap((line) => (line.startsWith('lease') ? line.split(',')[2] : []))
       .sort()
       .join(' ');
+  await node.ageLeases();
   succeeds(await gc('eniboot-ipam', 'other', []));
   assert.is(await leased(), 'a b c');
   succeeds(await gc('eniboot-ipam', 'alpha', ['a']));

@@ -165,6 +165,23 @@ test('--to: one way, and what the kernel decides for it', async () => {
   await node.sh('ip rule del priority 100');
 });
 
+test('of a pod whose namespace is gone all that was in it is missing; of one that nobody can look at nothing is said', async () => {
+  await node.addPod('left');
+  await node.sh('ip netns del left');
+  for (const path of ['', 'touch /run/netns/left']) {
+    await node.sh(path === '' ? ':' : path);
+    const { stdout } = await node.tool(['trace', 'left']);
+    assert.match(stdout, /MISSING +pod +neighbour/, stdout);
+  }
+  await node.sh('rm /run/netns/left; ln -s left /run/netns/left');
+  const { exitCode, stdout, stderr } = await node.tool(['trace', 'left']);
+  assert.is(exitCode, 1);
+  assert.match(stderr, /ELOOP.*\/run\/netns\/left/);
+  assert.not.match(stdout, /missing/);
+  await node.sh('rm /run/netns/left');
+  assert.is((await node.cni('DEL', variablesOf('left', '/run/netns/left'))).exit, 0);
+});
+
 test('a pod is found by address, container ID, its beginning, or namespace and name; else it is said why not', async () => {
   await node.sh('ip netns add named');
   const args = 'IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1;K8S_POD_INFRA_CONTAINER_ID=x';

@@ -313,6 +313,8 @@ async function createPlayer(machine: Machine): Promise<Player> {
 
   async function gc(kill: number | undefined): Promise<string[]> {
     const effects = noEffects();
+    // What was made some seconds before a GC is left alone: its list may be older.
+    await machine.wait(6);
     const valid = model.podsIn('live', 'owed').map(({ id }) => ({ containerID: id, ifname: 'eth0' }));
     const called = await cni('GC', undefined, { 'cni.dev/valid-attachments': valid }, true, kill);
     const problems: string[] = [];

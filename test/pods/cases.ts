@@ -94,8 +94,10 @@ export const cases: readonly Case<Facts>[] = [
         for lease in leased/*,lost,eth0; do eni=\${lease#*,}; mv "$lease" "free/${lost.address},\${eni%%,*},0"; done`);
       const next = await one.addPod('next');
       assert.notEqual(next.address, lost.address);
-      const resting = await one.sh('ls /run/eniboot/pool/cooling');
-      assert.ok(resting.includes(`${lost.address},`), 'the refused address rests');
+      const noted = await one.sh('ls /run/eniboot/pool/in-use');
+      assert.ok(noted.includes(`${lost.address},`), 'the refused address is noted');
+      const free = await one.sh('ls /run/eniboot/pool/free');
+      assert.ok(free.includes(`${lost.address},`), 'and stays what it was');
       const flows = await followAll(pair, [
         {
           what: 'the pod that came next',
@@ -104,14 +106,48 @@ export const cases: readonly Case<Facts>[] = [
           sees: next.address,
         },
       ]);
-      // The address is as good as any other when the namespace is gone.
-      await one.sh(`kill ${holder.trim()}; sleep 2`);
+      // The address is as good as any other when the namespace is gone and the note with it.
+      await one.sh(`kill ${holder.trim()}; sleep 2; rm -r /run/eniboot/pool/in-use`);
       await one.deletePod('next');
       const again = await one.addPod('again');
       assert.equal(again.address, lost.address, 'it has rested longest');
       await one.deletePod('again');
       assert.deepEqual(await one.leftovers(), before);
       return { flows, refused: lost.address, ...(await clean(pair)) };
+    },
+  },
+  {
+    name: 'starving',
+    title:
+      'a pod with NET_ADMIN that carries fourteen free addresses starves nobody: no program, no rest, and its name is told',
+    run: async (bench) => {
+      const pair = await nodePair(bench);
+      const { one } = pair;
+      const before = await one.leftovers();
+      await one.addPod('evil');
+      const names = await one.sh('ls /run/eniboot/pool/free | sort -V | head -n 14 | cut -d, -f1');
+      const taken = names.trim().split('\n');
+      await one.sh(taken.map((address) => `ip -n evil address add ${address}/20 dev eth0`).join('\n'));
+      const cooling = await one.sh('ls /run/eniboot/pool/cooling');
+      const timed: number[] = [];
+      for (const name of ['first', 'second']) {
+        await one.sh(`ip netns add ${name}`);
+        const began = performance.now();
+        const { exit, stdout } = await one.cni('ADD', {
+          ...variablesOf(name, `/run/netns/${name}`),
+          PATH: '/nowhere',
+        });
+        timed.push(Math.round(performance.now() - began));
+        assert.equal(exit, 0, stdout);
+      }
+      assert.equal(await one.sh('ls /run/eniboot/pool/cooling'), cooling, 'none of them rests');
+      const pool = JSON.parse(await one.sh('/usr/libexec/eniboot/current/eniboot pool --json'));
+      assert.deepEqual(pool.carried.map(({ address }: { address: string }) => address).sort(), taken.sort());
+      assert.ok(pool.carried.every(({ pod }: { pod?: string }) => pod === 'evil'));
+      for (const name of ['evil', 'first', 'second']) await one.deletePod(name);
+      assert.deepEqual(await one.leftovers(), before);
+      await one.sh('rm -r /run/eniboot/pool/in-use');
+      return { tried: pool.inUse, addMs: timed, ...(await clean(pair)) };
     },
   },
   ...proxyModes.map(

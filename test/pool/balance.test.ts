@@ -18,6 +18,7 @@ function prefix(eniId: string, at: number, size: number, leased: number, resting
     size,
     leased: busy,
     resting: tired,
+    inUse: 0,
     ready: size - busy - tired,
     retiring: 0,
   };

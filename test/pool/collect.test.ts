@@ -1,7 +1,7 @@
 // collect frees only what is provably gone: each of its conditions is what keeps a lease, once. The kernel is
 // real; the runtime is a socket and a stand-in for crictl that answers what the test says.
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -77,7 +77,7 @@ function kernel(): string {
 function abandoned(): Lease {
   const owner = { containerId: 'gone', ifName: 'eth0' };
   const lease = takeLease(owner, { eniIds: [ENI], restMs: 0, nowMs, lowWater: 0 });
-  noteLease(lease, { netns: NETNS, network: 'eniboot' });
+  noteLease(lease, { netns: NETNS, network: 'eniboot', madeMs: nowMs });
   return lease;
 }
 
@@ -123,6 +123,7 @@ test('a lease whose pod is gone in every respect is freed on the second look, an
 
 const keeps: [string, () => void][] = [
   ['its network namespace exists', () => writeFileSync(NETNS, '')],
+  ['nobody can look at its network namespace', () => symlinkSync(NETNS, NETNS)],
   ['its link exists', () => makeKernel('10.0.64.16')],
   ['the runtime lists its sandbox, in whatever state', () => crictl(listed('other', 'gone'))],
   ['the runtime does not answer', () => crictl(1)],
@@ -182,9 +183,9 @@ test('a lease without a note of its namespace, or with another owner’s, is kep
 
 test('a namespace named by a process is there as long as the process is', async () => {
   const lease = abandoned();
-  noteLease(lease, { netns: `/proc/${process.pid}/ns/net`, network: 'eniboot' });
+  noteLease(lease, { netns: `/proc/${process.pid}/ns/net`, network: 'eniboot', madeMs: nowMs });
   assert.equal((await twice()).freed, []);
-  noteLease(lease, { netns: '/proc/4194303/ns/net', network: 'eniboot' });
+  noteLease(lease, { netns: '/proc/4194303/ns/net', network: 'eniboot', madeMs: nowMs });
   await collect(clock);
   nowMs += 11 * MINUTE;
   assert.is((await collect(clock)).freed.length, 1);

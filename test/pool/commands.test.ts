@@ -24,11 +24,11 @@ test('pool shows every prefix with a bar whose characters are its addresses', as
   const { stdout, exitCode } = await node.eniboot(['pool']);
   assert.is(exitCode, 0);
   const [header, eni, first, second, all] = stdout.split('\n');
-  assert.match(header ?? '', /^ +total +leased +ready +resting +retiring$/);
-  assert.match(eni ?? '', /^eni-[0-9a-f]+ +32 +7 +22 +3 +0 +\[#{7}~{3}\.{22}\]$/);
-  assert.match(first ?? '', /^ {2}10\.0\.64\.16\/28 +16 +7 +6 +3 +0 +\[#{7}~{3}\.{6}\]$/);
-  assert.match(second ?? '', /^ {2}10\.0\.64\.32\/28 +16 +0 +16 +0 +0 +\[\.{16}\]$/);
-  assert.match(all ?? '', /^all +32 +7 +22 +3 +0/);
+  assert.match(header ?? '', /^ +total +leased +ready +resting +in use +retiring$/);
+  assert.match(eni ?? '', /^eni-[0-9a-f]+ +32 +7 +22 +3 +0 +0 +\[#{7}~{3}\.{22}\]$/);
+  assert.match(first ?? '', /^ {2}10\.0\.64\.16\/28 +16 +7 +6 +3 +0 +0 +\[#{7}~{3}\.{6}\]$/);
+  assert.match(second ?? '', /^ {2}10\.0\.64\.32\/28 +16 +0 +16 +0 +0 +0 +\[\.{16}\]$/);
+  assert.match(all ?? '', /^all +32 +7 +22 +3 +0 +0/);
   const columns = stdout
     .trimEnd()
     .split('\n')

@@ -2,7 +2,7 @@
 // its work. The texts stay the plan that people read and that goes into errors; what is refused is told in the
 // programs' own words, with the number of the line.
 import { writeFileSync } from 'node:fs';
-import { hasCode, readIfPresent } from '../../port/fs.ts';
+import { readIfPresent } from '../../port/fs.ts';
 import { hasNetlink, inTwoNamespaces, type NetlinkSocket, SystemCallError } from '../../port/netlink.ts';
 import { type Act, actsOf } from './batch.ts';
 import { type Transaction, transactionOf } from './nft.ts';
@@ -66,7 +66,7 @@ export function perform(netns: string, steps: Step[]): Refusal | 'unable' | unde
       return undefined;
     });
   } catch (error) {
-    if (!(error instanceof SystemCallError || hasCode(error, 'ENOENT', 'EACCES', 'EPERM'))) throw error;
+    if (!(error instanceof SystemCallError || (error instanceof Error && 'syscall' in error))) throw error;
     // Before anything was changed, the programs may do it, or say better why they cannot.
     return granted === 0 ? 'unable' : { step: reached, stderr: `${error}\n` };
   }

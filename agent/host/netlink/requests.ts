@@ -1,5 +1,5 @@
 // Requests to one namespace and what the kernel answers, in the words of the programs that would have asked.
-import type { NetlinkSocket } from '../../port/netlink.ts';
+import { type NetlinkSocket, SystemCallError } from '../../port/netlink.ts';
 import type { Flush } from './flush.ts';
 import { linkQuestion, NEW_LINK } from './ip.ts';
 import { type Answer, answersIn, DONE, type Message, numberAt } from './message.ts';
@@ -131,7 +131,11 @@ function withDevice(work: () => Outcome): Outcome {
   }
 }
 
-/** The first error of a transaction of nftables, of which nothing is done then. */
+/**
+ * The first error of a transaction of nftables, of which nothing is done then.
+ *
+ * @throws SystemCallError when the kernel's answer is lost: it may be done or not.
+ */
 export function commit(socket: NetlinkSocket, { bytes, last }: Transaction): Answer | undefined {
   socket.send(bytes);
   let acknowledged = false;
@@ -141,7 +145,7 @@ export function commit(socket: NetlinkSocket, { bytes, last }: Transaction): Ans
       if (answer.sequence === last) acknowledged = true;
     }
   }
-  if (!acknowledged) throw new Error('the kernel did not answer a transaction of nftables');
+  if (!acknowledged) throw new SystemCallError('recv, of the answer to a transaction of nftables', EIO);
   return undefined;
 }
 
