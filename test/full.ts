@@ -19,6 +19,7 @@ const suites: Suite[] = [
   { name: 'packer', script: 'test:packer', args: [] },
   { name: 'e2e-ami', script: 'e2e:ami', args: [] },
   { name: 'kill', script: 'test:kill', args: ['--count', '1000', '--evidence', evidence('kill')] },
+  { name: 'faults', script: 'test:faults', args: ['--count', '2000', '--evidence', evidence('faults')] },
   { name: 'model', script: 'test:model', args: ['--ops', '10000', '--evidence', evidence('model')] },
   {
     name: 'model-native',

@@ -2,13 +2,13 @@
 // that a minute's rest costs nothing. Where the kernel lacks ipvlan, `ip` is the rig's stand-in.
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Cloud, startCloud } from '../aws/index.ts';
-import { configText, ENIBOOT, launchNode, type NodeOptions } from '../boot/node.ts';
+import { configText, ENIBOOT, launchNode, type Node, type NodeOptions } from '../boot/node.ts';
 import { podNode } from '../cni/rig.ts';
 import type { Called, Machine } from './machine.ts';
 import { marks } from './model.ts';
 import { operations } from './operations.ts';
 import { type Played, play } from './play.ts';
-import { type CallOptions, throughShell } from './shell.ts';
+import { type CallOptions, type Shell, throughShell } from './shell.ts';
 
 const TIME = '/run/model/time';
 /** Seconds between power-on and the agent's start. */
@@ -34,6 +34,31 @@ export async function playNatively(
 }
 
 async function nativeMachine(cloud: Cloud, options: NodeOptions): Promise<Machine> {
+  const { node, wait, boot, ...shell } = await nativeNode(cloud, options);
+  const { instance } = node;
+  return {
+    cloud,
+    instance,
+    lacks: new Set(),
+    ...throughShell(shell, instance),
+    wait,
+    async reboot(killBootAfterMs) {
+      await node.reboot();
+      await boot(killBootAfterMs);
+    },
+  };
+}
+
+interface NativeNode extends Shell {
+  node: Node;
+  /** Moves the boot clock on. */
+  wait(seconds: number): Promise<void>;
+  /** eniboot's boot up to READY after a power-on, with a boot clock that starts anew; its first run may be killed. */
+  boot(killAfterMs: number | undefined): Promise<void>;
+}
+
+/** A node that has booted under a boot clock of its own. */
+export async function nativeNode(cloud: Cloud, options: NodeOptions): Promise<NativeNode> {
   const node = await launchNode(cloud, options);
   const { instance } = node;
   /** Seconds between this kernel's boot clock and the machine's. */
@@ -50,7 +75,7 @@ async function nativeMachine(cloud: Cloud, options: NodeOptions): Promise<Machin
   async function call(
     file: string,
     args: string[],
-    { env, input, killAfterMs }: CallOptions,
+    { env, input, killAfterMs, endAfterMs = 150_000 }: CallOptions,
   ): Promise<Called> {
     const child = instance.spawn('nsenter', [`--time=${TIME}`, '--', file, ...args], {
       env: { PATH: env?.['CNI_COMMAND'] === undefined ? PATH : PLUGIN_PATH, ...env },
@@ -68,7 +93,7 @@ async function nativeMachine(cloud: Cloud, options: NodeOptions): Promise<Machin
       killed = true;
       child.kill('SIGKILL');
     };
-    const timers = [setTimeout(() => child.kill('SIGKILL'), 150_000)];
+    const timers = [setTimeout(() => child.kill('SIGKILL'), endAfterMs)];
     if (killAfterMs !== undefined) timers.push(setTimeout(kill, killAfterMs));
     // Not `close`: children that outlive the program hold its output open.
     const exit = await new Promise<number | null>((resolve) =>
@@ -109,15 +134,5 @@ async function nativeMachine(cloud: Cloud, options: NodeOptions): Promise<Machin
   }
 
   await boot(undefined);
-  return {
-    cloud,
-    instance,
-    lacks: new Set(),
-    ...throughShell({ call, sh }, instance),
-    wait: (seconds) => setClock(offset + seconds),
-    async reboot(killBootAfterMs) {
-      await node.reboot();
-      await boot(killBootAfterMs);
-    },
-  };
+  return { node, call, sh, boot, wait: (seconds) => setClock(offset + seconds) };
 }

@@ -10,6 +10,8 @@ export interface CallOptions {
   env?: Record<string, string>;
   input?: string;
   killAfterMs?: number | undefined;
+  /** What has not ended by then is killed as well, but not by intention; default 150 s. */
+  endAfterMs?: number;
 }
 
 export interface Shell {

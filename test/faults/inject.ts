@@ -1,0 +1,238 @@
+// Faults at system calls of the executable as it ships, and of the programs it starts: strace(1) makes one call fail, or
+// ends the caller where it would make it. Which calls an operation makes is read from a run without any fault.
+
+/** Folder of an instance for what is done to its programs. */
+const HOME = '/run/faults';
+const TRACE = `${HOME}/trace`;
+const BIN = `${HOME}/bin`;
+const PATH = '/run/model/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** One fault, which is also its text: `main rename#2 ENOSPC`, `nft#1 start HANG`. */
+export interface Fault {
+  /**
+   * `main`: the executable's first thread, which does nearly everything. `any`: every thread and every child, each by
+   * its own count; HTTP has a thread of its own. Else one start of a program: `nft#2` is the second nft.
+   */
+  who: string;
+  /** `start` is a program before it has done anything. */
+  call: string;
+  /** Which of these calls. */
+  nth: number;
+  /** An error's name. KILL: SIGKILL instead of the call. HANG: the program does nothing for ever. */
+  what: string;
+}
+
+export function textOf({ who, call, nth, what }: Fault): string {
+  return `${who} ${call}#${nth} ${what}`;
+}
+
+export function parseFault(text: string): Fault {
+  const [, who = '', call = '', nth, what = ''] = /^(\S+) (\w+)#(\d+) ([A-Z0-9]+)$/.exec(text) ?? [];
+  if (who === '') throw new Error(`no fault: ${text}`);
+  return { who, call, nth: Number(nth), what };
+}
+
+const FILES = ['EIO', 'EACCES', 'ENOMEM', 'ELOOP'];
+const CHANGES = ['EIO', 'ENOSPC', 'EROFS', 'EACCES', 'ENOMEM'];
+const DESCRIPTORS = ['EMFILE', 'ENFILE', 'ENOMEM'];
+/**
+ * What each call may fail with, by its manual page (section 2, ERRORS) and netlink(7). Calls that only the runtime's
+ * event loop makes are not here, nor is close(2): what it reports after a write, fsync(2) has reported before.
+ */
+const errors: Record<string, readonly string[]> = {
+  openat: [...FILES, 'EMFILE', 'ENFILE'],
+  read: ['EIO', 'ENOMEM'],
+  pread64: ['EIO', 'ENOMEM'],
+  getdents64: ['EIO', 'ENOMEM'],
+  statx: FILES,
+  newfstatat: FILES,
+  access: ['EIO', 'EACCES', 'ENOMEM', 'ELOOP'],
+  faccessat2: ['EIO', 'EACCES', 'ENOMEM', 'ELOOP'],
+  readlink: ['EIO', 'EACCES', 'ENOMEM'],
+  readlinkat: ['EIO', 'EACCES', 'ENOMEM'],
+  rename: CHANGES,
+  renameat2: CHANGES,
+  link: CHANGES,
+  linkat: CHANGES,
+  symlink: CHANGES,
+  symlinkat: CHANGES,
+  unlink: CHANGES,
+  unlinkat: CHANGES,
+  rmdir: CHANGES,
+  mkdir: CHANGES,
+  mkdirat: CHANGES,
+  fchmod: ['EIO', 'EROFS', 'EPERM'],
+  chmod: ['EIO', 'EROFS', 'EPERM'],
+  write: ['EIO', 'ENOSPC'],
+  pwrite64: ['EIO', 'ENOSPC'],
+  fsync: ['EIO', 'ENOSPC'],
+  fdatasync: ['EIO', 'ENOSPC'],
+  ftruncate: ['EIO', 'EROFS'],
+  socket: [...DESCRIPTORS, 'ENOBUFS'],
+  socketpair: DESCRIPTORS,
+  pipe2: DESCRIPTORS,
+  memfd_create: DESCRIPTORS,
+  setsockopt: ['ENOMEM', 'ENOBUFS'],
+  bind: ['ENOMEM'],
+  connect: ['ETIMEDOUT', 'ENETUNREACH', 'ECONNREFUSED', 'EADDRNOTAVAIL', 'ENOMEM'],
+  sendto: ['ENOBUFS', 'ENOMEM', 'EINTR'],
+  sendmsg: ['ENOBUFS', 'ENOMEM', 'EINTR'],
+  recvfrom: ['ENOBUFS', 'ENOMEM', 'EINTR'],
+  recvmsg: ['ENOBUFS', 'ENOMEM', 'EINTR'],
+  setns: ['EPERM', 'ENOMEM'],
+  vfork: ['EAGAIN', 'ENOMEM'],
+  clone: ['EAGAIN', 'ENOMEM'],
+  flock: ['EINTR', 'ENOLCK'],
+};
+/** Of what is written to or read from a connection. */
+const OF_CONNECTIONS = ['ECONNRESET', 'ETIMEDOUT', 'ENOBUFS'];
+
+/** Files of the runtime, of the loader and of the kernel's bookkeeping, and pipes between parent and child. */
+const NOT_OURS =
+  /\/proc\/(?:self|\d+)\/(?:maps|statm|cgroup|exe|stat|fd)|\/sys\/devices\/system|\/sys\/fs\/cgroup|\/sys\/kernel\/mm|\/etc\/localtime|\/proc\/sys\/vm|\/proc\/meminfo|\/etc\/ld\.so|\.so[.\d]*[">]|locale|gconv|<UNIX|<pipe:|<anon_inode|nsswitch/;
+/** The runtime is up from here on, and the program's own code runs. */
+const RUNTIME_IS_UP = 'readlink("/proc/self/exe"';
+
+/** Where a fault can strike: who makes which call how often, and with which errors it may fail there. */
+export type Point = Pick<Fault, 'who' | 'call' | 'nth'> & { errors: readonly string[] };
+
+/**
+ * The points of a run without any fault.
+ *
+ * @param text of `strace -f`, or of one without -f where `who` is a program.
+ */
+export function pointsOf(text: string, who: string): Point[] {
+  const points: Point[] = [];
+  const threads = new Set<string>();
+  const counts = new Map<string, number>();
+  let first: string | undefined;
+  let up = who !== 'main';
+  for (const line of text.split('\n')) {
+    // A program that has become another one: that one's start is counted for itself.
+    if (who !== 'main' && line.includes(`execve("${BIN}/`)) break;
+    const [, thread = '', call = '', rest = ''] = /^(?:(\d+) +)?(\w+)\((.*)$/.exec(line) ?? [];
+    const [, made] = /clone3.*CLONE_THREAD.* = (\d+)$|clone3 resumed.* = (\d+)$/.exec(line) ?? [];
+    if (made !== undefined) threads.add(made);
+    if (call === '') continue;
+    first ??= thread;
+    if (line.includes(RUNTIME_IS_UP)) up = true;
+    const key = `${thread} ${call}`;
+    const nth = (counts.get(key) ?? 0) + 1;
+    counts.set(key, nth);
+    const possible = errorsOf(call, rest);
+    if (!up || possible.length === 0) continue;
+    if (thread === first) points.push({ who, call, nth, errors: possible });
+    else if (threads.has(thread) && /<(?:TCP|UDP)|^AF_INET/.test(rest))
+      points.push({ who: 'any', call, nth, errors: possible });
+  }
+  return points;
+}
+
+function errorsOf(call: string, rest: string): readonly string[] {
+  const known = errors[call] ?? [];
+  // The answer, which somebody reads from a pipe.
+  if (call === 'write' && /^[12]</.test(rest)) return ['EIO', 'ENOSPC', 'EPIPE'];
+  if (NOT_OURS.test(rest)) return [];
+  if (/^(?:send|recv)/.test(call) && /^\d+<(?:TCP|UDP)/.test(rest)) return OF_CONNECTIONS;
+  if (call === 'openat' && rest.includes('O_CREAT')) return [...known, 'ENOSPC', 'EROFS'];
+  // The kernel looks for the folder first.
+  if (call.startsWith('mkdir') && rest.includes('EEXIST')) return ['ENOMEM', 'EACCES'];
+  return known;
+}
+
+/** What a command is started by, and finds in its environment, so that a fault strikes it. */
+export interface Started {
+  by: string[];
+  env: Record<string, string>;
+}
+
+export function traced(): Started {
+  return { by: ['strace', '-f', '-q', '-yy', '-o', TRACE], env: { PATH } };
+}
+
+export function untouched(): Started {
+  return { by: [], env: { PATH } };
+}
+
+/** With its programs traced, or one of them struck as `plan` says. */
+export function throughPrograms(): Started {
+  // Nothing of what the test itself starts is to be found there.
+  return { by: ['/usr/bin/env', `PATH=${BIN}:${PATH}`], env: { PATH } };
+}
+
+export function struckBy(fault: Fault): Started {
+  if (isOfProgram(fault)) return throughPrograms();
+  const { who, call } = fault;
+  return {
+    by: [
+      'strace',
+      ...(who === 'any' ? ['-f'] : []),
+      '-q',
+      '-yy',
+      '-o',
+      TRACE,
+      '-e',
+      `trace=${call}`,
+      '-e',
+      injection(fault),
+    ],
+    env: { PATH },
+  };
+}
+
+function isOfProgram({ who }: Fault): boolean {
+  return who !== 'main' && who !== 'any';
+}
+
+function injection({ call, nth, what }: Fault): string {
+  return `inject=${call}:${what === 'KILL' ? 'signal=KILL' : `error=${what}`}:when=${nth}`;
+}
+
+/** Makes the instance forget the run before; `fault` is what strikes a program of the next one. */
+export function prepare(fault: Fault | undefined): string {
+  const plan =
+    fault === undefined || !isOfProgram(fault)
+      ? ''
+      : `${fault.who} ${fault.call === 'start' ? fault.what : `${fault.call} ${injection(fault)}`}`;
+  return `rm -rf ${HOME}/starts ${TRACE}; mkdir ${HOME}/starts; echo '${plan}' > ${HOME}/plan`;
+}
+
+/** Has the next run's programs traced. */
+export const RECORD = `rm -rf ${HOME}/starts ${TRACE}; mkdir ${HOME}/starts; echo record > ${HOME}/plan`;
+
+/** Prints each traced program as `== nft#2` and its trace. */
+export const RECORDED = `cd ${HOME}/starts && for one in *.*; do [ ! -s "$one" ] || { echo "== \${one%.*}#\${one##*.}"; cat "$one"; }; done`;
+
+export const READ_TRACE = `cat ${TRACE} 2>/dev/null || :`;
+
+/** The line of the call that was struck; undefined when the run never came there. */
+export function struckLine(trace: string): string | undefined {
+  return trace
+    .split('\n')
+    .find((line) => line.includes('(INJECTED)') || line.endsWith(' = ?') || line.startsWith('struck '));
+}
+
+/** Puts a program of each name before the real one in PATH: it counts its starts and obeys the plan. */
+export function wrap(names: readonly string[]): string {
+  const wrapper = `#!/bin/sh
+n=1
+until (set -C; : > "${HOME}/starts/NAME.$n") 2>/dev/null; do n=$((n + 1)); done
+read -r who what inject < ${HOME}/plan
+[ "$who" != record ] || exec strace -q -yy -o "${HOME}/starts/NAME.$n" REAL "$@"
+[ "$who" = "NAME#$n" ] || exec REAL "$@"
+case $what in
+HANG) echo "struck NAME: hangs" > ${TRACE}; exec sleep 1000 ;;
+KILL) echo "struck NAME: killed" > ${TRACE}; kill -KILL $$ ;;
+*) exec strace -q -yy -o ${TRACE} -e "trace=$what" -e "$inject" REAL "$@" ;;
+esac
+`;
+  return `mkdir -p ${BIN}
+cat > ${HOME}/wrapper <<'EOF'
+${wrapper}EOF
+PATH=${PATH}
+for name in ${names.join(' ')}; do
+  real=$(command -v "$name") || continue
+  sed "s|NAME|$name|g; s|REAL|$real|g" ${HOME}/wrapper > ${BIN}/$name
+  chmod +x ${BIN}/$name
+done`;
+}

@@ -1,0 +1,114 @@
+// npm run test:faults: makes system calls fail, or kills at them, and says what came of it.
+import { spawn } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { readArguments } from '../arguments.ts';
+import { writeEvidence } from '../bench/report.ts';
+import { buildExecutable } from '../build/executable.ts';
+import { kernelHasIpvlan } from '../cni/rig.ts';
+import type { Played } from './play.ts';
+
+const help = `Usage: npm run test:faults [-- [--count N] [--seed S] [--case TEXT] [--verbose] [--json] [--evidence FILE]]
+
+Lets ADD, DEL, CHECK, GC, STATUS, boot, refill, collect, repair and update run into an error, or into SIGKILL, at one
+system call of theirs or of a program they start. Each ends in time, by a code that is true, or does what it says; run
+again it converges; and the node is as before: no lease, address, ENI, prefix, link, route, rule, table, namespace,
+temporary file, lock or process is left.
+
+  --count N        faults that strike, spread over the workers (default 200)
+  --seed S         which (default: random, printed); the machine's own times still differ
+  --case TEXT      one case again, as the report names it: 'add main rename#1 ENOSPC'
+  --verbose        each case on stderr
+  --json           one object on stdout and nothing else
+  --evidence FILE  also writes that object to FILE
+
+Exit codes: 0 nothing was wrong; 1 something was; 2 wrong usage.
+`;
+
+const root = join(import.meta.dirname, '../..');
+const options = readArguments(help, {
+  count: {},
+  seed: { least: 0 },
+  case: 'text',
+  verbose: 'switch',
+  json: 'switch',
+  evidence: 'text',
+});
+const count = options.case === undefined ? (options.count ?? 200) : 1;
+const seed = options.seed ?? Math.floor(Math.random() * 1e9);
+buildExecutable();
+const started = performance.now();
+const all: Played[] = [];
+const workers = Math.max(1, Math.min(2, availableParallelism(), count));
+const endings = await Promise.all(Array.from({ length: workers }, (_, at) => work(at)));
+
+const struck = all.filter((one) => one.line !== undefined);
+const wrong = all.filter((one) => one.problems.length > 0);
+const broken = endings.filter((one) => one !== undefined);
+const missed = options.case === undefined ? struck.length < count : struck.length === 0;
+const report = {
+  what: 'system calls of the executable and of its programs made to fail, or the caller killed at them',
+  kernel: kernelHasIpvlan() ? 'ipvlan' : 'stand-in for ipvlan (macvlan)',
+  seed,
+  wanted: count,
+  struck: struck.length,
+  neverReached: all.length - struck.length,
+  operations: countBy(struck, ({ text }) => text.split(' ')[0] ?? ''),
+  callers: countBy(struck, ({ text }) => (text.split(' ')[1] ?? '').replace(/#.*/, '')),
+  calls: countBy(struck, ({ text }) => (text.split(' ')[2] ?? '').replace(/#.*/, '')),
+  faults: countBy(struck, ({ text }) => text.split(' ')[3] ?? ''),
+  endings: countBy(struck, ({ ended }) => ended),
+  slowestMs: Math.max(0, ...struck.map(({ ms }) => ms)),
+  wrong: wrong.map(({ text, line, ended, problems }) => ({ case: text, line, ended, problems })),
+  broken,
+  seconds: Math.round((performance.now() - started) / 1000),
+};
+if (options.evidence !== undefined) writeEvidence(options.evidence, 'faults', report);
+if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+else {
+  for (const one of report.wrong)
+    process.stdout.write(
+      `--case '${one.case}'\n  ${one.line ?? ''}\n  ${one.ended}\n  ${one.problems.join('\n  ')}\n`,
+    );
+  for (const said of broken) process.stdout.write(`a worker ended: ${said}\n`);
+  process.stdout.write(
+    `${report.struck} faults struck (${report.neverReached} were never reached), ${wrong.length} went wrong; the slowest took ${report.slowestMs} ms; seed ${seed}, ${report.seconds} s\n`,
+  );
+}
+process.exit(wrong.length === 0 && broken.length === 0 && !missed ? 0 : 1);
+
+/** undefined when the worker did its part, else what it said. */
+async function work(at: number): Promise<string | undefined> {
+  const share = Math.floor(count / workers) + (at < count % workers ? 1 : 0);
+  const args = [`--count=${share}`, `--seed=${seed + at}`];
+  if (options.case !== undefined) args.push(`--case=${options.case}`);
+  const command = [
+    join(root, 'test/sandbox.sh'),
+    process.execPath,
+    join(import.meta.dirname, 'worker.ts'),
+    ...args,
+  ];
+  const worker = spawn('sh', command, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  worker.stderr.on('data', (chunk: Buffer) => {
+    said = `${said}${chunk.toString()}`.slice(-4_000);
+  });
+  createInterface({ input: worker.stdout }).on('line', (text) => {
+    const played = JSON.parse(text) as Played;
+    all.push(played);
+    if (options.verbose)
+      process.stderr.write(
+        `${played.text} → ${played.ended}, ${played.ms} ms\n  ${played.line ?? 'never reached'}\n`,
+      );
+    else if (!options.json && all.length % 50 === 0) process.stderr.write(`${all.length} of ${count}\n`);
+  });
+  const code = await new Promise<number | null>((resolve) => worker.once('close', resolve));
+  return code === 0 ? undefined : `exit ${code}: ${said}`;
+}
+
+function countBy(list: Played[], key: (one: Played) => string): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const one of list) counts[key(one)] = (counts[key(one)] ?? 0) + 1;
+  return Object.fromEntries(Object.entries(counts).sort());
+}
