@@ -151,8 +151,9 @@ function refuseOtherBytes(wanted: Wanted): void {
 /** Downloads, verifies and unpacks beside the running version; the folder appears whole or not at all. Its path. */
 export async function stage(wanted: Source, clock: Clock): Promise<string> {
   const folder = `${LIBEXEC_DIR}/${wanted.version}`;
-  if (archiveOf(folder) === wanted.sha256 && (await isIntact(folder, wanted, clock))) return folder;
+  // What an earlier run could not remove, or had no time to.
   rmSync(STAGING, { recursive: true, force: true });
+  if (archiveOf(folder) === wanted.sha256 && (await isIntact(folder, wanted, clock))) return folder;
   mkdirSync(STAGING, { recursive: true, mode: 0o755 });
   try {
     const archive = `${STAGING}/bundle.tar.gz`;
@@ -181,7 +182,11 @@ export async function stage(wanted: Source, clock: Clock): Promise<string> {
     syncDirectory(LIBEXEC_DIR);
     return folder;
   } finally {
-    rmSync(STAGING, { recursive: true, force: true });
+    try {
+      rmSync(STAGING, { recursive: true, force: true });
+    } catch {
+      // The version is there, or why it is not is being thrown. collectVersions() and the next staging try again.
+    }
   }
 }
 

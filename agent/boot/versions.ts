@@ -45,6 +45,9 @@ export function runningFolder(): string {
   return dirname(invocation().executable);
 }
 
+/** An update has just released both locks: each is free a moment later, when the child that stood for it has ended. */
+const LOCK_PATIENCE_MS = 1_000;
+
 /**
  * Removes versions that nothing leads to any more, and what a killed run left half staged. Never the running one,
  * nor one a link points at. Left to the next boot while another run has one of the locks.
@@ -53,7 +56,8 @@ export async function collectVersions(log: Log): Promise<void> {
   const locks: { release: () => void }[] = [];
   try {
     // The pool's too: a boot beside this one may run a version that nothing leads to yet.
-    for (const path of [VERSIONS_LOCK, POOL_LOCK]) locks.push(await takeLock(path, systemClock, 0));
+    for (const path of [VERSIONS_LOCK, POOL_LOCK])
+      locks.push(await takeLock(path, systemClock, LOCK_PATIENCE_MS));
   } catch (error) {
     for (const lock of locks) lock.release();
     if (!isFailure(error)) throw error;

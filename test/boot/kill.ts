@@ -75,6 +75,17 @@ export async function killOnce(cloud: Cloud, moment: Moment): Promise<Killed> {
   if (node.kubeletReleased() && at !== undefined && !beganReady(at)) {
     problems.push(`kubelet was released in ${during ?? 'no phase'}`);
   }
+  problems.push(...(await bootOn(cloud, node)));
+  return { moment, killed, ranMs, during, problems };
+}
+
+/**
+ * What comes of a node whose boot was disturbed: booted twice more and terminated. @returns everything that is not as it
+ * would be had nothing happened
+ */
+export async function bootOn(cloud: Cloud, node: Node): Promise<string[]> {
+  const { instance } = node;
+  const problems: string[] = [];
   const lag = monitorEventLoopDelay();
   lag.enable();
   const seen = { imds: cloud.imds.length, calls: cloud.calls.length };
@@ -101,7 +112,7 @@ export async function killOnce(cloud: Cloud, moment: Moment): Promise<Killed> {
   await cloud.settled();
   const leaks = cloud.leakReport().filter((leak) => leak.tags[INSTANCE_TAG] === instance.id);
   if (leaks.length > 0) problems.push(`left when the instance is gone: ${JSON.stringify(leaks)}`);
-  return { moment, killed, ranMs, during, problems };
+  return problems;
 }
 
 /** Whether the agent, the simulation or what lies between was to blame for a boot that failed. */
@@ -199,7 +210,7 @@ function beganReady(status: Status): boolean {
 }
 
 /** What a node that has booted is not, compared with EC2. */
-function differences(cloud: Cloud, node: Node): string[] {
+export function differences(cloud: Cloud, node: Node): string[] {
   const { instance } = node;
   const problems: string[] = [];
   const pods = instance.enis.filter((eni) => eni.tags.get(ROLE_TAG) === POD_ROLE);

@@ -7,7 +7,7 @@ const TRACE = `${HOME}/trace`;
 const BIN = `${HOME}/bin`;
 const PATH = '/run/model/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** One fault, which is also its text: `main rename#2 ENOSPC`, `nft#1 start HANG`. */
+/** One fault, which is also its text: `main rename#2 ENOSPC`, `main openat@/run/eniboot/node.json#1 EIO`, `nft#1 start#1 HANG`. */
 export interface Fault {
   /**
    * `main`: the executable's first thread, which does nearly everything. `any`: every thread and every child, each by
@@ -16,20 +16,23 @@ export interface Fault {
   who: string;
   /** `start` is a program before it has done anything. */
   call: string;
+  /** Calls that name this path alone, whatever number they have among all. Of `main` only. */
+  path?: string | undefined;
   /** Which of these calls. */
   nth: number;
   /** An error's name. KILL: SIGKILL instead of the call. HANG: the program does nothing for ever. */
   what: string;
 }
 
-export function textOf({ who, call, nth, what }: Fault): string {
-  return `${who} ${call}#${nth} ${what}`;
+export function textOf({ who, call, path, nth, what }: Fault): string {
+  return `${who} ${call}${path === undefined ? '' : `@${path}`}#${nth} ${what}`;
 }
 
 export function parseFault(text: string): Fault {
-  const [, who = '', call = '', nth, what = ''] = /^(\S+) (\w+)#(\d+) ([A-Z0-9]+)$/.exec(text) ?? [];
+  const [, who = '', call = '', path, nth, what = ''] =
+    /^(\S+) (\w+)(?:@(\S+))?#(\d+) ([A-Z0-9]+)$/.exec(text) ?? [];
   if (who === '') throw new Error(`no fault: ${text}`);
-  return { who, call, nth: Number(nth), what };
+  return { who, call, path, nth: Number(nth), what };
 }
 
 const FILES = ['EIO', 'EACCES', 'ENOMEM', 'ELOOP'];
@@ -128,6 +131,16 @@ export function pointsOf(text: string, who: string): Point[] {
   return points;
 }
 
+export function pointsOfPrograms(text: string): Point[] {
+  return text
+    .split(/^== /m)
+    .slice(1)
+    .flatMap((part): Point[] => {
+      const who = part.split('\n')[0] ?? '';
+      return [{ who, call: 'start', nth: 1, errors: [] }, ...pointsOf(part, who)];
+    });
+}
+
 function errorsOf(call: string, rest: string): readonly string[] {
   const known = errors[call] ?? [];
   // The answer, which somebody reads from a pipe.
@@ -162,11 +175,12 @@ export function throughPrograms(): Started {
 
 export function struckBy(fault: Fault): Started {
   if (isOfProgram(fault)) return throughPrograms();
-  const { who, call } = fault;
+  const { who, call, path } = fault;
   return {
     by: [
       'strace',
       ...(who === 'any' ? ['-f'] : []),
+      ...(path === undefined ? [] : ['-P', path]),
       '-q',
       '-yy',
       '-o',
@@ -200,7 +214,7 @@ export function prepare(fault: Fault | undefined): string {
 /** Has the next run's programs traced. */
 export const RECORD = `rm -rf ${HOME}/starts ${TRACE}; mkdir ${HOME}/starts; echo record > ${HOME}/plan`;
 
-/** Prints each traced program as `== nft#2` and its trace. */
+/** Prints each traced program as `== nft#2` and its trace, for pointsOfPrograms(). */
 export const RECORDED = `cd ${HOME}/starts && for one in *.*; do [ ! -s "$one" ] || { echo "== \${one%.*}#\${one##*.}"; cat "$one"; }; done`;
 
 export const READ_TRACE = `cat ${TRACE} 2>/dev/null || :`;
@@ -212,9 +226,10 @@ export function struckLine(trace: string): string | undefined {
     .find((line) => line.includes('(INJECTED)') || line.endsWith(' = ?') || line.startsWith('struck '));
 }
 
-/** Puts a program of each name before the real one in PATH: it counts its starts and obeys the plan. */
-export function wrap(names: readonly string[]): string {
-  const wrapper = `#!/bin/sh
+/** Programs that the product starts; those this machine lacks stay missing. */
+const PROGRAMS = ['ip', 'nft', 'tc', 'sh', 'cat', 'nsenter', 'flock', 'arping', 'crictl', 'tar', 'sync'];
+
+const wrapper = `#!/bin/sh
 n=1
 until (set -C; : > "${HOME}/starts/NAME.$n") 2>/dev/null; do n=$((n + 1)); done
 read -r who what inject < ${HOME}/plan
@@ -226,13 +241,13 @@ KILL) echo "struck NAME: killed" > ${TRACE}; kill -KILL $$ ;;
 *) exec strace -q -yy -o ${TRACE} -e "trace=$what" -e "$inject" REAL "$@" ;;
 esac
 `;
-  return `mkdir -p ${BIN}
+/** Puts a program of each name before the real one in PATH: it counts its starts and obeys the plan. */
+export const wrap = `mkdir -p ${BIN}
 cat > ${HOME}/wrapper <<'EOF'
 ${wrapper}EOF
 PATH=${PATH}
-for name in ${names.join(' ')}; do
+for name in ${PROGRAMS.join(' ')}; do
   real=$(command -v "$name") || continue
   sed "s|NAME|$name|g; s|REAL|$real|g" ${HOME}/wrapper > ${BIN}/$name
   chmod +x ${BIN}/$name
 done`;
-}

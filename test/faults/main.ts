@@ -90,21 +90,22 @@ async function work(at: number): Promise<string | undefined> {
     ...args,
   ];
   const worker = spawn('sh', command, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
-  let said = '';
+  let errors = '';
   worker.stderr.on('data', (chunk: Buffer) => {
-    said = `${said}${chunk.toString()}`.slice(-4_000);
+    errors = `${errors}${chunk.toString()}`.slice(-4_000);
   });
-  createInterface({ input: worker.stdout }).on('line', (text) => {
-    const played = JSON.parse(text) as Played;
+  createInterface({ input: worker.stdout }).on('line', (said) => {
+    const played = JSON.parse(said) as Played;
     all.push(played);
+    const { text, line, ended, ms, problems } = played;
     if (options.verbose)
       process.stderr.write(
-        `${played.text} → ${played.ended}, ${played.ms} ms\n  ${played.line ?? 'never reached'}\n`,
+        `${text} → ${ended}, ${ms} ms\n  ${line ?? 'never reached'}\n${problems.map((one) => `  WRONG: ${one}\n`).join('')}`,
       );
     else if (!options.json && all.length % 50 === 0) process.stderr.write(`${all.length} of ${count}\n`);
   });
   const code = await new Promise<number | null>((resolve) => worker.once('close', resolve));
-  return code === 0 ? undefined : `exit ${code}: ${said}`;
+  return code === 0 ? undefined : `exit ${code}: ${errors}`;
 }
 
 function countBy(list: Played[], key: (one: Played) => string): Record<string, number> {

@@ -20,8 +20,6 @@ import {
   wrap,
 } from './inject.ts';
 
-/** Programs that the product starts; those this machine lacks stay missing. */
-const PROGRAMS = ['ip', 'nft', 'tc', 'sh', 'cat', 'nsenter', 'flock', 'arping', 'crictl', 'tar', 'sync'];
 /** A pod that stands beside everything. */
 const RESIDENT = 'resident';
 
@@ -96,9 +94,10 @@ export interface FaultNode {
   cni(command: string, pod: string, more?: object): Call;
   sh(script: string): Promise<string>;
   wait(seconds: number): Promise<void>;
-  /** Runs the call with everything traced, twice: itself, then its programs. @returns the texts by who made the calls */
+  /** Runs the call with its own calls traced. */
   trace(call: Call): Promise<string>;
-  programs(call: Call): Promise<[who: string, text: string][]>;
+  /** Runs the call with its programs traced. */
+  tracePrograms(call: Call): Promise<string>;
   struck(): Promise<string>;
   look(): Promise<Look>;
   /** Waits for what is on its way to an end, then names what the node at rest does not have, or lacks. */
@@ -192,14 +191,10 @@ export async function createNode(world: World): Promise<FaultNode> {
       await call(one, traced());
       return sh(READ_TRACE);
     },
-    async programs(one) {
+    async tracePrograms(one) {
       await sh(RECORD);
       await call(one, throughPrograms());
-      const text = await sh(RECORDED);
-      return text
-        .split(/^== /m)
-        .slice(1)
-        .map((part): [string, string] => [part.split('\n')[0] ?? '', part]);
+      return sh(RECORDED);
     },
     struck: () => sh(READ_TRACE),
     look,
@@ -250,7 +245,7 @@ export async function createNode(world: World): Promise<FaultNode> {
       await cloud.settled();
     },
   };
-  await sh(wrap(PROGRAMS));
+  await sh(wrap);
   await sh(`ip netns add ${RESIDENT}; echo '{"items":[]}' > /run/model/sandboxes.json`);
   const added = await call(self.cni('ADD', RESIDENT));
   if (added.exit !== 0) throw new Error(`no pod beside: ${added.stdout}${added.stderr}`);

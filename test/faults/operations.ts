@@ -23,6 +23,18 @@ export interface Operation {
   end(node: FaultNode, call: Call, serial: number): Promise<string[]>;
 }
 
+/** A run that a fault has struck. */
+export interface Struck {
+  answers: Pick<Operation, 'lies' | 'answers'>;
+  ran: Ran;
+  /** The system call; undefined when the run never came there. */
+  line: string | undefined;
+  /** What is wrong by what it says of itself. */
+  wrong(): Promise<string[]>;
+  /** Does without any fault what comes after it. @returns what does not converge, or is left */
+  end(): Promise<string[]>;
+}
+
 const POD_LIES: FailureCode[] = [
   'NETNS_GONE',
   'NETNS_OWN',
@@ -36,7 +48,7 @@ const POD_LIES: FailureCode[] = [
   'CNI_ENVIRONMENT',
   'CNI_CONFIG',
 ];
-const NODE_LIES: FailureCode[] = [
+export const NODE_LIES: FailureCode[] = [
   'NOT_BOOTED',
   'BOOT_ENI_NO_DEVICE',
   'CONFIG_MISSING',

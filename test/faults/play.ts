@@ -1,9 +1,24 @@
 // Plays faults on nodes: draws them by a seed, strikes, judges, and brings the node back to rest.
 import { failureCodes } from '../../agent/messages/codes.ts';
 import { seeded } from '../boot/kill.ts';
-import { type Fault, type Point, pointsOf, prepare, struckBy, struckLine, textOf } from './inject.ts';
+import { pointsOfFirstBoot, strikeFirstBoot } from './first-boot.ts';
+import {
+  type Fault,
+  type Point,
+  parseFault,
+  pointsOf,
+  pointsOfPrograms,
+  prepare,
+  struckBy,
+  struckLine,
+  textOf,
+} from './inject.ts';
 import { createNode, createWorld, type FaultNode, type Ran, type World } from './node.ts';
-import { type Operation, operations } from './operations.ts';
+import { type Operation, operations, type Struck } from './operations.ts';
+
+/** On an instance of its own; the others share a node. */
+const FIRST_BOOT = 'first-boot';
+const FIRST_BOOT_WEIGHT = 7;
 
 export interface Played {
   /** `--case` takes it. */
@@ -21,64 +36,65 @@ export interface Played {
 /** One start in so many of a program hangs: each costs the product's time-out. */
 const HANGS = 8;
 
-/** Cases that did strike, `count` of them, or the one that `only` names. */
+/** Plays so many cases that do strike, drawn by the seed; or those that are given as texts, whether they strike or not. */
 export async function playFaults(
-  {
-    count,
-    seed,
-    only,
-  }: { count: number; seed: number; only: { operation: string; fault: Fault } | undefined },
+  cases: { count: number; seed: number } | string[],
   onPlayed: (played: Played) => void,
 ): Promise<void> {
   const world = await createWorld();
-  const random = seeded(seed);
+  const given = Array.isArray(cases) ? cases.map(parseCase) : undefined;
+  const random = seeded(Array.isArray(cases) ? 0 : cases.seed);
+  const count = Array.isArray(cases) ? cases.length : cases.count;
   const known = new Map<string, Point[]>();
-  let node = await restedNode(world);
+  const needed = new Set(given?.map(({ name }) => name) ?? Object.keys(operations));
+  let node: FaultNode | undefined;
   let serial = 0;
   for (let struck = 0; struck < count; ) {
-    serial += 1;
-    const name = only?.operation ?? draw(random);
-    const operation = operations[name];
-    if (operation === undefined) throw new Error(`no operation ${name}`);
-    let fault = only?.fault;
+    serial += 10;
+    const name = given?.[struck]?.name ?? drawName(random);
+    if (name !== FIRST_BOOT) node ??= await restedNode(world, needed);
+    let fault = given?.[struck]?.fault;
     if (fault === undefined) {
       let points = known.get(name);
       if (points === undefined) {
-        points = await pointsFor(node, operation, serial);
-        serial += 2;
+        points =
+          node === undefined || name === FIRST_BOOT
+            ? await pointsOfFirstBoot(world)
+            : await pointsFor(node, name, serial);
         known.set(name, points);
       }
       fault = drawFault(points, random);
     }
-    const played = await playOne(node, name, operation, fault, serial);
+    const played = await playOne(world, node, name, fault, serial);
     onPlayed(played);
-    if (played.line !== undefined || only !== undefined) struck += 1;
+    if (played.line !== undefined || given !== undefined) struck += 1;
     // A node that is not at rest any more would be held against the cases after it.
-    if (!played.atRest) {
-      await node.end();
-      node = await restedNode(world);
+    if (name !== FIRST_BOOT && !played.atRest) {
+      await node?.end();
+      node = undefined;
     }
   }
-  await node.end();
+  await node?.end();
+  await world.cloud.settled();
   const leaks = world.cloud.leakReport().map((leak) => JSON.stringify(leak));
-  if (leaks.length > 0)
-    onPlayed({
-      text: 'all instances are gone',
-      line: undefined,
-      ended: '',
-      ms: 0,
-      problems: leaks,
-      atRest: true,
-    });
+  const none = { line: undefined, ended: '', ms: 0, atRest: true };
+  if (leaks.length > 0) onPlayed({ ...none, text: 'all instances are gone', problems: leaks });
   await world.stop();
 }
 
-/** Every operation has run on it once: what the first of its kind makes for good is there. */
-async function restedNode(world: World): Promise<FaultNode> {
+function parseCase(text: string): { name: string; fault: Fault } {
+  const [, name = '', fault = ''] = /^(\S+) (.*)$/.exec(text) ?? [];
+  return { name, fault: parseFault(fault) };
+}
+
+/** Each of these operations has run on it once: what the first of its kind makes for good is there. */
+async function restedNode(world: World, names: Set<string>): Promise<FaultNode> {
   const node = await createNode(world);
   let serial = 1_000_000;
-  for (const operation of Object.values(operations)) {
+  for (const name of names) {
+    if (name === FIRST_BOOT) continue;
     serial += 1;
+    const operation = operationOf(name);
     const call = await operation.arrange(node, serial);
     await node.call(call);
     await operation.end(node, call, serial);
@@ -88,23 +104,36 @@ async function restedNode(world: World): Promise<FaultNode> {
   return node;
 }
 
-async function pointsFor(node: FaultNode, operation: Operation, serial: number): Promise<Point[]> {
+function operationOf(name: string): Operation {
+  const operation = operations[name];
+  if (operation === undefined)
+    throw new Error(`no operation ${name}; there are ${[FIRST_BOOT, ...Object.keys(operations)].join(', ')}`);
+  return operation;
+}
+
+async function pointsFor(node: FaultNode, name: string, serial: number): Promise<Point[]> {
+  const operation = operationOf(name);
   const call = await operation.arrange(node, serial);
   const points = pointsOf(await node.trace(call), 'main');
   const wrong = [...(await operation.end(node, call, serial)), ...(await node.differences())];
-  if (wrong.length > 0) throw new Error(`without any fault: ${wrong.join('\n')}`);
+  if (wrong.length > 0) throw new Error(`${name} without any fault: ${wrong.join('\n')}`);
   const second = await operation.arrange(node, serial + 1);
-  for (const [who, text] of await node.programs(second)) {
-    points.push({ who, call: 'start', nth: 1, errors: [] }, ...pointsOf(text, who));
-  }
+  points.push(...pointsOfPrograms(await node.tracePrograms(second)));
   await operation.end(node, second, serial + 1);
   return points;
 }
 
-function draw(random: () => number): string {
-  const all = Object.entries(operations);
-  let at = random() * all.reduce((sum, [, { weight }]) => sum + weight, 0);
-  return all.find(([, { weight }]) => (at -= weight) < 0)?.[0] ?? 'add';
+function drawName(random: () => number): string {
+  const all = [
+    [FIRST_BOOT, FIRST_BOOT_WEIGHT] as const,
+    ...Object.entries(operations).map(([name, { weight }]) => [name, weight] as const),
+  ];
+  let at = random() * all.reduce((sum, [, weight]) => sum + weight, 0);
+  for (const [name, weight] of all) {
+    at -= weight;
+    if (at < 0) return name;
+  }
+  return FIRST_BOOT;
 }
 
 /** The kind of caller first, then its call, then which of them: rare calls come as often as frequent ones. */
@@ -129,39 +158,63 @@ function drawFault(points: Point[], random: () => number): Fault {
 }
 
 async function playOne(
-  node: FaultNode,
+  world: World,
+  node: FaultNode | undefined,
   name: string,
-  operation: Operation,
   fault: Fault,
   serial: number,
 ): Promise<Played> {
-  const text = `${name} ${textOf(fault)}`;
-  const problems: string[] = [];
-  let line: string | undefined;
-  let ended = '';
-  let ms = 0;
-  let atRest = false;
+  const played: Played = {
+    text: `${name} ${textOf(fault)}`,
+    line: undefined,
+    ended: '',
+    ms: 0,
+    problems: [],
+    atRest: false,
+  };
   try {
-    const call = await operation.arrange(node, serial);
-    await node.sh(prepare(fault));
-    const ran = await node.call(call, struckBy(fault), operation.boundMs);
-    ms = Math.round(ran.ms);
-    line = struckLine(await node.struck());
-    ended = describe(ran);
+    const { answers, ran, line, wrong, end } =
+      node === undefined || name === FIRST_BOOT
+        ? await strikeFirstBoot(world, fault)
+        : await strike(node, operationOf(name), fault, serial);
+    Object.assign(played, { line, ended: describe(ran), ms: Math.round(ran.ms) });
     if (line !== undefined) {
-      problems.push(...outcomeOf(operation, ran, { fault, line }));
-      const killed = fault.what === 'KILL' && ran.exit === null;
-      if (ran.exit === 0) problems.push(...(await operation.wrong(node, ran, serial)));
-      else if (!killed && fault.who !== 'any' && !isAnswer(line) && problems.length === 0)
-        problems.push(...((await operation.wrongAfterFailure?.(node, serial)) ?? []));
+      played.problems.push(...outcomeOf(answers, ran, { fault, line }));
+      if (played.problems.length === 0) played.problems.push(...(await wrong()));
     }
-    const left = [...(await operation.end(node, call, serial)), ...(await node.differences())];
-    problems.push(...left);
-    atRest = left.length === 0;
+    const left = await end();
+    played.problems.push(...left);
+    played.atRest = left.length === 0;
   } catch (error) {
-    problems.push(error instanceof Error ? error.message : String(error));
+    played.problems.push(error instanceof Error ? error.message : String(error));
   }
-  return { text, line, ended, ms, problems, atRest };
+  return played;
+}
+
+async function strike(node: FaultNode, operation: Operation, fault: Fault, serial: number): Promise<Struck> {
+  const call = await operation.arrange(node, serial);
+  await node.sh(prepare(fault));
+  const ran = await node.call(call, struckBy(fault), operation.boundMs);
+  const line = struckLine(await node.struck());
+  return {
+    answers: operation,
+    ran,
+    line,
+    async wrong() {
+      if (ran.exit === 0) return operation.wrong(node, ran, serial);
+      // Of several faults at once, one may strike what takes back.
+      const single = fault.who !== 'any' && !wasKilled(ran, fault) && !isAnswer(line ?? '');
+      return single ? ((await operation.wrongAfterFailure?.(node, serial)) ?? []) : [];
+    },
+    end: async () => {
+      if (ran.late) return ['what hangs has the locks: the node is of no more use'];
+      return [...(await operation.end(node, call, serial)), ...(await node.differences())];
+    },
+  };
+}
+
+function wasKilled({ exit }: Ran, { what }: Fault): boolean {
+  return what === 'KILL' && (exit === null || exit === 137);
 }
 
 function describe({ exit, stdout, late, ms }: Ran): string {
@@ -171,29 +224,27 @@ function describe({ exit, stdout, late, ms }: Ran): string {
 
 /** What is wrong with how a run ended. */
 function outcomeOf(
-  operation: Operation,
+  { lies, answers }: Pick<Operation, 'lies' | 'answers'>,
   ran: Ran,
-  struck: { fault: Fault; line: string } | undefined,
+  struck: { fault: Fault; line: string },
 ): string[] {
   const { exit, stdout, stderr, late, ms } = ran;
   if (late) return [`hangs: had not ended after ${Math.round(ms / 1000)} s`];
   if (exit === 0) return [];
-  if (struck?.fault.what === 'KILL' && (exit === null || exit === 137)) return [];
+  if (wasKilled(ran, struck.fault)) return [];
   const said = `${stdout.slice(0, 1_500)}${stderr.slice(0, 1_500)}`;
   // The thread is in the pod's namespace and cannot leave it: nothing it could do from there is right.
-  if (exit === null && struck?.fault.call === 'setns') return [];
+  if (exit === null && struck.fault.call === 'setns') return [];
   if (exit === null) return [`a signal ended it: ${said}`];
   // A result that nobody could be told.
-  if (struck !== undefined && isAnswer(struck.line)) return [];
+  if (isAnswer(struck.line)) return [];
   const found = codesIn(stdout);
   if (found.length === 0) return [`exit ${exit} without a code: ${said}`];
-  const allowed = (code: string) => code === operation.answers;
   return found
-    .filter((code) => !allowed(code))
+    .filter((code) => code !== answers)
     .flatMap((code) => {
       if (code === 'INTERNAL' || !(code in failureCodes)) return [`failed with ${code}: ${said}`];
-      if (struck === undefined) return [`failed with ${code} though nothing struck it: ${said}`];
-      return operation.lies.some((lie) => lie === code) ? [`says what is not so, ${code}: ${said}`] : [];
+      return lies.some((lie) => lie === code) ? [`says what is not so, ${code}: ${said}`] : [];
     });
 }
 
