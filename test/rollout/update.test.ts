@@ -47,6 +47,7 @@ async function network(node: Node): Promise<string> {
 
 test('a good version is switched to, again does nothing, and is taken back', async () => {
   const node = await bootedNode();
+  await node.instance.run('mkdir', [`${LIBEXEC}/0.0.8`]);
   const before = await network(node);
   const first = await update(node, '9.1.0', digests.good);
   assert.is(first.exitCode, 0, JSON.stringify(first.report));
@@ -67,6 +68,8 @@ test('a good version is switched to, again does nothing, and is taken back', asy
     },
   );
   assert.equal(await links(node), ['9.1.0', '0.1.0']);
+  const kept = (await node.instance.run('ls', ['-A', LIBEXEC])).stdout.trim().split('\n').sort();
+  assert.equal(kept, ['0.1.0', '9.1.0', 'current', 'kubelet-version', 'previous']);
   assert.is((await update(node, '9.1.0', digests.good)).report.result, 'already');
   assert.is(await network(node), before);
   const back = await update(node, '9.1.0', digests.good, '--action', 'rollback');
