@@ -74,7 +74,7 @@ done
 ip -d -o link | sed -E 's/^[0-9]+: //; s/(link-netnsid|ifindex|qlen) [0-9]+//g; s/@if[0-9]+//'
 for family in -4 -6; do ip $family rule; ip $family route show table all; done | grep -v fe80::
 ip neigh show nud permanent
-nft -s list ruleset | grep -v 'elements = ' | sed -E 's/packets [0-9]+ bytes [0-9]+//'
+nft -s list ruleset | sed '/elements = {/,/}/d' | sed -E 's/packets [0-9]+ bytes [0-9]+//'
 sysctl net.ipv4.ip_forward
 ip -n ${RESIDENT} -d -o link | sed -E 's/^[0-9]+: //; s/(link-netnsid|ifindex|qlen) [0-9]+//g; s/@if[0-9]+//'
 ip -n ${RESIDENT} -4 addr show dev eth0 | grep inet
@@ -205,7 +205,7 @@ export async function createNode(world: World): Promise<FaultNode> {
         strays = await sh(PROCESSES);
         if (strays === processes) break;
         // What stands for a program that hangs is not the product's to end.
-        if (tries === 3) await sh('pkill -KILL -x sleep || :');
+        if (tries === 3) await sh("pkill -KILL -fx 'sleep 1000' || :");
         await delay(tries < 10 ? 50 : 250);
       }
       const found = await wrongWithPool();
