@@ -7,6 +7,8 @@ import { type Played, playFaults } from './play.ts';
 const found = [
   // What was staged beside a version that is whole failed the update, and stayed.
   'update main unlinkat@/usr/libexec/eniboot/.staging#3 ENOMEM',
+  // A program that cannot be started was a defect of eniboot's: the first is the lock's.
+  'repair main vfork#2 ENOMEM',
 ];
 
 const played = new Map<string, Played>();
