@@ -35,7 +35,7 @@ async function sh({ instance }: Node, script: string): Promise<string> {
 }
 
 async function boot({ instance }: Node, { by, env }: Started): Promise<Ran> {
-  const [file = ENIBOOT, ...args] = [...by, ENIBOOT, 'boot', '--json'];
+  const [file, ...args] = [...by, ENIBOOT, 'boot', '--json'];
   const { exitCode, stdout, stderr, timedOut, ms } = await instance.run(file, args, {
     env,
     timeoutMs: BOUND_MS,

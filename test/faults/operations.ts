@@ -174,6 +174,8 @@ const gc: Operation = {
   boundMs: 25_000,
   async arrange(node, serial) {
     await addPod(node, podOf(serial));
+    // A list of valid attachments may be some seconds older than the call.
+    await node.wait(60);
     return node.cni('GC', '', {
       'cni.dev/valid-attachments': [{ containerID: 'resident', ifname: 'eth0' }],
     });
