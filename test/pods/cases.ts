@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { contains } from '../../agent/host/ipv4.ts';
 import { startCloud } from '../aws/index.ts';
 import { conf, variablesOf } from '../cni/rig.ts';
+import type { Outcome } from '../hostile/run.ts';
 import { playInVm } from '../model/vm.ts';
 import type { Case } from '../vm/case.ts';
 import { askFromContainer, cnitool, imageArchive } from './callers.ts';
@@ -10,6 +11,7 @@ import { type Answer, dualStack } from './dual-stack.ts';
 import { type Flow, type FlowFact, follow } from './flow.ts';
 import { fill } from './full.ts';
 import { measureGuards } from './guard-cost.ts';
+import { playInVms } from './hostile.ts';
 import { bootPodNode } from './node.ts';
 import { endPair, nodePair, type Pair } from './pair.ts';
 import { measurePaths } from './paths.ts';
@@ -20,6 +22,7 @@ import { serviceFlows, servicesOf } from './services.ts';
 export interface Facts {
   flows?: FlowFact[];
   answers?: Answer[];
+  hostile?: Record<string, Outcome>;
   [figure: string]: unknown;
 }
 
@@ -344,6 +347,15 @@ export const cases: readonly Case<Facts>[] = [
     run: async (bench) => {
       await endPair();
       return { ...(await dualStack(bench)) };
+    },
+  },
+  {
+    name: 'hostile',
+    title:
+      "pods that try everything: the node's credentials, other names, their neighbours; with the guard and without it",
+    run: async (bench) => {
+      await endPair();
+      return { hostile: await playInVms(bench) };
     },
   },
   {

@@ -1,7 +1,7 @@
 // Pods with IPv6 beside IPv4 on real ipvlans: two on one ENI, one on another node. The boot ENIs have no IPv6 address,
 // since nothing in the simulated VPC gives a VM one (EC2 does so by DHCPv6), so nodes are asked over IPv4 alone.
 import assert from 'node:assert/strict';
-import { startCloud } from '../aws/index.ts';
+import { type Cloud, startCloud } from '../aws/index.ts';
 import { conf, type Pod, variablesOf } from '../cni/rig.ts';
 import type { Bench } from '../vm/bench.ts';
 import { bootPodNode, type PodNode } from './node.ts';
@@ -15,20 +15,7 @@ export interface Answer {
 }
 
 export async function dualStack(bench: Bench): Promise<{ answers: Answer[] }> {
-  const region = 'eu-west-1';
-  const cloud = await startCloud({
-    region,
-    ipv6: true,
-    subnets: ['a', 'b'].flatMap((zone, at) => [
-      { cidr: `10.0.${at}.0/24`, zone: `${region}${zone}`, mapPublicIp: true },
-      {
-        cidr: `10.0.${64 + 16 * at}.0/20`,
-        ipv6Cidr: `2001:db8:1234:1a0${at}::/64`,
-        zone: `${region}${zone}`,
-        tags: { eniboot: 'pods' },
-      },
-    ]),
-  });
+  const cloud = await dualStackCloud();
   const [here, there] = [...cloud.subnets.values()].filter((subnet) => subnet.mapPublicIp);
   const config = {
     pods: { max: 16, ipFamily: 'dual-stack' },
@@ -142,4 +129,22 @@ S(("::", 80), A).serve_forever()' >/dev/null 2>&1 &`,
 /** Empty where nothing answers. */
 async function fetch6(node: PodNode, pod: string, url: string): Promise<string> {
   return (await node.sh(`ip netns exec ${pod} curl -sg --max-time 30 '${url}' || :`)).trim();
+}
+
+/** Pods have IPv6; the boot ENIs do not. */
+export function dualStackCloud(): Promise<Cloud> {
+  const region = 'eu-west-1';
+  return startCloud({
+    region,
+    ipv6: true,
+    subnets: ['a', 'b'].flatMap((zone, at) => [
+      { cidr: `10.0.${at}.0/24`, zone: `${region}${zone}`, mapPublicIp: true },
+      {
+        cidr: `10.0.${64 + 16 * at}.0/20`,
+        ipv6Cidr: `2001:db8:1234:1a0${at}::/64`,
+        zone: `${region}${zone}`,
+        tags: { eniboot: 'pods' },
+      },
+    ]),
+  });
 }

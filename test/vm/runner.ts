@@ -27,6 +27,9 @@ export async function runCases<Facts>(
       result.passed = true;
     } catch (error) {
       result.error = error instanceof Error ? error.message : String(error);
+      // What it found out all the same.
+      const { facts } = error as { facts?: Facts };
+      if (facts !== undefined) result.facts = facts;
     }
     result.seconds = seconds(begun);
     say(`${one.name}: ${result.passed ? 'passed' : 'FAILED'} in ${result.seconds.toFixed(0)} s`);

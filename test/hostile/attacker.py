@@ -1,0 +1,407 @@
+#!/usr/bin/env python3
+# A hostile process in a pod, and the witnesses of what it does. Standard library alone: it runs in VMs as well.
+#
+#   attacker.py attack <BATCH       carries attempts out; a JSON line for each, and one that says what it is allowed to
+#   attacker.py watch FILE [PEER…]  a JSON line in FILE for each sign of an attempt; sends something to each PEER all the time
+#   attacker.py answer ADDRESS PORT [ADDRESS PORT…]  what a pod may ask at link-local addresses: answers UDP and TCP
+#
+# A witness knows an attempt by the text hostile#NNNN in a packet, or by its source port, 20000 + NNNN.
+import json
+import os
+import re
+import selectors
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+PORT = 7777  # witnesses answer here
+CLIENT_PORT = 7778  # and talk to their peers from here
+CHATTER = b"between neighbours"
+MARK = re.compile(rb"hostile#(\d{4})")
+# linux/if_packet.h, linux/in.h, linux/in6.h: what Python has no names for.
+PACKET_OUTGOING = 4
+IP_FREEBIND, IP_TRANSPARENT, IP_MTU_DISCOVER, IP_MTU, IP_PMTUDISC_DO = 15, 19, 10, 14, 2
+IPV6_HDRINCL, IPV6_FREEBIND, IPV6_TRANSPARENT, IPV6_MTU_DISCOVER, IPV6_MTU = 36, 78, 75, 23, 24
+
+
+def family_of(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+# ---- the attacker
+
+def configured(kind, attempt, protocol=0):
+    """A socket with what the attempt asks for: device, mark, a source that is not its own."""
+    s = socket.socket(family_of(attempt["to"]), kind, protocol)
+    six = s.family == socket.AF_INET6
+    s.settimeout(WAIT)
+    if "dev" in attempt:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, attempt["dev"].encode())
+    if "mark" in attempt:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, attempt["mark"])
+    if attempt.get("free"):
+        s.setsockopt(*((socket.IPPROTO_IPV6, IPV6_FREEBIND) if six else (socket.IPPROTO_IP, IP_FREEBIND)), 1)
+    if attempt.get("transparent"):
+        s.setsockopt(*((socket.IPPROTO_IPV6, IPV6_TRANSPARENT) if six else (socket.IPPROTO_IP, IP_TRANSPARENT)), 1)
+    if kind != socket.SOCK_RAW:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((attempt.get("from", "::" if six else "0.0.0.0"), 20000 + attempt["n"]))
+    return s
+
+
+def udp(attempt):
+    with configured(socket.SOCK_DGRAM, attempt) as s:
+        s.sendto(text_of(attempt), (attempt["to"], attempt["port"]))
+        return s.recv(500).decode()
+
+
+def tcp(attempt):
+    with configured(socket.SOCK_STREAM, attempt) as s:
+        s.connect((attempt["to"], attempt["port"]))
+        s.sendall(text_of(attempt) + b"\n")
+        return s.recv(500).decode().strip()
+
+
+def imds(attempt):
+    """IMDSv2 as far as the name of the node's role: whoever has that has the credentials."""
+    with configured(socket.SOCK_STREAM, attempt) as s:
+        s.connect((attempt["to"], attempt["port"]))
+        token = http(s, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60")
+        return http(s, "GET /latest/meta-data/iam/security-credentials/", "X-aws-ec2-metadata-token: " + token[4:])
+
+
+def http(s, request, header):
+    s.sendall(f"{request} HTTP/1.1\r\nHost: imds\r\n{header}\r\n\r\n".encode())
+    got = b""
+    while b"\r\n\r\n" not in got:
+        more = s.recv(4000)
+        if not more:
+            return "closed"
+        got += more
+    head, body = got.split(b"\r\n\r\n", 1)
+    length = int(re.search(rb"(?i)content-length: *(\d+)", head).group(1))
+    while len(body) < length:
+        body += s.recv(4000)
+    return head[9:12].decode() + " " + body.decode()
+
+
+def packet_socket(attempt):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+    s.bind((attempt["dev"], 3))
+    if "mark" in attempt:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, attempt["mark"])
+    return s
+
+
+def frames(attempt):
+    """Sends frames as they are; the answer is the first frame that holds `hear`."""
+    with packet_socket(attempt) as s:
+        for frame in attempt["frames"]:
+            s.send(bytes.fromhex(frame))
+        return hear(s, attempt["hear"]) if "hear" in attempt else ""
+
+
+def hear(s, wanted):
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        s.settimeout(max(0.01, end - time.monotonic()))
+        data, where = s.recvfrom(2000)
+        if where[2] != PACKET_OUTGOING and bytes.fromhex(wanted) in data:
+            return "heard it on " + where[0]
+    return ""
+
+
+def raw(attempt):
+    """Whole IP packets through a raw socket."""
+    with configured(socket.SOCK_RAW, attempt, socket.IPPROTO_RAW) as s:
+        if s.family == socket.AF_INET6:
+            s.setsockopt(socket.IPPROTO_IPV6, IPV6_HDRINCL, 1)
+        for packet in attempt["packets"]:
+            s.sendto(bytes.fromhex(packet), (attempt["to"], 0))
+    return ""
+
+
+def imds_by_frames(attempt):
+    """A TCP connection of the attacker's own making, which the kernel knows nothing of. IPv4."""
+    ends = socket.inet_aton(attempt["from"]), socket.inet_aton(attempt["to"])
+    port = 20000 + attempt["n"]
+
+    def segment(flags, sequence, acknowledged, data=b""):
+        tcp = struct.pack("!HHIIBBHHH", port, 80, sequence, acknowledged, 0x50, flags, 64000, 0, 0) + data
+        check = checksum(ends[0] + ends[1] + struct.pack("!BBH", 0, 6, len(tcp)) + tcp)
+        tcp = tcp[:16] + struct.pack("!H", check) + tcp[18:]
+        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, 6, 0, *ends)
+        head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+        s.send(bytes.fromhex(attempt["ether"]) + head + tcp)
+
+    def answer(with_data):
+        end = time.monotonic() + WAIT
+        while time.monotonic() < end:
+            s.settimeout(max(0.01, end - time.monotonic()))
+            data, where = s.recvfrom(4000)
+            if where[2] == PACKET_OUTGOING or data[26:30] != ends[1] or data[34:38] != struct.pack("!HH", 80, port):
+                continue
+            body = data[34 + (data[46] >> 4) * 4 : 14 + struct.unpack("!H", data[16:18])[0]]
+            if bool(body) == with_data:
+                return struct.unpack("!I", data[38:42])[0], body
+        raise TimeoutError
+
+    with packet_socket(attempt) as s:
+        segment(0x02, 1000, 0)
+        theirs, _ = answer(False)
+        ask = b"PUT /latest/api/token HTTP/1.1\r\nHost: i\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n"
+        segment(0x18, 1001, theirs + 1, ask)
+        return answer(True)[1].split(b"\r\n")[0].decode()
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ping(attempt):
+    six = ":" in attempt["to"]
+    protocol = socket.getprotobyname("ipv6-icmp") if six else socket.IPPROTO_ICMP
+    with configured(socket.SOCK_RAW, attempt, protocol) as s:
+        body = struct.pack("!BBHHH", 128 if six else 8, 0, 0, attempt["n"], 1) + text_of(attempt)
+        s.sendto(body[:2] + struct.pack("!H", checksum(body)) + body[4:], (attempt["to"], 0))
+        while True:
+            data, sender = s.recvfrom(500)
+            data = data if six else data[20:]
+            if data[0] == (129 if six else 0) and text_of(attempt) in data:
+                return "answer from " + sender[0]
+
+
+def path_mtu(attempt):
+    """What the path to a host lets through, after something larger was refused on its way."""
+    with configured(socket.SOCK_DGRAM, attempt) as s:
+        six = s.family == socket.AF_INET6
+        level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
+        s.setsockopt(level, IPV6_MTU_DISCOVER if six else IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+        s.connect((attempt["to"], attempt["port"]))
+        end = time.monotonic() + WAIT
+        while time.monotonic() < end:
+            try:
+                s.send(text_of(attempt).ljust(attempt["size"]))
+            except OSError:
+                pass
+            mtu = s.getsockopt(level, IPV6_MTU if six else IP_MTU)
+            if mtu < attempt["size"]:
+                return f"mtu {mtu}"
+            time.sleep(0.1)
+        return ""
+
+
+def listen(attempt):
+    with packet_socket(attempt) as s:
+        return hear(s, attempt["hear"])
+
+
+def nothing(_attempt):
+    return ""
+
+
+OPERATIONS = {f.__name__: f for f in (udp, tcp, imds, frames, raw, imds_by_frames, ping, path_mtu, listen, nothing)}
+
+
+def text_of(attempt):
+    return b"hostile#%04d" % attempt["n"]
+
+
+def carry_out(attempt):
+    said = [line for line in map(command, attempt.get("before", [])) if line]
+    try:
+        answer = OPERATIONS[attempt["op"]](attempt)
+    except OSError as error:
+        answer = ""
+        said.append(f"{type(error).__name__}: {error}")
+    said += [line for line in map(command, attempt.get("after", [])) if line]
+    say({"n": attempt["n"], "answer": answer, "said": "; ".join(said)})
+
+
+def command(text):
+    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    return "" if done.returncode == 0 else f"{text}: {done.stderr.strip() or done.returncode}"
+
+
+SAYING = threading.Lock()
+
+
+def say(what):
+    with SAYING:
+        print(json.dumps(what), flush=True)
+
+
+def attack():
+    global WAIT
+    batch = json.load(sys.stdin)
+    WAIT = batch["wait"]
+    with open("/proc/self/status", encoding="ascii") as status:
+        say({"capabilities": re.search(r"CapEff:\s*(\w+)", status.read()).group(1)})
+    # What changes the pod runs alone, in order; all else at once, since each waits for an answer that should not come.
+    alone = [one for one in batch["attempts"] if "before" in one]
+    others = [threading.Thread(target=carry_out, args=(one,)) for one in batch["attempts"] if "before" not in one]
+    for at in range(0, len(others), 40):
+        for thread in others[at : at + 40]:
+            thread.start()
+        for thread in others[at : at + 40]:
+            thread.join()
+    for one in alone:
+        carry_out(one)
+
+
+# ---- the witness
+
+def watch(path, peers):
+    out = open(path, "a", encoding="ascii", buffering=1)
+    loop = selectors.DefaultSelector()
+
+    def note(n, **facts):
+        out.write(json.dumps({"n": int(n), **facts}) + "\n")
+
+    def on_datagram(s):
+        data, sender = s.recvfrom(10000)
+        found = MARK.search(data)
+        if found:
+            note(found.group(1), how="heard", sender=plain(sender[0]))
+        if s is not client:
+            s.sendto(b"seen " + plain(sender[0]).encode(), sender)
+
+    def on_connection(s):
+        peer, sender = s.accept()
+        threading.Thread(target=serve, args=(peer, plain(sender[0])), daemon=True).start()
+
+    def serve(peer, sender):
+        with peer:
+            peer.settimeout(10)
+            try:
+                found = MARK.search(peer.recv(500))
+                peer.sendall(b"seen " + sender.encode() + b"\n")
+            except OSError:
+                return
+        if found:
+            note(found.group(1), how="heard", sender=sender)
+
+    def on_frame(s):
+        data, (device, _, kind, _, _) = s.recvfrom(10000)
+        n, facts = dissect(data)
+        if n is not None:
+            note(n, how="left" if kind == PACKET_OUTGOING else "frame", device=device, **facts)
+
+    def on_neighbour(pipe):
+        for line in os.read(pipe.fileno(), 65536).decode().splitlines():
+            # Addresses of attackers' making hold the number of the attempt in their last two bytes.
+            found = re.search(r"lladdr 02:de:ad:00:(\w\w):(\w\w)", line)
+            if found and not line.startswith("Deleted"):
+                note(int("".join(found.groups()), 16), how="neighbour", entry=line)
+
+    server, client = (dual(socket.SOCK_DGRAM, port) for port in (PORT, CLIENT_PORT))
+    listener = dual(socket.SOCK_STREAM, PORT)
+    listener.listen(100)
+    tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    monitor = subprocess.Popen(["ip", "monitor", "neigh"], stdout=subprocess.PIPE)
+    for source, handler in (
+        (server, on_datagram),
+        (client, on_datagram),
+        (listener, on_connection),
+        (tap, on_frame),
+        (monitor.stdout, on_neighbour),
+    ):
+        loop.register(source, selectors.EVENT_READ, handler)
+    note(0, how="up")
+    due = 0
+    while True:
+        for key, _ in loop.select(0.2):
+            try:
+                key.data(key.fileobj)
+            except OSError:
+                pass  # what a forged packet made of it is none of the witness's business
+        if time.monotonic() > due:
+            due = time.monotonic() + 0.5
+            for peer in peers:
+                try:
+                    client.sendto(CHATTER, (peer if ":" in peer or client.family == socket.AF_INET else "::ffff:" + peer, PORT))
+                except OSError:
+                    pass
+
+
+def dual(kind, port):
+    """For both families, where the namespace has both."""
+    try:
+        s = socket.socket(socket.AF_INET6, kind)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        where = "::"
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((where, port))
+    except OSError:
+        s = socket.socket(socket.AF_INET, kind)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("0.0.0.0", port))
+    return s
+
+
+def plain(address):
+    return address.removeprefix("::ffff:")
+
+
+def dissect(data):
+    """Number of the attempt, if it is one, and who sends it to whom."""
+    kind = struct.unpack("!H", data[12:14])[0] if len(data) > 13 else 0
+    facts = {"mac": data[6:12].hex(":"), "type": f"{kind:04x}"}
+    port = 0
+    if kind == 0x0800 and len(data) >= 38:
+        facts |= {"src": socket.inet_ntoa(data[26:30]), "dst": socket.inet_ntoa(data[30:34])}
+        at = 14 + (data[14] & 15) * 4
+        if data[23] in (6, 17) and len(data) >= at + 2:
+            port = struct.unpack("!H", data[at : at + 2])[0]
+    elif kind == 0x86DD and len(data) >= 58:
+        facts |= {"src": socket.inet_ntop(socket.AF_INET6, data[22:38]), "dst": socket.inet_ntop(socket.AF_INET6, data[38:54])}
+        if data[20] in (6, 17):
+            port = struct.unpack("!H", data[54:56])[0]
+    elif kind == 0x0806 and len(data) >= 42:
+        facts |= {"src": socket.inet_ntoa(data[28:32]), "dst": socket.inet_ntoa(data[38:42])}
+    found = MARK.search(data)
+    if found:
+        return int(found.group(1)), facts
+    return (port - 20000, facts) if 20000 <= port < 30000 else (None, facts)
+
+
+def answer(places):
+    threads = []
+    for address, port in zip(places[::2], map(int, places[1::2])):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            s = socket.socket(family_of(address), kind)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind((address, port))
+            threads.append(threading.Thread(target=answer_on, args=(s, kind)))
+    for thread in threads:
+        thread.start()
+    print("up", flush=True)
+
+
+def answer_on(s, kind):
+    if kind == socket.SOCK_STREAM:
+        s.listen(20)
+    while True:
+        if kind == socket.SOCK_STREAM:
+            peer, sender = s.accept()
+            with peer:
+                peer.sendall(b"seen " + sender[0].encode() + b"\n")
+        else:
+            _, sender = s.recvfrom(2000)
+            s.sendto(b"seen " + sender[0].encode(), sender)
+
+
+if __name__ == "__main__":
+    what, *rest = sys.argv[1:]
+    if what == "attack":
+        attack()
+    elif what == "watch":
+        watch(rest[0], rest[1:])
+    else:
+        answer(rest)
