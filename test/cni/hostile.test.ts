@@ -31,7 +31,9 @@ async function play(family: 'dual-stack' | 'ipv4'): Promise<Outcome> {
     });
     const zones = [...cloud.subnets.values()].filter((subnet) => subnet.mapPublicIp);
     const [one, two] = await Promise.all(
-      zones.map(({ id }) => bootPodNode(cloud, { type: NODE_TYPE, subnet: id, config })),
+      zones.map(({ id }) =>
+        bootPodNode(cloud, { type: NODE_TYPE, subnet: id, config, imds: { hopLimit: 64 } }),
+      ),
     );
     if (one === undefined || two === undefined) throw new Error('two nodes were asked for');
     for (const { instance } of [one, two]) {

@@ -41,7 +41,7 @@ def configured(kind, attempt, protocol=0):
     if "dev" in attempt:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, attempt["dev"].encode())
     if "mark" in attempt:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, attempt["mark"])
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", attempt["mark"]))
     if attempt.get("free"):
         s.setsockopt(*((socket.IPPROTO_IPV6, IPV6_FREEBIND) if six else (socket.IPPROTO_IP, IP_FREEBIND)), 1)
     if attempt.get("transparent"):
@@ -92,7 +92,7 @@ def packet_socket(attempt):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
     s.bind((attempt["dev"], 3))
     if "mark" in attempt:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, attempt["mark"])
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", attempt["mark"]))
     return s
 
 
@@ -365,10 +365,19 @@ def dissect(data):
             port = struct.unpack("!H", data[54:56])[0]
     elif kind == 0x0806 and len(data) >= 42:
         facts |= {"src": socket.inet_ntoa(data[28:32]), "dst": socket.inet_ntoa(data[38:42])}
+    if is_error(data, kind):
+        return None, facts
     found = MARK.search(data)
     if found:
         return int(found.group(1)), facts
     return (port - 20000, facts) if 20000 <= port < 30000 else (None, facts)
+
+
+def is_error(data, kind):
+    """An ICMP error quotes what it is about: it is no packet of an attempt."""
+    if kind == 0x0800 and len(data) > 34 and data[23] == 1:
+        return data[14 + (data[14] & 15) * 4] in (3, 11, 12)
+    return kind == 0x86DD and len(data) > 54 and data[20] == 58 and data[54] < 128
 
 
 def answer(places):

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import type { Cloud, Instance } from '../aws/index.ts';
-import type { Field } from './attempts.ts';
+import type { Field } from './attempt.ts';
 
 /** Two pod ENIs of five addresses. */
 export const NODE_TYPE = 't3.medium';
@@ -72,9 +72,7 @@ export async function fieldOf(
     router: { ip4: toAddress(rangeOf(subnet).first + 1), mac: mac.trim() },
     internet: { ip4: '203.0.113.80', ip6: of6('2001:db8:ffff::80') },
     free: { ip4: free, ip6: six === undefined ? undefined : sibling(six, pods.a.address, free) },
-    primary: eni.primaryIp,
     eniMac: eni.mac,
-    otherEniMac: other.mac,
     foreign: { ip4: '192.0.2.66', ip6: '2001:db8:dead::66' },
     services: { b: '172.20.0.11', c: '172.20.0.12', far: '172.20.0.10', imds: '172.20.0.99' },
     services6: { far: 'fd00:10:96::10', imds: 'fd00:10:96::99' },

@@ -2,16 +2,9 @@
 import { gzipSync } from 'node:zlib';
 import { table } from '../../agent/cli/table.ts';
 import { type ProxyMode, proxyOff, proxyOn, type Service } from '../pods/proxy.ts';
-import {
-  type Attacker,
-  type Attempt,
-  attempts,
-  type Field,
-  linkLocalServices,
-  type Place,
-  type Sign,
-  type Stage,
-} from './attempts.ts';
+import type { Attacker, Attempt, Field, Place, Sign, Stage } from './attempt.ts';
+import { attempts } from './attempts/all.ts';
+import { linkLocalServices } from './attempts/ordinary.ts';
 
 /** Who runs shell scripts: the nodes, and this namespace, which is the VPC. */
 export type Host = 'one' | 'two' | 'vpc';
@@ -58,6 +51,7 @@ export interface Outcome {
 
 const pods = ['a', 'b', 'c', 'd'] as const;
 const FOLDER = '/run/hostile';
+const REPAIR = '/usr/libexec/eniboot/current/eniboot repair';
 const RUNTIME_CAPABILITIES = [
   ...['chown', 'dac_override', 'fsetid', 'fowner', 'mknod', 'net_raw', 'setgid', 'setuid', 'setfcap'],
   ...['setpcap', 'net_bind_service', 'sys_chroot', 'kill', 'audit_write'],
@@ -135,6 +129,7 @@ export function hostileTable(rows: readonly Row[]): string {
 interface Seen {
   attempt: Attempt;
   through: boolean;
+  mended: boolean;
   evidence: string;
 }
 
@@ -149,7 +144,10 @@ function judged(guarded: Seen, open: Seen): Row {
     because: attempt.held ?? attempt.why ?? (refused ? 'the guard' : ''),
     seen: guarded.evidence,
     withoutGuard: open.evidence,
-    ok: guarded.through !== refused && open.through !== (refused && attempt.held !== undefined),
+    ok:
+      guarded.through !== refused &&
+      open.through !== (refused && attempt.held !== undefined) &&
+      (attempt.expected !== 'mended' || guarded.mended),
   };
 }
 
@@ -173,19 +171,32 @@ interface Witnessed {
 }
 
 async function half(ground: Ground, field: Field, list: Numbered[]): Promise<Half> {
-  const answers = new Map<number, { answer: string; said: string }>();
+  const answers = new Map<number, Answer>();
   const capabilities: Record<string, string> = {};
   for (const stage of ground.stages) {
+    const now = list.filter((one) => (one.stage ?? 'plain') === stage);
     await ground.sh('one', stageOn(stage, field, 'one'));
     if (isProxy(stage)) await ground.sh('two', stageOn(stage, field, 'two'));
     try {
-      for (const batch of batches(list.filter((one) => (one.stage ?? 'plain') === stage))) {
-        const lines = await carryOut(ground, batch);
-        for (const line of lines)
+      for (const batch of batches(now)) {
+        const [first] = batch;
+        const change = first?.signs.find((sign) => typeof sign !== 'string' && 'changed' in sign);
+        const look = typeof change === 'object' && 'changed' in change ? change.script : undefined;
+        const before = look === undefined ? '' : await ground.sh('one', look);
+        for (const line of await carryOut(ground, batch))
           if ('capabilities' in line) {
-            const [{ as = 'process', from = 'a' } = {}] = batch;
-            if (isPod(from)) capabilities[as] = line.capabilities;
+            if (isPod(first?.from ?? 'a')) capabilities[first?.as ?? ''] = line.capabilities;
           } else answers.set(line.n, line);
+        if (first === undefined || look === undefined) continue;
+        const after = await ground.sh('one', look);
+        const changed = after === before ? '' : `${lineOf(before)} became ${lineOf(after)}`;
+        const answer: Answer = { said: '', ...answers.get(first.n), answer: changed };
+        answers.set(first.n, answer);
+        if (first.expected === 'mended') {
+          await ground.sh('one', `${REPAIR} >/dev/null || :`);
+          answer.mended = (await ground.sh('one', look)) === before;
+        }
+        if (first.undo !== undefined) await ground.sh('one', first.undo);
       }
     } finally {
       await ground.sh('one', stageOff(stage));
@@ -196,25 +207,26 @@ async function half(ground: Ground, field: Field, list: Numbered[]): Promise<Hal
   for (const place of [...pods, 'far', 'one', 'two', 'vpc', 'internet'] as const)
     witnessed.set(place, parse(await ground.sh(hostOf(place), `cat ${fileOf(place)}`)));
   const seen = list.map((attempt): Seen => {
-    const { answer = '', said = '' } = answers.get(attempt.n) ?? {};
+    const { answer = '', said = '', mended = false } = answers.get(attempt.n) ?? {};
     const evidence = attempt.signs.flatMap((sign) => evidenceOf(sign, attempt.n, answer, witnessed));
     const nothing = said === '' ? 'nothing' : `nothing (${said.slice(0, 70)})`;
     return {
       attempt,
       through: evidence.length > 0,
-      evidence: evidence.length > 0 ? evidence.join('; ') : nothing,
+      evidence: `${evidence.length > 0 ? evidence.join('; ') : nothing}${mended ? '; repair put it back' : ''}`,
+      mended,
     };
   });
   return { seen, capabilities };
 }
 
 function evidenceOf(sign: Sign, n: number, answer: string, witnessed: Map<Place, Witnessed[]>): string[] {
-  if (sign === 'answer') return answer === '' ? [] : [answer];
+  if (sign === 'answer' || 'changed' in sign) return answer === '' ? [] : [answer];
   const place = 'heard' in sign ? sign.heard : 'frame' in sign ? sign.frame : sign.neighbour;
   const notes = (witnessed.get(place) ?? []).filter((note) => note.n === n);
   if ('heard' in sign) {
     const found = notes.find(
-      ({ how, sender }) => how === 'heard' && (sign.as === undefined || sender === sign.as),
+      ({ how, sender }) => how === 'heard' && sign.not?.includes(sender ?? '') !== true,
     );
     return found === undefined ? [] : [`${place} heard ${found.sender}`];
   }
@@ -226,7 +238,7 @@ function evidenceOf(sign: Sign, n: number, answer: string, witnessed: Map<Place,
     ({ how, src, dst, device = '' }) =>
       how === 'frame' &&
       (sign.to === undefined || dst === sign.to) &&
-      (sign.as === undefined || src === sign.as) &&
+      sign.not?.includes(src ?? '') !== true &&
       // Bridges and what lies behind them show the same frame again.
       (place !== 'vpc' || !/^(sub|igw|lo)/.test(device)),
   );
@@ -243,18 +255,39 @@ function parse(text: string): Witnessed[] {
     .map((line) => JSON.parse(line) as Witnessed);
 }
 
-/** One run of the attacker for each place and kind. */
+interface Answer {
+  answer: string;
+  said: string;
+  mended?: boolean;
+}
+
+function lineOf(text: string): string {
+  return text.trim().replaceAll(/\s+/g, ' ') || 'nothing';
+}
+
+/**
+ * One run of the attacker for each place and kind. What poisons neighbours comes after what it would disturb, and what is
+ * seen by a change on the node is alone.
+ */
 function batches(list: Numbered[]): Numbered[][] {
   const found = new Map<string, Numbered[]>();
   for (const one of list) {
-    const key = `${one.from ?? 'a'} ${one.as}`;
+    const kinds = one.signs.map((sign) => (typeof sign === 'string' ? sign : Object.keys(sign)[0]));
+    const turn = kinds.includes('neighbour') ? 'last' : kinds.includes('changed') ? `alone ${one.n}` : '';
+    const key = `${turn} ${one.from ?? 'a'} ${one.as}`;
     found.set(key, [...(found.get(key) ?? []), one]);
   }
-  return [...found.values()];
+  const turns = [...found].sort(([a], [b]) => turnOf(a) - turnOf(b));
+  return turns.map(([, batch]) => batch);
+}
+
+function turnOf(key: string): number {
+  return key.startsWith(' ') ? 0 : key.startsWith('alone') ? 1 : 2;
 }
 
 /** What was poisoned must not decide about what comes next. */
-const forget = `for pod in ${pods.join(' ')}; do for way in -4 -6; do ip $way -n $pod neigh flush dev eth0 2>/dev/null || :; done; done`;
+const forget = `for pod in ${pods.join(' ')}; do for way in -4 -6; do ip $way -n $pod neigh flush dev eth0 2>/dev/null || :; done; done
+    for link in /sys/class/net/enb*; do ip neigh flush dev \${link##*/}; done`;
 
 type Line = { n: number; answer: string; said: string } | { capabilities: string };
 
@@ -427,7 +460,10 @@ function stageOn(stage: Stage, field: Field, node: 'one' | 'two'): string {
   const backends = { [services6.far]: `[${field.far.ip6}]:7777`, [services6.imds]: `[${field.imds.ip6}]:80` };
   const of6 = Object.entries(backends);
   if (stage === 'nftables') {
-    const rules = of6.map(([virtual, backend]) => `ip6 daddr ${virtual} tcp dport 80 dnat to ${backend};`);
+    const rules = of6.map(
+      ([virtual, backend]) =>
+        `ip6 daddr ${virtual} meta l4proto { tcp, udp } th dport 80 dnat to ${backend};`,
+    );
     return `${proxy}\nnft 'table ip6 proxy6 { chain prerouting { type nat hook prerouting priority dstnat; ${rules.join(' ')} }; }'`;
   }
   // IPVS needs a route before a packet's mark is known (test/pods/dual-stack.ts).
