@@ -242,7 +242,7 @@ def attack():
     batch = json.load(sys.stdin)
     WAIT = batch["wait"]
     with open("/proc/self/status", encoding="ascii") as status:
-        say({"capabilities": re.search(r"CapEff:\s*(\w+)", status.read()).group(1)})
+        say({"as": batch["as"], "capabilities": re.search(r"CapEff:\s*(\w+)", status.read()).group(1)})
     # What changes the pod runs alone, in order; all else at once, since each waits for an answer that should not come.
     alone = [one for one in batch["attempts"] if "before" in one]
     others = [threading.Thread(target=carry_out, args=(one,)) for one in batch["attempts"] if "before" not in one]

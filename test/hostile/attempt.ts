@@ -113,12 +113,15 @@ export interface Attempt {
 
 /** `mark` is the text, `n` the number, by which an attempt's packets are known. */
 export type Act = (mark: string, n: number) => Operation;
-export type Rest = Omit<Attempt, 'what' | 'as' | 'family' | 'expected' | 'operation' | 'signs'>;
+export type Rest = Partial<Omit<Attempt, 'what' | 'as' | 'family' | 'operation' | 'signs'>>;
 
 /** Held by what was there before the guard. */
 export const by = (held: string): Rest => ({ held });
 
-/** Rows of one attacker and family that have to be refused. */
+/** It gets through, and nothing is done about it. */
+export const open = (why: string): Rest => ({ expected: 'open', why });
+
+/** Rows of one attacker and family that have to be refused, unless they say otherwise. */
 export const refused =
   (as: Attacker, family: Family, more: Rest = {}) =>
   (what: string, operation: Act, signs: Sign[], rest: Rest = {}): Attempt => ({

@@ -1,12 +1,13 @@
 // The link that the pods of an ENI share: ARP, neighbour discovery, routers, DHCP, foreign MACs, the ipvlan itself.
 import {
-  type Attacker,
   type Attempt,
   evilMac,
   type Field,
   framesOf,
+  open,
   type Payload,
   PORT,
+  type Rest,
   refused,
   type Sign,
 } from '../attempt.ts';
@@ -69,13 +70,14 @@ function ofIpv4(f: Field): Attempt[] {
     raw('ARP: it is a pod of its ENI, told the router', toRouter((mark) => arp('reply', { mac: eniMac, address: b.ip4 }, { mac: router.mac, address: router.ip4 }, mark)), out),
     raw('ARP: from nobody, as for duplicate detection', toEverybody((mark) => arp('request', { mac: eniMac, address: '0.0.0.0' }, { mac: NOBODY, address: b.ip4 }, mark)), both),
     raw('ARP: it is another pod, told its node over veth0', overVeth, [{ neighbour: 'one' }], { held: "the node's reverse-path filter" }),
-    { ...raw('ARP: it is another pod, told its node over veth0, no reverse-path filter', overVeth, [{ neighbour: 'one' }], { stage: 'loose', why: "no route to another pod leads over this pod's link" }), expected: 'open' },
+    raw('ARP: it is another pod, told its node over veth0, no reverse-path filter', overVeth, [{ neighbour: 'one' }], { stage: 'loose', ...open("no route to another pod leads over this pod's link") }),
     raw('a MAC of its making, to another node', onEth0((mark, n) => ether({ from: evilMac(n), to: router.mac }, udp(toFar, ports, mark))), out),
     raw('a MAC of its making, to a pod of its ENI', onEth0((mark, n) => ether({ from: evilMac(n), to: eniMac }, udp(toB, ports, mark))), both),
     raw("the router's MAC, to a pod of its ENI", onEth0((mark) => ether({ from: router.mac, to: eniMac }, udp(toB, ports, mark))), both),
     raw('DHCP: a client asks', toEverybody((mark) => dhcp(everybody, 'discover', eniMac, mark)), out),
     raw('DHCP: a client asks from its own address', toEverybody((mark) => dhcp(fromItself, 'discover', eniMac, mark)), out),
     raw('DHCP: a server offers', toEverybody((mark) => dhcp(fromItself, 'offer', eniMac, mark)), out),
+    raw('DHCP: a server offers, to a pod of its ENI', toEni((mark) => dhcp(toB, 'offer', eniMac, mark)), [{ frame: 'b' }], open('no pod asks')),
     raw("DHCP: a server offers in the router's name", toEverybody((mark) => dhcp({ from: router.ip4, to: everybody.to }, 'offer', eniMac, mark)), both),
   ];
 }
@@ -91,35 +93,22 @@ function ipvlan(f: Field): Attempt[] {
     after: [`ip address del ${address}/32 dev eth0`],
   });
   const asItself = (from: string) => () => ({ op: 'udp' as const, to: far.ip4, port: PORT, from });
-  const flushed = 'nft flush ruleset';
-  const open = (what: string, payload: Payload, signs: Sign[], why: string, send = toRouter): Attempt => ({
-    ...{
-      what: `${what}, the pod's own rules removed`,
-      as: 'net_admin' as Attacker,
-      family: 4,
-      from: 'd',
-      expected: 'open',
-    },
-    ...{ why: `${why}; ${closedBy}`, ipvlan: true, before: [flushed], operation: send(payload), signs },
+  const bare = (why: string): Rest => ({
+    from: 'd',
+    before: ['nft flush ruleset'],
+    ...open(`${why}; ${closedBy}`),
   });
-  const modes =
-    'for pod in a b c; do ip -n $pod -d link show eth0 | grep -o "ipvlan *mode .*bridge\\|ipvlan *mode [a-z0-9]* *[a-z]*"; done';
-  const mode = (wanted: string): Attempt => ({
-    ...{
-      what: `the ipvlan's ${wanted}`,
-      as: 'net_admin',
-      family: 4,
+  const apart = bare('the node and EC2 know which addresses an ENI has, not which of its pods sends');
+  const past = bare('frames between the pods of an ENI do not pass the node');
+  const modes = "for pod in a b c; do ip -n $pod -d link show eth0 | grep -o 'mode l[23]s* [a-z]*'; done";
+  const mode = (wanted: string) =>
+    admin(`an ipvlan of ${wanted}`, () => ({ op: 'nothing' }), [{ changed: 'one', script: modes }], {
       from: 'd',
       expected: 'mended',
-      ipvlan: true,
-    },
-    why: `the kernel asks who may change an ipvlan in its pod alone, and changes them all; ${closedBy}`,
-    ...{
+      why: `who may change one ipvlan changes all of its ENI; ${closedBy}`,
       before: [`ip link set dev eth0 type ipvlan ${wanted}`],
-      undo: 'ip link set dev eth0 type ipvlan mode l2 bridge',
-    },
-    ...{ operation: () => ({ op: 'nothing' }), signs: [{ changed: 'one', script: modes }] },
-  });
+      undo: 'ip -n d link set dev eth0 type ipvlan mode l2 bridge',
+    });
   const toFar =
     (from: string): Payload =>
     (mark) =>
@@ -129,11 +118,11 @@ function ipvlan(f: Field): Attempt[] {
     admin("listening to a neighbour's conversation, promiscuous", () => ({ op: 'listen', dev: 'eth0', hear: Buffer.from('between neighbours') }), ['answer'], { held: 'an ipvlan is handed what its own addresses are sent', before: ['ip link set eth0 promisc on'], after: ['ip link set eth0 promisc off'] }),
     admin("a neighbour's live address on its own eth0", asItself(b.ip4), reached, { held: 'an ENI has each address once (ipvlan)', ...carrying(b.ip4) }),
     admin('a free address of the pool on its own eth0', asItself(free.ip4), reached, carrying(free.ip4)),
-    open('a free address of the pool on its own eth0', toFar(free.ip4), [{ heard: 'far' }], "the node and EC2 know which addresses an ENI has, not which of its pods sends"),
-    open('as a pod of its ENI, to another node', toFar(b.ip4), [{ heard: 'far' }], 'the node and EC2 know which addresses an ENI has, not which of its pods sends'),
-    open('ARP: it is the router, told a pod of its ENI', (mark, n) => arp('reply', { mac: evilMac(n), address: router.ip4 }, { mac: eniMac, address: b.ip4 }, mark), atB, 'frames between the pods of an ENI do not pass the node', toEni),
-    open('as somebody in the Internet, to a pod of its ENI', (mark) => udp({ from: f.foreign.ip4, to: b.ip4 }, [4242, PORT], mark), [{ frame: 'b' }], 'frames between the pods of an ENI do not pass the node', toEni),
-    { ...admin("as a pod of another ENI, the pod's own rules removed", toRouter(toFar(f.c.ip4)), out), from: 'd', before: [flushed] },
+    admin("as a free address of its ENI, the pod's own rules removed", toRouter(toFar(free.ip4)), [{ heard: 'far' }], apart),
+    admin("as a pod of its ENI, to another node, the pod's own rules removed", toRouter(toFar(b.ip4)), [{ heard: 'far' }], apart),
+    admin("ARP: it is the router, told a pod of its ENI, the pod's own rules removed", toEni((mark, n) => arp('reply', { mac: evilMac(n), address: router.ip4 }, { mac: eniMac, address: b.ip4 }, mark)), atB, past),
+    admin("as somebody in the Internet, to a pod of its ENI, the pod's own rules removed", toEni((mark) => udp({ from: f.foreign.ip4, to: b.ip4 }, [4242, PORT], mark)), [{ frame: 'b' }], past),
+    admin("as a pod of another ENI, the pod's own rules removed", toRouter(toFar(f.c.ip4)), out, { from: 'd', before: ['nft flush ruleset'] }),
     admin('IMDS: a frame after eth0 was renamed', (mark) => ({ op: 'frames', dev: 'eth7', frames: [ether({ from: eniMac, to: router.mac }, udp({ from: f.a.ip4, to: f.imds.ip4 }, [4242, 80], mark))] }), out, { from: 'd', before: ['ip link set eth0 down; ip link set eth0 name eth7; ip link set eth7 up'], after: ['ip link set eth7 down; ip link set eth7 name eth0; ip link set eth0 up'] }),
     mode('mode l3'),
     mode('mode l3s'),
@@ -162,7 +151,7 @@ function advertisedRouters(f: Field): Attempt[] {
 function ofIpv6(f: Field): Attempt[] {
   const { router } = f;
   const [own = '', victim = '', far = ''] = [f.a.ip6, f.b.ip6, f.far.ip6];
-  const { toEni, toGroup, onEth0 } = framesOf(f);
+  const { toRouter, toEni, toGroup, onEth0 } = framesOf(f);
   const raw = refused('net_raw', 6);
   const group = solicitedNode(victim);
   const claims = (
@@ -188,11 +177,12 @@ function ofIpv6(f: Field): Attempt[] {
   // biome-ignore format: one attempt, one line
   return [
     ...claims,
-    raw('advertisement: its own address is at a MAC of its making', toEni((mark, n) => neighbour('advertisement', { from: own, to: victim }, own, evilMac(n), mark)), atB),
+    raw('advertisement: its own address is at a MAC of its making', toEni((mark, n) => neighbour('advertisement', { from: own, to: victim }, own, evilMac(n), mark)), atB, open('it loses its own answers alone: no frame leaves from that MAC')),
     raw("duplicate detection of a neighbour's address", toGroup(group, (mark) => neighbour('solicitation', { from: '::', to: group }, victim, undefined, mark)), both),
     raw("redirect in the router's name, to a pod of its ENI", toEni((mark) => icmp({ from: ROUTER6, to: victim }, [137, 0], Buffer.alloc(4), Buffer.concat([Buffer.alloc(32), Buffer.from(mark)]))), atB),
     raw('DHCPv6: a client asks', toGroup('ff02::1:2', (mark) => udp({ from: own, to: 'ff02::1:2' }, [546, 547], mark)), out),
-    raw('DHCPv6: a server offers', toEni((mark) => udp({ from: own, to: victim }, [547, 546], mark)), atB),
+    raw('DHCPv6: a server offers, to a pod of its ENI', toEni((mark) => udp({ from: own, to: victim }, [547, 546], mark)), [{ frame: 'b' }], open('no pod asks')),
+    raw('DHCPv6: a server offers, to another node', toRouter((mark) => udp({ from: own, to: far }, [547, 546], mark)), out),
     raw('a MAC of its making, to another node', onEth0((mark, n) => ether({ from: evilMac(n), to: router.mac }, udp({ from: own, to: far }, [4242, PORT], mark))), out),
   ];
 }

@@ -27,8 +27,8 @@ import {
 
 const NOBODY = '00:00:00:00:00:00';
 const PORTS: [number, number] = [4242, 80];
-const guardOfOld = by('chain imds_guard on the node');
 const route = by('the unreachable route in the pod');
+const turnsBack = by('it turns back into its pod, whose route to it is unreachable or leads back again');
 
 export function metadata(f: Field): Attempt[] {
   return [
@@ -66,6 +66,7 @@ function ofFamily(f: Field, family: Family): Attempt[] {
   const overEth0 = `via ${six ? 'fe80:ec2::1' : router.ip4} dev eth0`;
   const overVeth0 = `via ${six ? 'fe80::1' : f.one.ip4} dev veth0`;
   const plain: Act = () => ({ op: 'imds', to, port: 80 });
+  const turns = six ? turnsBack : {};
   const free = six ? `${f.free.ip6}/80` : `${f.free.ip4}/20`;
 
   // biome-ignore format: one attempt, one line
@@ -86,7 +87,7 @@ function ofFamily(f: Field, family: Family): Attempt[] {
     raw('IMDS: a frame with a tag of a priority alone on eth0', onEth0((mark) => tagged(toRouterMac, packet(mark), 0xe000)), out),
     raw("IMDS: a frame with a provider's tag (802.1ad) on eth0", onEth0((mark) => tagged(toRouterMac, packet(mark), 7, 0x88a8)), out),
     raw('IMDS: a frame of a type that nobody uses on eth0', onEth0((mark) => ether(toRouterMac, packet(mark), 0x88b5)), out),
-    raw('IMDS: a frame of UDP on veth0', toNode(packet), reached, guardOfOld),
+    raw('IMDS: a frame of UDP on veth0', toNode(packet), reached, turns),
     raw('IMDS: IPIP to it on eth0', toRouter((mark) => ip(ends, protocol.ipip, packet(mark))), reached),
     raw('IMDS: protocol 41 to it on eth0', toRouter((mark) => ip(ends, protocol.ipv6, packet(mark))), reached),
     raw('IMDS: GRE to it on eth0', toRouter((mark) => ip(ends, protocol.gre, packet(mark))), reached),
@@ -99,9 +100,9 @@ function ofFamily(f: Field, family: Family): Attempt[] {
       : raw('IMDS: ARP for it on eth0', toEverybody((mark) => arp('request', { mac: eniMac, address: from }, { mac: NOBODY, address: to }, mark)), out),
     admin('IMDS: a route over eth0', plain, reached, way(overEth0)),
     ...(six ? [] : [admin('IMDS: a route over eth0 without the router', plain, reached, way('dev eth0'))]),
-    admin('IMDS: a route over veth0', plain, reached, { ...guardOfOld, ...way(overVeth0) }),
-    admin('IMDS: a route over veth0, mark 0x40', () => ({ op: 'imds', to, port: 80, mark: 0x40 }), reached, { ...guardOfOld, ...way(overVeth0) }),
-    admin('IMDS: a route over veth0, mark 0x1000', () => ({ op: 'imds', to, port: 80, mark: 0x1000 }), reached, { ...guardOfOld, ...way(overVeth0) }),
+    admin('IMDS: a route over veth0', plain, reached, { ...turns, ...way(overVeth0) }),
+    admin('IMDS: a route over veth0, mark 0x40', () => ({ op: 'imds', to, port: 80, mark: 0x40 }), reached, { ...turns, ...way(overVeth0) }),
+    admin('IMDS: a route over veth0, mark 0x1000', () => ({ op: 'imds', to, port: 80, mark: 0x1000 }), reached, { ...turns, ...way(overVeth0) }),
     admin("IMDS: a route over eth0, the pod's own rules removed", plain, reached, { from: 'd', before: ['nft flush ruleset', `ip route replace ${target} ${overEth0}`] }),
     admin('IMDS: a second ipvlan on eth0, with an address of the pool', () => ({ op: 'imds', to, port: 80, dev: 'eth9' }), reached, {
       from: 'd', ipvlan: true,
@@ -131,7 +132,7 @@ function only4(f: Field): Attempt[] {
     raw('IMDS: a source route to it by the node, on veth0', toNode((mark) => udp({ from: a.ip4, to: f.one.ip4 }, PORTS, mark, { options: sourceRoute(imds.ip4) })), reached, by('the kernel heeds no source route')),
     raw('IMDS: a packet with options, on eth0', toRouter((mark) => udp(ends, PORTS, mark, { options: sourceRoute(f.far.ip4) })), reached),
     raw('IMDS: a packet with options, on veth0', toNode((mark) => udp(ends, PORTS, mark, { options: sourceRoute(f.far.ip4) })), reached, by('the kernel heeds no source route')),
-    raw('IMDS: fragments, on veth0', toNode((mark) => fragments(ends, PORTS, mark)), reached, guardOfOld),
+    raw('IMDS: fragments, on veth0', toNode((mark) => fragments(ends, PORTS, mark)), reached),
     raw('IMDS: protocol 41 to the node, a packet to it inside, on veth0', toNode((mark) => ip({ from: a.ip4, to: f.one.ip4 }, protocol.ipv6, udp({ from: 'fd00::1', to: imds.ip6 }, PORTS, mark))), [{ frame: 'vpc' }], by('the node has no tunnel that is up')),
     raw('IMDS: IPIP to the node, a packet to it inside, on veth0', toNode((mark) => ip({ from: a.ip4, to: f.one.ip4 }, protocol.ipip, udp(ends, PORTS, mark))), [{ frame: 'vpc' }], by('the node has no tunnel that is up')),
     raw('IMDS: GRE to the node, a packet to it inside, on veth0', toNode((mark) => ip({ from: a.ip4, to: f.one.ip4 }, protocol.gre, Buffer.concat([Buffer.from([0, 0, 8, 0]), udp(ends, PORTS, mark)]))), [{ frame: 'vpc' }], by('the node has no tunnel that is up')),
@@ -167,17 +168,15 @@ function services(f: Field): Attempt[] {
   const reached: Sign[] = ['answer', { frame: 'vpc', to: imds.ip4 }];
   const process = refused('process', 4);
   return (['iptables', 'ipvs', 'nftables'] as const).flatMap((stage) => {
-    // IPVS sends what it forwards as output.
-    const here = { stage, ...(stage === 'ipvs' ? {} : guardOfOld) };
     const at =
       (to: string, port: number): Act =>
       () => ({ op: 'imds', to, port });
     // biome-ignore format: one attempt, one line
     return [
-      process(`IMDS: a Service that points there, ${stage}`, at(f.services.imds, 80), reached, here),
-      process(`IMDS: a NodePort of its node that points there, ${stage}`, at(f.one.ip4, 30099), reached, here),
+      process(`IMDS: a Service that points there, ${stage}`, at(f.services.imds, 80), reached, { stage }),
+      process(`IMDS: a NodePort of its node that points there, ${stage}`, at(f.one.ip4, 30099), reached, { stage }),
       process(`IMDS: a NodePort of another node that points there, ${stage}`, at(f.two.ip4, 30099), reached, { stage }),
-      ...(f.a.ip6 === undefined || stage === 'iptables' ? [] : [refused('process', 6)(`IMDS: a Service that points there, ${stage}`, at(f.services6.imds, 80), ['answer', { frame: 'vpc', to: imds.ip6 }], { ...guardOfOld, stage })]),
+      ...(f.a.ip6 === undefined || stage === 'iptables' ? [] : [refused('process', 6)(`IMDS: a Service that points there, ${stage}`, at(f.services6.imds, 80), ['answer', { frame: 'vpc', to: imds.ip6 }], { ...turnsBack, stage })]),
     ];
   });
 }

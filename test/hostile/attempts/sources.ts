@@ -7,6 +7,7 @@ import {
   type Family,
   type Field,
   framesOf,
+  open,
   PORT,
   refused,
   type Sign,
@@ -150,7 +151,7 @@ function inConversations(f: Field, family: Family): Attempt[] {
       raw(`an acknowledgement of nothing, in another pod's name, over veth0${how}`, toNode((mark) => tcp({ from: c, to: b }, [PORT, 9], ['ack'], mark)), reply, back),
       raw(`"too big" in another pod's name, about the node's conversation with it, over veth0${how}`, toNode(() => tooBig({ from: c, to: node }, 1280, about)), pathMtu, { ...held, undo }),
       ...(stage === 'loose' ? [] : [
-        raw("\"too big\" in its own name, about the node's conversation with another pod, over veth0", notIts, pathMtu, { undo }),
+        raw("\"too big\" in its own name, about the node's conversation with another pod, over veth0", notIts, pathMtu, { undo, ...open('such an error may come from any router; it must quote what the node really sends') }),
         ...(family === 4 ? [raw("redirect in the router's name, about the node's way to the Internet, over veth0", toNode(() => redirect({ from: f.router.ip4, to: f.one.ip4 }, own, udp({ from: f.one.ip4, to: f.internet.ip4 }, ports, ''))), way, by('a router takes no redirects'))] : []),
       ]),
     ];
