@@ -56,7 +56,7 @@ function stageOn(stage: Stage, field: Field, node: 'one' | 'two'): string {
   if (stage === 'loose')
     return `cd /proc/sys/net/ipv4/conf; grep . */rp_filter >${FILTERS}; for one in */rp_filter; do echo 0 >$one; done`;
   const { services6 } = field;
-  const proxy = proxyOn(stage, field[node].ip4, servicesOf(field, node));
+  const proxy = `${proxyOn(stage, field[node].ip4, servicesOf(field, node))}\n${hostPorts(field)}`;
   if (field.a.ip6 === undefined || node === 'two' || stage === 'iptables') return proxy;
   const backends = { [services6.far]: `[${field.far.ip6}]:7777`, [services6.imds]: `[${field.imds.ip6}]:80` };
   const of6 = Object.entries(backends);
@@ -80,11 +80,20 @@ function stageOn(stage: Stage, field: Field, node: 'one' | 'two'): string {
   ].join('\n');
 }
 
+/** As the reference plugin portmap writes them, without its rules for a pod that asks itself. */
+function hostPorts({ b, imds }: Field): string {
+  const rules = [`tcp dport 8080 dnat to ${b.ip4}:7777`, `tcp dport 8099 dnat to ${imds.ip4}:80`].map(
+    (rule) => `fib daddr type local ${rule};`,
+  );
+  return `nft 'table ip hostports { chain prerouting { type nat hook prerouting priority dstnat; ${rules.join(' ')} }; }'`;
+}
+
 function stageOff(stage: Stage): string {
   if (stage === 'plain') return '';
   if (stage === 'loose')
     return `cd /proc/sys/net/ipv4/conf; while IFS=: read -r file value; do [ ! -e $file ] || echo $value >$file; done <${FILTERS}`;
   return `${proxyOff(stage)} || :
+    nft delete table ip hostports
     nft delete table ip6 proxy6 2>/dev/null || :
     ip -6 route del default via fe80::1 metric 9999 2>/dev/null || :`;
 }

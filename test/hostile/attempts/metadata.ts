@@ -175,6 +175,8 @@ function services(f: Field): Attempt[] {
     return [
       process(`IMDS: a Service that points there, ${stage}`, at(f.services.imds, 80), reached, { stage }),
       process(`IMDS: a NodePort of its node that points there, ${stage}`, at(f.one.ip4, 30099), reached, { stage }),
+      process(`IMDS: a hostPort of its node that points there, ${stage}`, at(f.one.ip4, 8099), reached, { stage }),
+      process(`IMDS: a hostPort of another node that points there, ${stage}`, at(f.two.ip4, 8099), reached, { stage }),
       process(`IMDS: a NodePort of another node that points there, ${stage}`, at(f.two.ip4, 30099), reached, { stage }),
       ...(f.a.ip6 === undefined || stage === 'iptables' ? [] : [refused('process', 6)(`IMDS: a Service that points there, ${stage}`, at(f.services6.imds, 80), ['answer', { frame: 'vpc', to: imds.ip6 }], { ...turnsBack, stage })]),
     ];

@@ -1,7 +1,7 @@
 // What comes to an ENI for an address that no pod has: an ipvlan hands it to the node itself (ipvlan_core.c), with the
 // pod ENI as its input device. And what comes from outside in the name of the ENI or of IMDS.
 import { type Act, type Attempt, by, type Family, type Field, framesOf, PORT, refused } from '../attempt.ts';
-import { ether, udp } from '../frames.ts';
+import { ether, tcp, udp } from '../frames.ts';
 
 export function strays(f: Field): Attempt[] {
   return [...ofFamily(f, 4), ...(f.a.ip6 === undefined ? [] : ofFamily(f, 6))];
@@ -44,6 +44,7 @@ function ofFamily(f: Field, family: Family): Attempt[] {
   // biome-ignore format: one attempt, one line
   return [
     ...both,
+    ...(family === 6 ? [] : [raw('to its ENI, for a NodePort of the node', toEni((_, n) => tcp({ from: own, to: f.one.ip4 }, [20000 + n, 30013], ['syn'])), [{ frame: 'b' }], { stage: 'nftables', ...by("the node's reverse-path filter") })]),
     vpc("from outside to a pod, with the ENI's own MAC as its source", outside(far, b, f.eniMac), [{ frame: 'b' }]),
     vpc('from outside to a pod, as the metadata service', outside(imds, b), [{ frame: 'b' }]),
   ];
