@@ -23,6 +23,7 @@ CHATTER = b"between neighbours"
 MARK = re.compile(rb"hostile#(\d{4})")
 # linux/if_packet.h, linux/in.h, linux/in6.h: what Python has no names for.
 PACKET_OUTGOING = 4
+SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 IP_FREEBIND, IP_TRANSPARENT, IP_MTU_DISCOVER, IP_MTU, IP_PMTUDISC_DO = 15, 19, 10, 14, 2
 IPV6_HDRINCL, IPV6_FREEBIND, IPV6_TRANSPARENT, IPV6_MTU_DISCOVER, IPV6_MTU = 36, 78, 75, 23, 24
 
@@ -93,6 +94,8 @@ def packet_socket(attempt):
     s.bind((attempt["dev"], 3))
     if "mark" in attempt:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", attempt["mark"]))
+    if attempt.get("bypass"):
+        s.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
     return s
 
 

@@ -219,7 +219,7 @@ export function solicitedNode(target: string): string {
   return ipaddr.fromByteArray([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z]).toString();
 }
 
-export function address(text: string): Buffer {
+function address(text: string): Buffer {
   if (!ipaddr.isValid(text)) throw new Error(`no address: ${text}`);
   return Buffer.from(ipaddr.parse(text).toByteArray());
 }

@@ -53,10 +53,9 @@ function ofFamily(f: Field, family: Family): Attempt[] {
   const process = refused('process', family);
   const raw = refused('net_raw', family);
   const admin = refused('net_admin', family);
-  const marked =
-    (value: number): Act =>
-    (mark, n) =>
-      ({ ...(toRouter(packet)(mark, n) as object), mark: value }) as ReturnType<Act>;
+  const packetWith =
+    (more: { mark: number } | { bypass: true }): Act =>
+    (mark) => ({ op: 'frames', dev: 'eth0', frames: [ether(toRouterMac, packet(mark))], ...more });
 
   const target = `${to}/${six ? 128 : 32}`;
   const way = (via: string) => ({
@@ -92,9 +91,10 @@ function ofFamily(f: Field, family: Family): Attempt[] {
     raw('IMDS: protocol 41 to it on eth0', toRouter((mark) => ip(ends, protocol.ipv6, packet(mark))), reached),
     raw('IMDS: GRE to it on eth0', toRouter((mark) => ip(ends, protocol.gre, packet(mark))), reached),
     // Whoever has NET_RAW may mark a packet (socket(7), SO_MARK).
-    raw('IMDS: a frame on eth0 with mark 0x40', marked(0x40), reached),
-    raw('IMDS: a frame on eth0 with mark 0x1000', marked(0x1000), reached),
-    raw('IMDS: a frame on eth0 with all marks', marked(0xffffffff), reached),
+    raw('IMDS: a frame on eth0 with mark 0x40', packetWith({ mark: 0x40 }), reached),
+    raw('IMDS: a frame on eth0 with mark 0x1000', packetWith({ mark: 0x1000 }), reached),
+    raw('IMDS: a frame on eth0 with all marks', packetWith({ mark: 0xffffffff }), reached),
+    raw('IMDS: a frame on eth0 past the queueing discipline', packetWith({ bypass: true }), reached),
     six
       ? raw('IMDS: neighbour solicitation for it on eth0', toGroup(solicitedNode(to), (mark) => neighbour('solicitation', { from, to: solicitedNode(to) }, to, eniMac, mark)), out)
       : raw('IMDS: ARP for it on eth0', toEverybody((mark) => arp('request', { mac: eniMac, address: from }, { mac: NOBODY, address: to }, mark)), out),
