@@ -65,7 +65,7 @@ export type Operation =
       transparent?: true;
     }
   | { op: 'path_mtu'; to: string; port: number; size: number }
-  | { op: 'frames'; dev: string; frames: Buffer[]; hear?: Buffer; mark?: number; bypass?: true }
+  | { op: 'frames'; dev: string; frames: Buffer[]; hear?: Buffer; mark?: number; bypass?: true; xdp?: true }
   | { op: 'raw'; to: string; dev?: string; packets: Buffer[] }
   | { op: 'imds_by_frames'; dev: string; from: string; to: string; ether: Buffer }
   | { op: 'listen'; dev: string; hear: Buffer }

@@ -49,7 +49,7 @@ async function play(bench: Bench, ipFamily: 'ipv4' | 'dual-stack'): Promise<Outc
       {
         ipvlan: true,
         stages: ['plain', 'loose', 'iptables', 'ipvs', 'nftables'],
-        wait: Math.ceil(4 * bench.patience),
+        wait: Math.min(12, Math.ceil(4 * bench.patience)),
         program: { one: GUEST_PROGRAM, two: GUEST_PROGRAM, vpc: PROGRAM },
         eniPort: one.node.instance.deviceOf(eni) ?? '',
         internetPid: cloud.internet.pid,

@@ -54,7 +54,7 @@ function ofFamily(f: Field, family: Family): Attempt[] {
   const raw = refused('net_raw', family);
   const admin = refused('net_admin', family);
   const packetWith =
-    (more: { mark: number } | { bypass: true }): Act =>
+    (more: { mark: number } | { bypass: true } | { xdp: true }): Act =>
     (mark) => ({ op: 'frames', dev: 'eth0', frames: [ether(toRouterMac, packet(mark))], ...more });
 
   const target = `${to}/${six ? 128 : 32}`;
@@ -95,6 +95,7 @@ function ofFamily(f: Field, family: Family): Attempt[] {
     raw('IMDS: a frame on eth0 with mark 0x1000', packetWith({ mark: 0x1000 }), reached),
     raw('IMDS: a frame on eth0 with all marks', packetWith({ mark: 0xffffffff }), reached),
     raw('IMDS: a frame on eth0 past the queueing discipline', packetWith({ bypass: true }), reached),
+    raw('IMDS: a frame on eth0 by AF_XDP', packetWith({ xdp: true }), reached),
     six
       ? raw('IMDS: neighbour solicitation for it on eth0', toGroup(solicitedNode(to), (mark) => neighbour('solicitation', { from, to: solicitedNode(to) }, to, eniMac, mark)), out)
       : raw('IMDS: ARP for it on eth0', toEverybody((mark) => arp('request', { mac: eniMac, address: from }, { mac: NOBODY, address: to }, mark)), out),
