@@ -6,10 +6,7 @@ import { problemsOf } from '../hostile/run.ts';
 import { playNatively } from './hostile.ts';
 
 test('what hostile pods try', async () => {
-  const outcome = await playNatively('dual-stack');
-  if (process.env['DEBUG_ROWS'] !== undefined)
-    (await import('node:fs')).writeFileSync('/tmp/rows-dual-stack.json', JSON.stringify(outcome));
-  const problems = problemsOf(outcome);
+  const problems = problemsOf(await playNatively('dual-stack'));
   assert.ok(problems.length === 0, problems.join('\n'));
 });
 
