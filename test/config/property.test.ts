@@ -192,7 +192,7 @@ test('junk is refused in words, whatever it is', () => {
   );
 });
 
-test('64 KiB of anything is judged within two seconds', () => {
+test('64 KiB of anything is judged within two seconds of the processor', () => {
   const unit = [
     'a: ',
     '[',
@@ -212,10 +212,13 @@ test('64 KiB of anything is judged within two seconds', () => {
     'a: [1,\n',
   ];
   for (const text of unit) {
-    const started = performance.now();
+    const before = process.threadCpuUsage();
     refusal(text.repeat(Math.floor((64 * 1024) / text.length)));
-    const took = performance.now() - started;
-    assert.ok(took < 2000, `${JSON.stringify(text)} took ${Math.round(took)} ms`);
+    const { user, system } = process.threadCpuUsage(before);
+    assert.ok(
+      user + system < 2_000_000,
+      `${JSON.stringify(text)} took ${Math.round((user + system) / 1000)} ms`,
+    );
   }
   const stairs = Array.from({ length: 350 }, (_, depth) => `${' '.repeat(depth)}a:\n`).join('');
   assert.ok((refusal(stairs) ?? []).length > 0);
