@@ -200,7 +200,7 @@ test('CHECK never calls missing what it could not look at, as on a node too busy
     await node.sh(`mkdir -p /run/ended-${program}
       printf '#!/bin/sh\\nkill -KILL $$\\n' >/run/ended-${program}/${program}; chmod 755 /run/ended-${program}/${program}`);
     const path = `/run/ended-${program}:/run/stand-in/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
-    refuses(await check({ PATH: path }), 11, new RegExp(`KERNEL_QUERY.*by ${program}: ended by SIGKILL`));
+    refuses(await check({ PATH: path }), 11, new RegExp(`KERNEL_QUERY.*by ${program}: exit SIGKILL`));
     // Not there at all: a person has to install it, and no second try helps. From inside, since the test needs nsenter.
     const others = ['nsenter', 'unshare', 'sh', 'ip', 'grep', 'nft'].filter((one) => one !== program);
     const said = await node.sh(`mkdir -p /run/but-${program}
