@@ -210,7 +210,9 @@ function guardedEnis(boot: Boot, owned: Owned[]): GuardedEni[] {
     const primaryAddress = eni.primaryAddress || known.get(eniId)?.primaryAddress;
     known.set(eniId, { eniId, mac, primaryAddress, ipv6Prefix });
   }
-  return [...known.values()].flatMap((eni) => {
+  // In one order, whoever names them first: the same ENIs are the same text.
+  const inOrder = [...known.values()].sort((a, b) => (a.eniId < b.eniId ? -1 : 1));
+  return inOrder.flatMap((eni) => {
     const device = deviceOf(eni.mac);
     if (device === undefined) return [];
     const cidrs = owned.filter((one) => one.eniId === eni.eniId).map((one) => one.cidr);

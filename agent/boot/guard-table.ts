@@ -108,11 +108,10 @@ ${allowImds ? `    iifname ${pods} ip daddr ${IMDS_ADDRESS} accept\n` : ''}    c
  * As in a pod, the frame's type and what the socket said it is must agree.
  */
 export function renderGuardTable(enis: GuardedEni[]): string {
-  const sorted = [...enis].sort((a, b) => (a.eniId < b.eniId ? -1 : 1));
   return `${counters('forged_by_eni', 'imds_by_eni', 'dhcp_by_eni', 'own_mac')}  set imds6 {
     typeof ip6 daddr; elements = { ${IMDS_FORMS6.join(', ')} }
   }
-${sorted.map(setOf).join('')}  chain out4 {
+${enis.map(setOf).join('')}  chain out4 {
     ip daddr ${IMDS_ADDRESS} counter name imds_by_eni drop
     udp dport 67-68 counter name dhcp_by_eni drop
     accept
@@ -129,7 +128,7 @@ ${sorted.map(setOf).join('')}  chain out4 {
     arp daddr ip ${IMDS_ADDRESS} counter name imds_by_eni drop
     accept
   }
-${sorted.map(chainsOf).join('')}`;
+${enis.map(chainsOf).join('')}`;
 }
 
 function setOf({ eniId, cidrs }: GuardedEni): string {
