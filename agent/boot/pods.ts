@@ -3,6 +3,7 @@
 import { attachmentOf } from '../host/attachment.ts';
 import { type NodeFile, readNodeFile } from '../host/node-file.ts';
 import { type Drift, driftOf } from '../host/pod-drift.ts';
+import { isFailure } from '../messages/failure.ts';
 import { type Lease, leasePath, listLeases } from '../pool/lease.ts';
 import { noteOf } from '../pool/lease-note.ts';
 import { hasCode, secondsSinceWritten } from '../port/fs.ts';
@@ -78,7 +79,16 @@ export function driftText(found: PodDrift[]): string[] {
 
 /** A changed mode cuts off other pods; everything else is the harm of the pod that has it. */
 export function checkPods(): Check {
-  const { looked, found, problems } = podDrifts(false);
+  let looked: number;
+  let found: PodDrift[];
+  let problems: string[];
+  try {
+    ({ looked, found, problems } = podDrifts(false));
+  } catch (error) {
+    // Its own check says what is wrong with the node file.
+    if (!isFailure(error)) throw error;
+    return warn('pods', `not looked at: ${error.message}`, { code: error.code });
+  }
   const texts = driftText(found);
   if (found.some(({ drifts }) => drifts.some((drift) => drift.kind === 'port')))
     return fail('pods', 'ATTACHMENT_DIFFERS', texts.join('; '), { found });
