@@ -127,6 +127,8 @@ def burst(count):
 
 def callers():
     yield 'own', plan['own'], OWN
+    if plan.get('before'):
+        yield 'before', plan['before'], OWN
     if plan['go']:
         yield 'go', plan['go'] + '/ptp', GO
 

@@ -10,6 +10,8 @@ import { bootPodNode, conf } from '../cni/rig.ts';
 export interface Plan {
   /** The plugin; undefined: as it is installed on the node. */
   own: string | undefined;
+  /** The plugin of an earlier commit, to be compared with. */
+  before?: string | undefined;
   /** Folder of the Go plugins. */
   go: string | undefined;
   rounds: number;

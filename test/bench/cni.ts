@@ -22,6 +22,7 @@ chain in the same run. Ends with the table of targets. A busy machine spoils tim
 repeated. Where the kernel has no ipvlan, the executable is built with a macvlan in its place.
 
   --rounds N       interleaved rounds (default 40; with --quick 5)
+  --before COMMIT  beside the plugin of that commit, too: an ADD may take 1.1 times as long
   --quick          few rounds, 30 at once; a timing row that is not met is shown as such and does not fail the benchmark
   --evidence FILE  write the result as JSON, and the plot beside it as .svg
   --json           print one object and nothing else
@@ -30,13 +31,20 @@ repeated. Where the kernel has no ipvlan, the executable is built with a macvlan
 /** What the design asks for. */
 const START_RATIO = 6;
 const ADD_RATIO = 2;
+const BEFORE_RATIO = 1.1;
 const BURST_RATIO = 4;
 const BURST_MEDIAN_MS = 250;
 const SPAWNS = 3;
 const MEMORY_BYTES = 45e6;
 const EXECUTABLE_BYTES = 125e6;
 
-const options = readArguments(help, { rounds: {}, quick: 'switch', evidence: 'text', json: 'switch' });
+const options = readArguments(help, {
+  rounds: {},
+  before: 'text',
+  quick: 'switch',
+  evidence: 'text',
+  json: 'switch',
+});
 const rounds = options.rounds ?? (options.quick ? 5 : 40);
 const root = join(import.meta.dirname, '../..');
 const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
@@ -49,8 +57,10 @@ const go = goTools();
 if (go === undefined) process.stderr.write(`without the Go plugins: ${withoutGoTools}\n`);
 const ipvlan = kernelHasIpvlan();
 const variant = ipvlan ? undefined : buildMacvlanVariant();
+const before = options.before === undefined ? undefined : buildMacvlanVariant(options.before, !ipvlan);
 const plan: Plan = {
   own: variant?.executable,
+  before: before?.executable,
   go,
   rounds,
   traces: options.quick ? 3 : 15,
@@ -68,7 +78,8 @@ const measuring = spawnSync(
   ],
   { cwd: root, stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 },
 );
-if (variant !== undefined) rmSync(variant.folder, { recursive: true, force: true });
+for (const built of [variant, before])
+  if (built !== undefined) rmSync(built.folder, { recursive: true, force: true });
 if (measuring.status !== 0) {
   process.stderr.write('bench:cni: the measuring half failed: see above\n');
   process.exit(1);
@@ -94,6 +105,9 @@ const targets: Target[] = [
         ),
         atMost('ADD / Go ptp + host-local', ADD_RATIO, ratio('own ADD', 'go ADD'), '×', true),
       ]),
+  ...(before === undefined
+    ? []
+    : [atMost(`ADD / that of ${options.before}`, BEFORE_RATIO, ratio('own ADD', 'before ADD'), '×', true)]),
   ...(calls['lyft floor'] === undefined
     ? []
     : [atMost('ADD / floor of the Lyft chain', 1, ratio('own ADD', 'lyft floor'), '×', true)]),
@@ -171,7 +185,11 @@ function plot(): string {
 }
 
 function print(): void {
-  const names: Record<string, string> = { own: 'eniboot', go: 'Go ptp + host-local' };
+  const names: Record<string, string> = {
+    own: 'eniboot',
+    before: `eniboot of ${options.before}`,
+    go: 'Go ptp + host-local',
+  };
   const rows = Object.keys(calls).map((what) => {
     const [who = '', ...rest] = what.split(' ');
     const [ms, used] = [wall(what), cpu(what)];

@@ -9,18 +9,28 @@ import { join } from 'node:path';
 const root = join(import.meta.dirname, '../..');
 const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
 
-/** Path of the built executable, in a new folder that the caller removes: `folder`. */
-export function buildMacvlanVariant(): { folder: string; executable: string } {
+/**
+ * Path of the built executable, in a new folder that the caller removes: `folder`.
+ *
+ * @param commit of what to build it from; the working tree where none is given.
+ * @param macvlan false: as it ships, for a kernel that has ipvlan.
+ */
+export function buildMacvlanVariant(commit?: string, macvlan = true): { folder: string; executable: string } {
   const folder = mkdtempSync(join(tmpdir(), 'eniboot-macvlan-'));
-  for (const name of ['agent', 'cni', 'systemd', 'package.json', 'package-lock.json', 'LICENSE', 'NOTICE']) {
-    cpSync(join(root, name), join(folder, name), { recursive: true });
+  const names = ['agent', 'cni', 'systemd', 'package.json', 'package-lock.json', 'LICENSE', 'NOTICE'];
+  if (commit === undefined)
+    for (const name of names) cpSync(join(root, name), join(folder, name), { recursive: true });
+  else {
+    const archive = execFileSync('git', ['archive', commit, ...names], { cwd: root, maxBuffer: 2 ** 28 });
+    execFileSync('tar', ['-x', '-C', folder], { input: archive });
   }
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
   const path = join(folder, 'agent/host/attachment.ts');
   const text = readFileSync(path, 'utf8');
   const changed = text.replace('type ipvlan mode l2', 'type macvlan mode bridge');
-  if (changed === text) throw new Error(`${path} makes no ipvlan that a macvlan could stand in for`);
-  writeFileSync(path, changed);
+  if (macvlan && changed === text)
+    throw new Error(`${path} makes no ipvlan that a macvlan could stand in for`);
+  if (macvlan) writeFileSync(path, changed);
   execFileSync(process.execPath, [join(folder, 'agent/build/build.ts'), '--no-bundle', arch], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
