@@ -22,7 +22,11 @@ const underWay = new Map<string, Promise<Digest>>();
 export function digestOf(path: string): Promise<Digest> {
   const known = underWay.get(path);
   if (known !== undefined) return known;
-  const digest = compute(path);
+  const digest = compute(path).catch((error: unknown) => {
+    // Whoever tries again looks again.
+    underWay.delete(path);
+    throw error;
+  });
   underWay.set(path, digest);
   return digest;
 }
@@ -36,8 +40,8 @@ export function rememberDigests(): void {
   try {
     writeAtomic(CACHE, JSON.stringify({ ...readCache(), ...Object.fromEntries(computed) }), 0o600);
     computed.clear();
-  } catch (error) {
-    if (!hasCode(error, 'ENOSPC', 'EROFS', 'EACCES', 'EPERM', 'EDQUOT', 'EIO')) throw error;
+  } catch {
+    // The next program computes them again.
   }
 }
 

@@ -9,6 +9,8 @@ const found = [
   'update main unlinkat@/usr/libexec/eniboot/.staging#3 ENOMEM',
   // A program that cannot be started was a defect of eniboot's: the first is the lock's.
   'repair main vfork#2 ENOMEM',
+  // The executable's digest failed once, and every later try of the boot was given that same failure.
+  'first-boot main statx@/usr/libexec/eniboot/0.1.0/eniboot#1 EACCES',
 ];
 
 const played = new Map<string, Played>();

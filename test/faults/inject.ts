@@ -143,8 +143,8 @@ export function pointsOfPrograms(text: string): Point[] {
 
 function errorsOf(call: string, rest: string): readonly string[] {
   const known = errors[call] ?? [];
-  // The answer, which somebody reads from a pipe.
-  if (call === 'write' && /^[12]</.test(rest)) return ['EIO', 'ENOSPC', 'EPIPE'];
+  // The answer. That its reader has gone (EPIPE) is no failure, as for any program in a pipe.
+  if (call === 'write' && /^[12]</.test(rest)) return ['EIO', 'ENOSPC'];
   if (NOT_OURS.test(rest)) return [];
   if (/^(?:send|recv)/.test(call) && /^\d+<(?:TCP|UDP)/.test(rest)) return OF_CONNECTIONS;
   if (call === 'openat' && rest.includes('O_CREAT')) return [...known, 'ENOSPC', 'EROFS'];

@@ -1,5 +1,6 @@
 // Plays faults on nodes: draws them by a seed, strikes, judges, and brings the node back to rest.
 import { failureCodes } from '../../agent/messages/codes.ts';
+import type { FailureCode } from '../../agent/messages/failure.ts';
 import { seeded } from '../boot/kill.ts';
 import { pointsOfFirstBoot, strikeFirstBoot } from './first-boot.ts';
 import {
@@ -33,6 +34,8 @@ export interface Played {
   atRest: boolean;
 }
 
+/** More than any program may hang, and than a run without a fault takes. Milliseconds. */
+const TRIES_MS = 30_000;
 /** One start in so many of a program hangs: each costs the product's time-out. */
 const HANGS = 8;
 
@@ -49,7 +52,8 @@ export async function playFaults(
   const needed = new Set(given?.map(({ name }) => name) ?? Object.keys(operations));
   let node: FaultNode | undefined;
   let serial = 0;
-  for (let struck = 0; struck < count; ) {
+  for (let struck = 0, tries = 0; struck < count; tries += 1) {
+    if (tries > 2 * count + 20) throw new Error('most calls are never reached');
     serial += 10;
     const name = given?.[struck]?.name ?? drawName(random);
     if (name !== FIRST_BOOT) node ??= await restedNode(world, needed);
@@ -203,7 +207,7 @@ async function strike(node: FaultNode, operation: Operation, fault: Fault, seria
     async wrong() {
       if (ran.exit === 0) return operation.wrong(node, ran, serial);
       // Of several faults at once, one may strike what takes back.
-      const single = fault.who !== 'any' && !wasKilled(ran, fault) && !isAnswer(line ?? '');
+      const single = fault.who !== 'any' && ran.exit !== null && ran.exit !== 137 && !isAnswer(line ?? '');
       return single ? ((await operation.wrongAfterFailure?.(node, serial)) ?? []) : [];
     },
     end: async () => {
@@ -244,7 +248,10 @@ function outcomeOf(
     .filter((code) => code !== answers)
     .flatMap((code) => {
       if (code === 'INTERNAL' || !(code in failureCodes)) return [`failed with ${code}: ${said}`];
-      return lies.some((lie) => lie === code) ? [`says what is not so, ${code}: ${said}`] : [];
+      if (lies.some((lie) => lie === code)) return [`says what is not so, ${code}: ${said}`];
+      // The fault struck once, so another try would have got past it.
+      const triedInVain = ms > TRIES_MS && failureCodes[code as FailureCode].transient;
+      return triedInVain ? [`tried for ${Math.round(ms / 1000)} s in vain: ${said}`] : [];
     });
 }
 
