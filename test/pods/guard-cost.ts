@@ -21,8 +21,6 @@ export async function measureGuards(pair: Pair): Promise<GuardCost> {
     { node: one, pods: [a.id, b.id] },
     { node: two, pods: [far.id] },
   ];
-  // It would put back what is taken away here.
-  for (const { node } of nodes) await node.sh('systemctl stop eniboot-repair.timer');
   try {
     return await measuring(pair, async ({ measure, internet }) => {
       const paths: Record<string, () => Promise<Figures>> = {
@@ -39,7 +37,8 @@ export async function measureGuards(pair: Pair): Promise<GuardCost> {
         for (const half of round % 2 === 0
           ? (['with', 'without'] as const)
           : (['without', 'with'] as const)) {
-          for (const { node, pods } of nodes) await (half === 'with' ? putBack(node) : takeAway(node, pods));
+          for (const { node, pods } of nodes)
+            await (half === 'with' ? putBack(node, pods) : takeAway(node, pods));
           for (const [name, path] of Object.entries(paths)) found[half][name] = await path();
         }
         for (const [name, of] of Object.entries(ratios)) {
@@ -60,10 +59,7 @@ export async function measureGuards(pair: Pair): Promise<GuardCost> {
       };
     });
   } finally {
-    for (const { node } of nodes) {
-      await putBack(node);
-      await node.sh('systemctl start eniboot-repair.timer');
-    }
+    for (const { node, pods } of nodes) await putBack(node, pods);
   }
 }
 
@@ -76,8 +72,11 @@ async function takeAway(node: PodNode, pods: string[]): Promise<void> {
     for pod in ${pods.join(' ')}; do ip netns exec $pod nft delete table netdev eniboot; done`);
 }
 
-async function putBack(node: PodNode): Promise<void> {
-  await node.sh('eniboot repair >/dev/null');
+/** By the unit, in its sandbox. */
+async function putBack(node: PodNode, pods: string[]): Promise<void> {
+  await node.sh(`systemctl start eniboot-repair.service
+    nft list chain inet eniboot from_pods
+    for pod in ${pods.join(' ')}; do ip netns exec $pod nft list chain netdev eniboot own_source; done`);
 }
 
 function rounded(of: Spread): Spread {
