@@ -21,8 +21,9 @@ const help = `Usage: eniboot image check [--booted] [--root FOLDER] [--expect PA
        eniboot image deprecate AMI --at DATE        no zone may launch it, or go back to it
 
 check      whether this machine is fit to become an AMI, or an instance of one is what it should be: kernel modules, unit
-           graph, SELinux, swap, listening ports, sysctls, capabilities, digests, versions, disk, NetworkManager, what a build must not
-           leave behind. Loads the modules and makes a pair of devices for a moment; changes nothing else. Needs root.
+           graph, SELinux, swap, listening ports, sysctls, capabilities, digests, versions, disk, NetworkManager, what
+           a build must not leave behind. Loads the modules and makes a pair of devices for a moment; changes nothing
+           else. Needs root.
 boot-test  launches the image, waits for the node's own verdict (instance tag, or console), tags the image with it, and
            always terminates the instance, also on Ctrl-C. If SSM reaches the node, the report has its status
            JSON, and check --booted runs there and must not fail.
