@@ -1,4 +1,4 @@
-// time limit: 300 s
+// time limit: 500 s
 import { ec2CloudOptions, ec2Faults } from './faults/ec2.ts';
 import { runFaults } from './faults/run.ts';
 
