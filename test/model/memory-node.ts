@@ -334,13 +334,17 @@ export async function ipBatch(lines: string[]): Promise<void> {
   perform(linesOf(node.kernel.host, lines.join('\n')));
 }
 
-export async function compareTable(body: string): Promise<{ intact: boolean; present: boolean }> {
+export async function compareTables(body: string): Promise<{ intact: boolean; present: boolean }> {
   return { intact: node.egress === body, present: node.egress !== undefined };
 }
 
-export async function replaceTable(body: string): Promise<void> {
+export async function replaceTables(body: string): Promise<void> {
   change('nft', 'replace');
   node.egress = body;
+}
+
+export async function hasEgressHook(): Promise<boolean> {
+  return true;
 }
 
 export function readSysctl(path: string): string {

@@ -16,6 +16,11 @@ export function readIfPresent(path: string): string | undefined {
   return currentLife().node.files.get(path);
 }
 
+export function readJsonIfPresent(path: string): unknown {
+  const text = readIfPresent(path);
+  return text === undefined ? undefined : JSON.parse(text);
+}
+
 export function writeAtomic(path: string, text: string | Uint8Array): void {
   currentLife().node.files.set(path, String(text));
 }
@@ -115,11 +120,14 @@ export function readSysctl(path: string): string {
 
 export function writeSysctl(): void {}
 
-export async function compareTable(): Promise<{ intact: boolean; present: boolean }> {
+/** No device carries packets here. */
+export function deviceOf(): undefined {}
+
+export async function compareTables(): Promise<{ intact: boolean; present: boolean }> {
   return { intact: true, present: true };
 }
 
-export async function replaceTable(): Promise<void> {}
+export async function replaceTables(): Promise<void> {}
 
 export function listOwned(): Owned[] {
   return currentLife().node.pool;

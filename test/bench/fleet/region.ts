@@ -34,6 +34,11 @@ export interface Region {
 
 const zones = ['eu-west-1a', 'eu-west-1b', 'eu-west-1c'] as const;
 
+/** Of a zone: room for 585 nodes each, with 7 prefixes a node. */
+function podCidrs(zone: number): string[] {
+  return [0, 1, 2, 3].map((part) => `10.${32 + zone * 4 + part}.0.0/16`);
+}
+
 export function createRegion(scheduler: VirtualScheduler, options: RegionOptions): Region {
   const bucketOf = (action: string) =>
     options.bucket !== undefined && isMutating(action) ? options.bucket : defaultBucket(action);
@@ -41,15 +46,11 @@ export function createRegion(scheduler: VirtualScheduler, options: RegionOptions
     scheduler,
     latency,
     bucketOf,
-    vpcCidrs: ['10.0.0.0/8'],
-    // Room for 1,365 nodes a /15 with 7 prefixes each, three zones, four pod subnets a zone.
+    // A block of a VPC, and so a subnet, is a /16 at most (VPC user guide, "VPC CIDR blocks"); blocks are a quota, up to 50.
+    vpcCidrs: ['10.0.0.0/16', ...zones.flatMap((_, at) => podCidrs(at))],
     subnets: zones.flatMap((zone, at) => [
-      { cidr: `10.${at}.0.0/16`, zone, tags: { Name: `nodes-${at}` } },
-      ...[0, 1, 2, 3].map((part) => ({
-        cidr: `10.${32 + at * 16 + part * 4}.0.0/14`,
-        zone,
-        tags: { eniboot: 'pods' },
-      })),
+      { cidr: `10.0.${at * 64}.0/18`, zone, tags: { Name: `nodes-${at}` } },
+      ...podCidrs(at).map((cidr) => ({ cidr, zone, tags: { eniboot: 'pods' } })),
     ]),
   });
   const nodeSubnets = [...ec2.world.subnets.values()].filter((subnet) => subnet.tags.has('Name'));

@@ -4,7 +4,15 @@ import { replaceModules } from '../../replace-modules.ts';
 
 const here = (path: string) => new URL(path, import.meta.url).href;
 
-const machine = ['port/fs', 'host/links', 'host/nft', 'host/sysctl', 'host/lock', 'host/digest'];
+const machine = [
+  'port/fs',
+  'host/links',
+  'host/devices',
+  'host/nft',
+  'host/sysctl',
+  'host/lock',
+  'host/digest',
+];
 const pool = ['pool/pool', 'pool/give-back', 'pool/leaving-enis'];
 const phases = ['node-config', 'identify', 'reserve', 'install', 'kubelet', 'verify', 'ready'];
 
