@@ -205,9 +205,11 @@ test('a version that was taken back stays so over a reboot, even where the one b
   const node = await bootedNode();
   assert.is((await update(node, '9.8.0', sha256)).report.result, 'updated');
   // What repair cannot put back.
-  await node.instance.run('ip', ['route', 'del', 'default']);
+  const conflist = '/etc/cni/net.d/10-eniboot.conflist';
+  await node.instance.run('sh', ['-c', `rm ${conflist}; mkdir ${conflist}`]);
   const { report } = await update(node, '9.8.0', sha256, '--action', 'rollback');
   assert.equal([report.result, report.version, report.healthy], ['updated', '0.1.0', false]);
+  await node.instance.run('rmdir', [conflist]);
   await node.reboot();
   assert.is((await node.boot()).status?.verdict, 'ready');
   assert.is((await links(node))[0], '0.1.0');
