@@ -13,10 +13,18 @@ export const GUEST_PROGRAM = '/usr/libexec/e2e/attacker.py';
 
 /** By what pods have. An error holds them as well, as `facts.hostile`. */
 export async function playInVms(bench: Bench): Promise<Record<string, Outcome>> {
-  const hostile = { ipv4: await play(bench, 'ipv4'), 'dual-stack': await play(bench, 'dual-stack') };
-  const wrong = Object.values(hostile).flatMap(problemsOf);
-  if (wrong.length === 0) return hostile;
-  throw Object.assign(new Error(wrong.join('\n')), { facts: { hostile } });
+  const hostile: Record<string, Outcome> = {};
+  try {
+    const problems: string[] = [];
+    for (const family of ['ipv4', 'dual-stack'] as const) {
+      hostile[family] = await play(bench, family);
+      problems.push(...problemsOf(hostile[family]).map((problem) => `${family}: ${problem}`));
+    }
+    if (problems.length > 0) throw new Error(problems.join('\n'));
+    return hostile;
+  } catch (error) {
+    throw Object.assign(error as Error, { facts: { hostile } });
+  }
 }
 
 async function play(bench: Bench, ipFamily: 'ipv4' | 'dual-stack'): Promise<Outcome> {
