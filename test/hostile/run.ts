@@ -37,6 +37,8 @@ export async function playHostile(ground: Ground, say: (line: string) => void): 
     const guard = await takeGuardAway(ground);
     say(guard.length === 0 ? 'there is no guard to take away' : `without ${guard.join(', ')}`);
     const open = await half(ground, 1, capabilities, say);
+    const back = await takeGuardAway(ground);
+    if (back.length > 0) throw new Error(`it came back meanwhile: ${back.join(', ')}`);
     return { rows: guarded.map((one, at) => judged(one, open[at] ?? one)), guard, capabilities };
   } finally {
     await dismiss(ground);
@@ -114,7 +116,7 @@ async function half(
     const leave = await enter(ground, stage, field);
     try {
       const now = list.filter((one) => (one.stage ?? 'plain') === stage);
-      await attack(ground, now, reports, capabilities);
+      await attack(ground, now, at === 0, reports, capabilities);
       say(`${now.length} attempts, ${stage}`);
     } finally {
       await leave();

@@ -23,7 +23,10 @@ export async function takeGuardAway(ground: Ground): Promise<string[]> {
           $run nft list table "$family" "$name" | sed -n 's/^\tchain \\([^ ]*\\) {$/\\1/p' | while read -r chain; do
             case ' ${kept.join(' ')} ' in
             *" $chain "*) ;;
-            *) $run nft flush chain "$family" "$name" "$chain"; echo "$pod $family $name $chain" ;;
+            *)
+              # The chain itself has a handle, and each of its rules.
+              [ "$($run nft -a list chain "$family" "$name" "$chain" | grep -c '# handle')" -gt 1 ] || continue
+              $run nft flush chain "$family" "$name" "$chain"; echo "$pod $family $name $chain" ;;
             esac
           done ;;
         esac

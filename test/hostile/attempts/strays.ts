@@ -30,14 +30,18 @@ function ofFamily(f: Field, family: Family): Attempt[] {
       stage,
       ...(family === 4 && stage === 'plain' ? by("the node's reverse-path filter") : {}),
     };
+    const away =
+      family === 6 && f.one.ip6 === undefined
+        ? { ...held, ...by('the node itself has no way out over IPv6') }
+        : held;
     // biome-ignore format: one attempt, one line
     return [
       raw(`to its ENI, for a port of the node${how}`, inside(node), [{ heard: 'one' }], held),
-      raw(`to its ENI, for an address that no pod has${how}`, inside(free), [{ frame: 'vpc' }], held),
+      raw(`to its ENI, for an address that no pod has${how}`, inside(free), [{ frame: 'vpc' }], away),
       raw(`to its ENI, for a pod of another ENI${how}`, inside(c), [{ frame: 'c' }], held),
-      raw(`to its ENI, for the metadata service${how}`, inside(imds, 80), [{ frame: 'vpc', to: imds }], held),
+      raw(`to its ENI, for the metadata service${how}`, inside(imds, 80), [{ frame: 'vpc', to: imds }], away),
       vpc(`from outside to the ENI, for a port of the node${how}`, outside(far, node), [{ heard: 'one' }], held),
-      vpc(`from outside to the ENI, for an address that no pod has${how}`, outside(far, free), [{ frame: 'vpc' }], { ...held, ipvlan: true }),
+      vpc(`from outside to the ENI, for an address that no pod has${how}`, outside(far, free), [{ frame: 'vpc' }], { ...away, ipvlan: true }),
       vpc(`from outside to the ENI, for a pod of another ENI${how}`, outside(far, c), [{ frame: 'c' }], held),
     ];
   });
