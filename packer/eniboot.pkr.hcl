@@ -30,11 +30,11 @@ locals {
   started          = timestamp()
   kubernetes_minor = regex("^1\\.[0-9]+", var.kubernetes_version)
   tags = merge(var.tags, {
-    "eniboot/version"    = local.version
-    "eniboot/commit"     = local.manifest.commit
-    "eniboot/kubernetes" = var.kubernetes_version
-    "eniboot/crio"       = var.crio_version
-    "eniboot/fedora"     = format("%d", var.fedora_version)
+    "eniboot:version"    = local.version
+    "eniboot:commit"     = local.manifest.commit
+    "eniboot:kubernetes" = var.kubernetes_version
+    "eniboot:crio"       = var.crio_version
+    "eniboot:fedora"     = format("%d", var.fedora_version)
   })
 }
 
@@ -104,11 +104,11 @@ build {
       ami_name        = "eniboot-${local.version}-k8s-${var.kubernetes_version}-fedora-${var.fedora_version}-${source.key}-${formatdate("YYYYMMDDhhmmss", local.started)}"
       ami_description = "Kubernetes ${var.kubernetes_version} node with eniboot ${local.version} on ${var.base_images[source.key].name}"
       tags = merge(local.tags, {
-        "eniboot/executable" = local.manifest.files["${source.value}/eniboot"].sha256
-        "eniboot/base"       = var.base_images[source.key].id
-        "eniboot/base-name"  = var.base_images[source.key].name
+        "eniboot:executable" = local.manifest.files["${source.value}/eniboot"].sha256
+        "eniboot:base"       = var.base_images[source.key].id
+        "eniboot:base-name"  = var.base_images[source.key].name
         # What was installed is compared with the lock; without one, only out/packages-ARCH.lock says what that was.
-        "eniboot/packages" = var.packages_lock == "" ? "not locked" : sha256(file(format("${abspath(path.root)}/${var.packages_lock}", source.key)))
+        "eniboot:packages" = var.packages_lock == "" ? "not locked" : sha256(file(format("${abspath(path.root)}/${var.packages_lock}", source.key)))
       })
       snapshot_tags = local.tags
     }

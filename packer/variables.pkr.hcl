@@ -235,8 +235,8 @@ variable "tags" {
   type        = map(string)
   default     = {}
   validation {
-    condition     = alltrue([for key in keys(var.tags) : !can(regex("^((?i:aws:)|eniboot/)", key))])
-    error_message = "A key among tags begins with aws: or eniboot/, which are AWS's and eniboot's own."
+    condition     = alltrue([for key in keys(var.tags) : !can(regex("^((?i:aws:)|eniboot:)", key))])
+    error_message = "A key among tags begins with aws: or eniboot:, which are AWS's and eniboot's own."
   }
   validation {
     condition     = alltrue([for key, value in var.tags : length(key) >= 1 && length(key) <= 128 && length(value) <= 256])

@@ -38,7 +38,7 @@ function failuresPage(): string {
   return `# Failure codes
 
 Written by \`node test/pages.ts\` from agent/messages/codes.ts. A failed boot shows its code in the console line, in the instance
-tag \`eniboot/verdict\`, in /run/eniboot/status.json (with the facts: what, where, EC2's own code) and in the log. Other commands
+tag \`eniboot:verdict\`, in /run/eniboot/status.json (with the facts: what, where, EC2's own code) and in the log. Other commands
 and the CNI plugin show it in their error.
 
 \`Retried\` says whether a boot tries again by itself, within the phase's budget and the deadline; if not, it ends at once.

@@ -341,7 +341,7 @@ function podTags(scope: Scope): Record<string, string> {
   return { [ROLE_TAG]: POD_ROLE, ...(scope.cluster === undefined ? {} : { [CLUSTER_TAG]: scope.cluster }) };
 }
 
-/** `{ 'aws:ResourceTag/eniboot/role': 'pods' }` */
+/** `{ 'aws:ResourceTag/eniboot:role': 'pods' }` */
 function keys(kind: string, tags: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(tags).map(([key, value]) => [`${kind}/${key}`, value]));
 }

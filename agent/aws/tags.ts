@@ -2,19 +2,19 @@
 // is never used, changed or deleted.
 
 /** Makes an ENI ours. */
-export const ROLE_TAG = 'eniboot/role';
+export const ROLE_TAG = 'eniboot:role';
 /** The role of an ENI that serves pods. */
 export const POD_ROLE = 'pods';
-export const CLUSTER_TAG = 'eniboot/cluster';
+export const CLUSTER_TAG = 'eniboot:cluster';
 /** The instance an ENI was created for. */
-export const INSTANCE_TAG = 'eniboot/instance';
+export const INSTANCE_TAG = 'eniboot:instance';
 /** When an ENI was first asked for: ISO 8601, UTC. */
-export const CREATED_TAG = 'eniboot/created';
+export const CREATED_TAG = 'eniboot:created';
 /** When a sweep first saw an ENI without its instance: ISO 8601, UTC. */
-export const SWEEP_SEEN_TAG = 'eniboot/sweep-seen';
+export const SWEEP_SEEN_TAG = 'eniboot:sweep-seen';
 /** On an instance: `<ready|failed:CODE>@<version>`. */
-export const VERDICT_TAG = 'eniboot/verdict';
+export const VERDICT_TAG = 'eniboot:verdict';
 /** On an image: `passed@<time>` or `failed:CODE@<time>`; on an instance, the image it tests. */
-export const BOOT_TEST_TAG = 'eniboot/boot-test';
+export const BOOT_TEST_TAG = 'eniboot:boot-test';
 /** On an image: the version of eniboot in it. */
-export const IMAGE_VERSION_TAG = 'eniboot/version';
+export const IMAGE_VERSION_TAG = 'eniboot:version';

@@ -28,7 +28,7 @@ alone what is as it should be. eniboot.service runs it at boot; kubelet starts o
   --dry-run   show what would be changed, phase by phase, and change nothing (the same as \`eniboot plan\`)
   --json      print the final status as one JSON object (docs/status.md) and nothing else on stdout
 
-The verdict goes to /run/eniboot/status.json, the console, the instance tag eniboot/verdict and
+The verdict goes to /run/eniboot/status.json, the console, the instance tag eniboot:verdict and
 /var/lib/eniboot/metrics/boot.prom. \`eniboot status\` shows it; docs/failures.md lists every code with its remedy.
 
 Exit codes: 0 READY (also degraded); 1 FAILED, with a code; 2 wrong usage.

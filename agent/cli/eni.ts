@@ -13,10 +13,10 @@ Finds pod ENIs that dead instances have left behind, and with --apply removes th
 when it ends; what is left over was created by a node that died between creating and attaching.
 
 An ENI is deleted when all of this holds:
-  its tags are eniboot's (eniboot/role=pods, and the cluster), its status is available;
-  its instance (tag eniboot/instance) does not exist or is terminated, asked again right before the deletion;
-  it is older than --min-age (tag eniboot/created);
-  an earlier run with --apply marked it (tag eniboot/sweep-seen) at least ${REST_MINUTES} minutes ago.
+  its tags are eniboot's (eniboot:role=pods, and the cluster), its status is available;
+  its instance (tag eniboot:instance) does not exist or is terminated, asked again right before the deletion;
+  it is older than --min-age (tag eniboot:created);
+  an earlier run with --apply marked it (tag eniboot:sweep-seen) at least ${REST_MINUTES} minutes ago.
 So the first run marks and the next one deletes: run it on a schedule, such as every 15 minutes. Anything in doubt stays.
 
   --cluster NAME      only ENIs of this cluster; without it, those of every cluster in the region

@@ -381,7 +381,7 @@ function checkNames(config: Config): CrossFinding[] {
     });
   }
   for (const [key, value] of Object.entries(config.aws.tags)) {
-    const owner = /^aws:/i.test(key) ? 'AWS' : /^eniboot[:/]/i.test(key) ? 'eniboot' : undefined;
+    const owner = /^aws:/i.test(key) ? 'AWS' : /^eniboot:/i.test(key) ? 'eniboot' : undefined;
     if (owner === undefined) continue;
     found.push({
       level: 'error',

@@ -15,7 +15,7 @@ type Arch = keyof typeof CPUS;
 const COPIED_MS = 30 * 60_000;
 const LOOK_MS = 10_000;
 /** On a copy: the image of Fedora's that it is of. */
-const SOURCE_TAG = 'eniboot/base-of';
+const SOURCE_TAG = 'eniboot:base-of';
 
 export interface BaseImage {
   id: string;

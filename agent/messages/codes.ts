@@ -608,7 +608,7 @@ export const failureCodes = {
   ROLLOUT_NO_TARGETS: {
     title: 'No running instance is a target of the rollout.',
     remedy:
-      'Compare `where` in the spec with the tags and zone IDs of your instances; a launch template has to tag its instances with eniboot/cluster.',
+      'Compare `where` in the spec with the tags and zone IDs of your instances; a launch template has to tag its instances with eniboot:cluster.',
     transient: false,
   },
   ROLLOUT_UNREACHABLE: {

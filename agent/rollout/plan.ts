@@ -82,7 +82,7 @@ export function resolveTargets(
   };
 }
 
-/** The version a node's last boot reported in its tag `eniboot/verdict` (`ready@1.2.3`). */
+/** The version a node's last boot reported in its tag `eniboot:verdict` (`ready@1.2.3`). */
 export function reportedVersion({ tags }: FleetInstance): string | undefined {
   return /^ready@(.+)$/.exec(tags[VERDICT_TAG] ?? '')?.[1];
 }

@@ -102,7 +102,7 @@ const specSchema = v.strictObject({
           v.minEntries(1, 'is empty'),
           v.maxEntries(5, 'has more than the 5 entries Run Command takes'),
           v.description(
-            'Tags an instance must have, all of them; without it, `eniboot/cluster` with the cluster.',
+            'Tags an instance must have, all of them; without it, `eniboot:cluster` with the cluster.',
           ),
         ),
       ),
@@ -252,7 +252,7 @@ export function allowedFailures(nodes: number, percent: number): number {
 
 /** Tags that make an instance a target. */
 export function targetTags({ where }: Spec): Record<string, string> {
-  return where.tags ?? { 'eniboot/cluster': where.cluster };
+  return where.tags ?? { 'eniboot:cluster': where.cluster };
 }
 
 /** Pure. Throws SPEC_INVALID with every problem in `facts.problems`. */

@@ -178,9 +178,9 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop, change?: 
     commit: string;
     files: Record<string, { sha256: string }>;
   };
-  assert.equal(image.tags.get('eniboot/commit'), manifest.commit);
-  assert.equal(image.tags.get('eniboot/executable'), manifest.files['x64/eniboot']?.sha256);
-  assert.match(image.tags.get('eniboot/base') ?? '', /^ami-/);
+  assert.equal(image.tags.get('eniboot:commit'), manifest.commit);
+  assert.equal(image.tags.get('eniboot:executable'), manifest.files['x64/eniboot']?.sha256);
+  assert.match(image.tags.get('eniboot:base') ?? '', /^ami-/);
   assert.equal(image.imdsV2, true, 'IMDSv2 is required');
   assert.equal(image.protected, true, 'protected against deregistration');
   assert.ok(Date.parse(image.deprecateAt ?? '') > Date.now() + 100 * 86_400_000, 'deprecated in 120 days');
@@ -263,9 +263,9 @@ async function wholeWay(shop: Workshop, change?: Change): Promise<void> {
   const report = JSON.parse(tested.out) as BootTestResult;
   assert.equal(report.verdict, 'ready');
   facts['seconds from launch to READY'] = report.seconds;
-  assert.equal(report.version, image.tags.get('eniboot/version'));
+  assert.equal(report.version, image.tags.get('eniboot:version'));
   assert.equal(report.status?.['verdict'], 'ready', report.statusMissing);
-  assert.match(image.tags.get('eniboot/boot-test') ?? '', /^passed@/);
+  assert.match(image.tags.get('eniboot:boot-test') ?? '', /^passed@/);
   for (const verb of ['publish', 'promote']) {
     const done = await eniboot('image', verb, image.id, '--zone', report.zoneId);
     assert.equal(done.code, 0, done.err);
@@ -296,9 +296,9 @@ async function neverReady(shop: Workshop): Promise<void> {
   const failed = await bootTestOf(shop, image.id);
   assert.equal(failed.code, 1, failed.out);
   assert.match(failed.out, /"code":"IMAGE_TEST_FAILED"/);
-  assert.match(image.tags.get('eniboot/boot-test') ?? '', /^failed:\w+@/);
+  assert.match(image.tags.get('eniboot:boot-test') ?? '', /^failed:\w+@/);
   await unpublished();
-  image.tags.delete('eniboot/boot-test');
+  image.tags.delete('eniboot:boot-test');
   writeFileSync(join(shop.userData, '../never-boots'), '');
   const silent = await bootTestOf(shop, image.id, '--timeout', '60');
   assert.equal(silent.code, 1, silent.out);

@@ -85,7 +85,7 @@ test('nothing is allowed that the configuration does not ask for', async () => {
   assert.not.ok(plain.includes('ssm:GetParameters'));
   assert.not.ok(plain.includes('ec2:AssignIpv6Addresses'));
   const text = JSON.stringify(await policy(['--config', configFile, '--cluster', 'other']));
-  assert.match(text, '"aws:ResourceTag/eniboot/cluster":"other"');
+  assert.match(text, '"aws:ResourceTag/eniboot:cluster":"other"');
   assert.not.match(text, '"demo"');
 });
 
@@ -144,7 +144,7 @@ test('a real boot is allowed in every call, and every statement is needed', asyn
   cloud.ssm.put('/eniboot/dns', '10.96.0.10');
   checks.length = 0;
   const node = await launchNode(cloud, { publicIp: false, config: everythingText() });
-  node.instance.bootEni.tags.set('eniboot/role', 'boot').set('eniboot/cluster', 'demo');
+  node.instance.bootEni.tags.set('eniboot:role', 'boot').set('eniboot:cluster', 'demo');
   const { status } = await node.boot();
   assert.is(status?.verdict, 'ready', JSON.stringify(status?.failure));
   const allowed = await policy([
@@ -178,7 +178,7 @@ test('a real boot is allowed in every call, and every statement is needed', asyn
 test('what a stolen node credential must not do is denied', async () => {
   const [first, second] = [
     await cloud.launch(),
-    await cloud.launch({ podEnis: [{ tags: { 'eniboot/role': 'pods', 'eniboot/cluster': 'other' } }] }),
+    await cloud.launch({ podEnis: [{ tags: { 'eniboot:role': 'pods', 'eniboot:cluster': 'other' } }] }),
   ];
   const allowed = await policy(['--config', configFile]);
   const from = (action: string, request: object, service: 'ec2' | 'ssm' = 'ec2') =>
@@ -195,7 +195,7 @@ test('what a stolen node credential must not do is denied', async () => {
   const tags = (all: Record<string, string>) => [
     { ResourceType: 'network-interface', Tags: Object.entries(all).map(([Key, Value]) => ({ Key, Value })) },
   ];
-  const ours = { 'eniboot/role': 'pods', 'eniboot/cluster': 'demo' };
+  const ours = { 'eniboot:role': 'pods', 'eniboot:cluster': 'demo' };
   const podSubnet = subnet.find((one) => one.tags.get('eniboot') === 'pods')?.id;
   assert.ok(from('TerminateInstances', { InstanceIds: [first.id] }), 'itself');
   assert.ok(from('CreateNetworkInterface', { SubnetId: podSubnet, TagSpecifications: tags(ours) }));
@@ -205,7 +205,7 @@ test('what a stolen node credential must not do is denied', async () => {
     ['CreateNetworkInterface', { SubnetId: podSubnet }],
     [
       'CreateNetworkInterface',
-      { SubnetId: podSubnet, TagSpecifications: tags({ ...ours, 'eniboot/cluster': 'other' }) },
+      { SubnetId: podSubnet, TagSpecifications: tags({ ...ours, 'eniboot:cluster': 'other' }) },
     ],
     ['CreateNetworkInterface', { SubnetId: subnet[0]?.id, TagSpecifications: tags(ours) }],
     ['AttachNetworkInterface', { InstanceId: second.id, NetworkInterfaceId: second.enis[1]?.id }],
@@ -216,9 +216,9 @@ test('what a stolen node credential must not do is denied', async () => {
     ['UnassignPrivateIpAddresses', { NetworkInterfaceId: second.bootEni.id }],
     ['DetachNetworkInterface', { AttachmentId: second.bootEni.attachment?.id }],
     ['DetachNetworkInterface', { AttachmentId: second.enis[1]?.attachment?.id }],
-    ['CreateTags', { Resources: [second.id], Tags: [{ Key: 'eniboot/verdict', Value: 'ready' }] }],
+    ['CreateTags', { Resources: [second.id], Tags: [{ Key: 'eniboot:verdict', Value: 'ready' }] }],
     ['CreateTags', { Resources: [first.id], Tags: [{ Key: 'Name', Value: 'x' }] }],
-    ['CreateTags', { Resources: [second.enis[1]?.id], Tags: [{ Key: 'eniboot/cluster', Value: 'demo' }] }],
+    ['CreateTags', { Resources: [second.enis[1]?.id], Tags: [{ Key: 'eniboot:cluster', Value: 'demo' }] }],
   ];
   for (const [action, request] of forbidden)
     assert.not.ok(from(action, request), `${action} ${JSON.stringify(request)}`);
@@ -228,12 +228,12 @@ test('what a stolen node credential must not do is denied', async () => {
 
 test('a sweep is allowed in every call it makes', async () => {
   const old = new Date(Date.now() - 3_600_000).toISOString();
-  for (const seen of [{}, { 'eniboot/sweep-seen': old }]) {
+  for (const seen of [{}, { 'eniboot:sweep-seen': old }]) {
     const all = {
-      'eniboot/role': 'pods',
-      'eniboot/cluster': 'demo',
-      'eniboot/instance': 'i-0dead0000000000aa',
-      'eniboot/created': old,
+      'eniboot:role': 'pods',
+      'eniboot:cluster': 'demo',
+      'eniboot:instance': 'i-0dead0000000000aa',
+      'eniboot:created': old,
       ...seen,
     };
     cloud.ec2.send('CreateNetworkInterface', {

@@ -132,7 +132,7 @@ for (const [moment, slow, seen] of [
     await cloud.settled();
     assert.is(node.instance.enis.length, 2, 'one pod ENI, not a second one');
     assert.equal(
-      cloud.leakReport().filter((leak) => leak.tags['eniboot/instance'] === node.instance.id),
+      cloud.leakReport().filter((leak) => leak.tags['eniboot:instance'] === node.instance.id),
       [],
     );
     await node.instance.terminate();

@@ -43,7 +43,7 @@ test('shows leftovers, marks them in one run and deletes them in a later one', a
   assert.match(tooSoon.out, /marked less than 5 minutes ago/);
   assert.ok(cloud.enis.has(eni));
 
-  cloud.enis.get(eni)?.tags.set('eniboot/sweep-seen', ago(6));
+  cloud.enis.get(eni)?.tags.set('eniboot:sweep-seen', ago(6));
   const deleted = await sweep(['--apply']);
   assert.is(deleted.code, 0, deleted.err);
   assert.match(deleted.out, /1 deleted, 0 marked, 0 left alone/);
@@ -56,12 +56,12 @@ test('leaves everything that could be somebody else’s or still needed', async 
   const kept = [
     leftover({ minutes: 40, seen: 10, instance: node.id }),
     leftover({ minutes: 20, seen: 10 }),
-    leftover({ minutes: 40, seen: 10, tags: { 'eniboot/role': 'other' } }),
-    leftover({ minutes: 40, seen: 10, tags: { 'eniboot/created': 'yesterday' } }),
-    leftover({ minutes: 40, seen: 10, tags: { 'eniboot/created': ago(-60) } }),
-    leftover({ minutes: 40, seen: 10, tags: { 'eniboot/instance': '*' } }),
-    leftover({ minutes: 40, seen: 10, tags: { 'eniboot/instance': '' } }),
-    leftover({ minutes: 40, seen: 10, tags: { 'eniboot/cluster': 'another' } }),
+    leftover({ minutes: 40, seen: 10, tags: { 'eniboot:role': 'other' } }),
+    leftover({ minutes: 40, seen: 10, tags: { 'eniboot:created': 'yesterday' } }),
+    leftover({ minutes: 40, seen: 10, tags: { 'eniboot:created': ago(-60) } }),
+    leftover({ minutes: 40, seen: 10, tags: { 'eniboot:instance': '*' } }),
+    leftover({ minutes: 40, seen: 10, tags: { 'eniboot:instance': '' } }),
+    leftover({ minutes: 40, seen: 10, tags: { 'eniboot:cluster': 'another' } }),
   ];
   const swept = await sweep(['--apply', '--cluster', 'demo']);
   assert.is(swept.code, 0, swept.err);
@@ -224,11 +224,11 @@ interface Leftover {
 
 function leftover(wanted: Leftover): string {
   const tags = {
-    'eniboot/role': 'pods',
-    'eniboot/cluster': 'demo',
-    'eniboot/instance': wanted.instance ?? GONE,
-    'eniboot/created': ago(wanted.minutes),
-    ...(wanted.seen === undefined ? {} : { 'eniboot/sweep-seen': ago(wanted.seen) }),
+    'eniboot:role': 'pods',
+    'eniboot:cluster': 'demo',
+    'eniboot:instance': wanted.instance ?? GONE,
+    'eniboot:created': ago(wanted.minutes),
+    ...(wanted.seen === undefined ? {} : { 'eniboot:sweep-seen': ago(wanted.seen) }),
     ...wanted.tags,
   };
   const { NetworkInterface } = cloud.ec2.send('CreateNetworkInterface', {
@@ -266,11 +266,11 @@ interface Drawn {
 
 function modelEni(eniId: string, one: Drawn): Eni {
   const tags = {
-    'eniboot/role': one.role,
-    'eniboot/cluster': one.cluster,
-    'eniboot/instance': one.instance,
-    'eniboot/created': one.created,
-    'eniboot/sweep-seen': one.seen,
+    'eniboot:role': one.role,
+    'eniboot:cluster': one.cluster,
+    'eniboot:instance': one.instance,
+    'eniboot:created': one.created,
+    'eniboot:sweep-seen': one.seen,
   };
   return {
     eniId,

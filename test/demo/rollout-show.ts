@@ -45,7 +45,7 @@ say(paint(1, '\nA simulated region with three zones; six nodes power on and boot
 const nodes = await Promise.all(
   subnets.flatMap((subnet) =>
     [1, 2].map(async () => {
-      const node = await launchNode(cloud, { tags: { 'eniboot/cluster': CLUSTER }, subnet: subnet.id });
+      const node = await launchNode(cloud, { tags: { 'eniboot:cluster': CLUSTER }, subnet: subnet.id });
       const { status } = await node.boot();
       if (status?.verdict !== 'ready') throw new Error(`${node.instance.id} did not boot`);
       manage(cloud, node.instance);

@@ -167,7 +167,7 @@ export async function createNode(world: World): Promise<FaultNode> {
     if (seen.leaving.size + seen.leavingEnis.length > 0) wrong.push('prefixes or ENIs are leaving');
     const egress = rangesOf(owned.map((one) => one.split(' ')[1] ?? ''));
     if (seen.egress !== egress) wrong.push(`the egress set is ${seen.egress}, not ${egress}`);
-    const leaks = cloud.leakReport().filter((leak) => leak.tags['eniboot/instance'] === instance.id);
+    const leaks = cloud.leakReport().filter((leak) => leak.tags['eniboot:instance'] === instance.id);
     for (const leak of leaks) wrong.push(JSON.stringify(leak));
     return wrong;
   }

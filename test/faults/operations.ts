@@ -224,7 +224,7 @@ const shrink: Operation = {
   weight: 8,
   boundMs: 60_000,
   async arrange(node) {
-    const eni = node.instance.enis.find((one) => one.tags.get('eniboot/role') === 'pods');
+    const eni = node.instance.enis.find((one) => one.tags.get('eniboot:role') === 'pods');
     node.world.cloud.ec2.send('AssignPrivateIpAddresses', {
       NetworkInterfaceId: eni?.id,
       Ipv4PrefixCount: 3 - (eni?.prefixes.length ?? 0),

@@ -50,7 +50,7 @@ const version = (await eniboot(['version', '--json'])).out;
 const image = addImage(cloud.ec2.world, {
   name: 'eniboot-test',
   architecture: 'x86_64',
-  tags: { 'eniboot/version': (JSON.parse(version) as { version: string }).version },
+  tags: { 'eniboot:version': (JSON.parse(version) as { version: string }).version },
 });
 const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('Name')?.startsWith('nodes-'));
 const zone = subnet?.zoneId ?? '';
@@ -132,7 +132,7 @@ for (const [how, signal] of [
 }
 
 async function interruptedBy(signal: NodeJS.Signals): Promise<void> {
-  image.tags.delete('eniboot/boot-test');
+  image.tags.delete('eniboot:boot-test');
   const before = cloud.ec2.world.instances.size;
   const plain = ['boot-test', image.id, '--subnet', subnet?.id ?? '', '--pod-subnet', subnet?.id ?? ''];
   let interrupted = false;
@@ -152,7 +152,7 @@ async function interruptedBy(signal: NodeJS.Signals): Promise<void> {
   assert.is(cloud.ec2.world.instances.size, before + 1);
   // Its machine is still being powered on: only what EC2 says of it is asked.
   assert.not.ok([...cloud.ec2.world.instances.values()].some(({ state }) => state === 'running'));
-  assert.not.ok(image.tags.has('eniboot/boot-test'));
+  assert.not.ok(image.tags.has('eniboot:boot-test'));
 }
 
 test('the policy allows every call of these commands, and every statement of it is needed', async () => {
@@ -192,8 +192,8 @@ test('the policy denies what these commands never do', async () => {
     ['RunInstances', { ...launch, TagSpecifications: tagged('Name', 'x') }, 'ec2'],
     ['TerminateInstances', { InstanceIds: [id] }, 'ec2'],
     ['GetConsoleOutput', { InstanceId: id }, 'ec2'],
-    ['CreateTags', { Resources: [id], Tags: [{ Key: 'eniboot/boot-test', Value: 'ami-1' }] }, 'ec2'],
-    ['CreateTags', { Resources: [image.id], Tags: [{ Key: 'eniboot/version', Value: '9' }] }, 'ec2'],
+    ['CreateTags', { Resources: [id], Tags: [{ Key: 'eniboot:boot-test', Value: 'ami-1' }] }, 'ec2'],
+    ['CreateTags', { Resources: [image.id], Tags: [{ Key: 'eniboot:version', Value: '9' }] }, 'ec2'],
     ['SendCommand', { DocumentName: 'AWS-RunShellScript', InstanceIds: [id] }, 'ssm'],
     ['SendCommand', { DocumentName: 'other', InstanceIds: [] }, 'ssm'],
     ['PutParameter', { Name: '/eniboot/bundle/x' }, 'ssm'],

@@ -99,11 +99,11 @@ function region(faults: Faults = {}) {
     world,
     calls,
     scheduler,
-    image: (tags: Record<string, string> = { 'eniboot/boot-test': 'passed@2026' }) =>
+    image: (tags: Record<string, string> = { 'eniboot:boot-test': 'passed@2026' }) =>
       addImage(world, {
         name: `eniboot-${++count}`,
         architecture: 'x86_64',
-        tags: { 'eniboot/version': '1.0.0', ...tags },
+        tags: { 'eniboot:version': '1.0.0', ...tags },
       }),
     /** Runs to its end on virtual time. */
     async to<T>(work: Promise<T>): Promise<T> {
@@ -155,7 +155,7 @@ function region(faults: Faults = {}) {
 const says =
   (verdict: string): NonNullable<Faults['launched']> =>
   (instance) =>
-    void instance.tags.set('eniboot/verdict', verdict);
+    void instance.tags.set('eniboot:verdict', verdict);
 
 test("the example's user data is a configuration", () => {
   const text = readFileSync(
@@ -176,18 +176,18 @@ test('an image whose node gets READY is tagged as passed, and its instance goes'
   assert.is(result.verdict, 'ready');
   assert.is(result.zoneId, ZONE);
   assert.ok(result.seconds >= 30 && result.seconds < 40, `${result.seconds}`);
-  assert.match(image.tags.get('eniboot/boot-test') ?? '', /^passed@\d{4}-/);
+  assert.match(image.tags.get('eniboot:boot-test') ?? '', /^passed@\d{4}-/);
   const [instance] = at.world.instances.values();
   assert.is(instance?.hopLimit, 1);
   assert.is(instance?.userData, 'cluster: boot-test\n');
-  assert.is(instance?.tags.get('eniboot/boot-test'), image.id);
+  assert.is(instance?.tags.get('eniboot:boot-test'), image.id);
   assert.is(at.living(), 0);
 });
 
 const FIT = '{"fit":true,"checks":[{"id":"runtime","result":"pass","summary":"cri-o runs"}]}\n';
 const answers = (text: string, check = FIT): Faults => ({
   launched: (instance, at) => {
-    instance.tags.set('eniboot/verdict', 'ready@1.0.0');
+    instance.tags.set('eniboot:verdict', 'ready@1.0.0');
     at.ssm.nodes.set(instance.id, {
       instanceId: instance.id,
       online: true,
@@ -222,7 +222,7 @@ test('an image whose node is READY and not what it should be has not passed', as
     at.test(image.id),
     /READY, but image check --booted fails\. runtime: crio\.service is inactive$/,
   );
-  assert.match(image.tags.get('eniboot/boot-test') ?? '', /^failed:IMAGE_UNFIT@/);
+  assert.match(image.tags.get('eniboot:boot-test') ?? '', /^failed:IMAGE_UNFIT@/);
   assert.is(at.living(), 0);
 });
 
@@ -293,7 +293,7 @@ for (const [name, faults, message, tag] of notReady)
     const at = region(faults);
     const image = at.image({});
     await at.failing('IMAGE_TEST_FAILED', at.test(image.id), message);
-    const said = image.tags.get('eniboot/boot-test');
+    const said = image.tags.get('eniboot:boot-test');
     if (tag === undefined) assert.is(said, undefined);
     else assert.match(said ?? '', tag);
     assert.is(at.living(), 0);
@@ -308,7 +308,7 @@ test('interrupted while it waits: the instance goes, nothing is recorded', async
   const began = at.clock.bootMs();
   assert.is((await at.to(at.test(image.id, stop.signal))).verdict, 'interrupted');
   assert.is(at.living(), 0);
-  assert.not.ok(image.tags.has('eniboot/boot-test'));
+  assert.not.ok(image.tags.has('eniboot:boot-test'));
   assert.ok(at.clock.bootMs() - began < 22_000, 'at once');
 });
 
@@ -355,10 +355,10 @@ test('an instance that a killed boot test left is terminated by the next one; a 
         token: crypto.randomUUID(),
       }),
     );
-  const left = await launch({ 'eniboot/boot-test': image.id });
-  const node = await launch({ 'eniboot/cluster': 'production' });
+  const left = await launch({ 'eniboot:boot-test': image.id });
+  const node = await launch({ 'eniboot:cluster': 'production' });
   at.scheduler.advance(2 * 3_600_000);
-  const beside = await launch({ 'eniboot/boot-test': image.id });
+  const beside = await launch({ 'eniboot:boot-test': image.id });
   at.scheduler.advance(3_000_000);
   const told: string[] = [];
   await at.to(at.test(image.id, undefined, undefined, (line) => told.push(line)));
@@ -463,7 +463,7 @@ test('rolled back to what a zone launched before, whatever a later test of it sa
     await at.to(publishImage(at.aws, at.clock, image.id, ZONE));
     await at.to(promoteImage(at.aws, image.id, ZONE));
   }
-  first.tags.set('eniboot/boot-test', 'failed:NO_POD_ENI@2026');
+  first.tags.set('eniboot:boot-test', 'failed:NO_POD_ENI@2026');
   await at.to(rollBackImage(at.aws, 'x86_64', ZONE));
   assert.is(at.labels()['stable'], first.id);
   await at.to(promoteImage(at.aws, second.id, ZONE));

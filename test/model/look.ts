@@ -100,7 +100,7 @@ export function poolOf(
 
 export function assignedBy(instance: Machine['instance']): string[] {
   return instance.enis
-    .filter((eni) => eni.tags.get('eniboot/role') === 'pods' && eni.attachment?.status !== 'detaching')
+    .filter((eni) => eni.tags.get('eniboot:role') === 'pods' && eni.attachment?.status !== 'detaching')
     .flatMap((eni) => eni.prefixes.map((cidr) => `${eni.id} ${cidr}`));
 }
 

@@ -428,7 +428,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
       case 'gain-prefix': {
         const eni = anyOf(
           instance.enis.filter(
-            (one) => one.tags.get('eniboot/role') === 'pods' && one.attachment?.status === 'attached',
+            (one) => one.tags.get('eniboot:role') === 'pods' && one.attachment?.status === 'attached',
           ),
           operation.pick,
         );

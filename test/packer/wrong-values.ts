@@ -89,9 +89,9 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
     [4_000, /whole number from 1 to 3650/],
   ],
   tags: [
-    [{ 'aws:name': 'x' }, /aws: or eniboot\//],
-    [{ 'AWS:name': 'x' }, /aws: or eniboot\//],
-    [{ 'eniboot/version': 'x' }, /aws: or eniboot\//],
+    [{ 'aws:name': 'x' }, /aws: or eniboot:/],
+    [{ 'AWS:name': 'x' }, /aws: or eniboot:/],
+    [{ 'eniboot:version': 'x' }, /aws: or eniboot:/],
     [{ '': 'x' }, /not of 1 to 128 characters/],
     [{ team: 'x'.repeat(257) }, /value of more than 256/],
   ],

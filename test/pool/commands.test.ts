@@ -94,7 +94,7 @@ test('enis agrees, and says where kernel, pool and EC2 do not', async () => {
   assert.is(good.exitCode, 0, good.stderr);
   assert.match(good.stdout, /^eni-\S+ +boot +\S+ +up +9001 +- +- +attached at 0$/m);
   assert.match(good.stdout, /^eni-\S+ +pods +\S+ +up +9001 +32 +7 +attached at 1$/m);
-  const [eni] = node.instance.enis.filter((one) => one.tags.get('eniboot/role') === 'pods');
+  const [eni] = node.instance.enis.filter((one) => one.tags.get('eniboot:role') === 'pods');
   const device = node.instance.deviceOf(eni?.id ?? '') ?? '';
   await node.instance.run('ip', ['link', 'set', device, 'down']);
   const calls = cloud.calls.length;

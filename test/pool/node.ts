@@ -46,7 +46,7 @@ export function markers(instance: Instance): string[] {
 /** What EC2 has assigned to the node's pod ENIs, in the form of markers. */
 export function assigned(instance: Instance): string[] {
   return instance.enis
-    .filter((eni) => eni.tags.get('eniboot/role') === 'pods')
+    .filter((eni) => eni.tags.get('eniboot:role') === 'pods')
     .flatMap((eni) =>
       [...eni.prefixes, ...eni.secondaryIps.map((ip) => `${ip}/32`)].map((cidr) => `${eni.id} ${cidr}`),
     )

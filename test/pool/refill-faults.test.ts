@@ -118,7 +118,7 @@ test('EC2 accepts a give-back and goes on showing it: the prefix stays out of re
 test('a prefix somebody unassigned in EC2: no pod gets its addresses, a pod that has one keeps its lease', async () => {
   const node = await bootedNode(cloud, '{ target: 32, restSeconds: 1 }');
   lease(node.instance, 1);
-  const [eni] = node.instance.enis.filter((one) => one.tags.get('eniboot/role') === 'pods');
+  const [eni] = node.instance.enis.filter((one) => one.tags.get('eniboot:role') === 'pods');
   const gone = [...(eni?.prefixes ?? [])];
   cloud.ec2.send('UnassignPrivateIpAddresses', { NetworkInterfaceId: eni?.id, Ipv4Prefixes: gone });
   await cloud.settled();
@@ -141,7 +141,7 @@ async function twoEnis(): Promise<{ node: Node; first: string; second: string; p
     await refill(node);
   }
   lease(node.instance, 1);
-  const [first, second] = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  const [first, second] = node.instance.enis.filter((eni) => eni.tags.get('eniboot:role') === 'pods');
   const last = entries(node.instance, 'leased').at(-1) ?? '';
   assert.match(last, new RegExp(`,${second?.id},`));
   const prefix = second?.prefixes[0] ?? '';
@@ -233,7 +233,7 @@ test('a give-back that a killed run had begun leaves nothing of the prefix in th
 
 test('IMDS alone adds nothing: repair leaves the pool to refill, which asks EC2', async () => {
   const node = await bootedNode(cloud, small);
-  const [eni] = node.instance.enis.filter((one) => one.tags.get('eniboot/role') === 'pods');
+  const [eni] = node.instance.enis.filter((one) => one.tags.get('eniboot:role') === 'pods');
   const before = markers(node.instance);
   cloud.ec2.send('AssignPrivateIpAddresses', { NetworkInterfaceId: eni?.id, Ipv4PrefixCount: 1 });
   await cloud.settled();

@@ -92,7 +92,7 @@ async function converge(node: Node, when: string): Promise<void> {
   assert.equal(entries(node.instance, 'retiring'), [], when);
   assert.equal(entries(node.instance, 'leaving-enis'), [], when);
   assert.equal(cloud.leakReport(), [], when);
-  const pods = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  const pods = node.instance.enis.filter((eni) => eni.tags.get('eniboot:role') === 'pods');
   assert.ok(pods.length >= 1 && pods.length <= 2, `${when}: ${pods.length} pod ENIs`);
 }
 

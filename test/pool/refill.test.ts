@@ -74,7 +74,7 @@ test('an ENI is full: another one is created, attached, brought up and told to t
   const { changes, exitCode } = await refill(node);
   assert.is(exitCode, 0);
   assert.is(new Set(changes.map((change) => change.split(' of ')[1])).size, 1, changes.join());
-  const pods = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  const pods = node.instance.enis.filter((eni) => eni.tags.get('eniboot:role') === 'pods');
   assert.is(pods.length, 2);
   const file = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '{}') as {
     podEnis: { eniId: string; subnetCidr: string }[];
@@ -93,7 +93,7 @@ test('an ENI is full: another one is created, attached, brought up and told to t
   const given: string[] = [];
   for (let run = 0; run < 4; run += 1) given.push(...(await refill(node)).changes);
   assert.match(given.join('\n'), new RegExp(`gave ${pods[1]?.id} back to EC2`));
-  const left = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  const left = node.instance.enis.filter((eni) => eni.tags.get('eniboot:role') === 'pods');
   assert.equal(
     left.map((eni) => eni.id),
     [pods[0]?.id],
@@ -116,7 +116,7 @@ test('an ENI that IMDS does not know yet is told to the plugin all the same', as
   } finally {
     cloud.latency.imdsLagMs = imdsLagMs;
   }
-  const pods = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  const pods = node.instance.enis.filter((eni) => eni.tags.get('eniboot:role') === 'pods');
   const told = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '') as {
     podEnis: { eniId: string; subnetCidr: string }[];
   };
@@ -181,7 +181,7 @@ test('the flag goes first of all, also when the run fails', async () => {
 
 test('an ENI of ours that a reboot left detached is deleted by the first refill, a foreign one is not', async () => {
   const node = await bootedNode(cloud, small);
-  const [pod] = node.instance.enis.filter((eni) => eni.tags.get('eniboot/role') === 'pods');
+  const [pod] = node.instance.enis.filter((eni) => eni.tags.get('eniboot:role') === 'pods');
   const make = (tags: Record<string, string>) =>
     cloud.ec2.send('CreateNetworkInterface', {
       SubnetId: pod?.subnetId,
@@ -193,7 +193,7 @@ test('an ENI of ours that a reboot left detached is deleted by the first refill,
       ],
     }) as { NetworkInterface?: { NetworkInterfaceId?: string } };
   const ours = make(Object.fromEntries(pod?.tags ?? [])).NetworkInterface?.NetworkInterfaceId ?? '';
-  const foreign = make({ 'eniboot/role': 'pods', 'eniboot/instance': 'i-0another' });
+  const foreign = make({ 'eniboot:role': 'pods', 'eniboot:instance': 'i-0another' });
   await cloud.settled();
   const { changes } = await refill(node);
   assert.equal(changes, [`deleted ${ours}, which was attached to nothing`]);

@@ -35,7 +35,7 @@ const nodes: Node[] = [];
 const subnets = [...cloud.subnets.values()].filter((subnet) => subnet.tags.get('Name')?.startsWith('nodes-'));
 for (const at of [0, 0, 1]) {
   const node = await launchNode(cloud, {
-    tags: { 'eniboot/cluster': 'demo' },
+    tags: { 'eniboot:cluster': 'demo' },
     subnet: subnets[at]?.id ?? '',
   });
   assert.is((await node.boot()).status?.verdict, 'ready');
@@ -194,7 +194,7 @@ bake: { canarySeconds: 1 }
   cloud.ec2.world.images.set(id, { ...image, id });
   const untested = await eniboot(['rollout', 'run', path], { env });
   assert.match(untested.err, /IMAGE_UNTESTED: .*its boot test was never run/);
-  image.tags.set('eniboot/boot-test', 'passed@2026-01-01T00:00:00Z');
+  image.tags.set('eniboot:boot-test', 'passed@2026-01-01T00:00:00Z');
   const name = '/eniboot/image/x86_64/euw1-az2';
   const stable = () => cloud.ssm.parameters.get(name)?.find((version) => version.labels.has('stable'))?.value;
   let booted: Promise<unknown> | undefined;
@@ -203,7 +203,7 @@ bake: { canarySeconds: 1 }
     watch: (out) => {
       if (booted !== undefined || !/canary: 1 node/.test(out)) return;
       assert.is(stable(), undefined);
-      booted = launchNode(cloud, { tags: { 'eniboot/cluster': 'demo' }, subnet: subnets[1]?.id ?? '' }).then(
+      booted = launchNode(cloud, { tags: { 'eniboot:cluster': 'demo' }, subnet: subnets[1]?.id ?? '' }).then(
         (node) => node.boot(),
       );
     },

@@ -55,7 +55,7 @@ export function createFleet(options: FleetOptions): Fleet {
   const calls: ApiCall[] = [];
   const zoneOf = new Map<string, string>();
   const terminated = new Set<string>();
-  const tags = new Map([['eniboot/cluster', CLUSTER]]);
+  const tags = new Map([['eniboot:cluster', CLUSTER]]);
   const ssm = createSsm({
     scheduler,
     calls,
@@ -198,7 +198,7 @@ export function operatorOf(
 
 function describeImages(fleet: Fleet, request: object): object {
   const { ImageIds = [] } = request as { ImageIds?: string[] };
-  const tested = [{ Key: 'eniboot/boot-test', Value: 'passed@2026-01-01T00:00:00Z' }];
+  const tested = [{ Key: 'eniboot:boot-test', Value: 'passed@2026-01-01T00:00:00Z' }];
   return {
     Images: ImageIds.map((ImageId) => ({
       ImageId,
@@ -230,7 +230,7 @@ function describeInstances(fleet: Fleet, request: object): object {
               LaunchTime: new Date(one.launchedMs),
               State: { Name: one.state },
               Placement: { AvailabilityZoneId: one.zoneId },
-              Tags: one.verdict === undefined ? [] : [{ Key: 'eniboot/verdict', Value: one.verdict }],
+              Tags: one.verdict === undefined ? [] : [{ Key: 'eniboot:verdict', Value: one.verdict }],
             },
           ],
         })),
@@ -256,8 +256,8 @@ function describeInstances(fleet: Fleet, request: object): object {
           Placement: { AvailabilityZoneId: zones.get(instanceId) },
           State: { Name: 'running' },
           Tags: [
-            { Key: 'eniboot/cluster', Value: CLUSTER },
-            { Key: 'eniboot/verdict', Value: verdicts.get(instanceId) ?? '' },
+            { Key: 'eniboot:cluster', Value: CLUSTER },
+            { Key: 'eniboot:verdict', Value: verdicts.get(instanceId) ?? '' },
           ],
         },
       ],

@@ -46,8 +46,8 @@ const cases: Case[] = [
   ['what is missing', 'where: { cluster: a }\n', 'what', undefined, /is missing/, /Add `what`/],
   [
     'a placeholder in a tag, which EC2 would follow',
-    after('  tags:', "    eniboot/cluster: 'prod*'"),
-    'where.tags["eniboot/cluster"]',
+    after('  tags:', "    eniboot:cluster: 'prod*'"),
+    'where.tags["eniboot:cluster"]',
     '"prod*"',
     /holds \* or \?/,
     /production/,

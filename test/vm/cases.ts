@@ -32,7 +32,7 @@ export interface Timing {
 }
 
 /** Prefixes for 110 pods on one ENI, tagged as the launch template of a node does. */
-const podEniAtLaunch = { prefixes: 7, tags: { 'eniboot/role': 'pods', 'eniboot/cluster': 'e2e' } };
+const podEniAtLaunch = { prefixes: 7, tags: { 'eniboot:role': 'pods', 'eniboot:cluster': 'e2e' } };
 
 export const cases: readonly Case<Timing[]>[] = [
   {

@@ -93,7 +93,7 @@ resource "aws_launch_template" "node" {
     resource_type = "instance"
     tags = {
       Name              = "${var.cluster}-node"
-      "eniboot/cluster" = var.cluster
+      "eniboot:cluster" = var.cluster
     }
   }
 }

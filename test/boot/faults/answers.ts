@@ -7,7 +7,7 @@ import type { Bench, Expectation, Fault } from './fault.ts';
 
 // A busy machine still makes several tries in it: the last one's failure is the verdict.
 const DEAD = { deadlineSeconds: 15 } as const;
-const podEni = { podEnis: [{ prefixes: 7, tags: { 'eniboot/role': 'pods' } }] };
+const podEni = { podEnis: [{ prefixes: 7, tags: { 'eniboot:role': 'pods' } }] };
 const PAGE = '<html><body>You have to log in first.</body></html>';
 const ENI_ITEM = `<item><networkInterfaceId>eni-1</networkInterfaceId>${'<a>'.repeat(20)}</item>`;
 

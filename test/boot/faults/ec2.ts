@@ -65,7 +65,7 @@ function denied(action: string, more: Partial<Fault> = {}): Fault {
     expect: { verdict: 'failed', code: 'EC2_DENIED', atOnce: true },
     prove: ({ instance }: Bench, { status }: Outcome) => {
       ok(status?.failure?.message.includes(action), `the message names ${action}`);
-      is(instance.record.tags.get('eniboot/verdict')?.split('@')[0], 'failed:EC2_DENIED');
+      is(instance.record.tags.get('eniboot:verdict')?.split('@')[0], 'failed:EC2_DENIED');
     },
     ...more,
   };

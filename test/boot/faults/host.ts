@@ -339,7 +339,7 @@ ${foreignTables}END
     config: { pods: { subnets: { tags: { eniboot: 'pods' } }, bandwidth: { from: 'cpu' } } },
     expect: { verdict: 'degraded' },
     // EC2 has answered: whoever waits for the verdict there must see it.
-    prove: ({ instance }) => is(instance.record.tags.get('eniboot/verdict')?.split('@')[0], 'ready'),
+    prove: ({ instance }) => is(instance.record.tags.get('eniboot:verdict')?.split('@')[0], 'ready'),
   },
   {
     name: 'the time of this boot was used up by runs before',
@@ -365,7 +365,7 @@ ${foreignTables}END
     expect: { verdict: 'failed', code: 'CRASH_LOOP', phase: 'identify', atOnce: true },
     prove: async ({ node, instance }, { status }) => {
       is(status?.failure?.facts['attempts'], 11);
-      is(instance.record.tags.get('eniboot/verdict')?.split('@')[0], 'failed:CRASH_LOOP');
+      is(instance.record.tags.get('eniboot:verdict')?.split('@')[0], 'failed:CRASH_LOOP');
       is((await node.boot()).status?.verdict, 'ready', 'whoever mends it can boot again');
     },
   },

@@ -8,7 +8,7 @@ import { poolInEc2 } from './pool.ts';
 const DEAD = { deadlineSeconds: 10 } as const;
 const macsOf = (mac: string) => `/latest/meta-data/network/interfaces/macs/${mac}`;
 /** Of a pod ENI that is there at power-on, as eniboot leaves it. */
-const podEni = { podEnis: [{ prefixes: 7, tags: { 'eniboot/role': 'pods' } }] };
+const podEni = { podEnis: [{ prefixes: 7, tags: { 'eniboot:role': 'pods' } }] };
 
 function imds(rule: ImdsFault & { times?: number; skip?: number }): (bench: Bench) => void {
   return ({ cloud, instance }) => {
