@@ -12,8 +12,10 @@ import {
   readLifecycleTarget,
 } from '../aws/metadata.ts';
 import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
+import { managedDevices } from '../host/network-manager.ts';
 import { readSysctl } from '../host/sysctl.ts';
 import { Failure } from '../messages/failure.ts';
+import { type BootEniFile, readBootEniFile, writeBootEniFile } from './boot-eni-file.ts';
 import { capacity } from './capacity.ts';
 import { readBootedConfig, readNodeConfig } from './node-config.ts';
 import { findLimits, noteLimits } from './node-limits.ts';
@@ -32,6 +34,8 @@ import {
 
 interface Observed {
   facts: NodeFacts;
+  /** Set while the boot ENI's device lacks its address and NetworkManager runs, which may have to be told to manage it. */
+  unmanaged: BootEniFile | undefined;
 }
 
 export const identify: Phase<Observed, Change> = {
@@ -72,14 +76,20 @@ export const identify: Phase<Observed, Change> = {
     // A type that can hold no pods is found here, before anything is changed.
     capacity(facts.limits, boot.config.pods.addressing, boot.config.pods.max);
     if (ipv6) requireIpv6(facts.limits);
-    // Set here, not in apply: identify changes nothing, and `plan` and `check` need the facts too.
+    // Set here, not in apply: `plan` and `check` need the facts too.
     boot.node = facts;
-    return { facts };
+    const mayBeUnmanaged = !carriesPrimary(bootEni, bootDevice) && (await managedDevices()) !== undefined;
+    return { facts, unmanaged: mayBeUnmanaged ? readBootEniFile(bootEni.mac) : undefined };
   },
 
-  plan: () => [],
+  // reserve writes this file too, but comes only after the boot ENI has its address.
+  plan: ({ facts, unmanaged }) =>
+    unmanaged === undefined || unmanaged.isWritten ? [] : [{ summary: unmanaged.summary(facts.bootDevice) }],
 
-  apply: (_changes, _observed, boot) => noteLimits(boot),
+  async apply(changes, { unmanaged }, boot) {
+    await noteLimits(boot);
+    if (changes.length > 0 && unmanaged !== undefined) await writeBootEniFile(unmanaged, true);
+  },
 
   async verify(boot) {
     const { bootEni, bootDevice } = nodeOf(boot);
@@ -148,11 +158,14 @@ export async function followBootDevice(boot: Boot): Promise<void> {
   if (now !== undefined) node.bootDevice = { ...node.bootDevice, name: now.name };
 }
 
+function carriesPrimary(bootEni: BootEniMetadata, device: Link): boolean {
+  return device.addresses.some((one) => one.address === bootEni.addresses[0]);
+}
+
 function checkPrimaryAddress(bootEni: BootEniMetadata, device: Link) {
   const primary = bootEni.addresses[0];
-  const present = device.addresses.some((one) => one.address === primary);
   const evidence = { primary, device: device.name, addresses: device.addresses.map((one) => one.address) };
-  return present
+  return carriesPrimary(bootEni, device)
     ? pass('boot-eni-address', `${device.name} carries the primary address ${primary}`, evidence)
     : fail(
         'boot-eni-address',

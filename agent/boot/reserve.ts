@@ -1,37 +1,31 @@
 // reserve: the boot ENI belongs to the control plane. It keeps its lease and its manager; every other ENA
 // device is taken from whoever would configure it, now and for ENIs that come later.
 import { type Link, listLinks } from '../host/links.ts';
-import { managedDevices, reloadNetworkManager, unmanage } from '../host/network-manager.ts';
-import { readIfPresent, writeIfChanged } from '../port/fs.ts';
+import { managedDevices, unmanage } from '../host/network-manager.ts';
+import { type BootEniFile, readBootEniFile, writeBootEniFile } from './boot-eni-file.ts';
 import { type Boot, type Change, type Check, fail, nodeOf, type Phase, pass, warn } from './phase.ts';
 
-/** Below /run: a decision about this machine must not end up in an image made from it. */
-const NM_FILE = '/run/NetworkManager/conf.d/90-eniboot.conf';
-
 interface Observed {
-  file: string | undefined;
+  file: BootEniFile;
   managers: Map<string, { managed: boolean }> | undefined;
   links: Link[];
 }
 
-type Planned = Change & ({ kind: 'write'; text: string } | { kind: 'unmanage'; device: string });
+type Planned = Change & ({ kind: 'write' } | { kind: 'unmanage'; device: string });
 
 export const reserve: Phase<Observed, Planned> = {
   name: 'reserve',
   budgetSeconds: 30,
 
-  observe: async () => {
+  observe: async (boot) => {
     const [managers, links] = await Promise.all([managedDevices(), listLinks()]);
-    return { file: readIfPresent(NM_FILE), managers, links };
+    return { file: readBootEniFile(nodeOf(boot).bootEni.mac), managers, links };
   },
 
   plan(observed, boot) {
     const { bootDevice, bootEni } = nodeOf(boot);
-    const text = networkManagerFile(bootEni.mac);
     const changes: Planned[] = [];
-    if (observed.file !== text) {
-      changes.push({ kind: 'write', text, summary: `write ${NM_FILE}: only ${bootDevice.name} is managed` });
-    }
+    if (!observed.file.isWritten) changes.push({ kind: 'write', summary: observed.file.summary(bootDevice) });
     for (const link of podDevices(observed.links, bootEni.mac)) {
       if (observed.managers?.get(link.name)?.managed === true) {
         changes.push({
@@ -47,8 +41,7 @@ export const reserve: Phase<Observed, Planned> = {
   async apply(changes, observed) {
     for (const change of changes) {
       if (change.kind === 'write') {
-        writeIfChanged(NM_FILE, change.text);
-        if (observed.managers !== undefined) await reloadNetworkManager();
+        await writeBootEniFile(observed.file, observed.managers !== undefined);
       } else {
         await unmanage(change.device);
       }
@@ -68,25 +61,6 @@ export const reserve: Phase<Observed, Planned> = {
     ];
   },
 };
-
-/**
- * NetworkManager's view: no device gets a profile by itself, the boot ENI alone stays managed. `except:`
- * also covers ENIs attached hours later.
- */
-function networkManagerFile(bootMac: string): string {
-  return `# Written by eniboot at boot: the boot ENI stays managed, every other ENI belongs to pods.
-[main]
-no-auto-default=*
-
-# udev has marked every card but the first in PCI order as unmanaged; the boot ENI may be another one.
-[device-eniboot-boot-eni]
-match-device=mac:${bootMac}
-managed=1
-
-[keyfile]
-unmanaged-devices=interface-name:enb*,except:mac:${bootMac};driver:ena,except:mac:${bootMac};driver:virtio_net,except:mac:${bootMac};driver:ixgbevf,except:mac:${bootMac};driver:vif,except:mac:${bootMac}
-`;
-}
 
 /** Devices other than the boot ENI's that are, or look like, ENIs. */
 function podDevices(links: Link[], bootMac: string): Link[] {

@@ -28,6 +28,8 @@ export interface NodeOptions extends Omit<LaunchOptions, 'vm' | 'userData'> {
   cloud?: Cloud;
   /** Of the machine; without it what eniboot and pods without a runtime need. */
   memoryMiB?: number;
+  /** The boot ENI's card comes after the others in PCI order. */
+  bootNicLast?: boolean;
 }
 
 type Sections = Record<string, unknown>;
@@ -134,13 +136,14 @@ async function launch(
   disk: string,
   how: { kernelArguments: string[]; from?: string },
 ): Promise<Node> {
-  const { config = {}, cloud: shared, memoryMiB, ...launchOptions } = options;
+  const { config = {}, cloud: shared, memoryMiB, bootNicLast = false, ...launchOptions } = options;
   const cloud = shared ?? (await startCloud());
   const host = createHost({
     ...bench,
     work,
     disk,
     kernelArguments: how.kernelArguments,
+    bootNicLast,
     ...(memoryMiB === undefined ? {} : { memoryMiB }),
   });
   const instance = await cloud.launch({

@@ -68,6 +68,20 @@ export const cases: readonly Case<Timing[]>[] = [
       }),
   },
   {
+    name: 'boot-eni-not-first',
+    title:
+      'the boot ENI is the last card in PCI order: NetworkManager is told, and the pod ENI loses its lease',
+    run: (bench) =>
+      withNode(coldNode(bench, { podEnis: [podEniAtLaunch], bootNicLast: true }), async (node) => {
+        const seen = await node.verdict();
+        sound(node, seen, { verdict: 'ready' });
+        const [podEni] = node.instance.enis.slice(1);
+        assert.ok(leasedMacs().has(podEni?.mac ?? ''), 'the card in front was given a lease first');
+        await egressIsPublic(node);
+        return [timing('boot ENI not first', seen)];
+      }),
+  },
+  {
     name: 'reboot',
     title: 'a reboot finds everything in place and changes nothing in EC2',
     run: (bench) =>

@@ -14,6 +14,8 @@ export interface HostOptions extends Pick<Bench, 'kernel' | 'initrd' | 'accelera
   disk: string;
   memoryMiB?: number;
   kernelArguments?: string[];
+  /** The boot ENI's card comes after the others in PCI order. */
+  bootNicLast?: boolean;
   /** Called before the machine of an instance that is being terminated goes. */
   beforeEnd?: (machine: Machine) => Promise<void>;
 }
@@ -32,7 +34,7 @@ export interface Host {
 }
 
 export function createHost(options: HostOptions): Host {
-  const { work, patience, beforeEnd, ...shape } = options;
+  const { work, patience, beforeEnd, bootNicLast, ...shape } = options;
   const started: Machine[] = [];
   let machine: Machine | undefined;
   let changing: Promise<void> = Promise.resolve();
@@ -54,9 +56,8 @@ export function createHost(options: HostOptions): Host {
       ...shape,
       work: folder,
       firmware: { instanceId: instance.id, instanceType: instance.type },
-      bootNic: boot,
       // A snapshot knows only the boot ENI; the others are plugged in as soon as it runs.
-      podNics: from === undefined ? pods : [],
+      nics: from !== undefined ? [boot] : bootNicLast === true ? [...pods, boot] : [boot, ...pods],
       ...(from === undefined ? {} : { from }),
     });
     started.push(running);

@@ -31,9 +31,8 @@ export interface MachineOptions {
   kernel: string;
   initrd: string;
   firmware: Firmware;
-  bootNic: Nic;
-  /** NICs present at power-on, in slot order. */
-  podNics?: Nic[];
+  /** Present at power-on, in PCI order. */
+  nics: Nic[];
   /** Added to the kernel's command line. */
   kernelArguments?: string[];
   accelerator: Accelerator;
@@ -83,7 +82,8 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     qmp: join(options.work, 'qmp'),
     control: join(options.work, 'control'),
   };
-  const used = new Map((options.podNics ?? []).map((nic, index) => [nic.id, index]));
+  // The first one sits on the bus itself.
+  const used = new Map(options.nics.slice(1).map((nic, index) => [nic.id, index]));
   const qemu = spawn('qemu-system-x86_64', commandLine(options, paths), {
     stdio: ['ignore', 'ignore', openSync(join(options.work, 'qemu.log'), 'w')],
   });
@@ -236,12 +236,12 @@ function commandLine(
     ...['-chardev', `socket,id=control,path=${paths.control},server=on,wait=off`],
     ...['-device', 'virtserialport,chardev=control,name=e2e.control'],
     ...['-device', 'virtio-rng-pci,addr=0x4'],
-    ...nicArguments(options.bootNic, 'pcie.0,addr=0x5'),
+    ...options.nics.slice(0, 1).flatMap((nic) => nicArguments(nic, 'pcie.0,addr=0x5')),
     ...Array.from({ length: slots }, (_, slot) => [
       '-device',
       `pcie-root-port,id=slot${slot},chassis=${slot + 1},slot=${slot + 1},addr=${(0x10 + slot).toString(16)}`,
     ]).flat(),
-    ...(options.podNics ?? []).flatMap((nic, slot) => nicArguments(nic, `slot${slot}`)),
+    ...options.nics.slice(1).flatMap((nic, slot) => nicArguments(nic, `slot${slot}`)),
     ...(options.from === undefined ? [] : ['-loadvm', options.from]),
   ];
 }

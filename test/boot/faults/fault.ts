@@ -43,6 +43,8 @@ export interface Fault {
   path?: string;
   /** Runs beside the boot; told when it is over. */
   during?: (bench: Bench, over: AbortSignal) => Promise<void>;
+  /** The boot makes others change addresses and routes of theirs, as it should. */
+  othersChange?: true;
   expect: Expectation;
   /** What else must hold afterwards; throws when it does not. */
   prove?: (bench: Bench, outcome: Outcome) => unknown;

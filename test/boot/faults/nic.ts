@@ -64,6 +64,46 @@ esac`,
   };
 }
 
+/**
+ * NetworkManager on a machine whose boot ENI is not the first card: the other one has a lease. It reads its configuration again
+ * when it is told to, gives the boot ENI its lease then, and takes the other's (NetworkManager.conf(5): `managed` in a
+ * [device] section outranks udev's NM_UNMANAGED; a device that becomes unmanaged loses what was configured).
+ */
+async function bootEniUnmanaged(bench: Bench): Promise<void> {
+  const { instance } = bench;
+  const [boot, pod] = instance.enis.map((eni) => ({ eni, device: instance.deviceOf(eni.id) ?? '' }));
+  if (boot === undefined || pod === undefined) throw new Error('the instance needs two ENIs');
+  const lease = ({ eni, device }: typeof boot, prefix: number, router: string) => [
+    `address add ${eni.primaryIp}/${prefix} dev ${device}`,
+    `route add default via ${router} dev ${device}`,
+  ];
+  const wasRoute = await instance.run('ip', ['route', 'show', 'default']);
+  const router = wasRoute.stdout.split(' ')[2] ?? '';
+  await configure(
+    instance,
+    [
+      `address flush dev ${boot.device}`,
+      `link set ${pod.device} up`,
+      ...lease(pod, 20, '10.0.64.1'),
+      '',
+    ].join('\n'),
+  );
+  const again = [`address flush dev ${pod.device}`, ...lease(boot, 24, router)].join('\n');
+  await standIn(
+    bench,
+    'nmcli',
+    `state=/run/eniboot-test-nm
+case "$*" in
+  *'device status'*)
+    if [ -e $state ]; then printf '${boot.device}:connected\n${pod.device}:unmanaged\n'
+    else printf '${boot.device}:unmanaged\n${pod.device}:connected\n'; fi ;;
+  'general reload conf')
+    grep -q '^match-device=mac:${boot.eni.mac}$' /run/NetworkManager/conf.d/*.conf || exit 0
+    [ -e $state ] || { : >$state; printf '%s\n' '${again}' | /usr/sbin/ip -batch -; } ;;
+esac`,
+  );
+}
+
 /** Of the boot: what a fault has changed of others' state is theirs to change back. */
 async function end(over: AbortSignal): Promise<void> {
   await until(() => false, over);
@@ -245,6 +285,15 @@ export const nicFaults: Fault[] = [
       await configure(instance, lines.join('\n'));
     },
     expect: { verdict: 'failed', code: 'BOOT_ENI_NO_ADDRESS', phase: 'identify' },
+  },
+  {
+    name: 'the pod ENI comes first in PCI order: NetworkManager has given it the lease, and not managed the boot ENI',
+    launch: podEni,
+    arrange: bootEniUnmanaged,
+    path: STAND_INS_FIRST,
+    othersChange: true,
+    expect: { verdict: 'ready' },
+    prove: provesBareDevice,
   },
   {
     name: 'the boot ENI has no address at all',
