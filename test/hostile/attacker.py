@@ -5,7 +5,8 @@
 #   attacker.py watch FILE [PEER…]  a JSON line in FILE for each sign of an attempt; sends something to each PEER all the time
 #   attacker.py answer ADDRESS PORT [ADDRESS PORT…]  what a pod may ask at link-local addresses: answers UDP and TCP
 #
-# A witness knows an attempt by the text hostile#NNNN in a packet, or by its source port, 20000 + NNNN.
+# A witness knows an attempt by the text hostile#NNNN in a packet, or by its source port, 20000 + NNNN, together with a
+# traffic class made of that number: source NAT gives any connection any port.
 import ctypes
 import errno
 import json
@@ -31,6 +32,11 @@ IP_FREEBIND, IP_TRANSPARENT, IP_MTU_DISCOVER, IP_MTU, IP_PMTUDISC_DO = 15, 19, 1
 IPV6_HDRINCL, IPV6_FREEBIND, IPV6_TRANSPARENT, IPV6_MTU_DISCOVER, IPV6_MTU = 36, 78, 75, 23, 24
 
 
+def class_of(port):
+    """As frames.ts makes it."""
+    return (1 + (port - 20000) % 63) << 2
+
+
 def family_of(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
@@ -52,7 +58,9 @@ def configured(kind, attempt, protocol=0):
         s.setsockopt(*((socket.IPPROTO_IPV6, IPV6_TRANSPARENT) if six else (socket.IPPROTO_IP, IP_TRANSPARENT)), 1)
     if kind != socket.SOCK_RAW:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind((attempt.get("from", "::" if six else "0.0.0.0"), 20000 + attempt["n"]))
+        port = 20000 + attempt["n"]
+        s.setsockopt(*((socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if six else (socket.IPPROTO_IP, socket.IP_TOS)), class_of(port))
+        s.bind((attempt.get("from", "::" if six else "0.0.0.0"), port))
     return s
 
 
@@ -123,7 +131,7 @@ def send_by_xdp(device, packets):
         for ring in (fill_ring, completion_ring, tx_ring):
             s.setsockopt(sol_xdp, ring, count)
         # Of the ring for sending, the second of four: where its producer, consumer, descriptors and flags are.
-        producer, _, descriptors, _ = struct.unpack("=16Q", s.getsockopt(sol_xdp, mmap_offsets, 128))[4:8]
+        producer, consumer, descriptors, _ = struct.unpack("=16Q", s.getsockopt(sol_xdp, mmap_offsets, 128))[4:8]
         ring = mmap.mmap(s.fileno(), descriptors + count * 16, mmap.MAP_SHARED, offset=0x80000000)
         where = struct.pack("=HHIII", af_xdp, copy, socket.if_nametoindex(device), 0, 0)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -138,8 +146,11 @@ def send_by_xdp(device, packets):
             area[at * size : at * size + len(packet)] = packet
             ring[descriptors + at * 16 : descriptors + at * 16 + 16] = struct.pack("=QII", at * size, len(packet), 0)
         ring[producer : producer + 4] = struct.pack("=I", len(packets))
-        libc.sendto(s.fileno(), None, 0, socket.MSG_DONTWAIT, None, 0)
-        time.sleep(0.1)
+        # A device that is busy leaves them in the ring.
+        end = time.monotonic() + 10
+        while ring[consumer : consumer + 4] != ring[producer : producer + 4] and time.monotonic() < end:
+            libc.sendto(s.fileno(), None, 0, socket.MSG_DONTWAIT, None, 0)
+            time.sleep(0.1)
     return ""
 
 
@@ -172,7 +183,7 @@ def imds_by_frames(attempt):
         tcp = struct.pack("!HHIIBBHHH", port, 80, sequence, acknowledged, 0x50, flags, 64000, 0, 0) + data
         check = checksum(ends[0] + ends[1] + struct.pack("!BBH", 0, 6, len(tcp)) + tcp)
         tcp = tcp[:16] + struct.pack("!H", check) + tcp[18:]
-        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, 6, 0, *ends)
+        head = struct.pack("!BBHHHBBH4s4s", 0x45, class_of(port), 20 + len(tcp), 1, 0x4000, 64, 6, 0, *ends)
         head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
         s.send(bytes.fromhex(attempt["ether"]) + head + tcp)
 
@@ -392,14 +403,16 @@ def dissect(data):
     """Number of the attempt, if it is one, and who sends it to whom."""
     kind = struct.unpack("!H", data[12:14])[0] if len(data) > 13 else 0
     facts = {"mac": data[6:12].hex(":"), "type": f"{kind:04x}"}
-    port = 0
+    port, traffic_class = 0, 0
     if kind == 0x0800 and len(data) >= 38:
         facts |= {"src": socket.inet_ntoa(data[26:30]), "dst": socket.inet_ntoa(data[30:34])}
         at = 14 + (data[14] & 15) * 4
+        traffic_class = data[15]
         if data[23] in (6, 17) and len(data) >= at + 2:
             port = struct.unpack("!H", data[at : at + 2])[0]
     elif kind == 0x86DD and len(data) >= 58:
         facts |= {"src": socket.inet_ntop(socket.AF_INET6, data[22:38]), "dst": socket.inet_ntop(socket.AF_INET6, data[38:54])}
+        traffic_class = struct.unpack("!H", data[14:16])[0] >> 4 & 0xFF
         if data[20] in (6, 17):
             port = struct.unpack("!H", data[54:56])[0]
     elif kind == 0x0806 and len(data) >= 42:
@@ -409,7 +422,8 @@ def dissect(data):
     found = MARK.search(data)
     if found:
         return int(found.group(1)), facts
-    return (port - 20000, facts) if 20000 <= port < 30000 else (None, facts)
+    ours = 20000 <= port < 30000 and traffic_class == class_of(port)
+    return (port - 20000, facts) if ours else (None, facts)
 
 
 def is_error(data, kind):

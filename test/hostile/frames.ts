@@ -28,13 +28,19 @@ interface IpExtras {
   /** Of IPv4, in bytes. */
   fragment?: { offset: number; more: boolean };
   ttl?: number;
+  trafficClass?: number;
 }
 
 export function ip(ends: Ends, next: number, payload: Buffer, extras: IpExtras = {}): Buffer {
-  const { options = Buffer.alloc(0), fragment = { offset: 0, more: false }, ttl = 64 } = extras;
+  const {
+    options = Buffer.alloc(0),
+    fragment = { offset: 0, more: false },
+    ttl = 64,
+    trafficClass = 0,
+  } = extras;
   if (ends.from.includes(':')) {
     return Buffer.concat([
-      Buffer.from([0x60, 0, 0, 0]),
+      Buffer.from([0x60 | (trafficClass >> 4), (trafficClass & 15) << 4, 0, 0]),
       number(2, payload.length),
       Buffer.from([next, 255]),
       address(ends.from),
@@ -43,7 +49,7 @@ export function ip(ends: Ends, next: number, payload: Buffer, extras: IpExtras =
     ]);
   }
   const head = Buffer.concat([
-    Buffer.from([0x40 + 5 + options.length / 4, 0]),
+    Buffer.from([0x40 + 5 + options.length / 4, trafficClass]),
     number(2, 20 + options.length + payload.length),
     number(2, 0x6a6a),
     number(2, (fragment.more ? 0x2000 : 0) + fragment.offset / 8),
@@ -93,6 +99,11 @@ function udpSegment(ends: Ends, [source, target]: [number, number], data: string
 
 const tcpFlags = { syn: 2, rst: 4, ack: 16 } as const;
 
+/** By which a witness tells an attempt's source port from one that source NAT has chosen. */
+function classOf(port: number): number {
+  return port < 20_000 || port >= 30_000 ? 0 : (1 + ((port - 20_000) % 63)) << 2;
+}
+
 export function tcp(
   ends: Ends,
   [source, target]: [number, number],
@@ -111,7 +122,7 @@ export function tcp(
     Buffer.from(data),
   ]);
   segment.writeUInt16BE(checksum(pseudo(ends, protocol.tcp, segment)), 16);
-  return ip(ends, protocol.tcp, segment);
+  return ip(ends, protocol.tcp, segment, { trafficClass: classOf(source) });
 }
 
 export function echo(ends: Ends, data: string): Buffer {

@@ -31,14 +31,18 @@ export async function measureGuards(pair: Pair): Promise<GuardCost> {
       const ratios = Object.fromEntries(
         Object.keys(paths).map((name) => [name, { latency: [] as number[], throughput: [] as number[] }]),
       );
+      let present: 'with' | 'without' | undefined;
       for (let round = 0; round < ROUNDS; round += 1) {
         const found: Record<'with' | 'without', Record<string, Figures>> = { with: {}, without: {} };
         // What drifts during a round weighs on both alike.
         for (const half of round % 2 === 0
           ? (['with', 'without'] as const)
           : (['without', 'with'] as const)) {
-          for (const { node, pods } of nodes)
-            await (half === 'with' ? putBack(node, pods) : takeAway(node, pods));
+          // Each round begins with what the one before has ended with.
+          if (half !== present)
+            for (const { node, pods } of nodes)
+              await (half === 'with' ? putBack(node, pods) : takeAway(node, pods));
+          present = half;
           for (const [name, path] of Object.entries(paths)) found[half][name] = await path();
         }
         for (const [name, of] of Object.entries(ratios)) {
