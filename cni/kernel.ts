@@ -23,12 +23,11 @@ import { Failure } from '../agent/messages/failure.ts';
 import { type ExecResult, endingOf, notRun, succeeded } from '../agent/port/exec-result.ts';
 import { runSync } from '../agent/port/exec-sync.ts';
 import { isThere } from '../agent/port/fs.ts';
-import { SystemCallError } from '../agent/port/netlink.ts';
+import { SystemCallError } from '../agent/port/libc.ts';
 
 /** Exit codes of the script, beside those of `ip`: which step failed. */
 const HOST_FAILED = 41;
 const NFT_FAILED = 42;
-const TC_FAILED = 43;
 /** The pod's IPv6 is off: its IPv4 stands. */
 const IPV6_OFF = 44;
 const IPV6_FAILED = 45;
@@ -39,9 +38,9 @@ const IPV6_FAILED = 45;
  * is created, and replaced only where one is left from before: replacing waits for a grace period of the kernel,
  * longer than all else takes together. A node's batch that fails takes a table of this call's making with it: the
  * namespace may be one that has nothing of ours.
- * Bandwidth limits, where there are any, cost one more: tc. So does IPv6: `ip` gives a rule the family of the whole
- * call, so the pod's IPv6 lines are a call of their own. The guard's chain needs the pod's interface: one more nft.
- * $1: namespace, $2: the node's batch, $3: the tables, $4: the guard's, $5: tc's batch, then what `last` takes. Standard input: the
+ * IPv6 costs one more: `ip` gives a rule the family of the whole call, so the pod's IPv6 lines are a call of their own.
+ * The guard's chain needs the pod's interface: one more nft.
+ * $1: namespace, $2: the node's batch, $3: the tables, $4: the guard's, then what `last` takes. Standard input: the
  * pod's batch.
  */
 function addScript(families: string[], last: string): string {
@@ -57,11 +56,7 @@ EOF
 wait $made || nsenter --net="$netns" -- nft "${each(emptied)}$table" </dev/null || exit ${NFT_FAILED}
 nsenter --net="$netns" -- nft "create table ${guard} ${NFT_TABLE}; $guard" </dev/null 2>/dev/null ||
   nsenter --net="$netns" -- nft "${emptied(guard)}; $guard" </dev/null || exit ${NFT_FAILED}
-exec nsenter --net="$netns" -- sh -ec '[ -z "$1" ] || tc -batch - <<EOF || exit ${TC_FAILED}
-$1
-EOF
-shift
-${last}' eniboot "$@"`;
+exec nsenter --net="$netns" -- sh -ec '${last}' eniboot "$@"`;
 }
 
 /** A table that was there or not, and is not from here on. */
@@ -107,10 +102,21 @@ export function makeAttachment(
   netns: string,
   eniDevice: string | undefined,
 ): { ipv6: boolean } {
+  const made = makeObjects(a, netns, eniDevice);
+  const limits = limitLines(a.limits ?? {}, [a.ifName, POD_VETH]);
+  if (limits.length > 0) {
+    const result = runSync('nsenter', [`--net=${netns}`, '--', 'tc', '-batch', '-'], {
+      input: toInput(limits),
+    });
+    if (!succeeded(result)) throw tcFailed(result);
+  }
+  return made;
+}
+
+function makeObjects(a: Attachment, netns: string, eniDevice: string | undefined): { ipv6: boolean } {
   const ipv6 = isThere('/proc/sys/net/ipv6');
   const tables = { all: podTables(a), early: podTable(a) + podTable6(a), guard: podGuard(a) };
   const six = podLines6(a);
-  const limits = limitLines(a.limits ?? {}, [a.ifName, POD_VETH]).join('\n');
   const settings = podSysctls(a);
   let host = hostLines(a, netns, eniDevice, ipv6);
   let pod = podLines(a, eniDevice !== undefined, ipv6);
@@ -120,7 +126,6 @@ export function makeAttachment(
       host,
       pod,
       tables,
-      limits,
       settings,
       ipv6: { device: a.ifName, lines: six },
     });
@@ -132,7 +137,6 @@ export function makeAttachment(
         table: tables.all,
       });
     }
-    if (result.exitCode === TC_FAILED) throw tcFailed(result);
     if (result.exitCode === HOST_FAILED) host = linesLeft(host, a, result);
     else [host, pod] = [[], linesLeft(pod, a, result)];
   }
@@ -144,15 +148,13 @@ interface Texts {
   pod: string[];
   /** All, and by programs: what can be made before the links, and what cannot. */
   tables: { all: string; early: string; guard: string };
-  /** For `tc -batch`; empty where there are none. */
-  limits: string;
   settings: [string, string][];
   /** The pod's interface, and the pod's batch of IPv6; empty where it has IPv4 alone. */
   ipv6: { device: string; lines: string[] };
 }
 
-/** Without a process where this runtime can, else by programs; limits only by programs. */
-function make({ netns, host, pod, tables, limits, settings, ipv6 }: Texts): ExecResult {
+/** Without a process where this runtime can, else by programs. */
+function make({ netns, host, pod, tables, settings, ipv6 }: Texts): ExecResult {
   const steps: [Step, exitCode: number][] = [
     [{ in: 'node', ip: host }, HOST_FAILED],
     [{ nft: tables.all }, NFT_FAILED],
@@ -166,23 +168,12 @@ function make({ netns, host, pod, tables, limits, settings, ipv6 }: Texts): Exec
     );
   }
   const texts = steps.map(([step]) => step);
-  const refusal = limits === '' ? perform(netns, texts) : 'unable';
+  const refusal = perform(netns, texts);
   if (refusal !== 'unable') return resultOf(refusal, steps[refusal?.step ?? 0]?.[1] ?? 1);
   const [script, six] =
     ipv6.lines.length === 0 ? [ADD_IPV4, []] : [ADD_DUAL_STACK, [ipv6.device, ipv6.lines.join('\n')]];
   const { early, guard } = tables;
-  const args = [
-    '-c',
-    script,
-    'eniboot',
-    netns,
-    host.join('\n'),
-    early,
-    guard,
-    limits,
-    ...six,
-    ...settings.flat(),
-  ];
+  const args = ['-c', script, 'eniboot', netns, host.join('\n'), early, guard, ...six, ...settings.flat()];
   return runSync('sh', args, { input: toInput(pod) });
 }
 
@@ -239,8 +230,10 @@ function removed(where: string, work: () => string | undefined): void {
 }
 
 function tcFailed(result: ExecResult): Failure {
+  const none = notRun(result);
+  if (none !== undefined) return none;
   const said = complaintsOf(result).join(': ');
-  return /: tc: (?:command )?not found/.test(said)
+  return /failed to execute tc: No such file/.test(said)
     ? new Failure('TOOL_MISSING', 'tc is not installed, which bandwidth limits need', { tool: 'tc' })
     : new Failure('KERNEL_CHANGE', `tc in the pod: ${said}`, { stderr: result.stderr.slice(0, 2_000) });
 }

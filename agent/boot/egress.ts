@@ -1,12 +1,11 @@
 // egress: pods reach the Internet as the boot ENI's primary address, through one nftables table that is
 // replaced whole. Also what makes replies to NodePort and hostPort connections leave the way they came.
-import { release } from 'node:os';
 import { readPublicAddress } from '../aws/metadata.ts';
 import { deviceOf } from '../host/devices.ts';
 import { isCidr } from '../host/ipv4.ts';
 import { ipBatch, listRules, type Rule, routeTo } from '../host/links.ts';
 import { BOOT_ENI_RULE_PRIORITY, RUN_DIR } from '../host/names.ts';
-import { compareTables, hasEgressHook, replaceTables, type TableState } from '../host/nft.ts';
+import { compareTables, replaceTables, type TableState } from '../host/nft.ts';
 import { earlierNodeFile } from '../host/node-file.ts';
 import { readSysctl, writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
@@ -77,12 +76,6 @@ export const egress: Phase<Observed, Planned> = {
       listRules(),
       isDualStack(boot) ? listRules(6) : undefined,
     ]);
-    if (!table.present && !(await hasEgressHook()))
-      throw new Failure(
-        'KERNEL_NO_EGRESS_HOOK',
-        'the kernel has no egress hook for nftables, without which pods could send as anybody',
-        { kernel: release() },
-      );
     const sysctls = Object.fromEntries(
       Object.keys(wantedSysctls(bootDevice.name, isDualStack(boot))).map((path) => [path, readSysctl(path)]),
     );
@@ -131,7 +124,7 @@ export const egress: Phase<Observed, Planned> = {
     if (observed.fromEc2 !== undefined) writeAtomic(VPC_FILE, JSON.stringify(observed.fromEc2), 0o600);
     for (const change of changes) {
       if (change.kind === 'sysctl') writeSysctl(change.path, change.value);
-      else if (change.kind === 'table') await replaceTables(change.tables);
+      else if (change.kind === 'table') await replaceTables(change.tables, observed.table);
       else if (change.kind === 'rule6') await addRule6(change.rule);
       else if (change.kind === 'rule') await ipBatch([`rule add ${bootEniRule()}`]);
       else await requestPublicAddress(boot, change.eniId);
@@ -161,25 +154,27 @@ export const egress: Phase<Observed, Planned> = {
 
 function checkTables(table: TableState): Check {
   const id = 'egress-table';
+  const { intact, present, ofVersion } = table;
+  const evidence = { intact, present, ofVersion };
   if (table.intact) return pass(id, 'tables inet and netdev eniboot are as planned');
   // Just after an update, until repair has run.
   if (table.ofVersion !== undefined)
     return warn(
       id,
       `tables inet and netdev eniboot are as version ${table.ofVersion} loaded them; repair replaces them`,
-      { ...table },
+      evidence,
     );
   const what = table.present
     ? 'tables inet and netdev eniboot are not as planned'
     : 'table inet or netdev eniboot is missing';
-  return fail(id, 'EGRESS_TABLE_DIFFERS', what, { ...table });
+  return fail(id, 'EGRESS_TABLE_DIFFERS', what, evidence);
 }
 
 /** Renders the tables for a pool of these prefixes and addresses, and loads them where they differ. */
 export async function refreshTables(boot: Boot, owned: Owned[]): Promise<void> {
   const tables = tablesOf(boot, owned);
-  const { intact } = await compareTables(tables);
-  if (!intact) await replaceTables(tables);
+  const state = await compareTables(tables);
+  if (!state.intact) await replaceTables(tables, state);
 }
 
 function tablesOf(boot: Boot, owned: Owned[] = listOwned()): string {

@@ -3,25 +3,27 @@
 import { readIfPresent } from '../port/fs.ts';
 import { hasNetlink, inTwoNamespaces } from '../port/netlink.ts';
 import { type Attachment, podLines6, podSysctls, podTables } from './attachment.ts';
-import { ADDS_TO_A_LINK, linesOf, type PartOf, type Place, type Side } from './attachment-parts.ts';
+import {
+  ADDS_TO_A_LINK,
+  linesOf,
+  type Part,
+  type PartOf,
+  type Place,
+  type Side,
+} from './attachment-parts.ts';
 import { lineOf } from './netlink/ip.ts';
 import { hasTables } from './netlink/nft-verify.ts';
 import { Routing } from './netlink/requests.ts';
 import { Listing, type WantedLink } from './netlink/verify.ts';
 
 /**
- * @param links those of the attachment.
+ * @param parts the objects of the attachment, without those of its IPv6.
  * @returns whether the pod's IPv6 is part of it: not where a runtime has turned that off. Undefined where something is
- *   not as ADD makes it, or where this cannot tell: limits are for programs to look at.
+ *   not as ADD makes it, or where this cannot tell.
  */
-export function wholeByNetlink(
-  a: Attachment,
-  place: Place,
-  links: PartOf<'link'>[],
-): { ipv6: boolean } | undefined {
+export function wholeByNetlink(a: Attachment, place: Place, parts: Part[]): { ipv6: boolean } | undefined {
   const { netns } = place;
-  const limited = a.limits?.ingress !== undefined || a.limits?.egress !== undefined;
-  if (limited || !hasNetlink()) return undefined;
+  if (!hasNetlink()) return undefined;
   try {
     return inTwoNamespaces(netns, ({ node, pod, podNetfilter }) => {
       const on = { node: new Listing(new Routing(node)), pod: new Listing(new Routing(pod)) };
@@ -36,7 +38,11 @@ export function wholeByNetlink(
       const ipv6 = a.ipv6 !== undefined && setting(`net/ipv6/conf/${a.ifName}/disable_ipv6`) !== '1';
       const whole =
         podSysctls(a).every(([path, value]) => setting(path) === value) &&
-        links.every((link) => on[link.side].hasLink(wantedLink(link, on.node))) &&
+        parts.every(
+          (part) =>
+            (part.kind !== 'link' || on[part.side].hasLink(wantedLink(part, on.node))) &&
+            (part.kind !== 'limit' || on[part.side].hasBucket(part.device, part.bytesPerSecond)),
+        ) &&
         has('node', lines.node) &&
         has('pod', lines.pod) &&
         (!ipv6 || has('pod', podLines6(a), true)) &&

@@ -47,8 +47,7 @@ const NOTHING: Sight = {
 export function lookAtAttachment(a: Attachment, place: Place): PartState[] {
   const ipv6 = a.ipv6 !== undefined;
   const base = partsOf(a, place);
-  const links = base.filter((part) => part.kind === 'link');
-  const whole = wholeByNetlink(a, place, links);
+  const whole = wholeByNetlink(a, place, base);
   if (whole !== undefined)
     return [...base, ...(whole.ipv6 ? parts6Of(a, place) : [])].map((part) => ({ ...part, ...PRESENT }));
   const settings = base.flatMap((part) => (part.kind === 'setting' ? part.path : []));
@@ -98,7 +97,6 @@ function nounOf(part: Part): string {
 const LISTINGS = ['ip', 'inet', 'netdev'].map((family) => `nft -j list table ${family} ${NFT_TABLE}`);
 
 /**
- * A pod with limits waits for each program here, since cri-o has it looked at once more before it starts.
  * $1: whether there are limits to look for, $2: whether chains, then settings. Between two answers stands a line of
  * its own, since `ip` may print nothing. A setting read byte by byte, as the shell does, ends after the first.
  * A program that fails ends the look: what it did not show is not missing. Of settings and tables one that is not there

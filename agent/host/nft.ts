@@ -1,4 +1,5 @@
 // nftables: the node's own tables, replaced in one transaction and compared with what the kernel made of them.
+import { release } from 'node:os';
 import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
 import { endingOf, notRun, succeeded } from '../port/exec-result.ts';
@@ -24,20 +25,25 @@ export interface TableState {
   present: boolean;
   /** Another version of eniboot has loaded them, and they are unchanged since. */
   ofVersion?: string;
+  /** What their counters have counted. */
+  counted: Counted;
 }
+
+/** By name of the counter. */
+type Counted = Map<string, { packets: number; bytes: number }>;
 
 /**
  * Compares the kernel's tables with a planned text. nft prints a table in another form than it was written
  * in, so the form it had right after it was loaded is kept beside the text, and both must match.
  */
 export async function compareTables(text: string): Promise<TableState> {
-  const listing = await listTables();
-  if (listing === undefined) return { intact: false, present: false };
-  const applied = readApplied();
-  const unchanged = applied?.listing === listing;
-  if (unchanged && applied.text === text) return { intact: true, present: true };
+  const answers = await ask('list table');
+  if (answers === undefined) return { intact: false, present: false, counted: new Map() };
+  const [applied, counted] = [readApplied(), countersIn(answers)];
+  const unchanged = applied?.listing === canonical(answers);
+  if (unchanged && applied.text === text) return { intact: true, present: true, counted };
   const ofVersion = unchanged && applied.version !== version().version ? applied.version : undefined;
-  return { intact: false, present: true, ...(ofVersion === undefined ? {} : { ofVersion }) };
+  return { intact: false, present: true, counted, ...(ofVersion === undefined ? {} : { ofVersion }) };
 }
 
 /**
@@ -67,40 +73,62 @@ export async function lookUp(name: string, address: string): Promise<string | un
   return verdict.trim();
 }
 
-/** Replaces the tables in one transaction: packets see the old ones or the new ones. Counters go on from where they are. */
-export async function replaceTables(text: string): Promise<void> {
-  const emptied = NODE_TABLES.map((one) => `table ${one} ${NFT_TABLE}\ndelete table ${one} ${NFT_TABLE}\n`);
-  const counted = await readCounters();
+/**
+ * Replaces the tables in one transaction: packets see the old ones or the new ones. Counters go on from where they are.
+ * @throws KERNEL_NO_EGRESS_HOOK where they are loaded for the first time, NFT_FAILED
+ */
+export async function replaceTables(text: string, { present, counted }: TableState): Promise<void> {
+  const emptied = NODE_TABLES.map((family) => emptying(family));
   const body = text.replace(/counter (\w+) \{ \}/g, (declaration, name: string) => {
     const { packets, bytes } = counted.get(name) ?? { packets: 0, bytes: 0 };
     return packets === 0 ? declaration : `counter ${name} { packets ${packets} bytes ${bytes} }`;
   });
-  await must('NFT_FAILED', 'nft', ['-f', '-'], { input: `${emptied.join('')}${body}` });
+  // A node without pod ENIs has no chain there yet: whether it could have one is tried with the rest.
+  const tried = present ? '' : `${EGRESS_HOOK}${emptying('netdev', `${NFT_TABLE}_probe`)}`;
+  try {
+    await must('NFT_FAILED', 'nft', ['-f', '-'], { input: `${tried}${emptied.join('')}${body}` });
+  } catch (error) {
+    if (!present && !(await hasEgressHook()))
+      throw new Failure(
+        'KERNEL_NO_EGRESS_HOOK',
+        'the kernel has no egress hook for nftables, without which pods could send as anybody',
+        { kernel: release() },
+      );
+    throw error;
+  }
   const applied = { version: version().version, text, listing: await listTables() };
   writeAtomic(APPLIED, JSON.stringify(applied), 0o600);
 }
 
-/**
- * Whether the kernel has the egress hook, by which frames are looked at as they leave a device (Linux 5.16,
- * CONFIG_NETFILTER_EGRESS). Loads nothing.
- */
-export async function hasEgressHook(): Promise<boolean> {
-  const table = `table netdev ${NFT_TABLE}_probe {\n  chain probe { type filter hook egress device "lo" priority 0; }\n}\n`;
-  const result = await run('nft', ['--check', '-f', '-'], { input: table });
+/** A table that is not there afterwards. Declared first, since nft before 1.0.8 knows no `destroy`. */
+function emptying(family: string, name = NFT_TABLE): string {
+  return `table ${family} ${name}\ndelete table ${family} ${name}\n`;
+}
+
+/** By which frames are looked at as they leave a device (Linux 5.16, CONFIG_NETFILTER_EGRESS). */
+const EGRESS_HOOK = `table netdev ${NFT_TABLE}_probe {
+  chain probe { type filter hook egress device "lo" priority 0; }
+}
+`;
+
+async function hasEgressHook(): Promise<boolean> {
+  const result = await run('nft', ['--check', '-f', '-'], { input: EGRESS_HOOK });
   return !/not supported/i.test(result.stderr);
 }
 
 /** Takes a table away that another version of eniboot does not keep; one that is not there is none. */
 export async function removeTable(family: string): Promise<void> {
-  // Declared first, since nft before 1.0.8 knows no `destroy`.
-  const table = `table ${family} ${NFT_TABLE}`;
-  await must('NFT_FAILED', 'nft', ['-f', '-'], { input: `${table}\ndelete ${table}\n` });
+  await must('NFT_FAILED', 'nft', ['-f', '-'], { input: emptying(family) });
 }
 
 /** What the named counters of our tables have counted since boot; empty where there are none. */
-export async function readCounters(): Promise<Map<string, { packets: number; bytes: number }>> {
-  const counts = new Map<string, { packets: number; bytes: number }>();
-  for (const { counter } of entriesOf((await ask('list counters table')) ?? '')) {
+export async function readCounters(): Promise<Counted> {
+  return countersIn((await ask('list counters table')) ?? '');
+}
+
+function countersIn(answers: string): Counted {
+  const counts: Counted = new Map();
+  for (const { counter } of entriesOf(answers)) {
     const { name, packets, bytes } = (counter ?? {}) as Record<string, unknown>;
     if (typeof name === 'string') counts.set(name, { packets: Number(packets), bytes: Number(bytes) });
   }

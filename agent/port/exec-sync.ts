@@ -1,8 +1,11 @@
 // Child processes for the CNI path: synchronous, since a plugin call is one straight line and an event loop
 // with execa costs more than the whole call may take. The result is the same type as exec.ts returns.
+import type { SpawnSyncReturns } from 'node:child_process';
 import { bounds } from './bounds.ts';
 import type { ExecOptions, ExecResult } from './exec-result.ts';
 import { hasCode } from './fs.ts';
+import { hasLibc } from './libc.ts';
+import { onPipes } from './pipe.ts';
 
 /**
  * Runs one program to its end; a non-zero exit is a result, not an exception. Never goes through a shell. The
@@ -12,23 +15,24 @@ export function runSync(file: string, args: string[], options: Omit<ExecOptions,
   // Loaded by the first call: most plugin calls make none.
   const { spawnSync } = process.getBuiltinModule('node:child_process');
   const started = performance.now();
-  const result = spawnSync(file, args, {
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-    ...(options.input === undefined ? {} : { input: options.input }),
+  const settings = {
     timeout: options.timeoutMs ?? 10_000,
-    killSignal: 'SIGKILL',
-    maxBuffer: bounds.programBytes,
+    killSignal: 'SIGKILL' as const,
     env: { ...process.env, LC_ALL: 'C.UTF-8', ...options.env },
-  });
-  const overflowed = hasCode(result.error, 'ENOBUFS');
+  };
+  const { result, stdout, stderr, full } = hasLibc()
+    ? onPipes(options.input, bounds.programBytes, (stdio) => spawnSync(file, args, { ...settings, stdio }))
+    : withOwn(options.input, (own) => spawnSync(file, args, { ...settings, ...own }));
+  // It waits for a reader then, until its time is over.
+  const overflowed = full || hasCode(result.error, 'ENOBUFS');
   return {
     command: [file, ...args],
     exitCode: overflowed ? null : result.status,
     signal: result.signal,
     missing: hasCode(result.error, 'ENOENT'),
-    stdout: result.stdout?.toString() ?? '',
-    stderr: result.stderr?.toString() ?? '',
-    timedOut: hasCode(result.error, 'ETIMEDOUT'),
+    stdout: stdout.toString(),
+    stderr: stderr.toString(),
+    timedOut: !overflowed && hasCode(result.error, 'ETIMEDOUT'),
     overflowed,
     errno:
       result.status === null && result.signal === null
@@ -36,4 +40,21 @@ export function runSync(file: string, args: string[], options: Omit<ExecOptions,
         : undefined,
     ms: performance.now() - started,
   };
+}
+
+/** By the runtime's own streams. */
+function withOwn(
+  input: string | undefined,
+  run: (own: { stdio: ('ignore' | 'pipe')[]; input?: string; maxBuffer: number }) => SpawnSyncReturns<Buffer>,
+) {
+  const result = run({
+    stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    ...(input === undefined ? {} : { input }),
+    maxBuffer: bounds.programBytes,
+  });
+  const [stdout, stderr] = [result.stdout, result.stderr].map((said) => said ?? Buffer.alloc(0)) as [
+    Buffer,
+    Buffer,
+  ];
+  return { result, stdout, stderr, full: false };
 }

@@ -1,8 +1,8 @@
 // The kernel's netlink sockets and network namespaces, which JavaScript has no call for: libc through the compiled
 // runtime's own foreign calls. Where they are missing (Node) nothing here works, and callers use programs instead.
 import { closeSync, openSync } from 'node:fs';
-import { constants } from 'node:os';
 import { statIfPresent } from './fs.ts';
+import { hasLibc, loadCalls, SystemCallError } from './libc.ts';
 
 /** Numbers of linux/socket.h and linux/netlink.h; the same on every CPU. */
 const AF_NETLINK = 16;
@@ -17,16 +17,7 @@ const protocols = { route: 0, netfilter: 12 } as const;
 const EINTR = 4;
 const EAGAIN = 11;
 
-type Call = (...args: (number | Uint8Array)[]) => number;
-
-interface Libc {
-  socket: Call;
-  setsockopt: Call;
-  send: Call;
-  recv: Call;
-  setns: Call;
-  errno(): number;
-}
+type Libc = ReturnType<typeof load>;
 
 /** A socket belongs to the namespace its maker was in, for good. */
 export interface NetlinkSocket {
@@ -45,22 +36,8 @@ export interface TwoNamespaces {
   podFd: number;
 }
 
-/** A call of the C library that failed. */
-export class SystemCallError extends Error {
-  readonly errno: number;
-  /** Its name, as Node's own errors have it. */
-  readonly code: string | undefined;
-  constructor(call: string, errno: number) {
-    super(`${call}: errno ${errno}`);
-    this.errno = errno;
-    this.code = Object.entries(constants.errno).find(([, number]) => number === errno)?.[0];
-  }
-}
-
 /** Whether this runtime can do it: the compiled executable can. */
-export function hasNetlink(): boolean {
-  return foreignCalls() !== undefined;
-}
+export const hasNetlink = hasLibc;
 
 /** Whether a path leads to a namespace. All of them are files of one file system: what an unmounted one leaves is not. */
 export function isNamespace(path: string): boolean {
@@ -97,9 +74,8 @@ export function inOwnNamespace<T>(work: (node: NetlinkSocket) => T): T {
 
 /** Closes whatever `work` keeps. */
 function withDescriptors<T>(work: (libc: Libc, keep: (fd: number) => number) => T): T {
-  const calls = foreignCalls();
-  if (calls === undefined) throw new Error('this runtime calls no C library');
-  const libc = loadLibc(calls);
+  loaded ??= load();
+  const libc = loaded;
   const open: number[] = [];
   try {
     return work(libc, (fd) => {
@@ -111,48 +87,16 @@ function withDescriptors<T>(work: (libc: Libc, keep: (fd: number) => number) => 
   }
 }
 
-/**
- * What the module bun:ffi is made of: the module itself, which fits arguments we do not have, takes half a millisecond
- * to load. undefined in another runtime, or should this one move it.
- */
-function foreignCalls(): ForeignCalls | undefined {
-  return (globalThis as { Bun?: { FFI?: ForeignCalls } }).Bun?.FFI;
-}
-
-interface ForeignCalls {
-  dlopen(path: string, calls: object): { symbols: Record<string, Call> };
-  read: { i32(pointer: number, offset: number): number };
-}
-
 let loaded: Libc | undefined;
 
-function loadLibc({ dlopen, read }: ForeignCalls): Libc {
-  if (loaded !== undefined) return loaded;
-  const { symbols } = dlopen('libc.so.6', {
+function load() {
+  return loadCalls({
     socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
     setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'u32'], returns: 'i32' },
     send: { args: ['i32', 'ptr', 'u32', 'i32'], returns: 'i32' },
     recv: { args: ['i32', 'ptr', 'u32', 'i32'], returns: 'i32' },
     setns: { args: ['i32', 'i32'], returns: 'i32' },
-    __errno_location: { args: [], returns: 'ptr' },
   });
-  const {
-    socket,
-    setsockopt,
-    send,
-    recv,
-    setns,
-    __errno_location: location,
-  } = symbols as Record<string, Call>;
-  loaded = {
-    socket: socket as Call,
-    setsockopt: setsockopt as Call,
-    send: send as Call,
-    recv: recv as Call,
-    setns: setns as Call,
-    errno: () => read.i32((location as Call)(), 0),
-  };
-  return loaded;
 }
 
 function openSocket(

@@ -261,6 +261,22 @@ test('without tc an ADD with limits fails by name and leaves nothing; without li
   await node.sh('for tool in /usr/sbin/tc /sbin/tc; do umount $tool 2>/dev/null || :; done');
 });
 
+test('a program is given pipes and /dev/null, which SELinux lets it keep', async () => {
+  await node.sh(`cat >/run/stand-in/bin/tc <<'EOF'
+#!/bin/sh
+streams=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2)
+echo "$streams" >>/run/tc-streams
+exec /usr/sbin/tc "$@"
+EOF
+    chmod +x /run/stand-in/bin/tc`);
+  const { exit, stdout } = await add('pipes', { bandwidth: { egressRate: 8e6 } });
+  assert.is(exit, 0, stdout);
+  const streams = (await node.sh('cat /run/tc-streams; rm /run/stand-in/bin/tc')).trim().split('\n');
+  assert.is(streams.length, 3);
+  for (const stream of streams) assert.match(stream, /^pipe:\[\d+\]$/);
+  await remove('pipes');
+});
+
 test('boot tells the plugin what there is to share, and the runtime what to say', async () => {
   const text = configText(cloud).replace('pods:\n', 'pods:\n  bandwidth: { from: cpu }\n');
   const shared = await bootPodNode(cloud, { config: text });

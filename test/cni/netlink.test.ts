@@ -35,7 +35,13 @@ test.before(() => {
 test.after(() => rmSync(variant.folder, { recursive: true, force: true }));
 
 /** One call of the variant, where asked with something done to its own system calls, not to its children's. */
-async function call(command: string, inject?: string, path?: string, prevResult?: unknown) {
+async function call(
+  command: string,
+  inject?: string,
+  path?: string,
+  prevResult?: unknown,
+  config: object = conf,
+) {
   const variables = {
     ...variablesOf('p', '/run/netns/p'),
     CNI_COMMAND: command,
@@ -48,11 +54,14 @@ async function call(command: string, inject?: string, path?: string, prevResult?
   const [file, ...args] = [...traced, ...found, variant.executable];
   const { exitCode, stdout, stderr } = await node.instance.run(file, args, {
     env: variables,
-    input: JSON.stringify(prevResult === undefined ? conf : { ...conf, prevResult }),
+    input: JSON.stringify(prevResult === undefined ? config : { ...config, prevResult }),
     timeoutMs: 60_000,
   });
   return { exit: exitCode, json: stdout === '' ? undefined : JSON.parse(stdout), said: stdout + stderr };
 }
+
+/** A pod whose bandwidth is limited both ways. */
+const limited = { ...conf, runtimeConfig: { bandwidth: { ingressRate: 40e6, egressRate: 20e6 } } };
 
 const leftInPod = () =>
   node.sh(`ip -n p -br link | grep -v '^lo' || :; for family in -4 -6; do ip -n p $family rule | grep ^1024 || :
@@ -129,6 +138,7 @@ async function stateWith(address: string): Promise<string> {
     ip -n p -d link; ip -n p addr; ip -n p neigh
     for family in -4 -6; do ip -n p $family route show table all; ip -n p $family rule; done
     nsenter --net=/run/netns/p nft list ruleset
+    nsenter --net=/run/netns/p tc qdisc show
     nsenter --net=/run/netns/p sysctl -a 2>/dev/null | grep -E '^net.ipv[46]' | grep -vE 'stable_secret|random|cookie'`);
   const number = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
   const hex = number.toString(16).padStart(8, '0');
@@ -144,7 +154,7 @@ async function stateWith(address: string): Promise<string> {
       /@(if\d+|[\w-]+)|^\d+: |link-netns\S* \S+|(valid|preferred)_lft \S+|expires \S+|linkdown/gm,
       '',
     )
-    .replaceAll(/link\/ether \S+ brd|packets \d+ bytes \d+/g, '');
+    .replaceAll(/link\/ether \S+ brd|(?<=qdisc tbf )\S+|packets \d+ bytes \d+/g, '');
 }
 
 /** The start of another address. */
@@ -209,6 +219,11 @@ async function changes(): Promise<{ break: string; mend: string }[]> {
   change('ip -n p link set veth0 mtu', '1400', '9001');
   const [group = ''] = await lines("ip -n p -d link show eth0 | sed -n 's/.*group \\([0-9]*\\) .*/\\1/p'");
   for (const device of ['eth0', 'veth0']) change(`ip -n p link set ${device} group`, '7', group);
+  const bucket = (device: string, rate: string) =>
+    inPod(`tc qdisc replace dev ${device} root tbf rate ${rate} burst 131072 latency 25ms`);
+  for (const device of ['eth0', 'veth0'])
+    for (const breaks of [inPod(`tc qdisc del dev ${device} root`), bucket(device, '21mbit')])
+      found.push({ break: breaks, mend: bucket(device, '20mbit') });
   const [mac = ''] = await lines('cat /sys/class/net/enb*/address');
   // With a link's MAC go its neighbours.
   const neighbours = found
@@ -222,8 +237,8 @@ async function changes(): Promise<{ break: string; mend: string }[]> {
   // Each chain without one of its rules, with one more, with one changed, with another hook, policy or priority.
   const paths = ['prerouting', 'output', 'postrouting'];
   for (const [family, chains] of [
-    ['ip', paths],
-    ['inet', paths.map((name) => `${name}6`)],
+    ['ip', [...paths, 'arriving']],
+    ['inet', [...paths.map((name) => `${name}6`), 'arriving']],
     ['netdev', ['own_source']],
   ] as const) {
     for (const chain of chains) {
@@ -292,20 +307,22 @@ kubernetes: { serviceCidrs: [172.20.0.0/16${ipv6 ? ', "fd00:10:96::/108"' : ''}]
   });
 
   test(`${families}: netlink and the programs leave the same in the kernel`, async () => {
-    const direct = await call('ADD', 'inject=setns:error=EINVAL:when=99');
+    const direct = await call('ADD', 'inject=setns:error=EINVAL:when=99', undefined, undefined, limited);
     assert.is(direct.exit, 0, direct.said);
     const log = await node.sh(`cat ${LOG}`);
     assert.is(log.split('\n').filter((line) => line.startsWith('setns(')).length, 2, log);
     const one = await stateWith(direct.json.ips[0].address.split('/')[0]);
     await del();
     // Where it cannot enter the pod's namespace, the programs are asked.
-    const indirect = await call('ADD', 'inject=setns:error=EPERM');
+    const indirect = await call('ADD', 'inject=setns:error=EPERM', undefined, undefined, limited);
     assert.is(indirect.exit, 0, indirect.said);
     assert.not.match(await node.sh(`cat ${LOG}`), /sendto/);
     const two = await stateWith(indirect.json.ips[0].address.split('/')[0]);
     await del();
     assert.match(one, /snat to ADDRESS fully-random/);
     assert.match(one, /from ADDRESS fwmark/);
+    assert.match(one, /limit rate over 5000000 bytes\/second burst 128 kbytes drop/);
+    assert.match(one, /qdisc tbf .* dev eth0 root .* rate 20Mbit/);
     // The boot ENI's link-local address comes when it comes.
     const lines = (state: string) => state.split('\n').filter((line) => !/fe80::.* dev ens5 /.test(line));
     assert.equal(
@@ -315,7 +332,7 @@ kubernetes: { serviceCidrs: [172.20.0.0/16${ipv6 ? ', "fd00:10:96::/108"' : ''}]
   });
 
   test(`${families}: CHECK needs no program where all is as it should be, and finds what is not`, async () => {
-    const added = await call('ADD');
+    const added = await call('ADD', undefined, undefined, undefined, limited);
     assert.is(added.exit, 0, added.said);
     const whole = async (after: string) => {
       const { exit, said } = await call('CHECK', undefined, '/nowhere', added.json);

@@ -343,10 +343,6 @@ export async function replaceTables(body: string): Promise<void> {
   node.egress = body;
 }
 
-export async function hasEgressHook(): Promise<boolean> {
-  return true;
-}
-
 export function readSysctl(path: string): string {
   return path.endsWith('rp_filter') ? '2' : '1';
 }

@@ -4,7 +4,7 @@ import type { PodNode } from './node.ts';
 import type { Pair } from './pair.ts';
 import { type Figures, measuring } from './paths.ts';
 
-const ROUNDS = 12;
+const ROUNDS = 24;
 
 /** With the guards beside without, of each round: above 1 is a loss. */
 export interface GuardCost {
@@ -31,25 +31,17 @@ export async function measureGuards(pair: Pair): Promise<GuardCost> {
       const ratios = Object.fromEntries(
         Object.keys(paths).map((name) => [name, { latency: [] as number[], throughput: [] as number[] }]),
       );
-      let present: 'with' | 'without' | undefined;
+      await Promise.all(nodes.map(({ node, pods }) => keepBoth(node, pods)));
       for (let round = 0; round < ROUNDS; round += 1) {
-        const found: Record<'with' | 'without', Record<string, Figures>> = { with: {}, without: {} };
-        // What drifts during a round weighs on both alike.
-        for (const half of round % 2 === 0
-          ? (['with', 'without'] as const)
-          : (['without', 'with'] as const)) {
-          // Each round begins with what the one before has ended with.
-          if (half !== present)
-            for (const { node, pods } of nodes)
-              await (half === 'with' ? putBack(node, pods) : takeAway(node, pods));
-          present = half;
-          for (const [name, path] of Object.entries(paths)) found[half][name] = await path();
-        }
-        for (const [name, of] of Object.entries(ratios)) {
-          const [guarded, open] = [found.with[name], found.without[name]];
-          if (guarded === undefined || open === undefined) throw new Error(`${name} was not measured`);
-          of.latency.push(guarded.us / open.us);
-          of.throughput.push(open.mbit / guarded.mbit);
+        for (const [name, path] of Object.entries(paths)) {
+          const found = {} as Record<Half, Figures>;
+          // Both within seconds, and each is first as often as the other: what drifts weighs on both alike.
+          for (const half of round % 2 === 0 ? HALVES : HALVES.toReversed()) {
+            await Promise.all(nodes.map(({ node, pods }) => load(node, pods, half)));
+            found[half] = await path();
+          }
+          ratios[name]?.latency.push(found.with.us / found.without.us);
+          ratios[name]?.throughput.push(found.without.mbit / found.with.mbit);
         }
       }
       return {
@@ -67,18 +59,33 @@ export async function measureGuards(pair: Pair): Promise<GuardCost> {
   }
 }
 
-async function takeAway(node: PodNode, pods: string[]): Promise<void> {
+const HALVES = ['with', 'without'] as const;
+type Half = (typeof HALVES)[number];
+
+/** A node's rulesets and its pods', with the guards and without, in files that nft loads in one transaction. */
+async function keepBoth(node: PodNode, pods: string[]): Promise<void> {
+  const keep = (half: Half) => `nft list ruleset >/run/guard-cost-${half}
+    for pod in ${pods.join(' ')}; do ip netns exec $pod nft list ruleset >/run/guard-cost-${half}-$pod; done`;
   const chains = [
     ...CHAINS.map((one) => `flush chain inet eniboot ${one}`),
     ...CHAINS.map((one) => `delete chain inet eniboot ${one}`),
   ];
-  await node.sh(`nft '${chains.join('; ')}; delete table netdev eniboot'
-    for pod in ${pods.join(' ')}; do ip netns exec $pod nft delete table netdev eniboot; done`);
+  await node.sh(`systemctl stop eniboot-repair.timer
+    ${keep('with')}
+    nft '${chains.join('; ')}; delete table netdev eniboot'
+    for pod in ${pods.join(' ')}; do ip netns exec $pod nft delete table netdev eniboot; done
+    ${keep('without')}
+    for file in /run/guard-cost-*; do sed -i '1i flush ruleset' $file; done`);
+}
+
+async function load(node: PodNode, pods: string[], half: Half): Promise<void> {
+  await node.sh(`nft -f /run/guard-cost-${half}
+    for pod in ${pods.join(' ')}; do ip netns exec $pod nft -f /run/guard-cost-${half}-$pod; done`);
 }
 
 /** By the unit, in its sandbox. */
 async function putBack(node: PodNode, pods: string[]): Promise<void> {
-  await node.sh(`systemctl start eniboot-repair.service
+  await node.sh(`systemctl start eniboot-repair.service eniboot-repair.timer
     nft list chain inet eniboot from_pods
     for pod in ${pods.join(' ')}; do ip netns exec $pod nft list chain netdev eniboot own_source; done`);
 }

@@ -24,7 +24,7 @@ const hooks: Record<string, number> = { prerouting: 0, input: 1, forward: 2, out
 /** Of a table of family netdev. */
 const EGRESS = 1;
 const policies: Record<string, number> = { accept: 1, drop: 0 };
-const priorities: Record<string, number> = { mangle: -150, dstnat: -100, filter: 0, srcnat: 100 };
+const priorities: Record<string, number> = { raw: -300, mangle: -150, dstnat: -100, filter: 0, srcnat: 100 };
 const REGISTER = 1;
 const EQUAL = 0;
 const DIFFERENT = 1;
@@ -298,6 +298,15 @@ function ruleOf(words: string[], table: Table, chain: string): Step | undefined 
         expressions.push(payload(NETWORK_HEADER, 48, 16), compare(EQUAL, [...target]));
         break;
       }
+      case 'limit': {
+        if (!eat('rate') || !eat('over')) return undefined;
+        // In 64 bits: an ENI may carry more than 2^32 bytes a second.
+        const rate = Number(take());
+        const burst = eat('bytes/second') && eat('burst') ? numberOf(take()) : undefined;
+        if (!Number.isSafeInteger(rate) || burst === undefined || !eat('bytes')) return undefined;
+        expressions.push(limitOver(rate, burst));
+        break;
+      }
       case 'counter':
         expressions.push(['counter', () => {}]);
         break;
@@ -394,6 +403,21 @@ function immediate(value: number[]): Expression {
   return [
     'immediate',
     (message) => message.attribute(1, be32(REGISTER)).nest(2, () => message.attribute(1, value)),
+  ];
+}
+
+/** Bytes a second, and bytes at once; `over` is NFT_LIMIT_F_INV, and bytes are NFT_LIMIT_PKT_BYTES. */
+function limitOver(rate: number, burst: number): Expression {
+  return [
+    'limit',
+    (message) =>
+      message
+        .attribute(1, [...be32(Math.floor(rate / 2 ** 32)), ...be32(rate)])
+        // A second.
+        .attribute(2, [...be32(0), ...be32(1)])
+        .attribute(3, be32(burst))
+        .attribute(4, be32(1))
+        .attribute(5, be32(1)),
   ];
 }
 

@@ -3,7 +3,8 @@
 // programs' own words, with the number of the line.
 import { writeFileSync } from 'node:fs';
 import { readIfPresent } from '../../port/fs.ts';
-import { hasNetlink, inTwoNamespaces, type NetlinkSocket, SystemCallError } from '../../port/netlink.ts';
+import { SystemCallError } from '../../port/libc.ts';
+import { hasNetlink, inTwoNamespaces, type NetlinkSocket } from '../../port/netlink.ts';
 import { type Act, actsOf } from './batch.ts';
 import { type Transaction, transactionOf } from './nft.ts';
 import { commit, Routing, said } from './requests.ts';

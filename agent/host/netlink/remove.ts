@@ -1,7 +1,8 @@
 // Takes away what an attachment has made. What is not there is no failure, and no program is asked: there is none that a
 // node must have for a pod to go.
 import { hasCode } from '../../port/fs.ts';
-import { inOwnNamespace, inTwoNamespaces, SystemCallError } from '../../port/netlink.ts';
+import { SystemCallError } from '../../port/libc.ts';
+import { inOwnNamespace, inTwoNamespaces } from '../../port/netlink.ts';
 import { actsOf } from './batch.ts';
 import { groupOf, linksQuestion } from './ip.ts';
 import { type Family, tableRemoval } from './nft.ts';

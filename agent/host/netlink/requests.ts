@@ -1,5 +1,6 @@
 // Requests to one namespace and what the kernel answers, in the words of the programs that would have asked.
-import { type NetlinkSocket, SystemCallError } from '../../port/netlink.ts';
+import { SystemCallError } from '../../port/libc.ts';
+import type { NetlinkSocket } from '../../port/netlink.ts';
 import type { Flush } from './flush.ts';
 import { linkQuestion, NEW_LINK } from './ip.ts';
 import { type Answer, answersIn, DONE, type Message, numberAt } from './message.ts';

@@ -50,6 +50,7 @@ export class Listing {
   private readonly routing: Routing;
   private readonly lists = new Map<string, Listed[]>();
   private links: Map<string, Uint8Array> | undefined;
+  private buckets: Uint8Array[] | undefined;
 
   constructor(routing: Routing) {
     this.routing = routing;
@@ -92,6 +93,23 @@ export class Listing {
     if (kind === undefined) return false;
     const wanted = new Listed(request.body, kind);
     return this.list(kind, wanted.bytes[0] ?? 0).some((found) => fits[kind](wanted, found));
+  }
+
+  /** Whether what leaves by a device waits in a token bucket of so many bytes a second, as `tc` shows them. */
+  hasBucket(device: string, bytesPerSecond: number): boolean {
+    const index = this.index(device);
+    return this.qdiscs().some(
+      (one) => numberAt(one, 4) === index && numberAt(one, 12) === ROOT && bucketRate(one) === bytesPerSecond,
+    );
+  }
+
+  private qdiscs(): Uint8Array[] {
+    this.buckets ??= this.routing.listWhole(() => {
+      const message = new Message(GET_QDISC, REQUEST | DUMP);
+      for (let at = 0; at < TCMSG; at += 1) message.u8(0);
+      return message;
+    }).found;
+    return this.buckets;
   }
 
   private linkOf(name: string): Uint8Array | undefined {
@@ -181,6 +199,27 @@ const fits: Record<Kind, (wanted: Listed, found: Listed) => boolean> = {
     (found.number(SUPPRESS) ?? SUPPRESS_NONE) === SUPPRESS_NONE &&
     [...found.attributes.keys()].every((one) => one === SUPPRESS || Object.values(FRA).includes(one)),
 };
+
+const GET_QDISC = 38;
+/** Bytes of tcmsg: family, index, handle, parent, info. Source: linux/rtnetlink.h. */
+const TCMSG = 20;
+/** TC_H_ROOT. */
+const ROOT = 0xffffffff;
+/** TCA_KIND, TCA_OPTIONS; TCA_TBF_PARMS, TCA_TBF_RATE64. Source: linux/pkt_sched.h. */
+const QDISC = { kind: 1, options: 2 };
+const BUCKET = { parameters: 1, rate64: 4 };
+
+/** Undefined for a queue that is no token bucket. */
+function bucketRate(qdisc: Uint8Array): number | undefined {
+  const attributes = attributesIn(qdisc, TCMSG);
+  if (textOf(attributes.get(QDISC.kind)) !== 'tbf') return undefined;
+  const options = attributesIn(attributes.get(QDISC.options) ?? new Uint8Array());
+  const rate64 = options.get(BUCKET.rate64);
+  if (rate64 !== undefined) return numberAt(rate64) + numberAt(rate64, 4) * 2 ** 32;
+  // tc_tbf_qopt begins with tc_ratespec, whose last four bytes of twelve are the rate.
+  const parameters = options.get(BUCKET.parameters);
+  return parameters === undefined ? undefined : numberAt(parameters, 8);
+}
 
 const PERMANENT = 0x80;
 /** RTA_MULTIPATH, RTA_VIA, RTA_ENCAP: of a route that goes another way. */

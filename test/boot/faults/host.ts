@@ -89,8 +89,10 @@ export const hostFaults: Fault[] = [
       standIn(
         bench,
         'nft',
-        `case "$*" in *--check*) echo 'Error: Could not process rule: Operation not supported' >&2; exit 1 ;; esac
-exec /usr/sbin/nft "$@"`,
+        `case "$*" in *-f*) ;; *) exec /usr/sbin/nft "$@" ;; esac
+text=$(cat)
+case "$text" in *'hook egress'*) echo 'Error: Could not process rule: Operation not supported' >&2; exit 1 ;; esac
+printf '%s\\n' "$text" | /usr/sbin/nft "$@"`,
       ),
     path: STAND_INS_FIRST,
     expect: { verdict: 'failed', code: 'KERNEL_NO_EGRESS_HOOK', phase: 'egress', atOnce: true },

@@ -118,13 +118,14 @@ function bySockets(f: Field, family: Family): Attempt[] {
       xdp: true,
       frames: [ether({ from: f.eniMac, to: mac }, udp({ from: f.c[key] ?? '', to }, ports, mark))],
     });
+  // ipvlan cannot tell for which pod of its ENI such a frame is, and hands it to the node (docs/security.md).
   // Whoever has NET_RAW may be TRANSPARENT (ip(7)); FREEBIND asks for nothing, and IPv6 then sends what it is bound to.
   // biome-ignore format: one attempt, one line
   return [
     refused('process', family)('as a pod of its ENI, by FREEBIND, out of eth0', () => ({ ...send, to: far, free: true }), signs, family === 4 ? by('the kernel sends from its own addresses alone') : {}),
     raw('as a pod of its ENI, by TRANSPARENT, out of eth0', () => ({ ...send, to: far, transparent: true }), signs),
     raw('as a pod of another ENI, by AF_XDP, out of eth0', byXdp(f.router.mac, far), signs),
-    raw('as a pod of another ENI, by AF_XDP, to a pod of its ENI', byXdp(f.eniMac, stolen), [{ heard: 'b' }], open("frames of AF_XDP do not pass the egress hook of the pod's device; no NET_RAW closes it")),
+    raw('as a pod of another ENI, by AF_XDP, to a pod of its ENI', byXdp(f.eniMac, stolen), [{ heard: 'b' }], { ipvlan: true }),
     raw('as a pod of its ENI, by a raw socket, out of eth0', (mark) => ({ op: 'raw', to: far, packets: [udp({ from: stolen, to: far }, ports, mark)] }), signs),
     ...(family === 6
       ? [refused('process', 6)('as a pod of its ENI, by FREEBIND, over veth0 to a Service', () => ({ ...send, to: f.services6.far, port: 80, free: true }), [{ heard: 'far' }], { stage: 'nftables' })]
