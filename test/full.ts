@@ -38,6 +38,15 @@ const suites: Suite[] = [
   { name: 'bench-rollout', script: 'bench:rollout', args: ['--evidence', evidence('bench-rollout')] },
   { name: 'bench-node', script: 'bench:node', args: ['--evidence', evidence('bench-node')] },
   { name: 'e2e-vm', script: 'e2e:vm', args: [] },
+  { name: 'e2e-vm-forky', script: 'e2e:vm', args: ['--release', 'forky'] },
+  {
+    name: 'e2e-vm-arm64',
+    script: 'e2e:vm',
+    args: [
+      ...['--arch', 'arm64', '--case', 'good-boot', '--case', 'eni-never-comes'],
+      ...['--evidence', evidence('e2e-vm-arm64')],
+    ],
+  },
   { name: 'e2e-pods', script: 'e2e:pods', args: [] },
   { name: 'e2e-node', script: 'e2e:node', args: [] },
 ];

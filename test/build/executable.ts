@@ -3,10 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '../..');
-const arch = process.arch === 'arm64' ? 'arm64' : 'x64';
+const own = process.arch === 'arm64' ? 'arm64' : 'x64';
 
-/** Builds it for this CPU, without a bundle; its path. */
-export function buildExecutable(): string {
+/** Builds it for this CPU, or another, without a bundle; its path. */
+export function buildExecutable(arch: 'x64' | 'arm64' = own): string {
   execFileSync(process.execPath, [join(root, 'agent/build/build.ts'), '--no-bundle', arch], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });

@@ -5,6 +5,7 @@ import { stringify } from 'yaml';
 import type { Status } from '../../agent/boot/status.ts';
 import { type Cloud, type Instance, type LaunchOptions, startCloud } from '../aws/index.ts';
 import { createHost } from './host.ts';
+import type { Arm64Tools } from './image/arm64-tools.ts';
 import type { Accelerator, Machine } from './machine.ts';
 import { must } from './must.ts';
 
@@ -17,6 +18,7 @@ export interface Bench {
   kernel: string;
   initrd: string;
   accelerator: Accelerator;
+  arm64?: Arm64Tools;
   /** Multiplies every wait: emulation is 10 to 20 times slower than KVM, more so on a busy machine. */
   patience: number;
 }

@@ -7,7 +7,7 @@ import { type Machine, type Nic, startMachine } from './machine.ts';
 
 type Eni = Instance['bootEni'];
 
-export interface HostOptions extends Pick<Bench, 'kernel' | 'initrd' | 'accelerator' | 'patience'> {
+export interface HostOptions extends Pick<Bench, 'kernel' | 'initrd' | 'accelerator' | 'arm64' | 'patience'> {
   /** Folder of this machine alone: each power-on has a folder of its own in it. */
   work: string;
   /** qcow2, written to. */

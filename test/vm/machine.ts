@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { copyFileSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Arm64Tools } from './image/arm64-tools.ts';
 import { connectLines } from './lines.ts';
 import { connectQmp } from './qmp.ts';
 
@@ -36,6 +37,8 @@ export interface MachineOptions {
   /** Added to the kernel's command line. */
   kernelArguments?: string[];
   accelerator: Accelerator;
+  /** Of an arm64 machine; an x86-64 one without it. */
+  arm64?: Arm64Tools;
   memoryMiB?: number;
   /** Name of a snapshot on the disk to go on from instead of booting. */
   from?: string;
@@ -84,7 +87,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   };
   // The first one sits on the bus itself.
   const used = new Map(options.nics.slice(1).map((nic, index) => [nic.id, index]));
-  const qemu = spawn('qemu-system-x86_64', commandLine(options, paths), {
+  const qemu = spawn(options.arm64?.system ?? 'qemu-system-x86_64', commandLine(options, paths), {
     stdio: ['ignore', 'ignore', openSync(join(options.work, 'qemu.log'), 'w')],
   });
   const gone = new Promise<void>((resolve) => qemu.once('exit', () => resolve()));
@@ -200,26 +203,14 @@ function commandLine(
     .padEnd(29, '0')
     .slice(0, 29)}`.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
   const kernelArguments = [
-    'root=/dev/vda rw console=ttyS0 quiet panic=-1',
+    `root=/dev/vda rw console=${options.arm64 === undefined ? 'ttyS0' : 'ttyAMA0'} quiet panic=-1`,
     // The console is a log that tests read: no colours, and every unit on it.
     'systemd.show_status=true systemd.log_color=0 mitigations=off',
     ...(options.kernelArguments ?? []),
   ];
   return [
-    ...[
-      '-name',
-      'eniboot-e2e',
-      '-machine',
-      'q35',
-      '-m',
-      String(options.memoryMiB ?? usualMemoryMiB),
-      '-smp',
-      '2',
-    ],
-    ...(options.accelerator === 'kvm'
-      ? ['-accel', 'kvm', '-cpu', 'host']
-      : // Kernel 6.12 crashes under emulation with cmpxchg16b.
-        ['-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max,cx16=off']),
+    ...['-name', 'eniboot-e2e', '-m', String(options.memoryMiB ?? usualMemoryMiB), '-smp', '2'],
+    ...hardware(options),
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-S'],
     ...['-kernel', options.kernel, '-initrd', options.initrd, '-append', kernelArguments.join(' ')],
     ...['-smbios', 'type=0,vendor=Amazon EC2'],
@@ -243,6 +234,21 @@ function commandLine(
     ]).flat(),
     ...options.nics.slice(1).flatMap((nic, slot) => nicArguments(nic, `slot${slot}`)),
     ...(options.from === undefined ? [] : ['-loadvm', options.from]),
+  ];
+}
+
+function hardware({ accelerator, arm64 }: MachineOptions): string[] {
+  if (arm64 !== undefined)
+    return [
+      ...['-machine', 'virt,gic-version=3', '-cpu', 'cortex-a72', '-bios', arm64.firmware],
+      ...['-accel', 'tcg,thread=multi,tb-size=512'],
+    ];
+  return [
+    ...['-machine', 'q35'],
+    ...(accelerator === 'kvm'
+      ? ['-accel', 'kvm', '-cpu', 'host']
+      : // Kernel 6.12 crashes under emulation with cmpxchg16b.
+        ['-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max,cx16=off']),
   ];
 }
 

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { buildExecutable } from '../build/executable.ts';
 import type { Bench } from './bench.ts';
 import { nameOf, type Root } from './case.ts';
+import { arm64Tools } from './image/arm64-tools.ts';
 import { ensureImage, type Image, packageVersions, type Suite } from './image/image.ts';
 import { type LayerEntry, layOver, stage } from './layer.ts';
 import { type Accelerator, probeAccelerator } from './machine.ts';
@@ -27,27 +28,32 @@ export interface Prepared {
  * Builds the executable and lays it, the node's files and what each root has beside them over a copy of its image.
  *
  * @param work empty folder for disks, gigabytes; the caller removes it.
+ * @param roots all for one CPU. `name` instead of that which a root has by itself.
  */
 export async function prepareBenches(
   work: string,
-  roots: readonly (Root & { extra: readonly LayerEntry[] })[],
+  roots: readonly (Root & { name?: string; extra: readonly LayerEntry[] })[],
   say: (line: string) => void,
 ): Promise<Prepared> {
   const images = [...new Set(roots.map(({ image }) => image))].map((suite) => ensureImage(suite, say));
   const [first] = images;
   if (first === undefined) throw new Error('no root was asked for');
-  const accelerator = await probeAccelerator(first.kernel);
-  buildExecutable();
+  const arch = first.suite === 'arm64' ? 'arm64' : 'x64';
+  const arm64 = arch === 'arm64' ? { arm64: arm64Tools(say) } : {};
+  const accelerator = arch === 'arm64' ? 'tcg' : await probeAccelerator(first.kernel);
+  buildExecutable(arch);
   const benches: Prepared['benches'] = {};
   for (const one of roots) {
     const image = images.find(({ suite }) => suite === one.image) ?? first;
-    const folder = join(work, nameOf(one));
+    const name = one.name ?? nameOf(one);
+    const folder = join(work, name);
     mkdirSync(folder);
-    const staging = stageEniboot(folder, one.extra);
+    const staging = stageEniboot(arch, folder, one.extra);
     const root = join(folder, 'root.raw');
     layOver(image.root, root, staging);
     rmSync(staging, { recursive: true });
-    benches[nameOf(one)] = {
+    benches[name] = {
+      ...arm64,
       work: folder,
       root,
       kernel: image.kernel,
@@ -65,8 +71,8 @@ export function patienceWith(accelerator: Accelerator): number {
   return (accelerator === 'kvm' ? 0.5 : 1) * Math.max(1, Math.ceil(lastMinute / availableParallelism()));
 }
 
-function stageEniboot(work: string, extra: readonly LayerEntry[]): string {
-  const built = join(repository, 'dist/x64');
+function stageEniboot(arch: string, work: string, extra: readonly LayerEntry[]): string {
+  const built = join(repository, 'dist', arch);
   const { version } = JSON.parse(readFileSync(join(built, 'manifest.json'), 'utf8')) as { version: string };
   const home = '/usr/libexec/eniboot';
   const staging = join(work, 'staging');
@@ -97,7 +103,15 @@ function commit() {
 }
 
 const packagesThatMatter = [
-  ...['systemd', 'linux-image-cloud-amd64', 'network-manager', 'cloud-init', 'iproute2', 'nftables'],
+  ...[
+    'systemd',
+    'linux-image-cloud-amd64',
+    'linux-image-cloud-arm64',
+    'network-manager',
+    'cloud-init',
+    'iproute2',
+    'nftables',
+  ],
   ...['iptables', 'ipvsadm', 'containerd', 'podman', 'containernetworking-plugins'],
 ];
 

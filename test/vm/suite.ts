@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Case, type CaseResult, type Job, nameOf, rootOf } from './case.ts';
+import type { Suite } from './image/image.ts';
 import type { LayerEntry } from './layer.ts';
 import { prepareBenches } from './prepare.ts';
 
@@ -31,6 +32,8 @@ interface Options {
   names: string[];
   json: boolean;
   evidence: string | undefined;
+  /** In the place of trixie. */
+  image: Suite | undefined;
 }
 
 /** Runs the command and resolves to its exit code: 0 all passed, 1 a case failed, 2 wrong usage. */
@@ -49,7 +52,9 @@ export async function runSuite<Facts>(suite: VmSuite<Facts>): Promise<number> {
       const cases = chosen.filter((one) => nameOf(rootOf(one)) === name);
       const files = join(work, `${name}-files`);
       mkdirSync(files);
-      return { ...rootOf(cases[0] ?? {}), extra: suite.extra(cases, files, say) };
+      const root = rootOf(cases[0] ?? {});
+      const image = root.image === 'trixie' ? (options.image ?? 'trixie') : root.image;
+      return { ...root, image, name, extra: suite.extra(cases, files, say) };
     });
     const { benches, provenance } = await prepareBenches(work, roots, say);
     const emulated = provenance['accelerator'] !== 'kvm';
@@ -81,12 +86,13 @@ export async function runSuite<Facts>(suite: VmSuite<Facts>): Promise<number> {
 
 function readArguments<Facts>(suite: VmSuite<Facts>): Options | number {
   const { name, cases } = suite;
-  const evidence = join(repository, 'docs/evidence', `${name.replace(':', '-')}.json`);
-  const help = `Usage: npm run ${name} [-- --quick | --case NAME…] [--json] [--evidence FILE] [--list]
+  const help = `Usage: npm run ${name} [-- --quick | --case NAME…] [--release NAME | --arch arm64] [--json] [--evidence FILE] [--list]
 
 ${suite.about}
   --quick          one good case and one failure
   --case NAME      only this case; may be repeated
+  --release NAME   the Debian release that nodes run: trixie, or forky, the newest in reach
+  --arch arm64     nodes have that CPU, emulated: five times slower, and its root image takes a quarter of an hour
   --json           one JSON object on stdout, progress on stderr
   --evidence FILE  writes that object to FILE as well; a full run writes it to docs/evidence without being asked
   --list           name the cases and stop
@@ -113,12 +119,27 @@ A root image is built once, about 90 s. Exit codes: 0 all passed, 1 a case faile
     process.stderr.write(`no case is called ${unknown.join(', ')}; --list names them\n`);
     return 2;
   }
+  const { release = 'trixie', arch = 'x64' } = values;
+  if (
+    !['trixie', 'forky'].includes(release) ||
+    !['x64', 'arm64'].includes(arch) ||
+    (release === 'forky' && arch === 'arm64')
+  ) {
+    process.stderr.write(
+      `--release is trixie or forky, --arch x64 or arm64, and arm64 is a trixie\n\n${help}`,
+    );
+    return 2;
+  }
+  const image = arch === 'arm64' ? 'arm64' : release === 'forky' ? 'forky' : undefined;
+  const file = [name.replace(':', '-'), ...(image === undefined ? [] : [image])].join('-');
+  const evidence = join(repository, 'docs/evidence', `${file}.json`);
   const wanted = cases.filter((one) => {
     if (values.case !== undefined) return values.case.includes(one.name);
     return values.quick !== true || one.quick === true;
   });
   return {
     names: wanted.map((one) => one.name),
+    image,
     json: values.json === true,
     evidence: values.evidence ?? (wanted.length === cases.length ? evidence : undefined),
   };
@@ -129,6 +150,8 @@ function parse() {
     options: {
       quick: { type: 'boolean' },
       case: { type: 'string', multiple: true },
+      release: { type: 'string' },
+      arch: { type: 'string' },
       json: { type: 'boolean' },
       evidence: { type: 'string' },
       list: { type: 'boolean' },

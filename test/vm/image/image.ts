@@ -15,14 +15,22 @@ import {
 import { join, relative } from 'node:path';
 import { cacheFolder } from '../../../agent/build/cache.ts';
 import { must } from '../must.ts';
+import { arm64Tools } from './arm64-tools.ts';
 
 /**
  * Debian's code name. trixie is what everything runs on: its systemd (257) is the closest to Fedora's that can be had
- * here. bookworm (systemd 252, kernel 6.1) has the last podman that calls CNI plugins. `ami` is a trixie with RPM, dnf and
- * sshd: what a build of the AMI starts from.
+ * here. bookworm (systemd 252, kernel 6.1) has the last podman that calls CNI plugins. forky is Debian's next, and changes from day to
+ * day: the newest world in reach. `ami` is a trixie with RPM, dnf and sshd: what a build of the AMI starts from. `arm64` is
+ * a trixie for that CPU.
  */
-export type Suite = 'trixie' | 'bookworm' | 'ami';
-const debianOf = (suite: Suite) => (suite === 'ami' ? 'trixie' : suite);
+export type Suite = 'trixie' | 'bookworm' | 'forky' | 'ami' | 'arm64';
+const recipes: Record<Suite, { debian: string; list: string }> = {
+  trixie: { debian: 'trixie', list: 'trixie' },
+  bookworm: { debian: 'bookworm', list: 'bookworm' },
+  forky: { debian: 'forky', list: 'trixie' },
+  ami: { debian: 'trixie', list: 'ami' },
+  arm64: { debian: 'trixie', list: 'trixie' },
+};
 /**
  * Room for two installed versions of the executable, logs and an upgrade, and for the 4 GiB that have to be free in an
  * AMI; the file is sparse.
@@ -34,7 +42,12 @@ const commonOptions = [
   '--aptopt=Acquire::Check-Valid-Until "false"',
   ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
 ];
-const bootstrapOptions = [...['--mode=root', '--variant=minbase', '--format=directory'], ...commonOptions];
+const bootstrapOptions = [
+  ...['--mode=root', '--variant=minbase', '--format=directory'],
+  // An older mmdebstrap knows no keyring for what came after it.
+  '--keyring=/usr/share/keyrings/debian-archive-keyring.gpg',
+  ...commonOptions,
+];
 
 export interface Image {
   suite: Suite;
@@ -81,22 +94,24 @@ function field(block: string, name: string): string | undefined {
 }
 
 function build(suite: Suite, directory: string, progress: (line: string) => void): void {
-  progress(`building the ${suite} root image (once for each recipe, about 90 s)`);
+  const time = suite === 'arm64' ? 'a quarter of an hour, emulated' : 'about 90 s';
+  progress(`building the ${suite} root image (once for each recipe, ${time})`);
   mkdirSync(cacheDirectory(), { recursive: true });
   const work = mkdtempSync(join(cacheDirectory(), '.build-'));
   const root = join(work, 'root');
   try {
     must(
       [
-        ...asRoot(),
+        ...(suite === 'arm64' ? asArm64(progress) : asRoot()),
         'mmdebstrap',
         ...bootstrapOptions,
+        ...(suite === 'arm64' ? ['--architectures=arm64', '--skip=check/qemu'] : []),
         `--include=${packages(suite).join(',')}`,
         ...customize(),
-        debianOf(suite),
+        recipes[suite].debian,
         root,
       ],
-      900_000,
+      suite === 'arm64' ? 3_600_000 : 900_000,
     );
     const out = join(work, 'out');
     mkdirSync(out);
@@ -149,6 +164,10 @@ function asRoot(): string[] {
   return process.getuid?.() === 0 ? [] : ['unshare', '--user', '--map-auto', '--map-root-user'];
 }
 
+function asArm64(progress: (line: string) => void): string[] {
+  return ['sh', join(import.meta.dirname, 'own-users.sh'), arm64Tools(progress).user];
+}
+
 function customize(): string[] {
   return [`--customize-hook=sh ${join(recipe, 'customize.sh')} "$1" ${recipe}`];
 }
@@ -156,11 +175,15 @@ function customize(): string[] {
 /** What all suites have, and what only this one has. */
 function packages(suite: Suite): string[] {
   const lines = packageLists(suite).map((list) => readFileSync(list, 'utf8'));
-  return lines.join('').trim().split('\n');
+  return lines
+    .join('')
+    .replace('cloud-amd64', suite === 'arm64' ? 'cloud-arm64' : 'cloud-amd64')
+    .trim()
+    .split('\n');
 }
 
 function packageLists(suite: Suite): string[] {
-  return [join(recipe, 'packages.txt'), join(recipe, 'packages', `${suite}.txt`)];
+  return [join(recipe, 'packages.txt'), join(recipe, 'packages', `${recipes[suite].list}.txt`)];
 }
 
 function recipeDigest(suite: Suite): string {

@@ -8,7 +8,7 @@ here=$2
 : >"$root/etc/machine-id"
 rm -f "$root/etc/hostname" "$root/var/lib/dbus/machine-id" "$root/etc/network/interfaces"
 # Nobody can log in: the console is only read, and tests have a channel of their own.
-ln -sf /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service"
+for console in ttyS0 ttyAMA0; do ln -sf /dev/null "$root/etc/systemd/system/serial-getty@$console.service"; done
 printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
 printf '/dev/vda / ext4 defaults,noatime 0 1\n' >"$root/etc/fstab"
 cp -a "$here/rootfs/." "$root/"
