@@ -49,7 +49,10 @@ ${renderGuardTable(input.enis)}}
 `;
 }
 
-/** The body of table inet eniboot. */
+/**
+ * The body of table inet eniboot. Its sets are declared by `typeof` and none is anonymous: what nft 1.1.3 and later write
+ * of others ends nft 1.0.6 with signal 11, which kube-proxy's image has had (kubernetes/kubernetes #136786).
+ */
 function renderEgressTable(input: EgressInput): string {
   const { device, nodeAddress } = input;
   const mark = hex(BOOT_ENI_MARK);
@@ -67,13 +70,13 @@ function renderEgressTable(input: EgressInput): string {
       ? noLines6
       : lines6(input.poolPrefixes6, ipv6Cidrs(input.config.kubernetes.serviceCidrs));
   return `  set pool4 {
-    type ipv4_addr; flags interval; auto-merge;${elements([...input.poolCidrs].sort(byAddress))}
+    typeof ip saddr; flags interval; auto-merge;${elements([...input.poolCidrs].sort(byAddress))}
   }
   set routed4 {
-    type ipv4_addr; flags interval; auto-merge;${elements(routed)}
+    typeof ip daddr; flags interval; auto-merge;${elements(routed)}
   }
   map actions4 {
-    type ipv4_addr : verdict; flags interval;${elements(verdicts)}
+    typeof ip daddr : verdict; flags interval;${elements(verdicts)}
   }
 ${six.sets}  chain postrouting {
     type nat hook postrouting priority srcnat - 5; policy accept;
@@ -114,7 +117,10 @@ function lines6(prefixes: string[], serviceCidrs: string[]): typeof noLines6 {
   const mark = hex(SERVICE_MARK);
   return {
     sets: `  set pool6 {
-    type ipv6_addr; flags interval; auto-merge;${elements([...prefixes].sort())}
+    typeof ip6 saddr; flags interval; auto-merge;${elements([...prefixes].sort())}
+  }
+  set services6 {
+    typeof ip6 daddr; flags interval; auto-merge;${elements([...serviceCidrs].sort())}
   }
 `,
     turnBack: `    ip6 saddr @pool6 oifname ${pods} snat ip6 to ${TURN_BACK_ADDRESS6}\n`,
@@ -127,7 +133,7 @@ function lines6(prefixes: string[], serviceCidrs: string[]): typeof noLines6 {
         ? ''
         : `  chain no_service {
     type filter hook forward priority filter; policy accept;
-    iifname ${pods} ip6 daddr { ${serviceCidrs.join(', ')} } reject with icmpv6 type no-route
+    iifname ${pods} ip6 daddr @services6 reject with icmpv6 type no-route
   }
 `,
   };
