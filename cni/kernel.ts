@@ -31,6 +31,7 @@ const NFT_FAILED = 42;
 /** The pod's IPv6 is off: its IPv4 stands. */
 const IPV6_OFF = 44;
 const IPV6_FAILED = 45;
+const TAKEN = 46;
 
 /**
  * What perform.ts does, by programs. Both sides in one shell, which costs three processes: nft, the node's `ip`, and
@@ -94,7 +95,7 @@ const UNKNOWN_KIND = /Unknown device type/;
 /**
  * @param eniDevice undefined where another plugin has made the pod's interface.
  * @returns whether the pod has IPv6 beside IPv4: not where it has that turned off.
- * @throws ALREADY_ATTACHED when the interface exists (nothing was made), ADDRESS_IN_USE when a lost namespace
+ * @throws ALREADY_ATTACHED when the interface exists, NETNS_TAKEN when another network does (nothing was made), ADDRESS_IN_USE when a lost namespace
  *   holds the address, NFT_FAILED or KERNEL_CHANGE otherwise.
  */
 export function makeAttachment(
@@ -127,11 +128,16 @@ function makeObjects(a: Attachment, netns: string, eniDevice: string | undefined
       pod,
       tables,
       settings,
+      shares: eniDevice === undefined,
       ipv6: { device: a.ifName, lines: six },
     });
     if (succeeded(result)) return { ipv6: six.length > 0 };
     if (result.exitCode === IPV6_OFF) return { ipv6: false };
     if (result.exitCode === IPV6_FAILED) return ipv6Failed(six, a, result);
+    if (result.exitCode === TAKEN)
+      throw new Failure('NETNS_TAKEN', `the pod has another network already: ${result.stderr.trim()}`, {
+        netns,
+      });
     if (result.exitCode === NFT_FAILED) {
       throw new Failure('NFT_FAILED', `nft in the pod: ${complaintsOf(result).join(': ')}`, {
         table: tables.all,
@@ -149,13 +155,17 @@ interface Texts {
   /** All, and by programs: what can be made before the links, and what cannot. */
   tables: { all: string; early: string; guard: string };
   settings: [string, string][];
+  /** Another plugin has made the pod's interface, and may have given it routes. */
+  shares: boolean;
   /** The pod's interface, and the pod's batch of IPv6; empty where it has IPv4 alone. */
   ipv6: { device: string; lines: string[] };
 }
 
 /** Without a process where this runtime can, else by programs. */
-function make({ netns, host, pod, tables, settings, ipv6 }: Texts): ExecResult {
+function make({ netns, host, pod, tables, settings, shares, ipv6 }: Texts): ExecResult {
+  const families = ipv6.lines.length > 0 ? ([4, 6] as const) : ([4] as const);
   const steps: [Step, exitCode: number][] = [
+    ...(shares ? [] : ([[{ vacant: POD_VETH, families }, TAKEN]] satisfies [Step, number][])),
     [{ in: 'node', ip: host }, HOST_FAILED],
     [{ nft: tables.all }, NFT_FAILED],
     [{ sysctls: settings }, 1],

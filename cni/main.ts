@@ -46,6 +46,7 @@ const codes: Partial<Record<FailureCode, number>> = {
   NFT_FAILED: 100,
   TOOL_MISSING: 100,
   ALREADY_ATTACHED: 101,
+  NETNS_TAKEN: 103,
   ATTACHMENT_DIFFERS: 102,
 };
 const DEFECT = 199;

@@ -73,6 +73,10 @@ export async function applySteps(steps: AttachStep[], before: Eni[], boot: Boot)
         const podsHaveOne = podEnisOf(before).length > 0 || expected.size > 0;
         if (!podsHaveOne || !isFailure(error, 'ENI_LIMIT', 'ENI_QUOTA', 'SUBNETS_FULL')) throw error;
         boot.log.warn('no further pod ENI', { code: error.code, reason: error.message });
+        // A smaller node than asked for is no node as asked for.
+        boot.degradations.push(
+          `only ${podEnisOf(before).length + expected.size} pod ENIs, fewer than pods.max and pool.target ask for: ${error.code}: ${error.message} (${error.remedy})`,
+        );
         if (error.code === 'ENI_LIMIT') await learnLimit(ec2, boot);
         exhausted = true;
         break;

@@ -1,6 +1,6 @@
 // What NetworkManager is told on this node: the boot ENI is its, every other ENI is not. The image manages the card
 // that comes first in PCI order until then (systemd/usr/lib/udev/rules.d), and the boot ENI may be another one.
-import { type Link } from '../host/links.ts';
+import type { Link } from '../host/links.ts';
 import { reloadNetworkManager } from '../host/network-manager.ts';
 import { readIfPresent, writeIfChanged } from '../port/fs.ts';
 

@@ -12,7 +12,7 @@ import {
   readLifecycleTarget,
 } from '../aws/metadata.ts';
 import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
-import { managedDevices } from '../host/network-manager.ts';
+import { managedDevices, setManaged } from '../host/network-manager.ts';
 import { readSysctl } from '../host/sysctl.ts';
 import { Failure } from '../messages/failure.ts';
 import { type BootEniFile, readBootEniFile, writeBootEniFile } from './boot-eni-file.ts';
@@ -88,7 +88,10 @@ export const identify: Phase<Observed, Change> = {
 
   async apply(changes, { unmanaged }, boot) {
     await noteLimits(boot);
-    if (changes.length > 0 && unmanaged !== undefined) await writeBootEniFile(unmanaged, true);
+    if (changes.length === 0 || unmanaged === undefined) return;
+    await writeBootEniFile(unmanaged, true);
+    // udev has told NetworkManager otherwise as the device came, and that is not asked again.
+    await setManaged(nodeOf(boot).bootDevice.name, true);
   },
 
   async verify(boot) {

@@ -1,7 +1,7 @@
 // reserve: the boot ENI belongs to the control plane. It keeps its lease and its manager; every other ENA
 // device is taken from whoever would configure it, now and for ENIs that come later.
 import { type Link, listLinks } from '../host/links.ts';
-import { managedDevices, unmanage } from '../host/network-manager.ts';
+import { managedDevices, setManaged } from '../host/network-manager.ts';
 import { type BootEniFile, readBootEniFile, writeBootEniFile } from './boot-eni-file.ts';
 import { type Boot, type Change, type Check, fail, nodeOf, type Phase, pass, warn } from './phase.ts';
 
@@ -43,7 +43,7 @@ export const reserve: Phase<Observed, Planned> = {
       if (change.kind === 'write') {
         await writeBootEniFile(observed.file, observed.managers !== undefined);
       } else {
-        await unmanage(change.device);
+        await setManaged(change.device, false);
       }
     }
   },

@@ -39,7 +39,8 @@ export async function reloadNetworkManager(): Promise<void> {
   await must('NETWORK_MANAGER', 'nmcli', ['general', 'reload', 'conf'], { timeoutMs: 5_000 });
 }
 
-/** Takes a device from NetworkManager at once, where the reloaded configuration has not done so. */
-export async function unmanage(device: string): Promise<void> {
-  await must('NETWORK_MANAGER', 'nmcli', ['device', 'set', device, 'managed', 'no'], { timeoutMs: 5_000 });
+/** Takes a device from NetworkManager at once, or gives it to it, where the reloaded configuration has not done so. */
+export async function setManaged(device: string, managed: boolean): Promise<void> {
+  const answer = managed ? 'yes' : 'no';
+  await must('NETWORK_MANAGER', 'nmcli', ['device', 'set', device, 'managed', answer], { timeoutMs: 5_000 });
 }

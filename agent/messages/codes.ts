@@ -552,6 +552,12 @@ export const failureCodes = {
     remedy: 'Detach it first (CNI DEL); a runtime adds an interface once.',
     transient: false,
   },
+  NETNS_TAKEN: {
+    title: "The pod's namespace has a default route that another network gave it.",
+    remedy:
+      "Make eniboot the pod's first network, and others the additional ones (Multus: `clusterNetwork`). As an additional network it would take the pod's default route, and Services with it.",
+    transient: false,
+  },
   ADDRESS_IN_USE: {
     title: 'Somebody who has not leased the address carries it on an interface of the same ENI.',
     remedy:

@@ -365,6 +365,33 @@ kubernetes: { serviceCidrs: [172.20.0.0/16${ipv6 ? ', "fd00:10:96::/108"' : ''}]
     await del();
   });
 
+  test(`${families}: an ADD takes no default route from another network`, async () => {
+    for (const [what, route] of [
+      ['IPv4', 'ip -n p route add default via 192.0.2.1 dev net0'],
+      ['a larger metric', 'ip -n p route add default dev net0 metric 500'],
+      ...(families === 'dual-stack' ? [['IPv6', 'ip -n p -6 route add default via fe80::1 dev net0']] : []),
+    ] as const) {
+      await node.sh(`ip -n p link add net0 type veth peer name net1; ip -n p link set net1 up
+        ip -n p link set net0 up; ip -n p address add 192.0.2.9/24 dev net0; ${route}`);
+      const look = () =>
+        node.sh(`for family in -4 -6; do ip -n p $family rule; ip -n p $family route show table all | grep -vE 'fe80|ff00|multicast' || :; done
+          ip -n p -br link; nsenter --net=/run/netns/p sysctl net.ipv4.ip_forward net.ipv4.conf.all.rp_filter`);
+      const before = await look();
+      const { exit, json } = await call('ADD');
+      assert.is(exit, 1, what);
+      assert.is(json.code, 103, what);
+      assert.match(json.msg, /^eniboot: NETNS_TAKEN: .*default route.* by net0/);
+      assert.is(await look(), before, what);
+      assert.equal(await node.leftovers(), []);
+      const free = await pool();
+      await node.sh('ip -n p link del net0');
+      const { exit: now, said } = await call('ADD');
+      assert.is(now, 0, said);
+      await del();
+      assert.is(await pool(), free);
+    }
+  });
+
   test(`${families}: DEL takes what is ours and leaves what is not`, async () => {
     // Beside ours in both namespaces: routes of another protocol and table, a table of nftables, a rule.
     const theirs = `ip -n p link add other type veth peer name other2

@@ -15,6 +15,8 @@ export type Step =
   | { in: 'node' | 'pod'; ip: readonly string[]; inet6?: boolean }
   /** Tables of the pod, made anew where they are there already. */
   | { nft: string }
+  /** The pod has no default route but by this device, in these families: what another plugin made is not taken from it. */
+  | { vacant: string; families: readonly (4 | 6)[] }
   /** Settings of the pod: paths below /proc/sys and values. */
   | { sysctls: readonly (readonly [string, string])[] }
   /** A setting of the pod without which nothing more is done. */
@@ -75,6 +77,7 @@ export function perform(netns: string, steps: Step[]): Refusal | 'unable' | unde
 
 function readyFor(step: Step, netns: string): Ready | undefined {
   if ('sysctls' in step) return () => writeAll(step.sysctls);
+  if ('vacant' in step) return () => taken(step.vacant, step.families);
   if ('needs' in step) return () => missing(...step.needs);
   if ('nft' in step) {
     const made = transactionOf(step.nft, false);
@@ -111,6 +114,24 @@ function writeAll(sysctls: readonly (readonly [string, string])[]): string | und
       writeFileSync(`/proc/sys/${path}`, value);
     } catch (error) {
       return `cannot set ${path} to ${value}: ${error instanceof Error ? error.message : String(error)}\n`;
+    }
+  }
+  return undefined;
+}
+
+/** Read as files: a dump by netlink costs more than both. Lines of other tables are among those of IPv6. */
+function taken(device: string, families: readonly (4 | 6)[]): string | undefined {
+  for (const family of families) {
+    const routes = readIfPresent(`/proc/thread-self/net/${family === 4 ? 'route' : 'ipv6_route'}`) ?? '';
+    for (const line of routes.split('\n')) {
+      const words = line.split(/\s+/);
+      // Device, destination, gateway, flags, three counts, mask; and destination, its length, …, device.
+      const [by, isDefault] =
+        family === 4
+          ? [words[0], words[1] === '00000000' && words[7] === '00000000']
+          : [words[9], /^0{32} 00 /.test(line)];
+      if (isDefault && by !== device && by !== 'lo')
+        return `it has a default route${family === 6 ? ' of IPv6' : ''} by ${by}\n`;
     }
   }
   return undefined;

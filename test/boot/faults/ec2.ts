@@ -1,5 +1,5 @@
 // Faults of the EC2 API, of what it holds, and of the instance's place in it.
-import { equal, is, ok } from 'uvu/assert';
+import { equal, is, match, ok } from 'uvu/assert';
 import { CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
 import { rangeOf, toAddress } from '../../../agent/host/ipv4.ts';
 import type { AttachmentFault, Ec2Fault } from '../../aws/faults.ts';
@@ -538,8 +538,9 @@ export const ec2Faults: Fault[] = [
     name: 'EC2 allows fewer ENIs than the table says, and pods have one already',
     config: { pods: { subnets: { tags: { eniboot: 'pods' } }, addressing: 'addresses' } },
     arrange: ec2({ action: 'AttachNetworkInterface', error: 'AttachmentLimitExceeded', skip: 1 }),
-    expect: { verdict: 'ready' },
+    expect: { verdict: 'degraded' },
     prove: async (bench, { status }) => {
+      match(status?.degraded[0] ?? '', /^only 1 pod ENIs, .*ENI_LIMIT: .*AttachmentLimitExceeded/);
       is(bench.instance.enis.length, 2);
       is(status?.capacity?.maxPods, 14, 'kubelet is told what one ENI holds');
       const before = accepted(bench, 'CreateNetworkInterface');
@@ -565,7 +566,7 @@ export const ec2Faults: Fault[] = [
       leaveEni(bench, 1);
       ec2({ action: 'AttachNetworkInterface', error: 'AttachmentLimitExceeded' })(bench);
     },
-    expect: { verdict: 'ready' },
+    expect: { verdict: 'degraded' },
     prove: (bench) => {
       provesOnePodEni(bench);
       is(accepted(bench, 'DeleteNetworkInterface'), 1, 'it is given back');

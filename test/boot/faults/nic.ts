@@ -97,7 +97,8 @@ case "$*" in
   *'device status'*)
     if [ -e $state ]; then printf '${boot.device}:connected\n${pod.device}:unmanaged\n'
     else printf '${boot.device}:unmanaged\n${pod.device}:connected\n'; fi ;;
-  'general reload conf')
+  # What udev has said of a device that is there stays until NetworkManager is told by name.
+  'device set ${boot.device} managed yes')
     grep -q '^match-device=mac:${boot.eni.mac}$' /run/NetworkManager/conf.d/*.conf || exit 0
     [ -e $state ] || { : >$state; printf '%s\n' '${again}' | /usr/sbin/ip -batch -; } ;;
 esac`,
