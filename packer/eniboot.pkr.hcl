@@ -176,7 +176,7 @@ build {
   }
   provisioner "shell" {
     execute_command  = "sudo env {{ .Vars }} bash {{ .Path }}"
-    environment_vars = ["KUBERNETES_VERSION=${var.kubernetes_version}", "CRIO_VERSION=${var.crio_version}"]
+    environment_vars = ["KUBERNETES_VERSION=${var.kubernetes_version}", "CRIO_VERSION=${var.crio_version}", "EXTRA_FILES=${join(" ", var.extra_files)}"]
     script           = "${path.root}/scripts/90-check.sh"
   }
   provisioner "file" {

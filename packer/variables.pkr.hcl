@@ -146,6 +146,16 @@ variable "extra_packages" {
   }
 }
 
+variable "extra_files" {
+  description = "What your own additions to the build leave below /etc, /root and /var/lib, and no package has: * is anything within a name, ** anything below. The check refuses what neither it nor this list knows."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for one in var.extra_files : can(regex("^/(etc|root|var/lib)/[A-Za-z0-9@_./*-]+$", one))])
+    error_message = "One of extra_files is not a path below /etc, /root or /var/lib such as /etc/kubernetes/pki/*."
+  }
+}
+
 variable "instance_types" {
   description = "Type of the build instance for each architecture."
   type        = map(string)

@@ -1,16 +1,14 @@
 // kubelet: what kubelet and the runtime must know about this node, written where each of them looks.
 import { mem } from 'systeminformation';
-import { LIBEXEC_DIR } from '../host/names.ts';
+import { KUBELET_VERSION } from '../host/names.ts';
 import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
+import { endingOf, notRun } from '../port/exec-result.ts';
 import { isThere, readIfPresent, writeIfChanged } from '../port/fs.ts';
 import { processors } from '../port/runtime.ts';
 import { capacityOf } from './attach.ts';
 import { kubeletFiles } from './kubelet-files.ts';
 import { type Boot, type Change, fail, isDualStack, nodeOf, type Phase, pass } from './phase.ts';
-
-/** Baked into the image: asking kubelet itself reads 80 MB from a volume whose blocks are not there yet. */
-const VERSION_FILE = `${LIBEXEC_DIR}/kubelet-version`;
 
 interface Target {
   path: string;
@@ -88,16 +86,25 @@ export function installedRuntime(): 'crio' | 'containerd' {
 }
 
 async function findKubeletVersion(): Promise<string> {
-  const baked = readIfPresent(VERSION_FILE)?.trim();
+  const baked = readIfPresent(KUBELET_VERSION)?.trim();
   if (baked !== undefined && baked !== '') return baked;
-  const result = await run('kubelet', ['--version'], { timeoutMs: 30_000 });
+  const result = await run('kubelet', ['--version']);
   if (result.exitCode === 0) return result.stdout.trim();
+  const facts = { file: KUBELET_VERSION, exitCode: result.exitCode };
+  if (!result.missing) {
+    const exhausted = notRun(result);
+    if (exhausted !== undefined) throw exhausted;
+    // What it has read of the volume stays in memory, so the next attempt gets further.
+    if (result.exitCode === null)
+      throw new Failure(
+        'KUBELET_SILENT',
+        `${KUBELET_VERSION} is absent, and \`kubelet --version\` ${endingOf(result)}`,
+        facts,
+      );
+  }
   throw new Failure(
     'KUBELET_MISSING',
-    `no kubelet: ${VERSION_FILE} is absent and \`kubelet --version\` does not run`,
-    {
-      file: VERSION_FILE,
-      exitCode: result.exitCode,
-    },
+    `no kubelet: ${KUBELET_VERSION} is absent and \`kubelet --version\` does not run`,
+    facts,
   );
 }

@@ -11,7 +11,7 @@ import type { Errand } from './operator.ts';
 import { table } from './table.ts';
 
 const help = `Usage: eniboot image check [--booted] [--root FOLDER] [--expect PACKAGE=VERSION]...
-                           [--report FILE] [--json]
+                           [--allow PATH]... [--report FILE] [--json]
        eniboot image boot-test AMI --subnet ID (--pod-subnet ID | --user-data FILE) [options]
        eniboot image publish AMI --zone ID...       as candidate of these zones
        eniboot image promote AMI --zone ID...       the candidate becomes what they launch
@@ -36,6 +36,8 @@ promote    moves the label stable, and previous to what was stable. Launch templ
   --booted         check: it has booted from the finished image: looks at the boot's verdict, jobs, denials and failed units
   --root FOLDER    check: a mounted image instead of this machine; what only a running one shows is n/a (skip) then
   --expect PACKAGE=VERSION  check: this RPM must have this version; may be given several times
+  --allow PATH     check: a file below /etc, /root or /var/lib that no package has and your build adds; * is anything
+                   within a name, ** anything below; may be given several times
   --fedora N       base: the release, the one before Fedora's newest
   --lock FILE      base: the variables file that names both copies; written when both can be launched, else unchanged
   --report FILE    check: writes what --json prints to FILE, whatever the outcome
@@ -325,16 +327,29 @@ async function check(args: string[], io: CommandIo): Promise<number> {
     booted: { type: 'boolean' },
     root: { type: 'string' },
     expect: { type: 'string', multiple: true },
+    allow: { type: 'string', multiple: true },
     report: { type: 'string' },
     json: { type: 'boolean' },
   });
   const expected = new Map((values.expect ?? []).map(expectation));
+  const allowed = values.allow ?? [];
+  for (const path of allowed)
+    formed(
+      'image check',
+      '--allow',
+      path,
+      /^\/(etc|root|var\/lib)\/./,
+      'a path below /etc, /root or /var/lib',
+    );
   const root = folderOf(values.root);
   requireRoot('image check');
   if (values.report !== undefined) requireWritable(values.report);
   const { checkImage } = await import('../image/check.ts');
   const { machineAt } = await import('../image/machine.ts');
-  const checks = await checkImage(machineAt(root), { booted: values.booted === true, expected });
+  const checks = await checkImage(machineAt(root), {
+    booted: values.booted === true,
+    ...{ expected, allowed },
+  });
   const fit = checks.every((one) => one.result !== 'fail');
   const { checksText } = await import('./checks-text.ts');
   const report = `${JSON.stringify({ fit, checks })}\n`;

@@ -50,5 +50,7 @@ export const RUN_DIR = '/run/eniboot';
 export const STATUS_FILE = `${RUN_DIR}/status.json`;
 /** Installed versions and the links `current` and `previous`. */
 export const LIBEXEC_DIR = '/usr/libexec/eniboot';
+/** What `kubelet --version` says, as the image build has written it. */
+export const KUBELET_VERSION = `${LIBEXEC_DIR}/kubelet-version`;
 /** What must outlive a boot, keyed by instance so that an image never carries it to another machine. */
 export const STATE_DIR = '/var/lib/eniboot';

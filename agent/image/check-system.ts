@@ -21,12 +21,16 @@ const MASKED = [
   'nm-cloud-setup.timer',
   'cloud-init-hotplugd.socket',
   'cloud-init-hotplugd.service',
+  // Fedora enables it, and has it kill within system.slice (systemd-oomd-defaults): where kubelet and the runtime are.
+  'systemd-oomd.service',
+  'systemd-oomd.socket',
 ];
 /** Who may listen on addresses other than loopback. */
 const LISTENERS = /^(sshd|systemd|chronyd|NetworkManager|amazon-ssm|ssm-|crio|kubelet|kube-proxy)/;
 /** The label with which cri-o may run a plugin: set by packer/scripts/50-host.sh. */
 const PLUGIN_TYPE = 'bin_t';
 const PLUGIN = '/opt/cni/bin/eniboot';
+const BOOT_ENTRIES = '/boot/loader/entries';
 const SYSCTLS = '/usr/lib/sysctl.d/90-eniboot.conf';
 /** A second apart: NetworkManager takes a device that it has a connection for some time after udev is done with it. */
 const LOOKS_AT_DEVICES = 5;
@@ -101,7 +105,7 @@ export async function checkUnitGraph(machine: Machine): Promise<Check> {
       );
 }
 
-/** As the preset wants them; what would take pod ENIs stays masked. */
+/** As the preset wants them; what would take pod ENIs, or kill the runtime, stays masked. */
 export async function checkEnabled(machine: Machine): Promise<Check> {
   const preset = [...(textOf(machine, PRESET) ?? '').matchAll(/^(enable|disable) (\S+)$/gm)];
   const wrong: string[] = [];
@@ -186,6 +190,29 @@ export function checkSwap(machine: Machine): Check {
     : fail('swap', 'IMAGE_UNFIT', `${found.join('; ')}: kubelet does not start with swap: remove it`, {
         found,
       });
+}
+
+/**
+ * EC2 shows ttyS0 on both CPUs, and the verdict goes to /dev/console: the last console that is named. Sources:
+ * Linux, Documentation/admin-guide/serial-console.rst; Boot Loader Specification, `options`.
+ */
+export function checkConsole(machine: Machine): Check {
+  const entries = namesIn(machine, BOOT_ENTRIES).filter((name) => name.endsWith('.conf'));
+  const wrong = entries.flatMap((name) => {
+    const options = /^options\s+(.*)$/m.exec(textOf(machine, `${BOOT_ENTRIES}/${name}`) ?? '')?.[1] ?? '';
+    const last = options.match(/(?<=^|\s)console=\S+/g)?.at(-1);
+    return last !== undefined && /^console=ttyS0(,|$)/.test(last)
+      ? []
+      : [`${BOOT_ENTRIES}/${name} ends with ${last ?? 'no console='}`];
+  });
+  return entries.length > 0 && wrong.length === 0
+    ? pass('console', 'the console that EC2 shows is the one that the boot writes to', { entries })
+    : fail(
+        'console',
+        'IMAGE_UNFIT',
+        `${entries.length === 0 ? `${BOOT_ENTRIES} has no entry` : wrong.join('; ')}: console=ttyS0 has to be the last one, as packer/scripts/50-host.sh sets it`,
+        { entries, wrong },
+      );
 }
 
 /** By process: a port says little. */

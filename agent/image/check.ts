@@ -1,9 +1,17 @@
 // The self-test of an image: the last step of its build, and again on an instance booted from it.
 import { type Check, skip } from '../boot/phase.ts';
 import { checkCapabilities } from './check-capabilities.ts';
-import { BOOTED_CHECKS, checkBooted, checkDigests, checkHygiene, checkVersions } from './check-contents.ts';
+import {
+  BOOTED_CHECKS,
+  checkBooted,
+  checkDigests,
+  checkKubeletVersion,
+  checkVersions,
+} from './check-contents.ts';
+import { checkHygiene } from './check-hygiene.ts';
 import {
   checkCgroup,
+  checkConsole,
   checkDisk,
   checkEnabled,
   checkFreshDevice,
@@ -21,6 +29,8 @@ export interface ImageCheckOptions {
   booted: boolean;
   /** Package → version that must be installed. */
   expected: Map<string, string>;
+  /** Globs: files below /etc, /root and /var/lib that a build of yours adds. */
+  allowed?: readonly string[];
 }
 
 /** All findings, also after a failing one. Loads kernel modules and makes a pair of devices for a moment; changes no more. */
@@ -31,12 +41,14 @@ export async function checkImage(machine: Machine, options: ImageCheckOptions): 
     await checkEnabled(machine),
     ...(await checkSelinux(machine)),
     checkSwap(machine),
+    checkConsole(machine),
     await checkListening(machine),
     checkSysctls(machine),
     checkCapabilities(machine),
     checkCgroup(machine),
     await checkDigests(machine),
     await checkVersions(machine, options.expected),
+    await checkKubeletVersion(machine),
     checkDisk(machine),
     await checkFreshDevice(machine),
     ...(options.booted
@@ -45,7 +57,7 @@ export async function checkImage(machine: Machine, options: ImageCheckOptions): 
           ...(await checkBooted(machine)),
         ]
       : [
-          checkHygiene(machine),
+          await checkHygiene(machine, options.allowed ?? []),
           ...BOOTED_CHECKS.map((id) => skip(id, 'only an instance of the finished image shows it: --booted')),
         ]),
   ];

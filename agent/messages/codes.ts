@@ -434,6 +434,12 @@ export const failureCodes = {
     remedy: 'Install kubelet in the image, or write its version into /usr/libexec/eniboot/kubelet-version.',
     transient: false,
   },
+  KUBELET_SILENT: {
+    title: 'kubelet did not say its version in time.',
+    remedy:
+      'Its volume was still being read, and the boot tries again. Write the version into /usr/libexec/eniboot/kubelet-version in the image, as packer/ does.',
+    transient: true,
+  },
   KUBELET_FILES_DIFFER: {
     title: "kubelet's or cri-o's drop-in is not as written.",
     remedy:

@@ -5,12 +5,42 @@
 set -euo pipefail
 umask 022
 
-# Weak dependencies bring what nobody asked for; a node that updates itself is no longer this image.
-install() { dnf --assumeyes --setopt=install_weak_deps=False install "$@"; }
+# Only what is missing: asked to install what is there, dnf5 upgrades it (rpm-software-management/dnf5 #1747; since `best` is
+# the default, doc/changes_from_dnf4.7.rst). Weak dependencies bring what nobody asked for.
+install() {
+  local name missing=() present
+  present=$(rpm -qa --queryformat '%{NAME}\n%{NAME}.%{ARCH}\n%{NAME}-%{VERSION}\n%{NAME}-%{VERSION}-%{RELEASE}\n%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n%{NEVRA}\n')
+  for name in "$@"; do
+    grep -Fxq -e "$name" <<<"$present" || missing+=("$name")
+  done
+  [ ${#missing[@]} = 0 ] || dnf --assumeyes --setopt=install_weak_deps=False install "${missing[@]}"
+}
+# builds: name and CPU, then version, of all there is.
+builds() { rpm -qa --queryformat '%{NAME}.%{ARCH} %{VERSION}-%{RELEASE}\n' | LC_ALL=C sort; }
+base=$(builds)
 # The SSM agent is in no repository; 60-ssm-agent.sh installs it by its own pins and adds it to both lists.
 lock=/tmp/eniboot/packages.lock
 [ ! -e "$lock" ] || sed -i '/^amazon-ssm-agent-/d' "$lock"
 mapfile -t locked < <([ ! -s "$lock" ] || cut -d ' ' -f 1 "$lock")
+# Fedora's repository `updates` has only the newest build of each package, and a lock names older ones. All that ever were
+# there are in updates-archive. As fedora-repos-archive has it (src.fedoraproject.org/rpms/fedora-repos,
+# fedora-updates-archive.repo), which is not installed: its own build in the lock may be one that is only there. Gone again
+# with this script.
+archive=/etc/yum.repos.d/eniboot-updates-archive.repo
+if [ ${#locked[@]} != 0 ]; then
+  trap 'rm -f "$archive"' EXIT
+  cat >"$archive" <<REPO
+[updates-archive]
+name=Fedora $FEDORA_VERSION updates, all builds
+baseurl=https://fedoraproject-updates-archive.fedoraproject.org/fedora/$FEDORA_VERSION/\$basearch/
+enabled=1
+gpgcheck=1
+gpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-fedora-$FEDORA_VERSION-\$basearch
+skip_if_unavailable=1
+# Asked last: its mirror is one machine. The default is 1000.
+cost=10000
+REPO
+fi
 # What these scripts call themselves: since Fedora 43 nothing that a cloud image needs requires gpg. With a lock it comes as
 # the lock has it, with all else that Fedora has; the repositories of the others are known only after gpg has seen their keys.
 if [ ${#locked[@]} != 0 ]; then
@@ -81,6 +111,11 @@ fi
 for package in zram-generator-defaults zram-generator; do
   if rpm --query --quiet "$package"; then dnf --assumeyes remove "$package"; fi
 done
+# What is needed may need a newer build of what was there. It is in the list; this says so.
+upgraded=$(LC_ALL=C join <(echo "$base") <(builds) | awk '$2 != $3 { print "  " $1 " " $2 " -> " $3 }')
+[ -z "$upgraded" ] || printf 'packages: of the base image these are now other builds, since a package that was installed requires it:\n%s\n' "$upgraded"
+
+# A node that updates itself is no longer this image.
 for unit in dnf{,5}-automatic.timer dnf{,5}-makecache.timer; do systemctl mask "$unit"; done
 # Nothing comes from there on a running node, unless somebody says so, and these versions stay even then, and beside what
 # Fedora itself offers under the same names. Form: dnf5-versionlock(8).

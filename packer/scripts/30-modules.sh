@@ -8,7 +8,9 @@ for module in ipvlan veth br_netfilter nf_conntrack nft_masq nft_nat nft_fib_ine
   modprobe "$module" 2>/dev/null || missing+=("$module")
 done
 if [ "${#missing[@]}" -gt 0 ]; then
-  echo "modules: the kernel $(uname -r) cannot load ${missing[*]}: add kernel-modules-$(uname -r) to extra_packages (without the version, dnf would bring a newer kernel that has not booted), or take another base image" >&2
+  # Without the CPU: extra_packages is for both.
+  package=kernel-modules-$(uname -r | sed 's/\.[^.]*$//')
+  echo "modules: the kernel $(uname -r) cannot load ${missing[*]}: add $package to extra_packages (without the version, dnf would bring a newer kernel that has not booted), or take another base image" >&2
   exit 1
 fi
 booted=$(rpm -q --queryformat '%{VERSION}-%{RELEASE}.%{ARCH}\n' kernel-core | sort -V | tail -n 1)

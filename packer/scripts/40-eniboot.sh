@@ -27,6 +27,8 @@ said=$("$home/current/eniboot" version --json | grep -o '"version": *"[^"]*"' | 
   echo "eniboot: the executable says it is $said, and the bundle is $ENIBOOT_VERSION" >&2
   exit 1
 }
+# Asked now, and not at each boot: kubelet is 80 MB, and the volume of a new instance is cold (agent/boot/kubelet.ts).
+kubelet --version >"$home/kubelet-version"
 systemctl daemon-reload
 # Among them cri-o, which is to start at boot, and kubelet, which is not: the boot that is READY starts it.
 mapfile -t units < <(awk '/^(enable|disable) / { print $2 }' /usr/lib/systemd/system-preset/10-eniboot.preset)

@@ -13,7 +13,25 @@ semanage fcontext --add --type bin_t '/opt/cni/bin(/.*)?' 2>/dev/null ||
   semanage fcontext --modify --type bin_t '/opt/cni/bin(/.*)?'
 semanage fcontext --add --type bin_t '/usr/libexec/eniboot/.*/eniboot' 2>/dev/null ||
   semanage fcontext --modify --type bin_t '/usr/libexec/eniboot/.*/eniboot'
-restorecon -RF /opt/cni /usr/libexec/eniboot /usr/lib/systemd /etc/systemd /etc/cloud
+restorecon -RF /opt/cni /usr/libexec/eniboot
+# tar has given its files the label of its folder in /tmp or none: each gets that of its place.
+tar -tf /tmp/eniboot/node-files.tar | sed 's,^\(\./\)*,/,' | xargs -d '\n' restorecon -F
+
+# The console that EC2 shows is ttyS0 on both CPUs, and Fedora's images for arm64 have had ttyAMA0. /dev/console, where the verdict
+# goes, is the last one that is named. Sources: coreos/fedora-coreos-config platforms.yaml (aarch64, aws); flatcar-archive/
+# coreos-overlay #1628; Linux, Documentation/admin-guide/serial-console.rst. Not by grubby, which keeps one value of an
+# argument (rhboot/grubby, grubby-bls, update_args). The second and third are what later kernels get: kernel-install(8).
+consoles='console=tty1 console=ttyS0,115200n8'
+for file in /boot/loader/entries/*.conf /etc/kernel/cmdline /etc/default/grub; do
+  [ -e "$file" ] || continue
+  case $file in
+  *.conf) lines='^options[[:space:]]' end='[[:space:]]*$' ;;
+  */cmdline) lines='.' end='[[:space:]]*$' ;;
+  */grub) lines='^GRUB_CMDLINE_LINUX="' end='[[:space:]]*"[[:space:]]*$' ;;
+  esac
+  case $file in */grub) quote='"' ;; *) quote= ;; esac
+  sed -i -E "/$lines/ { s/(^|[\"[:space:]])console=[^[:space:]\"]*/\\1/g; s/[[:space:]]+/ /g; s/$end/ $consoles$quote/ }" "$file"
+done
 
 # As after a boot: NetworkManager and udev have the node files, which the check looks at by a fresh device.
 udevadm control --reload

@@ -39,6 +39,11 @@ const built: Record<string, string> = {
   // Written to as long as the machine runs.
   '/var/log/audit/audit.log': 'type=SERVICE_STOP\n',
   '/usr/libexec/eniboot/1.0.0/eniboot': 'stand-in',
+  '/usr/libexec/eniboot/kubelet-version': 'Kubernetes v1.34.2\n',
+  '/boot/loader/entries/1-6.12.conf':
+    'title Fedora\noptions root=UUID=1 ro console=tty1 console=ttyS0,115200n8\n',
+  '/etc/a-package.conf': 'its own',
+  '/var/lib/lastlog/lastlog2.db': '',
   '/usr/libexec/eniboot/1.0.0/LICENSE': 'Apache',
   '/usr/libexec/eniboot/1.0.0/NOTICE': 'what is linked in',
   '/usr/libexec/eniboot/1.0.0/manifest.json': JSON.stringify({
@@ -62,6 +67,11 @@ const said: [string, string, number?][] = [
   [
     'ss',
     'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\nudp UNCONN 0 0 127.0.0.1:323 0.0.0.0:*',
+  ],
+  // Of random-seed and duid packages have but the names.
+  [
+    'rpm --query --all',
+    'cn\t/etc/a-package.conf\ng\t/var/lib/systemd/random-seed\ng\t/var/lib/dhcpcd/duid\n\t/usr/bin/kubelet',
   ],
   ['rpm', '1.34.2'],
   ['nmcli', 'eth9990:disconnected\nenbcheck0:unmanaged'],
@@ -240,6 +250,43 @@ const cases: [string, string, Broken, RegExp][] = [
     { links: { '/etc/systemd/system/nm-cloud-setup.timer': '/usr/lib/systemd/system/nm-cloud-setup.timer' } },
     /nm-cloud-setup\.timer is not masked/,
   ],
+  [
+    'systemd-oomd, which would kill the runtime',
+    'units',
+    { links: { '/etc/systemd/system/systemd-oomd.service': '/usr/lib/systemd/system/systemd-oomd.service' } },
+    /systemd-oomd\.service is not masked/,
+  ],
+  ...(
+    [
+      ["Fedora's console on arm64", 'options ro console=tty1 console=ttyAMA0', /ends with console=ttyAMA0/],
+      ['a screen that nobody sees last', 'options ro console=ttyS0 console=tty0', /ends with console=tty0/],
+      ['no console', 'options ro', /ends with no console=/],
+    ] as const
+  ).map(([name, text, says]): [string, string, Broken, RegExp] => [
+    name,
+    'console',
+    { files: { '/boot/loader/entries/1-6.12.conf': `${text}\n` } },
+    says,
+  ]),
+  ['no boot entry', 'console', { removed: ['/boot/loader'] }, /has no entry/],
+  [
+    'no note of the version of kubelet',
+    'kubelet-version',
+    { removed: ['/usr/libexec/eniboot/kubelet-version'] },
+    /says nothing, and kubelet is 1\.34\.2/,
+  ],
+  [
+    'a note of another version of kubelet',
+    'kubelet-version',
+    { files: { '/usr/libexec/eniboot/kubelet-version': 'Kubernetes v1.34.1\n' } },
+    /says Kubernetes v1\.34\.1, and kubelet is 1\.34\.2/,
+  ],
+  [
+    'rpm that does not answer',
+    'hygiene',
+    { said: [['rpm --query --all', '', 1]] },
+    /rpm does not say which files packages have/,
+  ],
   ['getenforce says nothing', 'selinux', { said: [['getenforce', '', 127]] }, /SELinux is absent, and/],
   ['SELinux permissive now', 'selinux', { said: [['getenforce', 'Permissive']] }, /SELinux is permissive/],
   [
@@ -275,7 +322,10 @@ const cases: [string, string, Broken, RegExp][] = [
   [
     'a unit that swaps',
     'swap',
-    { files: { '/etc/systemd/system/dev-xvdb.swap': '[Swap]\nWhat=/dev/xvdb\n' } },
+    {
+      files: { '/etc/systemd/system/dev-xvdb.swap': '[Swap]\nWhat=/dev/xvdb\n' },
+      options: { allowed: ['/etc/systemd/system/*'] },
+    },
     /\/etc\/systemd\/system\/dev-xvdb\.swap/,
   ],
   [
@@ -287,7 +337,10 @@ const cases: [string, string, Broken, RegExp][] = [
   [
     'a sysctl overridden by a later file',
     'sysctls',
-    { files: { '/etc/sysctl.d/99-other.conf': 'net.ipv4.ip_forward=0\n' } },
+    {
+      files: { '/etc/sysctl.d/99-other.conf': 'net.ipv4.ip_forward=0\n' },
+      options: { allowed: ['/etc/sysctl.d/*'] },
+    },
     /ip_forward is 0 by \/etc\/sysctl\.d\/99-other\.conf, not 1/,
   ],
   [
@@ -309,6 +362,7 @@ const cases: [string, string, Broken, RegExp][] = [
       files: {
         '/etc/crio/crio.conf.d/30-site.conf': '[crio.runtime]\ndefault_capabilities = ["CHOWN", "NET_RAW"]\n',
       },
+      options: { allowed: ['/etc/crio/**'] },
     },
     /30-site\.conf gives NET_RAW/,
   ],
@@ -328,6 +382,7 @@ const cases: [string, string, Broken, RegExp][] = [
           '[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]\nbase_runtime_spec = "/etc/containerd/spec.json"\n',
         '/etc/containerd/spec.json': '{"process":{"capabilities":{"bounding":["CAP_CHOWN","CAP_NET_RAW"]}}}',
       },
+      options: { allowed: ['/etc/containerd/**'] },
     },
     /spec\.json gives NET_RAW/,
   ],
@@ -404,6 +459,15 @@ const cases: [string, string, Broken, RegExp][] = [
     '/root/.gnupg',
     '/etc/hostname',
     '/etc/machine-id',
+    '/var/lib/dhcpcd/ens5.lease',
+    '/var/lib/dhcpcd/duid',
+    '/var/lib/lastlog/lastlog2.db',
+    '/etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf',
+    '/etc/udev/rules.d/70-persistent-net.rules',
+    '/etc/ssh/sshd_config.d/50-cloud-init.conf',
+    '/var/lib/nobody/thought-of',
+    '/root/nobody-thought-of',
+    '/var/lib/NetworkManager/internal-1-ens5.lease',
   ].map((path): [string, string, Broken, RegExp] => [
     `${path} left behind`,
     'hygiene',
@@ -448,15 +512,34 @@ const cases: [string, string, Broken, RegExp][] = [
     'selinux-denials',
     {
       ...asBooted,
-      said: [['journalctl --boot --quiet --no-pager --output=cat --grep avc', 'avc:  denied  { execute }']],
+      said: [
+        [
+          'journalctl --boot --quiet --no-pager --output=cat --grep avc',
+          'avc:  denied  { execute } for  pid=9 comm="crio" name="eniboot"',
+        ],
+      ],
     },
     /denied/,
   ],
   [
     'SELinux denials that auditd alone has heard of',
     'selinux-denials',
-    { ...asBooted, said: [['ausearch', 'type=AVC msg=audit(1.2:3): avc:  denied  { execute } for  pid=9']] },
-    /denied {2}\{ execute/,
+    {
+      ...asBooted,
+      said: [
+        [
+          'ausearch',
+          'type=AVC msg=audit(1.2:3): avc:  denied  { write } for  pid=9 comm="nft" scontext=system_u:system_r:iptables_t:s0',
+        ],
+      ],
+    },
+    /denied {2}\{ write/,
+  ],
+  [
+    "an auditd's log that cannot be read",
+    'selinux-denials',
+    { ...asBooted, said: [['ausearch', '', 1]] },
+    /ausearch: /,
   ],
   [
     'a runtime that does not run',
@@ -488,6 +571,23 @@ test('what a permissive domain did is no denial', async () => {
     ['journalctl --boot --quiet --no-pager --output=cat --grep avc', line],
   ];
   assert.equal(failing(await look({ ...asBooted, said })), []);
+});
+
+test("denials of Fedora's own services are a warning", async () => {
+  const line =
+    'type=AVC msg=audit(1.2:3): avc:  denied  { read } for  pid=9 comm="systemd-network" name="x" scontext=system_u:system_r:systemd_network_generator_t:s0 tcontext=system_u:object_r:init_var_run_t:s0 permissive=0';
+  const checks = await look({ ...asBooted, said: [['ausearch', line]] });
+  assert.equal(failing(checks), []);
+  const found = checks.find(({ id }) => id === 'selinux-denials');
+  assert.is(found?.result, 'warn');
+  assert.match(found?.summary ?? '', /of others 1: .*systemd-network/);
+});
+
+test('what a build adds can be allowed, by name and by folder', async () => {
+  const files = { '/etc/kubernetes/pki/ca.crt': 'x', '/var/lib/site/a/b': 'x', '/etc/site.conf': 'x' };
+  const allowed = ['/etc/kubernetes/pki/*', '/var/lib/site/**', '/etc/site.conf'];
+  assert.equal(failing(await look({ files, options: { allowed } })), []);
+  assert.equal(failing(await look({ files, options: { allowed: allowed.slice(1) } })), ['hygiene']);
 });
 
 test("what systemd does not know in a package's unit breaks no graph", async () => {

@@ -64,6 +64,10 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
     ['locks/%d/packages-%s.lock', /another % beside it/],
   ],
   extra_packages: [[['vim; reboot'], /not the name of a package/]],
+  extra_files: [
+    [['/usr/bin/own'], /not a path below/],
+    [['/etc/own file'], /not a path below/],
+  ],
   instance_types: [
     [{ x86_64: 'm7i.large' }, /for each of arm64 and x86_64/],
     [{ x86_64: 'm7i.large', arm64: 'large' }, /for each of arm64 and x86_64/],

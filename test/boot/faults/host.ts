@@ -282,6 +282,13 @@ ${foreignTables}END
     expect: { verdict: 'failed', code: 'KUBELET_MISSING', phase: 'kubelet', atOnce: true },
   },
   {
+    name: 'kubelet says its version at the second time of asking, its volume being cold',
+    arrange: shell(`rm /usr/libexec/eniboot/kubelet-version; mount -t tmpfs tmpfs /usr/local/bin
+printf '#!/bin/sh\\n[ -e /run/kubelet-asked ] || { : >/run/kubelet-asked; exec sleep 60; }\\necho Kubernetes v1.36.1\\n' >/usr/local/bin/kubelet
+chmod 755 /usr/local/bin/kubelet`),
+    expect: { verdict: 'ready' },
+  },
+  {
     name: 'kubelet is older than anything eniboot can configure',
     arrange: shell('echo Kubernetes v1.19.3 > /usr/libexec/eniboot/kubelet-version'),
     expect: { verdict: 'failed', code: 'KUBELET_UNSUPPORTED', phase: 'kubelet', atOnce: true },

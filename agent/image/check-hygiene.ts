@@ -1,0 +1,93 @@
+// Whatever an instance would take for its own, or a reader learn of the machine that built the image.
+import { lstatSync } from 'node:fs';
+import { type Check, fail, pass } from '../boot/phase.ts';
+import { EXPECTED_FILES, type ExpectedFile, isExpected, mayHold } from './expected-files.ts';
+import { filesIn, linkOf, type Machine, namesIn, textOf } from './machine.ts';
+
+/** Where a boot keeps what it made. */
+const FOLDERS = ['/etc', '/root', '/var/lib'];
+
+/** Those that the machine writes to after the build's last step as well; what of them is of the build is emptied before. */
+const GROWING_LOGS = /^\/var\/log\/(audit\/|[wb]tmp$|lastlog$)/;
+
+/** Files that an image has, and that hold nothing: at the first boot each instance fills its own. */
+const EMPTY = /^\/etc\/machine-id$|^\/var\/lib\/lastlog\//;
+
+/** Named in any list: an instance takes them for its own. No package and no reason makes them part of an image. */
+const NEVER = /^\/etc\/(hostname|ssh\/ssh_host_.*)$|^\/var\/lib\/systemd\/(random-seed|credential\.secret)$/;
+
+/** @param allowed what a build of yours adds: globs, as in expected-files.ts. */
+export async function checkHygiene(machine: Machine, allowed: readonly string[]): Promise<Check> {
+  const packaged = await packagedFiles(machine);
+  if (packaged === undefined)
+    return fail('hygiene', 'IMAGE_UNFIT', 'rpm does not say which files packages have: install rpm');
+  const list = [...EXPECTED_FILES, ...allowed.map((path) => ({ path, why: '--allow' }))];
+  const left = FOLDERS.flatMap((folder) => strangersIn(machine, folder, packaged, list));
+  const homes = namesIn(machine, '/home').map((name) => `/home/${name}`);
+  const has = (folder: string, form: RegExp) =>
+    namesIn(machine, folder)
+      .filter((name) => form.test(name))
+      .map((name) => `${folder}/${name}`);
+  left.push(
+    ...homes.flatMap((home) => has(home, /^\.(\w*_history|lesshst|viminfo|gnupg)$/)),
+    ...homes.flatMap((home) => has(`${home}/.ssh`, /^(authorized_keys|id_\w+)$/)),
+    ...filesIn(machine, '/var/log').filter((path) => !GROWING_LOGS.test(path)),
+  );
+  return left.length === 0
+    ? pass('hygiene', 'nothing of the machine that built it', { packagedFiles: packaged.size })
+    : fail(
+        'hygiene',
+        'IMAGE_UNFIT',
+        `the image would carry ${left.slice(0, 20).join(', ')}${left.length > 20 ? ` and ${left.length - 20} more` : ''}: no package has it; remove it last of all, or allow it (extra_files)`,
+        { left },
+      );
+}
+
+/**
+ * Paths whose contents packages bring. A %ghost is a package's only by name: who runs it makes what is in it.
+ * Source: rpm, docs/man/rpm-queryformat.7.scd (fflags: `g` is %ghost).
+ */
+async function packagedFiles(machine: Machine): Promise<Set<string> | undefined> {
+  const { stdout, exitCode } = await machine.run('rpm', [
+    ...(machine.root === '' ? [] : [`--root=${machine.root}`]),
+    '--query',
+    '--all',
+    '--queryformat',
+    '[%{FILEFLAGS:fflags}\\t%{FILENAMES}\\n]',
+  ]);
+  if (exitCode !== 0) return undefined;
+  const files = new Set<string>();
+  for (const line of stdout.split('\n')) {
+    const at = line.indexOf('\t');
+    if (at !== -1 && !line.slice(0, at).includes('g')) files.add(line.slice(at + 1));
+  }
+  return files;
+}
+
+/** Files and links that neither a package nor the list explains; a folder of nothing else by its own name. */
+function strangersIn(
+  machine: Machine,
+  folder: string,
+  packaged: ReadonlySet<string>,
+  list: readonly ExpectedFile[],
+): string[] {
+  return namesIn(machine, folder).flatMap((name) => {
+    const path = `${folder}/${name}`;
+    const status = lstatSync(`${machine.root}${path}`);
+    if (status.isDirectory()) {
+      const found = strangersIn(machine, path, packaged, list);
+      return found.length > 1 && !packaged.has(path) && !mayHold(list, path) ? [`${path}/`] : found;
+    }
+    const isLink = status.isSymbolicLink();
+    // Sockets and pipes are of whoever runs.
+    if (!isLink && !status.isFile()) return [];
+    if (!isLink && EMPTY.test(path)) {
+      const text = textOf(machine, path) ?? '';
+      return /^(uninitialized)?\s*$/.test(text) ? [] : [path];
+    }
+    if (NEVER.test(path)) return [path];
+    return packaged.has(path) || isExpected(list, path, isLink ? linkOf(machine, path) : undefined)
+      ? []
+      : [path];
+  });
+}

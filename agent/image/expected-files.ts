@@ -1,0 +1,155 @@
+// What an image may have below /etc, /var/lib and /root although no package of it brings it. Everything else there was made
+// by the boot of the machine that built it, and fails `image check` by its name: what is not known is not passed on.
+
+export interface ExpectedFile {
+  /** `*` is anything within a name, `**` anything below. */
+  path: string;
+  /** Only a symbolic link is expected there, to a target that begins so. */
+  linkTo?: string;
+  why: string;
+}
+
+/** Marked as such: files of the image's own build. */
+const ours = (path: string, script: string, why: string): ExpectedFile => ({
+  path,
+  why: `packer/scripts/${script}: ${why}`,
+});
+
+export const EXPECTED_FILES: readonly ExpectedFile[] = [
+  // What the build writes. test/image/node-files.test.ts compares it with what its scripts write.
+  ours('/etc/yum.repos.d/kubernetes.repo', '20-packages.sh', 'where kubelet is from, turned off'),
+  ours('/etc/yum.repos.d/crio.repo', '20-packages.sh', 'where cri-o is from, turned off'),
+  ours('/etc/pki/rpm-gpg/RPM-GPG-KEY-kubernetes', '20-packages.sh', 'the key of that repository'),
+  ours('/etc/pki/rpm-gpg/RPM-GPG-KEY-crio', '20-packages.sh', 'the key of that repository'),
+  ours('/etc/dnf/versionlock.toml', '20-packages.sh', 'kubelet and the runtime stay at their versions'),
+  ours('/etc/crio/crio.conf.d/20-pause.conf', '70-pause.sh', 'the name of the pause image'),
+  ours('/var/lib/containers/storage/**', '70-pause.sh', 'the pause image'),
+  { path: '/etc/cloud/cloud.cfg.d/90-eniboot.cfg', why: 'systemd/: cloud-init leaves pod ENIs alone' },
+  {
+    path: '/etc/systemd/system/**',
+    linkTo: '/dev/null',
+    why: 'units that systemd/ and packer/scripts/ mask, systemctl(1) mask',
+  },
+
+  // Units that are enabled, and aliases: links of systemctl(1) enable and preset.
+  { path: '/etc/systemd/system/**', linkTo: '/usr/lib/systemd/', why: 'systemctl(1) enable' },
+  {
+    path: '/etc/systemd/system/**',
+    linkTo: '/lib/systemd/',
+    why: 'systemctl(1) enable, before the merge of /usr',
+  },
+  { path: '/etc/systemd/user/**', linkTo: '/usr/lib/systemd/', why: 'systemctl(1) --global enable' },
+
+  // Accounts, as packages and cloud-init make them. No package has the copies.
+  ...['passwd', 'group', 'shadow', 'gshadow', 'subuid', 'subgid'].flatMap((name) => [
+    { path: `/etc/${name}`, why: 'accounts of packages: setup, useradd(8)' },
+    { path: `/etc/${name}-`, why: 'the same, one account before: useradd(8)' },
+  ]),
+  { path: '/etc/.pwd.lock', why: 'empty; lckpwdf(3), by systemd-sysusers(8)' },
+  {
+    path: '/etc/sudoers.d/90-cloud-init-users',
+    why: 'what the default user may, as every new instance writes it: cloud-init, cc_users_groups. The check itself runs by it',
+  },
+
+  // Made by scriptlets or triggers of packages. Most are %ghost in a package's list: its contents are not in the package.
+  { path: '/etc/.updated', why: 'the time of /usr: systemd-update-done.service(8)' },
+  { path: '/var/lib/.updated', why: 'the same' },
+  { path: '/etc/ld.so.cache', why: '%ghost of glibc: ldconfig(8)' },
+  { path: '/etc/udev/hwdb.bin', why: '%ghost of systemd-udev: systemd-hwdb(8)' },
+  { path: '/var/lib/systemd/catalog/database', why: '%ghost of systemd: journalctl(1) --update-catalog' },
+  { path: '/etc/audit/audit.rules', why: '%ghost of audit: augenrules(8)' },
+  { path: '/etc/alternatives/**', why: 'links of packages: alternatives(8)' },
+  { path: '/var/lib/alternatives/**', why: 'the same' },
+  { path: '/etc/pki/ca-trust/extracted/**', why: 'certificates of ca-certificates: update-ca-trust(8)' },
+  {
+    path: '/etc/pki/tls/**',
+    linkTo: '/etc/pki/',
+    why: 'certificates of ca-certificates: update-ca-trust(8)',
+  },
+  { path: '/etc/crypto-policies/**', why: 'made from what crypto-policies has: update-crypto-policies(8)' },
+  { path: '/etc/selinux/**', why: 'the policy, made from its modules: semodule(8), semanage-fcontext(8)' },
+  { path: '/var/lib/selinux/**', why: 'the modules of the policy, and our file contexts: semodule(8)' },
+  { path: '/etc/authselect/**', why: 'made from a profile of authselect: authselect(8)' },
+  { path: '/var/lib/authselect/**', why: 'the same' },
+  ...['fingerprint-auth', 'password-auth', 'postlogin', 'smartcard-auth', 'system-auth'].map((name) => ({
+    path: `/etc/pam.d/${name}`,
+    why: 'made from a profile of authselect: authselect(8)',
+  })),
+  { path: '/etc/nsswitch.conf', why: 'the same' },
+  { path: '/var/lib/rpm/**', why: 'the RPM database, where the distribution keeps it there' },
+  {
+    path: '/var/lib/dnf/**',
+    why: 'which packages were asked for, and when: dnf(8). 80-clean.sh takes the cookies of repositories',
+  },
+
+  // Of Fedora's image, the same in each: kiwi and fedora-kiwi-descriptions, config.sh; %ghost of systemd.
+  { path: '/etc/fstab', why: 'the file systems of the base image: kiwi' },
+  { path: '/etc/localtime', why: '%ghost of systemd: localtime(5)' },
+  { path: '/etc/locale.conf', why: '%ghost of systemd: locale.conf(5)' },
+  { path: '/etc/vconsole.conf', why: '%ghost of systemd: vconsole.conf(5)' },
+  { path: '/etc/adjtime', why: '%ghost of util-linux: hwclock(8)' },
+  {
+    path: '/etc/default/grub',
+    why: 'how the boot loader is configured: kiwi, and grubby(8) for the console',
+  },
+  {
+    path: '/etc/kernel/cmdline',
+    why: 'the kernel arguments of new kernels: grubby(8) for the console, kernel-install(8)',
+  },
+  { path: '/etc/sysconfig/kernel', why: 'which kernel becomes the default: kiwi, kernel-install(8)' },
+  { path: '/etc/sysconfig/network', why: 'empty; kiwi' },
+  { path: '/etc/resolv.conf', linkTo: '../run/', why: 'of systemd-resolved: its answers are in /run' },
+  { path: '/etc/resolv.conf', linkTo: '/run/', why: 'the same' },
+  ...['bash_logout', 'bash_profile', 'bashrc', 'cshrc', 'tcshrc'].map((name) => ({
+    path: `/root/.${name}`,
+    why: 'copied from /usr/share/rootfiles: rootfiles.conf, tmpfiles.d(5)',
+  })),
+
+  // Written again by what runs until the machine stops, with nothing of the machine but a time.
+  {
+    path: '/var/lib/NetworkManager/timestamps',
+    why: 'when which connection was used last; every five minutes: NetworkManager(8)',
+  },
+  {
+    path: '/var/lib/NetworkManager/NetworkManager.state',
+    why: 'whether networking is on: NetworkManager(8)',
+  },
+  {
+    path: '/var/lib/NetworkManager/NetworkManager-intern.conf',
+    why: 'what was set over D-Bus: NetworkManager.conf(5)',
+  },
+];
+
+/** Whether a path is one of these. `target`: where it points, for a link. */
+export function isExpected(list: readonly ExpectedFile[], path: string, target: string | undefined): boolean {
+  return list.some(
+    (one) =>
+      (one.linkTo === undefined || target?.startsWith(one.linkTo) === true) && formOf(one.path).test(path),
+  );
+}
+
+/** Whether anything below a folder can be one of these. */
+export function mayHold(list: readonly ExpectedFile[], folder: string): boolean {
+  return list.some(({ path }) => {
+    const parts = path.split('/');
+    return folder
+      .split('/')
+      .every((name, at) => parts.slice(0, at + 1).includes('**') || formOf(parts[at] ?? '/').test(name));
+  });
+}
+
+const forms = new Map<string, RegExp>();
+
+function formOf(glob: string): RegExp {
+  const known = forms.get(glob);
+  if (known !== undefined) return known;
+  const text = glob
+    .split(/(\*\*|\*)/)
+    .map((part) =>
+      part === '**' ? '.*' : part === '*' ? '[^/]*' : part.replace(/[$()+.?[\\\]^{|}]/g, '\\$&'),
+    )
+    .join('');
+  const form = new RegExp(`^${text}$`, 's');
+  forms.set(glob, form);
+  return form;
+}
