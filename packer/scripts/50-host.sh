@@ -30,7 +30,7 @@ for file in /boot/loader/entries/*.conf /etc/kernel/cmdline /etc/default/grub; d
   */grub) lines='^GRUB_CMDLINE_LINUX="' end='[[:space:]]*"[[:space:]]*$' ;;
   esac
   case $file in */grub) quote='"' ;; *) quote= ;; esac
-  sed -i -E "/$lines/ { s/(^|[\"[:space:]])console=[^[:space:]\"]*/\\1/g; s/[[:space:]]+/ /g; s/$end/ $consoles$quote/ }" "$file"
+  sed -i -E "/$lines/ { s/(^|[\"[:space:]])console=[^[:space:]\"]*/\\1/g; s/[[:space:]]+/ /g; s/=\" /=\"/; s/$end/ $consoles$quote/ }" "$file"
 done
 
 # As after a boot: NetworkManager and udev have the node files, which the check looks at by a fresh device.

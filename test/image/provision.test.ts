@@ -8,6 +8,9 @@ import { dirname, join } from 'node:path';
 import { parse } from 'smol-toml';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { checkHygiene } from '../../agent/image/check-hygiene.ts';
+import { checkConsole } from '../../agent/image/check-system.ts';
+import { machineAt } from '../../agent/image/machine.ts';
 import { AMAZON_PLUGIN, PACKER } from '../packer/fetch.ts';
 
 const repository = join(import.meta.dirname, '../..');
@@ -15,62 +18,116 @@ const KEY = 'A'.repeat(40);
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
 const AGENT = 'the agent';
 
-/** Installed packages are lines of /var/lib/stand-in/rpm: name, epoch, version, release, CPU, digest of the header, licence. */
+/**
+ * Packages are lines: name, epoch, version, release, CPU, digest of the header, licence. In /var/lib/stand-in `rpm` has those
+ * that are installed, `offered` the newest of each in the repositories, `archived` those that are in updates-archive alone,
+ * `agent` what is in the file of the SSM agent.
+ */
+const PACKAGES = `state=/var/lib/stand-in
+echo "\${0##*/} $*" >>$state/calls
+# matching WORD FILE: lines of the file that the word may mean
+matching() {
+  awk -v w="$1" 'w == $1 || w == $1 "." $5 || w == $1 "-" $3 || w == $1 "-" $3 "-" $4 || w == $1 "-" $3 "-" $4 "." $5 ||
+    w == $1 "-" $2 ":" $3 "-" $4 "." $5' "$2"
+}`;
+
+/** As strict as what they stand for: dnf 5 (doc/commands/install.8.rst, `best`), and rpm with _pkgverify_level=all, as in Fedora 45. */
 const programs: Record<string, string> = {
-  dnf: `state=/var/lib/stand-in
-echo "dnf $*" >>$state/calls
+  dnf: `${PACKAGES}
 verb=
 for word in "$@"; do
-  case $word in -*) continue ;; install | remove) verb=$word; continue ;; esac
+  case $word in -*) continue ;; install | remove | clean) verb=$word; continue ;; esac
   case $verb in
   remove) sed -i "/^$word /d" $state/rpm ;;
   install)
-    case $word in
-    gnupg2*) [ ! -e /hidden/gpg ] || cp /hidden/gpg /stand-ins/gpg ;;
-    tar*) [ ! -e /hidden/gpg ] || ln -sf /usr/bin/tar /stand-ins/tar ;;
-    esac
-    case $word in *.rpm) word=amazon-ssm-agent ;; esac
-    for known in $(cut -d ' ' -f 1 $state/offered); do
-      case $word in $known | $known-[0-9]*) grep -q "^$known " $state/rpm || grep "^$known " $state/offered >>$state/rpm ;; esac
-    done ;;
+    case $word in *.rpm) echo "Transaction failed: Signature verification failed. The package $word is not signed." >&2; exit 1 ;; esac
+    cat $state/offered >/tmp/known
+    grep -qsx enabled=1 $(grep -lsx '\\[updates-archive\\]' /etc/yum.repos.d/*.repo) </dev/null && cat $state/archived >>/tmp/known
+    found=$(matching "$word" /tmp/known | tail -n 1)
+    [ -n "$found" ] || found=$(matching "$word" $state/rpm)
+    [ -n "$found" ] || { echo "No match for argument: $word" >&2; exit 1; }
+    name=\${found%% *}
+    # Whatever of it is there, the build that was found replaces it: asked for by its name alone, the newest.
+    sed -i "/^$name /d" $state/rpm
+    echo "$found" >>$state/rpm
+    case $name in
+    gnupg2) [ ! -e /hidden/gpg ] || cp /hidden/gpg /stand-ins/gpg ;;
+    tar) [ ! -e /hidden/gpg ] || ln -sf /usr/bin/tar /stand-ins/tar ;;
+    esac ;;
   esac
 done`,
-  rpm: `state=/var/lib/stand-in
-format= names= all=
+  rpm: `${PACKAGES}
+format= names= all= upgrade= unsigned=
 while [ $# -gt 0 ]; do
-  case $1 in --queryformat) format=$2; shift ;; -qa) all=1 ;; --quiet) format=-; ;; -*) ;; *) names="$names $1" ;; esac
+  case $1 in
+  --queryformat) format=$2; shift ;;
+  -qa) all=1 ;;
+  --quiet) format=- ;;
+  --upgrade) upgrade=1 ;;
+  --nosignature) unsigned=1 ;;
+  -*) ;;
+  *) names="$names $1" ;;
+  esac
   shift
 done
+if [ -n "$upgrade" ]; then
+  [ -n "$unsigned" ] || { echo "package $names does not verify: no signature" >&2; exit 1; }
+  [ ! -e $state/lacks ] || { echo "error: Failed dependencies: $(cat $state/lacks) is needed by amazon-ssm-agent" >&2; exit 1; }
+  ! grep -qxFf $state/agent $state/rpm || { echo "package amazon-ssm-agent is already installed" >&2; exit 2; }
+  cat $state/agent >>$state/rpm
+  exit
+fi
 # To rpm, brackets are a loop over an array of tags: what is between them is not printed as it stands.
 case $format in *[]['[']*) echo "brackets in $format" >&2; exit 1 ;; esac
-[ -z "$all" ] || names=$(cut -d ' ' -f 1 $state/rpm)
+[ -z "$all" ] || names=$(awk '{ print $1 "-" $3 "-" $4 "." $5 }' $state/rpm)
 for name in $names; do
-  line=$(grep "^$name " $state/rpm) || { echo "package $name is not installed"; exit 1; }
+  line=$(matching "$name" $state/rpm)
+  [ -n "$line" ] || { echo "package $name is not installed"; exit 1; }
   [ "$format" != - ] || continue
   set -- $line
-  printf "$(printf %s "$format" | sed -e "s/%{NEVRA}/$1-$3-$4.$5/g" -e "s/%{NAME}/$1/g" -e "s/%{EPOCHNUM}/$2/g" \\
+  printf "$(printf %s "$format" | sed -e "s/%{NEVRA}/$1-$3-$4.$5/g" -e "s/%{NAME}/$1/g" -e "s/%{EPOCHNUM}/$2/g" -e "s/%{ARCH}/$5/g" \\
     -e "s/%{VERSION}/$3/g" -e "s/%{RELEASE}/$4/g" -e "s/%{SHA256HEADER}/$6/g" -e "s/%{LICENSE}/$7/g")"
 done`,
-  curl: `while [ $# -gt 0 ]; do case $1 in --output) out=$2 ;; esac; shift; done
+  curl: `while [ $# -gt 0 ]; do case $1 in --output) out=$2 ;; https://*) url=$1 ;; esac; shift; done
+# There is no such host: China's partition has a domain of its own.
+case $url in https://s3.cn-*.amazonaws.com/*) echo "curl: (6) Could not resolve host" >&2; exit 6 ;; esac
 printf '${AGENT}' >"$out"`,
   gpg: `case " $* " in
 *' --show-keys '*) printf 'pub:\\nfpr:::::::::${KEY}:\\n' ;;
 *' --verify '*) echo '[GNUPG:] VALIDSIG ${KEY} 2026' ;;
 esac`,
   systemctl: `echo "systemctl $*" >>/var/lib/stand-in/calls`,
+  kubelet: `[ "$*" = --version ] && echo Kubernetes v1.36.1`,
+  restorecon: `for word in "$@"; do case $word in -*) ;; *) [ -e "$word" ] || [ -L "$word" ] || exit 1; echo "label $word" >>/var/lib/stand-in/calls ;; esac; done`,
+  modprobe: `! grep -qxs "$1" /var/lib/stand-in/missing-modules`,
+  uname: `case $1 in -r) echo 6.17.1-300.fc44.x86_64 ;; *) exec /usr/bin/uname "$@" ;; esac`,
+  skopeo: `mkdir -p /var/lib/containers/storage/overlay-images; echo "$*" >/var/lib/containers/storage/overlay-images/images.json`,
+  ...Object.fromEntries(
+    ['semanage', 'udevadm', 'nmcli', 'swapoff', 'journalctl', 'sync'].map((name) => [name, ':']),
+  ),
 };
-const line = (name: string, version: string, release = '1.fc44') =>
-  `${name} 0 ${version} ${release} x86_64 ${sha256(name)} MIT\n`;
-const base = line('bash', '5.3') + line('zram-generator', '1.2') + line('gpg-pubkey', 'abc');
+const line = (name: string, version: string, release = '1.fc44', arch = 'x86_64') =>
+  `${name} 0 ${version} ${release} ${arch} ${sha256(name)} MIT\n`;
+/** What Fedora's image has of what is needed is older than what its repositories have by now. */
+const base = [
+  ...['bash', 'zram-generator', 'gpg-pubkey', 'iproute', 'NetworkManager', 'audit', 'chrony'].map((name) =>
+    line(name, '1.0'),
+  ),
+  line('kernel-core', '6.17.1', '300.fc44'),
+].join('');
+const needed = ['nftables', 'iproute', 'iproute-tc', 'ethtool', 'conntrack-tools', 'container-selinux'];
 const offered = [
   line('kubelet', '1.36.1', '150500.1.1'),
   line('cri-o', '1.36.0', '150500.1.1'),
   line('cri-tools', '1.36.0', '150500.1.1'),
-  line('nftables', '1.1'),
-  line('amazon-ssm-agent', '3.3.1.0', '1'),
+  ...[...needed, 'policycoreutils-python-utils', 'skopeo', 'NetworkManager', 'audit', 'chrony', 'bash'].map(
+    (name) => line(name, '1.1'),
+  ),
 ].join('');
 
 interface Machine {
+  /** The folder that is its `/`. */
+  root: string;
   run(script: string, env?: Record<string, string>, umask?: string): { status: number | null; said: string };
   /** Mode and path of everything in these folders. */
   modes(...folders: string[]): string;
@@ -107,10 +164,13 @@ function machine(): Machine {
     mkdirSync(join(root, folder), { recursive: true });
   write('/var/lib/stand-in/rpm', base);
   write('/var/lib/stand-in/offered', offered);
+  write('/var/lib/stand-in/archived', '');
+  write('/var/lib/stand-in/agent', line('amazon-ssm-agent', '3.3.1.0', '1'));
   write('/var/lib/stand-in/calls', '');
   write('/tmp/eniboot/packages.lock', '');
   write('/tmp/eniboot/keys/amazon-ssm-agent.gpg', 'key');
   return {
+    root,
     write,
     hideTools: () => {
       const script = `mkdir /without /hidden; mv /stand-ins/gpg /hidden/; cd /without
@@ -138,6 +198,7 @@ function machine(): Machine {
             ...{ ARCH: 'x86_64', REGION: 'eu-west-1', FEDORA_VERSION: '44', EXTRA_PACKAGES: '' },
             ...{ KUBERNETES_VERSION: '1.36.1', KUBERNETES_MINOR: '1.36', CRIO_VERSION: '1.36.0' },
             ...{ KUBERNETES_KEY: KEY, CRIO_KEY: KEY, SSM_AGENT_KEY: KEY },
+            ...{ PAUSE_IMAGE: `registry.k8s.io/pause:3.10@sha256:${'3'.repeat(64)}` },
             ...{ SSM_AGENT_VERSION: '3.3.1.0', SSM_AGENT_SHA256: sha256(AGENT) },
             ...env,
           },
@@ -173,19 +234,16 @@ for (const [script, broken, says] of downloads)
   });
 
 const LOCK = '/tmp/eniboot-packages.lock';
-const names = (text: string) => text.match(/^[a-z-]+(?=-\d)/gm);
+const names = (text: string) => text.match(/^[A-Za-z-]+(?=-\d)/gm);
 
 test('the lists name what is in the image: the SSM agent too, and nothing that was removed', () => {
   const at = machine();
   runs(at, '20-packages.sh', '60-ssm-agent.sh');
   for (const list of [LOCK, '/tmp/eniboot-licences.txt'])
     assert.equal(names(at.read(list)), [
-      'amazon-ssm-agent',
-      'bash',
-      'cri-o',
-      'cri-tools',
-      'kubelet',
-      'nftables',
+      ...['NetworkManager', 'amazon-ssm-agent', 'audit', 'bash', 'chrony', 'conntrack-tools'],
+      ...['container-selinux', 'cri-o', 'cri-tools', 'ethtool', 'iproute', 'iproute-tc', 'kernel-core'],
+      ...['kubelet', 'nftables', 'policycoreutils-python-utils', 'skopeo'],
     ]);
   assert.match(
     at.read(LOCK),
@@ -264,24 +322,71 @@ test('with a lock nothing is installed before it holds, gpg and tar included', (
 test('a lock without gnupg2 is refused where the base image has none', () => {
   const at = machine();
   at.hideTools();
-  at.write('/tmp/eniboot/packages.lock', `bash-5.3-1.fc44.x86_64 ${sha256('bash')}\n`);
+  at.write('/tmp/eniboot/packages.lock', `bash-1.0-1.fc44.x86_64 ${sha256('bash')}\n`);
   const { status, said } = at.run('20-packages.sh', WITHOUT);
   assert.is(status, 1, said);
   assert.match(said, /packages_lock lacks gnupg2/);
   assert.not.match(at.read('/var/lib/stand-in/calls'), /install .*gnupg2/);
 });
 
+test('what the base image has stays as it is, and the build says where it could not', () => {
+  const at = machine();
+  const { status, said } = at.run('20-packages.sh', { EXTRA_PACKAGES: 'bash chrony-1.0' });
+  assert.is(status, 0, said);
+  for (const kept of ['bash', 'iproute', 'NetworkManager', 'audit', 'chrony'])
+    assert.match(at.read(LOCK), new RegExp(`^${kept}-1\\.0-1\\.fc44\\.x86_64 `, 'm'));
+  assert.not.match(said, /of the base image/);
+  // A package whose installation takes another one along.
+  const other = machine();
+  const dnf = programs['dnf'] ?? '';
+  other.write(
+    '/stand-ins/dnf',
+    `#!/bin/sh\n${dnf}\nsed -i 's/^audit 0 1.0/audit 0 1.1/' $state/rpm\n`,
+    0o755,
+  );
+  const second = other.run('20-packages.sh');
+  assert.is(second.status, 0, second.said);
+  assert.match(second.said, /of the base image [^]*\n {2}audit\.x86_64 1\.0-1\.fc44 -> 1\.1-1\.fc44\n/);
+});
+
+test('a lock holds after Fedora has dropped a build that it names', () => {
+  const first = machine();
+  runs(first, '20-packages.sh', '60-ssm-agent.sh');
+  const lock = first.read(LOCK);
+  const later = machine();
+  later.write('/tmp/eniboot/packages.lock', lock);
+  later.write('/var/lib/stand-in/offered', offered.replace(/^skopeo 0 1\.1/m, 'skopeo 0 1.2'));
+  later.write('/var/lib/stand-in/archived', line('skopeo', '1.0') + line('skopeo', '1.1'));
+  runs(later, '20-packages.sh', '60-ssm-agent.sh');
+  assert.is(later.read(LOCK), lock);
+  assert.throws(() => later.read('/etc/yum.repos.d/eniboot-updates-archive.repo'), /ENOENT/);
+  // A first build takes the newest, and has no use for it.
+  assert.not.match(first.read('/var/lib/stand-in/calls'), /skopeo-1/);
+});
+
 test('the SSM agent brings no package that no list has', () => {
   const at = machine();
   runs(at, '20-packages.sh');
-  at.write(
-    '/stand-ins/dnf',
-    `#!/bin/sh\nprintf '${(line('amazon-ssm-agent', '3.3.1.0', '1') + line('stowaway', '1')).replaceAll('\n', '\\n')}' >>/var/lib/stand-in/rpm\n`,
-    0o755,
-  );
+  at.write('/var/lib/stand-in/lacks', 'stowaway');
   const { status, said } = at.run('60-ssm-agent.sh');
   assert.is(status, 1, said);
-  assert.match(said, /brought packages that no lock has[^]*stowaway-1/);
+  assert.match(said, /stowaway is needed by amazon-ssm-agent[^]*name what it needs in extra_packages/);
+});
+
+test("the SSM agent comes from the Region's own domain, in China's partition too", () => {
+  const at = machine();
+  runs(at, '20-packages.sh');
+  const { status, said } = at.run('60-ssm-agent.sh', { REGION: 'cn-north-1' });
+  assert.is(status, 0, said);
+});
+
+test('a missing kernel module: what is suggested holds for both CPUs', () => {
+  const at = machine();
+  runs(at, '20-packages.sh', '30-modules.sh');
+  at.write('/var/lib/stand-in/missing-modules', 'ipvlan\n');
+  const { status, said } = at.run('30-modules.sh');
+  assert.is(status, 1, said);
+  assert.match(said, /add kernel-modules-6\.17\.1-300\.fc44 to extra_packages/);
 });
 
 test('what the scripts write has the same modes whatever the umask they are called with', () => {
@@ -326,7 +431,7 @@ function withArchives(at: Machine): Record<string, string> {
   const digests = ['bundle.tar.gz', 'node-files.tar'].map((name) => {
     const bytes = readFileSync(join(folder, name));
     at.write(`/tmp/eniboot/${name}`, '');
-    execFileSync('cp', [join(folder, name), join(places.at(-2) ?? '', 'root/tmp/eniboot', name)]);
+    execFileSync('cp', [join(folder, name), join(at.root, 'tmp/eniboot', name)]);
     return createHash('sha256').update(bytes).digest('hex');
   });
   return { ENIBOOT_VERSION: '1.0.0', BUNDLE_SHA256: digests[0] ?? '', NODE_FILES_SHA256: digests[1] ?? '' };
@@ -350,5 +455,132 @@ for (const name of ['BUNDLE_SHA256', 'NODE_FILES_SHA256'])
     assert.match(said, /that arrived is not the one that was built/);
     assert.throws(() => at.read('/usr/libexec/eniboot/1.0.0/bundle.sha256'), /ENOENT/);
   });
+
+/** What the boot of a build instance has made by then: of cloud-init and its DHCP client, NetworkManager, systemd, sshd, chrony. */
+const madeByBoot = [
+  ...['dhcpcd/ens5.lease', 'dhcpcd/duid', 'dhcpcd/secret', 'dhclient/dhclient.leases'],
+  ...['NetworkManager/secret_key', 'NetworkManager/internal-1-ens5.lease', 'NetworkManager/seen-bssids'],
+  ...[
+    'systemd/random-seed',
+    'systemd/credential.secret',
+    'systemd/timers/stamp-fstrim.timer',
+    'systemd/timesync/clock',
+  ],
+  ...['cloud/instances/i-1/user-data.txt', 'cloud/data/instance-id', 'cloud/seed/x', 'lastlog/lastlog2.db'],
+  ...[
+    'chrony/drift',
+    'dbus/machine-id',
+    'logrotate/logrotate.status',
+    'dnf/repos/fedora/countme',
+    'cni/results/a',
+  ],
+  ...['amazon/ssm/i-1/registration', 'eniboot/i-1/pin.json', 'eniboot/metrics/eniboot.prom'],
+]
+  .map((name) => `/var/lib/${name}`)
+  .concat(
+    ['/etc/hostname', '/etc/ssh/ssh_host_rsa_key', '/etc/ssh/sshd_config.d/50-cloud-init.conf'],
+    ['/etc/NetworkManager/system-connections/cloud-init-ens5.nmconnection'],
+    [
+      '/etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf',
+      '/etc/NetworkManager/conf.d/99-cloud-init.conf',
+    ],
+    ['/etc/udev/rules.d/70-persistent-net.rules', '/root/.bash_history', '/root/.gnupg/trustdb.gpg'],
+    [
+      '/root/.ssh/authorized_keys',
+      '/root/.cache/x',
+      '/home/fedora/.ssh/authorized_keys',
+      '/home/fedora/.bash_history',
+    ],
+    ['/var/log/cloud-init.log', '/var/log/journal/a/system.journal', '/var/log/dnf5.log'],
+  );
+
+/** All provisioners, with what has been made meanwhile; `packages` is as if packages had all that the base image has. */
+async function provisioned({ clean }: { clean: boolean }) {
+  const at = machine();
+  execFileSync('find', [at.root, '-xdev', '-path', '*/var/log/*', '-type', 'f', '-delete']);
+  at.write('/etc/selinux/config', 'SELINUX=permissive\n');
+  at.write(
+    '/boot/loader/entries/1-6.17.conf',
+    'title x\noptions root=UUID=1 ro console=tty1 console=ttyAMA0\n',
+  );
+  at.write('/etc/kernel/cmdline', 'root=UUID=1 ro console=ttyAMA0,115200\n');
+  at.write('/etc/default/grub', 'GRUB_CMDLINE_LINUX="console=tty0 rw console=ttyAMA0"\nGRUB_TIMEOUT=0\n');
+  for (const folder of ['etc/machine-id', 'etc/hostname', 'var/lib/dbus', 'root', 'home', 'etc/ssh'])
+    rmSync(join(at.root, folder), { recursive: true, force: true });
+  const packaged = execFileSync('find', ['etc', 'var/lib', '!', '-type', 'd'], {
+    cwd: at.root,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+  });
+  const archives = withArchives(at);
+  const did = (script: string) => {
+    const { status, said } = at.run(script, archives);
+    assert.is(status, 0, `${script}: ${said}`);
+  };
+  const scripts = ['20-packages', '30-modules', '40-eniboot', '50-host', '60-ssm-agent', '70-pause'];
+  for (const script of scripts) did(`${script}.sh`);
+  for (const path of madeByBoot) at.write(path, 'of the build instance\n');
+  at.write('/etc/machine-id', 'of the build instance\n');
+  if (clean) did('80-clean.sh');
+  const files = machineAt(at.root);
+  const looked: typeof files = {
+    ...files,
+    run: (file, args) => {
+      const stdout = packaged.replaceAll(/^(?=.)/gm, '\t/');
+      return Promise.resolve({
+        ...{ command: [file, ...args], exitCode: 0, signal: null, missing: false, stdout, stderr: '' },
+        ...{ timedOut: false, ms: 0 },
+      });
+    },
+  };
+  // The stand-ins' own.
+  return { at, files: looked, hygiene: await checkHygiene(looked, ['/var/lib/stand-in/*']) };
+}
+
+test('what the scripts leave is what the check expects, whatever the boot has made before', async () => {
+  const { at, files, hygiene } = await provisioned({ clean: true });
+  assert.is(hygiene.result, 'pass', hygiene.summary);
+  assert.is(at.read('/usr/libexec/eniboot/kubelet-version'), 'Kubernetes v1.36.1\n');
+  const found = checkConsole(files);
+  assert.is(found.result, 'pass', found.summary);
+  assert.is(
+    at.read('/boot/loader/entries/1-6.17.conf'),
+    'title x\noptions root=UUID=1 ro console=tty1 console=ttyS0,115200n8\n',
+  );
+  assert.is(at.read('/etc/kernel/cmdline'), 'root=UUID=1 ro console=tty1 console=ttyS0,115200n8\n');
+  assert.is(
+    at.read('/etc/default/grub'),
+    'GRUB_CMDLINE_LINUX="rw console=tty1 console=ttyS0,115200n8"\nGRUB_TIMEOUT=0\n',
+  );
+});
+
+test('what the boot has made fails the check by its name where it is not removed', async () => {
+  const { hygiene } = await provisioned({ clean: false });
+  assert.is(hygiene.result, 'fail');
+  const left = hygiene.evidence['left'] as string[];
+  const unseen = [...madeByBoot, '/etc/machine-id'].filter(
+    (path) => !left.some((one) => one === path || (one.endsWith('/') && path.startsWith(one))),
+  );
+  assert.equal(unseen, []);
+});
+
+test('every node file gets the label of its place', () => {
+  const at = machine();
+  at.write('/etc/selinux/config', 'SELINUX=enforcing\n');
+  const archives = withArchives(at);
+  for (const script of ['20-packages.sh', '40-eniboot.sh', '50-host.sh']) {
+    const { status, said } = at.run(script, archives);
+    assert.is(status, 0, `${script}: ${said}`);
+  }
+  const labelled = new Set(
+    [...at.read('/var/lib/stand-in/calls').matchAll(/^label (.*?)\/?$/gm)].map(([, path]) => path),
+  );
+  const installed = execFileSync('find', ['etc', 'usr', '!', '-type', 'd', '-printf', '/%p\n'], {
+    cwd: join(repository, 'systemd'),
+    encoding: 'utf8',
+  });
+  for (const path of installed.trim().split('\n')) assert.ok(labelled.has(path), `${path} is not labelled`);
+  assert.ok(labelled.has('/opt/cni') && labelled.has('/usr/libexec/eniboot'));
+});
 
 test.run();
