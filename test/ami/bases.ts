@@ -2,7 +2,7 @@
 // namespaces or as a disk for VMs, with this run's layer and a stand-in for the kernel's package.
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { cacheFolder } from '../../agent/build/cache.ts';
 import type { Bench } from '../vm/bench.ts';
 import { ensureImage } from '../vm/image/image.ts';
@@ -54,7 +54,28 @@ export function makeNamespaceBase(work: string, shared: string, say: (line: stri
   mkdirSync(modules, { recursive: true });
   const lines = needed.map((name) => `kernel/${name}.ko.xz:\n`);
   writeFileSync(join(modules, 'modules.dep'), lines.join(''));
-  return { root: ensureRoot(say), layer };
+  const root = ensureRoot(say);
+  noteBaseFiles(layer, [root, layer]);
+  return { root, layer };
+}
+
+/** For the stand-in `rpm`: what a base image has below these folders is of its packages, what comes later is not. */
+const lookedAt = ['etc', 'root', 'var/lib'];
+
+function noteBaseFiles(layer: string, roots: string[]): void {
+  const files = roots.flatMap((root) =>
+    lookedAt
+      .filter((folder) => existsSync(join(root, folder)))
+      .flatMap((folder) =>
+        must(['find', join(root, folder), '!', '-type', 'd', '-printf', `/${folder}/%P\n`]).split('\n'),
+      ),
+  );
+  const folder = join(layer, 'usr/local/share/stand-in');
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(
+    join(folder, 'base-files'),
+    [...new Set(files)].filter(Boolean).sort().join('\n').concat('\n'),
+  );
 }
 
 /** The root file system, made once (about a minute, needs the network and root). */
@@ -86,6 +107,13 @@ export async function makeVmBase(work: string, shared: string, say: (line: strin
   const [, version = '', release = ''] = /^(.*)-(\w+)-amd64$/.exec(kernel) ?? [];
   installKernelPackage(work, layer, version, release);
   const from = [join(import.meta.dirname, '../vm/node'), shared, join(standIns, 'vms'), layer];
+  const dumped = join(work, 'vm-base');
+  for (const one of lookedAt) {
+    mkdirSync(join(dumped, dirname(one)), { recursive: true });
+    must(['debugfs', '-R', `rdump /${one} ${join(dumped, dirname(one))}`, image.root]);
+  }
+  noteBaseFiles(layer, [dumped, ...from]);
+  rmSync(dumped, { recursive: true });
   const staging = join(work, 'staging');
   stage(
     staging,

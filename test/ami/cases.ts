@@ -123,23 +123,23 @@ export const cases: readonly AmiCase[] = [
       unfit(shop, 'unit-graph', /ordering cycle/i, (tree) =>
         appendFileSync(
           join(tree, 'packer/scripts/50-host.sh'),
-          `mkdir -p /etc/systemd/system/eniboot.service.d
-printf '[Unit]\\nAfter=kubelet.service\\n' >/etc/systemd/system/eniboot.service.d/late.conf\n`,
+          `mkdir -p /usr/lib/systemd/system/eniboot.service.d
+printf '[Unit]\\nAfter=kubelet.service\\n' >/usr/lib/systemd/system/eniboot.service.d/late.conf\n`,
         ),
       ),
   },
   {
     name: 'dirty-image',
-    title: "a machine ID, a host key and the build's own SSH key that stay",
+    title: "a machine ID, a host key, a DHCP lease and the build's own SSH key that stay",
     check: (shop) =>
       unfit(
         shop,
         'hygiene',
-        /machine-id, \/etc\/ssh\/ssh_host_rsa_key, \/home\/fedora\/\.ssh\/authorized_keys/,
+        /machine-id, \/etc\/ssh\/ssh_host_rsa_key, \/var\/lib\/dhcpcd\/ens5\.lease, \/home\/fedora\/\.ssh\/authorized_keys/,
         (tree) =>
           appendFileSync(
             join(tree, 'packer/scripts/80-clean.sh'),
-            'for left in machine-id ssh/ssh_host_rsa_key; do echo x >"/etc/$left"; done; echo x >/home/fedora/.ssh/authorized_keys\n',
+            'for left in machine-id ssh/ssh_host_rsa_key; do echo x >"/etc/$left"; done; echo x >/home/fedora/.ssh/authorized_keys; mkdir -p /var/lib/dhcpcd; echo x >/var/lib/dhcpcd/ens5.lease\n',
           ),
       ),
   },

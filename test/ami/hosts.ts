@@ -34,7 +34,9 @@ const versions = { kubernetes: '1.36.1', crio: '1.36.0', agent: '3.3.3050.0' };
 const fedora = 'mirror.fedora.stand-in.test';
 const region = 'eu-west-1';
 const agentHost = `s3.${region}.amazonaws.com`;
-const names = ['pkgs.k8s.io', 'download.opensuse.org', agentHost, fedora];
+/** Where a build with a lock finds what Fedora's updates have no more. */
+const archive = 'fedoraproject-updates-archive.fedoraproject.org';
+const names = ['pkgs.k8s.io', 'download.opensuse.org', agentHost, fedora, archive];
 /** Of the simulated APIs, whose neighbours these hosts are. */
 const address = '10.0.255.10';
 
@@ -78,7 +80,9 @@ export function makeHosts(work: string): Hosts {
     prints[name] = signer.fingerprint;
     if (name === 'fedora') {
       mkdirSync(join(layer, 'etc/pki/rpm-gpg'), { recursive: true });
-      writeFileSync(join(layer, 'etc/pki/rpm-gpg/RPM-GPG-KEY-fedora'), signer.publicKey);
+      for (const release of ['', '-44-x86_64'])
+        writeFileSync(join(layer, `etc/pki/rpm-gpg/RPM-GPG-KEY-fedora${release}`), signer.publicKey);
+      cpSync(path, join(www, archive, 'fedora/44/x86_64'), { recursive: true });
     }
   }
   mkdirSync(join(layer, 'etc/yum.repos.d'), { recursive: true });

@@ -192,6 +192,22 @@ onOne(`kubelet's flags: kubeadm's, then the operator's, then this boot's`, (rele
   ),
 );
 
+onOne("the operator's flags reach kubelet without kubeadm's drop-in, which is another package", (release) =>
+  boot(
+    release,
+    'good',
+    async (container) => {
+      await container.until('kubelet runs', () => starts(container) === 1);
+      assert.match(container.read('run/kubelet-started') ?? '', /--operator=1 --node-ip=10\.0\.0\.7\n$/);
+    },
+    {
+      'usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf': '',
+      'etc/sysconfig/kubelet': 'KUBELET_EXTRA_ARGS=--operator=1\nENIBOOT_KUBELET_ARGS=--node-ip=10.0.0.8\n',
+      'usr/libexec/eniboot/current/eniboot': `#!/bin/sh\necho 'ENIBOOT_KUBELET_ARGS=--node-ip=10.0.0.7' >/run/eniboot/kubelet.env\n${ready}\n`,
+    },
+  ),
+);
+
 onOne('the refill flag starts a refill each time it is set, and is gone afterwards', (release) =>
   boot(release, 'good', async (container) => {
     await container.until('kubelet runs', () => starts(container) === 1);

@@ -52,6 +52,8 @@ for (const release of releases) {
         'nm-cloud-setup.timer',
         'cloud-init-hotplugd.socket',
         'cloud-init-hotplugd.service',
+        'systemd-oomd.service',
+        'systemd-oomd.socket',
       ]) {
         assert.is(state(root, masked), 'masked');
       }

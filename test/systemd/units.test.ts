@@ -17,6 +17,18 @@ const services = files.filter((path) => path.endsWith('.service'));
 const dropIns = files.filter((path) => path.endsWith('.conf'));
 const eniboot = read('eniboot.service');
 
+test("kubelet's flags: the file of its RPM, then this boot's, which wins", () => {
+  const kubelet = read('kubelet.service.d/zz-eniboot.conf');
+  assert.equal(kubelet.get('Service.EnvironmentFile'), [
+    '-/etc/sysconfig/kubelet',
+    '-/run/eniboot/kubelet.env',
+  ]);
+  assert.match(
+    kubelet.get('Service.ExecStart')?.at(-1) ?? '',
+    /\$KUBELET_EXTRA_ARGS\s.*\$ENIBOOT_KUBELET_ARGS$/s,
+  );
+});
+
 test('kubelet waits for READY: notify, not enabled, required, started after', () => {
   assert.is(value(eniboot, 'Service.Type'), 'notify');
   assert.is(value(eniboot, 'Service.NotifyAccess'), 'all');
