@@ -199,7 +199,7 @@ export function checkSwap(machine: Machine): Check {
 export function checkConsole(machine: Machine): Check {
   const entries = namesIn(machine, BOOT_ENTRIES).filter((name) => name.endsWith('.conf'));
   const wrong = entries.flatMap((name) => {
-    const options = /^options\s+(.*)$/m.exec(textOf(machine, `${BOOT_ENTRIES}/${name}`) ?? '')?.[1] ?? '';
+    const options = /^options[ \t](.*)$/m.exec(textOf(machine, `${BOOT_ENTRIES}/${name}`) ?? '')?.[1] ?? '';
     const last = options.match(/(?<=^|\s)console=\S+/g)?.at(-1);
     return last !== undefined && /^console=ttyS0(,|$)/.test(last)
       ? []

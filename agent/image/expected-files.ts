@@ -124,32 +124,42 @@ export const EXPECTED_FILES: readonly ExpectedFile[] = [
 export function isExpected(list: readonly ExpectedFile[], path: string, target: string | undefined): boolean {
   return list.some(
     (one) =>
-      (one.linkTo === undefined || target?.startsWith(one.linkTo) === true) && formOf(one.path).test(path),
+      (one.linkTo === undefined || target?.startsWith(one.linkTo) === true) &&
+      covers(one.path.split('/'), path.split('/')),
   );
 }
 
 /** Whether anything below a folder can be one of these. */
 export function mayHold(list: readonly ExpectedFile[], folder: string): boolean {
+  const names = folder.split('/');
   return list.some(({ path }) => {
     const parts = path.split('/');
-    return folder
-      .split('/')
-      .every((name, at) => parts.slice(0, at + 1).includes('**') || formOf(parts[at] ?? '/').test(name));
+    const below = parts.indexOf('**');
+    const known = names.slice(0, below === -1 ? undefined : below);
+    return (
+      (below !== -1 || parts.length > names.length) && known.every((name, at) => fits(parts[at] ?? '', name))
+    );
   });
 }
 
-const forms = new Map<string, RegExp>();
+function covers([part, ...parts]: string[], [name, ...names]: string[]): boolean {
+  if (part === undefined || name === undefined) return part === name;
+  if (part !== '**') return fits(part, name) && covers(parts, names);
+  return covers(parts, names) || (names.length > 0 && covers(['**', ...parts], names));
+}
 
-function formOf(glob: string): RegExp {
-  const known = forms.get(glob);
-  if (known !== undefined) return known;
-  const text = glob
-    .split(/(\*\*|\*)/)
-    .map((part) =>
-      part === '**' ? '.*' : part === '*' ? '[^/]*' : part.replace(/[$()+.?[\\\]^{|}]/g, '\\$&'),
-    )
-    .join('');
-  const form = new RegExp(`^${text}$`, 's');
-  forms.set(glob, form);
-  return form;
+/** A name against a part with stars: its texts in their order, the first and the last at its ends. */
+function fits(part: string, name: string): boolean {
+  const [first = '', ...texts] = part.split('*');
+  const last = texts.pop();
+  if (last === undefined) return part === name;
+  if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last))
+    return false;
+  let rest = name.slice(first.length, name.length - last.length);
+  for (const text of texts) {
+    const at = rest.indexOf(text);
+    if (at === -1) return false;
+    rest = rest.slice(at + text.length);
+  }
+  return true;
 }

@@ -587,7 +587,18 @@ test('what a build adds can be allowed, by name and by folder', async () => {
   const files = { '/etc/kubernetes/pki/ca.crt': 'x', '/var/lib/site/a/b': 'x', '/etc/site.conf': 'x' };
   const allowed = ['/etc/kubernetes/pki/*', '/var/lib/site/**', '/etc/site.conf'];
   assert.equal(failing(await look({ files, options: { allowed } })), []);
-  assert.equal(failing(await look({ files, options: { allowed: allowed.slice(1) } })), ['hygiene']);
+  for (const wrong of [
+    allowed.slice(1),
+    [...allowed.slice(1), '/etc/kubernetes/*'],
+    [...allowed.slice(1), '/etc/*/ca.crt', '/etc/kubernetes/pki/*.key'],
+  ])
+    assert.equal(failing(await look({ files, options: { allowed: wrong } })), ['hygiene'], wrong.join(' '));
+  for (const right of ['/etc/**/ca.crt', '/etc/kub*/**', '/etc/*/p*i/c*.c*t'])
+    assert.equal(
+      failing(await look({ files, options: { allowed: [...allowed.slice(1), right] } })),
+      [],
+      right,
+    );
 });
 
 test("what systemd does not know in a package's unit breaks no graph", async () => {
