@@ -35,6 +35,12 @@ function shell(script: string): (bench: Bench) => Promise<void> {
 const readOnly = (path: string) =>
   shell(`mkdir -p ${path}; mount --bind ${path} ${path}; mount -o remount,bind,ro ${path}`);
 
+/** The image build has noted no version, and this is kubelet. */
+const kubeletAsked = (script: string) => async (bench: Bench) => {
+  await shell('rm /usr/libexec/eniboot/kubelet-version')(bench);
+  await standIn(bench, 'kubelet', script);
+};
+
 const lacks = (program: string): Fault => ({
   name: `${program} is not installed`,
   arrange: missing(program),
@@ -283,10 +289,18 @@ ${foreignTables}END
   },
   {
     name: 'kubelet says its version at the second time of asking, its volume being cold',
-    arrange: shell(`rm /usr/libexec/eniboot/kubelet-version; mount -t tmpfs tmpfs /usr/local/bin
-printf '#!/bin/sh\\n[ -e /run/kubelet-asked ] || { : >/run/kubelet-asked; exec sleep 60; }\\necho Kubernetes v1.36.1\\n' >/usr/local/bin/kubelet
-chmod 755 /usr/local/bin/kubelet`),
+    arrange: kubeletAsked(
+      '[ -e /run/kubelet-asked ] || { : >/run/kubelet-asked; exec sleep 60; }\necho Kubernetes v1.36.1',
+    ),
+    path: STAND_INS_FIRST,
     expect: { verdict: 'ready' },
+  },
+  {
+    name: 'kubelet never says its version',
+    ...SOON,
+    arrange: kubeletAsked('exec sleep 60'),
+    path: STAND_INS_FIRST,
+    expect: { verdict: 'failed', code: 'KUBELET_SILENT', phase: 'kubelet', withinSeconds: 24 },
   },
   {
     name: 'kubelet is older than anything eniboot can configure',
