@@ -1,6 +1,6 @@
 // Whatever an instance would take for its own, or a reader learn of the machine that built the image.
 import { lstatSync } from 'node:fs';
-import { type Check, fail, pass } from '../boot/phase.ts';
+import { type Check, fail, pass, warn } from '../boot/phase.ts';
 import { EXPECTED_FILES, type ExpectedFile, isExpected, mayHold } from './expected-files.ts';
 import { filesIn, linkOf, type Machine, namesIn, textOf } from './machine.ts';
 
@@ -22,7 +22,9 @@ export async function checkHygiene(machine: Machine, allowed: readonly string[])
   if (packaged === undefined)
     return fail('hygiene', 'IMAGE_UNFIT', 'rpm does not say which files packages have: install rpm');
   const list = [...EXPECTED_FILES, ...allowed.map((path) => ({ path, why: '--allow' }))];
-  const left = FOLDERS.flatMap((folder) => strangersIn(machine, folder, packaged, list));
+  const strangers = FOLDERS.flatMap((folder) => strangersIn(machine, folder, packaged, list));
+  const left = strangers.filter(({ old }) => !old).map(({ path }) => path);
+  const old = strangers.filter((one) => one.old).map(({ path }) => path);
   const homes = namesIn(machine, '/home').map((name) => `/home/${name}`);
   const has = (folder: string, form: RegExp) =>
     namesIn(machine, folder)
@@ -33,15 +35,25 @@ export async function checkHygiene(machine: Machine, allowed: readonly string[])
     ...homes.flatMap((home) => has(`${home}/.ssh`, /^(authorized_keys|id_\w+)$/)),
     ...filesIn(machine, '/var/log').filter((path) => !GROWING_LOGS.test(path)),
   );
-  return left.length === 0
-    ? pass('hygiene', 'nothing of the machine that built it', { packagedFiles: packaged.size })
-    : fail(
-        'hygiene',
-        'IMAGE_UNFIT',
-        `the image would carry ${left.slice(0, 20).join(', ')}${left.length > 20 ? ` and ${left.length - 20} more` : ''}: no package has it; remove it last of all, or allow it (extra_files)`,
-        { left },
-      );
+  const evidence = { left, old: old.slice(0, 200), packagedFiles: packaged.size };
+  if (left.length === 0)
+    return old.length === 0
+      ? pass('hygiene', 'nothing of the machine that built it', evidence)
+      : warn(
+          'hygiene',
+          `nothing of the machine that built it; ${old.length} files of the base image are in no package and no list: ${few(old)}`,
+          evidence,
+        );
+  return fail(
+    'hygiene',
+    'IMAGE_UNFIT',
+    `the image would carry ${few(left)}: no package has it; remove it last of all, or allow it (extra_files)`,
+    evidence,
+  );
 }
+
+const few = (paths: string[]) =>
+  `${paths.slice(0, 20).join(', ')}${paths.length > 20 ? ` and ${paths.length - 20} more` : ''}`;
 
 /**
  * Paths whose contents packages bring. A %ghost is a package's only by name: who runs it makes what is in it.
@@ -64,30 +76,41 @@ async function packagedFiles(machine: Machine): Promise<Set<string> | undefined>
   return files;
 }
 
+interface Stranger {
+  path: string;
+  /** As it is since before the machine started: the base image's, the same for all who have that. */
+  old: boolean;
+}
+
 /** Files and links that neither a package nor the list explains; a folder of nothing else by its own name. */
 function strangersIn(
   machine: Machine,
   folder: string,
   packaged: ReadonlySet<string>,
   list: readonly ExpectedFile[],
-): string[] {
+): Stranger[] {
   return namesIn(machine, folder).flatMap((name) => {
     const path = `${folder}/${name}`;
     const status = lstatSync(`${machine.root}${path}`);
     if (status.isDirectory()) {
       const found = strangersIn(machine, path, packaged, list);
-      return found.length > 1 && !packaged.has(path) && !mayHold(list, path) ? [`${path}/`] : found;
+      const old = found.every((one) => one.old);
+      return found.length > 1 && !packaged.has(path) && !mayHold(list, path)
+        ? [{ path: `${path}/`, old }]
+        : found;
     }
+    // The one of its times that nobody can set: also what was copied with an older date has it.
+    const stranger = [{ path, old: status.ctimeMs < machine.since }];
     const isLink = status.isSymbolicLink();
     // Sockets and pipes are of whoever runs.
     if (!isLink && !status.isFile()) return [];
     if (!isLink && EMPTY.test(path)) {
       const text = textOf(machine, path) ?? '';
-      return /^(uninitialized)?\s*$/.test(text) ? [] : [path];
+      return /^(uninitialized)?\s*$/.test(text) ? [] : [{ path, old: false }];
     }
-    if (NEVER.test(path)) return [path];
+    if (NEVER.test(path)) return [{ path, old: false }];
     return packaged.has(path) || isExpected(list, path, isLink ? linkOf(machine, path) : undefined)
       ? []
-      : [path];
+      : stranger;
   });
 }

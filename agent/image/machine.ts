@@ -11,6 +11,8 @@ export interface Machine {
   root: string;
   /** False for files alone. */
   running: boolean;
+  /** When its first program began, in milliseconds since 1970. 0 for files alone, of which nobody knows. */
+  since: number;
   run(file: string, args: string[]): Promise<ExecResult>;
   /** Waits for what reacts to a change a moment later. */
   pause(ms: number): Promise<void>;
@@ -25,6 +27,7 @@ export function machineAt(root: string): Machine {
   return {
     root: root === '' ? '' : normalize(root).replace(/\/$/, ''),
     running: root === '',
+    since: root === '' ? beginOfFirstProgram() : 0,
     run: (file, args) => run(file, args, { timeoutMs: TOOL_MS }),
     pause: (ms) => systemClock.sleep(ms),
     free: () => {
@@ -36,6 +39,14 @@ export function machineAt(root: string): Machine {
       };
     },
   };
+}
+
+/** Of process 1, which is the kernel's own start but for a moment. Source: proc_pid_stat(5), proc_stat(5); ticks are 100 Hz. */
+function beginOfFirstProgram(): number {
+  const boot = Number(/^btime (\d+)$/m.exec(readIfPresent('/proc/stat') ?? '')?.[1] ?? 0);
+  // The second field is a name in brackets, and may hold anything.
+  const fields = (readIfPresent('/proc/1/stat') ?? '').replace(/^.*\) /s, '').split(' ');
+  return (boot + Number(fields[19] ?? 0) / 100) * 1000;
 }
 
 /** The text of a file of it; undefined when there is none. */

@@ -2,7 +2,7 @@
 // host tools that a namespace cannot have (SELinux, NetworkManager, RPM) are stand-ins that answer from a table.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'uvu';
@@ -88,6 +88,8 @@ interface Broken {
   free?: { mebibytes: number; inodesPercent: number };
   options?: Partial<ImageCheckOptions>;
   running?: boolean;
+  /** Everything was there before the machine started; without it, nothing was. */
+  old?: true;
 }
 
 const folders: string[] = [];
@@ -113,6 +115,7 @@ function fixture(broken: Broken): Machine & { commands: string[] } {
   return {
     root,
     running: broken.running ?? true,
+    since: broken.old ? Date.now() + 60_000 : 0,
     free: () => broken.free ?? { mebibytes: 9000, inodesPercent: 90 },
     pause: () => Promise.resolve(),
     commands,
@@ -599,6 +602,26 @@ test('what a build adds can be allowed, by name and by folder', async () => {
       [],
       right,
     );
+});
+
+test('what the base image had before its first boot is no fault, unless an instance would take it for its own', async () => {
+  const files = { '/etc/of-the-base': 'x', '/var/lib/of-the-base/a': 'x', '/var/lib/of-the-base/b': 'x' };
+  const checks = await look({ files, old: true });
+  assert.equal(failing(checks), []);
+  const hygiene = checks.find(({ id }) => id === 'hygiene');
+  assert.is(hygiene?.result, 'warn');
+  assert.match(hygiene?.summary ?? '', /: \/etc\/of-the-base, \/var\/lib\/of-the-base\/$/);
+  for (const path of ['/etc/ssh/ssh_host_rsa_key', '/etc/machine-id', '/var/lib/systemd/random-seed'])
+    assert.equal(failing(await look({ files: { [path]: 'x' }, old: true })), ['hygiene'], path);
+});
+
+test('what is made now is younger than the machine it is made on; of a mounted image nobody knows', () => {
+  const { since } = machineAt('');
+  const folder = mkdtempSync(join(tmpdir(), 'eniboot-image-'));
+  folders.push(folder);
+  const { ctimeMs } = lstatSync(folder);
+  assert.ok(since > Date.UTC(2026, 0) && since < ctimeMs, `${since} ${ctimeMs}`);
+  assert.is(machineAt(folder).since, 0);
 });
 
 test("what systemd does not know in a package's unit breaks no graph", async () => {
