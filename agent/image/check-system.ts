@@ -196,14 +196,20 @@ export function checkSwap(machine: Machine): Check {
  * EC2 shows ttyS0 on both CPUs, and the verdict goes to /dev/console: the last console that is named. Sources:
  * Linux, Documentation/admin-guide/serial-console.rst; Boot Loader Specification, `options`.
  */
-export function checkConsole(machine: Machine): Check {
+export function checkConsole(machine: Machine, booted: boolean): Check {
   const entries = namesIn(machine, BOOT_ENTRIES).filter((name) => name.endsWith('.conf'));
-  const wrong = entries.flatMap((name) => {
-    const options = /^options[ \t](.*)$/m.exec(textOf(machine, `${BOOT_ENTRIES}/${name}`) ?? '')?.[1] ?? '';
+  const places = entries.map((name): [path: string, options: string] => {
+    // A key may be there more than once: its values count as one.
+    const options = (textOf(machine, `${BOOT_ENTRIES}/${name}`) ?? '').match(/^options[ \t].*$/gm) ?? [];
+    return [`${BOOT_ENTRIES}/${name}`, options.join(' ')];
+  });
+  // While the image is built, they are those of the base image.
+  if (booted && machine.running) places.push(['/proc/cmdline', textOf(machine, '/proc/cmdline') ?? '']);
+  const wrong = places.flatMap(([path, options]) => {
     const last = options.match(/(?<=^|\s)console=\S+/g)?.at(-1);
     return last !== undefined && /^console=ttyS0(,|$)/.test(last)
       ? []
-      : [`${BOOT_ENTRIES}/${name} ends with ${last ?? 'no console='}`];
+      : [`${path} ends with ${last ?? 'no console='}`];
   });
   return entries.length > 0 && wrong.length === 0
     ? pass('console', 'the console that EC2 shows is the one that the boot writes to', { entries })

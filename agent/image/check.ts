@@ -41,7 +41,7 @@ export async function checkImage(machine: Machine, options: ImageCheckOptions): 
     await checkEnabled(machine),
     ...(await checkSelinux(machine)),
     checkSwap(machine),
-    checkConsole(machine),
+    checkConsole(machine, options.booted),
     await checkListening(machine),
     checkSysctls(machine),
     checkCapabilities(machine),

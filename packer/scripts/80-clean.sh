@@ -10,6 +10,8 @@ rm -rf /root/.gnupg /var/cache/dnf/* /var/cache/libdnf5/*
 systemctl stop systemd-random-seed.service
 # The same for the SSM agent: whatever it knows of this instance, it would write again.
 systemctl stop amazon-ssm-agent.service
+# And for how far this machine's clock is off: chronyd writes the drift when it ends (chrony.conf(5), driftfile).
+systemctl stop chronyd.service 2>/dev/null || :
 journalctl --relinquish-var --quiet
 # What cloud-init has configured for this instance: of its network and of sshd. Source: cloud-init, cloudinit/cmd/clean.py.
 rm -f /etc/NetworkManager/conf.d/*cloud-init*.conf /etc/ssh/sshd_config.d/50-cloud-init.conf \

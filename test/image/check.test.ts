@@ -30,6 +30,7 @@ const built: Record<string, string> = {
   [`/usr/lib/modules/${KERNEL}/modules.builtin`]: 'kernel/fs/overlayfs/overlay.ko\n',
   '/etc/selinux/config': 'SELINUX=enforcing\nSELINUXTYPE=targeted\n',
   '/etc/fstab': 'UUID=1 / btrfs defaults 0 0\n',
+  '/proc/cmdline': 'BOOT_IMAGE=/vmlinuz root=UUID=1 ro console=tty1 console=ttyS0,115200n8\n',
   '/proc/swaps': 'Filename Type Size Used Priority\n',
   '/proc/sys/net/ipv4/ip_forward': '1\n',
   '/sys/fs/cgroup/cgroup.controllers': 'cpu memory pids\n',
@@ -271,6 +272,18 @@ const cases: [string, string, Broken, RegExp][] = [
     { files: { '/boot/loader/entries/1-6.12.conf': `${text}\n` } },
     says,
   ]),
+  [
+    'a console in the second line of options',
+    'console',
+    { files: { '/boot/loader/entries/a.conf': 'options ro console=ttyS0\noptions quiet console=tty0\n' } },
+    /a\.conf ends with console=tty0/,
+  ],
+  [
+    'a boot loader that has started the kernel with another console than its entry says',
+    'console',
+    { ...asBooted, files: { ...asBooted.files, '/proc/cmdline': 'root=UUID=1 console=ttyAMA0\n' } },
+    /\/proc\/cmdline ends with console=ttyAMA0/,
+  ],
   ['no boot entry', 'console', { removed: ['/boot/loader'] }, /has no entry/],
   [
     'no note of the version of kubelet',

@@ -332,7 +332,7 @@ test('what the scripts leave is what the check expects, whatever the boot has ma
   const { at, files, hygiene } = await provisioned({ clean: true });
   assert.is(hygiene.result, 'pass', hygiene.summary);
   assert.is(at.read('/usr/libexec/eniboot/kubelet-version'), 'Kubernetes v1.36.1\n');
-  const found = checkConsole(files);
+  const found = checkConsole(files, false);
   assert.is(found.result, 'pass', found.summary);
   assert.is(
     at.read('/boot/loader/entries/1-6.17.conf'),
@@ -375,4 +375,11 @@ test('every node file gets the label of its place', () => {
 });
 
 test.after(removeMachines);
+test('what writes its state when the machine stops is stopped before that is removed', async () => {
+  const { at } = await provisioned({ clean: true });
+  const calls = at.read('/var/lib/stand-in/calls');
+  for (const unit of ['systemd-random-seed', 'amazon-ssm-agent', 'chronyd'])
+    assert.match(calls, new RegExp(`^systemctl stop ${unit}\\.service$`, 'm'));
+});
+
 test.run();
