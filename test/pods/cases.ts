@@ -131,7 +131,6 @@ export const cases: readonly Case<Facts>[] = [
       const names = await one.sh('ls /run/eniboot/pool/free | sort -V | head -n 14 | cut -d, -f1');
       const taken = names.trim().split('\n');
       await one.sh(taken.map((address) => `ip -n evil address add ${address}/20 dev eth0`).join('\n'));
-      const cooling = await one.sh('ls /run/eniboot/pool/cooling');
       const timed: number[] = [];
       for (const name of ['first', 'second']) {
         await one.sh(`ip netns add ${name}`);
@@ -143,7 +142,10 @@ export const cases: readonly Case<Facts>[] = [
         timed.push(Math.round(performance.now() - began));
         assert.equal(exit, 0, stdout);
       }
-      assert.equal(await one.sh('ls /run/eniboot/pool/cooling'), cooling, 'none of them rests');
+      // What other pods have left may begin or end its rest meanwhile.
+      const cooling = await one.sh('ls /run/eniboot/pool/cooling | cut -d, -f1');
+      const resting = cooling.split('\n').filter((address) => taken.includes(address));
+      assert.deepEqual(resting, [], 'none of them rests');
       const pool = JSON.parse(await one.sh('/usr/libexec/eniboot/current/eniboot pool --json'));
       assert.deepEqual(pool.carried.map(({ address }: { address: string }) => address).sort(), taken.sort());
       assert.ok(pool.carried.every(({ pod }: { pod?: string }) => pod === 'evil'));
