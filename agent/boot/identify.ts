@@ -11,7 +11,7 @@ import {
   readIdentity,
   readLifecycleTarget,
 } from '../aws/metadata.ts';
-import { type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
+import { ipBatch, type Link, listLinks, listRoutes, type Route } from '../host/links.ts';
 import { managedDevices, setManaged } from '../host/network-manager.ts';
 import { readSysctl } from '../host/sysctl.ts';
 import { Failure } from '../messages/failure.ts';
@@ -90,8 +90,11 @@ export const identify: Phase<Observed, Change> = {
     await noteLimits(boot);
     if (changes.length === 0 || unmanaged === undefined) return;
     await writeBootEniFile(unmanaged, true);
-    // udev has told NetworkManager otherwise as the device came, and that is not asked again.
-    await setManaged(nodeOf(boot).bootDevice.name, true);
+    // What udev has told NetworkManager as the device came is not asked again, and it does not set up what it takes over
+    // (seen with 1.52).
+    const { name } = nodeOf(boot).bootDevice;
+    await ipBatch([`link set dev ${name} up`]);
+    await setManaged(name, true);
   },
 
   async verify(boot) {

@@ -83,6 +83,7 @@ async function bootEniUnmanaged(bench: Bench): Promise<void> {
     instance,
     [
       `address flush dev ${boot.device}`,
+      `link set ${boot.device} down`,
       `link set ${pod.device} up`,
       ...lease(pod, 20, '10.0.64.1'),
       '',
@@ -99,6 +100,8 @@ case "$*" in
     else printf '${boot.device}:unmanaged\n${pod.device}:connected\n'; fi ;;
   # What udev has said of a device that is there stays until NetworkManager is told by name.
   'device set ${boot.device} managed yes')
+    # A device that is down has no carrier, and gets no lease.
+    [ "$(cat /sys/class/net/${boot.device}/carrier 2>/dev/null)" = 1 ] || exit 0
     grep -q '^match-device=mac:${boot.eni.mac}$' /run/NetworkManager/conf.d/*.conf || exit 0
     [ -e $state ] || { : >$state; printf '%s\n' '${again}' | /usr/sbin/ip -batch -; } ;;
 esac`,
