@@ -20,9 +20,10 @@ export function runSync(file: string, args: string[], options: Omit<ExecOptions,
     killSignal: 'SIGKILL' as const,
     env: { ...process.env, LC_ALL: 'C.UTF-8', ...options.env },
   };
-  const { result, stdout, stderr, full } = hasLibc()
-    ? onPipes(options.input, bounds.programBytes, (stdio) => spawnSync(file, args, { ...settings, stdio }))
-    : withOwn(options.input, (own) => spawnSync(file, args, { ...settings, ...own }));
+  const byOwn = () => withOwn(options.input, (own) => spawnSync(file, args, { ...settings, ...own }));
+  const byPipes = () =>
+    onPipes(options.input, bounds.programBytes, (stdio) => spawnSync(file, args, { ...settings, stdio }));
+  const { result, stdout, stderr, full } = hasLibc() ? orElse(byPipes, byOwn) : byOwn();
   // It waits for a reader then, until its time is over.
   const overflowed = full || hasCode(result.error, 'ENOBUFS');
   return {
@@ -42,11 +43,19 @@ export function runSync(file: string, args: string[], options: Omit<ExecOptions,
   };
 }
 
+interface Output {
+  result: Pick<SpawnSyncReturns<Buffer>, 'status' | 'signal' | 'error'>;
+  stdout: Buffer;
+  stderr: Buffer;
+  /** There may have been more. */
+  full: boolean;
+}
+
 /** By the runtime's own streams. */
 function withOwn(
   input: string | undefined,
   run: (own: { stdio: ('ignore' | 'pipe')[]; input?: string; maxBuffer: number }) => SpawnSyncReturns<Buffer>,
-) {
+): Output {
   const result = run({
     stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     ...(input === undefined ? {} : { input }),
@@ -57,4 +66,13 @@ function withOwn(
     Buffer,
   ];
   return { result, stdout, stderr, full: false };
+}
+
+/** Where the system has no pipe left, or no memory for foreign calls, the other way says what the program needs and lacks. */
+function orElse(byPipes: () => Output, byOwn: () => Output): Output {
+  try {
+    return byPipes();
+  } catch {
+    return byOwn();
+  }
 }

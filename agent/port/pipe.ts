@@ -76,10 +76,16 @@ function openPipe(bytes: number): Pipe {
   const ends = new Int32Array(2);
   if (pipe2(new Uint8Array(ends.buffer), O_CLOEXEC) < 0) throw new SystemCallError('pipe2', errno());
   const [reading = -1, writing = -1] = ends;
-  const granted = fcntl(reading, F_SETPIPE_SZ, Math.max(bytes, USUAL));
-  // Refused to who is not root: it stays as it is.
-  return { reading, writing, bytes: granted < 0 ? USUAL : granted };
+  // More than the system's limit is root's alone.
+  for (const size of [bytes, Math.min(bytes, MOST)]) {
+    const granted = size <= USUAL ? USUAL : fcntl(reading, F_SETPIPE_SZ, size);
+    if (granted > 0) return { reading, writing, bytes: granted };
+  }
+  return { reading, writing, bytes: USUAL };
 }
+
+/** fs.pipe-max-size, unless somebody has set it. Source: pipe(7). */
+const MOST = 1_048_576;
 
 /** Bytes of a pipe that nobody has resized. Source: pipe(7). */
 const USUAL = 65_536;
