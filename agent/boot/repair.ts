@@ -2,10 +2,12 @@
 // /run and the kernel alone.
 import { rememberDigests } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
+import { RUN_DIR } from '../host/names.ts';
 import { Failure } from '../messages/failure.ts';
 import { failureOf } from '../messages/kinds.ts';
 import { POOL_LOCK } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
+import { removeHalfWritten } from '../port/fs.ts';
 import { requireBooted } from './booted.ts';
 import { looking } from './look.ts';
 import type { PhaseName } from './phase.ts';
@@ -30,6 +32,8 @@ export interface Repaired {
 export async function repair(): Promise<Repaired> {
   requireBooted('there is nothing to repair towards');
   const lock = await takeLock(POOL_LOCK, systemClock, LOCK_PATIENCE_MS);
+  // Those of files that are as they should be, and so are not written again.
+  removeHalfWritten(RUN_DIR);
   try {
     return await looking(async (session, phases) => {
       const repaired: Repaired = { changes: [], failures: [] };

@@ -112,7 +112,7 @@ export function writeAtomic(path: string, text: string | Uint8Array, mode = 0o64
   const directory = dirname(path);
   mkdirSync(directory, { recursive: true });
   const temporary = join(directory, `.${basename(path)}.${process.pid}.tmp`);
-  removeOrphans(path);
+  removeHalfWritten(directory, basename(path));
   try {
     const fd = openSync(temporary, 'w', mode);
     try {
@@ -132,16 +132,14 @@ export function writeAtomic(path: string, text: string | Uint8Array, mode = 0o64
 }
 
 /**
- * Removes temporary files of this path that a killed run left: some programs read every file of a folder that
- * eniboot writes to, whatever its name.
+ * Removes temporary files, of one file or of all in a folder, that a killed run left: some programs read every file of a
+ * folder that eniboot writes to, whatever its name.
  */
-function removeOrphans(path: string): void {
-  const directory = dirname(path);
-  const prefix = `.${basename(path)}.`;
+export function removeHalfWritten(directory: string, file?: string): void {
   for (const name of listIfPresent(directory)) {
-    if (!name.startsWith(prefix) || !name.endsWith('.tmp')) continue;
-    const pid = Number(name.slice(prefix.length, -'.tmp'.length));
-    if (Number.isInteger(pid) && !isAlive(pid)) rmSync(join(directory, name), { force: true });
+    const [, of, pid] = /^\.(.+)\.(\d+)\.tmp$/.exec(name) ?? [];
+    if (of === undefined || (file !== undefined && of !== file)) continue;
+    if (!isAlive(Number(pid))) rmSync(join(directory, name), { force: true });
   }
 }
 
@@ -218,7 +216,7 @@ export function linkAtomic(path: string, target: string): void {
   const directory = dirname(path);
   mkdirSync(directory, { recursive: true });
   const temporary = join(directory, `.${basename(path)}.${process.pid}.tmp`);
-  removeOrphans(path);
+  removeHalfWritten(directory, basename(path));
   rmSync(temporary, { force: true });
   symlinkSync(target, temporary);
   renameSync(temporary, path);

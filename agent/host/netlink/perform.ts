@@ -54,12 +54,14 @@ export function perform(netns: string, steps: Step[]): Refusal | 'unable' | unde
   }
   let granted = 0;
   let reached = 0;
+  let begun = false;
   try {
     return inTwoNamespaces(netns, ({ node, pod, ...rest }) => {
       const grant = () => {
         granted += 1;
       };
       const place: Place = { node: new Routing(node), pod: new Routing(pod), ...rest, grant };
+      begun = true;
       for (const [step, run] of ready.entries()) {
         reached = step;
         const stderr = run(place);
@@ -70,8 +72,9 @@ export function perform(netns: string, steps: Step[]): Refusal | 'unable' | unde
     });
   } catch (error) {
     if (!(error instanceof SystemCallError || (error instanceof Error && 'syscall' in error))) throw error;
-    // Before anything was changed, the programs may do it, or say better why they cannot.
-    return granted === 0 ? 'unable' : { step: reached, stderr: `${error}\n` };
+    // Before anything was asked of the kernel, the programs may do it, or say better why they cannot. What was asked for may
+    // have been done, though its answer was lost.
+    return begun ? { step: reached, stderr: `${error}\n` } : 'unable';
   }
 }
 

@@ -2,8 +2,9 @@
 # Run by mmdebstrap on the unpacked root ($1), with this directory as $2. Everything that belongs to one
 # machine is left out, as in an AMI: host name, machine ID, keys, network profiles.
 set -eu
-root=$1
-here=$2
+# Never empty: this machine is not the one to be changed.
+root=${1:?the unpacked root}
+here=${2:?}
 
 : >"$root/etc/machine-id"
 rm -f "$root/etc/hostname" "$root/var/lib/dbus/machine-id" "$root/etc/network/interfaces"
