@@ -29,7 +29,7 @@ export function arm64Tools(progress: (line: string) => void): Arm64Tools {
     mkdirSync(cache, { recursive: true });
     const work = mkdtempSync(join(cache, '.tools-'));
     try {
-      execFileSync('apt-get', ['download', ...PACKAGES], {
+      execFileSync('apt-get', ['-o', 'APT::Sandbox::User=root', 'download', ...PACKAGES], {
         cwd: work,
         stdio: ['ignore', 'ignore', 'inherit'],
       });
