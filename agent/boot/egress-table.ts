@@ -11,6 +11,7 @@ import {
   TURN_BACK_ADDRESS6,
 } from '../host/names.ts';
 import { type GuardedEni, guardChains, renderGuardTable } from './guard-table.ts';
+import { serviceCidrs4 } from './service-cidrs.ts';
 
 export type EgressAction = 'route' | 'snat' | 'snat-keep-port';
 
@@ -166,17 +167,21 @@ function egressRows(vpcCidrs: string[], config: RoutingConfig): { cidr: string; 
  */
 export function podRouting(
   vpcCidrs: string[],
-  config: RoutingConfig,
+  config: Pick<Config, 'egress' | 'pods' | 'kubernetes'>,
 ): { podRoutes: string[]; egressRoutes: string[] } {
   const rows = config.egress.table;
   const leaving = rows.filter((row) => row.action !== 'route').map((row) => row.cidr);
   const routes = rows.filter((row) => row.action === 'route').map((row) => row.cidr);
+  // Services are the node's to answer, also where their CIDR lies in the VPC or holds a block of it.
+  const services = serviceCidrs4(config.kubernetes.serviceCidrs);
   const podRoutes = [...new Set([...vpcCidrs, ...config.pods.routes, ...routes])]
-    .filter((cidr) => !leaving.includes(cidr))
+    .filter((cidr) => !leaving.includes(cidr) && !services.some((service) => contains(service, cidr)))
     .sort();
   return {
     podRoutes,
-    egressRoutes: leaving.filter((cidr) => podRoutes.some((route) => contains(route, cidr))).sort(),
+    egressRoutes: [...new Set([...leaving, ...services])]
+      .filter((cidr) => podRoutes.some((route) => contains(route, cidr)))
+      .sort(),
   };
 }
 

@@ -34,6 +34,7 @@ import {
   pass,
   warn,
 } from './phase.ts';
+import { checkServiceCidrs } from './service-cidrs.ts';
 
 interface Observed {
   /** The planned tables' text, and how the kernel's compare with it. */
@@ -148,6 +149,7 @@ export const egress: Phase<Observed, Planned> = {
       checkRoute(boot, route),
       ...checkSysctls(bootDevice.name, isDualStack(boot)),
       checkPublicAddress(boot),
+      checkServiceCidrs(boot),
     ];
   },
 };

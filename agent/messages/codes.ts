@@ -241,6 +241,12 @@ export const failureCodes = {
     remedy: 'Something flushes or edits it; `nft monitor` shows what. `eniboot repair` puts it back.',
     transient: true,
   },
+  SERVICE_CIDR_OVERLAP: {
+    title: 'A Service CIDR holds addresses that the node, its subnets, its pool or its DNS server have.',
+    remedy:
+      'Give Services a CIDR that the VPC does not have (kube-apiserver: `--service-cluster-ip-range`), and kubernetes.serviceCidrs the same. Inside the VPC it may lie only where no subnet is.',
+    transient: false,
+  },
   EGRESS_RULE_MISSING: {
     title: 'The policy rule for marked replies is missing.',
     remedy:

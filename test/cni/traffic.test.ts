@@ -4,6 +4,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
+import { configText } from '../boot/node.ts';
 import { bootPodNode, type Pod, type PodNode, proxy } from './rig.ts';
 
 let cloud: Cloud;
@@ -72,6 +73,23 @@ test('a Service backend elsewhere, here, and the caller itself all answer; the f
     await proxy(one, 'ip', `ip daddr ${CLUSTER_IP} tcp dport 80 dnat to ${backend}`);
     assert.is(await one.fetch('a', `http://${CLUSTER_IP}/`), seen, `backend ${backend}`);
   }
+});
+
+test('Services whose CIDR lies in the VPC: pods reach them by the node all the same', async () => {
+  const text = configText(cloud, 'kubernetes: { serviceCidrs: [10.0.128.0/17, 100.64.0.0/16] }\n');
+  const node = await bootPodNode(cloud, { config: text });
+  await beStrict(node);
+  const pod = await node.addPod('in');
+  await node.serve('in');
+  for (const address of ['10.0.200.10', '100.64.0.10'])
+    for (const [backend, seen] of [
+      [far.address, pod.address],
+      [pod.address, node.instance.bootEni.primaryIp],
+    ] as const) {
+      await proxy(node, 'ip', `ip daddr ${address} tcp dport 80 dnat to ${backend}`);
+      assert.is(await node.fetch('in', `http://${address}/`), seen, `${address}, backend ${backend}`);
+    }
+  assert.is(await node.fetch('in', `http://${far.address}/`), pod.address);
 });
 
 test('a Service whose backend is the node itself answers', async () => {
