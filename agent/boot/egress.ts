@@ -11,7 +11,7 @@ import { readSysctl, writeSysctl } from '../host/sysctl.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { CLOUD_SILENT } from '../messages/kinds.ts';
 import { listOwned, type Owned } from '../pool/pool.ts';
-import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
+import { readIfPresent, readJsonIfPresent, writeAtomic, writeIfChanged } from '../port/fs.ts';
 import {
   addRule6,
   bootEniRule,
@@ -44,6 +44,8 @@ interface Observed {
   /** IPv6 rules; undefined where pods have IPv4 alone. */
   rules6: Rule[] | undefined;
   sysctls: Record<string, string | undefined>;
+  /** What is written for whoever sets all settings anew. */
+  sysctlFile: string | undefined;
   publicAddress: string | undefined;
   /** VPC CIDRs EC2 has just given: to be kept for the rest of this boot. */
   fromEc2: string[] | undefined;
@@ -55,6 +57,7 @@ type Planned = Change &
     | { kind: 'rule' }
     | { kind: 'rule6'; rule: string }
     | { kind: 'sysctl'; path: string; value: string }
+    | { kind: 'sysctl-file'; text: string }
     | { kind: 'public-address'; eniId: string }
   );
 
@@ -80,12 +83,25 @@ export const egress: Phase<Observed, Planned> = {
     const sysctls = Object.fromEntries(
       Object.keys(wantedSysctls(bootDevice.name, isDualStack(boot))).map((path) => [path, readSysctl(path)]),
     );
-    return { tables, table, rules, rules6, sysctls, publicAddress: bootEni.publicAddress, fromEc2 };
+    const sysctlFile = readIfPresent(SYSCTL_FILE);
+    return {
+      tables,
+      table,
+      rules,
+      rules6,
+      sysctls,
+      sysctlFile,
+      publicAddress: bootEni.publicAddress,
+      fromEc2,
+    };
   },
 
   plan(observed, boot) {
     const { bootDevice, bootEni } = nodeOf(boot);
     const changes: Planned[] = [];
+    const text = sysctlText(wantedSysctls(bootDevice.name, isDualStack(boot)));
+    if (observed.sysctlFile !== text)
+      changes.push({ kind: 'sysctl-file', text, summary: `write ${SYSCTL_FILE}` });
     for (const [path, value] of Object.entries(wantedSysctls(bootDevice.name, isDualStack(boot)))) {
       if (observed.sysctls[path] !== value) {
         changes.push({ kind: 'sysctl', path, value, summary: `set ${path} to ${value}` });
@@ -125,6 +141,7 @@ export const egress: Phase<Observed, Planned> = {
     if (observed.fromEc2 !== undefined) writeAtomic(VPC_FILE, JSON.stringify(observed.fromEc2), 0o600);
     for (const change of changes) {
       if (change.kind === 'sysctl') writeSysctl(change.path, change.value);
+      else if (change.kind === 'sysctl-file') writeIfChanged(SYSCTL_FILE, change.text);
       else if (change.kind === 'table') await replaceTables(change.tables, observed.table);
       else if (change.kind === 'rule6') await addRule6(change.rule);
       else if (change.kind === 'rule') await ipBatch([`rule add ${bootEniRule()}`]);
@@ -319,6 +336,17 @@ async function requestPublicAddress(boot: Boot, eniId: string): Promise<void> {
   throw new Failure('NO_PUBLIC_ADDRESS', 'EC2 accepted the request, but IMDS shows no public IPv4 address', {
     eniId,
   });
+}
+
+/**
+ * systemd-sysctl, and `sysctl --system` in a package's scriptlet, set all that sysctl.d says: our own `*.rp_filter = 1` too. The
+ * last name wins (sysctl.d(5)).
+ */
+const SYSCTL_FILE = '/run/sysctl.d/zz-eniboot.conf';
+
+function sysctlText(wanted: Record<string, string>): string {
+  const lines = Object.entries(wanted).map(([path, value]) => `${path} = ${value}\n`);
+  return `# Written by eniboot at boot: settings of this node's devices.\n${lines.join('')}`;
 }
 
 /** Settings of the node that egress and NodePort need, as paths below /proc/sys. */

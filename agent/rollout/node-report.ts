@@ -25,18 +25,34 @@ export interface NodeReport {
   seconds: number;
 }
 
-/** Characters of output that lists of invocations keep. Source: SSM API reference, CommandPlugin. */
-const SHOWN = 2_500;
+/**
+ * Bytes. Lists of invocations keep 2,500 of a node's output, and the SSM agent cuts it there: of two long streams it leaves
+ * 1,215 bytes of each, and a shorter standard output whole. Source: aws/amazon-ssm-agent at 5cbd6346984f,
+ * agent/framework/processor/executer/iohandler/iohandler.go, TruncateOutput.
+ */
+const MOST_BYTES = 1_100;
 
-/** One line, cut where it would not fit. */
+/** One line that comes through whatever else the node writes: message and names are cut until it does. */
 export function reportLine(report: NodeReport): string {
-  const whole = JSON.stringify(report);
-  if (whole.length < SHOWN) return whole;
-  return JSON.stringify({
+  for (const most of [Number.POSITIVE_INFINITY, 400, 200, 100, 40]) {
+    const line = JSON.stringify(shortened(report, most));
+    if (Buffer.byteLength(line) <= MOST_BYTES) return line;
+  }
+  return JSON.stringify(shortened(report, 0));
+}
+
+function shortened(report: NodeReport, most: number): NodeReport {
+  if (!Number.isFinite(most)) return report;
+  return {
     ...report,
-    failing: report.failing.slice(0, 10).map((one) => one.slice(0, 60)),
-    ...(report.message === undefined ? {} : { message: `${report.message.slice(0, 400)}…` }),
-  });
+    failing: report.failing.slice(0, Math.ceil(most / 40)).map((one) => first(one, 40)),
+    ...(report.message === undefined ? {} : { message: first(report.message, most) }),
+  };
+}
+
+function first(text: string, most: number): string {
+  const characters = [...text];
+  return characters.length <= most ? text : `${characters.slice(0, most).join('')}…`;
 }
 
 /** The report in a command's output; undefined when there is none that can be read. */
