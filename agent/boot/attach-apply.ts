@@ -367,7 +367,7 @@ async function attachAt(ec2: Ec2, eniId: string, wantedIndex: number, boot: Boot
       if (refusedWith(error, 'AttachmentLimitExceeded')) {
         throw new Failure(
           'ENI_LIMIT',
-          `EC2 attaches no further ENI to this ${identity.instanceType}`,
+          `EC2 attaches no further ENI to this ${identity.instanceType}: ${error instanceof Error ? error.message : String(error)}`,
           { eniId, deviceIndex },
           error,
         );

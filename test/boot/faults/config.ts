@@ -1,5 +1,5 @@
 // Wrong configuration, of many kinds: each refused at once, with every problem named and nothing touched.
-import { is, ok } from 'uvu/assert';
+import { is, match, ok } from 'uvu/assert';
 import { badConfigs } from '../../config/bad-configs.ts';
 import type { Fault, Outcome } from './fault.ts';
 
@@ -16,7 +16,34 @@ function provesProblems(least: number): (bench: unknown, outcome: Outcome) => vo
   };
 }
 
+/** Service CIDRs inside the VPC's blocks, 10.0.0.0/16 and 100.64.0.0/16, and whose addresses they hold. */
+const SERVICES_IN_THE_VPC: readonly [cidr: string, what?: string][] = [
+  ['10.0.128.0/17'],
+  ['100.64.0.0/16'],
+  ['10.0.0.0/20', 'the node’s address'],
+  ['10.0.64.0/20', 'the subnet 10.0.64.0/20'],
+  ['10.0.72.0/24', 'the subnet 10.0.64.0/20'],
+];
+
 export const configFaults: Fault[] = [
+  ...SERVICES_IN_THE_VPC.map(
+    ([cidr, what]): Fault => ({
+      name: `Services are in ${cidr}: ${what ?? 'a part of the VPC that nobody has'}`,
+      config: { kubernetes: { serviceCidrs: [cidr] } },
+      expect:
+        what === undefined
+          ? { verdict: 'ready' }
+          : { verdict: 'failed', code: 'SERVICE_CIDR_OVERLAP', atOnce: true },
+      prove: (_, { status }) => {
+        if (what !== undefined) match(status?.failure?.message ?? '', new RegExp(what));
+        else
+          is(
+            status?.phases.flatMap(({ checks }) => checks).find(({ id }) => id === 'service-cidrs')?.result,
+            'warn',
+          );
+      },
+    }),
+  ),
   ...chosen.map(
     (bad): Fault => ({
       name: `configuration: ${bad.name}`,

@@ -434,7 +434,7 @@ export const ec2Faults: Fault[] = [
     name: 'the account may have no more ENIs after the first',
     config: { pods: { addressing: 'addresses', max: 20 } },
     arrange: ec2({ action: 'CreateNetworkInterface', error: 'NetworkInterfaceLimitExceeded', skip: 1 }),
-    expect: { verdict: 'ready' },
+    expect: { verdict: 'degraded' },
     prove: provesOnePodEni,
   },
   {

@@ -58,15 +58,6 @@ async function flush({ instance }: Bench): Promise<void> {
   await instance.run('nft', ['flush', 'ruleset']);
 }
 
-/** Service CIDRs inside the VPC's blocks, 10.0.0.0/16 and 100.64.0.0/16, and whose addresses they hold. */
-const SERVICES_IN_THE_VPC: readonly [cidr: string, what?: string][] = [
-  ['10.0.128.0/17'],
-  ['100.64.0.0/16'],
-  ['10.0.0.0/20', 'the node’s address'],
-  ['10.0.64.0/20', 'the subnet 10.0.64.0/20'],
-  ['10.0.72.0/24', 'the subnet 10.0.64.0/20'],
-];
-
 export const hostFaults: Fault[] = [
   {
     name: 'no file descriptor is left for a program or a connection',
@@ -112,24 +103,6 @@ printf '%s\\n' "$text" | /usr/sbin/nft "$@"`,
     path: STAND_INS_FIRST,
     expect: { verdict: 'failed', code: 'KERNEL_NO_EGRESS_HOOK', phase: 'egress', atOnce: true },
   },
-  ...SERVICES_IN_THE_VPC.map(
-    ([cidr, what]): Fault => ({
-      name: `Services are in ${cidr}: ${what ?? 'a part of the VPC that nobody has'}`,
-      config: { kubernetes: { serviceCidrs: [cidr] } },
-      expect:
-        what === undefined
-          ? { verdict: 'ready' }
-          : { verdict: 'failed', code: 'SERVICE_CIDR_OVERLAP', atOnce: true },
-      prove: (_, { status }) => {
-        if (what !== undefined) match(status?.failure?.message ?? '', new RegExp(what));
-        else
-          is(
-            status?.phases.flatMap(({ checks }) => checks).find(({ id }) => id === 'service-cidrs')?.result,
-            'warn',
-          );
-      },
-    }),
-  ),
   {
     name: 'nft never ends',
     ...DEAD,
