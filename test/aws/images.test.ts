@@ -46,10 +46,16 @@ images(
 
 images('a security group in use is not deleted', () => {
   const { world, send, scheduler, base } = region();
-  const group: { GroupId: string } = send('CreateSecurityGroup', { GroupName: 'g', VpcId: world.vpc.id });
+  const group: { GroupId: string } = send('CreateSecurityGroup', {
+    GroupName: 'g',
+    Description: 'of a build',
+    VpcId: world.vpc.id,
+  });
   const subnet = [...world.subnets.keys()][0];
   const run: { Instances: { InstanceId: string }[] } = send('RunInstances', {
     ImageId: base.id,
+    MinCount: 1,
+    MaxCount: 1,
     InstanceType: 'm5.large',
     NetworkInterfaces: [{ DeviceIndex: 0, SubnetId: subnet, Groups: [group.GroupId] }],
   });
@@ -75,6 +81,8 @@ images(
     });
     const run: { Instances: { InstanceId: string }[] } = send('RunInstances', {
       ImageId: base.id,
+      MinCount: 1,
+      MaxCount: 1,
       InstanceType: 'm5.large',
       SubnetId: [...world.subnets.keys()][0],
     });

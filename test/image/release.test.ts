@@ -421,9 +421,10 @@ test('promote and roll back move labels, and no value is ever written over', asy
   await at.to(rollBackImage(at.aws, 'x86_64', ZONE));
   assert.is(at.labels()['stable'], first.id, 'never to the image it came from');
   assert.equal(at.values(), [first.id, second.id]);
-  await at.failing('IMAGE_IN_USE', deprecateImage(at.aws, first.id, new Date(1e12)), /stable or previous in/);
-  await at.to(deprecateImage(at.aws, second.id, new Date(1e12)));
-  assert.is(second.deprecateAt, new Date(1e12).toISOString());
+  const soon = new Date(at.clock.bootMs() + 86_400_000);
+  await at.failing('IMAGE_IN_USE', deprecateImage(at.aws, first.id, soon), /stable or previous in/);
+  await at.to(deprecateImage(at.aws, second.id, soon));
+  assert.is(second.deprecateAt, soon.toISOString());
   const listed = await at.to(listImages(at.aws));
   assert.equal(
     listed.map(({ imageId, zones }) => [imageId, ...zones.flatMap(({ labels }) => labels)]),

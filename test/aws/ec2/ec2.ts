@@ -2,6 +2,7 @@
 // a fleet on virtual time all use this.
 
 import { type ApiCall, recording } from '../calls.ts';
+import { checkRequest } from '../requests/check.ts';
 import * as addresses from './actions/addresses.ts';
 import * as describe from './actions/describe.ts';
 import * as images from './actions/images.ts';
@@ -152,6 +153,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     if (handler === undefined)
       throw new AwsError('InvalidAction', `The action ${action} is not valid for this web service.`);
     if (!throttle.take(action)) throw throttled();
+    checkRequest('ec2', action, request, scheduler.now());
     if (denied.has(action) || denied.has('*'))
       throw new AwsError(
         'UnauthorizedOperation',
