@@ -629,6 +629,12 @@ export const failureCodes = {
       'Compare `where` in the spec with the tags and zone IDs of your instances; a launch template has to tag its instances with eniboot:cluster.',
     transient: false,
   },
+  ROLLOUT_DOCUMENT_UNUSABLE: {
+    title: 'The SSM document of rollouts has not become Active.',
+    remedy:
+      'Nothing was written and no node was touched: run it again in a minute. When it stays so, `aws ssm describe-document --name eniboot-update` says why; delete the document (`aws ssm delete-document`), and the next rollout makes it again.',
+    transient: true,
+  },
   ROLLOUT_UNREACHABLE: {
     title: 'More nodes are unreachable through SSM than may fail.',
     remedy:
