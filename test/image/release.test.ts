@@ -44,6 +44,8 @@ function region(faults: Faults = {}) {
   const ec2 = createEc2({
     scheduler,
     subnets: [{ cidr: '10.0.0.0/24', zone: 'eu-west-1a' }],
+    // As an account may have it: what is launched says itself what it wants.
+    metadataDefaults: { instanceMetadataTags: 'enabled' },
     latency: { attachMs: 0, detachMs: 0, describeLagMs: 0, instanceMs: 1_000 },
   });
   const { world } = ec2;

@@ -36,6 +36,8 @@ export interface Ec2Options {
   denied?: Set<string>;
   /** Bucket sizes that differ from EC2's own, by action; `undefined` for an action means EC2's own. */
   bucketOf?: (action: string) => BucketSize | undefined;
+  /** Kept, not copied. Without it the account has set no default, and tags are not shown. */
+  metadataDefaults?: World['metadataDefaults'];
   attachFault?: (instanceId: string) => AttachFault | undefined;
 }
 
@@ -118,6 +120,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     accountId: '123456789012',
     scheduler,
     latency: options.latency ?? { attachMs: 0, detachMs: 0, describeLagMs: 0, instanceMs: 0 },
+    metadataDefaults: options.metadataDefaults ?? { instanceMetadataTags: 'disabled' },
     vpc: {
       id: vpcId,
       cidrs: options.vpcCidrs ?? ['10.0.0.0/16', '100.64.0.0/16'],
