@@ -58,6 +58,8 @@ source "amazon-ebs" "node" {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
     http_put_response_hop_limit = 1
+    # Where an account turns these on, EC2 refuses instances that have a tag key with a space or a slash.
+    instance_metadata_tags = "disabled"
   }
 
   encrypt_boot = true

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts a script of this repository on a machine that has nothing but npm: installs the pinned Node and packages
 # when they are missing, and the Debian packages the script's tier needs. Everything said goes to standard error.
-#   test/launch.sh TIER SCRIPT [ARGS]      tier: none, check, demo, test or vm (column 2 of test/packages.txt)
+#   test/launch.sh TIER SCRIPT [ARGS]      tier: none, models, check, demo, test or vm (column 2 of test/packages.txt)
 set -eu
 cd "$(dirname "$0")/.."
 tier=$1
@@ -13,6 +13,7 @@ if [ ! -x node_modules/.bin/node ]; then
 fi
 case $tier in
   none) wanted='' ;;
+  models) wanted=$(awk '$1 == "python3-pip" { print $1 }' test/packages.txt) ;;
   check | demo) wanted=$(awk -v tier="$tier" '$2 == tier { print $1 }' test/packages.txt) ;;
   test) wanted=$(awk '$2 == "check" || $2 == "demo" || $2 == "test" { print $1 }' test/packages.txt) ;;
   *) wanted=$(awk '/^[a-z0-9]/ { print $1 }' test/packages.txt) ;;
@@ -43,4 +44,16 @@ if [ -n "$missing" ]; then
 fi
 PATH=$PWD/node_modules/.bin:$PATH
 export PATH
+# By these the simulated AWS refuses what AWS refuses. No test goes without them; a demonstration does.
+case $tier in
+  none | check) ;;
+  demo)
+    if ! node test/aws/fetch.ts >/dev/null 2>&1; then
+      say "without AWS's models (test/aws/fetch.ts): the simulated AWS takes requests that AWS would refuse"
+      ENIBOOT_REQUESTS_UNCHECKED=1
+      export ENIBOOT_REQUESTS_UNCHECKED
+    fi
+    ;;
+  *) node test/aws/fetch.ts >/dev/null ;;
+esac
 exec node "$@"

@@ -36,6 +36,13 @@ export interface StoredDocument {
   hash: string;
 }
 
+export interface DescribedDocument extends StoredDocument {
+  /** Creating or Updating before it is Active, and can be run; or Failed, or Deleting. */
+  status: string;
+  /** Why it is Failed; empty otherwise. */
+  reason: string;
+}
+
 export interface CommandRequest {
   document: StoredDocument & { name: string };
   /** At most 50. */
@@ -84,12 +91,12 @@ export interface FleetAws extends ParameterVersions, MachineImages {
   unlabel(name: string, version: number, label: string): Promise<void>;
   /** At most 10. Those that are not there are gone already. */
   deleteParameters(names: string[]): Promise<void>;
-  /** The latest version of a document; undefined when there is none. */
-  describeDocument(name: string): Promise<StoredDocument | undefined>;
+  /** A version of a document, by default the latest; undefined when there is none. */
+  describeDocument(name: string, version?: string): Promise<DescribedDocument | undefined>;
   /** The document of that name, made from the content when there was none. */
-  createDocument(name: string, content: string): Promise<StoredDocument>;
+  createDocument(name: string, content: string): Promise<DescribedDocument>;
   /** A new version; undefined when the content is that of the last one. */
-  updateDocument(name: string, content: string): Promise<StoredDocument | undefined>;
+  updateDocument(name: string, content: string): Promise<DescribedDocument | undefined>;
   sendCommand(request: CommandRequest): Promise<string>;
   /** Commands of a document sent after a time (milliseconds since the epoch), newest first. */
   listCommands(document: string, afterMs: number): Promise<SentCommand[]>;
@@ -135,16 +142,13 @@ const actions: Actions<FleetAction> = {
 export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): FleetAws {
   const call = operatorCalls(actions, send, patience);
 
-  async function describe(name: string, DocumentVersion: string): Promise<StoredDocument> {
+  async function describe(name: string, DocumentVersion: string): Promise<DescribedDocument> {
     const { Document } = await call<ssm.DescribeDocumentResult>(
       'DescribeDocument',
       { Name: name, DocumentVersion },
       { document: name },
     );
-    return {
-      version: ssmFields.field('DocumentVersion', Document?.DocumentVersion, 'id'),
-      hash: ssmFields.field('Hash', Document?.Hash, 'id'),
-    };
+    return described(Document);
   }
 
   return {
@@ -246,18 +250,18 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
       await call('DeleteParameters', { Names }, { names: Names });
     },
 
-    async describeDocument(name) {
+    async describeDocument(name, version = '$LATEST') {
       try {
-        return await describe(name, '$LATEST');
+        return await describe(name, version);
       } catch (error) {
-        if (refusedWith(error, 'InvalidDocument')) return undefined;
+        if (refusedWith(error, 'InvalidDocument', 'InvalidDocumentVersion')) return undefined;
         throw error;
       }
     },
 
     async createDocument(Name, Content) {
       try {
-        await call(
+        const { DocumentDescription } = await call<ssm.CreateDocumentResult>(
           'CreateDocument',
           {
             Name,
@@ -268,6 +272,8 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
           },
           { document: Name },
         );
+        // Not looked up again: what is asked for at once may still be answered as it was before.
+        return described(DocumentDescription);
       } catch (error) {
         // Somebody else was faster, or the answer to our own first attempt was lost.
         if (!refusedWith(error, 'DocumentAlreadyExists')) throw error;
@@ -277,16 +283,16 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
 
     async updateDocument(Name, Content) {
       try {
-        await call(
+        const { DocumentDescription } = await call<ssm.UpdateDocumentResult>(
           'UpdateDocument',
           { Name, Content, DocumentVersion: '$LATEST', DocumentFormat: 'JSON' },
           { document: Name },
         );
+        return described(DocumentDescription);
       } catch (error) {
         if (refusedWith(error, 'DuplicateDocumentContent')) return undefined;
         throw error;
       }
-      return describe(Name, '$LATEST');
     },
 
     async sendCommand({ document, instanceIds, parameters, comment, deliverySeconds, maxErrors, alarm }) {
@@ -367,6 +373,15 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
     async cancelCommand(CommandId) {
       await call('CancelCommand', { CommandId }, { commandId: CommandId });
     },
+  };
+}
+
+function described(document: ssm.DocumentDescription | undefined): DescribedDocument {
+  return {
+    version: ssmFields.field('DocumentVersion', document?.DocumentVersion, 'id'),
+    hash: ssmFields.field('Hash', document?.Hash, 'id'),
+    status: ssmFields.field('Status', document?.Status, 'id'),
+    reason: ssmFields.optional('StatusInformation', document?.StatusInformation, 'text'),
   };
 }
 

@@ -193,7 +193,13 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
           ...(launch.securityGroupId === undefined ? {} : { SecurityGroupIds: [launch.securityGroupId] }),
           ...(launch.profile === undefined ? {} : { IamInstanceProfile: { Name: launch.profile } }),
           UserData: Buffer.from(launch.userData).toString('base64'),
-          MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: 1, HttpEndpoint: 'enabled' },
+          MetadataOptions: {
+            HttpTokens: 'required',
+            HttpPutResponseHopLimit: 1,
+            HttpEndpoint: 'enabled',
+            // An account can have them on by default, and then refuses tag keys that others' tools write.
+            InstanceMetadataTags: 'disabled',
+          },
           InstanceInitiatedShutdownBehavior: 'terminate',
           TagSpecifications: [{ ResourceType: 'instance', Tags: toTags(launch.tags) }],
         },

@@ -4,6 +4,7 @@ import { appendFileSync, rmSync } from 'node:fs';
 import { VERDICT_TAG } from '../aws/tags.ts';
 import { STATE_DIR } from '../host/names.ts';
 import { notifySystemd } from '../host/notify.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { CLOUD_SILENT } from '../messages/kinds.ts';
 import { run } from '../port/exec.ts';
 import { succeeded } from '../port/exec-result.ts';
@@ -22,11 +23,21 @@ const TERMINATE_PATIENCE_MS = 30_000;
 /** Publishes the final status everywhere. Resolves when all have been told or have failed to listen. */
 export async function publish(status: Status, session: Session): Promise<void> {
   // The status before READY, so that whoever READY starts can read it; the tag last, since it asks EC2.
-  attemptTo('write the status file', session, () => writeStatus(status));
+  await tell(status, session);
   if (status.verdict === 'ready' && session.identity !== undefined) {
     const { instanceId } = session.identity;
     attemptTo('forget an earlier reboot', session, () => rmSync(rebootMark(instanceId), { force: true }));
   }
+  const refused = await tag(status, session);
+  if (refused === undefined || status.verdict !== 'ready') return;
+  // What reads the tag alone waits for this node in vain: its own places say so.
+  status.degraded.push(`${refused.code}: ${refused.message}. ${refused.remedy}`);
+  await tell(status, session);
+}
+
+/** In every place but EC2. Again when the verdict has changed: of the console the last line holds. */
+async function tell(status: Status, session: Session): Promise<void> {
+  attemptTo('write the status file', session, () => writeStatus(status));
   attemptTo('write metrics', session, () => writeAtomic(METRICS, metricsText(status)));
   attemptTo('write to the console', session, () => appendFileSync(CONSOLE, `${consoleLine(status)}\n`));
   const summary =
@@ -37,7 +48,6 @@ export async function publish(status: Status, session: Session): Promise<void> {
     ...(status.verdict === 'ready' ? ['--ready'] : []),
     `--status=${summary.slice(0, 500)}`,
   ]);
-  await tag(status, session);
 }
 
 /** `eniboot: READY|FAILED <code> <version> <seconds>s` */
@@ -99,15 +109,18 @@ function readySummary(status: Status): string {
   return status.degraded.length === 0 ? `READY: ${pods}` : `READY, degraded: ${status.degraded.join('; ')}`;
 }
 
-/** Tags the instance, unless the tag says the same already: a boot that changes nothing makes no change here. */
-async function tag(status: Status, session: Session): Promise<void> {
-  if (session.identity === undefined) return;
+/**
+ * Tags the instance, unless the tag says the same already: a boot that changes nothing makes no change here.
+ * @returns why EC2 will not have the tag; nothing when it is there, or EC2 was only slow
+ */
+async function tag(status: Status, session: Session): Promise<Failure | undefined> {
+  if (session.identity === undefined) return undefined;
   const { instanceId } = session.identity;
   const verdict = status.verdict === 'ready' ? 'ready' : `failed:${status.failure?.code}`;
   const value = `${verdict}@${status.version}`;
   // A node that has just found EC2 silent does not ask it again for a label.
   const code = status.failure?.code;
-  if (session.ec2Silent || CLOUD_SILENT.some((silent) => silent === code)) return;
+  if (session.ec2Silent || CLOUD_SILENT.some((silent) => silent === code)) return undefined;
   session.phaseEndsAt = Number.POSITIVE_INFINITY;
   session.limitPatience(TAG_PATIENCE_MS);
   try {
@@ -117,7 +130,10 @@ async function tag(status: Status, session: Session): Promise<void> {
       await session.waiting(ec2.createTags(instanceId, { [VERDICT_TAG]: value }));
   } catch (error) {
     session.log.warn('instance not tagged', { reason: String(error) });
+    if (isFailure(error, 'EC2_DENIED', 'EC2_REFUSED'))
+      return new Failure('VERDICT_NOT_TAGGED', error.message, error.facts, error);
   }
+  return undefined;
 }
 
 function attemptTo(what: string, session: Session, action: () => void): void {

@@ -235,6 +235,8 @@ async function deprecate(args: string[], io: CommandIo): Promise<number> {
   );
   const at = new Date(given ?? 'missing');
   if (Number.isNaN(at.getTime())) throw usage('deprecate: --at is missing or no date');
+  // EC2 refuses it. Source: EC2 API reference, EnableImageDeprecation.
+  if (at.getTime() < Date.now()) throw usage('deprecate: --at is in the past; the current day is, too');
   const { deprecateImage } = await import('../image/release-image.ts');
   await deprecateImage(await connect(values.region, 'work', io), imageId, at);
   const date = at.toISOString();

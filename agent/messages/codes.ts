@@ -629,6 +629,18 @@ export const failureCodes = {
       'Compare `where` in the spec with the tags and zone IDs of your instances; a launch template has to tag its instances with eniboot:cluster.',
     transient: false,
   },
+  VERDICT_NOT_TAGGED: {
+    title: 'EC2 refuses the tag that carries the verdict.',
+    remedy:
+      'Pods are not affected, but whoever reads the tag (a rollout of an AMI, a boot test) takes this node for late. Let the role tag its own instance (`eniboot iam-policy` has it), and look for what else refuses: 50 tags on the instance, a tag policy or service control policy; then run `eniboot boot` again.',
+    transient: false,
+  },
+  ROLLOUT_DOCUMENT_UNUSABLE: {
+    title: 'The SSM document of rollouts has not become Active.',
+    remedy:
+      'Nothing was written and no node was touched: run it again in a minute. When it stays so, `aws ssm describe-document --name eniboot-update` says why; delete the document (`aws ssm delete-document`), and the next rollout makes it again.',
+    transient: true,
+  },
   ROLLOUT_UNREACHABLE: {
     title: 'More nodes are unreachable through SSM than may fail.',
     remedy:

@@ -67,7 +67,7 @@ function refuseUnreachable({ spec, zones, notes }: Prepared): void {
   refuse(unreachable.size, 'in the fleet', allowedFailures(total(zones), spec.budget.fleetPercent));
 }
 
-/** Writes the rollout down and takes its lease. Throws ROLLOUT_BUSY, ROLLOUT_UNREACHABLE. */
+/** Writes the rollout down and takes its lease. Throws ROLLOUT_BUSY, ROLLOUT_UNREACHABLE, ROLLOUT_DOCUMENT_UNUSABLE. */
 export async function beginRollout(
   aws: FleetAws,
   clock: Clock,
@@ -95,7 +95,7 @@ export async function beginRollout(
     spec,
     release,
     digests,
-    document: isImage(spec) ? undefined : await ensureDocument(aws),
+    document: isImage(spec) ? undefined : await ensureDocument(aws, clock),
     zones,
   };
   return createRecord(aws, clock, owner, rollout, begin(nowMs));

@@ -1,6 +1,8 @@
 // The SSM Command document: schema 2.2, one step that calls `eniboot update` and nothing else. Its parameters are
 // checked by patterns that leave nothing for a shell to interpret.
-import type { FleetAws, StoredDocument } from '../aws/fleet.ts';
+import type { DescribedDocument, FleetAws, StoredDocument } from '../aws/fleet.ts';
+import { Failure } from '../messages/failure.ts';
+import type { Clock } from '../port/clock.ts';
 
 const DOCUMENT = 'eniboot-update';
 
@@ -48,13 +50,45 @@ const content = {
   ],
 };
 
-/** The document as it is in this version of eniboot: made or updated when it is not there. */
-export async function ensureDocument(aws: FleetAws): Promise<StoredDocument & { name: string }> {
+/** A document is Active after seconds. AWS names no limit. */
+const ACTIVE_MS = 60_000;
+const LOOK_MS = 1_000;
+
+/**
+ * The document as it is in this version of eniboot: made or updated when it is not there, and Active.
+ * Throws ROLLOUT_DOCUMENT_UNUSABLE.
+ */
+export async function ensureDocument(
+  aws: FleetAws,
+  clock: Clock,
+): Promise<StoredDocument & { name: string }> {
   const text = JSON.stringify(content, null, 2);
   const existing = await aws.describeDocument(DOCUMENT);
   const document =
     existing === undefined
       ? await aws.createDocument(DOCUMENT, text)
       : ((await aws.updateDocument(DOCUMENT, text)) ?? existing);
-  return { name: DOCUMENT, ...document };
+  const { version, hash } = await becomeActive(aws, clock, document);
+  return { name: DOCUMENT, version, hash };
+}
+
+/** Also for one that was there: another operator may have written it a moment ago. */
+async function becomeActive(
+  aws: FleetAws,
+  clock: Clock,
+  written: DescribedDocument,
+): Promise<DescribedDocument> {
+  const until = clock.bootMs() + ACTIVE_MS;
+  for (let now = written; ; ) {
+    if (now.status === 'Active') return now;
+    if (now.status === 'Failed' || clock.bootMs() >= until)
+      throw new Failure(
+        'ROLLOUT_DOCUMENT_UNUSABLE',
+        `version ${now.version} of the SSM document ${DOCUMENT} is ${now.status}${now.reason === '' ? '' : `: ${now.reason}`}`,
+        { document: DOCUMENT, version: now.version, status: now.status },
+      );
+    await clock.sleep(LOOK_MS);
+    // It may not be shown yet.
+    now = (await aws.describeDocument(DOCUMENT, written.version)) ?? now;
+  }
 }

@@ -57,6 +57,8 @@ export async function lookAtBoots(
   const inZone = (one: FleetInstance) => one.zoneId === zones[zone]?.zoneId;
   const instances = (await aws.describeInstances(tags, spec.what.image.id)).filter(inZone);
   let ready = 0;
+  /** Those whose SSM agent answers; asked for when there is a late one. */
+  let online: Set<string> | undefined;
   const failed: Omit<BootFailure, 'zone' | 'canary'>[] = [];
   for (const { instanceId, tags: said, launchedMs, state } of instances) {
     const verdict = said[VERDICT_TAG] ?? '';
@@ -67,8 +69,15 @@ export async function lookAtBoots(
     else if (verdict.startsWith('failed:'))
       failed.push({ instanceId, outcome: 'failed', reason: verdict.slice(0, 60) });
     else if (!living) failed.push({ instanceId, outcome: 'missing', reason: `${state} without a verdict` });
-    else if (late)
-      failed.push({ instanceId, outcome: 'late', reason: `no verdict within ${spec.boot.verdictSeconds} s` });
+    else if (late) {
+      online ??= new Set(await aws.describeOnline(tags));
+      const silent = `no verdict within ${spec.boot.verdictSeconds} s`;
+      // EC2 may have refused the tag: of that the node alone can tell.
+      const reason = online.has(instanceId)
+        ? `${silent}, though its SSM agent answers: \`eniboot status\` there says whether it booted and could not tag itself`
+        : silent;
+      failed.push({ instanceId, outcome: 'late', reason });
+    }
   }
   if (kind === 'canary' || ready >= nodes) return { ready, enough: nodes, failed };
   const running = (await aws.describeInstances(tags)).filter(inZone).length;

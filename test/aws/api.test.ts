@@ -20,6 +20,7 @@ import {
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCloud } from './index.ts';
+import { takeRefused } from './requests/refused.ts';
 
 const cloud = await startCloud();
 const pods = [...cloud.subnets.values()].find((subnet) => subnet.tags.get('eniboot') === 'pods');
@@ -165,6 +166,10 @@ test('an unknown parameter is refused, not ignored', async () => {
     { step: 'build', priority: 'low' },
   );
   assert.is(await nameOf(ec2.send(new DescribeSubnetsCommand({}))), 'UnknownParameter');
+  assert.equal(
+    takeRefused().map(({ action, error }) => [action, error.code]),
+    [['DescribeSubnets', 'UnknownParameter']],
+  );
 });
 
 test('a request can be refused, delayed, ignored or cut off before anything happens', async () => {

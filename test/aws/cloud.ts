@@ -69,6 +69,8 @@ export interface CloudOptions {
   latency?: Partial<Latency>;
   bucketOf?: (action: string) => BucketSize | undefined;
   scheduler?: Scheduler;
+  /** The account's own. */
+  metadataDefaults?: Ec2['world']['metadataDefaults'];
   /** What runs the instances of RunInstances, which otherwise exist for the API only. */
   machineFor?: (record: InstanceRecord) => RunMachine;
 }
@@ -150,6 +152,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     ...(options.ipv6 === true ? { vpcIpv6Cidrs: ['2001:db8:1234:1a00::/56'] } : {}),
     ...(options.vpcCidrs === undefined ? {} : { vpcCidrs: options.vpcCidrs }),
     ...(options.bucketOf === undefined ? {} : { bucketOf: options.bucketOf }),
+    ...(options.metadataDefaults === undefined ? {} : { metadataDefaults: options.metadataDefaults }),
   });
   const { world } = ec2;
   const ssm = createSsm({

@@ -7,6 +7,7 @@ import type {
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { AwsError, createEc2, type Ec2, type Ec2Options, virtualScheduler } from './index.ts';
+import { takeRefused } from './requests/refused.ts';
 
 function region(options: Ec2Options = {}) {
   const scheduler = virtualScheduler();
@@ -341,6 +342,44 @@ test('5,000 nodes attach an ENI each on virtual time within seconds', () => {
   }
   const ms = performance.now() - started;
   assert.ok(ms < 10_000, `took ${ms} ms`);
+});
+
+test('tags that IMDS shows have keys that can be paths: by the account, by the instance', () => {
+  const { ec2, nodes } = region({
+    metadataDefaults: { instanceMetadataTags: 'enabled' },
+    bucketOf: () => ({ capacity: 1000, refill: 1000 }),
+  });
+  const tagged = (...keys: string[]) => ({
+    TagSpecifications: [{ ResourceType: 'instance', Tags: keys.map((Key) => ({ Key, Value: 'x' })) }],
+  });
+  const codeAndKey = (call: () => unknown) => {
+    try {
+      call();
+    } catch (error) {
+      return error instanceof AwsError ? `${error.code} ${error.message.split(' ')[0]}` : String(error);
+    }
+    return 'none';
+  };
+  for (const key of ['eniboot/cluster', 'a b', '.', '..', '_index'])
+    assert.match(
+      codeAndKey(() => run(ec2, nodes, tagged('Name', key))),
+      `InvalidParameterValue '${key.split(' ')[0]}`,
+    );
+  assert.is(ec2.world.instances.size, 0);
+  const hidden = run(ec2, nodes, {
+    ...tagged('eniboot/cluster'),
+    MetadataOptions: { InstanceMetadataTags: 'disabled' },
+  });
+  const shown = run(ec2, nodes, tagged('eniboot:cluster', 'a-Z_0+=,.@'));
+  const create = (Resources: string[], Key: string) =>
+    codeAndKey(() => ec2.send('CreateTags', { Resources, Tags: [{ Key, Value: 'x' }] }));
+  assert.is(create([hidden], 'a/b'), 'none');
+  assert.match(create([hidden, shown], 'c/d'), "InvalidParameterValue 'c/d'");
+  assert.is(ec2.world.instances.get(hidden)?.tags.has('c/d'), false, 'all or nothing');
+  assert.is(create([nodes], 'c/d'), 'none', 'of other things they are free');
+  assert.is(takeRefused().length, 6);
+  for (let at = 0; at < 48; at += 1) create([shown], `k${at}`);
+  assert.is(create([shown], 'one-more'), 'TagLimitExceeded The');
 });
 
 test('virtual time moves on by itself while everybody waits for it', async () => {

@@ -46,22 +46,28 @@ images(
 
 images('a security group in use is not deleted', () => {
   const { world, send, scheduler, base } = region();
-  const group: { GroupId: string } = send('CreateSecurityGroup', { GroupName: 'g', VpcId: world.vpc.id });
+  const group: { GroupId: string } = send('CreateSecurityGroup', {
+    GroupName: 'g',
+    Description: 'of a build',
+    VpcId: world.vpc.id,
+  });
   const subnet = [...world.subnets.keys()][0];
   const run: { Instances: { InstanceId: string }[] } = send('RunInstances', {
     ImageId: base.id,
+    MinCount: 1,
+    MaxCount: 1,
     InstanceType: 'm5.large',
     NetworkInterfaces: [{ DeviceIndex: 0, SubnetId: subnet, Groups: [group.GroupId] }],
   });
   const ids = { InstanceIds: [run.Instances[0]?.InstanceId ?? ''] };
   assert.is(
-    codeOf(() => send('DeleteSecurityGroup', group)),
+    codeOf(() => send('DeleteSecurityGroup', { GroupId: group.GroupId })),
     'DependencyViolation',
   );
   assert.is(buildLeftovers(world).length, 2, 'the instance and the group');
   send('TerminateInstances', ids);
   scheduler.advance(1000);
-  send('DeleteSecurityGroup', group);
+  send('DeleteSecurityGroup', { GroupId: group.GroupId });
   assert.equal(buildLeftovers(world), []);
 });
 
@@ -75,26 +81,28 @@ images(
     });
     const run: { Instances: { InstanceId: string }[] } = send('RunInstances', {
       ImageId: base.id,
+      MinCount: 1,
+      MaxCount: 1,
       InstanceType: 'm5.large',
       SubnetId: [...world.subnets.keys()][0],
     });
     const InstanceId = run.Instances[0]?.InstanceId ?? '';
-    const first: { ImageId: string } = send('CreateImage', { InstanceId, Name: 'a' });
+    const first: { ImageId: string } = send('CreateImage', { InstanceId, Name: 'image-a' });
     assert.is(
-      codeOf(() => send('CreateImage', { InstanceId, Name: 'a' })),
+      codeOf(() => send('CreateImage', { InstanceId, Name: 'image-a' })),
       'InvalidAMIName.Duplicate',
     );
     const copy: { ImageId: string } = send('CopyImage', {
       SourceImageId: first.ImageId,
       SourceRegion: 'eu-west-1',
-      Name: 'b',
+      Name: 'image-b',
       Encrypted: true,
     });
     assert.equal(events, [InstanceId, first.ImageId]);
     const own: { Images: { Name: string }[] } = send('DescribeImages', { Owners: ['self'] });
     assert.equal(
       own.Images.map((one) => one.Name),
-      ['a', 'b'],
+      ['image-a', 'image-b'],
     );
     const snapshot = world.images.get(copy.ImageId)?.snapshotId ?? '';
     assert.is(world.snapshots.get(snapshot)?.encrypted, true);

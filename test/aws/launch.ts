@@ -53,7 +53,7 @@ export function launchRecord(ec2: Ec2, wanted: LaunchOptions): InstanceRecord {
     publicIp: false,
     tags: new Map(Object.entries({ Name: 'node', ...wanted.tags })),
     hopLimit: wanted.imds?.hopLimit ?? 1,
-    tagsInMetadata: wanted.imds?.tagsInMetadata ?? false,
+    tagsInMetadata: wanted.imds?.tagsInMetadata,
     userData: wanted.userData,
     role: wanted.role ?? 'eniboot-node',
     shutdownBehavior: wanted.shutdownBehavior ?? 'stop',

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import { AwsError } from './ec2/errors.ts';
 import { virtualScheduler } from './ec2/scheduler.ts';
 import type { ManagedNode, ScriptResult } from './ssm/managed.ts';
+import { shortOutput } from './ssm/short-output.ts';
 import { createSsm } from './ssm/ssm.ts';
 
 const good: ScriptResult = { exitCode: 0, stdout: 'done\n', stderr: '' };
@@ -11,10 +12,13 @@ const bad: ScriptResult = { exitCode: 1, stdout: '', stderr: 'no\n' };
 /** Longer than any test. */
 const NEVER = undefined;
 
+/** In the form that SSM asks for. */
+const idOf = (at: number): string => `i-${String(at).padStart(17, '0')}`;
+
 function region(results: (ScriptResult | typeof NEVER | 'offline')[] = []) {
   const scheduler = virtualScheduler();
   const instances = new Map(
-    results.map((_, at) => [`i-${at}`, new Map([['zone', at % 2 === 0 ? 'even' : 'odd']])]),
+    results.map((_, at) => [idOf(at), new Map([['zone', at % 2 === 0 ? 'even' : 'odd']])]),
   );
   const ssm = createSsm({
     scheduler,
@@ -29,7 +33,7 @@ function region(results: (ScriptResult | typeof NEVER | 'offline')[] = []) {
   const ran: string[] = [];
   for (const [at, result] of results.entries()) {
     const node: ManagedNode = {
-      instanceId: `i-${at}`,
+      instanceId: idOf(at),
       online: result !== 'offline',
       lastPingAt: 0,
       run(script, ended) {
@@ -66,6 +70,7 @@ function codeOf(call: () => unknown): string {
 function commandRegion(results: Parameters<typeof region>[0]) {
   const all = region(results);
   all.send('CreateDocument', { Name: 'doc', Content: content('echo {{ word }}'), DocumentType: 'Command' });
+  all.scheduler.advance(1_000);
   const start = (request: object) => {
     const { Command } = all.send('SendCommand', { DocumentName: 'doc', ...request });
     return Command;
@@ -79,7 +84,7 @@ function commandRegion(results: Parameters<typeof region>[0]) {
 }
 
 test('documents have immutable versions with digests; a command is pinned to one', () => {
-  const { send, start } = commandRegion([good]);
+  const { scheduler, send, start } = commandRegion([good]);
   const second = send('UpdateDocument', {
     Name: 'doc',
     Content: content('echo two'),
@@ -87,8 +92,10 @@ test('documents have immutable versions with digests; a command is pinned to one
   }).DocumentDescription;
   assert.is(second.DocumentVersion, '2');
   assert.is(second.DefaultVersion, '1');
+  assert.is(second.Status, 'Updating');
+  scheduler.advance(1_000);
   assert.match(second.Hash, /^[0-9a-f]{64}$/);
-  const InstanceIds = ['i-0'];
+  const InstanceIds = [idOf(0)];
   assert.is(
     codeOf(() =>
       send('UpdateDocument', { Name: 'doc', Content: content('echo two'), DocumentVersion: '$LATEST' }),
@@ -120,44 +127,101 @@ test('documents have immutable versions with digests; a command is pinned to one
 test('parameters stand in the script, and output comes back cut to 2,500 characters in lists, 24,000 singly', () => {
   const long = { ...good, stdout: 'x'.repeat(30_000) };
   const { scheduler, start, ran, send } = commandRegion([long]);
-  const { CommandId } = start({ InstanceIds: ['i-0'], Parameters: { word: ['hello'] } });
+  const { CommandId } = start({ InstanceIds: [idOf(0)], Parameters: { word: ['hello'] } });
   scheduler.advance(20_000);
-  assert.equal(ran, ['i-0 echo hello']);
+  assert.equal(ran, [`${idOf(0)} echo hello`]);
   const [row] = send('ListCommandInvocations', { CommandId, Details: true }).CommandInvocations;
   assert.is(row?.CommandPlugins[0]?.Output.length, 2_500);
   const one = send('GetCommandInvocation', {
     CommandId,
-    InstanceId: 'i-0',
+    InstanceId: idOf(0),
   });
   assert.is(one.StandardOutputContent.length, 24_000);
 });
 
+test('a document is Creating or Updating before it is Active, and is not run until then', () => {
+  const { scheduler, send } = region([good]);
+  const status = () => send('DescribeDocument', { Name: 'doc', DocumentVersion: '$LATEST' }).Document.Status;
+  const run = (DocumentVersion: string) =>
+    codeOf(() => send('SendCommand', { DocumentName: 'doc', DocumentVersion, InstanceIds: [idOf(0)] }));
+  send('CreateDocument', { Name: 'doc', Content: content('echo one') });
+  assert.is(status(), 'Creating');
+  assert.is(run('1'), 'InvalidDocument');
+  scheduler.advance(1_000);
+  assert.is(status(), 'Active');
+  send('UpdateDocument', { Name: 'doc', Content: content('echo two'), DocumentVersion: '$LATEST' });
+  assert.is(status(), 'Updating');
+  assert.is(run('2'), 'InvalidDocument');
+  assert.is(run('1'), 'none', 'the version before it stays');
+  scheduler.advance(1_000);
+  assert.is(run('2'), 'none');
+});
+
+test('an invocation is not there at once', () => {
+  const { scheduler, send, start } = commandRegion([good]);
+  const { CommandId } = start({ InstanceIds: [idOf(0)] });
+  const one = () => codeOf(() => send('GetCommandInvocation', { CommandId, InstanceId: idOf(0) }));
+  assert.is(one(), 'InvocationDoesNotExist');
+  assert.equal(send('ListCommandInvocations', { CommandId }).CommandInvocations, []);
+  scheduler.advance(1_000);
+  assert.is(one(), 'none');
+  assert.is(send('ListCommandInvocations', { CommandId }).CommandInvocations.length, 1);
+});
+
+test('output and errors are cut together, as the SSM agent does it', () => {
+  const [x, y] = ['x'.repeat(2_000), 'y'.repeat(2_000)];
+  const title = '\n----------ERROR-------\n';
+  const cut = ['\n---Output truncated---', '\n---Error truncated----'];
+  for (const [stdout, stderr, wanted] of [
+    ['out', '', 'out'],
+    ['out', 'err', `out${title}err`],
+    ['', 'err', `${title}err`],
+    [x, '', x],
+    [`${x}${x}`, '', `${'x'.repeat(2_477)}${cut[0]}`],
+    [x, y, `${'x'.repeat(1_215)}${cut[0]}${title}${'y'.repeat(1_215)}${cut[1]}`],
+    ['x'.repeat(1_200), y, `${'x'.repeat(1_200)}${title}${'y'.repeat(1_253)}${cut[1]}`],
+    [`${x}${x}`, 'err', `${'x'.repeat(2_450)}${cut[0]}${title}err`],
+  ] as const) {
+    const shown = shortOutput({ stdout, stderr });
+    assert.is(shown, wanted, `${stdout.length} and ${stderr.length}`);
+    assert.ok(shown.length <= 2_500, 'CommandPluginOutput has at most 2,500 characters');
+  }
+});
+
+test("a failed script has a line of the agent's in its errors", () => {
+  const { scheduler, send, start } = commandRegion([bad]);
+  const { CommandId } = start({ InstanceIds: [idOf(0)] });
+  scheduler.advance(20_000);
+  const { StandardErrorContent } = send('GetCommandInvocation', { CommandId, InstanceId: idOf(0) });
+  assert.is(StandardErrorContent, 'no\n\nfailed to run commands: exit status 1');
+});
+
+test('the name of a deleted parameter rests for 30 seconds', () => {
+  const { scheduler, send, ssm } = region();
+  ssm.put('/p', 'one');
+  send('DeleteParameters', { Names: ['/p'] });
+  assert.is(
+    codeOf(() => ssm.put('/p', 'two')),
+    'TooManyUpdates',
+  );
+  scheduler.advance(30_000);
+  assert.is(ssm.put('/p', 'two'), 1);
+});
+
 test('by ID one unknown instance fails the whole call; as targets it is passed over', () => {
   const { start, instances } = commandRegion([good, good]);
-  instances.delete('i-1');
+  instances.delete(idOf(1));
   assert.is(
-    codeOf(() => start({ InstanceIds: ['i-0', 'i-1'] })),
+    codeOf(() => start({ InstanceIds: [idOf(0), idOf(1)] })),
     'InvalidInstanceId',
   );
-  assert.is(start({ Targets: [{ Key: 'InstanceIds', Values: ['i-0', 'i-1'] }] }).TargetCount, 1);
+  assert.is(start({ Targets: [{ Key: 'InstanceIds', Values: [idOf(0), idOf(1)] }] }).TargetCount, 1);
   assert.is(start({ Targets: [{ Key: 'tag:zone', Values: ['even'] }] }).TargetCount, 1);
-  assert.is(
-    codeOf(() => start({ InstanceIds: Array.from({ length: 51 }, (_, at) => `i-${at}`) })),
-    'ValidationException',
-  );
-  assert.is(
-    codeOf(() => start({ InstanceIds: ['i-0'], TimeoutSeconds: 10 })),
-    'ValidationException',
-  );
-  assert.is(
-    codeOf(() => start({ InstanceIds: ['i-0'], Comment: 'c'.repeat(101) })),
-    'ValidationException',
-  );
 });
 
 test('MaxConcurrency bounds what runs at once; MaxErrors stops the sending, not what is under way', () => {
   const { scheduler, start, details, command, ran } = commandRegion([bad, bad, good, good, good]);
-  const InstanceIds = [0, 1, 2, 3, 4].map((at) => `i-${at}`);
+  const InstanceIds = [0, 1, 2, 3, 4].map((at) => idOf(at));
   const { CommandId } = start({ InstanceIds, MaxConcurrency: '2', MaxErrors: '1' });
   scheduler.advance(1_000);
   assert.is(ran.length, 2);
@@ -169,12 +233,12 @@ test('MaxConcurrency bounds what runs at once; MaxErrors stops the sending, not 
 test('what was never delivered is no error', () => {
   const { scheduler, start, details, command, instances } = commandRegion(['offline', good, good]);
   const { CommandId } = start({
-    InstanceIds: ['i-0', 'i-1', 'i-2'],
+    InstanceIds: [idOf(0), idOf(1), idOf(2)],
     MaxErrors: '0',
     TimeoutSeconds: 30,
     MaxConcurrency: '1',
   });
-  instances.delete('i-2');
+  instances.delete(idOf(2));
   scheduler.advance(120_000);
   assert.equal(details(CommandId), ['DeliveryTimedOut', 'Success', 'Undeliverable']);
   assert.is(command(CommandId)?.ErrorCount, 0);
@@ -183,7 +247,7 @@ test('what was never delivered is no error', () => {
 
 test('a script that hangs times out and is an error', () => {
   const { scheduler, start, details, command } = commandRegion([NEVER]);
-  const { CommandId } = start({ InstanceIds: ['i-0'] });
+  const { CommandId } = start({ InstanceIds: [idOf(0)] });
   scheduler.advance(59_000);
   assert.equal(details(CommandId), ['InProgress']);
   scheduler.advance(2_000);
@@ -193,7 +257,7 @@ test('a script that hangs times out and is an error', () => {
 
 test('cancelling ends what was not sent, and what runs as far as it can', () => {
   const { scheduler, start, details, command, send } = commandRegion([NEVER, good, good]);
-  const { CommandId } = start({ InstanceIds: ['i-0', 'i-1', 'i-2'], MaxConcurrency: '1' });
+  const { CommandId } = start({ InstanceIds: [idOf(0), idOf(1), idOf(2)], MaxConcurrency: '1' });
   scheduler.advance(1_000);
   send('CancelCommand', { CommandId });
   assert.equal(details(CommandId), ['Canceled', 'Canceled', 'Canceled']);
@@ -203,7 +267,7 @@ test('cancelling ends what was not sent, and what runs as far as it can', () => 
 test('an alarm that goes off cancels the command and is named', () => {
   const { scheduler, start, ssm, command } = commandRegion([good, good]);
   const { CommandId } = start({
-    InstanceIds: ['i-0', 'i-1'],
+    InstanceIds: [idOf(0), idOf(1)],
     MaxConcurrency: '1',
     AlarmConfiguration: { Alarms: [{ Name: 'errors' }] },
   });
@@ -218,7 +282,7 @@ test('a node that went silent is shown as lost after five minutes', () => {
   const { scheduler, ssm, send } = region([good]);
   const ping = () => send('DescribeInstanceInformation', {}).InstanceInformationList[0]?.PingStatus;
   assert.is(ping(), 'Online');
-  const node = ssm.nodes.get('i-0');
+  const node = ssm.nodes.get(idOf(0));
   if (node !== undefined) node.online = false;
   assert.is(ping(), 'Online');
   scheduler.advance(6 * 60_000);

@@ -45,6 +45,7 @@ cloud.calls.push = (...calls: ApiCall[]) => {
 const env = operatorEnvironment(cloud);
 const run = (...args: string[]) => eniboot(['image', ...args], { env });
 const userData = '/run/boot-test.yaml';
+const nextMonth = new Date(Date.now() + 30 * 86_400_000).toISOString().slice(0, 10);
 writeFileSync(userData, `#eniboot-config\n${configText(cloud)}`);
 const version = (await eniboot(['version', '--json'])).out;
 const image = addImage(cloud.ec2.world, {
@@ -85,6 +86,7 @@ test('what cannot be is refused before anything is asked of AWS', async () => {
     ['deprecate', image.id],
     ['deprecate', image.id, '--at', 'tomorrow'],
     ['deprecate', image.id, '--at', '2027-02-31T25:00Z'],
+    ['deprecate', image.id, '--at', '2025-01-31'],
   ]) {
     const { code, err } = await run(...args);
     assert.is(code, 2, `${args.join(' ')}: ${err}`);
@@ -118,7 +120,7 @@ test('a boot test ends READY, its instance goes, and the image is published, pro
   const listed = JSON.parse((await run('list', '--json')).out) as { images: ListedImage[] };
   assert.equal(listed.images[0]?.zones, [{ zoneId: zone, labels: ['candidate', 'stable'] }]);
   assert.match((await run('list')).out, `${zone}: candidate, stable`);
-  const refused = await run('deprecate', image.id, '--at', '2027-01-31', '--json');
+  const refused = await run('deprecate', image.id, '--at', nextMonth, '--json');
   assert.match(refused.out, '"code":"IMAGE_IN_USE"');
   const back = await run('rollback', '--arch', 'x86_64', '--zone', zone, '--json');
   assert.match(back.out, '"code":"IMAGE_UNKNOWN"');
@@ -165,7 +167,7 @@ test('the policy allows every call of these commands, and every statement of it 
   const base = await run('base', '--fedora', '44', '--lock', '/run/base.pkrvars.json');
   assert.is(base.code, 0, base.err);
   const unused = addImage(cloud.ec2.world, { name: 'eniboot-old', architecture: 'x86_64' });
-  const deprecated = await run('deprecate', unused.id, '--at', '2027-01-31');
+  const deprecated = await run('deprecate', unused.id, '--at', nextMonth);
   assert.is(deprecated.code, 0, deprecated.err);
   const policy = await imagePolicy();
   const used = new Set<string>();

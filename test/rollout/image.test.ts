@@ -39,7 +39,7 @@ function specOf(...more: string[]) {
   );
 }
 
-type Fate = 'ready' | 'failed' | 'silent' | 'vanishes';
+type Fate = 'ready' | 'failed' | 'silent' | 'vanishes' | 'untagged';
 
 /** Zones whose stable AMI is the old one, and a group in each that replaces its instances as the labels move. */
 function fleetOf(
@@ -66,6 +66,15 @@ function fleetOf(
       };
       fleet.launched.push(one);
       fleet.scheduler.after(40_000, () => {
+        if (fate === 'untagged') {
+          fleet.zoneOf.set(one.instanceId, zoneId);
+          fleet.ssm.nodes.set(one.instanceId, {
+            instanceId: one.instanceId,
+            online: true,
+            lastPingAt: fleet.scheduler.now(),
+            run: () => () => {},
+          });
+        }
         if (fate === 'vanishes') one.state = 'terminated';
         if (fate === 'ready') one.verdict = 'ready@1.1.0';
         if (fate === 'failed') one.verdict = 'failed:POD_ENI_DOWN@1.1.0';
@@ -146,10 +155,11 @@ test('a good AMI becomes stable zone by zone, each after the one before is READY
 
 for (const [fate, reason] of [
   ['failed', /failed:POD_ENI_DOWN/],
-  ['silent', /no verdict within 300 s/],
+  ['silent', /no verdict within 300 s$/],
+  ['untagged', /no verdict within 300 s, though its SSM agent answers: `eniboot status` there says whether/],
   ['vanishes', /terminated without a verdict/],
 ] as const) {
-  test(`a canary that ${fate === 'silent' ? 'stays silent' : fate} halts it before any zone's label moves`, async () => {
+  test(`a canary that ${fate === 'silent' ? 'stays silent' : fate === 'untagged' ? 'could not tag itself' : fate} halts it before any zone's label moves`, async () => {
     const fleet = fleetOf([6, 4, 5], () => fate);
     const progress = await onFleetTime(fleet, rollOut(fleet));
     assert.is(progress.state, 'halted');

@@ -5,6 +5,7 @@ import { type FleetAws, fleetAws } from '../../agent/aws/fleet.ts';
 import { rolloutView, watchLines } from '../../agent/cli/rollout-view.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
+import { ensureDocument } from '../../agent/rollout/document.ts';
 import { lowerHaltFlag, raiseHaltFlag } from '../../agent/rollout/halt.ts';
 import { openMirror } from '../../agent/rollout/mirror.ts';
 import { type Happening, orchestrate } from '../../agent/rollout/orchestrate.ts';
@@ -639,6 +640,47 @@ test('a rollout does not begin beside an unfinished one, nor with more unreachab
   for (const node of fleet.nodes) node.online = true;
   assert.is(await onFleetTime(fleet, attempt()), 'begun');
   assert.is(await onFleetTime(fleet, attempt()), 'ROLLOUT_BUSY');
+});
+
+test('the document is waited for until it is Active, also one that somebody else has just written', async () => {
+  for (const before of [undefined, 'other contents', 'ours']) {
+    const fleet = createFleet({ zones: [3] });
+    fleet.ssm.latency.documentMs = 20_000;
+    if (before === 'ours') await onFleetTime(fleet, ensureDocument(operatorOf(fleet).aws, fleet.clock));
+    if (before === 'other contents')
+      fleet.ssm.send('CreateDocument', {
+        Name: 'eniboot-update',
+        Content: '{"schemaVersion":"2.2","mainSteps":[{}]}',
+      });
+    assert.is((await onFleetTime(fleet, rollOut(fleet))).state, 'done', before);
+    assert.ok(fleet.calls.every((call) => call.action !== 'SendCommand' || call.accepted));
+  }
+});
+
+test('a document that does not become Active ends the rollout before anything is written', async () => {
+  const fleet = createFleet({ zones: [3] });
+  const { aws } = operatorOf(fleet);
+  const code = (using: FleetAws) =>
+    onFleetTime(
+      fleet,
+      prepare(aws, spec)
+        .then((prepared) => beginRollout(using, fleet.clock, owner, prepared))
+        .then(
+          () => 'begun',
+          (error: unknown) => (isFailure(error) ? `${error.code}: ${error.message}` : String(error)),
+        ),
+    );
+  fleet.ssm.latency.documentMs = 3_600_000;
+  assert.match(await code(aws), /^ROLLOUT_DOCUMENT_UNUSABLE: .* is Creating$/);
+  const failed: FleetAws = {
+    ...aws,
+    describeDocument: async (...args) => {
+      const described = await aws.describeDocument(...args);
+      return described && { ...described, status: 'Failed', reason: 'no such plugin' };
+    },
+  };
+  assert.match(await code(failed), /^ROLLOUT_DOCUMENT_UNUSABLE: .* is Failed: no such plugin$/);
+  assert.equal([...fleet.ssm.parameters.keys()], [`/eniboot/releases/${NEW}`]);
 });
 
 test('a release without an archive, or without one for a CPU of the fleet, is refused before anything is written', async () => {

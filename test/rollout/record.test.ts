@@ -145,6 +145,7 @@ test('a record that somebody has deleted or written over is said to be damaged, 
     if (harm === 'deleted') await onFleetTime(fleet, aws.deleteParameters([state]));
     if (harm === 'overwritten') {
       await onFleetTime(fleet, aws.deleteParameters([state]));
+      fleet.scheduler.advance(30_000);
       fleet.ssm.put(state, 'scribble');
     }
     if (harm === 'deleted') {

@@ -70,6 +70,8 @@ resource "aws_launch_template" "node" {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
     http_put_response_hop_limit = 1
+    # Where an account turns these on, EC2 refuses instances that have a tag key with a space or a slash.
+    instance_metadata_tags = "disabled"
   }
 
   iam_instance_profile {

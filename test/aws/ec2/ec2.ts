@@ -2,6 +2,7 @@
 // a fleet on virtual time all use this.
 
 import { type ApiCall, recording } from '../calls.ts';
+import { checkRequest } from '../requests/check.ts';
 import * as addresses from './actions/addresses.ts';
 import * as describe from './actions/describe.ts';
 import * as images from './actions/images.ts';
@@ -35,6 +36,8 @@ export interface Ec2Options {
   denied?: Set<string>;
   /** Bucket sizes that differ from EC2's own, by action; `undefined` for an action means EC2's own. */
   bucketOf?: (action: string) => BucketSize | undefined;
+  /** Kept, not copied. Without it the account has set no default, and tags are not shown. */
+  metadataDefaults?: World['metadataDefaults'];
   attachFault?: (instanceId: string) => AttachFault | undefined;
 }
 
@@ -117,6 +120,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     accountId: '123456789012',
     scheduler,
     latency: options.latency ?? { attachMs: 0, detachMs: 0, describeLagMs: 0, instanceMs: 0 },
+    metadataDefaults: options.metadataDefaults ?? { instanceMetadataTags: 'disabled' },
     vpc: {
       id: vpcId,
       cidrs: options.vpcCidrs ?? ['10.0.0.0/16', '100.64.0.0/16'],
@@ -152,6 +156,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     if (handler === undefined)
       throw new AwsError('InvalidAction', `The action ${action} is not valid for this web service.`);
     if (!throttle.take(action)) throw throttled();
+    checkRequest('ec2', action, request, scheduler.now());
     if (denied.has(action) || denied.has('*'))
       throw new AwsError(
         'UnauthorizedOperation',

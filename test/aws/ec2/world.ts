@@ -43,6 +43,8 @@ export interface World {
   accountId: string;
   scheduler: Scheduler;
   latency: Ec2Latency;
+  /** What the account says of instances that say nothing. Source: EC2 API reference, ModifyInstanceMetadataDefaults. */
+  metadataDefaults: { instanceMetadataTags: 'enabled' | 'disabled' };
   vpc: Vpc;
   subnets: Map<string, Subnet>;
   groups: Map<string, SecurityGroup>;

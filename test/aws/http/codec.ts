@@ -2,6 +2,7 @@
 // @aws-sdk/client-ec2, so that every action speaks AWS's own wire format.
 import * as sdk from '@aws-sdk/client-ec2';
 import { AwsError } from '../ec2/errors.ts';
+import { refusal } from '../requests/check.ts';
 
 // A shape in the SDK is an array: [kind, namespace, name, traits, ...rest], kinds below; a member is a shape, a
 // number for a simple type, a function returning either, or [one of these, traits].
@@ -75,10 +76,25 @@ export function decodeRequest(action: string, form: URLSearchParams): object {
     }
     at.text = value;
   }
-  return decode(open(operation(action).input), root, '') as object;
+  // Timestamps and blobs stay text: no action that is simulated does more with them than to compare.
+  return decode(open(operation(action).input), root, '', (code, message) =>
+    refusal('ec2', action, code, message),
+  ) as object;
 }
 
-function decode(shape: Shape, tree: Tree, path: string): unknown {
+function decode(
+  shape: Shape,
+  tree: Tree,
+  path: string,
+  refuse: (code: string, why: string) => AwsError,
+): unknown {
+  const name = path.slice(0, -1);
+  const compound = shape.kind === 'structure' || shape.kind === 'list';
+  if (compound ? tree.text !== undefined && tree.text !== '' : tree.children.size > 0)
+    throw refuse(
+      'InvalidParameterValue',
+      `The parameter ${name} is ${compound ? 'not one value' : 'one value'}`,
+    );
   if (shape.kind === 'structure') {
     const byName = new Map(
       (shape.members ?? []).map(([name, schema]) => [queryName(name, open(schema)), { name, schema }]),
@@ -87,8 +103,8 @@ function decode(shape: Shape, tree: Tree, path: string): unknown {
     for (const [key, child] of tree.children) {
       const member = byName.get(key);
       if (member === undefined)
-        throw new AwsError('UnknownParameter', `The parameter ${path}${key} is not recognized`);
-      result[member.name] = decode(open(member.schema), child, `${path}${key}.`);
+        throw refuse('UnknownParameter', `The parameter ${path}${key} is not recognized`);
+      result[member.name] = decode(open(member.schema), child, `${path}${key}.`, refuse);
     }
     return result;
   }
@@ -96,16 +112,21 @@ function decode(shape: Shape, tree: Tree, path: string): unknown {
     const item = shape.item === undefined ? { kind: 'string' as const, traits: {} } : open(shape.item);
     return [...tree.children.entries()]
       .sort(([a], [b]) => Number(a) - Number(b))
-      .map(([index, child]) => decode(item, child, `${path}${index}.`));
+      .map(([index, child]) => {
+        if (!/^[1-9]\d*$/.test(index))
+          throw refuse('UnknownParameter', `The parameter ${path}${index} is not recognized`);
+        return decode(item, child, `${path}${index}.`, refuse);
+      });
   }
   const text = tree.text ?? '';
-  if (shape.kind === 'boolean') return text === 'true';
+  const expected = (what: string) =>
+    refuse('InvalidParameterValue', `Value (${text}) for parameter ${name} is invalid. ${what} is expected.`);
+  if (shape.kind === 'boolean') {
+    if (text !== 'true' && text !== 'false') throw expected('A boolean');
+    return text === 'true';
+  }
   if (shape.kind !== 'number') return text;
-  if (!/^-?\d+$/.test(text))
-    throw new AwsError(
-      'InvalidParameterValue',
-      `Value (${text}) for parameter ${path.slice(0, -1)} is invalid. An integer is expected.`,
-    );
+  if (!/^-?\d+$/.test(text)) throw expected('An integer');
   return Number(text);
 }
 

@@ -22,6 +22,7 @@ import type { Documents, DocumentVersion } from './documents.ts';
 import type { Managed, ManagedNode, ScriptResult } from './managed.ts';
 import { seconds } from './parameters.ts';
 import { type Handlers, paged, type Region } from './region.ts';
+import { shortOutput, withFailure } from './short-output.ts';
 
 type Status = NonNullable<CommandInvocation['Status']>;
 
@@ -55,32 +56,23 @@ interface Run {
   triggeredAlarm: string | undefined;
 }
 
-/** Milliseconds from SendCommand to the script's start on a node that is online. */
-export interface CommandLatency {
-  deliveryMs: number;
-  /** Until a new command shows up in ListCommands. */
-  listLagMs: number;
-}
-
 export interface Commands {
   handlers: Handlers;
   /** Names of CloudWatch alarms that are in ALARM. */
   alarms: Set<string>;
-  latency: CommandLatency;
 }
 
 const DEFAULT_EXECUTION_S = 3600;
-const CHARACTERS = { stdout: 24_000, stderr: 8_000, list: 2_500 };
+const CHARACTERS = { stdout: 24_000, stderr: 8_000 };
 
 export function createCommands(region: Region, documents: Documents, managed: Managed): Commands {
   const { scheduler } = region;
   const runs = new Map<string, Run>();
   const alarms = new Set<string>();
-  const latency: CommandLatency = { deliveryMs: 0, listLagMs: 0 };
+  const { latency } = region;
 
   function send(request: SendCommandRequest): SendCommandResult {
-    validate(request);
-    const document = documents.find(request.DocumentName ?? '', request.DocumentVersion);
+    const document = documents.findActive(request.DocumentName ?? '', request.DocumentVersion);
     if (request.DocumentHash !== undefined && request.DocumentHash !== document.hash)
       throw new AwsError('InvalidDocument', 'The document hash does not match the content of that version.');
     const { script, executionS } = render(document, request.Parameters ?? {});
@@ -191,7 +183,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     stopScript = node.run(run.script, (result) => {
       if (invocation.status !== 'InProgress' && invocation.status !== 'Cancelling') return;
       stopTimer();
-      invocation.result = result;
+      invocation.result = withFailure(result);
       if (result.exitCode === 0) finish(run, invocation, 'Success', 'Success');
       else finish(run, invocation, 'Failed', 'Failed');
     });
@@ -270,10 +262,16 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     return { Commands: items.map(describe), ...rest };
   }
 
+  /** "The Run Command API follows an eventual consistency model." Source: SSM API reference, GetCommandInvocation. */
+  function isShown(run: Run): boolean {
+    return scheduler.now() - run.at >= latency.invocationMs;
+  }
+
   function listInvocations(request: ListCommandInvocationsRequest): ListCommandInvocationsResult {
     const run = runs.get(request.CommandId ?? '');
     if (run === undefined) throw new AwsError('InvalidCommandId', 'The command ID does not exist.');
-    const all = run.invocations.filter(
+    const shown = isShown(run) ? run.invocations : [];
+    const all = shown.filter(
       (one) => request.InstanceId === undefined || one.instanceId === request.InstanceId,
     );
     const { items, ...rest } = paged(all, request, 50);
@@ -295,7 +293,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
                   Status: one.status as 'Success',
                   StatusDetails: one.details,
                   ResponseCode: one.result?.exitCode ?? -1,
-                  Output: shortOutput(one.result),
+                  Output: one.result === undefined ? '' : shortOutput(one.result),
                 },
               ],
       })),
@@ -306,7 +304,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
   function getInvocation(request: GetCommandInvocationRequest): GetCommandInvocationResult {
     const run = runs.get(request.CommandId ?? '');
     const invocation = run?.invocations.find((one) => one.instanceId === request.InstanceId);
-    if (run === undefined || invocation === undefined)
+    if (run === undefined || invocation === undefined || !isShown(run))
       throw new AwsError('InvocationDoesNotExist', 'The command ID and instance ID do not match.');
     return {
       CommandId: run.id,
@@ -351,7 +349,6 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
 
   return {
     alarms,
-    latency,
     handlers: {
       readers: {
         ListCommands: list,
@@ -361,31 +358,6 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
       writers: { SendCommand: send, CancelCommand: cancel },
     },
   };
-}
-
-function validate(request: SendCommandRequest): void {
-  const refuse = (message: string): never => {
-    throw new AwsError('ValidationException', message);
-  };
-  const ids = request.InstanceIds ?? [];
-  const targets = request.Targets ?? [];
-  if (ids.length > 50)
-    refuse(
-      "1 validation error detected: Value at 'instanceIds' failed to satisfy constraint: Member must have length less than or equal to 50",
-    );
-  if (new Set(ids).size < ids.length)
-    throw new AwsError('DuplicateInstanceId', 'An instance ID occurs twice.');
-  if (targets.length > 5 || targets.some((target) => (target.Values ?? []).length > 50))
-    refuse('at most 5 targets of 50 values each are allowed');
-  if (ids.length > 0 === targets.length > 0) refuse('either instance IDs or targets are required');
-  if (targets.some(({ Key = '' }) => Key !== 'InstanceIds' && Key !== 'tag-key' && !Key.startsWith('tag:')))
-    refuse('this target key is not simulated');
-  if ((request.Comment ?? '').length > 100) refuse('a comment has at most 100 characters');
-  const timeout = request.TimeoutSeconds ?? 3600;
-  if (timeout < 30 || timeout > 2_592_000) refuse('TimeoutSeconds is from 30 to 2592000');
-  if (!/^([1-9]\d*|[1-9]\d%|[1-9]%|100%)$/.test(request.MaxConcurrency ?? '50'))
-    refuse('MaxConcurrency is not of its form');
-  if (!/^(\d+|[1-9]?\d%|100%)$/.test(request.MaxErrors ?? '0')) refuse('MaxErrors is not of its form');
 }
 
 /** Puts the parameters into the script, as the SSM agent does. Throws InvalidParameters. */
@@ -419,14 +391,6 @@ function share(text: string, all: number, least: number): number {
   if (!text.endsWith('%')) return Math.max(least, Number(text));
   const exact = (Number(text.slice(0, -1)) / 100) * all;
   return Math.max(least, least === 0 ? Math.floor(exact) : Math.ceil(exact));
-}
-
-function shortOutput(result: ScriptResult | undefined): string {
-  if (result === undefined) return '';
-  const all =
-    result.stderr === '' ? result.stdout : `${result.stdout}\n----------ERROR-------\n${result.stderr}`;
-  const cut = '\n---Output truncated---';
-  return all.length <= CHARACTERS.list ? all : `${all.slice(0, CHARACTERS.list - cut.length)}${cut}`;
 }
 
 function uuid(text: string): string {

@@ -33,6 +33,7 @@ export interface DocumentVersion {
   parsed: CommandDocument;
   hash: string;
   at: number;
+  status: 'Creating' | 'Updating' | 'Active';
 }
 
 interface Document {
@@ -44,6 +45,8 @@ export interface Documents {
   handlers: Handlers;
   /** $DEFAULT, $LATEST or a number. Throws AwsError. */
   find(name: string, version: string | undefined): DocumentVersion;
+  /** The same for what is to be run. */
+  findActive(name: string, version: string | undefined): DocumentVersion;
 }
 
 const LARGEST = 64 * 1024;
@@ -59,7 +62,7 @@ const RUN_SHELL_SCRIPT = JSON.stringify({
 
 export function createDocuments(region: Region): Documents {
   const documents = new Map<string, Document>([
-    ['AWS-RunShellScript', { versions: [read(RUN_SHELL_SCRIPT, 1)], standard: 1 }],
+    ['AWS-RunShellScript', { versions: [{ ...read(RUN_SHELL_SCRIPT, 1), status: 'Active' }], standard: 1 }],
   ]);
 
   function documentOf(name: string | undefined): Document {
@@ -84,6 +87,22 @@ export function createDocuments(region: Region): Documents {
     return found;
   }
 
+  /** AWS does not say with what words it refuses one that is not Active; this code is what it has for documents. */
+  function findActive(name: string, wanted: string | undefined): DocumentVersion {
+    const found = find(name, wanted);
+    if (found.status === 'Active') return found;
+    throw new AwsError('InvalidDocument', `Document ${name} is ${found.status}, not Active.`);
+  }
+
+  /** Not Active at once. Source: SSM API reference, DocumentDescription, Status. */
+  function add(name: string, document: Document, version: DocumentVersion): void {
+    document.versions.push(version);
+    documents.set(name, document);
+    region.scheduler.after(region.latency.documentMs, () => {
+      version.status = 'Active';
+    });
+  }
+
   function read(content: string | undefined, version: number): DocumentVersion {
     const text = content ?? '';
     if (Buffer.byteLength(text) > LARGEST)
@@ -97,7 +116,8 @@ export function createDocuments(region: Region): Documents {
     if (parsed.schemaVersion !== '2.2' || !Array.isArray(parsed.mainSteps) || parsed.mainSteps.length === 0)
       throw new AwsError('InvalidDocumentContent', 'Only Command documents of schema 2.2 are simulated.');
     const hash = createHash('sha256').update(text).digest('hex');
-    return { version, content: text, parsed, hash, at: region.scheduler.now() };
+    const status = version === 1 ? 'Creating' : 'Updating';
+    return { version, content: text, parsed, hash, at: region.scheduler.now(), status };
   }
 
   function describe(name: string, version: DocumentVersion): DocumentDescription {
@@ -109,7 +129,7 @@ export function createDocuments(region: Region): Documents {
       LatestVersion: String(document.versions.at(-1)?.version ?? 0),
       Hash: version.hash,
       HashType: 'Sha256',
-      Status: 'Active',
+      Status: version.status,
       DocumentType: 'Command',
       DocumentFormat: 'JSON',
       SchemaVersion: '2.2',
@@ -119,15 +139,13 @@ export function createDocuments(region: Region): Documents {
 
   function create(request: CreateDocumentRequest): CreateDocumentResult {
     const name = request.Name ?? '';
-    if (!/^[\w.-]{3,128}$/.test(name) || /^(aws|amazon|amzn)/i.test(name))
-      throw new AwsError('InvalidDocument', `Document name ${name} is not allowed.`);
     if (documents.has(name))
       throw new AwsError(
         'DocumentAlreadyExists',
         `Document with name ${name} already exists in the specified region.`,
       );
     const version = read(request.Content, 1);
-    documents.set(name, { versions: [version], standard: 1 });
+    add(name, { versions: [], standard: 1 }, version);
     return { DocumentDescription: describe(name, version) };
   }
 
@@ -139,7 +157,7 @@ export function createDocuments(region: Region): Documents {
     const version = read(request.Content, (latest?.version ?? 0) + 1);
     if (version.hash === latest?.hash)
       throw new AwsError('DuplicateDocumentContent', 'The content is the same as that of the last version.');
-    document.versions.push(version);
+    add(request.Name ?? '', document, version);
     return { DocumentDescription: describe(request.Name ?? '', version) };
   }
 
@@ -151,6 +169,7 @@ export function createDocuments(region: Region): Documents {
 
   return {
     find,
+    findActive,
     handlers: {
       readers: {
         DescribeDocument: (request: DescribeDocumentRequest): DescribeDocumentResult => ({

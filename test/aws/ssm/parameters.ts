@@ -46,11 +46,19 @@ const VERSIONS = 100;
 const LABELS = 10;
 /** Milliseconds until an aws:ec2:image value has been looked at. */
 const IMAGE_VALIDATION_MS = 2_000;
+/**
+ * "After deleting a parameter, wait for at least 30 seconds to create a parameter with the same name." Source: SSM API
+ * reference, DeleteParameters. With what it is refused until then, AWS does not say; TooManyUpdates is the only error of
+ * PutParameter that asks for a wait.
+ */
+const NAME_REST_MS = 30_000;
 
 export function createParameterStore(region: Region): ParameterStore {
   const parameters: Parameters = new Map();
   /** The next version of each name: a value that is refused later has used its number up. */
   const next = new Map<string, number>();
+  /** Names that were deleted, until they may be used again. */
+  const freeAt = new Map<string, number>();
 
   function versionsOf(name: string): Version[] {
     const versions = parameters.get(name);
@@ -60,8 +68,8 @@ export function createParameterStore(region: Region): ParameterStore {
 
   function put(request: PutParameterRequest): PutParameterResult {
     const { Name = '', Value = '' } = request;
-    if (!/^[\w./-]{1,2048}$/.test(Name) || Name.split('/').length > 16)
-      throw new AwsError('ValidationException', `Parameter name ${Name} is not allowed.`);
+    if (region.scheduler.now() < (freeAt.get(Name) ?? 0))
+      throw new AwsError('TooManyUpdates', `Parameter ${Name} was deleted a moment ago.`);
     const versions = parameters.get(Name) ?? [];
     if (next.has(Name) && request.Overwrite !== true)
       throw new AwsError(
@@ -185,8 +193,6 @@ export function createParameterStore(region: Region): ParameterStore {
 
   function getMany(request: GetParametersRequest): GetParametersResult {
     const names = request.Names ?? [];
-    if (names.length > 10)
-      throw new AwsError('ValidationException', 'Member must have length less than or equal to 10');
     const found = names.map((name) => ({ name, parameter: tryFind(name) }));
     return {
       Parameters: found.flatMap(({ parameter }) => (parameter === undefined ? [] : [parameter])),
@@ -221,10 +227,11 @@ export function createParameterStore(region: Region): ParameterStore {
 
   function remove(request: DeleteParametersRequest): DeleteParametersResult {
     const names = request.Names ?? [];
-    if (names.length > 10)
-      throw new AwsError('ValidationException', 'Member must have length less than or equal to 10');
     const deleted = names.filter((name) => next.delete(name));
-    for (const name of deleted) parameters.delete(name);
+    for (const name of deleted) {
+      parameters.delete(name);
+      freeAt.set(name, region.scheduler.now() + NAME_REST_MS);
+    }
     return {
       DeletedParameters: deleted,
       InvalidParameters: names.filter((name) => !deleted.includes(name)),

@@ -2,8 +2,29 @@
 import { AwsError } from '../ec2/errors.ts';
 import type { Scheduler } from '../ec2/scheduler.ts';
 
+/** Milliseconds each thing takes. AWS publishes none of them: orders of magnitude. */
+export interface SsmLatency {
+  /** From SendCommand to the script's start on a node that is online. */
+  deliveryMs: number;
+  /** Until a new command shows up in ListCommands. */
+  listLagMs: number;
+  /** Until its invocations show up. */
+  invocationMs: number;
+  /** Until a document, or a new version of it, is Active. */
+  documentMs: number;
+}
+
+export const ssmLatency: Readonly<SsmLatency> = {
+  deliveryMs: 0,
+  listLagMs: 0,
+  invocationMs: 200,
+  documentMs: 700,
+};
+
 export interface Region {
   scheduler: Scheduler;
+  /** Kept, not copied: changing it later counts. */
+  latency: SsmLatency;
   /** arn:aws:ssm:REGION:ACCOUNT */
   arnPrefix: string;
   accountId: string;

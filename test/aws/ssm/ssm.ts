@@ -3,13 +3,16 @@ import { type ApiCall, recording } from '../calls.ts';
 import { AwsError } from '../ec2/errors.ts';
 import type { Caller } from '../ec2/state.ts';
 import { type BucketSize, Throttle } from '../ec2/throttle.ts';
-import { type CommandLatency, createCommands } from './commands.ts';
+import { checkRequest } from '../requests/check.ts';
+import { createCommands } from './commands.ts';
 import { createDocuments } from './documents.ts';
 import { createManaged, type ManagedNode } from './managed.ts';
 import { createParameterStore, type Parameters } from './parameters.ts';
-import type { Handler, Region } from './region.ts';
+import { type Handler, type Region, type SsmLatency, ssmLatency } from './region.ts';
 
-export interface SsmOptions extends Region {
+export interface SsmOptions extends Omit<Region, 'latency'> {
+  /** What differs from `ssmLatency`. */
+  latency?: Partial<SsmLatency>;
   calls: ApiCall[];
   denied: Set<string>;
   /** Bucket sizes that differ from `defaultBucket`. */
@@ -23,7 +26,7 @@ export interface Ssm {
   /** Names of CloudWatch alarms that are in ALARM. */
   alarms: Set<string>;
   /** Kept, not copied: changing it later counts. */
-  latency: CommandLatency;
+  latency: SsmLatency;
   send(action: string, request: object, caller?: Caller): object;
   /** Shortcut for tests: a new version of a String parameter. */
   put(name: string, value: string): number;
@@ -58,10 +61,11 @@ function defaultBucket(action: string): BucketSize {
 
 export function createSsm(options: SsmOptions): Ssm {
   const { scheduler, calls, denied } = options;
-  const store = createParameterStore(options);
-  const documents = createDocuments(options);
-  const managed = createManaged(options);
-  const commands = createCommands(options, documents, managed);
+  const region: Region = { ...options, latency: { ...ssmLatency, ...options.latency } };
+  const store = createParameterStore(region);
+  const documents = createDocuments(region);
+  const managed = createManaged(region);
+  const commands = createCommands(region, documents, managed);
   const handlers: Record<string, Handler> = Object.assign(
     {},
     ...[store, documents, managed, commands].flatMap((part) => [
@@ -75,6 +79,7 @@ export function createSsm(options: SsmOptions): Ssm {
     const handler = handlers[action];
     if (handler === undefined) throw new AwsError('UnknownOperationException', `${action} is not simulated`);
     if (!throttle.take(action)) throw new AwsError('ThrottlingException', 'Rate exceeded');
+    checkRequest('ssm', action, request, scheduler.now());
     if (denied.has(action) || denied.has('*'))
       throw new AwsError('AccessDeniedException', `The role is not authorized to perform: ssm:${action}`);
     return handler(request as never);
@@ -84,7 +89,7 @@ export function createSsm(options: SsmOptions): Ssm {
     parameters: store.parameters,
     nodes: managed.nodes,
     alarms: commands.alarms,
-    latency: commands.latency,
+    latency: region.latency,
     send: recording({ service: 'ssm', calls, scheduler, isMutating: isSsmMutating, carryOut }),
     put: (name, value) =>
       store.put({ Name: name, Value: value, Type: 'String', Overwrite: true }).Version ?? 0,

@@ -1,6 +1,6 @@
 // Faults of the EC2 API, of what it holds, and of the instance's place in it.
 import { equal, is, match, ok } from 'uvu/assert';
-import { CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
+import { CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG, VERDICT_TAG } from '../../../agent/aws/tags.ts';
 import { rangeOf, toAddress } from '../../../agent/host/ipv4.ts';
 import type { AttachmentFault, Ec2Fault } from '../../aws/faults.ts';
 import type { Cloud, CloudOptions, Instance } from '../../aws/index.ts';
@@ -56,6 +56,12 @@ function accepted({ cloud, instance }: Bench, action?: string): number {
 function provesOnePodEni(bench: Bench): void {
   is(bench.instance.enis.length, 2, 'one pod ENI');
   ok(bench.instance.enis[1]?.attachment?.deleteOnTermination, 'delete-on-termination');
+}
+
+function untagged({ instance }: Bench, { status }: Outcome): void {
+  match(status?.degraded.at(-1) ?? '', /^VERDICT_NOT_TAGGED: .*Tags.*Let the role tag its own instance/);
+  ok(instance.read('/run/eniboot/status.json')?.includes('VERDICT_NOT_TAGGED'), 'in the file as well');
+  is(instance.record.tags.has(VERDICT_TAG), false);
 }
 
 function denied(action: string, more: Partial<Fault> = {}): Fault {
@@ -172,12 +178,26 @@ export const ec2Faults: Fault[] = [
   {
     name: 'UnauthorizedOperation for CreateTags: no tag, but a node',
     arrange: ec2({ action: 'CreateTags', error: 'UnauthorizedOperation' }),
-    expect: { verdict: 'ready' },
+    expect: { verdict: 'degraded' },
+    prove: untagged,
   },
   {
     name: 'UnauthorizedOperation for DescribeTags: no tag, but a node',
     arrange: ec2({ action: 'DescribeTags', error: 'UnauthorizedOperation' }),
+    expect: { verdict: 'degraded' },
+    prove: untagged,
+  },
+  {
+    name: 'an instance that has all the tags it may have: no tag, but a node',
+    launch: { tags: Object.fromEntries(Array.from({ length: 49 }, (_, at) => [`tag-${at}`, 'x'])) },
+    expect: { verdict: 'degraded' },
+    prove: untagged,
+  },
+  {
+    name: 'an instance whose tags IMDS shows: the tag of the verdict is one that EC2 takes',
+    launch: { imds: { tagsInMetadata: true } },
     expect: { verdict: 'ready' },
+    prove: ({ instance }) => match(instance.record.tags.get(VERDICT_TAG) ?? '', /^ready@/),
   },
   {
     name: 'AuthFailure to every call',

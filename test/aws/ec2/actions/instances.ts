@@ -28,7 +28,7 @@ import {
   hasSingleInterface,
   removeInterface,
 } from './interfaces.ts';
-import { tagsFrom } from './tags.ts';
+import { requireMetadataKeys, tagsFrom } from './tags.ts';
 
 export interface InstanceSpec {
   type: string;
@@ -38,7 +38,8 @@ export interface InstanceSpec {
   tags: Map<string, string>;
   groups?: string[] | undefined;
   hopLimit: number;
-  tagsInMetadata: boolean;
+  /** Without it, as the account has it. */
+  tagsInMetadata: boolean | undefined;
   userData?: string | undefined;
   role?: string | undefined;
   shutdownBehavior: 'stop' | 'terminate';
@@ -50,6 +51,8 @@ export interface InstanceSpec {
 export function launchInstance(world: World, spec: InstanceSpec): InstanceRecord {
   const subnet = subnetOf(world, spec.subnetId);
   limitsOf(spec.type);
+  const shown = spec.tagsInMetadata ?? world.metadataDefaults.instanceMetadataTags === 'enabled';
+  if (shown) requireMetadataKeys('RunInstances', spec.tags.keys());
   const groups = spec.groups ?? [defaultGroup(world)];
   const created = createNetworkInterface(world, { SubnetId: subnet.id, Groups: groups });
   const boot = world.enis.get(created.NetworkInterface?.NetworkInterfaceId ?? '');
@@ -68,7 +71,7 @@ export function launchInstance(world: World, spec: InstanceSpec): InstanceRecord
     groups,
     launchTime: now,
     hopLimit: spec.hopLimit,
-    tagsInMetadata: spec.tagsInMetadata,
+    tagsInMetadata: shown,
     userData: spec.userData,
     role: spec.role,
     shutdownBehavior: spec.shutdownBehavior,
@@ -109,7 +112,7 @@ export function runInstances(world: World, request: RunInstancesRequest): Reserv
       tags: tagsFrom(request.TagSpecifications, 'instance'),
       groups: request.SecurityGroupIds ?? request.NetworkInterfaces?.[0]?.Groups,
       hopLimit: request.MetadataOptions?.HttpPutResponseHopLimit ?? 1,
-      tagsInMetadata: request.MetadataOptions?.InstanceMetadataTags === 'enabled',
+      tagsInMetadata: enabled(request.MetadataOptions?.InstanceMetadataTags),
       userData:
         request.UserData === undefined ? undefined : Buffer.from(request.UserData, 'base64').toString(),
       role: request.IamInstanceProfile?.Name || undefined,
@@ -121,6 +124,10 @@ export function runInstances(world: World, request: RunInstancesRequest): Reserv
     world.tokens.set(request.ClientToken, { request: '', result: records[0]?.id ?? '' });
   for (const instance of records) world.emit({ kind: 'run', instance });
   return reservation(world, records);
+}
+
+function enabled(state: string | undefined): boolean | undefined {
+  return state === undefined ? undefined : state === 'enabled';
 }
 
 /** What a test has put there: simulated machines have no serial console. */

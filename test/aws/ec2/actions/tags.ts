@@ -1,12 +1,43 @@
 import type { CreateTagsRequest, DeleteTagsRequest, Tag, TagSpecification } from '@aws-sdk/client-ec2';
+import { refusal } from '../../requests/check.ts';
 import { AwsError, missing } from '../errors.ts';
 import type { World } from '../world.ts';
 
 export function createTags(world: World, request: CreateTagsRequest): object {
-  if (request.Tags === undefined) throw missing('Tag');
-  for (const tags of holders(world, request.Resources))
-    for (const [key, value] of entries(request.Tags)) tags.set(key, value);
+  const given = entries(request.Tags ?? []);
+  const all = holders(world, request.Resources);
+  // All or nothing.
+  for (const id of request.Resources ?? [])
+    if (world.instances.get(id)?.tagsInMetadata === true)
+      requireMetadataKeys(
+        'CreateTags',
+        given.map(([key]) => key),
+      );
+  for (const tags of all) {
+    const keys = new Set([...tags.keys(), ...given.map(([key]) => key)]);
+    if (keys.size > MOST)
+      throw new AwsError('TagLimitExceeded', `The maximum number of tags per resource is ${MOST}.`);
+  }
+  for (const tags of all) for (const [key, value] of given) tags.set(key, value);
   return {};
+}
+
+/** Source: EC2 user guide, "Tag restrictions". */
+const MOST = 50;
+
+/**
+ * Where IMDS shows an instance's tags, their keys become paths. Source: EC2 user guide, "View tags for your EC2 instances using
+ * instance metadata"; the words are those of aws/karpenter-provider-aws#1527.
+ */
+export function requireMetadataKeys(action: string, keys: Iterable<string>): void {
+  for (const key of keys)
+    if (!/^[0-9a-zA-Z\-_+=,.@:]{1,255}$/.test(key) || ['.', '..', '_index'].includes(key))
+      throw refusal(
+        'ec2',
+        action,
+        'InvalidParameterValue',
+        `'${key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\-_+=,.@:]{1,255}), and must not be a reserved name ('.', '..', '_index')`,
+      );
 }
 
 export function deleteTags(world: World, request: DeleteTagsRequest): object {
@@ -72,12 +103,6 @@ function holders(world: World, ids: string[] | undefined): Map<string, string>[]
 
 function entries(tags: Tag[]): [string, string][] {
   return tags.flatMap(({ Key, Value }) => {
-    if (Key === undefined) return [];
-    if (Key.startsWith('aws:'))
-      throw new AwsError(
-        'InvalidParameterValue',
-        `Tag keys starting with 'aws:' are reserved for internal use`,
-      );
-    return [[Key, Value ?? '']];
+    return Key === undefined ? [] : [[Key, Value ?? '']];
   });
 }

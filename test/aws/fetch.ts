@@ -1,0 +1,120 @@
+// AWS's own models of its requests, which the simulated AWS validates against: botocore's, of the Python package index.
+// Kept between runs in a folder named for the digest. Sandboxes have no network: this runs before them.
+//   node test/aws/fetch.ts   fetches what is missing (needs pip)
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { cacheFolder } from '../../agent/build/cache.ts';
+
+const BOTOCORE = {
+  version: '1.44.8',
+  sha256: '76342a76c338701db80dcb8afe1c9bd079283d6fffbb9d881442abb02a215043',
+};
+/** The services that are simulated, and the version of the API that the SDK speaks. */
+const services = { ec2: '2016-11-15', ssm: '2014-11-06' };
+
+export type ServiceName = keyof typeof services;
+
+/** Changed when what is kept of a model changes. */
+const LAYOUT = '1';
+
+const folder = cacheFolder('botocore', `${BOTOCORE.version}-${BOTOCORE.sha256.slice(0, 12)}-${LAYOUT}`);
+
+/** As in a service-2.json. Source: botocore's docs/source/development, "The service description". */
+export interface ModelShape {
+  type: string;
+  members?: Record<string, { shape: string }>;
+  required?: string[];
+  member?: { shape: string };
+  key?: { shape: string };
+  value?: { shape: string };
+  min?: number;
+  max?: number;
+  pattern?: string;
+  enum?: string[];
+}
+
+export interface Model {
+  version: string;
+  /** Operation → the shape of its input; an operation without one has `undefined`. */
+  operations: Record<string, string | undefined>;
+  shapes: Record<string, ModelShape>;
+}
+
+/** undefined when it has not been fetched. */
+export function modelOf(service: ServiceName): Model | undefined {
+  const path = join(folder, `${service}.json`);
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Model) : undefined;
+}
+
+/** @throws when it is not there and cannot be fetched. */
+function ensureModels(): string {
+  if (existsSync(folder)) return folder;
+  mkdirSync(join(folder, '..'), { recursive: true });
+  // Made aside and renamed whole, so that what is there is complete.
+  const work = mkdtempSync(join(folder, '..', '.fetch-'));
+  try {
+    const pinned = join(work, 'requirements.txt');
+    writeFileSync(pinned, `botocore==${BOTOCORE.version} --hash=sha256:${BOTOCORE.sha256}\n`);
+    const quietly = { cwd: work, stdio: ['ignore', 'ignore', 'inherit'] as const };
+    // pip compares the digest.
+    const pip = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:', '--require-hashes'];
+    execFileSync('python3', [...pip, '--dest', work, '-r', pinned], {
+      ...quietly,
+      stdio: [...quietly.stdio],
+    });
+    const wheel = `botocore-${BOTOCORE.version}-py3-none-any.whl`;
+    execFileSync('python3', ['-m', 'zipfile', '-e', wheel, work], { cwd: work });
+    const kept = mkdtempSync(join(work, 'kept-'));
+    for (const [service, api] of Object.entries(services)) {
+      const packed = readFileSync(join(work, 'botocore/data', service, api, 'service-2.json.gz'));
+      writeFileSync(
+        join(kept, `${service}.json`),
+        JSON.stringify(inputsOf(gunzipSync(packed).toString(), api)),
+      );
+    }
+    renameSync(kept, folder);
+    return folder;
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+interface Published {
+  operations: Record<string, { input?: { shape: string } }>;
+  shapes: Record<string, ModelShape>;
+}
+
+/** What requests are made of, without the documentation: a twelfth of the whole. */
+function inputsOf(text: string, version: string): Model {
+  const { operations, shapes } = JSON.parse(text) as Published;
+  const inputs = Object.entries(operations).map(([name, { input }]) => [name, input?.shape] as const);
+  const kept: Record<string, ModelShape> = {};
+  const open = inputs.flatMap(([, shape]) => shape ?? []);
+  for (let name = open.pop(); name !== undefined; name = open.pop()) {
+    const shape = shapes[name];
+    if (shape === undefined || kept[name] !== undefined) continue;
+    const { type, members, required, member, key, value, min, max, pattern, enum: words } = shape;
+    const only = ({ shape: of }: { shape: string }) => ({ shape: of });
+    kept[name] = {
+      type,
+      ...(members && {
+        members: Object.fromEntries(Object.entries(members).map(([at, one]) => [at, only(one)])),
+      }),
+      ...(required && { required }),
+      ...(member && { member: only(member) }),
+      ...(key && { key: only(key) }),
+      ...(value && { value: only(value) }),
+      ...(min !== undefined && { min }),
+      ...(max !== undefined && { max }),
+      ...(pattern !== undefined && { pattern }),
+      ...(words && { enum: words }),
+    };
+    for (const one of [...Object.values(members ?? {}), member, key, value])
+      if (one !== undefined) open.push(one.shape);
+  }
+  return { version, operations: Object.fromEntries(inputs), shapes: kept };
+}
+
+if (process.argv[1] === import.meta.filename) process.stdout.write(`${ensureModels()}\n`);
