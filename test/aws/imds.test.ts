@@ -157,7 +157,8 @@ test('a new ENI and a new prefix appear after the lag', async () => {
   const made = cloud.ec2.send('CreateNetworkInterface', { SubnetId: podEni?.subnetId }) as {
     NetworkInterface: { NetworkInterfaceId: string };
   };
-  cloud.ec2.send('AttachNetworkInterface', { ...made.NetworkInterface, InstanceId: node.id, DeviceIndex: 2 });
+  const { NetworkInterfaceId } = made.NetworkInterface;
+  cloud.ec2.send('AttachNetworkInterface', { NetworkInterfaceId, InstanceId: node.id, DeviceIndex: 2 });
   await new Promise((done) => setTimeout(done, 50));
   assert.is(cloud.enis.get(made.NetworkInterface.NetworkInterfaceId)?.attachment?.status, 'attached');
   assert.is(await macs(), 2);

@@ -185,10 +185,12 @@ test('the policy denies what these commands never do', async () => {
     ImageId: image.id,
     InstanceType: 'm5.large',
     SubnetId: subnet?.id,
+    MinCount: 1,
+    MaxCount: 1,
   }) as { Instances: { InstanceId: string }[] };
   const id = other.Instances[0]?.InstanceId ?? '';
   const tagged = (Key: string, Value: string) => [{ ResourceType: 'instance', Tags: [{ Key, Value }] }];
-  const launch = { ImageId: image.id, SubnetId: subnet?.id };
+  const launch = { ImageId: image.id, SubnetId: subnet?.id, MinCount: 1, MaxCount: 1 };
   const forbidden: [string, object, 'ec2' | 'ssm'][] = [
     ['RunInstances', launch, 'ec2'],
     ['RunInstances', { ...launch, TagSpecifications: tagged('Name', 'x') }, 'ec2'],
