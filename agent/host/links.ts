@@ -1,6 +1,8 @@
 // Network devices, addresses, routes and rules through iproute2: `ip -j` to look, `ip -batch` to change.
 // Devices are found by MAC, never by name: udev renames them while we look.
+
 import { basename } from 'node:path';
+import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
 import { follow } from '../port/follow.ts';
 import { linkIfPresent } from '../port/fs.ts';
@@ -65,7 +67,13 @@ const STACKED_KINDS = new Set([
 /** All devices with their addresses: one spawn. */
 export async function listLinks(): Promise<Link[]> {
   const result = await must('KERNEL_QUERY', 'ip', ['-j', '-d', 'address', 'show']);
-  return parse(result.stdout).map((entry) => {
+  const entries = parse(result.stdout);
+  // Every namespace has it: where the kernel has not answered, `ip` lists nothing and ends with 0 all the same.
+  if (!entries.some((entry) => entry['ifname'] === 'lo'))
+    throw new Failure('KERNEL_QUERY', 'ip address show lists no device, not even lo', {
+      stderr: result.stderr.trim(),
+    });
+  return entries.map((entry) => {
     const flags = Array.isArray(entry['flags']) ? (entry['flags'] as string[]) : [];
     const info = (entry['linkinfo'] ?? {}) as Record<string, unknown>;
     const kind = text(info['info_kind']);
