@@ -95,8 +95,8 @@ const UNKNOWN_KIND = /Unknown device type/;
 /**
  * @param eniDevice undefined where another plugin has made the pod's interface.
  * @returns whether the pod has IPv6 beside IPv4: not where it has that turned off.
- * @throws ALREADY_ATTACHED when the interface exists, NETNS_TAKEN when another network does (nothing was made), ADDRESS_IN_USE when a lost namespace
- *   holds the address, NFT_FAILED or KERNEL_CHANGE otherwise.
+ * @throws ALREADY_ATTACHED when the interface exists, NETNS_TAKEN when another network does (nothing was made),
+ *   ADDRESS_IN_USE when a lost namespace holds the address, NFT_FAILED or KERNEL_CHANGE otherwise.
  */
 export function makeAttachment(
   a: Attachment,

@@ -1,9 +1,19 @@
 // Debian packages of other releases, unpacked beside this machine's own: nothing of it is installed or changed. Needs the network.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 export interface Wanted {
   /** Debian's code name. */
@@ -19,11 +29,38 @@ export interface Wanted {
 /** Changed when the contents of an unpacked root change. */
 const LAYOUT = '2';
 
+const WEEK_MS = 7 * 24 * 3600 * 1000;
+
+/**
+ * Unpacks them beside `pointer`, a file that names the folder in use. Kept for a week; without a network an older copy
+ * serves.
+ */
+export function keepPackages(pointer: string, wanted: Wanted): void {
+  const cache = dirname(pointer);
+  mkdirSync(cache, { recursive: true });
+  if (existsSync(pointer) && Date.now() - statSync(pointer).mtimeMs < WEEK_MS) return;
+  try {
+    const key = unpackPackages(cache, wanted);
+    writeFileSync(`${pointer}.tmp`, `${key}\n`);
+    renameSync(`${pointer}.tmp`, pointer);
+    process.stdout.write(`${wanted.release}: ${join(cache, key)}\n`);
+  } catch (error) {
+    if (!existsSync(pointer)) throw error;
+    process.stdout.write(`${wanted.release}: no newer packages to be had, the last ones are used\n`);
+  }
+}
+
+/** The folder that `pointer` names. @param fetcher what makes it, for the error when it is not there. */
+export function keptRoot(pointer: string, fetcher: string): string {
+  if (!existsSync(pointer))
+    throw new Error(
+      `the packages of ${basename(pointer)} are not in ${dirname(pointer)}: run \`node ${fetcher}\` with a network`,
+    );
+  return join(dirname(pointer), readFileSync(pointer, 'utf8').trim());
+}
+
 /** Unpacks them into a folder of `cache` that is named for their versions, unless it is there; its name. */
-export function unpackPackages(
-  cache: string,
-  { release, programs, alone = [], unneeded = [] }: Wanted,
-): string {
+function unpackPackages(cache: string, { release, programs, alone = [], unneeded = [] }: Wanted): string {
   const work = mkdtempSync(join(tmpdir(), 'eniboot-packages-'));
   try {
     const apt = privateApt(work, release);

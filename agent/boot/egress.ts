@@ -99,10 +99,11 @@ export const egress: Phase<Observed, Planned> = {
   plan(observed, boot) {
     const { bootDevice, bootEni } = nodeOf(boot);
     const changes: Planned[] = [];
-    const text = sysctlText(wantedSysctls(bootDevice.name, isDualStack(boot)));
+    const wantedSettings = wantedSysctls(bootDevice.name, isDualStack(boot));
+    const text = sysctlText(wantedSettings);
     if (observed.sysctlFile !== text)
       changes.push({ kind: 'sysctl-file', text, summary: `write ${SYSCTL_FILE}` });
-    for (const [path, value] of Object.entries(wantedSysctls(bootDevice.name, isDualStack(boot)))) {
+    for (const [path, value] of Object.entries(wantedSettings)) {
       if (observed.sysctls[path] !== value) {
         changes.push({ kind: 'sysctl', path, value, summary: `set ${path} to ${value}` });
       }

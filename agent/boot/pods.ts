@@ -7,7 +7,7 @@ import { isFailure } from '../messages/failure.ts';
 import { type Lease, leasePath, listLeases } from '../pool/lease.ts';
 import { noteOf } from '../pool/lease-note.ts';
 import { hasCode, secondsSinceWritten } from '../port/fs.ts';
-import { hasNetlink } from '../port/netlink.ts';
+import { hasLibc } from '../port/libc.ts';
 import { type Check, fail, pass, warn } from './phase.ts';
 
 export interface PodDrift {
@@ -24,7 +24,7 @@ const SETTLED = 10;
 export function podDrifts(mend: boolean): { looked: number; found: PodDrift[]; problems: string[] } {
   const found: PodDrift[] = [];
   const problems: string[] = [];
-  if (!hasNetlink()) return { looked: 0, found, problems: ['this runtime speaks no netlink'] };
+  if (!hasLibc()) return { looked: 0, found, problems: ['this runtime speaks no netlink'] };
   const node = readNodeFile();
   const leases = listLeases().filter(
     ({ address, eniId, owner }) => secondsSinceWritten(leasePath(address, eniId, owner)) >= SETTLED,

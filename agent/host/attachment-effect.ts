@@ -1,7 +1,8 @@
 // Whether every object of an attachment is in effect, asked of the kernel itself: no program is started, so a pod that
 // waits for a CHECK does not wait for twenty of them.
 import { readIfPresent } from '../port/fs.ts';
-import { hasNetlink, inTwoNamespaces } from '../port/netlink.ts';
+import { hasLibc } from '../port/libc.ts';
+import { inTwoNamespaces } from '../port/netlink.ts';
 import { type Attachment, podLines6, podSysctls, podTables } from './attachment.ts';
 import {
   ADDS_TO_A_LINK,
@@ -23,7 +24,7 @@ import { Listing, type WantedLink } from './netlink/verify.ts';
  */
 export function wholeByNetlink(a: Attachment, place: Place, parts: Part[]): { ipv6: boolean } | undefined {
   const { netns } = place;
-  if (!hasNetlink()) return undefined;
+  if (!hasLibc()) return undefined;
   try {
     return inTwoNamespaces(netns, ({ node, pod, podNetfilter }) => {
       const on = { node: new Listing(new Routing(node)), pod: new Listing(new Routing(pod)) };

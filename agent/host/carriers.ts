@@ -1,7 +1,8 @@
 // Which network namespaces have addresses on a pod ENI: every ipvlan of an ENI has the ENI's MAC, and the kernel lets
 // any process with NET_ADMIN in its namespace give one more addresses. Reads only.
 import { isThere, listIfPresent, statIfPresent } from '../port/fs.ts';
-import { hasNetlink, inTwoNamespaces } from '../port/netlink.ts';
+import { hasLibc } from '../port/libc.ts';
+import { inTwoNamespaces } from '../port/netlink.ts';
 import { toAddress } from './ipv4.ts';
 import { ipv6FromBytes } from './ipv6.ts';
 import { IFA, IFLA, linksQuestion, NEW_ADDRESS } from './netlink/ip.ts';
@@ -31,7 +32,7 @@ const MOUNTED = '/run/netns';
 export function findCarriers(
   macs: ReadonlySet<string>,
 ): { carriers: Carrier[]; unseen: string[] } | undefined {
-  if (!hasNetlink()) return undefined;
+  if (!hasLibc()) return undefined;
   const carriers: Carrier[] = [];
   const unseen: string[] = [];
   const seen = new Set([statIfPresent('/proc/self/ns/net')?.ino]);

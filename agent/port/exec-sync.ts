@@ -21,9 +21,23 @@ export function runSync(file: string, args: string[], options: Omit<ExecOptions,
     env: { ...process.env, LC_ALL: 'C.UTF-8', ...options.env },
   };
   const byOwn = () => withOwn(options.input, (own) => spawnSync(file, args, { ...settings, ...own }));
+  let ran = false;
   const byPipes = () =>
-    onPipes(options.input, bounds.programBytes, (stdio) => spawnSync(file, args, { ...settings, stdio }));
-  const { result, stdout, stderr, full } = hasLibc() ? orElse(byPipes, byOwn) : byOwn();
+    onPipes(options.input, bounds.programBytes, (stdio) => {
+      ran = true;
+      return spawnSync(file, args, { ...settings, stdio });
+    });
+  const said = (): Output => {
+    if (!hasLibc()) return byOwn();
+    try {
+      return byPipes();
+    } catch (error) {
+      // No pipe is left, or no memory for foreign calls: the other way says what the program needs and lacks.
+      if (ran) throw error;
+      return byOwn();
+    }
+  };
+  const { result, stdout, stderr, full } = said();
   // It waits for a reader then, until its time is over.
   const overflowed = full || hasCode(result.error, 'ENOBUFS');
   return {
@@ -66,13 +80,4 @@ function withOwn(
     Buffer,
   ];
   return { result, stdout, stderr, full: false };
-}
-
-/** Where the system has no pipe left, or no memory for foreign calls, the other way says what the program needs and lacks. */
-function orElse(byPipes: () => Output, byOwn: () => Output): Output {
-  try {
-    return byPipes();
-  } catch {
-    return byOwn();
-  }
 }

@@ -1,10 +1,10 @@
 // Calls of the C library that JavaScript has none for, through the compiled runtime's own foreign calls. Node has none.
 import { constants } from 'node:os';
 
-export type Call = (...args: (number | Uint8Array)[]) => number;
+type Call = (...args: (number | Uint8Array)[]) => number;
 
 /** Types as the runtime names them: i32, u32, ptr. */
-export type Signatures = Record<string, { args: string[]; returns: string }>;
+type Signatures = Record<string, { args: string[]; returns: string }>;
 
 /**
  * What the module bun:ffi is made of: the module itself, which fits arguments we do not have, takes half a millisecond

@@ -2,7 +2,7 @@
 // runtime's own foreign calls. Where they are missing (Node) nothing here works, and callers use programs instead.
 import { closeSync, openSync } from 'node:fs';
 import { statIfPresent } from './fs.ts';
-import { hasLibc, loadCalls, SystemCallError } from './libc.ts';
+import { loadCalls, SystemCallError } from './libc.ts';
 
 /** Numbers of linux/socket.h and linux/netlink.h; the same on every CPU. */
 const AF_NETLINK = 16;
@@ -35,9 +35,6 @@ export interface TwoNamespaces {
   /** A descriptor of the pod's namespace. */
   podFd: number;
 }
-
-/** Whether this runtime can do it: the compiled executable can. */
-export const hasNetlink = hasLibc;
 
 /** Whether a path leads to a namespace. All of them are files of one file system: what an unmounted one leaves is not. */
 export function isNamespace(path: string): boolean {

@@ -1,5 +1,6 @@
 // What an operator asks for: one schema, safe with only `what` and `where`.
 import * as v from 'valibot';
+import { CLUSTER_TAG } from '../aws/tags.ts';
 import { parseSource } from '../config/parse.ts';
 import { type ConfigProblem, type Finding, invalid, problemAt } from '../config/problem.ts';
 import { type Path, positionOf, type Tree, toValue } from '../config/tree.ts';
@@ -252,7 +253,7 @@ export function allowedFailures(nodes: number, percent: number): number {
 
 /** Tags that make an instance a target. */
 export function targetTags({ where }: Spec): Record<string, string> {
-  return where.tags ?? { 'eniboot:cluster': where.cluster };
+  return where.tags ?? { [CLUSTER_TAG]: where.cluster };
 }
 
 /** Pure. Throws SPEC_INVALID with every problem in `facts.problems`. */

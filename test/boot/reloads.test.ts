@@ -15,7 +15,7 @@ const reloads: [what: string, script: string, repaired?: true][] = [
   ['sysctl of one file of the image', 'sysctl -p /etc/sysctl.d/90-eniboot.conf || :', true],
   ['nftables.service of the distribution, reloaded', "printf 'flush ruleset\\n' | nft -f -", true],
   [
-    'a policy rule of others, and the end of all rules of unknown protocols',
+    'policy rules flushed, as systemd-networkd does with those it does not know',
     'ip rule del priority 512',
     true,
   ],

@@ -1,22 +1,21 @@
 // nft and ip of other releases, started by their own loader with their own libraries: what others on a node have. kube-proxy's
 // image had nft 1.0.6 of bookworm while nodes wrote by newer ones.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { cacheFolder } from '../../agent/build/cache.ts';
+import { keptRoot } from '../debian.ts';
 
 export const releases = ['bookworm', 'trixie', 'forky'] as const;
 export type Release = (typeof releases)[number];
 
-export const toolCache = cacheFolder('versions');
-
 /** The file that names the folder in use for a release. */
 export function pointerOf(release: Release): string {
-  return join(toolCache, release);
+  return join(cacheFolder('versions'), release);
 }
 
 /** A command line, without arguments, that starts `tool` of that release. */
 export function commandOf(release: Release, tool: 'nft' | 'ip'): string[] {
-  const root = join(toolCache, readFileSync(pointerOf(release), 'utf8').trim());
+  const root = keptRoot(pointerOf(release), 'test/versions/fetch.ts');
   const libraries = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu', 'usr/lib/aarch64-linux-gnu']
     .map((path) => join(root, path))
     .filter((path) => namesIn(path).length > 0);

@@ -59,7 +59,7 @@ export async function prepareBenches(
       kernel: image.kernel,
       initrd: image.initrd,
       accelerator,
-      // No register of the other CPU fits one of this one's.
+      // Emulating another CPU takes about twice as long (docs/evidence/e2e-vm-arm64.json).
       patience: patienceWith(accelerator) * (arch === 'arm64' ? 2 : 1),
     };
   }

@@ -3,8 +3,8 @@
 // programs' own words, with the number of the line.
 import { writeFileSync } from 'node:fs';
 import { readIfPresent } from '../../port/fs.ts';
-import { SystemCallError } from '../../port/libc.ts';
-import { hasNetlink, inTwoNamespaces, type NetlinkSocket } from '../../port/netlink.ts';
+import { hasLibc, SystemCallError } from '../../port/libc.ts';
+import { inTwoNamespaces, type NetlinkSocket } from '../../port/netlink.ts';
 import { type Act, actsOf } from './batch.ts';
 import { type Transaction, transactionOf } from './nft.ts';
 import { commit, Routing, said } from './requests.ts';
@@ -45,7 +45,7 @@ interface Place {
  * not know the first kind of link: nothing was changed then, and the programs can do it. undefined when all went well.
  */
 export function perform(netns: string, steps: Step[]): Refusal | 'unable' | undefined {
-  if (!hasNetlink()) return 'unable';
+  if (!hasLibc()) return 'unable';
   const ready: Ready[] = [];
   for (const step of steps) {
     const one = readyFor(step, netns);

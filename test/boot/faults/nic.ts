@@ -65,9 +65,9 @@ esac`,
 }
 
 /**
- * NetworkManager on a machine whose boot ENI is not the first card: the other one has a lease. It reads its configuration again
- * when it is told to, gives the boot ENI its lease then, and takes the other's (NetworkManager.conf(5): `managed` in a
- * [device] section outranks udev's NM_UNMANAGED; a device that becomes unmanaged loses what was configured).
+ * NetworkManager on a machine whose boot ENI is not the first card: the other one has a lease. A reload does not make it
+ * manage the boot ENI, which udev has marked as unmanaged; told of it by name, it gives a device that is up its lease. As
+ * seen with 1.52 in `npm run e2e:vm -- --case boot-eni-not-first`.
  */
 async function bootEniUnmanaged(bench: Bench): Promise<void> {
   const { instance } = bench;
