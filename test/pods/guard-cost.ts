@@ -4,7 +4,7 @@ import type { PodNode } from './node.ts';
 import type { Pair } from './pair.ts';
 import { type Figures, measuring } from './paths.ts';
 
-const ROUNDS = 24;
+const ROUNDS = 72;
 
 /** With the guards beside without, of each round: above 1 is a loss. */
 export interface GuardCost {
