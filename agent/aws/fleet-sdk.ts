@@ -21,6 +21,7 @@ import {
 import { type FleetAction, fleetActions } from './fleet.ts';
 import type { Send } from './operator-calls.ts';
 import { operatorSend } from './operator-clients.ts';
+import type { OnDate } from './sdk-handler.ts';
 
 const commands: Record<FleetAction, new (request: never) => object> = {
   DescribeImages: DescribeImagesCommand,
@@ -43,6 +44,6 @@ const commands: Record<FleetAction, new (request: never) => object> = {
 };
 
 /** Throws USAGE when no region is set anywhere. */
-export function createSend(region: string | undefined): Promise<Send<FleetAction>> {
-  return operatorSend(region, fleetActions, commands);
+export function createSend(region: string | undefined, onDate: OnDate): Promise<Send<FleetAction>> {
+  return operatorSend(region, fleetActions, commands, onDate);
 }

@@ -63,6 +63,8 @@ export interface SentCommand {
   comment: string;
   /** Status as Run Command words it: Pending, InProgress, Success, Cancelled, Failed, TimedOut, Cancelling. */
   status: string;
+  /** StatusDetails, such as RateExceeded. */
+  details: string;
   alarms: string[];
 }
 
@@ -80,6 +82,8 @@ export interface Invocation {
 export interface FleetAws extends ParameterVersions, MachineImages {
   /** Running instances that carry all these tags; of an AMI those in every state, gone ones for as long as EC2 shows them. */
   describeInstances(tags: Record<string, string>, imageId?: string): Promise<FleetInstance[]>;
+  /** Of these instances those that EC2 has, and has not begun to end. */
+  findLiving(instanceIds: readonly string[]): Promise<string[]>;
   /** Of the managed nodes that carry all these tags, those whose SSM agent answers. */
   describeOnline(tags: Record<string, string>): Promise<string[]>;
   /** By `name`, `name:version` or `name:label`; undefined when there is none. */
@@ -129,6 +133,11 @@ export const fleetActions = {
 /** EC2's names of the CPUs there are bundles for. */
 const ARCHES: Record<string, 'x64' | 'arm64'> = { x86_64: 'x64', arm64: 'arm64' };
 
+/** Values of one filter. Source: EC2 API reference, "Filtering": at most 200. */
+const FILTER_VALUES = 200;
+/** States on the way to an instance's end; a stopped one may come back. */
+const ENDING: ReadonlySet<string> = new Set(['shutting-down', 'terminated', '']);
+
 export type FleetAction = keyof typeof fleetActions;
 
 const actions: Actions<FleetAction> = {
@@ -151,30 +160,32 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
     return described(Document);
   }
 
+  function instancesBy(filters: Record<string, readonly string[]>): Promise<ec2.Instance[]> {
+    return allPages(
+      'EC2',
+      (next) =>
+        call<ec2.DescribeInstancesResult>(
+          'DescribeInstances',
+          {
+            MaxResults: 1000,
+            Filters: Object.entries(filters).map(([Name, Values]) => ({ Name, Values })),
+            ...next,
+          },
+          { filters },
+        ),
+      (page) => page.Reservations?.flatMap((reservation) => reservation.Instances ?? []),
+    );
+  }
+
   return {
     ...parameterVersions(call),
     ...machineImages(call),
 
     async describeInstances(tags, imageId) {
-      const found = await allPages(
-        'EC2',
-        (next) =>
-          call<ec2.DescribeInstancesResult>(
-            'DescribeInstances',
-            {
-              MaxResults: 1000,
-              Filters: [
-                imageId === undefined
-                  ? { Name: 'instance-state-name', Values: ['running'] }
-                  : { Name: 'image-id', Values: [imageId] },
-                ...Object.entries(tags).map(([key, value]) => ({ Name: `tag:${key}`, Values: [value] })),
-              ],
-              ...next,
-            },
-            { tags },
-          ),
-        (page) => page.Reservations?.flatMap((reservation) => reservation.Instances ?? []),
-      );
+      const found = await instancesBy({
+        ...(imageId === undefined ? { 'instance-state-name': ['running'] } : { 'image-id': [imageId] }),
+        ...Object.fromEntries(Object.entries(tags).map(([key, value]) => [`tag:${key}`, [value]])),
+      });
       return found.map((instance) => ({
         instanceId: ec2Fields.field('InstanceId', instance.InstanceId, 'instanceId'),
         zoneId: ec2Fields.optional('AvailabilityZoneId', instance.Placement?.AvailabilityZoneId, 'place'),
@@ -183,6 +194,17 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
         launchedMs: ec2Fields.moment('LaunchTime', instance.LaunchTime),
         state: instance.State?.Name ?? '',
       }));
+    },
+
+    async findLiving(instanceIds) {
+      const living: string[] = [];
+      for (let at = 0; at < instanceIds.length; at += FILTER_VALUES) {
+        // A filter, since by InstanceIds one that is unknown fails the call.
+        const found = await instancesBy({ 'instance-id': instanceIds.slice(at, at + FILTER_VALUES) });
+        for (const { InstanceId, State } of found)
+          if (InstanceId !== undefined && !ENDING.has(State?.Name ?? '')) living.push(InstanceId);
+      }
+      return living;
     },
 
     async describeOnline(tags) {
@@ -398,6 +420,7 @@ function toSent(command: ssm.Command): SentCommand {
     commandId: ssmFields.field('CommandId', command.CommandId, 'id'),
     comment: ssmFields.optional('Comment', command.Comment, 'text'),
     status: command.Status ?? '',
+    details: command.StatusDetails ?? '',
     alarms: (command.TriggeredAlarms ?? []).map((alarm) => alarm.Name ?? ''),
   };
 }

@@ -5,7 +5,7 @@ import { Failure } from '../messages/failure.ts';
 import { bounds } from '../port/bounds.ts';
 import { environment } from '../port/runtime.ts';
 import type { Send } from './operator-calls.ts';
-import { boundedHandler } from './sdk-handler.ts';
+import { boundedHandler, type OnDate } from './sdk-handler.ts';
 
 /** patience.ts repeats calls, the SDK does not. */
 const ONE_ATTEMPT = { maxAttempts: 1 };
@@ -17,11 +17,12 @@ const LIMITS = { answerMs: 10_000, maxBytes: bounds.operatorAnswerBytes };
  */
 export async function operatorClients(
   region: string | undefined,
+  onDate?: OnDate,
 ): Promise<{ ec2: EC2Client; ssm: SSMClient }> {
   // The SDK knows AWS_REGION and the profile's; other tools also this one.
   const wanted = region ?? environment('AWS_REGION') ?? environment('AWS_DEFAULT_REGION');
   // One for both: the clients that look for credentials take it over too.
-  const requestHandler = boundedHandler(LIMITS);
+  const requestHandler = boundedHandler(LIMITS, onDate);
   const options = { ...(wanted === undefined ? {} : { region: wanted }), ...ONE_ATTEMPT, requestHandler };
   const clients = { ec2: new EC2Client(options), ssm: new SSMClient(options) };
   try {
@@ -37,8 +38,9 @@ export async function operatorSend<Action extends string>(
   region: string | undefined,
   actions: Record<Action, 'ec2' | 'ssm'>,
   commands: Record<Action, new (request: never) => object>,
+  onDate?: OnDate,
 ): Promise<Send<Action>> {
-  const { ec2, ssm } = await operatorClients(region);
+  const { ec2, ssm } = await operatorClients(region, onDate);
   return async (action, request) => {
     const command = new commands[action](request as never) as never;
     return actions[action] === 'ec2' ? ec2.send(command) : ssm.send(command);

@@ -9,18 +9,25 @@ interface AnswerLimits {
   maxBytes: number;
 }
 
+/** The `Date` header of every answer, and when its request was sent, in milliseconds by the wall clock. */
+export type OnDate = (date: string | undefined, sentMs: number) => void;
+
 class BoundedHandler extends NodeHttpHandler {
   readonly #limits: AnswerLimits;
+  readonly #onDate: OnDate;
 
-  constructor(limits: AnswerLimits) {
+  constructor(limits: AnswerLimits, onDate: OnDate) {
     super({ connectionTimeout: 2_000, requestTimeout: limits.answerMs, throwOnRequestTimeout: true });
     this.#limits = limits;
+    this.#onDate = onDate;
   }
 
   override async handle(
     ...[request, options]: Parameters<NodeHttpHandler['handle']>
   ): ReturnType<NodeHttpHandler['handle']> {
+    const sentMs = Date.now();
     const answer = await super.handle(request, options);
+    this.#onDate(answer.response.headers['date'], sentMs);
     const body = await readBody(answer.response.body as Incoming, {
       maxBytes: this.#limits.maxBytes,
       timeoutMs: this.#limits.answerMs,
@@ -32,8 +39,8 @@ class BoundedHandler extends NodeHttpHandler {
 }
 
 /** Rejects with EMSGSIZE, ETIMEDOUT or ECONNRESET as readBody does, and with EBADMSG for somebody else's answer. */
-export function boundedHandler(limits: AnswerLimits): NodeHttpHandler {
-  return new BoundedHandler(limits);
+export function boundedHandler(limits: AnswerLimits, onDate: OnDate = () => {}): NodeHttpHandler {
+  return new BoundedHandler(limits, onDate);
 }
 
 /**

@@ -12,13 +12,15 @@ export interface Pin {
   zoneSaid: ReadParameter | null;
   /** The rollout that has put it here; undefined for an operator. */
   rollout: string | undefined;
+  /** What ran before that; undefined where a version too old to note it has written this. */
+  from: string | undefined;
 }
 
 export function readPin(instanceId: string): Pin | undefined {
   const value = readJsonIfPresent(pathOf(instanceId)) as Partial<Pin> | null | undefined;
   // Damaged: the zone is followed.
   return typeof value?.version === 'string'
-    ? { version: value.version, zoneSaid: value.zoneSaid ?? null, rollout: value.rollout }
+    ? { version: value.version, zoneSaid: value.zoneSaid ?? null, rollout: value.rollout, from: value.from }
     : undefined;
 }
 

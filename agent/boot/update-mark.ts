@@ -10,6 +10,8 @@ import { type Links, restoreLinks, runningFolder } from './versions.ts';
 interface Mark {
   from: string;
   to: string;
+  /** The rollout that asked; undefined for an operator. */
+  rollout: string | undefined;
   links: Links;
 }
 

@@ -7,6 +7,7 @@ import { createImds } from '../aws/imds.ts';
 import { readIdentity } from '../aws/metadata.ts';
 import { RELEASES } from '../aws/release.ts';
 import { type ReadParameter, readVersioned, type SsmOptions } from '../aws/ssm.ts';
+import { isWanted } from '../aws/wanted.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR, NODE_TABLES } from '../host/names.ts';
 import { removeTable } from '../host/nft.ts';
@@ -39,6 +40,10 @@ export interface UpdateRequest {
   seconds: number;
   /** ID of the rollout that asks; undefined for an operator. */
   rollout: string | undefined;
+  /** Parameter that says which rollout is wanted (aws/wanted.ts); undefined for an operator. */
+  wantedParameter: string | undefined;
+  /** Nothing goes on after it: milliseconds since the epoch by the wall clock; undefined for an operator. */
+  untilMs: number | undefined;
 }
 
 export interface UpdateResult {
@@ -70,14 +75,18 @@ const MARGIN_MS = 5_000;
 /** A check that has less is not begun. */
 const LEAST_CHECK_MS = 5_000;
 const DOWNLOADS = 3;
+/** An update that has less time is not begun. */
+const LEAST_MS = 20_000;
 const UNKNOWN: Health = { healthy: false, failing: [], warnings: 0 };
 
 /** Never throws: whatever happens is a result. */
 export async function updateNode(request: UpdateRequest, log: Log): Promise<UpdateResult> {
   let from = readLinks().current ?? '';
   const startedMs = systemClock.bootMs();
-  const until = startedMs + request.seconds * 1000 - MARGIN_MS;
-  const stagingUntil = startedMs + request.seconds * 1000 * STAGING_SHARE;
+  const leftMs = (request.untilMs ?? Number.POSITIVE_INFINITY) - systemClock.now().getTime();
+  const allMs = Math.min(request.seconds * 1000, leftMs);
+  const until = startedMs + allMs - MARGIN_MS;
+  const stagingUntil = startedMs + allMs * STAGING_SHARE;
   /** One of so many checks that the time that is left has to suffice for. */
   const checkOneOf = (count: number) =>
     checkHealth(Math.min(CHECK_MS, Math.floor((until - systemClock.bootMs()) / count)));
@@ -91,10 +100,11 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
   let versions: { release: () => void } | undefined;
   let pool: { release: () => void } | undefined;
   try {
-    const imds = createImds(systemClock, () => startedMs + request.seconds * 1000);
+    const imds = createImds(systemClock, () => startedMs + Math.max(LEAST_MS, allMs));
     const identity = await readIdentity(imds);
     ({ instanceId } = identity);
     requireBooted('an update needs a node that is READY');
+    if (allMs < LEAST_MS) return end('untouched', expired(request));
     versions = await takeLock(VERSIONS_LOCK, systemClock, LOCK_MS);
     // Whoever had the lock may have switched meanwhile.
     from = readLinks().current ?? '';
@@ -102,17 +112,22 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
     const zone = config.bundle?.parameter.replaceAll('{zone-id}', identity.zoneId);
     const flag = request.haltParameter ?? haltParameter(config.cluster);
     const release = `${RELEASES}/${request.version}`;
-    const values = await readPatiently(
-      [flag, release, ...(zone === undefined ? [] : [zone])],
-      { region: identity.region, endpoint: config.aws.endpoints.ssm, imds },
-      stagingUntil,
-    );
-    const halt = parseHaltFlag(values.get(flag)?.value);
-    if (halt !== undefined) return end('untouched', new Failure('UPDATE_HALTED', halt.why));
+    const wanted = request.wantedParameter === undefined ? [] : [request.wantedParameter];
+    const read = (names: string[]) =>
+      readPatiently(
+        names,
+        { region: identity.region, endpoint: config.aws.endpoints.ssm, imds },
+        stagingUntil,
+      );
+    const values = await read([flag, release, ...wanted, ...(zone === undefined ? [] : [zone])]);
+    const refusal = refusalOf(request, flag, values);
+    if (refusal !== undefined) return end('untouched', refusal);
 
+    const begun = readMark(instanceId);
     const change = {
       instanceId,
       to: request.version,
+      from: begun?.from ?? from,
       zoneSaid: (zone === undefined ? undefined : values.get(zone)) ?? null,
       rollout: request.rollout,
     };
@@ -121,7 +136,12 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
         health = await checkOneOf(1);
         return end('already');
       }
-      const back = await findPrevious();
+      const wayBack = wayBackOf(request.rollout, instanceId, from);
+      if (wayBack === undefined) {
+        health = await checkOneOf(1);
+        return end('already', new Failure('UPDATE_NOT_OF_ROLLOUT', `${from} ran here before it`));
+      }
+      const back = await findIntact(wayBack.version);
       if (back === undefined)
         return end('failed', new Failure('UPDATE_NO_WAY_BACK', `no intact version beside ${from}`));
       pool = await takePool(from);
@@ -140,7 +160,6 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
       return end('updated');
     }
 
-    const begun = readMark(instanceId);
     const resumes = begun?.to === request.version && from === request.version;
     if (from === request.version && !resumes) {
       const sha256 = archiveOf(`${LIBEXEC_DIR}/${from}`);
@@ -154,13 +173,16 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
     if (!resumes) {
       const failure = await prepare(request, release, values.get(release)?.value, stagingUntil);
       if (failure !== undefined) return end('untouched', failure);
+      // Staging may have taken minutes.
+      const late = refusalOf(request, flag, await read([flag, ...wanted]));
+      if (late !== undefined) return end('untouched', late);
     }
     pool = await takePool(from);
     if (!resumes) {
       health = await checkOneOf(3);
       if (!health.healthy)
         return end('untouched', new Failure('UPDATE_UNHEALTHY_BEFORE', health.failing.join(', ')));
-      writeMark(instanceId, { from, to: request.version, links: readLinks() });
+      writeMark(instanceId, { from, to: request.version, rollout: request.rollout, links: readLinks() });
       switchTo(from, request.version);
     }
     pool.release();
@@ -255,14 +277,54 @@ function otherContents(request: UpdateRequest, sha256: string | undefined): Fail
   );
 }
 
-/** The version kept beside the running one, if its files are what its manifest says. */
-async function findPrevious(): Promise<string | undefined> {
-  const { previous } = readLinks();
-  if (previous === undefined) return undefined;
-  const folder = `${LIBEXEC_DIR}/${previous}`;
+/** Why nothing may be changed, by what Parameter Store says now. */
+function refusalOf(
+  request: UpdateRequest,
+  flag: string,
+  values: Map<string, ReadParameter>,
+): Failure | undefined {
+  const { action, rollout, wantedParameter, untilMs } = request;
+  const halt = parseHaltFlag(values.get(flag)?.value);
+  if (halt !== undefined) return new Failure('UPDATE_HALTED', halt.why);
+  if (untilMs !== undefined && systemClock.now().getTime() >= untilMs) return expired(request);
+  if (wantedParameter === undefined || rollout === undefined) return undefined;
+  const direction = action === 'update' ? 'forward' : 'back';
+  const said = values.get(wantedParameter)?.value;
+  return isWanted(said, { rollout, direction })
+    ? undefined
+    : new Failure('UPDATE_NOT_WANTED', `${wantedParameter} says ${(said ?? 'nothing').slice(0, 100)}`);
+}
+
+function expired({ untilMs = 0 }: UpdateRequest): Failure {
+  return new Failure('UPDATE_EXPIRED', `it expired at ${new Date(untilMs).toISOString()}`);
+}
+
+/**
+ * The version to go back to: for a rollout what ran before it, for an operator the one that is kept. undefined where the
+ * rollout has not brought what runs.
+ */
+function wayBackOf(
+  rollout: string | undefined,
+  instanceId: string,
+  running: string,
+): { version: string | undefined } | undefined {
+  if (rollout === undefined) return { version: readLinks().previous };
+  // Switched, and not settled: the update was interrupted.
+  const mark = readMark(instanceId);
+  if (mark?.to === running && mark.rollout === rollout) return { version: mark.from };
+  const pin = readPin(instanceId);
+  return pin?.version === running && pin.rollout === rollout
+    ? { version: pin.from ?? readLinks().previous }
+    : undefined;
+}
+
+/** That version, if its files are here and what its manifest says. */
+async function findIntact(version: string | undefined): Promise<string | undefined> {
+  if (version === undefined) return undefined;
+  const folder = `${LIBEXEC_DIR}/${basename(version)}`;
   try {
     await checkFiles(folder, readManifest(folder));
-    return basename(previous);
+    return basename(version);
   } catch (error) {
     if (isFailure(error)) return undefined;
     throw error;
@@ -298,9 +360,10 @@ function settle(change: {
   to: string;
   zoneSaid: ReadParameter | null;
   rollout: string | undefined;
+  from: string;
 }): void {
-  const { instanceId, to, zoneSaid, rollout } = change;
-  writePin(instanceId, { version: to, zoneSaid, rollout });
+  const { instanceId, to, zoneSaid, rollout, from } = change;
+  writePin(instanceId, { version: to, zoneSaid, rollout, from });
   forget(instanceId);
 }
 

@@ -58,7 +58,7 @@ export const bundleCommand: Command = {
 async function list(region: string | undefined, json: boolean, io: CommandIo): Promise<number> {
   const { connectFleet } = await import('./operator.ts');
   const { listReleases } = await import('../rollout/releases.ts');
-  const { releases, zones } = await listReleases(await connectFleet(region, 'look', io));
+  const { releases, zones } = await listReleases((await connectFleet(region, 'look', io)).aws);
   if (json) io.stdout(`${JSON.stringify({ releases, zones })}\n`);
   else if (releases.length + zones.length === 0) io.stdout('nothing is published\n');
   else
@@ -101,7 +101,7 @@ async function publish(values: Published, json: boolean, io: CommandIo): Promise
   for (const file of files) requireFile(file);
   const { connectFleet } = await import('./operator.ts');
   const { publishRelease } = await import('../rollout/releases.ts');
-  const release = await publishRelease(await connectFleet(values.region, 'work', io), archives);
+  const release = await publishRelease((await connectFleet(values.region, 'work', io)).aws, archives);
   io.stdout(json ? `${JSON.stringify(release)}\n` : `${release.version} is published\n`);
   return 0;
 }

@@ -9,6 +9,7 @@ import {
   sweepPolicy,
 } from '../aws/iam.ts';
 import { RELEASES } from '../aws/release.ts';
+import { wantedParameter } from '../aws/wanted.ts';
 import type { Config } from '../config/schema.ts';
 import { Failure } from '../messages/failure.ts';
 import { formed, parse } from './arguments.ts';
@@ -131,6 +132,7 @@ function bundleParameters({ bundle, cluster }: Config): string[] {
     bundle.parameter.replaceAll('{zone-id}', '*'),
     `${RELEASES}/*`,
     haltParameter(literal(cluster) ?? '*'),
+    wantedParameter(literal(cluster) ?? '*'),
   ];
 }
 

@@ -1,5 +1,6 @@
 // AWS as commands for operators use it: patient, and ended by Ctrl-C. Load this module on first use: it brings the SDK.
 
+import { awsClock } from '../aws/aws-clock.ts';
 import type { Ec2 } from '../aws/ec2.ts';
 import { createOperatorEc2 } from '../aws/ec2-sdk.ts';
 import { type FleetAws, fleetAws } from '../aws/fleet.ts';
@@ -8,7 +9,7 @@ import { type ImageAws, imageAws } from '../aws/images.ts';
 import { createImageSend } from '../aws/images-sdk.ts';
 import { type PatienceOptions, withPatience } from '../aws/patience.ts';
 import { failureCodes } from '../messages/codes.ts';
-import { systemClock } from '../port/clock.ts';
+import { type Clock, systemClock } from '../port/clock.ts';
 import { LEASE_MS } from '../rollout/record.ts';
 import type { CommandIo } from './command.ts';
 
@@ -23,12 +24,14 @@ const SILENCE_MS: Record<Errand, number> = { look: 30_000, work: 5 * 60_000, lea
 /** Milliseconds after which somebody is told what is waited for. */
 const NOTICE_MS = 1_500;
 
+/** `clock`: whose wall clock is that of AWS, from the first answer on. */
 export async function connectFleet(
   region: string | undefined,
   errand: Errand,
   io: CommandIo,
-): Promise<FleetAws> {
-  return fleetAws(await createSend(region), patience(errand, io));
+): Promise<{ aws: FleetAws; clock: Clock }> {
+  const clock = awsClock(systemClock);
+  return { aws: fleetAws(await createSend(region, clock.learn), patience(errand, io)), clock };
 }
 
 export async function connectImages(

@@ -1,6 +1,6 @@
 import type { FleetAws } from '../aws/fleet.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
-import { systemClock } from '../port/clock.ts';
+import { type Clock, systemClock } from '../port/clock.ts';
 import { INTERRUPTED, interruption, whoami } from '../port/runtime.ts';
 import type { Orchestration } from '../rollout/orchestrate.ts';
 import type { Progress } from '../rollout/progress.ts';
@@ -120,7 +120,7 @@ const actions: Record<Verb, (asked: Asked, io: CommandIo) => Promise<number>> = 
 async function plan(asked: Asked, io: CommandIo): Promise<number> {
   const spec = await readSpec(asked);
   if (asked.svg !== undefined) requireWritable(asked.svg);
-  const aws = await connect(asked, 'look', io);
+  const { aws } = await connect(asked, 'look', io);
   const { prepare } = await import('../rollout/begin.ts');
   const { planObject, planSvg, planText } = await import('../rollout/plan-picture.ts');
   const prepared = await prepare(aws, spec);
@@ -131,19 +131,19 @@ async function plan(asked: Asked, io: CommandIo): Promise<number> {
 
 async function run(asked: Asked, io: CommandIo): Promise<number> {
   const spec = await readSpec(asked);
-  const aws = await connect(asked, 'leased', io);
+  const { aws, clock } = await connect(asked, 'leased', io);
   const { prepare, beginRollout } = await import('../rollout/begin.ts');
-  const record = await beginRollout(aws, systemClock, owner(), await prepare(aws, spec));
-  return carryOut(aws, record, asked, io);
+  const record = await beginRollout(aws, clock, owner(), await prepare(aws, spec));
+  return carryOut(aws, clock, record, asked, io);
 }
 
 async function resume(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('resume', asked);
-  const aws = await connect(asked, 'leased', io);
+  const { aws, clock } = await connect(asked, 'leased', io);
   const { takeRecord } = await import('../rollout/record.ts');
   const { resumed, overBudget } = await import('../rollout/progress.ts');
   const { lowerHaltFlag } = await import('../rollout/halt.ts');
-  const record = await takeRecord(aws, systemClock, owner(), cluster);
+  const record = await takeRecord(aws, clock, owner(), cluster);
   const { state } = record.progress;
   if (state === 'done' || state === 'rolled-back') {
     await record.release();
@@ -151,7 +151,7 @@ async function resume(asked: Asked, io: CommandIo): Promise<number> {
     io.stdout(asked.json ? `${JSON.stringify({ state })}\n` : `there is nothing to go on with: ${how}\n`);
     return 0;
   }
-  const next = resumed(record.progress, systemClock.now().getTime(), asked.forgive);
+  const next = resumed(record.progress, clock.now().getTime(), asked.forgive);
   const why = overBudget(record.rollout, next);
   if (why !== undefined && next.stage === 'ready') {
     await record.release();
@@ -159,17 +159,17 @@ async function resume(asked: Asked, io: CommandIo): Promise<number> {
   }
   await lowerHaltFlag(aws, cluster);
   await record.save(next);
-  return carryOut(aws, record, asked, io);
+  return carryOut(aws, clock, record, asked, io);
 }
 
 async function rollback(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('rollback', asked);
-  const aws = await connect(asked, 'leased', io);
+  const { aws, clock } = await connect(asked, 'leased', io);
   const { takeRecord } = await import('../rollout/record.ts');
-  const { resumed, turnedBack } = await import('../rollout/progress.ts');
+  const { takenBack } = await import('../rollout/progress.ts');
   const { lowerHaltFlag } = await import('../rollout/halt.ts');
   const { orchestrate } = await import('../rollout/orchestrate.ts');
-  const record = await takeRecord(aws, systemClock, owner(), cluster);
+  const record = await takeRecord(aws, clock, owner(), cluster);
   if (record.progress.state === 'rolled-back') {
     await record.release();
     io.stdout(
@@ -179,30 +179,28 @@ async function rollback(asked: Asked, io: CommandIo): Promise<number> {
   }
   if (record.progress.state === 'running') {
     // Whoever ran it is gone. What is out comes home first: a node cannot be updated and taken back at once.
-    const work = await workOn(aws, record, asked, io);
+    const work = await workOn(aws, clock, record, asked, io);
     await orchestrate({ ...work.orchestration, haltFor: 'it is being taken back' });
     work.stop();
     if (work.orchestration.stopped.aborted) return INTERRUPTED;
   }
-  const again = await takeRecord(aws, systemClock, owner(), cluster);
+  const again = await takeRecord(aws, clock, owner(), cluster);
   const { progress } = again;
-  const nowMs = systemClock.now().getTime();
+  const nowMs = clock.now().getTime();
   await lowerHaltFlag(aws, cluster);
-  await again.save(
-    progress.back === undefined ? turnedBack(progress, nowMs) : resumed(progress, nowMs, true),
-  );
-  return carryOut(aws, again, asked, io);
+  await again.save(takenBack(again.rollout, progress, nowMs));
+  return carryOut(aws, clock, again, asked, io);
 }
 
 async function halt(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('halt', asked);
-  const aws = await connect(asked, 'work', io);
+  const { aws, clock } = await connect(asked, 'work', io);
   const { raiseHaltFlag } = await import('../rollout/halt.ts');
   const why = `${asked.why ?? 'halted'} (${whoami()})`;
   await raiseHaltFlag(aws, cluster, why);
   // The flag counts whatever is recorded; but a name that is not the one meant stops nothing.
   const { readRollout } = await import('../rollout/record.ts');
-  await readRollout(aws, cluster, systemClock).catch((error: unknown) => {
+  await readRollout(aws, cluster, clock).catch((error: unknown) => {
     if (!isFailure(error, 'ROLLOUT_NONE')) throw error;
     throw new Failure(
       'ROLLOUT_NONE',
@@ -221,12 +219,12 @@ async function halt(asked: Asked, io: CommandIo): Promise<number> {
 
 async function status(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('status', asked);
-  const aws = await connect(asked, 'look', io);
+  const { aws, clock } = await connect(asked, 'look', io);
   const { readRollout } = await import('../rollout/record.ts');
   const { readHaltFlag } = await import('../rollout/halt.ts');
   const { summarise, exceptionsOf, strayLines } = await import('../rollout/summary.ts');
   const { nextLine, zoneLines } = await import('./rollout-view.ts');
-  const standing = await readRollout(aws, cluster, systemClock);
+  const standing = await readRollout(aws, cluster, clock);
   const rollout = await standing.rollout();
   const flag = await readHaltFlag(aws, cluster);
   const summary = summarise(rollout, standing.progress);
@@ -256,13 +254,13 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
 async function watch(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('watch', asked);
   const stopped = interruption();
-  const aws = await connect(asked, 'work', io);
+  const { aws, clock } = await connect(asked, 'work', io);
   const { readRollout } = await import('../rollout/record.ts');
   const { summarise } = await import('../rollout/summary.ts');
   const { watchLines } = await import('./rollout-view.ts');
   let shown = '';
   let drawn = 0;
-  let standing = await readRollout(aws, cluster, systemClock);
+  let standing = await readRollout(aws, cluster, clock);
   const rollout = await standing.rollout();
   while (!stopped.aborted) {
     const holder = standing.holder?.who;
@@ -271,14 +269,14 @@ async function watch(asked: Asked, io: CommandIo): Promise<number> {
     if (text !== shown && asked.json) io.stdout(`${text}\n`);
     // A terminal shows the time that passes, too.
     else if (!asked.json && (text !== shown || io.isTTY)) {
-      const lines = watchLines(rollout, standing.progress, holder, systemClock.now().getTime(), io.isTTY);
+      const lines = watchLines(rollout, standing.progress, holder, clock.now().getTime(), io.isTTY);
       io.stdout(io.isTTY ? redrawn(lines, drawn, io.columns) : lines.map((line) => `${line}\n`).join(''));
       drawn = lines.length;
     }
     shown = text;
     if (summary.state !== 'running') return summary.state === 'halted' ? 1 : 0;
     await systemClock.sleep(WATCH_MS, stopped).catch(() => {});
-    if (!stopped.aborted) standing = await readRollout(aws, cluster, systemClock);
+    if (!stopped.aborted) standing = await readRollout(aws, cluster, clock);
     if (standing.id !== rollout.id) return 0;
   }
   return INTERRUPTED;
@@ -287,12 +285,12 @@ async function watch(asked: Asked, io: CommandIo): Promise<number> {
 async function report(asked: Asked, io: CommandIo): Promise<number> {
   const cluster = clusterOf('report', asked);
   if (asked.html !== undefined) requireWritable(asked.html);
-  const aws = await connect(asked, 'look', io);
+  const { aws, clock } = await connect(asked, 'look', io);
   const { readRollout } = await import('../rollout/record.ts');
   const { readEvents } = await import('../rollout/mirror.ts');
   const { reportHtml, reportMarkdown } = await import('../rollout/report.ts');
   const { exceptionsOf, summarise } = await import('../rollout/summary.ts');
-  const standing = await readRollout(aws, cluster, systemClock);
+  const standing = await readRollout(aws, cluster, clock);
   const rollout = await standing.rollout();
   const input = { rollout, progress: standing.progress, events: readEvents(rollout.id) };
   if (asked.html !== undefined) await writeText(asked.html, reportHtml(input));
@@ -305,9 +303,15 @@ async function report(asked: Asked, io: CommandIo): Promise<number> {
 }
 
 /** From where the record stands to its end; the exit code. */
-async function carryOut(aws: FleetAws, record: RolloutRecord, asked: Asked, io: CommandIo): Promise<number> {
+async function carryOut(
+  aws: FleetAws,
+  clock: Clock,
+  record: RolloutRecord,
+  asked: Asked,
+  io: CommandIo,
+): Promise<number> {
   const { orchestrate } = await import('../rollout/orchestrate.ts');
-  const { orchestration, stop } = await workOn(aws, record, asked, io);
+  const { orchestration, stop } = await workOn(aws, clock, record, asked, io);
   let progress: Progress;
   try {
     progress = await orchestrate(orchestration);
@@ -325,6 +329,7 @@ async function carryOut(aws: FleetAws, record: RolloutRecord, asked: Asked, io: 
 
 async function workOn(
   aws: FleetAws,
+  clock: Clock,
   record: RolloutRecord,
   asked: Asked,
   io: CommandIo,
@@ -332,13 +337,13 @@ async function workOn(
   const { openMirror } = await import('../rollout/mirror.ts');
   const { rolloutView } = await import('./rollout-view.ts');
   const mirror = openMirror(record.rollout, (text) => io.stderr(`eniboot: ${text}\n`));
-  const nowMs = () => systemClock.now().getTime();
+  const nowMs = () => clock.now().getTime();
   const view = asked.json ? undefined : rolloutView(record.rollout, record.progress, io, nowMs);
   return {
     stop: () => view?.stop(),
     orchestration: {
       aws,
-      clock: systemClock,
+      clock,
       record,
       stopped: interruption(),
       tell: (happening) => {
@@ -350,7 +355,11 @@ async function workOn(
   };
 }
 
-async function connect({ region }: Asked, errand: Errand, io: CommandIo): Promise<FleetAws> {
+async function connect(
+  { region }: Asked,
+  errand: Errand,
+  io: CommandIo,
+): Promise<{ aws: FleetAws; clock: Clock }> {
   const { connectFleet } = await import('./operator.ts');
   return connectFleet(region, errand, io);
 }

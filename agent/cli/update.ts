@@ -5,7 +5,7 @@ import { formed, parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
 const help = `Usage: eniboot update --version V --digests SHA256[,SHA256] [--action update|rollback] [--halt PARAMETER]
-                      [--seconds N] [--rollout ID] [--json]
+                      [--seconds N] [--rollout ID] [--wanted PARAMETER] [--until SECONDS] [--json]
 
 Changes the version of this node in place: stages the published version beside the running one, verifies its digests,
 restores its labels, switches by one rename, and runs the health checks again, as the new version. When they fail it goes
@@ -17,7 +17,10 @@ again at any point. \`eniboot rollout\` calls it on every node, through the SSM 
   --action ACTION     update (default), or rollback to the version kept on this node
   --halt PARAMETER    parameter of the halt flag; default that of this node's cluster. While it is up nothing is changed
   --seconds N         time for all of it, going back included, 60 to 9999; default 600
-  --rollout ID        the rollout that asks: to it the node says \`updated\` when asked again, and not \`already\`
+  --rollout ID        the rollout that asks: to it the node says \`updated\` when asked again, and not \`already\`; a rollback
+                      goes to what ran before that rollout, and touches nothing that another has brought
+  --wanted PARAMETER  parameter that says which rollout is wanted, and in which direction: any other changes nothing
+  --until SECONDS     since the epoch: nothing is begun afterwards, and what was begun has ended by then
   --json              one line: { "eniboot": "update", "node", "result", "version", "sha256", "from", "healthy", … }
 
 Exit codes: 0 updated, or there already; 1 not, and the node is as before unless the line says otherwise; 2 wrong usage.
@@ -33,26 +36,31 @@ export const updateCommand: Command = {
       halt: { type: 'string' },
       seconds: { type: 'string' },
       rollout: { type: 'string' },
+      wanted: { type: 'string' },
+      until: { type: 'string' },
       json: { type: 'boolean' },
     });
+    const name = (option: '--halt' | '--wanted', value: string | undefined) =>
+      formed('update', option, value, /^\/[\w./-]+$/, 'the name of a parameter, with a slash in front');
     const request = {
       action: checked('--action', values.action ?? 'update', /^(update|rollback)$/, 'update or rollback') as
         | 'update'
         | 'rollback',
       version: checked('--version', values.version, /./, 'a version'),
       digests: checked('--digests', values.digests, DIGESTS, 'a SHA-256, or two with a comma').split(','),
-      haltParameter: formed(
-        'update',
-        '--halt',
-        values.halt,
-        /^\/[\w./-]+$/,
-        'the name of a parameter, with a slash in front',
-      ),
+      haltParameter: name('--halt', values.halt),
+      wantedParameter: name('--wanted', values.wanted),
+      untilMs:
+        values.until === undefined
+          ? undefined
+          : Number(checked('--until', values.until, /^\d{10}$/, 'seconds since the epoch')) * 1000,
       seconds: Number(
         checked('--seconds', values.seconds ?? '600', /^([6-9]\d|[1-9]\d{2,3})$/, 'a number from 60 to 9999'),
       ),
     };
     const rollout = formed('update', '--rollout', values.rollout, /^[\w-]{1,64}$/, 'the ID of a rollout');
+    if (request.wantedParameter !== undefined && rollout === undefined)
+      throw new Failure('USAGE', 'eniboot update: --wanted needs --rollout');
     if (!isVersion(request.version))
       throw new Failure('USAGE', `eniboot update: --version ${request.version} is not a version`);
     requireRoot('update');

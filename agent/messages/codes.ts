@@ -682,6 +682,25 @@ export const failureCodes = {
       'Find out who halted them and why (`eniboot rollout status`); `eniboot rollout resume` lifts the halt.',
     transient: false,
   },
+  UPDATE_NOT_WANTED: {
+    title:
+      'The command is of a rollout that is no longer under way, or of its other direction, so this node was not touched.',
+    remedy:
+      'Nothing: a command that was interrupted has run again. `eniboot rollout status` shows the rollout that counts.',
+    transient: false,
+  },
+  UPDATE_EXPIRED: {
+    title:
+      'The command came to this node, or began on it, after it had expired, so the node was not touched.',
+    remedy:
+      "Run the rollout again. If it happens to many nodes, compare the node's clock (`chronyc tracking`) with the operator's.",
+    transient: false,
+  },
+  UPDATE_NOT_OF_ROLLOUT: {
+    title: 'This node ran the version before the rollout that takes it back, so it keeps it.',
+    remedy: 'Nothing: to change it roll out another version.',
+    transient: false,
+  },
   UPDATE_UNHEALTHY_BEFORE: {
     title: 'This node was not healthy before the update, so it was not touched.',
     remedy: 'Fix what `eniboot check` names, then update it again.',

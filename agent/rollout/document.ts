@@ -28,6 +28,16 @@ const content = {
       allowedPattern: '^/[A-Za-z0-9_./-]+$',
       description: 'Parameter that holds the halt flag.',
     },
+    wanted: {
+      type: 'String',
+      allowedPattern: '^/[A-Za-z0-9_./-]+$',
+      description: 'Parameter that says which rollout is wanted, and in which direction.',
+    },
+    until: {
+      type: 'String',
+      allowedPattern: '^\\d{10}$',
+      description: 'When nobody wants it any more: seconds since the epoch.',
+    },
     seconds: { type: 'String', allowedPattern: '^\\d{2,4}$', description: 'Time the node has.' },
     rollout: {
       type: 'String',
@@ -43,7 +53,7 @@ const content = {
       inputs: {
         timeoutSeconds: '{{ seconds }}',
         runCommand: [
-          'exec /usr/libexec/eniboot/current/eniboot update --action {{ action }} --version {{ version }} --digests {{ digests }} --halt {{ halt }} --seconds {{ seconds }} --rollout {{ rollout }} --json',
+          'exec /usr/libexec/eniboot/current/eniboot update --action {{ action }} --version {{ version }} --digests {{ digests }} --halt {{ halt }} --wanted {{ wanted }} --until {{ until }} --seconds {{ seconds }} --rollout {{ rollout }} --json',
         ],
       },
     },

@@ -5,8 +5,10 @@ import { type NodeReport, readReport } from './node-report.ts';
 
 /**
  * Good: updated, already. Left over, and no failure: unsent (Run Command stopped before it), held (the node saw the
- * halt flag), cancelled (by an alarm or a person, wherever the node was by then). All others are failures: went-back and
- * untouched left the old version, the rest are not known.
+ * halt flag), cancelled (by an alarm or a person, wherever the node was by then). No failure either: gone (EC2 no longer
+ * has it, and it was never asked, or is to be restored). All others are failures: went-back, untouched and refused (by Run
+ * Command) left the old version; of the rest nobody knows what they run, lost among them: EC2 no longer has it, and it may
+ * have been the version that ended it.
  */
 export type Outcome =
   | 'updated'
@@ -15,8 +17,11 @@ export type Outcome =
   | 'held'
   | 'went-back'
   | 'untouched'
+  | 'refused'
   | 'undelivered'
   | 'missing'
+  | 'gone'
+  | 'lost'
   | 'failed'
   | 'unhealthy'
   | 'lied'
@@ -29,6 +34,8 @@ export interface Judgement {
   outcome: Outcome;
   /** For people. */
   reason: string;
+  /** By its own report it ran the version before the rollout did anything: it is not the rollout's to take back. */
+  there?: true;
 }
 
 export interface Expected {
@@ -41,16 +48,46 @@ export interface Expected {
 
 const GOOD: ReadonlySet<Outcome> = new Set<Outcome>(['updated', 'already']);
 const LEFT: ReadonlySet<Outcome> = new Set<Outcome>(['unsent', 'held', 'cancelled']);
-const NO_FAILURE: ReadonlySet<Outcome> = new Set<Outcome>([...GOOD, ...LEFT]);
-/** The node is known to run what it ran before. */
+const NO_FAILURE: ReadonlySet<Outcome> = new Set<Outcome>([...GOOD, ...LEFT, 'gone']);
+/** The node is known to run what it ran before. Whatever is not in here counts as touched. */
 const UNTOUCHED: ReadonlySet<Outcome> = new Set<Outcome>([
   'unsent',
   'held',
   'went-back',
   'untouched',
-  'undelivered',
+  'refused',
   'missing',
+  'gone',
 ]);
+/** Nobody has heard of the node itself: it may be gone. Of the first two it is known that they were never asked. */
+const UNHEARD: ReadonlySet<Outcome> = new Set<Outcome>(['missing', 'undelivered', 'late', 'cancelled']);
+
+/**
+ * What Run Command says of a node that itself says nothing, by the invocation's StatusDetails. A command that expires turns
+ * every invocation without an end into DeliveryTimedOut, those in progress too: the node may have switched. Sources: SSM API
+ * reference, Command, ExpiresAfter; "Understanding command statuses".
+ */
+const ENDINGS: Record<string, { outcome: Outcome; reason: string }> = {
+  Undeliverable: { outcome: 'undelivered', reason: 'Run Command could not reach the node' },
+  Terminated: { outcome: 'unsent', reason: 'Run Command stopped before this node' },
+  DeliveryTimedOut: {
+    outcome: 'late',
+    reason: 'no final answer before the command expired: whether the node took it up is not known',
+  },
+  ExecutionTimedOut: { outcome: 'late', reason: 'the node did not end in time' },
+  AccessDenied: {
+    outcome: 'refused',
+    reason: 'AccessDenied: whoever sent the command may not send it to this node',
+  },
+  InvalidPlatform: {
+    outcome: 'refused',
+    reason: 'InvalidPlatform: the document is for Linux, and the SSM agent says the node is not',
+  },
+  RateExceeded: {
+    outcome: 'unsent',
+    reason: "RateExceeded: more invocations of this account's were open than Run Command allows",
+  },
+};
 
 export function isGood(outcome: Outcome): boolean {
   return GOOD.has(outcome);
@@ -65,12 +102,28 @@ export function isLeft(outcome: Outcome): boolean {
   return LEFT.has(outcome);
 }
 
+/** EC2 has to be asked whether it still is there. */
+export function isUnheard(outcome: Outcome): boolean {
+  return UNHEARD.has(outcome);
+}
+
+/** Of a node that EC2 no longer has. */
+export function asGone(judgement: Judgement, direction: Expected['direction']): Judgement {
+  const never =
+    direction === 'back' || judgement.outcome === 'missing' || judgement.outcome === 'undelivered';
+  return {
+    ...judgement,
+    outcome: never ? 'gone' : 'lost',
+    reason: never ? 'EC2 no longer has it' : 'EC2 no longer has it, and it had been asked',
+  };
+}
+
 export function isUntouched(outcome: Outcome): boolean {
   return UNTOUCHED.has(outcome);
 }
 
 /** Why nothing will change any more: the command has ended, somebody has cancelled it, or its time is up. */
-export type Over = 'ended' | 'cancelled' | 'late';
+export type Over = 'ended' | 'cancelled' | 'late' | 'rate-exceeded';
 
 /** One node's outcome; undefined while it may still change. */
 export function judge(
@@ -83,14 +136,15 @@ export function judge(
   const cancelled = () => as('cancelled', 'the command was cancelled');
   if (invocation === undefined) {
     if (over === 'cancelled') return cancelled();
+    if (over === 'rate-exceeded') return { instanceId, ...ENDINGS['RateExceeded'] } as Judgement;
     return over === undefined ? undefined : as('missing', 'Run Command does not know this node');
   }
   const { status, details, output, exitCode } = invocation;
+  const ending = ENDINGS[details];
   switch (status) {
     case 'Success':
     case 'Failed': {
-      if (details === 'Undeliverable') return as('undelivered', 'the command could not be delivered');
-      if (details === 'Terminated') return as('unsent', 'Run Command stopped before this node');
+      if (ending !== undefined) return { instanceId, ...ending };
       const report = readReport(output);
       if (report !== undefined) return judgeReport(instanceId, report, expected, status === 'Success');
       return status === 'Success'
@@ -98,11 +152,9 @@ export function judge(
         : as('failed', `exit ${exitCode} without a report: ${firstLine(output)}`);
     }
     case 'TimedOut':
-      return details === 'DeliveryTimedOut'
-        ? as('undelivered', 'the node did not take up the command in time')
-        : as('late', 'the node did not end in time');
+      return { instanceId, ...(ending ?? { outcome: 'late', reason: `no end in time: ${details}` }) };
     case 'Cancelled':
-      if (details === 'Terminated') return as('unsent', 'Run Command stopped before this node');
+      if (ending !== undefined) return { instanceId, ...ending };
       // What is late the orchestrator cancels itself.
       return over === 'late' ? as('late', 'no end in time: cancelled') : cancelled();
     default:
@@ -126,13 +178,21 @@ function judgeReport(
   if (report.result === 'went-back') return as('went-back', said);
   if (report.result === 'untouched') return as('untouched', said);
   if (report.result === 'failed') return as('failed', said);
+  // It ran the version before the rollout began.
+  if (report.code === 'UPDATE_NOT_OF_ROLLOUT' && expected.direction === 'back')
+    return { ...as('already', said), there: true };
   const wrong = differs(report, expected);
   if (wrong !== undefined) return as('lied', wrong);
-  if (!report.healthy) return as('unhealthy', `not healthy: ${report.failing.join(', ')}`);
-  if (!success) return as('failed', said);
+  const there = report.result === 'already' && expected.direction === 'forward';
+  const ran = (outcome: Outcome, reason: string) => ({
+    ...as(outcome, reason),
+    ...(there ? { there: true as const } : {}),
+  });
+  if (!report.healthy) return ran('unhealthy', `not healthy: ${report.failing.join(', ')}`);
+  if (!success) return ran('failed', said);
   if (expected.warnings === 'fail' && report.warnings > 0)
-    return as('unhealthy', `${report.warnings} checks warn`);
-  return as(report.result, '');
+    return ran('unhealthy', `${report.warnings} checks warn`);
+  return ran(report.result, '');
 }
 
 /** Why what runs now is not what was asked for. */

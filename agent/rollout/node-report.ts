@@ -1,5 +1,7 @@
 // What a node answers to an update: one line of JSON that fits into what Run Command shows of an output.
 
+const RESULTS = ['updated', 'already', 'went-back', 'untouched', 'failed'] as const;
+
 export interface NodeReport {
   eniboot: 'update';
   schema: 1;
@@ -9,7 +11,7 @@ export interface NodeReport {
    * `updated`: it runs the version that was asked for. `already`: it did before. `went-back`: it was switched and
    * switched back. `untouched`: nothing was changed on it. `failed`: it could not be put right.
    */
-  result: 'updated' | 'already' | 'went-back' | 'untouched' | 'failed';
+  result: (typeof RESULTS)[number];
   /** What runs now. */
   version: string;
   /** SHA-256 of the archive that version was unpacked from; absent for the one baked into the image. */
@@ -66,7 +68,7 @@ export function readReport(output: string): NodeReport | undefined {
         typeof value.node === 'string' &&
         typeof value.version === 'string' &&
         typeof value.healthy === 'boolean' &&
-        typeof value.result === 'string' &&
+        RESULTS.includes(value.result as NodeReport['result']) &&
         Array.isArray(value.failing);
       if (whole) return value as NodeReport;
     } catch {

@@ -2,13 +2,14 @@
 // and written down before and after.
 import type { FleetAws, Invocation } from '../aws/fleet.ts';
 import { type HaltFlag, haltParameter } from '../aws/halt-flag.ts';
+import { isWanted, type Wanted, wantedParameter } from '../aws/wanted.ts';
 import { offerImage } from '../image/labels.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { zoneParameter } from './begin.ts';
 import { readHaltFlag } from './halt.ts';
 import { imageParameter, lookAtBoots, promoteImage, restoreImage } from './image.ts';
-import { isFailed, isGood, type Judgement, judge, type Over } from './judge.ts';
+import { asGone, isFailed, isGood, isUnheard, type Judgement, judge, type Over } from './judge.ts';
 import { type Batch, type Boots, reportedVersion, type Step } from './plan.ts';
 import {
   type Action,
@@ -55,8 +56,8 @@ export interface Orchestration {
 const NODES_PER_COMMAND = 50;
 /** Until a command that was sent is sure to be listed: an assumption, AWS gives no figure. */
 const LIST_LAG_MS = 15_000;
-/** Clocks of AWS and of this machine may be apart by so much. */
-const CLOCK_MARGIN_MS = 5 * 60_000;
+/** Both times are AWS's (aws/aws-clock.ts), to a second or two. */
+const CLOCK_MARGIN_MS = 30_000;
 const FIRST_LOOK_MS = 5_000;
 const LONGEST_LOOK_MS = 20_000;
 /** The halt flag is looked at so often while nothing else is done. */
@@ -76,6 +77,8 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   // Whether the batch that is intended was intended by this process: if not, it may have been sent already.
   let ours = false;
   let pause = FIRST_LOOK_MS;
+  /** What this process knows to be written in the parameter of wanted.ts. */
+  let written: Wanted['direction'] | undefined;
 
   while (!stopped.aborted) {
     const progress = noted(rollout, record.progress);
@@ -177,12 +180,23 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
         return;
       }
     }
+    await declare(progress);
     for (const [at, part] of parts.entries()) {
       if (commands[at] !== '' || flag !== undefined) continue;
       commands[at] = await sendPart(batch, part, comments[at] ?? '', progress);
     }
     await record.save(sent(progress, now(), commands));
     tell({ kind: 'sent', commands });
+  }
+
+  /** Before anything is sent: nodes refuse whatever else still comes to them. */
+  async function declare({ direction }: Progress): Promise<void> {
+    if (written === direction) return;
+    const wanted: Wanted = { rollout: rollout.id, direction };
+    const name = wantedParameter(spec.where.cluster);
+    if (!isWanted((await aws.readParameter(name))?.value, wanted))
+      await aws.writeParameter(name, JSON.stringify(wanted));
+    written = direction;
   }
 
   async function sendPart(
@@ -204,6 +218,8 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
             version: subjectOf(spec),
             digests: rollout.digests.join(','),
             halt: haltParameter(spec.where.cluster),
+            wanted: wantedParameter(spec.where.cluster),
+            until: String(Math.ceil((now() + commandMs()) / 1000)),
             seconds: String(spec.node.updateSeconds),
             rollout: rollout.id,
           },
@@ -231,9 +247,8 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   }
 
   async function look({ batch, instanceIds }: Action & { do: 'look' }, progress: Progress): Promise<void> {
-    const { deliverySeconds, updateSeconds } = rollout.spec.node;
-    const late = now() >= progress.sinceMs + (deliverySeconds + updateSeconds) * 1000 + REPORT_MS;
-    const judgements: Judgement[] = [];
+    const late = now() >= progress.sinceMs + commandMs() + REPORT_MS;
+    let judgements: Judgement[] = [];
     const alarms = new Set<string>();
     for (const [at, part] of partsOf(instanceIds).entries()) {
       const commandId = progress.commands[at] ?? '';
@@ -248,6 +263,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
       pause = Math.min(LONGEST_LOOK_MS, pause * 1.3);
       return;
     }
+    judgements = (await withoutGone(judgements, progress)).map((one) => checked(one, batch, progress));
     let next = judged(rollout, progress, batch, judgements, now());
     const [alarm] = alarms;
     if (alarm !== undefined) next = halted(next, now(), `the alarm ${alarm} went off`);
@@ -255,6 +271,38 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     for (const judgement of judgements) tell({ kind: 'node', judgement });
     tell({ kind: 'home', ...count(judgements) });
     if (next.state === 'halted') tell({ kind: 'halted', why: next.why ?? '' });
+  }
+
+  /**
+   * Milliseconds until a command has expired: delivery and execution together. By then no node begins anything, and none
+   * goes on with it (boot/update.ts).
+   */
+  function commandMs(): number {
+    const { deliverySeconds, updateSeconds } = spec.node;
+    return (deliverySeconds + updateSeconds) * 1000;
+  }
+
+  /** A node that says nothing may be one that EC2 no longer has. */
+  async function withoutGone(judgements: Judgement[], { direction }: Progress): Promise<Judgement[]> {
+    const silent = judgements.filter((one) => isUnheard(one.outcome)).map((one) => one.instanceId);
+    if (silent.length === 0) return judgements;
+    const living = new Set(await aws.findLiving(silent));
+    const gone = new Set(silent.filter((instanceId) => !living.has(instanceId)));
+    return judgements.map((one) => (gone.has(one.instanceId) ? asGone(one, direction) : one));
+  }
+
+  /** A node that has reported the update cannot have run the version before it. */
+  function checked(judgement: Judgement, batch: Batch, progress: Progress): Judgement {
+    if (progress.direction === 'forward' || judgement.there !== true) return judgement;
+    const node = rollout.zones[batch.zone]?.nodes.indexOf(judgement.instanceId);
+    const uncertain = progress.exceptions.some((one) => one.zone === batch.zone && one.node === node);
+    return uncertain
+      ? judgement
+      : {
+          instanceId: judgement.instanceId,
+          outcome: 'lied',
+          reason: 'it keeps the version as one that it ran before, but has reported the update to it',
+        };
   }
 
   /** What is known of the nodes of one command; with `late`, of all of them. */
@@ -287,7 +335,12 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     // Whether it was the alarm that has cancelled it is known once the command is listed.
     if (all && !late && command === undefined && found.some((one) => one.outcome === 'cancelled')) return [];
     // Rows that were read before the command had ended may be older than its end.
-    const ended = command?.status === 'Cancelled' ? 'cancelled' : 'ended';
+    const ended =
+      command?.details === 'RateExceeded'
+        ? 'rate-exceeded'
+        : command?.status === 'Cancelled'
+          ? 'cancelled'
+          : 'ended';
     if (!all && (late || ENDED.has(command?.status ?? '')))
       found = judgeAll(await aws.listInvocations(commandId), late ? 'late' : ended);
     return found;

@@ -66,7 +66,7 @@ export interface Progress {
   /** The first so many exceptions count no more: an operator has said to go on. */
   forgiven: number;
   /** Going back: forward steps that had begun, and nodes that are back, or could not be brought back. */
-  back: { begun: number; restored: number; exceptions: Exception[]; forgiven: number } | undefined;
+  back: Back | undefined;
   /** In the end: instances that came up meanwhile, and do not run what the rollout leaves behind. */
   strays?: number;
   /** When each wave began, in seconds since the rollout did; 1: on the way back. */
@@ -75,11 +75,24 @@ export interface Progress {
   boots?: { ready: number[]; failed: BootFailure[]; forgiven: number };
 }
 
+export interface Back {
+  begun: number;
+  restored: number;
+  exceptions: Exception[];
+  forgiven: number;
+  /** Only these are asked once more: they could not be brought back before. */
+  again?: Exception[];
+  /** An operator has said to end without those that could not be brought back. */
+  givenUp?: boolean;
+}
+
 /** Nodes that may fail in all, forgiven ones included: the record of one that goes on and on would no longer fit. */
 const MOST_EXCEPTIONS = 800;
 /** Failures of an AMI that are told apart, and reasons that are kept: the record has to fit into one parameter. */
 const MOST_BOOT_FAILURES = 100;
 const REASONS = 20;
+/** A canary that is gone is replaced by the next node; so many in a row are no chance any more. */
+const MOST_GONE_CANARIES = 2;
 /** Characters of why it halted: what a halt flag says may be longer than the record's parameter. */
 const MOST_WHY = 300;
 
@@ -160,7 +173,12 @@ export function decide(
   }
   const why = seen.haltFlag ?? overBudget(rollout, progress);
   if (why !== undefined) return { do: 'halt', why };
-  if (step === undefined) return { do: 'end' };
+  if (step === undefined) {
+    const lacking = unrestored(progress).length;
+    return lacking === 0 || progress.back?.givenUp === true
+      ? { do: 'end' }
+      : { do: 'halt', why: `${lacking} nodes could not be brought back, or nobody knows` };
+  }
   switch (step.do) {
     case 'bake': {
       const untilMs = progress.sinceMs + step.seconds * 1000;
@@ -199,6 +217,11 @@ function stillOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
   if (progress.left !== undefined) return progress.left.nodes.flatMap((one) => zone[one.node] ?? []);
   const nodes = zone.slice(batch.from, batch.to);
   if (progress.direction === 'forward') return nodes;
+  const again = progress.back?.again;
+  if (again !== undefined) {
+    const wanted = new Set(again.filter((one) => one.zone === batch.zone).map((one) => one.node));
+    return nodes.filter((_, at) => wanted.has(batch.from + at));
+  }
   const untouched = new Set(progress.there[batch.zone]);
   for (const { zone: at, node, outcome } of progress.exceptions)
     if (at === batch.zone && isUntouched(outcome)) untouched.add(node);
@@ -223,13 +246,18 @@ export function overBudget(rollout: Rollout, progress: Progress): string | undef
     return `${MOST_BOOT_FAILURES} instances or more have failed: take it back`;
   if (progress.exceptions.length >= MOST_EXCEPTIONS && progress.back === undefined)
     return `${progress.exceptions.length} nodes have failed, forgiven ones included: take it back`;
+  const unproven = isUnproven(progress) && !isImage(spec);
+  const goneCanaries = progress.exceptions
+    .slice(progress.forgiven)
+    .filter((one) => one.outcome === 'gone').length;
+  if (unproven && goneCanaries >= MOST_GONE_CANARIES)
+    return `${goneCanaries} canaries in a row are gone: EC2 no longer has them`;
   const failures: { zone: number; node: number }[] = [
     ...countedFailures(progress),
     ...boots.map(({ zone }) => ({ zone, node: Infinity })),
   ];
   if (failures.length === 0) return undefined;
-  if (isUnproven(progress) && !isImage(spec))
-    return `the canary failed in ${zones[failures[0]?.zone ?? 0]?.zoneId}`;
+  if (unproven) return `the canary failed in ${zones[failures[0]?.zone ?? 0]?.zoneId}`;
   const canaries = steps
     .filter((step): step is Batch => step.do === 'update' && step.kind === 'canary')
     .at(-1);
@@ -287,7 +315,7 @@ export function judged(
   const nodes = rollout.zones[batch.zone]?.nodes ?? [];
   const count = (outcome: Outcome) => judgements.filter((one) => one.outcome === outcome).length;
   const placeOf = (one: Judgement) => nodes.indexOf(one.instanceId, batch.from);
-  const already = judgements.filter((one) => one.outcome === 'already');
+  const there = judgements.filter((one) => one.there);
   const exceptionOf = (one: Judgement): Exception => ({
     zone: batch.zone,
     node: placeOf(one),
@@ -306,7 +334,7 @@ export function judged(
           already: next.already + count('already'),
           there: rollout.zones.map((_, at) => [
             ...(next.there[at] ?? []),
-            ...(at === batch.zone ? already.map(placeOf) : []),
+            ...(at === batch.zone ? there.map(placeOf) : []),
           ]),
           exceptions: [...next.exceptions, ...exceptions],
         }
@@ -361,12 +389,32 @@ export function resumed(progress: Progress, nowMs: number, forgive: boolean): Pr
     return { ...next, boots: { ...next.boots, forgiven: next.boots.failed.length } };
   return next.back === undefined
     ? { ...next, forgiven: next.exceptions.length }
-    : { ...next, back: { ...next.back, forgiven: next.back.exceptions.length } };
+    : { ...next, back: { ...next.back, forgiven: next.back.exceptions.length, givenUp: true } };
+}
+
+/** Nodes that a rollback has not brought back, as far as anybody knows. */
+export function unrestored({ back }: Progress): Exception[] {
+  return back?.exceptions.filter((one) => isFailed(one.outcome)) ?? [];
+}
+
+/** Takes it back, or goes on with that past what has failed; at its end those that have failed are asked once more. */
+export function takenBack(rollout: Rollout, progress: Progress, nowMs: number): Progress {
+  const { back } = progress;
+  if (back === undefined) return turnedBack(progress, nowMs);
+  if (progress.step < stepsOf(rollout, progress).length) {
+    const next = resumed(progress, nowMs, false);
+    return { ...next, back: { ...back, forgiven: back.exceptions.length } };
+  }
+  return {
+    ...resumed(progress, nowMs, false),
+    step: 0,
+    stage: 'ready',
+    back: { ...back, exceptions: [], forgiven: 0, again: unrestored(progress) },
+  };
 }
 
 /** Turns it round: from now on it goes back. A batch that is out has to be home. */
-export function turnedBack(progress: Progress, nowMs: number): Progress {
-  if (progress.back !== undefined) return resumed(progress, nowMs, false);
+function turnedBack(progress: Progress, nowMs: number): Progress {
   // Of a batch that had begun in part, what was left over is known by what has kept it.
   const { left } = progress;
   return {

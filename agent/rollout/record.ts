@@ -9,7 +9,7 @@ import { bounds } from '../port/bounds.ts';
 import type { Clock } from '../port/clock.ts';
 import { gunzip } from '../port/gunzip.ts';
 import type { Outcome } from './judge.ts';
-import type { BootFailure, Exception, Progress, Rollout } from './progress.ts';
+import type { Back, BootFailure, Exception, Progress, Rollout } from './progress.ts';
 
 /** Who is at work: for people, and a number that nobody else has. */
 export interface Owner {
@@ -277,12 +277,21 @@ function encode(head: Head): string {
       ...(progress.left === undefined
         ? {}
         : { left: { ...progress.left, nodes: pack({ exceptions: progress.left.nodes, forgiven: 0 }) } }),
-      ...(progress.back === undefined ? {} : { back: { ...progress.back, exceptions: pack(progress.back) } }),
+      ...(progress.back === undefined ? {} : { back: packBack(progress.back) }),
       ...(progress.boots === undefined
         ? {}
         : { boots: { ...progress.boots, failed: progress.boots.failed.map(packBoot) } }),
     },
   });
+}
+
+function packBack(back: Back): object {
+  const { again } = back;
+  return {
+    ...back,
+    exceptions: pack(back),
+    ...(again === undefined ? {} : { again: pack({ exceptions: again, forgiven: 0 }) }),
+  };
 }
 
 /** undefined when it is not one of ours. */
@@ -304,7 +313,11 @@ function decode(text: string): Head | undefined {
         back:
           back === undefined
             ? undefined
-            : { ...back, exceptions: unpack(back.exceptions as unknown as Packed[]) },
+            : {
+                ...back,
+                exceptions: unpack(back.exceptions as unknown as Packed[]),
+                ...(back.again === undefined ? {} : { again: unpack(back.again as unknown as Packed[]) }),
+              },
         ...(boots === undefined
           ? {}
           : { boots: { ...boots, failed: (boots.failed as unknown as string[]).map(unpackBoot) } }),

@@ -236,10 +236,12 @@ test('what was never delivered is no error', () => {
     InstanceIds: [idOf(0), idOf(1), idOf(2)],
     MaxErrors: '0',
     TimeoutSeconds: 30,
-    MaxConcurrency: '1',
   });
   instances.delete(idOf(2));
-  scheduler.advance(120_000);
+  // Delivery and execution together.
+  scheduler.advance(89_000);
+  assert.equal(details(CommandId), ['Delayed', 'Success', 'Undeliverable']);
+  scheduler.advance(2_000);
   assert.equal(details(CommandId), ['DeliveryTimedOut', 'Success', 'Undeliverable']);
   assert.is(command(CommandId)?.ErrorCount, 0);
   assert.is(command(CommandId)?.StatusDetails, 'Incomplete');

@@ -1,6 +1,7 @@
 // A fleet of modelled nodes under the simulated SSM on virtual time, and an operator whose calls can be lost or be his last.
 // DescribeInstances is answered from the model itself: 20,000 simulated instances with ENIs would say nothing more.
 
+import { type AwsClock, awsClock } from '../../agent/aws/aws-clock.ts';
 import { type FleetAws, fleetAws } from '../../agent/aws/fleet.ts';
 import type { CallRecord } from '../../agent/aws/patience.ts';
 import type { Clock } from '../../agent/port/clock.ts';
@@ -21,6 +22,8 @@ export interface FleetOptions {
   zones: number[];
   behaviourOf?: (node: number, zone: number) => Behaviour;
   updateMs?: () => number;
+  /** Milliseconds that a node which returns is away. */
+  awayMs?: () => number;
 }
 
 export interface Launched {
@@ -78,6 +81,7 @@ export function createFleet(options: FleetOptions): Fleet {
           scheduler,
           updateMs: options.updateMs ?? (() => 30_000),
           parameter: (name) => ssm.parameters.get(name)?.at(-1)?.value,
+          ...(options.awayMs === undefined ? {} : { awayMs: options.awayMs }),
         },
       );
     }),
@@ -105,10 +109,11 @@ export function createFleet(options: FleetOptions): Fleet {
   return fleet;
 }
 
-export function virtualClock(scheduler: VirtualScheduler): Clock {
+/** `aheadMs`: how far its wall clock is ahead of everybody else's. */
+export function virtualClock(scheduler: VirtualScheduler, aheadMs = 0): Clock {
   return {
     bootMs: () => scheduler.now(),
-    now: () => new Date(scheduler.now()),
+    now: () => new Date(scheduler.now() + aheadMs),
     sleep: (ms, signal) =>
       new Promise((resolve, reject) => {
         if (signal?.aborted === true) return reject(signal.reason as Error);
@@ -134,6 +139,8 @@ export interface OperatorOptions {
   /** Whether the answer to this call gets lost. */
   loses?: (action: string) => boolean;
   apiMs?: number;
+  /** Milliseconds its machine's clock is ahead of AWS's. */
+  aheadMs?: number;
   onCall?: (record: CallRecord) => void;
   random?: () => number;
 }
@@ -142,8 +149,10 @@ export interface OperatorOptions {
 export function operatorOf(
   fleet: Fleet,
   options: OperatorOptions = {},
-): { aws: FleetAws; killed: Promise<never>; calls: () => number } {
+): { aws: FleetAws; clock: AwsClock; killed: Promise<never>; calls: () => number } {
   const { scheduler } = fleet;
+  const local = virtualClock(scheduler, options.aheadMs);
+  const clock = awsClock(local);
   let count = 0;
   let dead = false;
   let die: (error: Killed) => void = () => {};
@@ -162,8 +171,10 @@ export function operatorOf(
       return new Promise(() => {});
     };
     if (last && options.killAt?.carriedOut === false) return perish();
+    const sentMs = local.now().getTime();
     await wait(options.apiMs ?? 50);
     if (dead) return new Promise(() => {});
+    clock.learn(new Date(scheduler.now()).toUTCString(), sentMs);
     try {
       const answer =
         action === 'DescribeInstances'
@@ -185,9 +196,10 @@ export function operatorOf(
   }
   return {
     killed,
+    clock,
     calls: () => count,
     aws: fleetAws(send, {
-      clock: fleet.clock,
+      clock: local,
       until: () => Number.POSITIVE_INFINITY,
       onThrottled: () => {},
       onCall: options.onCall ?? (() => {}),
@@ -235,11 +247,13 @@ function describeInstances(fleet: Fleet, request: object): object {
           ],
         })),
     };
+  const asked = Filters.find((one) => one.Name === 'instance-id')?.Values;
   const start = Number(NextToken ?? 0);
-  const living = [
+  const all = [
     ...fleet.nodes.filter((node) => !fleet.terminated.has(node.instanceId)),
     ...fleet.launched.filter((one) => one.state === 'running'),
   ];
+  const living = asked === undefined ? all : all.filter((one) => asked.includes(one.instanceId));
   const page = living.slice(start, start + MaxResults);
   const verdicts = new Map(fleet.launched.map((one) => [one.instanceId, one.verdict]));
   const zones = new Map([

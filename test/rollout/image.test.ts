@@ -12,7 +12,7 @@ import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import { raiseHaltFlag } from '../../agent/rollout/halt.ts';
 import { type Happening, orchestrate } from '../../agent/rollout/orchestrate.ts';
 import { planText } from '../../agent/rollout/plan-picture.ts';
-import { type Progress, resumed, turnedBack } from '../../agent/rollout/progress.ts';
+import { type Progress, type Rollout, resumed, takenBack } from '../../agent/rollout/progress.ts';
 import { LEASE_MS, readRollout, takeRecord } from '../../agent/rollout/record.ts';
 import { reportHtml, reportMarkdown } from '../../agent/rollout/report.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
@@ -100,10 +100,10 @@ async function rollOut(fleet: Fleet, spec = specOf(), tell: (happening: Happenin
   return orchestrate({ aws, clock: fleet.clock, record, tell, stopped: never });
 }
 
-async function goOn(fleet: Fleet, change: (progress: Progress, nowMs: number) => Progress) {
+async function goOn(fleet: Fleet, change: (rollout: Rollout, progress: Progress, nowMs: number) => Progress) {
   const { aws } = operatorOf(fleet);
   const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
-  await record.save(change(record.progress, fleet.scheduler.now()));
+  await record.save(change(record.rollout, record.progress, fleet.scheduler.now()));
   return orchestrate({ aws, clock: fleet.clock, record, tell: () => {}, stopped: never });
 }
 
@@ -167,7 +167,7 @@ for (const [fate, reason] of [
     assert.match(progress.why ?? '', reason);
     assert.equal(stable(fleet, 3), [OLD, OLD, OLD]);
     assert.is(fleet.launched.length, 1);
-    await onFleetTime(fleet, goOn(fleet, turnedBack));
+    await onFleetTime(fleet, goOn(fleet, takenBack));
     assert.is(label(fleet, 'euw1-az2', 'candidate'), undefined);
   });
 }
@@ -202,7 +202,7 @@ test('more failures than the budget halt it in their zone; taken back, every lab
   const report = { rollout, progress, events: [] };
   assert.match(reportMarkdown(report), /\| failed \| failed:POD_ENI_DOWN@1\.1\.0 \|/);
   assert.match(reportHtml(report), /failed:POD_ENI_DOWN@1\.1\.0/);
-  assert.is((await onFleetTime(fleet, goOn(fleet, turnedBack))).state, 'rolled-back');
+  assert.is((await onFleetTime(fleet, goOn(fleet, takenBack))).state, 'rolled-back');
   assert.equal(stable(fleet, 3), [OLD, OLD, OLD]);
   assert.equal(
     [1, 2, 3].map((zone) => label(fleet, `euw1-az${zone}`, 'candidate')),
@@ -246,7 +246,7 @@ test('the halt flag is obeyed, also while it waits for boots; forgiven failures 
   fleet.ssm.put(`/eniboot/rollout/${CLUSTER}/halt`, '{"halted":false}');
   const halted = await onFleetTime(
     fleet,
-    goOn(fleet, (progress, now) => resumed(progress, now, false)),
+    goOn(fleet, (_, progress, now) => resumed(progress, now, false)),
   );
   assert.match(halted.why ?? '', /1 nodes failed in euw1-az1, 0 may/);
   // The group replaces the one that failed.
@@ -257,7 +257,7 @@ test('the halt flag is obeyed, also while it waits for boots; forgiven failures 
   );
   const done = await onFleetTime(
     fleet,
-    goOn(fleet, (progress, now) => resumed(progress, now, true)),
+    goOn(fleet, (_, progress, now) => resumed(progress, now, true)),
   );
   assert.is(done.state, 'done', done.why);
 });

@@ -9,7 +9,7 @@ import { ensureDocument } from '../../agent/rollout/document.ts';
 import { lowerHaltFlag, raiseHaltFlag } from '../../agent/rollout/halt.ts';
 import { openMirror } from '../../agent/rollout/mirror.ts';
 import { type Happening, orchestrate } from '../../agent/rollout/orchestrate.ts';
-import { intended, resumed, turnedBack } from '../../agent/rollout/progress.ts';
+import { intended, resumed, takenBack } from '../../agent/rollout/progress.ts';
 import { readRollout, takeRecord } from '../../agent/rollout/record.ts';
 import { reportHtml, reportMarkdown } from '../../agent/rollout/report.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
@@ -32,7 +32,7 @@ async function rollOut(fleet: Fleet, tell: (happening: Happening) => void = () =
 async function rollBack(fleet: Fleet, tell: (happening: Happening) => void = () => {}) {
   const { aws } = operatorOf(fleet);
   const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
-  await record.save(turnedBack(record.progress, fleet.scheduler.now()));
+  await record.save(takenBack(record.rollout, record.progress, fleet.scheduler.now()));
   return orchestrate({ aws, clock: fleet.clock, record, tell, stopped: never });
 }
 
@@ -511,7 +511,7 @@ test('what an alarm has cancelled before Run Command knew its nodes is left over
     listInvocations: async (id) => (alarm ? [] : aws.listInvocations(id)),
     describeCommand: async (id) =>
       alarm
-        ? { commandId: id, comment: '', status: 'Cancelled', alarms: ['smoke'] }
+        ? { commandId: id, comment: '', status: 'Cancelled', details: '', alarms: ['smoke'] }
         : aws.describeCommand(id),
   };
   const record = await onFleetTime(
@@ -588,7 +588,7 @@ test('nodes that a halt has passed over are updated after a resume, in both dire
   assert.equal([...versions(fleet)], [NEW]);
 
   const record = await onFleetTime(fleet, takeRecord(aws, fleet.clock, owner, CLUSTER));
-  await onFleetTime(fleet, record.save(turnedBack(record.progress, fleet.scheduler.now())));
+  await onFleetTime(fleet, record.save(takenBack(record.rollout, record.progress, fleet.scheduler.now())));
   const back = await onFleetTime(
     fleet,
     orchestrate({ aws, clock: fleet.clock, record, tell: raiseAt(2), stopped: never }),

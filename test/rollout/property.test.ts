@@ -11,12 +11,13 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { FleetAws } from '../../agent/aws/fleet.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
+import type { Clock } from '../../agent/port/clock.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import { raiseHaltFlag } from '../../agent/rollout/halt.ts';
 import { isFailed } from '../../agent/rollout/judge.ts';
 import { orchestrate } from '../../agent/rollout/orchestrate.ts';
 import { stepsForward } from '../../agent/rollout/plan.ts';
-import { type Progress, resumed, turnedBack } from '../../agent/rollout/progress.ts';
+import { type Progress, resumed, takenBack, unrestored } from '../../agent/rollout/progress.ts';
 import { LEASE_MS, type RolloutRecord, takeRecord } from '../../agent/rollout/record.ts';
 import { allowedFailures, loadSpec, type Spec } from '../../agent/rollout/spec.ts';
 import type { Behaviour } from '../aws/ssm/modelled-node.ts';
@@ -42,6 +43,8 @@ const faulty: Behaviour[] = [
   'goes-back',
   'hangs',
   'vanishes',
+  'mute',
+  'returns',
   'reboots',
   'lies',
   'silent',
@@ -65,6 +68,12 @@ interface Case {
   loss: number;
   /** Raise the halt flag at this virtual second. */
   haltAt: number | undefined;
+  /** Milliseconds that the clocks of the operators' machines are ahead, one after the other. */
+  aheadMs: number[];
+  /** Instances that EC2 ends: which, as a share of all, per mille, and in which virtual second. */
+  ends: { node: number; second: number }[];
+  /** Minutes that a node which returns is away. */
+  awayMinutes: number;
 }
 
 const cases: fc.Arbitrary<Case> = fc.record({
@@ -79,6 +88,12 @@ const cases: fc.Arbitrary<Case> = fc.record({
   }),
   loss: fc.constantFrom(0, 0, 20),
   haltAt: fc.option(fc.integer({ min: 0, max: 3_000 }), { nil: undefined }),
+  aheadMs: fc.array(fc.integer({ min: -300_000, max: 300_000 }), { minLength: 1, maxLength: 5 }),
+  ends: fc.array(
+    fc.record({ node: fc.integer({ min: 0, max: 999 }), second: fc.integer({ min: 0, max: 2_000 }) }),
+    { maxLength: 4 },
+  ),
+  awayMinutes: fc.constantFrom(1, 5, 20, 180),
 });
 
 function specOf(one: Case): Spec {
@@ -103,19 +118,31 @@ function random(seed: number): () => number {
 
 function fleetOf(one: Case): Fleet {
   const next = random(one.seed);
-  return createFleet({
+  const fleet = createFleet({
     zones: one.zones,
+    awayMs: () => one.awayMinutes * 60_000,
     behaviourOf: () =>
       next() * 1000 < one.rate ? (faulty[Math.floor(next() * faulty.length)] ?? 'good') : 'good',
     updateMs: () => 10_000 + Math.floor(next() * 50_000),
   });
+  for (const { node, second } of one.ends) {
+    const ended = fleet.nodes[Math.floor((node / 1000) * fleet.nodes.length)];
+    fleet.scheduler.after(second * 1000, () => {
+      if (ended === undefined) return;
+      ended.online = false;
+      fleet.terminated.add(ended.instanceId);
+    });
+  }
+  return fleet;
 }
+
+type Take = (aws: FleetAws, owner: { who: string; token: string }, clock: Clock) => Promise<RolloutRecord>;
 
 /** One operator after the other, until a rollout has ended or halted. */
 async function carryThrough(
   fleet: Fleet,
   one: Case,
-  first: (aws: FleetAws, owner: { who: string; token: string }) => Promise<RolloutRecord>,
+  first: Take,
   heirs: 'take over' | 'do the same' = 'take over',
 ): Promise<Progress> {
   const next = random(one.seed + 7);
@@ -125,13 +152,20 @@ async function carryThrough(
     const operator = operatorOf(fleet, {
       random: next,
       loses: () => next() * 1000 < one.loss,
+      aheadMs: one.aheadMs[at % one.aheadMs.length] ?? 0,
       ...(kill === undefined ? {} : { killAt: kill }),
     });
     const owner = { who: `operator ${at}`, token: `token-${at}` };
     try {
       const work = (async () => {
-        const record = await take(operator.aws, owner);
-        return orchestrate({ aws: operator.aws, clock: fleet.clock, record, tell: () => {}, stopped: never });
+        const record = await take(operator.aws, owner, operator.clock);
+        return orchestrate({
+          aws: operator.aws,
+          clock: operator.clock,
+          record,
+          tell: () => {},
+          stopped: never,
+        });
       })();
       return await Promise.race([work, operator.killed]);
     } catch (error) {
@@ -139,12 +173,12 @@ async function carryThrough(
       // Whoever goes on waits until the lease is over; one who never got it begins anew.
       await fleet.clock.sleep(LEASE_MS + 61_000);
       if (heirs === 'do the same') continue;
-      take = async (aws, newOwner) => {
+      take = async (aws, newOwner, clock) => {
         try {
-          const record = await takeRecord(aws, fleet.clock, newOwner, CLUSTER);
+          const record = await takeRecord(aws, clock, newOwner, CLUSTER);
           return record;
         } catch (failure) {
-          if (isFailure(failure, 'ROLLOUT_NONE')) return first(aws, newOwner);
+          if (isFailure(failure, 'ROLLOUT_NONE')) return first(aws, newOwner, clock);
           throw failure;
         }
       };
@@ -152,12 +186,22 @@ async function carryThrough(
   }
 }
 
-const started = (fleet: Fleet, spec: Spec) => async (aws: FleetAws, owner: { who: string; token: string }) =>
-  beginRollout(aws, fleet.clock, owner, await prepare(aws, spec));
+const started =
+  (spec: Spec): Take =>
+  async (aws, owner, clock) =>
+    beginRollout(aws, clock, owner, await prepare(aws, spec));
 
-const goesOn = (fleet: Fleet) => async (aws: FleetAws, owner: { who: string; token: string }) => {
-  const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
-  await record.save(resumed(record.progress, fleet.scheduler.now(), false));
+const goesOn =
+  (forgive: boolean): Take =>
+  async (aws, owner, clock) => {
+    const record = await takeRecord(aws, clock, owner, CLUSTER);
+    await record.save(resumed(record.progress, clock.now().getTime(), forgive));
+    return record;
+  };
+
+const takesBack: Take = async (aws, owner, clock) => {
+  const record = await takeRecord(aws, clock, owner, CLUSTER);
+  await record.save(takenBack(record.rollout, record.progress, clock.now().getTime()));
   return record;
 };
 
@@ -225,7 +269,7 @@ test('whatever fails and whoever is killed: one zone at a time, within the budge
         fleet.scheduler.after(one.haltAt * 1000, () => void raiseHaltFlag(aws, CLUSTER, 'drill'));
       }
       const haltedMs = one.haltAt === undefined ? Infinity : fleet.scheduler.now() + one.haltAt * 1000;
-      const progress = await onFleetTime(fleet, carryThrough(fleet, one, started(fleet, spec)));
+      const progress = await onFleetTime(fleet, carryThrough(fleet, one, started(spec)));
       states.set(progress.state, (states.get(progress.state) ?? 0) + 1);
       checkInvariants(fleet, one, spec, progress);
       // Halt: after the flag was up (and its call through), at most the batch that was being sent.
@@ -247,7 +291,8 @@ test('a rollout that was interrupted or halted ends as one that was not', async 
   const held = tally('resume equals an uninterrupted run');
   await fc.assert(
     fc.asyncProperty(cases, async (drawn) => {
-      const one = { ...drawn, loss: 0 };
+      // Times differ, and with them what is gone or back by then.
+      const one = { ...drawn, loss: 0, ends: [], awayMinutes: 1 };
       // Where nodes fail, a batch that a halt cuts in two may halt by the budget at another node.
       const haltAt = one.rate === 0 ? one.haltAt : undefined;
       const end = async (kills: Case['kills'], halt?: number) => {
@@ -255,13 +300,10 @@ test('a rollout that was interrupted or halted ends as one that was not', async 
         const { aws } = operatorOf(fleet);
         if (halt !== undefined)
           fleet.scheduler.after(halt * 1000, () => void raiseHaltFlag(aws, CLUSTER, 'drill'));
-        let progress = await onFleetTime(
-          fleet,
-          carryThrough(fleet, { ...one, kills }, started(fleet, specOf(one))),
-        );
+        let progress = await onFleetTime(fleet, carryThrough(fleet, { ...one, kills }, started(specOf(one))));
         if (halt !== undefined && progress.state === 'halted') {
           fleet.ssm.put(`/eniboot/rollout/${CLUSTER}/halt`, '{"halted":false}');
-          progress = await onFleetTime(fleet, carryThrough(fleet, { ...one, kills: [] }, goesOn(fleet)));
+          progress = await onFleetTime(fleet, carryThrough(fleet, { ...one, kills: [] }, goesOn(false)));
         }
         return { progress, fleet };
       };
@@ -291,26 +333,31 @@ test('a rollback restores exactly what was touched', async () => {
       const one = { ...drawn, loss: 0 };
       const fleet = fleetOf({ ...one, rate: Math.min(one.rate, 100) });
       const spec = specOf(one);
-      await onFleetTime(fleet, carryThrough(fleet, { ...one, kills: [] }, started(fleet, spec)));
-      const touched = fleet.nodes.filter((node) => node.switches.length > 0);
+      await onFleetTime(fleet, carryThrough(fleet, { ...one, kills: [] }, started(spec)));
       const asked = new Set(fleet.nodes.filter((node) => node.runs > 0));
-      const back = async (aws: FleetAws, owner: { who: string; token: string }) => {
-        const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
-        const { progress } = record;
-        const now = fleet.scheduler.now();
-        await record.save(
-          progress.back === undefined ? turnedBack(progress, now) : resumed(progress, now, true),
-        );
-        return record;
-      };
       fleet.ssm.put(`/eniboot/rollout/${CLUSTER}/halt`, '{"halted":false}');
-      let progress = await onFleetTime(fleet, carryThrough(fleet, one, back, 'do the same'));
-      for (let again = 0; progress.state === 'halted' && again < 200; again += 1)
-        progress = await onFleetTime(fleet, carryThrough(fleet, { ...one, kills: [] }, back));
+      let progress = await onFleetTime(fleet, carryThrough(fleet, one, takesBack, 'do the same'));
+      for (let again = 0; progress.state === 'halted' && again < 60; again += 1)
+        progress = await onFleetTime(fleet, carryThrough(fleet, { ...one, kills: [] }, takesBack));
+      // What nobody reaches any more an operator gives up, by name.
+      if (progress.state === 'halted')
+        progress = await onFleetTime(fleet, carryThrough(fleet, { ...one, kills: [] }, goesOn(true)));
       assert.is(progress.state, 'rolled-back', overBudgetText(progress));
-      for (const node of touched)
-        if (node.online && node.behaviour !== 'hangs') assert.is(node.version, OLD, node.instanceId);
+      // Whatever an agent runs again by then.
+      await onFleetTime(fleet, fleet.clock.sleep(4 * 3600_000));
+      const zones = sortedBySize(fleet, [...new Set(fleet.zoneOf.values())]);
+      const given = new Set(
+        unrestored(progress).map(
+          (exception) =>
+            fleet.nodes.filter((node) => fleet.zoneOf.get(node.instanceId) === zones[exception.zone])[
+              exception.node
+            ]?.instanceId,
+        ),
+      );
       for (const node of fleet.nodes) {
+        const isGone = fleet.terminated.has(node.instanceId);
+        if (node.version !== OLD && !isGone && !given.has(node.instanceId))
+          assert.unreachable(`${node.instanceId} (${node.behaviour}) runs ${node.version}`);
         if (!asked.has(node)) assert.is(node.runs, 0, `${node.instanceId} was not touched before`);
         assert.ok(node.switches.filter((version) => version === OLD).length <= 1);
       }
@@ -333,6 +380,9 @@ test('killed at every single call of a small rollout, it still ends the same', a
     kills: [],
     loss: 0,
     haltAt: undefined,
+    aheadMs: [200_000, -200_000],
+    ends: [],
+    awayMinutes: 5,
   };
   const spec = specOf(one);
   const calm = fleetOf(one);
@@ -340,7 +390,7 @@ test('killed at every single call of a small rollout, it still ends the same', a
   await onFleetTime(
     calm,
     (async () => {
-      const record = await started(calm, spec)(operator.aws, { who: 'calm', token: 'calm' });
+      const record = await started(spec)(operator.aws, { who: 'calm', token: 'calm' }, calm.clock);
       return orchestrate({ aws: operator.aws, clock: calm.clock, record, tell: () => {}, stopped: never });
     })(),
   );
@@ -351,7 +401,7 @@ test('killed at every single call of a small rollout, it still ends the same', a
       const fleet = fleetOf(one);
       const progress = await onFleetTime(
         fleet,
-        carryThrough(fleet, { ...one, kills: [{ call, carriedOut }] }, started(fleet, spec)),
+        carryThrough(fleet, { ...one, kills: [{ call, carriedOut }] }, started(spec)),
       );
       assert.is(progress.state, 'done', `killed at call ${call}`);
       assert.is(progress.updated, 7);

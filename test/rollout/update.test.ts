@@ -132,6 +132,64 @@ test('nothing is changed when halted, not healthy, not staged, or of another dig
   assert.equal([noWay.report.result, noWay.report.code], ['failed', 'UPDATE_NO_WAY_BACK']);
 });
 
+test('what is no longer wanted, or has expired, changes nothing; the answer says so', async () => {
+  const node = await bootedNode();
+  const wanted = '/eniboot/rollout/demo/wanted';
+  const asked = ['--rollout', 'one', '--wanted', wanted];
+  const says = (value: object) => cloud.ssm.put(wanted, JSON.stringify(value));
+  const seconds = (later: number) => String(Math.floor(Date.now() / 1000) + later);
+  const refused = async (code: string, ...more: string[]) => {
+    const { exitCode, report } = await update(node, '9.1.0', digests.good, ...asked, ...more);
+    assert.is(exitCode, 1);
+    assert.equal([report.result, report.code, report.version], ['untouched', code, '0.1.0']);
+    assert.equal(await links(node), ['0.1.0']);
+  };
+  // Nobody has said anything yet.
+  await refused('UPDATE_NOT_WANTED');
+  for (const value of [{ rollout: 'two', direction: 'forward' }, { rollout: 'one', direction: 'back' }, {}]) {
+    says(value);
+    await refused('UPDATE_NOT_WANTED');
+  }
+  cloud.ssm.put(wanted, 'no JSON');
+  await refused('UPDATE_NOT_WANTED');
+  says({ rollout: 'one', direction: 'forward' });
+  await refused('UPDATE_EXPIRED', '--until', seconds(-5));
+  await refused('UPDATE_EXPIRED', '--until', seconds(5));
+  // It is turned back while the archive is on its way.
+  bundles.delay(3_000);
+  const updating = update(node, '9.1.0', digests.good, ...asked, '--until', seconds(300));
+  for (let looks = 0; looks < 100; looks += 1) {
+    const { stdout } = await node.instance.run('ls', ['-a', LIBEXEC]);
+    if (stdout.includes('.staging')) break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  says({ rollout: 'one', direction: 'back' });
+  const { report } = await updating;
+  bundles.delay(0);
+  assert.equal([report.result, report.code], ['untouched', 'UPDATE_NOT_WANTED']);
+  says({ rollout: 'one', direction: 'forward' });
+  const last = await update(node, '9.1.0', digests.good, ...asked, '--until', seconds(300));
+  assert.is(last.report.result, 'updated', JSON.stringify(last.report));
+});
+
+test('a rollout takes back what it has brought, to what ran before it, and nothing else', async () => {
+  const node = await bootedNode();
+  const other = bundles.publish('9.7.0', STAND_IN);
+  const by = (rollout: string) => ['--rollout', rollout];
+  const back = (rollout: string) => [...by(rollout), '--action', 'rollback'];
+  assert.is((await update(node, '9.1.0', digests.good, ...by('one'))).report.result, 'updated');
+  assert.is((await update(node, '9.7.0', other, ...by('two'))).report.result, 'updated');
+  assert.is((await update(node, '9.7.0', other, ...back('two'))).report.version, '9.1.0');
+  // Rolled out once more, it is here already: beside it lies the version that was taken back.
+  assert.is((await update(node, '9.1.0', digests.good, ...by('three'))).report.result, 'already');
+  const kept = await update(node, '9.1.0', digests.good, ...back('three'));
+  assert.equal(
+    [kept.report.result, kept.report.code, kept.report.version],
+    ['already', 'UPDATE_NOT_OF_ROLLOUT', '9.1.0'],
+  );
+  assert.equal(await links(node), ['9.1.0', '9.7.0']);
+});
+
 test('a Parameter Store that throttles and a busy store of archives cost time, and nothing else', async () => {
   const node = await bootedNode();
   // As when many nodes of a batch ask in the same second.

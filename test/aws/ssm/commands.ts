@@ -1,6 +1,8 @@
 // Run Command as documented, with its traps: one unknown instance ID fails a whole call, what was never delivered is no
 // error, MaxErrors stops the sending and nothing that is under way, Success says only that a script ended with 0, and
-// output is cut. Source: SSM API reference, "Understanding command statuses", "Using concurrency and error controls".
+// output is cut. A command expires when its delivery and execution time-outs are over together: whatever has no end by then is
+// DeliveryTimedOut, also what was in progress. Source: SSM API reference (Command, ExpiresAfter), "Understanding command
+// statuses", "Understanding command timeout values", "Using concurrency and error controls".
 import { createHash } from 'node:crypto';
 import type {
   CancelCommandRequest,
@@ -53,6 +55,8 @@ interface Run {
   maxErrors: number;
   status: NonNullable<Command['Status']>;
   details: string;
+  /** Ends the wait for its expiry. */
+  stopExpiry: () => void;
   triggeredAlarm: string | undefined;
 }
 
@@ -63,6 +67,11 @@ export interface Commands {
 }
 
 const DEFAULT_EXECUTION_S = 3600;
+/** Milliseconds between two attempts to reach an agent that does not answer. AWS publishes none. */
+const RETRY_MS = 10_000;
+/** Statuses that are no end. */
+const OPEN: ReadonlySet<string> = new Set(['Pending', 'Delayed', 'InProgress', 'Cancelling']);
+const RUNNING: ReadonlySet<string> = new Set(['InProgress', 'Cancelling']);
 const CHARACTERS = { stdout: 24_000, stderr: 8_000 };
 
 export function createCommands(region: Region, documents: Documents, managed: Managed): Commands {
@@ -101,13 +110,23 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
       maxErrors: share(request.MaxErrors ?? '0', ids.length, 0),
       status: 'Pending',
       details: 'Pending',
+      stopExpiry: () => {},
       triggeredAlarm: undefined,
     };
     runs.set(id, run);
-    if (ids.length === 0) {
-      run.status = 'Failed';
-      run.details = 'NoInstancesInTag';
-    } else scheduler.after(0, () => pump(run));
+    const pending = [...runs.values()].reduce(
+      (sum, one) => sum + one.invocations.filter(({ status }) => OPEN.has(status)).length,
+      0,
+    );
+    if (ids.length === 0) enter(run, 'Failed', 'NoInstancesInTag');
+    else if (pending > managed.limits.mostPending) {
+      // "The system has canceled the command before executing it on any managed node": it has no invocations.
+      run.invocations = [];
+      enter(run, 'Failed', 'RateExceeded');
+    } else {
+      run.stopExpiry = scheduler.after(run.deliveryMs + run.executionMs, () => expire(run));
+      scheduler.after(0, () => pump(run));
+    }
     return { Command: describe(run) };
   }
 
@@ -159,30 +178,57 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     const node = managed.nodes.get(invocation.instanceId);
     if (node === undefined || region.tagsOf(invocation.instanceId) === undefined)
       return finish(run, invocation, 'Failed', 'Undeliverable');
-    if (!node.online) {
-      invocation.stop = scheduler.after(run.deliveryMs, () =>
-        finish(run, invocation, 'TimedOut', 'DeliveryTimedOut'),
-      );
-      return;
+    if (node.refusal !== undefined) return finish(run, invocation, 'Failed', node.refusal);
+    invocation.stop = scheduler.after(latency.deliveryMs, () => {
+      if (node.online) return execute(run, invocation, node);
+      invocation.status = 'Delayed';
+      invocation.details = 'Delayed';
+      retry(run, invocation, node);
+    });
+  }
+
+  /** "The system will try to send the command again", until the delivery time-out: after it, it will not run. */
+  function retry(run: Run, invocation: Invocation, node: ManagedNode): void {
+    const left = run.at + run.deliveryMs - scheduler.now();
+    invocation.stop = scheduler.after(Math.min(RETRY_MS, Math.max(0, left)), () => {
+      if (node.online) return execute(run, invocation, node);
+      if (left > RETRY_MS) retry(run, invocation, node);
+    });
+  }
+
+  function expire(run: Run): void {
+    const sent = run.next;
+    run.next = run.invocations.length;
+    for (const [at, invocation] of run.invocations.entries()) {
+      if (!OPEN.has(invocation.status)) continue;
+      // What a node runs goes on: nobody tells it.
+      if (!RUNNING.has(invocation.status)) invocation.stop();
+      invocation.status = 'TimedOut';
+      invocation.details = 'DeliveryTimedOut';
+      if (at < sent) run.inFlight -= 1;
     }
-    invocation.stop = scheduler.after(latency.deliveryMs, () => execute(run, invocation, node));
+    if (run.status === 'Cancelling') enter(run, 'Cancelled');
+    else conclude(run);
   }
 
   function execute(run: Run, invocation: Invocation, node: ManagedNode): void {
     invocation.status = 'InProgress';
     invocation.details = 'InProgress';
     let stopScript = () => {};
+    // It is the agent that ends a script whose time is over, and it that tells: not while nothing of it gets through.
     const stopTimer = scheduler.after(run.executionMs, () => {
       stopScript();
-      finish(run, invocation, 'TimedOut', 'ExecutionTimedOut');
+      if (node.online && OPEN.has(invocation.status))
+        finish(run, invocation, 'TimedOut', 'ExecutionTimedOut');
     });
     invocation.stop = () => {
       stopTimer();
       stopScript();
     };
     stopScript = node.run(run.script, (result) => {
-      if (invocation.status !== 'InProgress' && invocation.status !== 'Cancelling') return;
       stopTimer();
+      if (invocation.status !== 'InProgress' && invocation.status !== 'Cancelling') return;
+      if (!node.online) return;
       invocation.result = withFailure(result);
       if (result.exitCode === 0) finish(run, invocation, 'Success', 'Success');
       else finish(run, invocation, 'Failed', 'Failed');
@@ -205,6 +251,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     if (run.inFlight > 0) return;
     const over = run.errors > run.maxErrors;
     if (!over && run.next < run.invocations.length) return;
+    if (!['Pending', 'InProgress'].includes(run.status)) return;
     for (const invocation of run.invocations.slice(run.next)) {
       invocation.status = 'Cancelled';
       invocation.details = 'Terminated';
@@ -216,6 +263,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
   }
 
   function enter(run: Run, status: Run['status'], details: string = status): void {
+    if (!OPEN.has(status)) run.stopExpiry();
     run.status = status;
     run.details = details;
   }
@@ -237,7 +285,14 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
       if (invocation.status === 'Pending' && run.invocations.indexOf(invocation) >= run.next) {
         invocation.status = 'Cancelled';
         invocation.details = 'Canceled';
-      } else if (invocation.status === 'Pending' || invocation.status === 'InProgress') {
+      } else if (
+        invocation.status === 'InProgress' &&
+        managed.nodes.get(invocation.instanceId)?.online !== true
+      ) {
+        // The wish does not reach it.
+        invocation.status = 'Cancelling';
+        invocation.details = 'Cancelling';
+      } else if (OPEN.has(invocation.status)) {
         invocation.stop();
         finish(run, invocation, 'Cancelled', 'Canceled');
       }
@@ -320,9 +375,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
   }
 
   function describe(run: Run): Command {
-    const ended = run.invocations.filter(
-      (one) => !['Pending', 'InProgress', 'Cancelling'].includes(one.status),
-    );
+    const ended = run.invocations.filter((one) => !OPEN.has(one.status));
     return {
       CommandId: run.id,
       DocumentName: run.request.DocumentName,

@@ -20,6 +20,8 @@ export interface ManagedNode {
   /** False: its agent has lost its connection, and nothing reaches it. */
   online: boolean;
   lastPingAt: number;
+  /** Why its agent is not given a command at all. */
+  refusal?: 'AccessDenied' | 'InvalidPlatform';
   /**
    * Runs a script; at most one call of `ended`, none when the node hangs or vanishes. Returns how to stop it.
    * Exit code 194 asks for a reboot, after which the same script runs again.
@@ -32,6 +34,8 @@ const LOST_MS = 5 * 60_000;
 
 export interface Managed {
   nodes: Map<string, ManagedNode>;
+  /** `mostPending`: invocations that may be open at once; a command beyond them is cancelled with RateExceeded. */
+  limits: { mostPending: number };
   handlers: Handlers;
 }
 
@@ -71,5 +75,9 @@ export function createManaged(region: Region): Managed {
     return { InstanceInformationList: items.map(describe), ...rest };
   }
 
-  return { nodes, handlers: { readers: { DescribeInstanceInformation: information }, writers: {} } };
+  return {
+    nodes,
+    limits: { mostPending: Number.POSITIVE_INFINITY },
+    handlers: { readers: { DescribeInstanceInformation: information }, writers: {} },
+  };
 }

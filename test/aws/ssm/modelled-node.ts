@@ -10,8 +10,15 @@ export type Behaviour =
   | 'goes-back'
   /** Never answers, and never ends. */
   | 'hangs'
-  /** Loses its connection in the middle. */
+  /** Loses its connection in the middle of the work, and for good. */
   | 'vanishes'
+  /** Loses its connection behind the switch: its answer is lost. */
+  | 'mute'
+  /**
+   * Is gone in the middle, and comes back hours later: its agent runs the interrupted document again. Source:
+   * aws/amazon-ssm-agent, agent/framework/processor/processor.go: documents in progress are resubmitted when it starts.
+   */
+  | 'returns'
   /** Reboots in the middle; its agent runs the script again. */
   | 'reboots'
   /** Says that it runs the new version, and does not. */
@@ -31,8 +38,8 @@ export interface ModelledNode extends ManagedNode {
   version: string;
   sha256: string | undefined;
   previous: { version: string; sha256: string | undefined } | undefined;
-  /** The rollout that has put its version there. */
-  rollout: string | undefined;
+  /** The rollout that has put its version there, and what ran before. */
+  pin: { rollout: string; from: { version: string; sha256: string | undefined } } | undefined;
   /** Switches from one version to another, in order. */
   switches: string[];
   /** Scripts begun, reruns after a reboot left out. */
@@ -44,6 +51,8 @@ export interface ModelOptions {
   /** Milliseconds an update takes. */
   updateMs: () => number;
   parameter: (name: string) => string | undefined;
+  /** Milliseconds that a node that returns is away. */
+  awayMs?: () => number;
 }
 
 export function modelledNode(
@@ -60,7 +69,7 @@ export function modelledNode(
     version: start.version,
     sha256: undefined,
     previous: undefined,
-    rollout: undefined,
+    pin: undefined,
     switches: [],
     runs: 0,
     run(script, ended) {
@@ -78,13 +87,28 @@ export function modelledNode(
       say(1, { result: 'untouched', code: 'UPDATE_HALTED', message: halt });
       return () => {};
     }
+    const stale = () => staleBy(call, options.parameter(call.wanted), scheduler.now());
+    const refuse = (code: string) => say(1, { result: 'untouched', code, message: 'no longer wanted' });
+    const early = stale();
+    if (early !== undefined) {
+      refuse(early);
+      return () => {};
+    }
     const half = options.updateMs() / 2;
     let cancel = scheduler.after(half, () => {
       if (call.action === 'rollback') return finishRollback();
       const { behaviour } = node;
       if (behaviour === 'hangs') return;
       if (behaviour === 'vanishes') node.online = false;
-      else if (behaviour === 'sick')
+      else if (behaviour === 'returns') {
+        node.behaviour = 'good';
+        node.online = false;
+        // The agent's stop does not reach it: it is away.
+        scheduler.after(options.awayMs?.() ?? 2 * 3600_000, () => {
+          node.online = true;
+          carryOut(call, () => {});
+        });
+      } else if (behaviour === 'sick')
         say(1, { result: 'untouched', healthy: false, code: 'UPDATE_UNHEALTHY_BEFORE' });
       else if (behaviour === 'disk-full')
         say(1, { result: 'untouched', code: 'UPDATE_NOT_STAGED', message: 'no space left' });
@@ -99,13 +123,16 @@ export function modelledNode(
 
     function finishUpdate(): void {
       const { behaviour } = node;
+      const late = stale();
+      if (late !== undefined) return refuse(late);
       if (behaviour === 'silent') return ended({ exitCode: 0, stdout: '', stderr: '' });
       if (behaviour === 'garbles')
         return ended({ exitCode: 0, stdout: '{"eniboot":"update","schema":1,"no', stderr: 'broken pipe' });
       if (behaviour === 'lies') return say(0, { result: 'updated' });
       if (node.version === call.version)
-        return say(0, { result: node.rollout === call.rollout ? 'updated' : 'already' });
-      node.rollout = call.rollout;
+        return say(0, { result: node.pin?.rollout === call.rollout ? 'updated' : 'already' });
+      const before = { version: node.version, sha256: node.sha256 };
+      node.pin = { rollout: call.rollout, from: before };
       switchTo({ version: call.version, sha256: call.digests[0] });
       if (behaviour === 'goes-back') {
         goBack();
@@ -116,15 +143,22 @@ export function modelledNode(
           message: 'egress: EGRESS_TABLE_DIFFERS',
         });
       }
+      if (behaviour === 'mute') {
+        node.online = false;
+        return;
+      }
       if (behaviour === 'unhealthy') return say(0, { result: 'updated', healthy: false, failing: ['pods'] });
       say(0, { result: 'updated' });
     }
 
     function finishRollback(): void {
-      if (node.behaviour === 'hangs' || node.behaviour === 'vanishes') return;
+      if (['hangs', 'vanishes', 'mute'].includes(node.behaviour)) return;
+      const late = stale();
+      if (late !== undefined) return refuse(late);
       if (node.version !== call.version) return say(0, { result: 'already' });
-      if (node.previous === undefined) return say(1, { result: 'failed', code: 'UPDATE_NO_WAY_BACK' });
-      goBack();
+      if (node.pin?.rollout !== call.rollout)
+        return say(0, { result: 'already', code: 'UPDATE_NOT_OF_ROLLOUT' });
+      switchTo(node.pin.from);
       say(0, { result: 'updated' });
     }
   }
@@ -149,7 +183,10 @@ interface Call {
   version: string;
   digests: string[];
   halt: string;
+  wanted: string;
   rollout: string;
+  /** Seconds since the epoch. */
+  until: number;
 }
 
 function readCall(script: string): Call {
@@ -159,7 +196,9 @@ function readCall(script: string): Call {
     version: option('version'),
     digests: option('digests').split(','),
     halt: option('halt'),
+    wanted: option('wanted'),
     rollout: option('rollout'),
+    until: Number(option('until')),
   };
 }
 
@@ -182,4 +221,12 @@ function reportOf(node: ModelledNode, from: string, report: object): object {
 function haltedBy(flag: string | undefined): string | undefined {
   const { halted, why } = JSON.parse(flag ?? '{}') as { halted?: boolean; why?: string };
   return halted === true ? (why ?? '') : undefined;
+}
+
+/** Why a call is no longer wanted. */
+function staleBy(call: Call, wanted: string | undefined, nowMs: number): string | undefined {
+  if (nowMs > call.until * 1000) return 'UPDATE_EXPIRED';
+  const { rollout, direction } = JSON.parse(wanted ?? '{}') as { rollout?: string; direction?: string };
+  const asked = call.action === 'update' ? 'forward' : 'back';
+  return rollout === call.rollout && direction === asked ? undefined : 'UPDATE_NOT_WANTED';
 }

@@ -6,7 +6,7 @@ import { type BucketSize, Throttle } from '../ec2/throttle.ts';
 import { checkRequest } from '../requests/check.ts';
 import { createCommands } from './commands.ts';
 import { createDocuments } from './documents.ts';
-import { createManaged, type ManagedNode } from './managed.ts';
+import { createManaged, type Managed, type ManagedNode } from './managed.ts';
 import { createParameterStore, type Parameters } from './parameters.ts';
 import { type Handler, type Region, type SsmLatency, ssmLatency } from './region.ts';
 
@@ -23,6 +23,7 @@ export interface Ssm {
   parameters: Parameters;
   /** Instances whose SSM agent has registered. */
   nodes: Map<string, ManagedNode>;
+  limits: Managed['limits'];
   /** Names of CloudWatch alarms that are in ALARM. */
   alarms: Set<string>;
   /** Kept, not copied: changing it later counts. */
@@ -88,6 +89,7 @@ export function createSsm(options: SsmOptions): Ssm {
   return {
     parameters: store.parameters,
     nodes: managed.nodes,
+    limits: managed.limits,
     alarms: commands.alarms,
     latency: region.latency,
     send: recording({ service: 'ssm', calls, scheduler, isMutating: isSsmMutating, carryOut }),

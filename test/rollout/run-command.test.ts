@@ -1,0 +1,336 @@
+// What Run Command does beside the plain case: answers that are lost, commands that run again, nodes that go away, refusals,
+// and operators whose clocks are off. Modelled nodes, virtual time.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { isFailure } from '../../agent/messages/failure.ts';
+import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
+import type { Judgement } from '../../agent/rollout/judge.ts';
+import { orchestrate } from '../../agent/rollout/orchestrate.ts';
+import { type Progress, resumed, takenBack, unrestored } from '../../agent/rollout/progress.ts';
+import { takeRecord } from '../../agent/rollout/record.ts';
+import { loadSpec } from '../../agent/rollout/spec.ts';
+import type { Behaviour } from '../aws/ssm/modelled-node.ts';
+import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf, SHA256 } from './fleet.ts';
+
+const never = new AbortController().signal;
+const HOUR_MS = 3600_000;
+
+function specOf(version = NEW, budget = 20) {
+  return loadSpec(
+    'rollout.yaml',
+    `what: { bundle: { version: ${version} } }
+where: { cluster: ${CLUSTER} }
+bake: { canarySeconds: 0, shareSeconds: 0, zoneSeconds: 60 }
+budget: { zonePercent: ${budget}, fleetPercent: ${budget} }
+`,
+  );
+}
+
+interface Work {
+  aheadMs?: number;
+  version?: string;
+  token?: string;
+  budget?: number;
+}
+
+/** A fleet of one zone whose third node behaves in that way. */
+function fleetWith(behaviour: Behaviour, count = 10): Fleet {
+  return createFleet({ zones: [count], behaviourOf: (node) => (node === 2 ? behaviour : 'good') });
+}
+
+async function go(fleet: Fleet, work: Work, prepared: 'run' | 'resume' | 'rollback') {
+  const { aws, clock } = operatorOf(fleet, { aheadMs: work.aheadMs ?? 0 });
+  const owner = { who: 'test', token: work.token ?? 'test-token' };
+  const judgements: Judgement[] = [];
+  const progress = await onFleetTime(
+    fleet,
+    (async (): Promise<Progress> => {
+      const record =
+        prepared === 'run'
+          ? await beginRollout(aws, clock, owner, await prepare(aws, specOf(work.version, work.budget)))
+          : await takeRecord(aws, clock, owner, CLUSTER);
+      const nowMs = clock.now().getTime();
+      if (prepared === 'resume') await record.save(resumed(record.progress, nowMs, true));
+      if (prepared === 'rollback') await record.save(takenBack(record.rollout, record.progress, nowMs));
+      return orchestrate({
+        aws,
+        clock,
+        record,
+        tell: (one) => {
+          if (one.kind === 'node') judgements.push(one.judgement);
+        },
+        stopped: never,
+      });
+    })(),
+  );
+  return { progress, judgements };
+}
+
+const third = (fleet: Fleet) => {
+  const [, , node] = fleet.nodes;
+  if (node === undefined) throw new Error('no third node');
+  return node;
+};
+const running = (fleet: Fleet, version: string) =>
+  fleet.nodes.filter((node) => node.version === version && !fleet.terminated.has(node.instanceId));
+async function later(fleet: Fleet, ms: number) {
+  await onFleetTime(fleet, fleet.clock.sleep(ms));
+}
+
+test('a node whose answer was lost counts as touched: a rollback asks it, and is none until it is back', async () => {
+  const fleet = fleetWith('mute');
+  const forward = await go(fleet, {}, 'run');
+  assert.is(forward.progress.state, 'done');
+  assert.is(third(fleet).version, NEW);
+  assert.match(
+    forward.judgements.find((one) => one.instanceId === third(fleet).instanceId)?.reason ?? '',
+    /is not known/,
+  );
+  const back = await go(fleet, {}, 'rollback');
+  assert.is(back.progress.state, 'halted');
+  assert.match(back.progress.why ?? '', /1 nodes could not be brought back/);
+  assert.equal(running(fleet, NEW), [third(fleet)]);
+  // It is reached again: only it is asked.
+  third(fleet).online = true;
+  third(fleet).behaviour = 'good';
+  const asked = fleet.nodes.map((node) => node.runs);
+  const again = await go(fleet, {}, 'rollback');
+  assert.is(again.progress.state, 'rolled-back');
+  assert.is(running(fleet, NEW).length, 0);
+  assert.equal(
+    fleet.nodes.map((node, at) => node.runs - (asked[at] ?? 0)),
+    fleet.nodes.map((node) => (node === third(fleet) ? 1 : 0)),
+  );
+});
+
+test('an operator may end a rollback without what cannot be reached, and it is on record', async () => {
+  const fleet = fleetWith('mute');
+  await go(fleet, {}, 'run');
+  await go(fleet, {}, 'rollback');
+  const { progress } = await go(fleet, {}, 'resume');
+  assert.is(progress.state, 'rolled-back');
+  assert.equal(unrestored(progress), [{ zone: 0, node: 2, outcome: 'late' }]);
+});
+
+for (const [what, awayMs] of [
+  ['after the command has expired', 20 * 60_000],
+  ['hours later', 5 * HOUR_MS],
+] as const)
+  test(`a document that the SSM agent runs again ${what} changes nothing once it was taken back`, async () => {
+    const fleet = createFleet({
+      zones: [10],
+      behaviourOf: (node) => (node === 2 ? 'returns' : 'good'),
+      awayMs: () => awayMs,
+    });
+    assert.is((await go(fleet, {}, 'run')).progress.state, 'done');
+    await go(fleet, {}, 'rollback');
+    await later(fleet, awayMs + HOUR_MS);
+    assert.is((await go(fleet, {}, 'rollback')).progress.state, 'rolled-back');
+    assert.equal(running(fleet, NEW), []);
+    assert.equal(third(fleet).switches, []);
+  });
+
+test('a document of a rollout that was taken back is refused by its name, however late its time is', async () => {
+  const fleet = fleetWith('good');
+  await go(fleet, {}, 'run');
+  const sent = fleet.calls.find((call) => call.action === 'SendCommand')?.request as {
+    Parameters: Record<string, string[]>;
+  };
+  await go(fleet, {}, 'rollback');
+  const of = (name: string) => sent.Parameters[name]?.[0];
+  const script = `eniboot update --action update --version ${NEW} --digests ${SHA256} --halt ${of('halt')} --wanted ${of('wanted')} --until 9999999999 --rollout ${of('rollout')}`;
+  let said = '';
+  third(fleet).run(script, ({ stdout }) => {
+    said = stdout;
+  });
+  await later(fleet, HOUR_MS);
+  assert.match(said, /UPDATE_NOT_WANTED/);
+  assert.is(third(fleet).version, OLD);
+});
+
+test('a node goes back to what it ran before the rollout, not to what lies beside it', async () => {
+  const other = '1.2.0';
+  const fleet = createFleet({ zones: [6] });
+  fleet.publish(other);
+  await go(fleet, {}, 'run');
+  await go(fleet, { version: other }, 'run');
+  await go(fleet, {}, 'rollback');
+  assert.is(running(fleet, NEW).length, 6);
+  // Everywhere already, and one is not healthy there.
+  const answer = third(fleet).run;
+  third(fleet).run = (script, ended) =>
+    answer(script, (result) =>
+      ended({ ...result, stdout: result.stdout.replace('"healthy":true', '"healthy":false') }),
+    );
+  const again = await go(fleet, { budget: 0 }, 'run');
+  assert.is(again.progress.state, 'halted', again.progress.why);
+  assert.is((await go(fleet, {}, 'rollback')).progress.state, 'rolled-back');
+  assert.is(running(fleet, NEW).length, 6);
+  assert.is(running(fleet, other).length, 0);
+});
+
+test('a node that claims to have run the version before, although it has reported the update, has not been restored', async () => {
+  const fleet = fleetWith('good');
+  await go(fleet, {}, 'run');
+  third(fleet).pin = undefined;
+  const { progress, judgements } = await go(fleet, {}, 'rollback');
+  assert.is(progress.state, 'halted');
+  assert.is(judgements.find((one) => one.instanceId === third(fleet).instanceId)?.outcome, 'lied');
+});
+
+test('whoever is minutes ahead steals no lease that lives, and skips no wait', async () => {
+  const fleet = createFleet({ zones: [20, 20] });
+  const { aws, clock } = operatorOf(fleet);
+  const stop = new AbortController();
+  const first = (async () => {
+    const record = await beginRollout(aws, clock, { who: 'a', token: 'a' }, await prepare(aws, specOf(NEW)));
+    return orchestrate({ aws, clock, record, tell: () => {}, stopped: stop.signal });
+  })();
+  const thief = (async () => {
+    await fleet.clock.sleep(30_000);
+    const other = operatorOf(fleet, { aheadMs: 5 * 60_000 });
+    try {
+      await takeRecord(other.aws, other.clock, { who: 'b', token: 'b' }, CLUSTER);
+      return 'stolen';
+    } catch (error) {
+      return isFailure(error) ? error.code : String(error);
+    }
+  })();
+  assert.is(await onFleetTime(fleet, thief), 'ROLLOUT_BUSY');
+  assert.is((await onFleetTime(fleet, first)).state, 'done');
+
+  // A bake of 60 s between the zones, gone on with by somebody who is 4.8 minutes ahead.
+  for (const aheadMs of [288_000, -288_000]) {
+    const slow = createFleet({ zones: [2, 2] });
+    const { progress } = await go(slow, { aheadMs }, 'run');
+    assert.is(progress.state, 'done');
+    const sends = slow.calls.filter((call) => call.action === 'SendCommand').map((call) => call.at);
+    const [before = 0, after = 0] = sends.slice(-2);
+    void before;
+    assert.ok(Math.max(...sends.map((at, index) => at - (sends[index - 1] ?? at))) >= 60_000, `${after}`);
+  }
+});
+
+const refusals: { name: string; prepare: (fleet: Fleet) => void; outcome: string; reason: RegExp }[] = [
+  {
+    name: 'AccessDenied',
+    prepare: (fleet) => {
+      third(fleet).refusal = 'AccessDenied';
+    },
+    outcome: 'refused',
+    reason: /^AccessDenied: whoever sent the command/,
+  },
+  {
+    name: 'InvalidPlatform',
+    prepare: (fleet) => {
+      third(fleet).refusal = 'InvalidPlatform';
+    },
+    outcome: 'refused',
+    reason: /^InvalidPlatform: /,
+  },
+];
+for (const { name, prepare: spoil, outcome, reason } of refusals)
+  test(`a node that Run Command refuses with ${name} is told by that name, and stays untouched`, async () => {
+    const fleet = fleetWith('good');
+    spoil(fleet);
+    const { progress, judgements } = await go(fleet, {}, 'run');
+    assert.is(progress.state, 'done', progress.why);
+    const one = judgements.find((judgement) => judgement.instanceId === third(fleet).instanceId);
+    assert.is(one?.outcome, outcome);
+    assert.match(one?.reason ?? '', reason);
+    assert.is((await go(fleet, {}, 'rollback')).progress.state, 'rolled-back');
+  });
+
+test('a command that Run Command cancels for its rate halts by that name, and its nodes are asked by a resume', async () => {
+  const fleet = createFleet({ zones: [30] });
+  fleet.ssm.limits.mostPending = 1;
+  const { progress } = await go(fleet, {}, 'run');
+  assert.is(progress.state, 'halted');
+  assert.match(progress.why ?? '', /RateExceeded/);
+  fleet.ssm.limits.mostPending = 1_000;
+  assert.is((await go(fleet, {}, 'resume')).progress.state, 'done');
+  assert.is(running(fleet, NEW).length, 30);
+});
+
+test('a report whose result is none of those there are is no report', async () => {
+  for (const result of ['cancelled', 'x'.repeat(1_500)]) {
+    const fleet = createFleet({ zones: [8] });
+    const answers = fleet.nodes.map((node) => node.run);
+    for (const node of fleet.nodes) {
+      const answer = node.run;
+      if (node === fleet.nodes[0]) continue;
+      node.run = (script, ended) =>
+        answer(script, (one) =>
+          ended({ ...one, stdout: one.stdout.replace('"result":"updated"', `"result":"${result}"`) }),
+        );
+    }
+    const { progress } = await go(fleet, {}, 'run');
+    assert.is(progress.state, 'halted');
+    assert.ok(progress.exceptions.every((one) => one.outcome === 'silent'));
+    // They may run it: all of them are asked.
+    for (const [at, node] of fleet.nodes.entries()) node.run = answers[at] ?? node.run;
+    assert.is((await go(fleet, {}, 'rollback')).progress.state, 'rolled-back');
+    assert.is(running(fleet, NEW).length, 0);
+  }
+});
+
+test('instances that EC2 ends before they are asked are no failures; afterwards without an answer they are', async () => {
+  const fleet = createFleet({ zones: [12] });
+  const ids = fleet.nodes.map((node) => node.instanceId);
+  const end = (at: number) => fleet.terminated.add(ids[at] ?? '');
+  const first = fleet.nodes[0];
+  if (first === undefined) throw new Error('no node');
+  const answer = first.run;
+  first.run = (script, ended) => {
+    // While the canary is at it: two that come later, and one that dies of the update.
+    end(7);
+    end(9);
+    return answer(script, ended);
+  };
+  const dying = fleet.nodes[5];
+  if (dying === undefined) throw new Error('no node');
+  dying.run = () => {
+    end(5);
+    dying.online = false;
+    return () => {};
+  };
+  const { progress } = await go(fleet, { budget: 10 }, 'run');
+  assert.equal(progress.exceptions.map(({ node, outcome }) => `${node} ${outcome}`).sort(), [
+    '5 lost',
+    '7 gone',
+    '9 gone',
+  ]);
+  assert.is(progress.state, 'done', progress.why);
+  // Nothing is left of it that a rollback would have to bring back.
+  const back = await go(fleet, {}, 'rollback');
+  assert.is(back.progress.state, 'rolled-back', back.progress.why);
+  assert.is(running(fleet, NEW).length, 0);
+});
+
+test('a canary that is gone proves nothing: the next one goes alone, and two in a row halt', async () => {
+  for (const [gone, state] of [
+    [1, 'done'],
+    [2, 'halted'],
+  ] as const) {
+    const fleet = createFleet({ zones: [12] });
+    const ids = fleet.nodes.map((node) => node.instanceId);
+    const { aws, clock } = operatorOf(fleet);
+    const progress = await onFleetTime(
+      fleet,
+      (async () => {
+        const record = await beginRollout(aws, clock, { who: 'a', token: 'a' }, await prepare(aws, specOf()));
+        for (const id of ids.slice(0, gone)) fleet.terminated.add(id);
+        return orchestrate({ aws, clock, record, tell: () => {}, stopped: never });
+      })(),
+    );
+    assert.is(progress.state, state, progress.why);
+    const sends = fleet.calls
+      .filter((call) => call.action === 'SendCommand')
+      .map((call) => (call.request as { Targets: { Values: string[] }[] }).Targets[0]?.Values.length);
+    assert.is(sends[0], 1);
+    assert.is(sends[1], 1);
+    if (state === 'halted') assert.match(progress.why ?? '', /canaries/);
+  }
+});
+
+test.run();
