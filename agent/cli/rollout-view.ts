@@ -89,6 +89,7 @@ function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs:
       halted: 'HALTED',
       done: 'done',
       'rolled-back': 'rolled back',
+      abandoned: 'abandoned',
     }[progress.state];
     const head = `${summary.version} in ${summary.cluster}: ${state}, ${duration(nowMs() - rollout.startedMs)}${progress.state === 'running' ? left : ''}`;
     return [

@@ -12,12 +12,14 @@ import type { Errand } from './operator.ts';
 import { redrawn } from './table.ts';
 
 const help = `Usage: eniboot rollout plan SPEC     what would be done, and what a failure at each step would reach
-       eniboot rollout run SPEC      begin, and carry it out
+       eniboot rollout run SPEC      begin, and carry it out [--over ID: in the place of the halted one]
        eniboot rollout watch         follow it from anywhere
        eniboot rollout status        where it stands
        eniboot rollout halt          raise the halt flag: nothing further is touched [--why TEXT]
        eniboot rollout resume        lower the flag and go on, also after a crash [--forgive]
-       eniboot rollout rollback      take it back, zone by zone in reverse, only what was touched
+       eniboot rollout rollback      take it back, zone by zone in reverse, only what was touched; again: what was not reached
+       eniboot rollout takeover      go on at once with one whose operator is dead [--yes]
+       eniboot rollout abandon       end a halted one where it stands: nodes keep what they run
        eniboot rollout report        what changed, what failed, why it stopped [--html FILE]
 
 Brings a version of eniboot onto the nodes of a cluster through SSM Run Command: one canary, about 10 % of the first zone,
@@ -31,7 +33,9 @@ labels of its parameters: instances that boot from it must become READY. docs/ro
   --svg FILE       plan: the picture as SVG
   --html FILE      report: as a self-contained page with a picture of its course; otherwise Markdown on stdout
   --why TEXT       halt: for whoever reads it
-  --forgive        resume: what has failed so far no longer counts
+  --forgive        resume: what has failed so far no longer counts; of a rollback: end it without what was not reached
+  --over ID        run: that rollout has halted, and ends where it stands: the new version goes over what runs now
+  --yes            takeover: without it the record of the one at work is shown, and nothing is changed
   --json           one object; for run, resume and rollback one line for each event, for watch one for each change
 
 The record is in Parameter Store (/eniboot/rollout/<cluster>/), so anybody with the policy of
@@ -40,18 +44,31 @@ The record is in Parameter Store (/eniboot/rollout/<cluster>/), so anybody with 
 Exit codes: 0 done, or shown; 1 halted or failed, with a code; 2 wrong usage; ${INTERRUPTED} interrupted.
 `;
 
-const verbs = ['plan', 'run', 'watch', 'status', 'halt', 'resume', 'rollback', 'report'] as const;
+const verbs = [
+  'plan',
+  'run',
+  'watch',
+  'status',
+  'halt',
+  'resume',
+  'rollback',
+  'takeover',
+  'abandon',
+  'report',
+] as const;
 type Verb = (typeof verbs)[number];
 
 /** Which options each verb takes. */
 const taken = {
   plan: ['svg', 'region', 'json'],
-  run: ['region', 'json'],
+  run: ['over', 'region', 'json'],
   watch: ['cluster', 'region', 'json'],
   status: ['cluster', 'region', 'json'],
   halt: ['cluster', 'why', 'region', 'json'],
   resume: ['cluster', 'forgive', 'region', 'json'],
   rollback: ['cluster', 'region', 'json'],
+  takeover: ['cluster', 'yes', 'region', 'json'],
+  abandon: ['cluster', 'region', 'json'],
   report: ['cluster', 'html', 'region', 'json'],
 } as const;
 
@@ -67,6 +84,8 @@ interface Asked {
   svg: string | undefined;
   html: string | undefined;
   why: string | undefined;
+  over: string | undefined;
+  yes: boolean;
   forgive: boolean;
   json: boolean;
 }
@@ -86,6 +105,8 @@ export const rolloutCommand: Command = {
         svg: { type: 'string' },
         html: { type: 'string' },
         why: { type: 'string' },
+        over: { type: 'string' },
+        yes: { type: 'boolean' },
         forgive: { type: 'boolean' },
         json: { type: 'boolean' },
       },
@@ -99,6 +120,8 @@ export const rolloutCommand: Command = {
       svg: values.svg,
       html: values.html,
       why: values.why,
+      over: values.over,
+      yes: values.yes === true,
       forgive: values.forgive === true,
       json: values.json === true,
     };
@@ -114,6 +137,8 @@ const actions: Record<Verb, (asked: Asked, io: CommandIo) => Promise<number>> = 
   halt,
   resume,
   rollback,
+  takeover,
+  abandon,
   report,
 };
 
@@ -133,21 +158,78 @@ async function run(asked: Asked, io: CommandIo): Promise<number> {
   const spec = await readSpec(asked);
   const { aws, clock } = await connect(asked, 'leased', io);
   const { prepare, beginRollout } = await import('../rollout/begin.ts');
-  const record = await beginRollout(aws, clock, owner(), await prepare(aws, spec));
+  const record = await beginRollout(aws, clock, owner(), await prepare(aws, spec), asked.over);
   return carryOut(aws, clock, record, asked, io);
 }
 
 async function resume(asked: Asked, io: CommandIo): Promise<number> {
-  const cluster = clusterOf('resume', asked);
+  return goOn(asked, io, clusterOf('resume', asked));
+}
+
+/** The process at work may be dead; that its lease has expired nobody has to wait for who knows it. */
+async function takeover(asked: Asked, io: CommandIo): Promise<number> {
+  const cluster = clusterOf('takeover', asked);
+  const { aws, clock } = await connect(asked, 'look', io);
+  const { readRollout } = await import('../rollout/record.ts');
+  const { summarise } = await import('../rollout/summary.ts');
+  const standing = await readRollout(aws, cluster, clock);
+  const { holder } = standing;
+  if (asked.yes || holder === undefined) return goOn(asked, io, cluster, holder?.token);
+  const { version, state, next } = summarise(await standing.rollout(), standing.progress);
+  const written = new Date(standing.writtenMs).toISOString();
+  const until = new Date(standing.heldUntilMs).toISOString();
+  if (asked.json)
+    io.stdout(`${JSON.stringify({ id: standing.id, version, state, holder: holder.who, written, until })}\n`);
+  else
+    io.stdout(
+      `${holder.who} works on ${version} (rollout ${standing.id}, ${state}; next: ${next ?? 'its end'})
+its record was written last at ${written}, and its lease ends at ${until}
+if that process is dead, \`eniboot rollout takeover --cluster ${cluster} --yes\` goes on at once;
+one that lives sends nothing more once it sees that its lease is gone
+`,
+    );
+  return 1;
+}
+
+async function abandon(asked: Asked, io: CommandIo): Promise<number> {
+  const cluster = clusterOf('abandon', asked);
   const { aws, clock } = await connect(asked, 'leased', io);
   const { takeRecord } = await import('../rollout/record.ts');
-  const { resumed, overBudget } = await import('../rollout/progress.ts');
-  const { lowerHaltFlag } = await import('../rollout/halt.ts');
+  const { abandoned, isOver } = await import('../rollout/progress.ts');
   const record = await takeRecord(aws, clock, owner(), cluster);
-  const { state } = record.progress;
-  if (state === 'done' || state === 'rolled-back') {
+  const { progress, rollout } = record;
+  if (progress.state === 'running' && progress.stage !== 'ready') {
     await record.release();
-    const how = state === 'done' ? 'it is done' : 'it has been taken back';
+    throw new Failure(
+      'ROLLOUT_BUSY',
+      `nodes of rollout ${rollout.id} are in flight: halt and resume it, which brings them home, then abandon it`,
+      { id: rollout.id },
+    );
+  }
+  if (!isOver(progress)) await record.save(abandoned(progress, clock.now().getTime()));
+  await record.release();
+  const { summarise } = await import('../rollout/summary.ts');
+  const summary = summarise(rollout, record.progress);
+  io.stdout(
+    asked.json
+      ? `${JSON.stringify(summary)}\n`
+      : `${summary.version} in ${cluster}: ${summary.state}; ${summary.updated + summary.already} of ${summary.nodes} nodes run it. A new rollout may begin.\n`,
+  );
+  return 0;
+}
+
+/** `from`: token of the lease that is taken away. */
+async function goOn(asked: Asked, io: CommandIo, cluster: string, from?: string): Promise<number> {
+  const { aws, clock } = await connect(asked, 'leased', io);
+  const { takeRecord } = await import('../rollout/record.ts');
+  const { resumed, isOver, overBudget } = await import('../rollout/progress.ts');
+  const { lowerHaltFlag } = await import('../rollout/halt.ts');
+  const record = await takeRecord(aws, clock, owner(), cluster, from);
+  const { state } = record.progress;
+  if (isOver(record.progress)) {
+    await record.release();
+    const how =
+      state === 'done' ? 'it is done' : state === 'abandoned' ? 'it was abandoned' : 'it has been taken back';
     io.stdout(asked.json ? `${JSON.stringify({ state })}\n` : `there is nothing to go on with: ${how}\n`);
     return 0;
   }
@@ -170,11 +252,11 @@ async function rollback(asked: Asked, io: CommandIo): Promise<number> {
   const { lowerHaltFlag } = await import('../rollout/halt.ts');
   const { orchestrate } = await import('../rollout/orchestrate.ts');
   const record = await takeRecord(aws, clock, owner(), cluster);
-  if (record.progress.state === 'rolled-back') {
+  const { state } = record.progress;
+  if (state === 'rolled-back' || state === 'abandoned') {
     await record.release();
-    io.stdout(
-      asked.json ? `${JSON.stringify({ state: 'rolled-back' })}\n` : 'it has been taken back already\n',
-    );
+    const how = state === 'abandoned' ? 'it was abandoned' : 'it has been taken back already';
+    io.stdout(asked.json ? `${JSON.stringify({ state })}\n` : `${how}\n`);
     return 0;
   }
   if (record.progress.state === 'running') {

@@ -650,7 +650,7 @@ export const failureCodes = {
   ROLLOUT_BUSY: {
     title: 'A rollout of this cluster is not finished.',
     remedy:
-      'See `eniboot rollout status`. `rollout resume` continues a halted one and `rollout rollback` takes it back. A running one ends by itself, or with `rollout halt`.',
+      'See `eniboot rollout status`. `rollout resume` continues a halted one, `rollout rollback` takes it back, `rollout run --over ID` puts another version in its place, and `rollout abandon` ends it where it stands. A running one ends by itself, or with `rollout halt`; where its operator is dead, `rollout takeover` goes on at once.',
     transient: false,
   },
   ROLLOUT_NONE: {

@@ -67,12 +67,13 @@ function refuseUnreachable({ spec, zones, notes }: Prepared): void {
   refuse(unreachable.size, 'in the fleet', allowedFailures(total(zones), spec.budget.fleetPercent));
 }
 
-/** Writes the rollout down and takes its lease. Throws ROLLOUT_BUSY, ROLLOUT_UNREACHABLE, ROLLOUT_DOCUMENT_UNUSABLE. */
+/** Writes the rollout down and takes its lease. `over`: ID of the halted one whose place it takes. Throws ROLLOUT_BUSY, ROLLOUT_UNREACHABLE, ROLLOUT_DOCUMENT_UNUSABLE. */
 export async function beginRollout(
   aws: FleetAws,
   clock: Clock,
   owner: Owner,
   prepared: Prepared,
+  over?: string,
 ): Promise<RolloutRecord> {
   refuseUnreachable(prepared);
   const { spec, release, digests } = prepared;
@@ -98,7 +99,7 @@ export async function beginRollout(
     document: isImage(spec) ? undefined : await ensureDocument(aws, clock),
     zones,
   };
-  return createRecord(aws, clock, owner, rollout, begin(nowMs));
+  return createRecord(aws, clock, owner, rollout, begin(nowMs), over);
 }
 
 export function zoneParameter(spec: BundleSpec, zoneId: string): string {

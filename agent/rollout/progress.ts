@@ -42,7 +42,8 @@ export interface BootFailure {
 
 export interface Progress {
   direction: 'forward' | 'back';
-  state: 'running' | 'halted' | 'done' | 'rolled-back';
+  /** `abandoned`: an operator has ended it where it stood. */
+  state: 'running' | 'halted' | 'done' | 'rolled-back' | 'abandoned';
   /** Why it is halted. */
   why: string | undefined;
   /** Index into the steps of its direction. */
@@ -373,6 +374,16 @@ export function advanced(progress: Progress, nowMs: number): Progress {
 
 export function halted(progress: Progress, nowMs: number, why: string): Progress {
   return { ...progress, state: 'halted', why: why.slice(0, MOST_WHY), sinceMs: nowMs };
+}
+
+/** Ends it where it stands: nodes stay on the version that they run. */
+export function abandoned(progress: Progress, nowMs: number): Progress {
+  return { ...progress, state: 'abandoned', why: undefined, sinceMs: nowMs };
+}
+
+/** Nothing of it goes on: another may begin. */
+export function isOver({ state }: Progress): boolean {
+  return state === 'done' || state === 'rolled-back' || state === 'abandoned';
 }
 
 export function ended(progress: Progress, nowMs: number, strays: number): Progress {

@@ -17,9 +17,9 @@ export interface Owner {
   token: string;
 }
 
-/** Milliseconds a lease lasts unless renewed; clocks may be apart by the margin. */
+/** Milliseconds a lease lasts unless renewed; AWS's clock is known to a second or two. */
 export const LEASE_MS = 180_000;
-const CLOCK_MARGIN_MS = 60_000;
+const CLOCK_MARGIN_MS = 10_000;
 /** Characters of a parameter of the standard tier are 4,096. Source: "Quotas for Parameter Store". */
 const CHUNK = 4_000;
 /** DeleteParameters takes at most so many names. Source: SSM API reference. */
@@ -44,6 +44,9 @@ export interface Standing {
   progress: Progress;
   /** Who works on it now; undefined when nobody does. */
   holder: Owner | undefined;
+  /** When its record was written last, and until when nobody else goes on with it; milliseconds since the epoch. */
+  writtenMs: number;
+  heldUntilMs: number;
   /** What was settled when it began: a call for each 4,000 characters. */
   rollout(): Promise<Rollout>;
 }
@@ -57,6 +60,8 @@ export async function readRollout(aws: FleetAws, cluster: string, clock: Clock):
     id: head.id,
     progress: head.progress,
     holder: isHeld(head, clock) ? head.owner : undefined,
+    writtenMs: head.untilMs - LEASE_MS,
+    heldUntilMs: head.untilMs + CLOCK_MARGIN_MS,
     rollout: () => readPlan(aws, cluster, head),
   };
 }
@@ -73,17 +78,21 @@ export interface RolloutRecord {
   release(): Promise<void>;
 }
 
-/** Begins one. Throws ROLLOUT_BUSY while another is not finished. */
+/**
+ * Begins one. Throws ROLLOUT_BUSY while another is not finished, unless that is the halted one of the ID `over`, which thereby
+ * ends where it stands.
+ */
 export async function createRecord(
   aws: FleetAws,
   clock: Clock,
   owner: Owner,
   rollout: Rollout,
   progress: Progress,
+  over?: string,
 ): Promise<RolloutRecord> {
   const { cluster } = rollout.spec.where;
   const found = await readHead(aws, cluster);
-  if (found !== undefined) refuseUnfinished(found.head, clock);
+  if (found !== undefined) refuseUnfinished(found.head, clock, over);
   const text = gzipSync(JSON.stringify(rollout)).toString('base64');
   const plan = { chunks: Math.ceil(text.length / CHUNK), sha256: sha256(text) };
   for (let at = 0; at < plan.chunks; at += 1)
@@ -110,18 +119,22 @@ export async function createRecord(
   return record;
 }
 
-/** Takes over the one there is. Throws ROLLOUT_NONE, and ROLLOUT_BUSY while somebody works on it. */
+/**
+ * Goes on with the one there is. Throws ROLLOUT_NONE, and ROLLOUT_BUSY while somebody works on it, unless the lease of the token
+ * `from` is to be taken away.
+ */
 export async function takeRecord(
   aws: FleetAws,
   clock: Clock,
   owner: Owner,
   cluster: string,
+  from?: string,
 ): Promise<RolloutRecord> {
   const found = await readHead(aws, cluster);
   if (found === undefined)
     throw new Failure('ROLLOUT_NONE', `no rollout of ${cluster} is recorded`, { cluster });
   const { head, latest } = found;
-  if (isHeld(head, clock) && head.owner.token !== owner.token)
+  if (isHeld(head, clock) && ![owner.token, from].includes(head.owner.token))
     throw busy(head, `works on it until ${new Date(head.untilMs).toISOString()}`);
   const rollout = await readPlan(aws, cluster, head);
   const record = recordOver(aws, clock, rollout, { ...head, owner }, { head, latest });
@@ -232,9 +245,9 @@ function isHeld(head: Head, clock: Clock): boolean {
   return head.untilMs !== 0 && head.untilMs + CLOCK_MARGIN_MS > clock.now().getTime();
 }
 
-function refuseUnfinished(head: Head, clock: Clock): void {
+function refuseUnfinished(head: Head, clock: Clock, over: string | undefined): void {
   const { state } = head.progress;
-  if (state === 'halted' || state === 'running') throw busy(head, `it is ${state}`);
+  if (state === 'running' || (state === 'halted' && head.id !== over)) throw busy(head, `it is ${state}`);
   if (isHeld(head, clock)) throw busy(head, 'it is being ended');
 }
 

@@ -106,7 +106,9 @@ function headline({ rollout, progress }: ReportInput): string {
     case 'done':
       return `Done: ${summary.updated + summary.already} of ${summary.nodes} nodes run ${summary.version}.${strays}`;
     case 'rolled-back':
-      return `Taken back: ${summary.restored} nodes run again what they ran before.${strays}`;
+      return `Taken back: ${summary.restored} nodes run again what they ran before${summary.unrestored === 0 ? '' : `, ${summary.unrestored} were given up: nobody knows what they run`}.${strays}`;
+    case 'abandoned':
+      return `Abandoned where it stood: ${summary.updated + summary.already} of ${summary.nodes} nodes run ${summary.version}.`;
     case 'halted':
       return `Halted: ${progress.why ?? 'no reason is recorded'}.`;
     case 'running':

@@ -1,7 +1,15 @@
 // A rollout as people and machines look at it. Pure.
 import { isFailed, isGood } from './judge.ts';
 import type { Batch, Step } from './plan.ts';
-import { type Exception, nodesOf, type Progress, type Rollout, stepsOf } from './progress.ts';
+import {
+  type Exception,
+  isOver,
+  nodesOf,
+  type Progress,
+  type Rollout,
+  stepsOf,
+  unrestored,
+} from './progress.ts';
 import { isImage, subjectOf } from './spec.ts';
 
 export interface ZoneSummary {
@@ -31,6 +39,8 @@ export interface Summary {
   /** Nodes of batches that had begun, which a halt was faster than: no failures. A resume goes on with them. */
   passedOver: number;
   restored: number;
+  /** Nodes that a rollback has not brought back, as far as anybody knows; see the exceptions. */
+  unrestored: number;
   /** Of one that has ended: instances that came up meanwhile, and do not run what it leaves behind. */
   strays: number;
   zones: ZoneSummary[];
@@ -42,8 +52,7 @@ export interface Summary {
 
 export function summarise(rollout: Rollout, progress: Progress): Summary {
   const steps = stepsOf(rollout, progress);
-  const current =
-    progress.state === 'done' || progress.state === 'rolled-back' ? undefined : steps[progress.step];
+  const current = isOver(progress) ? undefined : steps[progress.step];
   const rest = steps.slice(progress.step);
   return {
     id: rollout.id,
@@ -63,7 +72,8 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
     passedOver:
       progress.exceptions.filter((one) => !isFailed(one.outcome)).length + (progress.left?.nodes.length ?? 0),
     restored: progress.back?.restored ?? 0,
-    strays: progress.state === 'done' || progress.state === 'rolled-back' ? (progress.strays ?? 0) : 0,
+    unrestored: unrestored(progress).length,
+    strays: isOver(progress) ? (progress.strays ?? 0) : 0,
     zones: rollout.zones.map((_, at) => {
       const zone = zoneSummary(rollout, progress, steps, at);
       const stopped = progress.state === 'halted' && (zone.state === 'under way' || zone.state === 'baking');
