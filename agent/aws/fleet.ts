@@ -84,6 +84,8 @@ export interface FleetAws extends ParameterVersions, MachineImages {
   describeInstances(tags: Record<string, string>, imageId?: string): Promise<FleetInstance[]>;
   /** Of these instances those that EC2 has, and has not begun to end. */
   findLiving(instanceIds: readonly string[]): Promise<string[]>;
+  /** Of these instances those whose SSM agent answers. */
+  findOnline(instanceIds: readonly string[]): Promise<string[]>;
   /** Of the managed nodes that carry all these tags, those whose SSM agent answers. */
   describeOnline(tags: Record<string, string>): Promise<string[]>;
   /** By `name`, `name:version` or `name:label`; undefined when there is none. */
@@ -135,6 +137,8 @@ const ARCHES: Record<string, 'x64' | 'arm64'> = { x86_64: 'x64', arm64: 'arm64' 
 
 /** Values of one filter. Source: EC2 API reference, "Filtering": at most 200. */
 const FILTER_VALUES = 200;
+/** Values of one filter of DescribeInstanceInformation. Source: SSM API reference, InstanceInformationStringFilter. */
+const NODES_PER_FILTER = 100;
 /** States on the way to an instance's end; a stopped one may come back. */
 const ENDING: ReadonlySet<string> = new Set(['shutting-down', 'terminated', '']);
 
@@ -177,6 +181,22 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
     );
   }
 
+  async function onlineBy(filters: { Key: string; Values: string[] }[]): Promise<string[]> {
+    const managed = await allPages(
+      'SSM',
+      (next) =>
+        call<ssm.DescribeInstanceInformationResult>(
+          'DescribeInstanceInformation',
+          { MaxResults: 50, Filters: filters, ...next },
+          { filters },
+        ),
+      (page) => page.InstanceInformationList,
+    );
+    return managed.flatMap(({ PingStatus, InstanceId }) =>
+      PingStatus === 'Online' && InstanceId !== undefined ? [InstanceId] : [],
+    );
+  }
+
   return {
     ...parameterVersions(call),
     ...machineImages(call),
@@ -207,25 +227,17 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
       return living;
     },
 
-    async describeOnline(tags) {
-      const managed = await allPages(
-        'SSM',
-        (next) =>
-          call<ssm.DescribeInstanceInformationResult>(
-            'DescribeInstanceInformation',
-            {
-              MaxResults: 50,
-              Filters: Object.entries(tags).map(([key, value]) => ({ Key: `tag:${key}`, Values: [value] })),
-              ...next,
-            },
-            { tags },
-          ),
-        (page) => page.InstanceInformationList,
-      );
-      return managed.flatMap(({ PingStatus, InstanceId }) =>
-        PingStatus === 'Online' && InstanceId !== undefined ? [InstanceId] : [],
-      );
+    async findOnline(instanceIds) {
+      const online: string[] = [];
+      for (let at = 0; at < instanceIds.length; at += NODES_PER_FILTER)
+        online.push(
+          ...(await onlineBy([{ Key: 'InstanceIds', Values: instanceIds.slice(at, at + NODES_PER_FILTER) }])),
+        );
+      return online;
     },
+
+    describeOnline: (tags) =>
+      onlineBy(Object.entries(tags).map(([key, value]) => ({ Key: `tag:${key}`, Values: [value] }))),
 
     async readParameter(Name) {
       try {

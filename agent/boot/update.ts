@@ -29,8 +29,9 @@ import { forget, readMark, writeMark } from './update-mark.ts';
 import { CURRENT, collectVersions, PREVIOUS, readLinks, restoreLinks, VERSIONS_LOCK } from './versions.ts';
 
 export interface UpdateRequest {
-  action: 'update' | 'rollback';
-  /** To update to, or to take back. */
+  /** `check` changes nothing: it says what runs, and how it is. */
+  action: 'update' | 'rollback' | 'check';
+  /** To update to, to take back, or to ask after. */
   version: string;
   /** SHA-256 of that version's archives, one for each CPU; this machine's has to be among them. */
   digests: readonly string[];
@@ -105,6 +106,10 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
     ({ instanceId } = identity);
     requireBooted('an update needs a node that is READY');
     if (allMs < LEAST_MS) return end('untouched', expired(request));
+    if (request.action === 'check') {
+      health = await checkOneOf(1);
+      return end('already');
+    }
     versions = await takeLock(VERSIONS_LOCK, systemClock, LOCK_MS);
     // Whoever had the lock may have switched meanwhile.
     from = readLinks().current ?? '';

@@ -4,7 +4,7 @@ import { requireRoot } from '../port/runtime.ts';
 import { formed, parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
-const help = `Usage: eniboot update --version V --digests SHA256[,SHA256] [--action update|rollback] [--halt PARAMETER]
+const help = `Usage: eniboot update --version V --digests SHA256[,SHA256] [--action update|rollback|check] [--halt PARAMETER]
                       [--seconds N] [--rollout ID] [--wanted PARAMETER] [--until SECONDS] [--json]
 
 Changes the version of this node in place: stages the published version beside the running one, verifies its digests,
@@ -14,7 +14,7 @@ again at any point. \`eniboot rollout\` calls it on every node, through the SSM 
 
   --version V         the version to update to, or with --action rollback the one to take back
   --digests LIST      SHA-256 of the archives of that version, separated by commas: this machine's must be among them
-  --action ACTION     update (default), or rollback to the version kept on this node
+  --action ACTION     update (default), rollback to the version kept on this node, or check: only say what runs, and how it is
   --halt PARAMETER    parameter of the halt flag; default that of this node's cluster. While it is up nothing is changed
   --seconds N         time for all of it, going back included, 60 to 9999; default 600
   --rollout ID        the rollout that asks: to it the node says \`updated\` when asked again, and not \`already\`; a rollback
@@ -43,9 +43,12 @@ export const updateCommand: Command = {
     const name = (option: '--halt' | '--wanted', value: string | undefined) =>
       formed('update', option, value, /^\/[\w./-]+$/, 'the name of a parameter, with a slash in front');
     const request = {
-      action: checked('--action', values.action ?? 'update', /^(update|rollback)$/, 'update or rollback') as
-        | 'update'
-        | 'rollback',
+      action: checked(
+        '--action',
+        values.action ?? 'update',
+        /^(update|rollback|check)$/,
+        'update, rollback or check',
+      ) as 'update' | 'rollback' | 'check',
       version: checked('--version', values.version, /./, 'a version'),
       digests: checked('--digests', values.digests, DIGESTS, 'a SHA-256, or two with a comma').split(','),
       haltParameter: name('--halt', values.halt),

@@ -6,10 +6,10 @@ import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { ensureDocument } from './document.ts';
 import { imageParameter } from './image.ts';
-import { type Notes, resolveTargets, total, type Zone } from './plan.ts';
+import { type Notes, resolveTargets, type Zone } from './plan.ts';
 import { begin, type Rollout } from './progress.ts';
 import { createRecord, type Owner, type RolloutRecord } from './record.ts';
-import { allowedFailures, type BundleSpec, isImage, type Spec, targetTags } from './spec.ts';
+import { allowedUnreachable, type BundleSpec, isImage, type Spec, targetTags } from './spec.ts';
 
 export interface Prepared {
   spec: Spec;
@@ -47,24 +47,19 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
   return { spec, release: published?.text ?? '', digests, zones, notes };
 }
 
-/** Nodes that cannot be reached are failures: too many of them, and it would halt half-way. */
+/** More of them than may be, and it would halt half-way. */
 function refuseUnreachable({ spec, zones, notes }: Prepared): void {
   const unreachable = new Set(notes.unreachable);
-  const refuse = (count: number, where: string, allowed: number) => {
+  for (const zone of zones) {
+    const count = zone.nodes.filter((node) => unreachable.has(node)).length;
+    const allowed = allowedUnreachable(zone.nodes.length, spec);
     if (count > allowed)
       throw new Failure(
         'ROLLOUT_UNREACHABLE',
-        `${count} nodes ${where} are unreachable, ${allowed} may fail`,
-        {
-          instances: notes.unreachable.slice(0, 50),
-        },
+        `${count} nodes in ${zone.zoneId} are unreachable, ${allowed} may be`,
+        { instances: notes.unreachable.slice(0, 50) },
       );
-  };
-  for (const zone of zones) {
-    const count = zone.nodes.filter((node) => unreachable.has(node)).length;
-    refuse(count, `in ${zone.zoneId}`, allowedFailures(zone.nodes.length, spec.budget.zonePercent));
   }
-  refuse(unreachable.size, 'in the fleet', allowedFailures(total(zones), spec.budget.fleetPercent));
 }
 
 /** Writes the rollout down and takes its lease. `over`: ID of the halted one whose place it takes. Throws ROLLOUT_BUSY, ROLLOUT_UNREACHABLE, ROLLOUT_DOCUMENT_UNUSABLE. */
@@ -82,10 +77,14 @@ export async function beginRollout(
   for (const zone of prepared.zones) {
     if (isImage(spec)) {
       const stable = await aws.readParameter(`${imageParameter(spec, zone.zoneId)}:stable`);
-      zones.push({ ...zone, before: stable === undefined ? undefined : String(stable.version) });
+      zones.push({
+        ...zone,
+        planned: zone.nodes.length,
+        before: stable === undefined ? undefined : String(stable.version),
+      });
     } else {
       const parameter = await aws.readParameter(zoneParameter(spec as BundleSpec, zone.zoneId));
-      zones.push({ ...zone, before: parameter?.value });
+      zones.push({ ...zone, planned: zone.nodes.length, before: parameter?.value });
     }
   }
   const rollout: Rollout = {

@@ -12,11 +12,11 @@ const content = {
   schemaVersion: '2.2',
   description: 'Updates eniboot in place on a node, or takes a version back. Called by `eniboot rollout`.',
   parameters: {
-    action: { type: 'String', allowedValues: ['update', 'rollback'], description: 'What to do.' },
+    action: { type: 'String', allowedValues: ['update', 'rollback', 'check'], description: 'What to do.' },
     version: {
       type: 'String',
       allowedPattern: VERSION,
-      description: 'The version to update to, or the one to take back.',
+      description: 'The version to update to, to take back, or to ask after.',
     },
     digests: {
       type: 'String',

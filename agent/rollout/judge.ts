@@ -6,7 +6,8 @@ import { type NodeReport, readReport } from './node-report.ts';
 /**
  * Good: updated, already. Left over, and no failure: unsent (Run Command stopped before it), held (the node saw the
  * halt flag), cancelled (by an alarm or a person, wherever the node was by then). No failure either: gone (EC2 no longer
- * has it, and it was never asked, or is to be restored). All others are failures: went-back, untouched and refused (by Run
+ * has it, and it was never asked, or is to be restored), unreachable (its SSM agent did not answer before it was to be asked:
+ * these have a budget of their own), deferred (it was, and is asked among those that came late). All others are failures: went-back, untouched and refused (by Run
  * Command) left the old version; of the rest nobody knows what they run, lost among them: EC2 no longer has it, and it may
  * have been the version that ended it.
  */
@@ -22,6 +23,8 @@ export type Outcome =
   | 'missing'
   | 'gone'
   | 'lost'
+  | 'unreachable'
+  | 'deferred'
   | 'failed'
   | 'unhealthy'
   | 'lied'
@@ -48,7 +51,13 @@ export interface Expected {
 
 const GOOD: ReadonlySet<Outcome> = new Set<Outcome>(['updated', 'already']);
 const LEFT: ReadonlySet<Outcome> = new Set<Outcome>(['unsent', 'held', 'cancelled']);
-const NO_FAILURE: ReadonlySet<Outcome> = new Set<Outcome>([...GOOD, ...LEFT, 'gone']);
+const NO_FAILURE: ReadonlySet<Outcome> = new Set<Outcome>([
+  ...GOOD,
+  ...LEFT,
+  'gone',
+  'unreachable',
+  'deferred',
+]);
 /** The node is known to run what it ran before. Whatever is not in here counts as touched. */
 const UNTOUCHED: ReadonlySet<Outcome> = new Set<Outcome>([
   'unsent',
@@ -58,6 +67,8 @@ const UNTOUCHED: ReadonlySet<Outcome> = new Set<Outcome>([
   'refused',
   'missing',
   'gone',
+  'unreachable',
+  'deferred',
 ]);
 /** Nobody has heard of the node itself: it may be gone. Of the first two it is known that they were never asked. */
 const UNHEARD: ReadonlySet<Outcome> = new Set<Outcome>(['missing', 'undelivered', 'late', 'cancelled']);
@@ -125,12 +136,16 @@ export function isUntouched(outcome: Outcome): boolean {
 /** Why nothing will change any more: the command has ended, somebody has cancelled it, or its time is up. */
 export type Over = 'ended' | 'cancelled' | 'late' | 'rate-exceeded';
 
-/** One node's outcome; undefined while it may still change. */
+/**
+ * One node's outcome; undefined while it may still change. `undelivered`: the time for delivery is over; what has not begun
+ * by then does not begin. Source: SSM API reference, SendCommand, TimeoutSeconds.
+ */
 export function judge(
   instanceId: string,
   invocation: Invocation | undefined,
   expected: Expected,
   over: Over | undefined,
+  undelivered = false,
 ): Judgement | undefined {
   const as = (outcome: Outcome, reason: string): Judgement => ({ instanceId, outcome, reason });
   const cancelled = () => as('cancelled', 'the command was cancelled');
@@ -141,6 +156,8 @@ export function judge(
   }
   const { status, details, output, exitCode } = invocation;
   const ending = ENDINGS[details];
+  if (undelivered && (status === 'Pending' || status === 'Delayed'))
+    return as('unreachable', 'its SSM agent did not take up the command in time');
   switch (status) {
     case 'Success':
     case 'Failed': {

@@ -1,6 +1,6 @@
 // Carries a rollout out, from wherever its record stands. What to do next is decided in progress.ts; here it is done,
 // and written down before and after.
-import type { FleetAws, Invocation } from '../aws/fleet.ts';
+import type { FleetAws, FleetInstance, Invocation } from '../aws/fleet.ts';
 import { type HaltFlag, haltParameter } from '../aws/halt-flag.ts';
 import { isWanted, type Wanted, wantedParameter } from '../aws/wanted.ts';
 import { offerImage } from '../image/labels.ts';
@@ -10,7 +10,7 @@ import { zoneParameter } from './begin.ts';
 import { readHaltFlag } from './halt.ts';
 import { imageParameter, lookAtBoots, promoteImage, restoreImage } from './image.ts';
 import { asGone, isFailed, isGood, isUnheard, type Judgement, judge, type Over } from './judge.ts';
-import { type Batch, type Boots, reportedVersion, type Step } from './plan.ts';
+import { type Batch, type Boots, type Gate, reportedVersion, type Step } from './plan.ts';
 import {
   type Action,
   advanced,
@@ -18,14 +18,17 @@ import {
   decide,
   ended,
   failuresLeft,
+  gated,
   halted,
   intended,
+  joined,
   judged,
   noted,
   type Progress,
   type Rollout,
   sent,
   stepsOf,
+  without,
 } from './progress.ts';
 import type { RolloutRecord } from './record.ts';
 import { type BundleSpec, type ImageSpec, isImage, subjectOf, targetTags } from './spec.ts';
@@ -93,7 +96,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     switch (action.do) {
       case 'end':
         if (progress.state === 'running') {
-          const strays = await findStrays(progress);
+          const strays = (await findStrays(progress)).map((one) => one.instanceId);
           await record.save(ended(progress, now(), strays.length));
           tell({ kind: 'ended', state: record.progress.state, strays });
         }
@@ -120,8 +123,10 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
         await record.save(advanced(progress, now()));
         break;
       case 'intend':
-        await record.save(intended(progress, now()));
-        ours = true;
+        await intend(action, progress);
+        break;
+      case 'join':
+        await join(action.zone, progress);
         break;
       case 'send':
         await send(action, progress);
@@ -140,18 +145,16 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
    * They booted while their zone's parameter named the other version, so no command of this rollout has touched them: forward
    * before their zone was done, back since then.
    */
-  async function findStrays({ direction }: Progress): Promise<string[]> {
+  async function findStrays({ direction }: Progress): Promise<FleetInstance[]> {
     if (isImage(spec)) return [];
     const targets = new Set(rollout.zones.flatMap((zone) => zone.nodes));
     const zones = new Set(rollout.zones.map((zone) => zone.zoneId));
     const instances = await aws.describeInstances(targetTags(spec));
-    return instances
-      .filter((one) => {
-        const version = reportedVersion(one);
-        if (targets.has(one.instanceId) || !zones.has(one.zoneId) || version === undefined) return false;
-        return direction === 'back' ? version === subjectOf(spec) : version !== subjectOf(spec);
-      })
-      .map((one) => one.instanceId);
+    return instances.filter((one) => {
+      const version = reportedVersion(one);
+      if (targets.has(one.instanceId) || !zones.has(one.zoneId) || version === undefined) return false;
+      return direction === 'back' ? version === subjectOf(spec) : version !== subjectOf(spec);
+    });
   }
 
   async function readFlag(): Promise<HaltFlag | undefined> {
@@ -163,6 +166,49 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     await clock.sleep(ms, stopped).catch((error: unknown) => {
       if (!stopped.aborted) throw error;
     });
+  }
+
+  /** Who is no longer there, or does not answer, is not asked. */
+  async function intend(
+    { batch, instanceIds }: Action & { do: 'intend' },
+    progress: Progress,
+  ): Promise<void> {
+    const absent = await absentOf(instanceIds);
+    if (absent.length > 0) {
+      for (const judgement of absent) tell({ kind: 'node', judgement });
+      // The budget has the word before the rest is asked.
+      await record.save(without(rollout, progress, batch, absent));
+      return;
+    }
+    await record.save(intended(progress, now()));
+    ours = true;
+  }
+
+  async function absentOf(instanceIds: string[]): Promise<Judgement[]> {
+    const online = new Set(await aws.findOnline(instanceIds));
+    const silent = instanceIds.filter((instanceId) => !online.has(instanceId));
+    if (silent.length === 0) return [];
+    const living = new Set(await aws.findLiving(silent));
+    return silent.map((instanceId) =>
+      living.has(instanceId)
+        ? { instanceId, outcome: 'unreachable', reason: 'its SSM agent does not answer' }
+        : { instanceId, outcome: 'gone', reason: 'EC2 no longer has it' },
+    );
+  }
+
+  /** Instances that came up while their zone named the version before, and those that can be reached by now. */
+  async function join(at: number, progress: Progress): Promise<void> {
+    const zone = rollout.zones[at];
+    if (zone === undefined) return;
+    const missed = progress.exceptions.filter((one) => one.zone === at && one.outcome === 'unreachable');
+    const places = new Map(missed.map((one) => [zone.nodes[one.node] ?? '', one.node]));
+    const online = await aws.findOnline([...places.keys()]);
+    const news = (await findStrays(progress)).filter((one) => one.zoneId === zone.zoneId);
+    const answering = new Set(await aws.findOnline(news.map((one) => one.instanceId)));
+    const late = [...online, ...news.map((one) => one.instanceId).filter((id) => answering.has(id))];
+    const again = online.flatMap((instanceId) => places.get(instanceId) ?? []);
+    const next = joined(progress, at, again, now());
+    await (late.length === 0 ? record.save(next) : record.extend(at, late, next));
   }
 
   /** Sends what has not been sent; what an interrupted run has sent is found by its comment. */
@@ -200,7 +246,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   }
 
   async function sendPart(
-    batch: Batch,
+    batch: Batch | Gate,
     instanceIds: string[],
     comment: string,
     progress: Progress,
@@ -214,7 +260,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
           instanceIds,
           comment,
           parameters: {
-            action: progress.direction === 'forward' ? 'update' : 'rollback',
+            action: batch.do === 'gate' ? 'check' : progress.direction === 'forward' ? 'update' : 'rollback',
             version: subjectOf(spec),
             digests: rollout.digests.join(','),
             halt: haltParameter(spec.where.cluster),
@@ -248,12 +294,15 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
 
   async function look({ batch, instanceIds }: Action & { do: 'look' }, progress: Progress): Promise<void> {
     const late = now() >= progress.sinceMs + commandMs() + REPORT_MS;
+    const undelivered = now() >= progress.sinceMs + spec.node.deliverySeconds * 1000 + REPORT_MS;
     let judgements: Judgement[] = [];
     const alarms = new Set<string>();
     for (const [at, part] of partsOf(instanceIds).entries()) {
       const commandId = progress.commands[at] ?? '';
       judgements.push(
-        ...(commandId === '' ? part.map(neverSent) : await lookAt(commandId, part, late, alarms)),
+        ...(commandId === ''
+          ? part.map(neverSent)
+          : await lookAt(commandId, part, { late, undelivered }, alarms)),
       );
     }
     tell({ kind: 'look', home: judgements.length, of: instanceIds.length });
@@ -263,8 +312,13 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
       pause = Math.min(LONGEST_LOOK_MS, pause * 1.3);
       return;
     }
-    judgements = (await withoutGone(judgements, progress)).map((one) => checked(one, batch, progress));
-    let next = judged(rollout, progress, batch, judgements, now());
+    judgements = await withoutGone(judgements, progress);
+    let next: Progress;
+    if (batch.do === 'gate') next = gated(rollout, progress, batch, judgements, now());
+    else {
+      judgements = judgements.map((one) => checked(one, batch, progress));
+      next = judged(rollout, progress, batch, judgements, now());
+    }
     const [alarm] = alarms;
     if (alarm !== undefined) next = halted(next, now(), `the alarm ${alarm} went off`);
     await record.save(next);
@@ -305,11 +359,13 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
         };
   }
 
-  /** What is known of the nodes of one command; with `late`, of all of them. */
+  /**
+   * What is known of the nodes of one command; with `late`, of all of them. `undelivered`: what has not begun does not begin.
+   */
   async function lookAt(
     commandId: string,
     part: string[],
-    late: boolean,
+    { late, undelivered }: { late: boolean; undelivered: boolean },
     alarms: Set<string>,
   ): Promise<Judgement[]> {
     const expected = {
@@ -320,7 +376,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     };
     const judgeAll = (invocations: Invocation[], over?: Over) => {
       const byNode = new Map(invocations.map((one) => [one.instanceId, one]));
-      return part.flatMap((node) => judge(node, byNode.get(node), expected, over) ?? []);
+      return part.flatMap((node) => judge(node, byNode.get(node), expected, over, undelivered) ?? []);
     };
     const invocations = await aws.listInvocations(commandId);
     let found = judgeAll(invocations);
@@ -391,7 +447,7 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
   }
 
   function commentOf({ direction, step, left }: Progress, part: number): string {
-    const round = left === undefined ? '' : ` again ${left.round}`;
+    const round = left === undefined || left.round === 0 ? '' : ` again ${left.round}`;
     return `eniboot ${rollout.id} ${direction} ${step}.${part}${round}`;
   }
 }

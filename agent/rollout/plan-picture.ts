@@ -9,6 +9,7 @@ const names = {
   canary: 'canary',
   share: 'first share',
   rest: 'rest',
+  late: 'latecomers',
   bake: 'wait',
   promote: 'new nodes follow',
 };
@@ -46,7 +47,7 @@ export function planText(prepared: Prepared): string {
     '',
     '█ nodes a failure could reach before it halts, ░ nodes of the step',
     'At worst: every node of the step fails. It halts once more have failed than the budget allows, and what is in flight then still ends.',
-    ...note(notes.unreachable, 'not reachable through SSM: asked last, each a failure'),
+    ...note(notes.unreachable, 'not reachable through SSM: asked last, and again at the end of their zone'),
     ...note(notes.current, 'reported this version at the last boot: asked after the others'),
   ];
   return `${lines.join('\n')}\n`;

@@ -14,7 +14,18 @@ export interface Batch {
   do: 'update';
   /** Index of the zone. */
   zone: number;
-  kind: 'canary' | 'share' | 'rest';
+  /** `late`: they came up, or could be reached, only when the rest of the zone was done. */
+  kind: 'canary' | 'share' | 'rest' | 'late';
+  /** Nodes of the zone, from…to, `to` excluded. */
+  from: number;
+  to: number;
+}
+
+/** The nodes that a wait was about are asked for their health again. */
+export interface Gate {
+  do: 'gate';
+  zone: number;
+  after: 'canary' | 'share' | 'zone';
   /** Nodes of the zone, from…to, `to` excluded. */
   from: number;
   to: number;
@@ -30,14 +41,23 @@ export interface Boots {
 
 export type Step =
   | Batch
+  | Gate
   | Boots
   /** The label `candidate` is on the AMI: what is launched by it proves the AMI first. */
   | { do: 'offer'; zone: number }
   | { do: 'bake'; zone: number; after: 'canary' | 'share' | 'zone'; seconds: number }
   /** The zone's parameter names the new version from now on: what boots there comes up on it. */
   | { do: 'promote'; zone: number }
+  /** Who came up in the zone on another version, or can be reached by now, is added to it. */
+  | { do: 'join'; zone: number }
   /** The zone's parameter names again what it named before. */
   | { do: 'restore'; zone: number };
+
+/** Nodes of a zone: those there were when the rollout began, and those that joined since. */
+export interface Size {
+  planned: number;
+  late: number;
+}
 
 /** A node the plan says something about beside its place. */
 export interface Notes {
@@ -93,25 +113,39 @@ function batchSize(spec: Spec, nodesOfZone: number): number {
   return Math.max(1, Math.min(spec.steps.concurrency, share));
 }
 
-/** All steps of a rollout, in order. `sizes`: nodes of each zone. */
-export function stepsForward(spec: Spec, sizes: readonly number[]): Step[] {
-  if (isImage(spec)) return imageSteps(spec, sizes);
-  return sizes.flatMap((size, zone) => {
+/** Nodes a gate asks at most: in the order of their IDs, which is one of chance. */
+const MOST_AT_GATE = 200;
+
+/** All steps of a rollout, in order. */
+export function stepsForward(spec: Spec, sizes: readonly Size[]): Step[] {
+  if (isImage(spec))
+    return imageSteps(
+      spec,
+      sizes.map(({ planned }) => planned),
+    );
+  return sizes.flatMap(({ planned: size, late }, zone) => {
     const first = zone === 0;
     const last = zone === sizes.length - 1;
     const canaries = first ? Math.min(spec.steps.canaries, size) : 0;
     const share = first ? Math.max(canaries, Math.ceil((size * spec.steps.sharePercent) / 100)) : 0;
     const most = batchSize(spec, size);
-    const bake = (after: 'canary' | 'share' | 'zone', seconds: number): Step[] =>
-      seconds === 0 ? [] : [{ do: 'bake', zone, after, seconds }];
+    const bake = (after: 'canary' | 'share' | 'zone', seconds: number, to: number): Step[] =>
+      seconds === 0
+        ? []
+        : [
+            { do: 'bake', zone, after, seconds },
+            { do: 'gate', zone, after, from: 0, to: Math.min(to, MOST_AT_GATE) },
+          ];
     return [
       ...batches(zone, 'canary', 0, canaries, 1),
-      ...(canaries > 0 && canaries < size ? bake('canary', spec.bake.canarySeconds) : []),
+      ...(canaries > 0 && canaries < size ? bake('canary', spec.bake.canarySeconds, canaries) : []),
       ...batches(zone, 'share', canaries, share, most),
-      ...(share > canaries && share < size ? bake('share', spec.bake.shareSeconds) : []),
+      ...(share > canaries && share < size ? bake('share', spec.bake.shareSeconds, share) : []),
       ...batches(zone, 'rest', share, size, most),
       { do: 'promote', zone } as const,
-      ...(last ? [] : bake('zone', spec.bake.zoneSeconds)),
+      ...(last ? [] : bake('zone', spec.bake.zoneSeconds, size)),
+      { do: 'join', zone } as const,
+      ...batches(zone, 'late', size, size + late, most),
     ];
   });
 }
@@ -176,7 +210,7 @@ export function wavesOf(spec: Spec, zones: readonly Zone[]): Wave[] {
   const fleet = allowedFailures(total(zones), spec.budget.fleetPercent);
   for (const step of stepsForward(
     spec,
-    zones.map((zone) => zone.nodes.length),
+    zones.map((zone) => ({ planned: zone.nodes.length, late: 0 })),
   )) {
     const zone = zones[step.zone];
     if (zone === undefined) continue;
@@ -193,6 +227,7 @@ export function wavesOf(spec: Spec, zones: readonly Zone[]): Wave[] {
       });
       continue;
     }
+    if (step.do === 'gate' || step.do === 'join') continue;
     if (step.do !== 'update') {
       const kind = step.do === 'bake' ? 'bake' : 'promote';
       const seconds = step.do === 'bake' ? step.seconds : 0;

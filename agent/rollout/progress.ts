@@ -1,8 +1,17 @@
 // How far a rollout is, and what follows from it. Pure: the record and what was seen go in, the next action or the next
 // record comes out. Every change of it is written down before and after something is done (record.ts).
 import { isFailed, isGood, isLeft, isUntouched, type Judgement, type Outcome } from './judge.ts';
-import { type Batch, type Boots, type Step, stepsBack, stepsForward, total, type Zone } from './plan.ts';
-import { allowedFailures, isImage, type Spec } from './spec.ts';
+import {
+  type Batch,
+  type Boots,
+  type Gate,
+  type Step,
+  stepsBack,
+  stepsForward,
+  total,
+  type Zone,
+} from './plan.ts';
+import { allowedFailures, allowedUnreachable, isImage, type Spec } from './spec.ts';
 
 /** What was settled when the rollout began; it never changes. */
 export interface Rollout {
@@ -18,6 +27,8 @@ export interface Rollout {
   /** undefined for an AMI: it needs no command. */
   document: { name: string; version: string; hash: string } | undefined;
   zones: (Zone & {
+    /** The first so many of its nodes were there when it began; the others have joined since. */
+    planned: number;
     /** What the zone's parameter held, of an AMI the number of its stable version; undefined when there was none. */
     before: string | undefined;
   })[];
@@ -119,7 +130,7 @@ export function begin(nowMs: number): Progress {
 export function stepsOf(rollout: Rollout, progress: Progress): Step[] {
   const forward = stepsForward(
     rollout.spec,
-    rollout.zones.map((zone) => zone.nodes.length),
+    rollout.zones.map(({ nodes, planned }) => ({ planned, late: nodes.length - planned })),
   );
   return progress.back === undefined ? forward : stepsBack(forward, progress.back.begun);
 }
@@ -134,7 +145,8 @@ export function noted(rollout: Rollout, progress: Progress): Progress {
   if (progress.state !== 'running' || progress.stage !== 'ready') return progress;
   const back = progress.back === undefined ? 0 : 1;
   const step = waveOf(rollout, back, progress, progress.step);
-  if (step === undefined) return progress;
+  // A gate is the end of its wait.
+  if (step === undefined || step.do === 'gate' || step.do === 'join') return progress;
   const [lastBack, lastStep = 0] = progress.course?.at(-1) ?? [];
   const last = lastBack === back ? waveOf(rollout, back, progress, lastStep) : undefined;
   if (last?.do === step.do && last.zone === step.zone && kindOf(last) === kindOf(step)) return progress;
@@ -154,9 +166,10 @@ export type Action =
   | { do: 'offer' | 'promote' | 'restore'; zone: number }
   | { do: 'count'; boots: Boots }
   /** Record that the batch is about to be sent. */
-  | { do: 'intend'; batch: Batch; instanceIds: string[] }
-  | { do: 'send'; batch: Batch; instanceIds: string[] }
-  | { do: 'look'; batch: Batch; instanceIds: string[] }
+  | { do: 'intend'; batch: Batch | Gate; instanceIds: string[] }
+  | { do: 'send'; batch: Batch | Gate; instanceIds: string[] }
+  | { do: 'look'; batch: Batch | Gate; instanceIds: string[] }
+  | { do: 'join'; zone: number }
   | { do: 'advance' };
 
 /** The next thing to do. `haltFlag`: what the operator's flag says, if it is up. */
@@ -168,7 +181,7 @@ export function decide(
   if (progress.state !== 'running') return { do: 'end' };
   const step = stepsOf(rollout, progress)[progress.step];
   // A batch that is out is brought home first, whatever the flag says.
-  if (step?.do === 'update' && progress.stage !== 'ready') {
+  if ((step?.do === 'update' || step?.do === 'gate') && progress.stage !== 'ready') {
     const instanceIds = nodesOf(rollout, progress, step);
     return { do: progress.stage === 'intended' ? 'send' : 'look', batch: step, instanceIds };
   }
@@ -198,7 +211,9 @@ export function decide(
     case 'offer':
     case 'promote':
     case 'restore':
+    case 'join':
       return { do: step.do, zone: step.zone };
+    case 'gate':
     case 'update': {
       const instanceIds = nodesOf(rollout, progress, step);
       return instanceIds.length === 0 ? { do: 'advance' } : { do: 'intend', batch: step, instanceIds };
@@ -207,16 +222,22 @@ export function decide(
 }
 
 /** The nodes of the batch it is at that are asked at once: one alone while nothing has proven the version. */
-export function nodesOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
+export function nodesOf(rollout: Rollout, progress: Progress, batch: Batch | Gate): string[] {
   const nodes = stillOf(rollout, progress, batch);
   return isUnproven(progress) ? nodes.slice(0, 1) : nodes;
 }
 
 /** All nodes that are still to be asked; going back, without those known to run what they ran before the rollout. */
-function stillOf(rollout: Rollout, progress: Progress, batch: Batch): string[] {
+function stillOf(rollout: Rollout, progress: Progress, batch: Batch | Gate): string[] {
   const zone = rollout.zones[batch.zone]?.nodes ?? [];
   if (progress.left !== undefined) return progress.left.nodes.flatMap((one) => zone[one.node] ?? []);
   const nodes = zone.slice(batch.from, batch.to);
+  if (batch.do === 'gate') {
+    const known = new Set(
+      progress.exceptions.filter((one) => one.zone === batch.zone).map((one) => one.node),
+    );
+    return nodes.filter((_, at) => !known.has(batch.from + at));
+  }
   if (progress.direction === 'forward') return nodes;
   const again = progress.back?.again;
   if (again !== undefined) {
@@ -258,7 +279,16 @@ export function overBudget(rollout: Rollout, progress: Progress): string | undef
     ...boots.map(({ zone }) => ({ zone, node: Infinity })),
   ];
   if (failures.length === 0) return undefined;
-  if (unproven) return `the canary failed in ${zones[failures[0]?.zone ?? 0]?.zoneId}`;
+  if (unproven && failures.length > 0) return `the canary failed in ${zones[failures[0]?.zone ?? 0]?.zoneId}`;
+  for (const [at, zone] of progress.back === undefined ? zones.entries() : []) {
+    const count = progress.exceptions
+      .slice(progress.forgiven)
+      .filter((one) => one.zone === at && one.outcome === 'unreachable').length;
+    const allowed = allowedUnreachable(zone.nodes.length, spec);
+    if (count > allowed)
+      return `the SSM agents of ${count} nodes in ${zone.zoneId} do not answer, ${allowed} may`;
+  }
+  if (failures.length === 0) return undefined;
   const canaries = steps
     .filter((step): step is Batch => step.do === 'update' && step.kind === 'canary')
     .at(-1);
@@ -283,7 +313,9 @@ function countedFailures(progress: Progress): Exception[] {
 }
 
 /** Nodes that may still fail before it halts: what Run Command is told as MaxErrors. */
-export function failuresLeft(rollout: Rollout, progress: Progress, batch: Batch): number {
+export function failuresLeft(rollout: Rollout, progress: Progress, batch: Batch | Gate): number {
+  // A question stops at nobody.
+  if (batch.do === 'gate') return batch.to - batch.from;
   if (batch.kind === 'canary' && progress.direction === 'forward') return 0;
   const { spec, zones } = rollout;
   const failures = countedFailures(progress);
@@ -299,6 +331,92 @@ export function failuresLeft(rollout: Rollout, progress: Progress, batch: Batch)
 
 export function intended(progress: Progress, nowMs: number): Progress {
   return { ...progress, stage: 'intended', sinceMs: nowMs, commands: [] };
+}
+
+/**
+ * Nodes that cannot be asked: EC2 no longer has them, or their SSM agent does not answer. The rest of the batch is left to be
+ * asked.
+ */
+export function without(
+  rollout: Rollout,
+  progress: Progress,
+  batch: Batch | Gate,
+  absent: readonly Judgement[],
+): Progress {
+  if (absent.length === 0) return progress;
+  const zone = rollout.zones[batch.zone]?.nodes ?? [];
+  const placed = (instanceId: string, outcome: Outcome): Exception => ({
+    zone: batch.zone,
+    node: zone.indexOf(instanceId, batch.from),
+    outcome,
+  });
+  const away = new Set(absent.map((one) => one.instanceId));
+  const rest = stillOf(rollout, progress, batch).filter((instanceId) => !away.has(instanceId));
+  const left = { nodes: rest.map((one) => placed(one, 'unsent')), round: progress.left?.round ?? 0 };
+  const exceptions = absent.map((one) => placed(one.instanceId, one.outcome));
+  if (batch.do === 'gate') return { ...unmade(progress, exceptions), left };
+  const { back } = progress;
+  return back === undefined
+    ? { ...progress, left, exceptions: [...progress.exceptions, ...exceptions] }
+    : { ...progress, left, back: { ...back, exceptions: [...back.exceptions, ...exceptions] } };
+}
+
+/** Nodes that had been updated, and no longer count as that. */
+function unmade(progress: Progress, exceptions: readonly Exception[]): Progress {
+  const already = exceptions.filter((one) => progress.there[one.zone]?.includes(one.node)).length;
+  return {
+    ...progress,
+    already: progress.already - already,
+    updated: progress.updated - (exceptions.length - already),
+    exceptions: [...progress.exceptions, ...exceptions],
+  };
+}
+
+/** The nodes of a wait have been asked again. */
+export function gated(
+  rollout: Rollout,
+  progress: Progress,
+  gate: Gate,
+  judgements: readonly Judgement[],
+  nowMs: number,
+): Progress {
+  const zone = rollout.zones[gate.zone];
+  const unasked = judgements.find((one) => isLeft(one.outcome));
+  if (unasked !== undefined)
+    return halted({ ...progress, stage: 'ready', commands: [] }, nowMs, unasked.reason);
+  const bad = judgements.filter((one) => !isGood(one.outcome));
+  const next = unmade(
+    advanced(progress, nowMs),
+    bad.map((one) => ({
+      zone: gate.zone,
+      node: zone?.nodes.indexOf(one.instanceId, gate.from) ?? 0,
+      outcome: atGate(one.outcome),
+    })),
+  );
+  const why = overBudget(rollout, next);
+  const [first] = bad;
+  if (why === undefined || first === undefined) return next;
+  return halted(
+    next,
+    nowMs,
+    `gate behind the wait after the ${gate.after} in ${zone?.zoneId}: ${why}: ${first.instanceId}: ${first.reason}`,
+  );
+}
+
+/** It ran the version, so none of what says that it was never touched can be said. */
+function atGate(outcome: Outcome): Outcome {
+  return outcome === 'gone' || !isUntouched(outcome) ? outcome : 'unhealthy';
+}
+
+/** A zone's nodes have been looked up again: those that could be reached by now are asked among the late ones. */
+export function joined(progress: Progress, zone: number, again: readonly number[], nowMs: number): Progress {
+  const places = new Set(again);
+  const exceptions = progress.exceptions.map((one) =>
+    one.zone === zone && one.outcome === 'unreachable' && places.has(one.node)
+      ? { ...one, outcome: 'deferred' as const }
+      : one,
+  );
+  return advanced({ ...progress, exceptions }, nowMs);
 }
 
 export function sent(progress: Progress, nowMs: number, commands: string[]): Progress {
@@ -405,7 +523,7 @@ export function resumed(progress: Progress, nowMs: number, forgive: boolean): Pr
 
 /** Nodes that a rollback has not brought back, as far as anybody knows. */
 export function unrestored({ back }: Progress): Exception[] {
-  return back?.exceptions.filter((one) => isFailed(one.outcome)) ?? [];
+  return back?.exceptions.filter((one) => isFailed(one.outcome) || one.outcome === 'unreachable') ?? [];
 }
 
 /** Takes it back, or goes on with that past what has failed; at its end those that have failed are asked once more. */

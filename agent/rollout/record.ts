@@ -25,6 +25,16 @@ const CHUNK = 4_000;
 /** DeleteParameters takes at most so many names. Source: SSM API reference. */
 const NAMES_PER_CALL = 10;
 
+interface Chunks {
+  chunks: number;
+  sha256: string;
+}
+
+interface Plan extends Chunks {
+  /** Nodes that have joined since, of each zone that has some. */
+  joined?: (Chunks & { zone: number })[];
+}
+
 interface Head {
   schema: 1;
   /** The version its writer had read: this one counts only if its own number is the next. */
@@ -35,7 +45,7 @@ interface Head {
   /** Counts writes, so that a writer whose answer was lost recognises its own. */
   turn: number;
   id: string;
-  plan: { chunks: number; sha256: string };
+  plan: Plan;
   progress: Progress;
 }
 
@@ -72,6 +82,8 @@ export interface RolloutRecord {
   readonly progress: Progress;
   /** Writes the progress down and renews the lease. Throws ROLLOUT_LEASE_LOST; then nothing was written. */
   save(progress: Progress): Promise<void>;
+  /** As save, with nodes that join a zone. */
+  extend(zone: number, instanceIds: readonly string[], progress: Progress): Promise<void>;
   /** Renews the lease when a third of it is over. */
   keep(): Promise<void>;
   /** Gives the lease up. */
@@ -93,10 +105,7 @@ export async function createRecord(
   const { cluster } = rollout.spec.where;
   const found = await readHead(aws, cluster);
   if (found !== undefined) refuseUnfinished(found.head, clock, over);
-  const text = gzipSync(JSON.stringify(rollout)).toString('base64');
-  const plan = { chunks: Math.ceil(text.length / CHUNK), sha256: sha256(text) };
-  for (let at = 0; at < plan.chunks; at += 1)
-    await aws.writeParameter(chunkName(cluster, rollout.id, at), text.slice(at * CHUNK, (at + 1) * CHUNK));
+  const plan = await writeChunks(aws, (at) => chunkName(cluster, rollout.id, String(at)), rollout);
   const head = { schema: 1 as const, owner, turn: 0, id: rollout.id, plan, progress };
   const record = recordOver(
     aws,
@@ -192,6 +201,16 @@ function recordOver(
       return head.progress;
     },
     save: (progress) => write({ ...head, progress, untilMs: until() }),
+    async extend(zone, instanceIds, progress) {
+      const chunks = await writeChunks(
+        aws,
+        (at) => joinedName(cluster, head.id, zone, at),
+        instanceIds as string[],
+      );
+      const plan = { ...head.plan, joined: [...(head.plan.joined ?? []), { zone, ...chunks }] };
+      await write({ ...head, plan, progress, untilMs: until() });
+      rollout.zones[zone]?.nodes.push(...instanceIds);
+    },
     async keep() {
       if (head.untilMs - clock.now().getTime() < (LEASE_MS * 2) / 3)
         await write({ ...head, untilMs: until() });
@@ -220,15 +239,34 @@ async function readHead(aws: FleetAws, cluster: string): Promise<{ head: Head; l
   });
 }
 
-async function readPlan(aws: FleetAws, cluster: string, head: Head): Promise<Rollout> {
+async function writeChunks(aws: FleetAws, nameOf: (at: number) => string, value: object): Promise<Chunks> {
+  const text = gzipSync(JSON.stringify(value)).toString('base64');
+  const chunks = Math.ceil(text.length / CHUNK);
+  for (let at = 0; at < chunks; at += 1)
+    await aws.writeParameter(nameOf(at), text.slice(at * CHUNK, (at + 1) * CHUNK));
+  return { chunks, sha256: sha256(text) };
+}
+
+async function readChunks(
+  aws: FleetAws,
+  nameOf: (at: number) => string,
+  wanted: Chunks,
+  id: string,
+): Promise<unknown> {
   let text = '';
-  for (let at = 0; at < head.plan.chunks; at += 1)
-    text += (await aws.readParameter(chunkName(cluster, head.id, at)))?.value ?? '';
-  if (sha256(text) !== head.plan.sha256)
-    throw new Failure('ROLLOUT_DAMAGED', `the plan of rollout ${head.id} is not what was written`, {
-      id: head.id,
-    });
-  return JSON.parse(gunzip(Buffer.from(text, 'base64'), bounds.planBytes).toString()) as Rollout;
+  for (let at = 0; at < wanted.chunks; at += 1) text += (await aws.readParameter(nameOf(at)))?.value ?? '';
+  if (sha256(text) !== wanted.sha256)
+    throw new Failure('ROLLOUT_DAMAGED', `the plan of rollout ${id} is not what was written`, { id });
+  return JSON.parse(gunzip(Buffer.from(text, 'base64'), bounds.planBytes).toString());
+}
+
+async function readPlan(aws: FleetAws, cluster: string, { id, plan }: Head): Promise<Rollout> {
+  const rollout = (await readChunks(aws, (at) => chunkName(cluster, id, String(at)), plan, id)) as Rollout;
+  for (const one of plan.joined ?? []) {
+    const nodes = await readChunks(aws, (at) => joinedName(cluster, id, one.zone, at), one, id);
+    rollout.zones[one.zone]?.nodes.push(...(nodes as string[]));
+  }
+  return rollout;
 }
 
 async function removeChunks(
@@ -236,7 +274,11 @@ async function removeChunks(
   cluster: string,
   { id, plan }: Pick<Head, 'id' | 'plan'>,
 ): Promise<void> {
-  const names = Array.from({ length: plan.chunks }, (_, at) => chunkName(cluster, id, at));
+  const numbers = ({ chunks }: Chunks) => Array.from({ length: chunks }, (_, at) => at);
+  const names = [
+    ...numbers(plan).map((at) => chunkName(cluster, id, String(at))),
+    ...(plan.joined ?? []).flatMap((one) => numbers(one).map((at) => joinedName(cluster, id, one.zone, at))),
+  ];
   for (let at = 0; at < names.length; at += NAMES_PER_CALL)
     await aws.deleteParameters(names.slice(at, at + NAMES_PER_CALL));
 }
@@ -272,8 +314,16 @@ function headName(cluster: string): string {
   return `${rolloutPath(cluster)}/state`;
 }
 
-function chunkName(cluster: string, id: string, at: number): string {
+function chunkName(cluster: string, id: string, at: string): string {
   return `${rolloutPath(cluster)}/plan/${id}/${at}`;
+}
+
+function joinedName(cluster: string, id: string, zone: number, at: number): string {
+  return chunkName(cluster, id, `joined-${zone}-${at}`);
+}
+
+function isUnbounded({ chunks }: Chunks): boolean {
+  return !Number.isInteger(chunks) || chunks < 0 || chunks > bounds.planChunks;
 }
 
 // Exceptions are many and short-named: `{ "0 late": "1f,2a" }`, node numbers to base 36.
@@ -312,8 +362,7 @@ function decode(text: string): Head | undefined {
   try {
     const head = JSON.parse(text) as Head;
     if (head.schema !== 1) return undefined;
-    const { chunks } = head.plan;
-    if (!Number.isInteger(chunks) || chunks < 0 || chunks > bounds.planChunks) return undefined;
+    if ([head.plan, ...(head.plan.joined ?? [])].some(isUnbounded)) return undefined;
     const { progress } = head;
     const { back, boots, left } = progress;
     return {

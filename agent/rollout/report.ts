@@ -151,8 +151,7 @@ function recordedBars({ rollout, progress }: ReportInput): Bar[] {
   const course = progress.course ?? [];
   return course.flatMap(([back, at, seconds], index): Bar[] => {
     const step = waveOf(rollout, back, progress, at);
-    if (step === undefined || step.do === 'offer' || step.do === 'promote' || step.do === 'restore')
-      return [];
+    if (step?.do !== 'bake' && step?.do !== 'boots' && step?.do !== 'update') return [];
     const fromMs = rollout.startedMs + seconds * 1000;
     const next = course[index + 1]?.[2];
     const toMs = next === undefined ? Math.max(fromMs, progress.sinceMs) : rollout.startedMs + next * 1000;

@@ -174,6 +174,15 @@ const specSchema = v.strictObject({
           whole(0, 20, ' of percent', `The same of all nodes; never more than ${MOST_FAILURES}.`),
           1,
         ),
+        unreachablePercent: v.optional(
+          whole(
+            0,
+            100,
+            ' of percent',
+            'Nodes of a zone whose SSM agent may not answer before they are asked, one at least unless 0. They are asked again at the end of the zone.',
+          ),
+          10,
+        ),
       }),
       v.description('What may go wrong before it halts. A canary that fails always halts it.'),
     ),
@@ -249,6 +258,12 @@ export function subjectOf({ what }: Spec): string {
 /** Nodes that may fail of so many. */
 export function allowedFailures(nodes: number, percent: number): number {
   return Math.min(MOST_FAILURES, Math.floor((nodes * percent) / 100));
+}
+
+/** Nodes of so many whose SSM agents may not answer. */
+export function allowedUnreachable(nodes: number, { budget }: Spec): number {
+  const { unreachablePercent } = budget;
+  return unreachablePercent === 0 ? 0 : Math.max(1, Math.floor((nodes * unreachablePercent) / 100));
 }
 
 /** Tags that make an instance a target. */

@@ -1,5 +1,5 @@
 // A rollout as people and machines look at it. Pure.
-import { isFailed, isGood } from './judge.ts';
+import { isFailed, isGood, isLeft, type Outcome } from './judge.ts';
 import type { Batch, Step } from './plan.ts';
 import {
   type Exception,
@@ -38,6 +38,9 @@ export interface Summary {
   failed: number;
   /** Nodes of batches that had begun, which a halt was faster than: no failures. A resume goes on with them. */
   passedOver: number;
+  /** Nodes that EC2 ended before they were asked, and those whose SSM agent does not answer: no failures. */
+  gone: number;
+  unreachable: number;
   restored: number;
   /** Nodes that a rollback has not brought back, as far as anybody knows; see the exceptions. */
   unrestored: number;
@@ -63,14 +66,16 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
     why: progress.why,
     startedMs: rollout.startedMs,
     startedBy: rollout.startedBy,
-    nodes: rollout.zones.reduce((sum, zone) => sum + zone.nodes.length, 0),
+    nodes: rollout.zones.reduce((sum, zone) => sum + zone.nodes.length, 0) - having(progress, 'deferred'),
     updated: isImage(rollout.spec) ? bootedIn(progress) : progress.updated,
     already: progress.already,
     failed:
       progress.exceptions.filter((one) => isFailed(one.outcome)).length +
       (progress.boots?.failed.length ?? 0),
     passedOver:
-      progress.exceptions.filter((one) => !isFailed(one.outcome)).length + (progress.left?.nodes.length ?? 0),
+      progress.exceptions.filter((one) => isLeft(one.outcome)).length + (progress.left?.nodes.length ?? 0),
+    gone: having(progress, 'gone'),
+    unreachable: having(progress, 'unreachable'),
     restored: progress.back?.restored ?? 0,
     unrestored: unrestored(progress).length,
     strays: isOver(progress) ? (progress.strays ?? 0) : 0,
@@ -85,6 +90,10 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
       batches: rest.filter((step) => step.do === 'update').length,
     },
   };
+}
+
+function having({ exceptions }: Progress, outcome: Outcome): number {
+  return exceptions.filter((one) => one.outcome === outcome).length;
 }
 
 function bootedIn({ boots }: Progress): number {
@@ -190,11 +199,15 @@ export function describeStep(rollout: Rollout, step: Step): string {
   switch (step.do) {
     case 'update': {
       const count = step.to - step.from;
-      const kind = { canary: 'canary', share: 'first share', rest: 'batch' }[step.kind];
+      const kind = { canary: 'canary', share: 'first share', rest: 'batch', late: 'latecomers' }[step.kind];
       return `${kind}: ${count} node${count === 1 ? '' : 's'} in ${zone}`;
     }
     case 'bake':
       return `wait ${step.seconds} s after the ${step.after} in ${zone}`;
+    case 'gate':
+      return `ask ${step.to - step.from} node${step.to - step.from === 1 ? '' : 's'} in ${zone} for their health again`;
+    case 'join':
+      return `look who came up in ${zone} meanwhile`;
     case 'offer':
       return `label the image candidate in ${zone}`;
     case 'boots':

@@ -30,11 +30,16 @@ export type Behaviour =
   | 'disk-full'
   /** Not healthy before anything was done. */
   | 'sick'
+  /** Is updated in good health, and no longer healthy some seconds later. */
+  | 'sickens'
+  /** Is updated in good health, and loses its connection some seconds later. */
+  | 'dies'
   /** Comes up on the new version and says that its checks fail. */
   | 'unhealthy';
 
 export interface ModelledNode extends ManagedNode {
   behaviour: Behaviour;
+  healthy: boolean;
   version: string;
   sha256: string | undefined;
   previous: { version: string; sha256: string | undefined } | undefined;
@@ -66,6 +71,7 @@ export function modelledNode(
     online: true,
     lastPingAt: scheduler.now(),
     behaviour: start.behaviour ?? 'good',
+    healthy: true,
     version: start.version,
     sha256: undefined,
     previous: undefined,
@@ -73,10 +79,22 @@ export function modelledNode(
     switches: [],
     runs: 0,
     run(script, ended) {
+      const call = readCall(script);
+      if (call.action === 'check') return check(ended);
       node.runs += 1;
-      return carryOut(readCall(script), ended);
+      return carryOut(call, ended);
     },
   };
+
+  function check(ended: (result: ScriptResult) => void): () => void {
+    return scheduler.after(1_000, () =>
+      ended({
+        exitCode: node.healthy ? 0 : 1,
+        stdout: `${JSON.stringify(reportOf(node, node.version, { result: 'already' }))}\n`,
+        stderr: '',
+      }),
+    );
+  }
 
   function carryOut(call: Call, ended: (result: ScriptResult) => void): () => void {
     const from = node.version;
@@ -147,7 +165,15 @@ export function modelledNode(
         node.online = false;
         return;
       }
-      if (behaviour === 'unhealthy') return say(0, { result: 'updated', healthy: false, failing: ['pods'] });
+      if (behaviour === 'unhealthy') {
+        node.healthy = false;
+        return say(0, { result: 'updated', failing: ['pods'] });
+      }
+      if (behaviour === 'sickens' || behaviour === 'dies')
+        scheduler.after(20_000, () => {
+          if (behaviour === 'sickens') node.healthy = false;
+          else node.online = false;
+        });
       say(0, { result: 'updated' });
     }
 
@@ -159,6 +185,7 @@ export function modelledNode(
       if (node.pin?.rollout !== call.rollout)
         return say(0, { result: 'already', code: 'UPDATE_NOT_OF_ROLLOUT' });
       switchTo(node.pin.from);
+      node.healthy = true;
       say(0, { result: 'updated' });
     }
   }
@@ -210,8 +237,8 @@ function reportOf(node: ModelledNode, from: string, report: object): object {
     version: node.version,
     ...(node.sha256 === undefined ? {} : { sha256: node.sha256 }),
     from,
-    healthy: true,
-    failing: [],
+    healthy: node.healthy,
+    failing: node.healthy ? [] : ['pods'],
     warnings: 0,
     seconds: 1,
     ...report,
