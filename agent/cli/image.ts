@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { configMarker } from '../config/userdata.ts';
+import { configMarker } from '../config/source.ts';
 import { Failure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
 import { statIfPresent } from '../port/fs.ts';
