@@ -266,6 +266,11 @@ function readText(text: string, bytes: Uint8Array, place: Place, within: Place):
     return [{ name: place.name, content }];
   }
   const recognised = cloudInitType(place.type, text);
+  const packer = recognised === undefined ? packerOf(text) : undefined;
+  if (packer !== undefined) {
+    const problem = `is compressed with ${packer}, which neither cloud-init nor eniboot unpacks`;
+    return [{ name: place.name, passedOver: { problem, remedy: 'Compress it with gzip.', line: 1 } }];
+  }
   if (isNearlyMarker(firstLine) || (recognised === undefined && mayBeMarker.test(firstLine))) {
     const problem = `begins with ${JSON.stringify(firstLine.slice(0, 40))}, which is nearly but not ${configMarker}`;
     const remedy = `Write the first line as ${configMarker}, nothing else; the configuration begins on the next.`;
@@ -302,10 +307,10 @@ function readBase64(text: string, place: Place, within: Place): ConfigSource[] {
   return [refuse(place.name, problem, 'Encode all of it again; EC2 refuses more than 16 KiB.')];
 }
 
-/** In base64 as a whole; `cut`: or the beginning of it. */
+/** In base64 as a whole, in either alphabet of RFC 4648; `cut`: or the beginning of it. */
 function isBase64(text: string, cut = false): boolean {
   const packed = text.replace(/\s+/g, '');
-  return packed.length >= 16 && (cut || packed.length % 4 === 0) && /^[A-Za-z0-9+/]+={0,2}$/.test(packed);
+  return packed.length >= 16 && (cut || packed.length % 4 === 0) && /^[\w+/-]+={0,2}$/.test(packed);
 }
 
 /** A list of parts in YAML, each a text or a map with `content` and `type` (cloud-init's _explode_archive). */
@@ -348,6 +353,17 @@ function readOther(text: string, recognised: string | undefined, place: Place): 
   const finding = { problem, remedy: `Make ${configMarker} its first line.`, line: lineAt(text, key.index) };
   return [{ name: place.name, passedOver: finding }];
 }
+
+/** By their first bytes (file(1), magic/Magdir/compress). */
+const unreadPackers: [magic: string, name: string][] = [
+  ['\x28\xb5\x2f\xfd', 'zstd'],
+  ['\xfd7zXZ\0', 'xz'],
+  ['BZh', 'bzip2'],
+  ['PK\x03\x04', 'zip'],
+  ['\x78\x9c', 'zlib'],
+];
+
+const packerOf = (text: string) => unreadPackers.find(([magic]) => text.startsWith(magic))?.[1];
 
 /** Neither cloud-init nor we know what this is, and it says that it is ours. */
 function refuseNobodys(text: string, at: number, place: Place): ConfigSource {
@@ -410,7 +426,7 @@ const isNearlyMarker = (line: string) =>
   /^#+!?\s*eni[\s_-]?boot[\s_-]?config(?:uration)?\s*:?$/i.test(line) || /^#eniboot-config\b/i.test(line);
 
 /** In the first line of a text that is nobody's, this is enough. */
-const mayBeMarker = /^[#!;/\s]*eni[\s_-]?boot[\s_-]*conf(?:ig(?:uration)?)?\b/i;
+const mayBeMarker = /^[^A-Za-z0-9]*eni[\s_-]?boot[\s_-]*conf(?:ig(?:uration)?)?\b/i;
 
 const saysOurs = (text: string) =>
   text.includes(configMediaType) || text.toLowerCase().includes(configMarker);

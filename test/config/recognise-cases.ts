@@ -1,5 +1,5 @@
 // User data as people write it, and what must become of eniboot's configuration in it. A new case is a line.
-import { gzipSync } from 'node:zlib';
+import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 
 export interface UserDataCase {
   name: string;
@@ -86,6 +86,9 @@ export const userDataCases: UserDataCase[] = [
     becomes: { warns: /#eniboot-config/ },
   },
 
+  { name: 'the marker in quotes', data: JSON.stringify(marked), becomes: /nearly/ },
+  { name: 'newlines written as \\n', data: marked.replaceAll('\n', '\\n'), becomes: /nearly/ },
+  { name: 'indented as a whole', data: marked.replace(/^/gm, '    '), becomes: 'read' },
   // Somebody else's, with the marker in it.
   { name: 'a script', data: '#!/bin/sh\necho MIME-Version: 1.0\n', becomes: 'passes' },
   {
@@ -148,7 +151,25 @@ export const userDataCases: UserDataCase[] = [
   { name: 'a message in gzip', data: gzipSync(message), becomes: 'read' },
   { name: 'a message in base64', data: base64(message), becomes: 'read', unlike: packed },
 
+  {
+    name: 'base64 for addresses of pages',
+    data: Buffer.from(`${marked}# ?>?>?>~~\n`).toString('base64url'),
+    becomes: /cut short/,
+  },
+  { name: 'zstd', data: zstdCompressSync(marked), becomes: { warns: /zstd/ } },
+  { name: 'zlib', data: deflateSync(marked), becomes: { warns: /zlib/ } },
+  { name: 'xz', data: Buffer.from('fd377a585a000004', 'hex'), becomes: { warns: /xz/ } },
+  {
+    name: 'a typed part in zlib',
+    data: part(ours, 'Content-Transfer-Encoding: base64', '', base64(deflateSync(yaml))),
+    becomes: /not UTF-8/,
+  },
   // The head of a message.
+  {
+    name: 'a message indented as a whole',
+    data: message.replace(/^/gm, '    '),
+    becomes: /before its first header/,
+  },
   { name: 'a message with a typed part', data: message, becomes: 'read' },
   { name: 'a message with a marked part', data: `${outer}\n${script}${plain}${end}`, becomes: 'read' },
   { name: 'a message, CRLF', data: crlf(message), becomes: 'read' },

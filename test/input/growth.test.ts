@@ -60,6 +60,9 @@ const parsers: Record<string, Parser> = {
       [part('Content-Transfer-Encoding: quoted-printable'), 'x\n--b--\n'],
       [part('Content-Transfer-Encoding: base64'), 'x\n--b--\n'],
       [part('Content-Disposition: attachment;'), '\n--b--\n'],
+      ['MIME-Version: 1.0\n', '\n#eniboot-config\n'],
+      [part('Content-Type: text/x-shellscript'), '\n--c\n#eniboot-config\n'],
+      ['#cloud-config-archive\n- |\n  ', '\n'],
     ],
   },
   'user data, gzipped': {
