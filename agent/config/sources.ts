@@ -32,12 +32,23 @@ export function readFileSources(path: string, isUserData = false): ConfigSource[
     return [{ name: path, refused: { problem: 'does not exist', remedy: 'Check the path.' } }];
   }
   if (!('content' in source)) return [source];
-  const { sources, others } = readUserData(source.content, path);
-  if (sources.some((one) => !('passedOver' in one)) || isUserData) return sources;
-  if (others.length === 0) return /\.(?:ya?ml|json)$/i.test(path) ? [source] : [source, unmarked(path)];
+  const { sources, others, isText } = readUserData(source.content, path);
+  const isOurs = sources.some((one) => !('passedOver' in one));
+  if (isUserData) return sources;
+  // A file for /etc/eniboot may begin with any comment; in user data the first line decides.
+  if (isText && /\.(?:ya?ml|json)$/i.test(path)) return [source, ...sources.flatMap(inUserData)];
+  if (isOurs) return sources;
+  if (others.length === 0) return [source, unmarked(path)];
   const problem = `is user data without a part of type ${configMediaType} or one that begins with ${configMarker}: ${others.slice(0, 5).join(', ')}`;
   const remedy = 'Add that type or that first line to the part.';
   return [...sources, { name: path, refused: { problem, remedy } }];
+}
+
+/** What a node would refuse as user data, of a file that it would read from /etc/eniboot. */
+function inUserData(source: ConfigSource): ConfigSource[] {
+  if (!('refused' in source)) return [];
+  const { problem, ...rest } = source.refused;
+  return [{ name: source.name, passedOver: { ...rest, problem: `${problem}: in user data it is refused` } }];
 }
 
 /** A file that may well be user data, and was read as configuration. */

@@ -20,6 +20,8 @@ export interface UserData {
   sources: ConfigSource[];
   /** Texts that are somebody else's, or nobody's inside of a message: `user data, part 1 (text/x-shellscript)`. */
   others: string[];
+  /** It is one text, neither packed nor a message. */
+  isText: boolean;
 }
 
 /**
@@ -31,18 +33,21 @@ export function readUserData(userData: Uint8Array | string, name = 'user data'):
   // A string stands for its bytes in UTF-8.
   const bytes = typeof userData === 'string' ? Buffer.from(userData) : userData;
   const others: string[] = [];
-  const sources = read(bytes, {
+  const place: Place = {
     name,
     isPart: false,
     type: undefined,
     boundary: undefined,
     layers: maximumLayers,
     common: { bytesLeft: bounds.userDataBytes, others },
-  });
+  };
+  const sources = read(bytes, place);
+  const text = latin1(bytes);
+  const isText = !isGzip(bytes) && asMessage(text, place) === undefined && !isBase64(text, true);
   const documents = sources.filter((source) => !('passedOver' in source)).length;
-  if (documents <= bounds.userDataDocuments) return { sources, others };
+  if (documents <= bounds.userDataDocuments) return { sources, others, isText };
   const problem = `holds ${documents} documents, more than ${bounds.userDataDocuments}`;
-  return { sources: [refuse(name, problem, 'Put the configuration into one.')], others };
+  return { sources: [refuse(name, problem, 'Put the configuration into one.')], others, isText };
 }
 
 /** The sources alone. */
@@ -79,7 +84,7 @@ function read(bytes: Uint8Array, place: Place): ConfigSource[] {
     return [refuse(place.name, `is packed more than ${maximumLayers} times`, 'Pack it once.')];
   }
   const within = { ...place, layers: place.layers - 1 };
-  if (bytes[0] === 0x1f && bytes[1] === 0x8b) return readGzip(bytes, place, within);
+  if (isGzip(bytes)) return readGzip(bytes, place, within);
   const wide = isTyped(place) ? undefined : utf16(bytes);
   if (wide !== undefined) return readUtf16(wide, place);
   const text = latin1(bytes);
@@ -88,6 +93,8 @@ function read(bytes: Uint8Array, place: Place): ConfigSource[] {
   if (isTyped(place)) return [{ name: place.name, content: bytes }];
   return readText(text, bytes, place, within);
 }
+
+const isGzip = (bytes: Uint8Array) => bytes[0] === 0x1f && bytes[1] === 0x8b;
 
 function readGzip(bytes: Uint8Array, place: Place, within: Place): ConfigSource[] {
   const { common } = place;

@@ -128,6 +128,24 @@ test('check: what a node would not read as user data does not pass for it', asyn
   assert.match(alone.message, /user data.*:1:1: looks like configuration/);
 });
 
+test('check: a file for /etc/eniboot may begin with any comment; what user data makes of it is a warning', async () => {
+  const settings = 'cluster: prod\npods: {subnets: {tags: {a: b}}}\n';
+  for (const [comment, warning] of [
+    ['#included by the image', undefined],
+    ['# of team a', undefined],
+    ['# of team a\n#eniboot-config', /not in its first line.*in user data it is refused/],
+    ['# eniboot-config', /nearly but not.*in user data it is refused/],
+  ] as const) {
+    const path = file('comment.yaml', `${comment}\n${settings}`);
+    const { code, out } = await run(['check', path]);
+    assert.is(code, 0, out);
+    if (warning === undefined) assert.is(out, `valid: ${path}\n`);
+    else assert.match(out, warning);
+    const asUserData = await run(['check', good, '--user-data', path]);
+    assert.is(asUserData.code, warning === undefined ? 0 : 1, asUserData.out);
+  }
+});
+
 test('show: each value with its origin; what it prints is itself valid', async () => {
   const { code, out } = await run(['show', good]);
   assert.is(code, 0);
