@@ -24,7 +24,7 @@ export interface TestLaunch {
   securityGroupId: string | undefined;
   /** Name of the instance profile. */
   profile: string | undefined;
-  userData: string;
+  userData: string | Uint8Array;
   tags: Record<string, string>;
   /** The same token never starts a second instance. */
   token: string;

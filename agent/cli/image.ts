@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { configMarker } from '../config/userdata.ts';
+import { configMarker } from '../config/source.ts';
 import { Failure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
 import { statIfPresent } from '../port/fs.ts';
@@ -118,7 +118,7 @@ async function testBoot(args: string[], io: CommandIo): Promise<number> {
   const userData =
     file === undefined
       ? `${configMarker}\ncluster: boot-test\npods: { subnets: { ids: [${podSubnet}] } }\n`
-      : Buffer.from(readInputFile(file, MOST_USER_DATA)).toString('utf8');
+      : readInputFile(file, MOST_USER_DATA);
   const timeout = Number(values.timeout ?? 600);
   if (!Number.isInteger(timeout) || timeout < 60 || timeout > 3600)
     throw usage(`boot-test: --timeout ${values.timeout} is not a number from 60 to 3600`);

@@ -14,7 +14,8 @@ export interface BootTest {
   subnetId: string;
   securityGroupId: string | undefined;
   profile: string | undefined;
-  userData: string;
+  /** As it is: it may be compressed. */
+  userData: string | Uint8Array;
   /** Milliseconds from launch to verdict. */
   timeoutMs: number;
   stopped: AbortSignal;
