@@ -26,6 +26,9 @@ export interface BaseImage {
   snapshot: string;
 }
 
+type Source = MachineImage & { createdAt: string };
+type Copy = MachineImage & { snapshotId: string };
+
 export interface BaseLock {
   fedora_version: number;
   base_images: Record<Arch, BaseImage>;
@@ -70,12 +73,14 @@ export async function refreshBaseImages(
 }
 
 /** A digit after the release: "Prerelease" and other releases share its first characters. */
-async function newestOf(aws: ImageAws, arch: Arch, release: number): Promise<MachineImage> {
+async function newestOf(aws: ImageAws, arch: Arch, release: number): Promise<Source> {
   const start = `Fedora-Cloud-Base-AmazonEC2.${CPUS[arch]}-${release}-`;
   const pattern = `${start}*`;
   const isOfRelease = (name: string) => name.startsWith(start) && /^\d[\d.]*$/.test(name.slice(start.length));
   const found = (await aws.findImages(FEDORA, pattern))
     .filter((one) => isOfRelease(one.name) && one.arch === arch && one.state === 'available')
+    // Of one without a date nobody can tell whether it is the newest.
+    .filter((one): one is Source => one.createdAt !== undefined)
     .sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))
     .at(-1);
   if (found !== undefined) return found;
@@ -107,11 +112,11 @@ async function copyOf(
   return copy;
 }
 
-async function launchable(aws: ImageAws, clock: Clock, imageId: string): Promise<MachineImage> {
+async function launchable(aws: ImageAws, clock: Clock, imageId: string): Promise<Copy> {
   const until = clock.bootMs() + COPIED_MS;
   for (;;) {
     const image = await aws.describeImage(imageId);
-    if (image?.state === 'available') return image;
+    if (image?.state === 'available' && hasSnapshot(image)) return image;
     // A copy that was just asked for may be unknown for some seconds.
     const over = clock.bootMs() >= until;
     if (over || (image !== undefined && image.state !== 'pending'))
@@ -122,4 +127,8 @@ async function launchable(aws: ImageAws, clock: Clock, imageId: string): Promise
       );
     await clock.sleep(LOOK_MS);
   }
+}
+
+function hasSnapshot(image: MachineImage): image is Copy {
+  return image.snapshotId !== undefined;
 }

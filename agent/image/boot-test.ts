@@ -25,7 +25,7 @@ export interface BootTestResult extends NodeStatus {
   imageId: string;
   instanceId: string;
   instanceType: string;
-  zoneId: string;
+  zoneId: string | undefined;
   /** As the node's tag or console has it. */
   verdict: string;
   version: string;
@@ -124,7 +124,7 @@ function judgement(image: MachineImage, { verdict, version, check }: BootTestRes
 interface Verdict {
   verdict: string;
   version: string;
-  zoneId: string;
+  zoneId: string | undefined;
 }
 
 async function waitForVerdict(
@@ -139,7 +139,7 @@ async function waitForVerdict(
     const seen = await aws.describeInstance(instanceId);
     const elapsed = clock.bootMs() - started;
     const tagged = /^(ready|failed:\w+)@(\S+)$/.exec(seen?.tags[VERDICT_TAG] ?? '');
-    const zoneId = seen?.zoneId ?? '';
+    const zoneId = seen?.zoneId;
     if (tagged !== null) return { verdict: tagged[1] ?? '', version: tagged[2] ?? '', zoneId };
     // A node that may not tag itself still writes its line to the console.
     const console = await aws.readConsole(instanceId);
@@ -160,7 +160,7 @@ async function waitForVerdict(
     state = seen?.state ?? state;
     await clock.sleep(LOOK_MS, test.stopped).catch(() => undefined); // rejects when interrupted
   }
-  return { verdict: 'interrupted', version: '', zoneId: '' };
+  return { verdict: 'interrupted', version: '', zoneId: undefined };
 
   function failed(why: string, console: string): Failure {
     return new Failure('IMAGE_TEST_FAILED', `${test.imageId}: ${why}`, {

@@ -136,7 +136,7 @@ export async function listImages(aws: ImageAws): Promise<ListedImage[]> {
 }
 
 function goneImage(imageId: string, arch: string): MachineImage {
-  const unknown = { deprecatedAt: undefined, createdAt: '', snapshotId: '' };
+  const unknown = { deprecatedAt: undefined, createdAt: undefined, snapshotId: undefined };
   return { imageId, arch, name: '', state: 'gone', tags: {}, ...unknown };
 }
 

@@ -629,6 +629,12 @@ export const failureCodes = {
       'Compare `where` in the spec with the tags and zone IDs of your instances; a launch template has to tag its instances with eniboot:cluster.',
     transient: false,
   },
+  INSTANCE_ZONE_UNKNOWN: {
+    title: 'EC2 does not tell in which zone an instance of the rollout is.',
+    remedy:
+      'Nothing was written and no node was touched: run it again in a minute. When it stays so, look at Placement in `aws ec2 describe-instances --instance-ids ID`: replace an instance that has no AvailabilityZoneId, or take its tag eniboot:cluster away.',
+    transient: false,
+  },
   VERDICT_NOT_TAGGED: {
     title: 'EC2 refuses the tag that carries the verdict.',
     remedy:

@@ -145,7 +145,9 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     return instances
       .filter((one) => {
         const version = reportedVersion(one);
-        if (targets.has(one.instanceId) || !zones.has(one.zoneId) || version === undefined) return false;
+        // One whose zone EC2 does not tell may be in any: it is named rather than passed over.
+        const elsewhere = one.zoneId !== undefined && !zones.has(one.zoneId);
+        if (targets.has(one.instanceId) || elsewhere || version === undefined) return false;
         return direction === 'back' ? version === subjectOf(spec) : version !== subjectOf(spec);
       })
       .map((one) => one.instanceId);

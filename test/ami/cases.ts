@@ -267,7 +267,7 @@ async function wholeWay(shop: Workshop, change?: Change): Promise<void> {
   assert.equal(report.status?.['verdict'], 'ready', report.statusMissing);
   assert.match(image.tags.get('eniboot:boot-test') ?? '', /^passed@/);
   for (const verb of ['publish', 'promote']) {
-    const done = await eniboot('image', verb, image.id, '--zone', report.zoneId);
+    const done = await eniboot('image', verb, image.id, '--zone', report.zoneId ?? 'missing');
     assert.equal(done.code, 0, done.err);
   }
   const { images } = JSON.parse((await eniboot('image', 'list', '--json')).out) as { images: ListedImage[] };

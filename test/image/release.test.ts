@@ -36,6 +36,8 @@ interface Faults {
   /** Does something right after a call was carried out. */
   after?: (action: ImageAction) => void;
   unconfirmed?: boolean;
+  /** Takes these fields out of the answers to an action, at any depth. */
+  leavesOut?: Partial<Record<ImageAction, string[]>>;
 }
 
 function region(faults: Faults = {}) {
@@ -76,7 +78,7 @@ function region(faults: Faults = {}) {
           lost = undefined;
           throw Object.assign(new Error('socket hang up'), { name: 'ECONNRESET' });
         }
-        return answer;
+        return without(answer, faults.leavesOut?.[action] ?? []);
       } catch (thrown) {
         if (!(thrown instanceof AwsError)) throw thrown;
         throw Object.assign(new Error(thrown.message), {
@@ -154,6 +156,14 @@ function region(faults: Faults = {}) {
   };
 }
 
+function without(answer: object, fields: string[]): object {
+  if (fields.length === 0) return answer;
+  return JSON.parse(JSON.stringify(answer), (key, value: unknown) => {
+    if (fields.includes(key)) return undefined;
+    return key === 'LaunchTime' ? new Date(String(value)) : value;
+  }) as object;
+}
+
 const says =
   (verdict: string): NonNullable<Faults['launched']> =>
   (instance) =>
@@ -184,6 +194,23 @@ test('an image whose node gets READY is tagged as passed, and its instance goes'
   assert.is(instance?.userData, 'cluster: boot-test\n');
   assert.is(instance?.tags.get('eniboot:boot-test'), image.id);
   assert.is(at.living(), 0);
+});
+
+test('an answer that leaves out what the image or its node is known by is no empty text', async () => {
+  const zoneless = region({
+    launched: says('ready@1.0.0'),
+    leavesOut: { DescribeInstances: ['AvailabilityZoneId'] },
+  });
+  assert.is((await zoneless.to(zoneless.test(zoneless.image({}).id))).zoneId, undefined);
+  for (const field of ['Architecture', 'State']) {
+    const at = region({ leavesOut: { DescribeImages: [field] } });
+    await at.failing(
+      'EC2_UNAVAILABLE',
+      publishImage(at.aws, at.clock, at.image().id, ZONE),
+      new RegExp(field),
+    );
+    assert.equal([...at.ssm.parameters.keys()], [], field);
+  }
 });
 
 const FIT = '{"fit":true,"checks":[{"id":"runtime","result":"pass","summary":"cri-o runs"}]}\n';

@@ -42,6 +42,8 @@ export interface Fleet {
   terminated: Set<string>;
   /** Instances that were launched meanwhile, from an AMI. */
   launched: Launched[];
+  /** Instances whose zone's ID EC2 does not tell. */
+  zoneless: Set<string>;
   /** EC2's name of a node's CPU, where it is not x86_64. */
   cpuOf: Map<string, string>;
   /** AMIs without a boot test; every other has passed one. */
@@ -91,6 +93,7 @@ export function createFleet(options: FleetOptions): Fleet {
     zoneOf,
     terminated,
     launched: [],
+    zoneless: new Set(),
     cpuOf: new Map(),
     untested: new Set(),
     publish: (version, sha256 = SHA256) => {
@@ -202,6 +205,7 @@ function describeImages(fleet: Fleet, request: object): object {
   return {
     Images: ImageIds.map((ImageId) => ({
       ImageId,
+      Architecture: 'x86_64',
       State: 'available',
       Tags: fleet.untested.has(ImageId) ? [] : tested,
     })),
@@ -229,7 +233,8 @@ function describeInstances(fleet: Fleet, request: object): object {
               InstanceId: one.instanceId,
               LaunchTime: new Date(one.launchedMs),
               State: { Name: one.state },
-              Placement: { AvailabilityZoneId: one.zoneId },
+              Architecture: 'x86_64',
+              Placement: fleet.zoneless.has(one.instanceId) ? {} : { AvailabilityZoneId: one.zoneId },
               Tags: one.verdict === undefined ? [] : [{ Key: 'eniboot:verdict', Value: one.verdict }],
             },
           ],
@@ -253,7 +258,7 @@ function describeInstances(fleet: Fleet, request: object): object {
           InstanceId: instanceId,
           LaunchTime: new Date(0),
           Architecture: fleet.cpuOf.get(instanceId) ?? 'x86_64',
-          Placement: { AvailabilityZoneId: zones.get(instanceId) },
+          Placement: fleet.zoneless.has(instanceId) ? {} : { AvailabilityZoneId: zones.get(instanceId) },
           State: { Name: 'running' },
           Tags: [
             { Key: 'eniboot:cluster', Value: CLUSTER },

@@ -16,10 +16,8 @@ import { loadSpec } from '../../agent/rollout/spec.ts';
 import { summarise } from '../../agent/rollout/summary.ts';
 import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf, SHA256 } from './fleet.ts';
 
-const spec = loadSpec(
-  'rollout.yaml',
-  `what: { bundle: { version: ${NEW} } }\nwhere: { cluster: ${CLUSTER} }\nbake: { zoneSeconds: 60 }\n`,
-);
+const text = `what: { bundle: { version: ${NEW} } }\nbake: { zoneSeconds: 60 }\n`;
+const spec = loadSpec('rollout.yaml', `${text}where: { cluster: ${CLUSTER} }\n`);
 const owner = { who: 'test', token: 'test-token' };
 const never = new AbortController().signal;
 
@@ -702,6 +700,33 @@ test('a release without an archive, or without one for a CPU of the fleet, is re
   for (const text of ['garbage', JSON.stringify({ version: NEW, x64: { url: 'file:///x' } })]) {
     fleet.ssm.put(`/eniboot/releases/${NEW}`, text);
     assert.match(await refused(), /^RELEASE_UNKNOWN .*names no archive/, text);
+  }
+});
+
+test('an instance whose zone EC2 does not tell ends the rollout before anything is written', async () => {
+  for (const chosen of [
+    spec,
+    loadSpec('rollout.yaml', `${text}where: { cluster: ${CLUSTER}, zones: [euw1-az1] }\n`),
+  ]) {
+    const fleet = createFleet({ zones: [3, 3] });
+    const { aws } = operatorOf(fleet);
+    const begin = () =>
+      onFleetTime(
+        fleet,
+        prepare(aws, chosen)
+          .then((prepared) => beginRollout(aws, fleet.clock, owner, prepared))
+          .then(
+            () => 'begun',
+            (error: unknown) => (isFailure(error) ? `${error.code} ${error.message}` : String(error)),
+          ),
+      );
+    const [{ instanceId } = { instanceId: '' }] = fleet.nodes;
+    fleet.zoneless.add(instanceId);
+    assert.match(await begin(), new RegExp(`^INSTANCE_ZONE_UNKNOWN .*${instanceId}`));
+    assert.equal([...fleet.ssm.parameters.keys()], [`/eniboot/releases/${NEW}`]);
+    assert.ok(fleet.calls.every(({ mutating }) => !mutating));
+    fleet.zoneless.clear();
+    assert.is(await begin(), 'begun');
   }
 });
 

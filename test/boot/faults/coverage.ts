@@ -59,6 +59,7 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   RELEASE_UNKNOWN: 'test/rollout/command.test.ts',
   RELEASE_DIFFERS: 'test/rollout/update.test.ts',
   ROLLOUT_NO_TARGETS: 'test/rollout/command.test.ts',
+  INSTANCE_ZONE_UNKNOWN: 'test/rollout/orchestrate.test.ts',
   VERDICT_NOT_TAGGED: 'test/boot/faults/ec2.ts',
   ROLLOUT_DOCUMENT_UNUSABLE: 'test/rollout/orchestrate.test.ts',
   ROLLOUT_UNREACHABLE: 'test/rollout/orchestrate.test.ts',
