@@ -23,6 +23,8 @@ export interface FleetInstance {
   launchedMs: number;
   /** `running`, or what became of it. */
   state: string;
+  /** EC2's own words, of one that does not run. */
+  stateReason: string | undefined;
 }
 
 export interface StoredParameter {
@@ -183,6 +185,7 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
         tags: fromTags(instance.Tags),
         launchedMs: ec2Fields.moment('LaunchTime', instance.LaunchTime),
         state: ec2Fields.field('State', instance.State?.Name, 'text'),
+        stateReason: instance.StateReason?.Message,
       }));
     },
 

@@ -12,6 +12,8 @@ export interface MachineImage {
   /** As EC2 calls it. */
   arch: string;
   state: string;
+  /** EC2's own words, of one that failed. */
+  stateReason: string | undefined;
   tags: Record<string, string>;
   /** ISO 8601; absent when it is not to be deprecated. */
   deprecatedAt: string | undefined;
@@ -52,6 +54,7 @@ export function toMachineImage(image: ec2.Image): MachineImage {
     // Both are part of names and of decisions: an image without them is none that can be used.
     arch: field('Architecture', image.Architecture, 'text'),
     state: field('State', image.State, 'text'),
+    stateReason: image.StateReason?.Message,
     tags: fromTags(image.Tags),
     deprecatedAt: image.DeprecationTime,
     createdAt: image.CreationDate,

@@ -2,7 +2,7 @@
 import type { ImageAws } from '../aws/images.ts';
 import type { MachineImage } from '../aws/machine-images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG, VERDICT_TAG } from '../aws/tags.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { askNode, type NodeStatus } from './node-status.ts';
 import { findImage } from './release-image.ts';
@@ -39,11 +39,16 @@ const LOOK_MS = 5_000;
 const UNKNOWN_MS = 60_000;
 /** No boot test takes so long: an hour is the most that it waits for a verdict. */
 const ABANDONED_MS = 2 * 3_600_000;
+/**
+ * What is left of an instance whose volume could not be decrypted: the first also says it of other faults at a launch, rarely.
+ * Source: EC2 user guide, "Instance terminates immediately"; Auto Scaling user guide, "Troubleshoot: instance launch failure".
+ */
+const KEY_UNUSABLE = /^Client\.(InternalError|InvalidKMSKey)\b/;
 const GONE = new Set(['shutting-down', 'terminated', 'stopping', 'stopped']);
 
 /**
  * What the node said, also recorded as a tag of the image. Rejects when it did not get READY.
- * @throws IMAGE_UNKNOWN, IMAGE_TEST_FAILED, IMAGE_TEST_LEFT (the instance could not be terminated)
+ * @throws IMAGE_UNKNOWN, IMAGE_TEST_FAILED, IMAGE_KEY_UNUSABLE, IMAGE_TEST_LEFT (the instance could not be terminated)
  */
 export async function bootTest(aws: ImageAws, clock: Clock, test: BootTest): Promise<BootTestResult> {
   const image = await findImage(aws, test.imageId);
@@ -150,6 +155,7 @@ async function waitForVerdict(
       throw failed(
         `the instance is ${seen?.state ?? 'gone'}: ${seen?.stateReason ?? 'nothing says why'}`,
         console,
+        KEY_UNUSABLE.test(seen?.stateReason ?? '') ? 'IMAGE_KEY_UNUSABLE' : 'IMAGE_TEST_FAILED',
       );
     if (elapsed >= test.timeoutMs)
       throw failed(
@@ -162,8 +168,8 @@ async function waitForVerdict(
   }
   return { verdict: 'interrupted', version: '', zoneId: undefined };
 
-  function failed(why: string, console: string): Failure {
-    return new Failure('IMAGE_TEST_FAILED', `${test.imageId}: ${why}`, {
+  function failed(why: string, console: string, code: FailureCode = 'IMAGE_TEST_FAILED'): Failure {
+    return new Failure(code, `${test.imageId}: ${why}`, {
       imageId: test.imageId,
       instanceId,
       console: console.slice(-4_000),

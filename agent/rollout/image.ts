@@ -64,7 +64,7 @@ export async function lookAtBoots(
   let online: Set<string> | undefined;
   const failed: Omit<BootFailure, 'zone' | 'canary'>[] = [];
   for (const one of instances) {
-    const { instanceId, tags: said, launchedMs, state } = one;
+    const { instanceId, tags: said, launchedMs, state, stateReason } = one;
     const verdict = said[VERDICT_TAG] ?? '';
     const living = state === 'running' || state === 'pending';
     const late = nowMs - launchedMs > spec.boot.verdictSeconds * 1000;
@@ -72,8 +72,14 @@ export async function lookAtBoots(
     else if (launchedMs < startedMs - CLOCK_MARGIN_MS) continue;
     else if (verdict.startsWith('failed:'))
       failed.push({ instanceId, outcome: 'failed', reason: verdict.slice(0, 60) });
-    else if (!living) failed.push({ instanceId, outcome: 'missing', reason: `${state} without a verdict` });
-    else if (late) {
+    else if (!living) {
+      const why = stateReason === undefined ? '' : `: ${stateReason}`;
+      failed.push({
+        instanceId,
+        outcome: 'missing',
+        reason: `${state} without a verdict${why}`.slice(0, 90),
+      });
+    } else if (late) {
       online ??= new Set(await aws.describeOnline(tags));
       const silent = `no verdict within ${spec.boot.verdictSeconds} s`;
       // EC2 may have refused the tag: of that the node alone can tell.

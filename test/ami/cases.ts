@@ -238,6 +238,7 @@ async function inMachines(shop: Workshop): Promise<void> {
       name: `Fedora-Cloud-Base-AmazonEC2.${cpu}-44-1.7`,
       architecture,
       ownerId: '125523088429',
+      readable: true,
     });
   const lock = join(userData, '../base.pkrvars.json');
   const done = await eniboot('image', 'base', '--fedora', '44', '--lock', lock);

@@ -52,6 +52,7 @@ export function describeInstance(world: World, instance: InstanceRecord): Instan
     ImageId: instance.imageId,
     InstanceType: instance.type as NonNullable<Instance['InstanceType']>,
     State: describeState(instance.state),
+    ...(instance.stateReason === undefined ? {} : { StateReason: instance.stateReason }),
     LaunchTime: new Date(instance.launchTime),
     Placement: {
       AvailabilityZone: instance.zone,

@@ -24,8 +24,12 @@ export interface Ec2Latency {
   detachMs: number;
   /** Age below which an object is missing from a describe that does not name its ID. */
   describeLagMs: number;
-  /** StopInstances, StartInstances, TerminateInstances until the new state holds. */
+  /** StopInstances, TerminateInstances until the new state holds. */
   instanceMs: number;
+  /** RunInstances and StartInstances until `running`: `pending` comes first. */
+  pendingMs: number;
+  /** CreateImage and CopyImage until `available`. */
+  imageMs: number;
 }
 
 /** What the next attachments do instead of the right thing. */
@@ -45,6 +49,10 @@ export interface World {
   latency: Ec2Latency;
   /** What the account says of instances that say nothing. Source: EC2 API reference, ModifyInstanceMetadataDefaults. */
   metadataDefaults: { instanceMetadataTags: 'enabled' | 'disabled' };
+  /** The key that the account encrypts with by default: one of the customer's, where it is not AWS's own. */
+  defaultKey: string | undefined;
+  /** Whether the caller's role may do this: `iam:…` and `kms:…`, which AWS looks at within another call. */
+  may: (permission: string) => boolean;
   vpc: Vpc;
   subnets: Map<string, Subnet>;
   groups: Map<string, SecurityGroup>;

@@ -32,6 +32,8 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   IMAGE_NOT_CONFIRMED: 'test/image/release.test.ts',
   IMAGE_LABEL_MOVED: 'test/image/release.test.ts',
   IMAGE_VERSION_LIMIT: 'test/image/release.test.ts',
+  BASE_IMAGE_FORBIDDEN: 'test/image/base-image.test.ts',
+  IMAGE_KEY_UNUSABLE: 'test/image/release.test.ts',
   IMAGE_IN_USE: 'test/image/release.test.ts',
   IMAGE_UNFIT: 'test/image/check.test.ts',
   FILE_READ: 'test/config/import.test.ts',
