@@ -19,6 +19,7 @@ import { type FailureCode, isFailure } from '../../agent/messages/failure.ts';
 import { addImage } from '../aws/ec2/actions/images.ts';
 import type { InstanceRecord } from '../aws/ec2/state.ts';
 import { type ApiCall, AwsError, createEc2, virtualScheduler } from '../aws/index.ts';
+import { checkRequest } from '../aws/requests/check.ts';
 import { createSsm, type Ssm } from '../aws/ssm/ssm.ts';
 import { virtualClock } from '../rollout/fleet.ts';
 
@@ -78,7 +79,10 @@ function region(faults: Faults = {}) {
       await clock.sleep(50);
       const error = faults.errors?.[action];
       try {
-        if (error !== undefined && error.times-- > 0) throw new AwsError(error.code, 'as the test wants it');
+        if (error !== undefined && error.times-- > 0) {
+          checkRequest(imageActions[action], action, request, scheduler.now());
+          throw new AwsError(error.code, 'as the test wants it');
+        }
         const answer = (imageActions[action] === 'ec2' ? ec2 : ssm).send(action, request);
         faults.after?.(action);
         if (lost === action) {

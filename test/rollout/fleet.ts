@@ -7,6 +7,7 @@ import type { Clock } from '../../agent/port/clock.ts';
 import { AwsError } from '../aws/ec2/errors.ts';
 import { type VirtualScheduler, virtualScheduler } from '../aws/ec2/scheduler.ts';
 import type { ApiCall } from '../aws/index.ts';
+import { checkRequest } from '../aws/requests/check.ts';
 import { type Behaviour, type ModelledNode, modelledNode } from '../aws/ssm/modelled-node.ts';
 import { createSsm, type Ssm } from '../aws/ssm/ssm.ts';
 
@@ -168,6 +169,7 @@ export function operatorOf(
     await wait(options.apiMs ?? 50);
     if (dead) return new Promise(() => {});
     try {
+      if (isEc2(action)) checkRequest('ec2', action, request, scheduler.now());
       const answer =
         action === 'DescribeInstances'
           ? describeInstances(fleet, request)
@@ -197,6 +199,11 @@ export function operatorOf(
       random: options.random ?? (() => 0.5),
     }),
   };
+}
+
+/** Answered here, and by the simulated SSM all others. */
+function isEc2(action: string): boolean {
+  return action === 'DescribeInstances' || action === 'DescribeImages';
 }
 
 function describeImages(fleet: Fleet, request: object): object {
