@@ -37,6 +37,9 @@ const TYPES: Record<string, string> = { x86_64: 'm6i.large', arm64: 'm6g.large' 
 const LOOK_MS = 5_000;
 /** A young instance is unknown to a describe for some seconds: eventual consistency. */
 const UNKNOWN_MS = 60_000;
+/** AWS names no limit. */
+const TAG_MS = 30_000;
+const TAG_LOOK_MS = 500;
 /** No boot test takes so long: an hour is the most that it waits for a verdict. */
 const ABANDONED_MS = 2 * 3_600_000;
 /**
@@ -108,8 +111,18 @@ async function judge(
   result: BootTestResult,
 ): Promise<void> {
   const [said, why] = judgement(image, result);
-  await aws.tag(image.imageId, { [BOOT_TEST_TAG]: `${said}@${clock.now().toISOString()}` });
+  const value = `${said}@${clock.now().toISOString()}`;
+  await aws.tag(image.imageId, { [BOOT_TEST_TAG]: value });
+  await becomesVisible(aws, clock, image.imageId, value);
   if (why !== '') throw new Failure('IMAGE_TEST_FAILED', `${image.imageId}: ${why}`, { ...result });
+}
+
+/** EC2 shows a tag seconds after it took it: whoever publishes next must find this one. One that stays away is publish's to tell. */
+async function becomesVisible(aws: ImageAws, clock: Clock, imageId: string, value: string): Promise<void> {
+  for (const until = clock.bootMs() + TAG_MS; clock.bootMs() < until; await clock.sleep(TAG_LOOK_MS)) {
+    const seen = await aws.describeImage(imageId);
+    if (seen?.tags[BOOT_TEST_TAG] === value) return;
+  }
 }
 
 /** What the image's tag says, and why where it is not `passed`. */

@@ -3,6 +3,7 @@ import type {
   DescribeInstancesResult,
   DescribeNetworkInterfacesResult,
   DescribeSubnetsResult,
+  DescribeTagsResult,
   RunInstancesRequest,
 } from '@aws-sdk/client-ec2';
 import { test } from 'uvu';
@@ -204,6 +205,34 @@ test('a describe by filter misses a young ENI, one by ID does not', () => {
   );
 });
 
+test('an instance of a moment ago is unknown also by its ID, and a new tag is seen a little later', () => {
+  const { ec2, scheduler, nodes } = region();
+  const id = run(ec2, nodes);
+  const tagsOf = () => {
+    const { Reservations } = ec2.send('DescribeInstances', { InstanceIds: [id] }) as DescribeInstancesResult;
+    const { Tags } = ec2.send('DescribeTags', {
+      Filters: [{ Name: 'resource-id', Values: [id] }],
+    }) as DescribeTagsResult;
+    return [Reservations?.[0]?.Instances?.[0]?.Tags ?? [], Tags ?? []].map((all) =>
+      all.map(({ Value }) => Value),
+    );
+  };
+  assert.is(
+    codeOf(() => tagsOf()),
+    'InvalidInstanceID.NotFound',
+  );
+  scheduler.advance(500);
+  const tag = (Value: string) => ec2.send('CreateTags', { Resources: [id], Tags: [{ Key: 'k', Value }] });
+  tag('1');
+  assert.equal(tagsOf(), [[], []]);
+  scheduler.advance(500);
+  assert.equal(tagsOf(), [['1'], ['1']]);
+  tag('2');
+  assert.equal(tagsOf(), [['1'], ['1']]);
+  scheduler.advance(500);
+  assert.equal(tagsOf(), [['2'], ['2']]);
+});
+
 test('pages hold every object once', () => {
   const { ec2, scheduler, pods } = region();
   for (let count = 0; count < 12; count++) create(ec2, pods);
@@ -268,6 +297,7 @@ test('termination deletes only ENIs marked so; the others stay behind', () => {
 
 test('an instance is pending before it runs, by a launch and by a start, and says why it does not run', () => {
   const { ec2, scheduler, nodes } = region();
+  ec2.world.latency.describeLagMs = 0;
   const happened: string[] = [];
   ec2.subscribe((event) => {
     if (event.kind === 'run') happened.push('run');
@@ -279,6 +309,7 @@ test('an instance is pending before it runs, by a launch and by a start, and say
     return [State?.Name, StateReason?.Code];
   };
   const id = run(ec2, nodes);
+  assert.is(ec2.world.latency.describeLagMs, 0, 'it would not be seen yet');
   assert.equal([state(id), happened], [['pending', 'pending'], []]);
   for (const action of ['StopInstances', 'RebootInstances', 'StartInstances'])
     assert.is(

@@ -52,7 +52,7 @@ function region(faults: Faults = {}) {
     latency: {
       attachMs: 0,
       detachMs: 0,
-      describeLagMs: 0,
+      describeLagMs: 3_000,
       instanceMs: 1_000,
       pendingMs: 5_000,
       imageMs: 60_000,
@@ -368,6 +368,13 @@ test('interrupted while it waits: the instance goes, nothing is recorded', async
   assert.is(at.living(), 0);
   assert.not.ok(image.tags.has('eniboot:boot-test'));
   assert.ok(at.clock.bootMs() - began < 27_000, 'at once');
+});
+
+test('what has been tested can be published at once, although EC2 shows a tag a little later', async () => {
+  const at = region({ launched: says('ready@1.0.0') });
+  const image = at.image({});
+  await at.to(at.test(image.id));
+  assert.is((await at.to(publishImage(at.aws, at.clock, image.id, ZONE))).imageId, image.id);
 });
 
 test('a throttled API and a lost answer start one instance and end it', async () => {

@@ -308,6 +308,15 @@ test('a rollback names what came up on the version meanwhile, and still runs it'
   );
 });
 
+test('after a rollback the next rollout waits out the rest of the parameters that it has deleted', async () => {
+  const fleet = createFleet({ zones: [3, 3] });
+  await onFleetTime(fleet, rollOut(fleet));
+  await onFleetTime(fleet, rollBack(fleet));
+  assert.is(fleet.ssm.parameters.has('/eniboot/bundle/euw1-az1'), false);
+  assert.is((await onFleetTime(fleet, rollOut(fleet))).state, 'done');
+  assert.is(zoneVersion(fleet, 1), NEW);
+});
+
 test('a rollback leaves alone what ran the version before the rollout', async () => {
   const fleet = createFleet({ zones: [30, 40] });
   const before = fleet.nodes.filter((_, at) => at % 7 < 3);

@@ -142,6 +142,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     keyPairs: new Map(),
     attachments: new Map(),
     tokens: new Map(),
+    retagged: new Map(),
     attachFault: options.attachFault ?? (() => undefined),
     // 198.51.100.0/24 is set aside for documentation (RFC 5737): no simulated node can be mistaken for a real one.
     publicIps: new AddressSpace('198.51.100.0/24'),

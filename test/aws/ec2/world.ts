@@ -22,7 +22,10 @@ export interface Ec2Latency {
   /** AttachNetworkInterface's answer until the attachment is `attached`. */
   attachMs: number;
   detachMs: number;
-  /** Age below which an object is missing from a describe that does not name its ID. */
+  /**
+   * Age below which an object is missing from a describe that does not name its ID, an instance or an image from every one, and a
+   * tag from what is described.
+   */
   describeLagMs: number;
   /** StopInstances, TerminateInstances until the new state holds. */
   instanceMs: number;
@@ -67,6 +70,8 @@ export interface World {
   attachments: Map<string, Map<number, Eni>>;
   /** Client token → what was asked with it and what came of it. */
   tokens: Map<string, { request: string; result: string }>;
+  /** Resource ID → when CreateTags last changed its tags, and what they were before. */
+  retagged: Map<string, { at: number; before: Map<string, string> }>;
   attachFault: (instanceId: string) => AttachFault | undefined;
   publicIps: AddressSpace;
   emit: (event: Ec2Event) => void;
@@ -158,6 +163,17 @@ export function limitsOf(type: string): TypeLimits {
       `The following supplied instance types do not exist: [${type}]`,
     );
   return limits;
+}
+
+/** As a describe has them: without what was written a moment ago. */
+export function shownTags(world: World, id: string, tags: Map<string, string>): Map<string, string> {
+  const changed = world.retagged.get(id);
+  return changed !== undefined && isYoung(world, changed.at) ? changed.before : tags;
+}
+
+/** What is so young may not be seen yet. Source: EC2 developer guide, "Eventual consistency in the Amazon EC2 API". */
+export function isYoung(world: World, since: number): boolean {
+  return world.scheduler.now() - since < world.latency.describeLagMs;
 }
 
 /** The ENIs of an instance, by device index. */

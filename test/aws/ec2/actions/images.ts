@@ -32,7 +32,7 @@ import { AwsError, invalidValue, missing } from '../errors.ts';
 import { type Attributes, matching } from '../filters.ts';
 import { describeTags } from '../render.ts';
 import type { ImageRecord, InstanceRecord, Snapshot } from '../state.ts';
-import { instanceOf, limitsOf, type World } from '../world.ts';
+import { instanceOf, isYoung, limitsOf, shownTags, type World } from '../world.ts';
 import { tagsFrom } from './tags.ts';
 
 /** An image as somebody else has published it: the base of a build. */
@@ -58,6 +58,8 @@ export function addImage(world: World, spec: ImageSpec): ImageRecord {
     architecture: spec.architecture,
     ownerId: spec.ownerId ?? world.accountId,
     tags: new Map(Object.entries(spec.tags ?? {})),
+    // It was there before anybody looked.
+    createdAt: world.scheduler.now() - 3_600_000,
   });
 }
 
@@ -130,8 +132,8 @@ const imageFilters: Attributes<ImageRecord> = {
 
 export function describeImages(world: World, request: DescribeImagesRequest): DescribeImagesResult {
   const named = request.ImageIds?.length
-    ? request.ImageIds.map((id) => imageOf(world, id))
-    : [...world.images.values()];
+    ? request.ImageIds.map((id) => seenImage(world, id))
+    : [...world.images.values()].filter((image) => !isYoung(world, image.createdAt));
   const owners = request.Owners?.map((one) => (one === 'self' ? world.accountId : one));
   const owned = named.filter((one) => owners?.includes(one.ownerId) ?? true);
   return {
@@ -314,6 +316,13 @@ function imageOf(world: World, id: string | undefined): ImageRecord {
   return image;
 }
 
+/** One of a moment ago is unknown. */
+function seenImage(world: World, id: string): ImageRecord {
+  const image = imageOf(world, id);
+  if (!isYoung(world, image.createdAt)) return image;
+  throw new AwsError('InvalidAMIID.NotFound', `The image id '[${id}]' does not exist`);
+}
+
 function availableImage(world: World, id: string | undefined): ImageRecord {
   const image = imageOf(world, id);
   if (image.state === 'available') return image;
@@ -388,15 +397,16 @@ function register(
   what: Pick<ImageRecord, 'name' | 'description' | 'architecture' | 'ownerId' | 'tags'> & {
     imdsV2?: boolean;
     state?: ImageRecord['state'];
+    createdAt?: number;
   },
 ): ImageRecord {
   const image: ImageRecord = {
     imdsV2: false,
     state: 'pending',
+    createdAt: world.scheduler.now(),
     ...what,
     id: world.nextId('ami'),
     snapshotId: snapshot.id,
-    createdAt: world.scheduler.now(),
     protected: false,
     sharedWith: new Set(),
   };
@@ -436,7 +446,7 @@ function describeImage(world: World, image: ImageRecord): Image {
         },
       },
     ],
-    Tags: describeTags(image.tags),
+    Tags: describeTags(shownTags(world, image.id, image.tags)),
   };
 }
 
