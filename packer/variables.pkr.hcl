@@ -41,7 +41,7 @@ variable "ssh_source_cidrs" {
 }
 
 variable "base_images" {
-  description = "Base image for each architecture: a copy in this account of a Fedora image (README.md says how). The name keeps Fedora's own."
+  description = "Base image for each architecture: a copy in this account of a Fedora image, or Fedora's own (README.md says how). The name keeps Fedora's own."
   type = map(object({
     id   = string
     name = string
@@ -177,7 +177,7 @@ variable "volume_gib" {
 }
 
 variable "kms_key_id" {
-  description = "KMS key for the image's snapshot; empty: the account's default. An image that other accounts launch needs a key they may use."
+  description = "KMS key for the image's snapshot; empty: the account's default. One of your own needs the permissions that docs/iam.md lists. An image that other accounts launch needs a key they may use."
   type        = string
   default     = ""
   validation {

@@ -150,7 +150,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
           subnetId: field('SubnetId', subnet.SubnetId, 'subnetId'),
           zone: field('AvailabilityZone', subnet.AvailabilityZone, 'place'),
           // An IPv6-only subnet has none.
-          cidr: optional('CidrBlock', subnet.CidrBlock, 'cidr'),
+          cidr: optional('CidrBlock', subnet.CidrBlock, 'cidr') ?? '',
           freeAddresses: count('AvailableIpAddressCount', subnet.AvailableIpAddressCount, 2 ** 16),
           ipv6: (subnet.Ipv6CidrBlockAssociationSet ?? []).some(
             (block) => block.Ipv6CidrBlockState?.State === 'associated',
@@ -400,11 +400,10 @@ function toEni(eni: NetworkInterface): Eni {
     mac: field('MacAddress', eni.MacAddress?.toLowerCase(), 'mac'),
     subnetId: field('SubnetId', eni.SubnetId, 'subnetId'),
     vpcId: field('VpcId', eni.VpcId, 'vpcId'),
-    zone: optional('AvailabilityZone', eni.AvailabilityZone, 'place'),
-    status: optional('Status', eni.Status, 'text'),
-    description: optional('Description', eni.Description, 'text'),
+    status: optional('Status', eni.Status, 'text') ?? '',
+    description: optional('Description', eni.Description, 'text') ?? '',
     // An ENI of an IPv6-only subnet has none.
-    primaryAddress: optional('PrivateIpAddress', eni.PrivateIpAddress, 'address'),
+    primaryAddress: optional('PrivateIpAddress', eni.PrivateIpAddress, 'address') ?? '',
     secondaryAddresses: addresses
       .filter((one) => one.Primary !== true)
       .map((one) => field('PrivateIpAddress', one.PrivateIpAddress, 'address')),
@@ -424,7 +423,7 @@ function toEni(eni: NetworkInterface): Eni {
                 : field('InstanceId', attachment.InstanceId, 'instanceId'),
             deviceIndex: count('DeviceIndex', attachment.DeviceIndex, MOST),
             networkCard: count('NetworkCardIndex', attachment.NetworkCardIndex ?? 0, MOST),
-            status: optional('Status', attachment.Status, 'text'),
+            status: optional('Status', attachment.Status, 'text') ?? '',
             deleteOnTermination: attachment.DeleteOnTermination ?? false,
           },
   };

@@ -9,7 +9,6 @@ export interface Eni {
   mac: string;
   subnetId: string;
   vpcId: string;
-  zone: string;
   status: string;
   description: string;
   primaryAddress: string;

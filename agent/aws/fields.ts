@@ -54,9 +54,9 @@ export function fieldsOf(service: Service) {
   return {
     senseless,
     field,
-    /** '' where AWS leaves it out. */
-    optional: (name: string, value: unknown, form: Form): string =>
-      value === undefined ? '' : field(name, value, form),
+    /** undefined where AWS leaves it out: whoever needs it says what its absence means. */
+    optional: (name: string, value: unknown, form: Form): string | undefined =>
+      value === undefined ? undefined : field(name, value, form),
     count(name: string, value: unknown, most: number): number {
       if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= most) return value;
       throw senseless(name, value);

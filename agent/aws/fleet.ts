@@ -15,13 +15,16 @@ const ssmFields = fieldsOf('SSM');
 
 export interface FleetInstance {
   instanceId: string;
-  zoneId: string;
+  /** EC2 can leave it out: a rollout cannot begin with such a target. */
+  zoneId: string | undefined;
   /** Its CPU as bundles name it; undefined for any other. */
   arch: 'x64' | 'arm64' | undefined;
   tags: Record<string, string>;
   launchedMs: number;
   /** `running`, or what became of it. */
   state: string;
+  /** EC2's own words, of one that does not run. */
+  stateReason: string | undefined;
 }
 
 export interface StoredParameter {
@@ -212,7 +215,8 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
         arch: ARCHES[instance.Architecture ?? ''],
         tags: fromTags(instance.Tags),
         launchedMs: ec2Fields.moment('LaunchTime', instance.LaunchTime),
-        state: instance.State?.Name ?? '',
+        state: ec2Fields.field('State', instance.State?.Name, 'text'),
+        stateReason: instance.StateReason?.Message,
       }));
     },
 
@@ -397,10 +401,10 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
       );
       return found.map((one) => ({
         instanceId: ssmFields.field('InstanceId', one.InstanceId, 'instanceId'),
-        status: one.Status ?? '',
+        status: ssmFields.field('Status', one.Status, 'text'),
         details: one.StatusDetails ?? '',
         exitCode: one.CommandPlugins?.[0]?.ResponseCode ?? -1,
-        output: ssmFields.optional('Output', one.CommandPlugins?.[0]?.Output, 'text'),
+        output: ssmFields.optional('Output', one.CommandPlugins?.[0]?.Output, 'text') ?? '',
       }));
     },
 
@@ -415,7 +419,7 @@ function described(document: ssm.DocumentDescription | undefined): DescribedDocu
     version: ssmFields.field('DocumentVersion', document?.DocumentVersion, 'id'),
     hash: ssmFields.field('Hash', document?.Hash, 'id'),
     status: ssmFields.field('Status', document?.Status, 'id'),
-    reason: ssmFields.optional('StatusInformation', document?.StatusInformation, 'text'),
+    reason: ssmFields.optional('StatusInformation', document?.StatusInformation, 'text') ?? '',
   };
 }
 
@@ -430,10 +434,10 @@ function stored(parameter: ssm.Parameter | undefined): StoredParameter {
 function toSent(command: ssm.Command): SentCommand {
   return {
     commandId: ssmFields.field('CommandId', command.CommandId, 'id'),
-    comment: ssmFields.optional('Comment', command.Comment, 'text'),
-    status: command.Status ?? '',
+    comment: ssmFields.optional('Comment', command.Comment, 'text') ?? '',
+    status: ssmFields.field('Status', command.Status, 'text'),
     details: command.StatusDetails ?? '',
-    alarms: (command.TriggeredAlarms ?? []).map((alarm) => alarm.Name ?? ''),
+    alarms: (command.TriggeredAlarms ?? []).map((alarm) => ssmFields.field('Alarm', alarm.Name, 'text')),
   };
 }
 

@@ -149,8 +149,12 @@ export function sweepPolicy(scope: Scope): Policy {
   ]);
 }
 
-/** For whoever rolls versions out. Without a cluster, of every cluster's fleet. */
-export function rolloutPolicy(scope: Scope): Policy {
+/**
+ * For whoever rolls versions out. Without a cluster, of every cluster's fleet.
+ *
+ * @param alarm specs name a CloudWatch alarm
+ */
+export function rolloutPolicy(scope: Scope, alarm: boolean): Policy {
   const { cluster = '*' } = scope;
   const parameter = (path: string) => ssmArn(scope, `parameter${path}`);
   return policy([
@@ -213,14 +217,30 @@ export function rolloutPolicy(scope: Scope): Policy {
           ? undefined
           : { StringEquals: { [`ssm:resourceTag/${CLUSTER_TAG}`]: scope.cluster } },
     },
+    ...when(alarm, {
+      // "To attach a CloudWatch alarm to your command, the IAM principal that runs the command must have permission for the
+      // iam:createServiceLinkedRole action." Source: Systems Manager user guide, "Running commands from the console"; the role,
+      // "Using service-linked roles for Systems Manager".
+      Sid: 'LetRunCommandWatchTheAlarm',
+      Action: ['iam:CreateServiceLinkedRole'],
+      Resource: [
+        `arn:${partition(scope)}:iam::${scope.account ?? '*'}:role/aws-service-role/${RUN_COMMAND}/AWSServiceRoleForAmazonSSM`,
+      ],
+      Condition: { StringEquals: { 'iam:AWSServiceName': RUN_COMMAND } },
+    }),
   ]);
 }
+
+/** The service whose role looks at alarms. */
+const RUN_COMMAND = 'ssm.amazonaws.com';
 
 /**
  * For whoever tests and publishes images. Launching needs iam:PassRole for the nodes' role as well, which only the operator can
  * name.
+ *
+ * @param keys ARNs of the customer's KMS keys that images are encrypted under; AWS's own key needs no statement
  */
-export function imagePolicy(scope: Scope): Policy {
+export function imagePolicy(scope: Scope, kmsKeys: readonly string[]): Policy {
   const parameters = [ssmArn(scope, 'parameter/eniboot/image/*')];
   const ownImages = [arn({ ...scope, account: undefined }, 'image', '*')];
   const ofTest = keys('aws:RequestTag', { [BOOT_TEST_TAG]: 'ami-*' });
@@ -304,7 +324,42 @@ export function imagePolicy(scope: Scope): Policy {
       Action: image('GetParametersByPath'),
       Resource: [ssmArn(scope, 'parameter/eniboot/image')],
     },
+    ...keyStatements(kmsKeys),
   ]);
+}
+
+/**
+ * What EC2 does with a key in the caller's name. Source: EBS user guide, "Requirements for Amazon EBS encryption", which also
+ * says to allow CreateGrant to AWS services alone.
+ */
+function keyStatements(kmsKeys: readonly string[]) {
+  if (kmsKeys.length === 0) return [];
+  // arn:aws:kms:REGION:ACCOUNT:key/ID
+  const regions = kmsKeys.map((key) => key.split(':')[3] ?? '');
+  const services = regions.map(
+    (region) => `ec2.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}`,
+  );
+  const throughEc2 = { StringEquals: { 'kms:ViaService': [...new Set(services)] } };
+  return [
+    {
+      Sid: 'UseTheImagesKey',
+      Action: [
+        'kms:Decrypt',
+        'kms:DescribeKey',
+        'kms:GenerateDataKeyWithoutPlaintext',
+        'kms:ReEncryptFrom',
+        'kms:ReEncryptTo',
+      ],
+      Resource: [...kmsKeys],
+      Condition: throughEc2,
+    },
+    {
+      Sid: 'LetVolumesUseTheImagesKey',
+      Action: ['kms:CreateGrant'],
+      Resource: [...kmsKeys],
+      Condition: { ...throughEc2, Bool: { 'kms:GrantIsForAWSResource': 'true' } },
+    },
+  ];
 }
 
 function policy(
@@ -381,10 +436,13 @@ const PARTITIONS: Record<string, string> = {
   'us-isof-': 'aws-iso-f',
 };
 
-function prefix({ region }: Scope, service: string): string {
+function partition({ region }: Scope): string {
   const special = Object.entries(PARTITIONS).find(([beginning]) => region?.startsWith(beginning));
-  const partition = special?.[1] ?? 'aws';
-  return `arn:${partition}:${service}:${region ?? '*'}`;
+  return special?.[1] ?? 'aws';
+}
+
+function prefix(scope: Scope, service: string): string {
+  return `arn:${partition(scope)}:${service}:${scope.region ?? '*'}`;
 }
 
 function when<T>(needed: boolean, statement: T): T[] {

@@ -16,6 +16,7 @@ import { type ParameterVersions, parameterVersions } from './parameter-versions.
 import type { PatienceOptions } from './patience.ts';
 
 const ec2Fields = fieldsOf('EC2');
+const ssmFields = fieldsOf('SSM');
 
 export interface TestLaunch {
   imageId: string;
@@ -24,7 +25,7 @@ export interface TestLaunch {
   securityGroupId: string | undefined;
   /** Name of the instance profile. */
   profile: string | undefined;
-  userData: string;
+  userData: string | Uint8Array;
   tags: Record<string, string>;
   /** The same token never starts a second instance. */
   token: string;
@@ -33,7 +34,8 @@ export interface TestLaunch {
 export interface TestInstance {
   state: string;
   stateReason: string | undefined;
-  zoneId: string;
+  /** EC2 can leave it out. */
+  zoneId: string | undefined;
   tags: Record<string, string>;
 }
 
@@ -160,7 +162,7 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
         },
         { instanceId },
       );
-      return fieldsOf('SSM').field('CommandId', Command?.CommandId, 'id');
+      return ssmFields.field('CommandId', Command?.CommandId, 'id');
     },
 
     async scriptOutput(CommandId, InstanceId) {
@@ -170,7 +172,9 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
           { CommandId, InstanceId },
           { instanceId: InstanceId },
         );
-        const running = ['Pending', 'InProgress', 'Delayed'].includes(Status ?? '');
+        const running = ['Pending', 'InProgress', 'Delayed'].includes(
+          ssmFields.field('Status', Status, 'text'),
+        );
         return running ? undefined : (StandardOutputContent ?? '');
       } catch (error) {
         // It is not there yet.
@@ -239,9 +243,9 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
         return found === undefined
           ? undefined
           : {
-              state: found.State?.Name ?? '',
+              state: ec2Fields.field('State', found.State?.Name, 'text'),
               stateReason: found.StateReason?.Message,
-              zoneId: found.Placement?.AvailabilityZoneId ?? '',
+              zoneId: ec2Fields.optional('AvailabilityZoneId', found.Placement?.AvailabilityZoneId, 'place'),
               tags: fromTags(found.Tags),
             };
       } catch (error) {

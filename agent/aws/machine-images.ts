@@ -12,13 +12,15 @@ export interface MachineImage {
   /** As EC2 calls it. */
   arch: string;
   state: string;
+  /** EC2's own words, of one that failed. */
+  stateReason: string | undefined;
   tags: Record<string, string>;
   /** ISO 8601; absent when it is not to be deprecated. */
   deprecatedAt: string | undefined;
   /** ISO 8601. */
-  createdAt: string;
+  createdAt: string | undefined;
   /** Of the root volume. */
-  snapshotId: string;
+  snapshotId: string | undefined;
 }
 
 export interface MachineImages {
@@ -49,12 +51,14 @@ export function toMachineImage(image: ec2.Image): MachineImage {
   return {
     imageId: field('ImageId', image.ImageId, 'imageId'),
     name: image.Name ?? '',
-    arch: image.Architecture ?? '',
-    state: image.State ?? '',
+    // Both are part of names and of decisions: an image without them is none that can be used.
+    arch: field('Architecture', image.Architecture, 'text'),
+    state: field('State', image.State, 'text'),
+    stateReason: image.StateReason?.Message,
     tags: fromTags(image.Tags),
     deprecatedAt: image.DeprecationTime,
-    createdAt: image.CreationDate ?? '',
-    snapshotId: image.BlockDeviceMappings?.find(({ Ebs }) => Ebs !== undefined)?.Ebs?.SnapshotId ?? '',
+    createdAt: image.CreationDate,
+    snapshotId: image.BlockDeviceMappings?.find(({ Ebs }) => Ebs !== undefined)?.Ebs?.SnapshotId,
   };
 }
 

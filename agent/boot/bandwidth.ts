@@ -10,7 +10,7 @@ const MEGA = 1_000_000;
 export function bandwidthOf(boot: Boot): NodeBandwidth | undefined {
   const { bandwidth } = boot.config.pods;
   if (bandwidth?.from !== 'cpu') return undefined;
-  const baselineMbps = bandwidth.baselineMbps ?? baselineOfCard(boot);
+  const baselineMbps = bandwidth.baselineMbps ?? nodeOf(boot).limits.baselineMbps;
   if (baselineMbps === undefined) return undefined;
   return {
     baselineBits: baselineMbps * MEGA,
@@ -51,10 +51,4 @@ export async function checkBandwidth(boot: Boot): Promise<Check[]> {
       { ...share },
     ),
   ];
-}
-
-/** Pods are on the default card; where there are several, they are alike. */
-function baselineOfCard(boot: Boot): number | undefined {
-  const { baselineMbps, cards } = nodeOf(boot).limits;
-  return baselineMbps === undefined ? undefined : Math.floor(baselineMbps / cards);
 }

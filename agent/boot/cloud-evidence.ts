@@ -19,7 +19,7 @@ export async function cloudEvidence(): Promise<Record<string, unknown>> {
     );
     const ec2 = await found(async () => {
       const { region, instanceId } = await readIdentity(imds);
-      session.config = await readNodeConfig(imds, region, session.log);
+      session.config = (await readNodeConfig(imds, region, session.log)).config;
       return (await session.ec2(region)).describeAttachedEnis(instanceId);
     });
     return { identity, userData, lifecycleTarget, enis, ec2 };

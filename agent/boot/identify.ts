@@ -53,9 +53,12 @@ export const identify: Phase<Observed, Change> = {
       boot.waiting(readLifecycleTarget(imds)),
       listLinks(),
     ]);
-    boot.config = boot.asBooted
-      ? readBootedConfig()
-      : await boot.waiting(readNodeConfig(imds, identity.region, boot.log));
+    if (boot.asBooted) boot.config = readBootedConfig();
+    else {
+      const read = await boot.waiting(readNodeConfig(imds, identity.region, boot.log));
+      boot.config = read.config;
+      boot.provenance = read.provenance;
+    }
     const ipv6 = isDualStack(boot);
     const [bootEni, others] = await Promise.all([
       boot.waiting(readBootEni(imds, identity.mac, ipv6)),

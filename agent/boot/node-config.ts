@@ -1,6 +1,6 @@
 // The node's configuration: files of the image, drop-ins, user data, and values that stand in Parameter Store.
 import type { Imds } from '../aws/imds.ts';
-import { loadConfig } from '../config/load.ts';
+import { type HeldConfig, loadConfig } from '../config/load.ts';
 import { parameterReferences, resolveParameters } from '../config/parameters.ts';
 import { type ConfigProblem, problemLine } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
@@ -10,10 +10,25 @@ import { readIfPresent } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
 import { BOOTED_CONFIG } from './booted.ts';
 
+/** Where a configuration is from. */
+export interface Provenance {
+  /** Files, parts of the user data and `default`, and which keys in effect are from each. */
+  sources: HeldConfig[];
+  /** What was accepted and is most likely not meant, a line each. */
+  warnings: string[];
+}
+
 /** @throws Failure CONFIG_MISSING, CONFIG_INVALID with every problem in its facts, or why IMDS or SSM failed. */
-export async function readNodeConfig(imds: Imds, region: string, log: Log): Promise<Config> {
+export async function readNodeConfig(
+  imds: Imds,
+  region: string,
+  log: Log,
+): Promise<{ config: Config; provenance: Provenance }> {
   const userData = await imds.readBytes('user-data');
-  const { config, warnings } = loadConfig(readConfigSources(userData === undefined ? {} : { userData }));
+  const { config, held, warnings } = loadConfig(
+    readConfigSources(userData === undefined ? {} : { userData }),
+  );
+  const provenance = { sources: held, warnings: warnings.map(problemLine) };
   for (const warning of warnings) {
     log.warn('configuration is most likely not meant', {
       problem: problemLine(warning),
@@ -21,12 +36,10 @@ export async function readNodeConfig(imds: Imds, region: string, log: Log): Prom
     });
   }
   const names = parameterReferences(config);
-  if (names.length === 0) return config;
+  if (names.length === 0) return { config, provenance };
   const { readParameters } = await import('../aws/ssm.ts');
-  return resolveParameters(
-    config,
-    await readParameters(names, { region, endpoint: config.aws.endpoints.ssm, imds }),
-  );
+  const values = await readParameters(names, { region, endpoint: config.aws.endpoints.ssm, imds });
+  return { config: resolveParameters(config, values), provenance };
 }
 
 /**

@@ -12,6 +12,7 @@ import { redactValue } from '../messages/redact.ts';
 import type { Clock } from '../port/clock.ts';
 import type { Log } from '../port/log.ts';
 import type { BundleState } from './bundle.ts';
+import type { Provenance } from './node-config.ts';
 
 export const phaseNames = [
   'identify',
@@ -87,6 +88,8 @@ export interface Boot {
   log: Log;
   imds: Imds;
   config: Config;
+  /** Of the configuration; undefined before it is read, and when it is the one the node booted with. */
+  provenance: Provenance | undefined;
   /** Opened on first use; patience included. The region is only needed before identify is done. */
   ec2(region?: string): Promise<Ec2>;
   /** Boot-clock milliseconds at which the running phase must be over. */

@@ -49,6 +49,7 @@ export function openSession(options: SessionOptions): Session {
     handedOver: options.handedOver ?? false,
     bundle: undefined,
     degradations: [],
+    provenance: undefined,
     ec2Silent: false,
     identity: undefined,
     node: undefined,

@@ -7,6 +7,7 @@ import { bootId } from '../port/clock.ts';
 import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 import { version } from '../port/runtime.ts';
 import { capacityOf } from './attach.ts';
+import type { Provenance } from './node-config.ts';
 import { type Check, type PhaseName, phaseNames } from './phase.ts';
 import type { Session } from './session.ts';
 
@@ -62,6 +63,8 @@ export interface Status {
   bootEni: { id: string; device: string; address: string; publicAddress: string | undefined } | undefined;
   podEnis: { id: string; deviceIndex: number; subnet: string; addresses: number }[];
   capacity: { maxPods: number; explain: string } | undefined;
+  /** Where the configuration is from; undefined until identify has read it. */
+  configuration: Provenance | undefined;
   bundle: BundleStatus | undefined;
   phases: PhaseStatus[];
   cloud: { imdsRequests: number; ec2Calls: Record<string, number>; ec2Mutating: number; waitMs: number };
@@ -136,6 +139,7 @@ export function statusOf(progress: Progress, verdict: Status['verdict'], failure
       addresses: pod.cidrs.reduce((sum, cidr) => sum + (cidr.endsWith('/28') ? 16 : 1), 0),
     })),
     capacity: capacityIfKnown(session),
+    configuration: session.provenance,
     bundle: bundleOf(session),
     phases,
     cloud: {
@@ -155,6 +159,15 @@ export function failureStatus(failure: Failure, phase: PhaseName): FailureStatus
     remedy: failure.remedy,
     facts: failure.facts,
   };
+}
+
+/** `/etc/eniboot/config.yaml (5 keys); user data, part 2 (1 key)`; undefined until the configuration is read. */
+export function sourcesLine({ configuration }: Status): string | undefined {
+  if (configuration === undefined) return undefined;
+  return configuration.sources
+    .filter(({ source }) => source !== 'default')
+    .map(({ source, keys }) => `${source} (${keys.length} key${keys.length === 1 ? '' : 's'})`)
+    .join('; ');
 }
 
 export function writeStatus(status: Status): void {

@@ -22,32 +22,37 @@ const TERMINATE_PATIENCE_MS = 30_000;
 
 /** Publishes the final status everywhere. Resolves when all have been told or have failed to listen. */
 export async function publish(status: Status, session: Session): Promise<void> {
-  // The status before READY, so that whoever READY starts can read it; the tag last, since it asks EC2.
-  await tell(status, session);
+  // The status before READY, so that whoever READY starts can read it; the tag after it, since it asks EC2.
+  keep(status, session);
+  await notifySystemd([...(status.verdict === 'ready' ? ['--ready'] : []), summaryOf(status)]);
   if (status.verdict === 'ready' && session.identity !== undefined) {
     const { instanceId } = session.identity;
     attemptTo('forget an earlier reboot', session, () => rmSync(rebootMark(instanceId), { force: true }));
   }
   const refused = await tag(status, session);
-  if (refused === undefined || status.verdict !== 'ready') return;
-  // What reads the tag alone waits for this node in vain: its own places say so.
-  status.degraded.push(`${refused.code}: ${refused.message}. ${refused.remedy}`);
-  await tell(status, session);
+  if (refused !== undefined && status.verdict === 'ready') {
+    // What reads the tag alone waits for this node in vain: its own places say so.
+    status.degraded.push(`${refused.code}: ${refused.message}. ${refused.remedy}`);
+    keep(status, session);
+    await notifySystemd([summaryOf(status)]);
+  }
+  // What was written there stays: one line, when nothing can change it any more.
+  attemptTo('write to the console', session, () => appendFileSync(CONSOLE, `${consoleLine(status)}\n`));
 }
 
-/** In every place but EC2. Again when the verdict has changed: of the console the last line holds. */
-async function tell(status: Status, session: Session): Promise<void> {
+/** In the files that hold the last word. */
+function keep(status: Status, session: Session): void {
   attemptTo('write the status file', session, () => writeStatus(status));
   attemptTo('write metrics', session, () => writeAtomic(METRICS, metricsText(status)));
-  attemptTo('write to the console', session, () => appendFileSync(CONSOLE, `${consoleLine(status)}\n`));
+}
+
+/** What systemd shows of the unit. */
+function summaryOf(status: Status): string {
   const summary =
     status.verdict === 'ready'
       ? readySummary(status)
       : `FAILED ${status.failure?.code}: ${status.failure?.message}`;
-  await notifySystemd([
-    ...(status.verdict === 'ready' ? ['--ready'] : []),
-    `--status=${summary.slice(0, 500)}`,
-  ]);
+  return `--status=${summary.slice(0, 500)}`;
 }
 
 /** `eniboot: READY|FAILED <code> <version> <seconds>s` */

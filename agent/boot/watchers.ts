@@ -2,7 +2,7 @@
 import { notifySystemd } from '../host/notify.ts';
 import type { Log } from '../port/log.ts';
 import type { Watcher } from './sequence.ts';
-import { writeStatus } from './status.ts';
+import { sourcesLine, writeStatus } from './status.ts';
 
 /** Keeps /run/eniboot/status.json current. A disk that cannot be written is found by the phase that needs it. */
 export function statusFileWatcher(log: Log): Watcher {
@@ -28,10 +28,19 @@ export const systemdWatcher: Watcher = {
 
 export function journalWatcher(log: Log): Watcher {
   return {
-    progress(_status, phase) {
+    progress(status, phase) {
       if (phase.state === 'running') return;
       const { name, state, attempts, ms, waitMs, changes } = phase;
-      log.info('phase ended', { phase: name, state, attempts, ms, waitMs, changes });
+      const configuration = name === 'identify' ? sourcesLine(status) : undefined;
+      log.info('phase ended', {
+        phase: name,
+        state,
+        attempts,
+        ms,
+        waitMs,
+        changes,
+        ...(configuration === undefined ? {} : { configuration }),
+      });
     },
   };
 }

@@ -58,7 +58,9 @@ function describe(type: string, limits: InstanceLimits, rows: Capacity[], publis
     ...(limits.cards > 1
       ? [`${limits.enis} ENIs on ${limits.cards} cards, only the default card is used`]
       : []),
-    ...(limits.baselineMbps === undefined ? [] : [`${limits.baselineMbps} Mbit/s baseline`]),
+    ...(limits.baselineMbps === undefined
+      ? []
+      : [`${limits.baselineMbps} Mbit/s baseline${limits.cards > 1 ? ' on it' : ''}`]),
   ];
   const columns = table([
     ['addressing', 'pod ENIs', 'slots', 'addresses', 'max pods', 'limited by', 'calculation'],

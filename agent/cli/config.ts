@@ -8,8 +8,8 @@ import { parse, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
 import { paint, table } from './table.ts';
 
-const help = `Usage: eniboot config check [FILE…] [--json]
-       eniboot config show [FILE…] [--json]
+const help = `Usage: eniboot config check [FILE…] [--user-data FILE] [--json]
+       eniboot config show [FILE…] [--user-data FILE] [--json]
        eniboot config schema
        eniboot config import CONFLIST --cluster NAME [--subnets ID,ID…] [--json]
 
@@ -26,9 +26,11 @@ import  Prints a configuration that does what a conflist of cni-ipvlan-vpc-k8s (
 
 FILE…   Files instead of those of the machine (/etc/eniboot/config.yaml, /etc/eniboot/config.d/*.yaml and the
         instance's user data); a later one wins. A file of user data (MIME, gzip, base64) is taken apart first.
+--user-data FILE  Read just as a node reads its user data, on top of the FILEs: without #eniboot-config, or a part of
+        eniboot's type, it holds nothing.
 --json  One object on standard output.
 
-  eniboot config check base.yaml user-data.txt
+  eniboot config check base.yaml --user-data user-data.txt
   eniboot config show | grep -v default
   eniboot config schema > eniboot.schema.json
   eniboot config import 10-cni-ipvlan-vpc-k8s.conflist --cluster prod-a > config.yaml
@@ -46,13 +48,13 @@ async function run(args: string[], io: CommandIo): Promise<number> {
     const { runImport } = await import('./config-import.ts');
     return runImport(args, io, describeProblems);
   }
-  const { verb, files, json } = understand(args);
+  const { verb, files, userData, json } = understand(args);
   if (verb === 'schema') {
     const { configJsonSchema } = await import('../config/json-schema.ts');
     io.stdout(`${JSON.stringify(configJsonSchema(), null, 2)}\n`);
     return 0;
   }
-  const sources = await sourcesOf(files, io);
+  const sources = await sourcesOf(files, userData, io);
   const read = await load(sources);
   if ('problems' in read) {
     if (json) io.stdout(`${JSON.stringify(invalidReport(verb, read.problems))}\n`);
@@ -71,30 +73,48 @@ async function run(args: string[], io: CommandIo): Promise<number> {
     return 0;
   }
   if (loaded.warnings.length > 0) io.stdout(describeProblems(loaded.warnings, 'warning', io.isTTY));
-  io.stdout(`valid: ${sources.map((source) => source.name).join(', ')}\n`);
+  const names = sources.flatMap((source) => ('content' in source ? [source.name] : []));
+  io.stdout(`valid: ${names.join(', ')}\n`);
   return 0;
 }
 
 type Verb = 'check' | 'show' | 'schema' | 'import';
 
-function understand(args: string[]): { verb: Verb; files: string[]; json: boolean } {
+interface Understood {
+  verb: Verb;
+  files: string[];
+  userData: string | undefined;
+  json: boolean;
+}
+
+function understand(args: string[]): Understood {
   const { values, positionals } = parse(
     'config',
     args,
-    { json: { type: 'boolean' } },
+    { json: { type: 'boolean' }, 'user-data': { type: 'string' } },
     Number.POSITIVE_INFINITY,
   );
   const [first, ...files] = positionals;
   const verb = verbOf('config', first, ['check', 'show', 'schema', 'import']);
-  if (verb === 'schema' && files.length > 0)
+  const userData = values['user-data'];
+  if (verb === 'schema' && (files.length > 0 || userData !== undefined))
     throw new Failure('USAGE', 'eniboot config: schema takes no file');
-  return { verb, files, json: values.json === true };
+  return { verb, files, userData, json: values.json === true };
 }
 
 /** What a boot would read, or the files named. */
-async function sourcesOf(files: string[], io: CommandIo): Promise<ConfigSource[]> {
+async function sourcesOf(
+  files: string[],
+  userDataFile: string | undefined,
+  io: CommandIo,
+): Promise<ConfigSource[]> {
   const { readConfigSources, readFileSources } = await import('../config/sources.ts');
-  if (files.length > 0) return files.flatMap(readFileSources);
+  if (files.length > 0 || userDataFile !== undefined) {
+    return [
+      ...files.flatMap((path) => readFileSources(path)),
+      ...(userDataFile === undefined ? [] : readFileSources(userDataFile, true)),
+    ];
+  }
   const { createImds } = await import('../aws/imds.ts');
   try {
     // One attempt: off EC2 nobody answers.
@@ -128,6 +148,7 @@ function showReport(loaded: LoadedConfig): object {
   return {
     config: loaded.config,
     origins: Object.fromEntries(loaded.origins),
+    sources: loaded.held,
     warnings: loaded.warnings,
   };
 }

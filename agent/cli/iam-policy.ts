@@ -16,7 +16,9 @@ import { formed, parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
 const help = `Usage: eniboot iam-policy [node] [--config FILE] [--cluster NAME] [--account ID] [--region REGION] [--json]
-       eniboot iam-policy sweep|rollout|image [--cluster NAME] [--account ID] [--region REGION] [--json]
+       eniboot iam-policy sweep [--cluster NAME] [--account ID] [--region REGION] [--json]
+       eniboot iam-policy rollout [--alarm] [--cluster NAME] [--account ID] [--region REGION] [--json]
+       eniboot iam-policy image [--kms-key ARN]... [--account ID] [--region REGION] [--json]
 
 Prints an IAM policy document with the calls that are made and no others. docs/iam.md explains each statement. Needs
 neither AWS nor root.
@@ -30,6 +32,9 @@ image   for whoever tests and publishes images: a test instance, its verdict on 
 
   --config FILE     the nodes' configuration: limits the policy to its cluster, subnets and security groups, and adds what it
                     asks for (boot.onFailure: terminate, egress.publicAddress: request, values from ssm:/…, bundle)
+  --alarm           rollout: specs name a CloudWatch alarm, which Run Command looks at by a role that it may have to make
+  --kms-key ARN     image: a KMS key of your own that images are encrypted under (or volumes, by the account's default);
+                    may be given several times
   --cluster NAME    only ENIs of this cluster; default: the one in FILE, else every cluster
   --account ID      only in this account, 12 digits
   --region REGION   only in this region; also selects the partition (aws, aws-cn, aws-us-gov, …)
@@ -52,6 +57,8 @@ export const iamPolicyCommand: Command = {
         cluster: { type: 'string' },
         account: { type: 'string' },
         region: { type: 'string' },
+        alarm: { type: 'boolean' },
+        'kms-key': { type: 'string', multiple: true },
         json: { type: 'boolean' },
       },
       1,
@@ -66,6 +73,20 @@ export const iamPolicyCommand: Command = {
     if (whose !== 'node' && values.config !== undefined) {
       throw new Failure('USAGE', `eniboot iam-policy: --config is for nodes; a ${whose} reads none`);
     }
+    if (whose !== 'rollout' && values.alarm !== undefined)
+      throw new Failure('USAGE', `eniboot iam-policy: --alarm is for rollout, not for ${whose}`);
+    const kmsKeys = values['kms-key'] ?? [];
+    if (whose !== 'image' && kmsKeys.length > 0)
+      throw new Failure('USAGE', `eniboot iam-policy: --kms-key is for image, not for ${whose}`);
+    // A policy cannot name a key by its alias. Source: KMS developer guide, "Specifying KMS keys in IAM policy statements".
+    for (const key of kmsKeys)
+      formed(
+        'iam-policy',
+        '--kms-key',
+        key,
+        /^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key\/[A-Za-z0-9-]+$/,
+        "a key's ARN, such as arn:aws:kms:eu-central-1:123456789012:key/ID",
+      );
     const config = values.config === undefined ? undefined : await readConfig(values.config);
     const scope: Scope = {
       cluster:
@@ -86,8 +107,8 @@ export const iamPolicyCommand: Command = {
         : whose === 'sweep'
           ? sweepPolicy(scope)
           : whose === 'rollout'
-            ? rolloutPolicy(scope)
-            : imagePolicy(scope);
+            ? rolloutPolicy(scope, values.alarm === true)
+            : imagePolicy(scope, kmsKeys);
     io.stdout(`${JSON.stringify(policy, null, values.json === true ? undefined : 2)}\n`);
     return 0;
   },

@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { configMarker } from '../config/userdata.ts';
+import { configMarker } from '../config/source.ts';
 import { Failure } from '../messages/failure.ts';
 import { systemClock } from '../port/clock.ts';
 import { statIfPresent } from '../port/fs.ts';
@@ -17,7 +17,7 @@ const help = `Usage: eniboot image check [--booted] [--root FOLDER] [--expect PA
        eniboot image promote AMI --zone ID...       the candidate becomes what they launch
        eniboot image rollback --arch ARCH --zone ID...   they launch again what they launched before
        eniboot image list                           images, boot tests, and who launches which
-       eniboot image base --fedora N --lock FILE    Fedora's newest images, copied, for the next build
+       eniboot image base --fedora N --lock FILE [--no-copy]   Fedora's newest images, copied, for the next build
        eniboot image deprecate AMI --at DATE        no zone may launch it, or go back to it
 
 check      whether this machine is fit to become an AMI, or an instance of one is what it should be: kernel modules, unit
@@ -28,7 +28,8 @@ boot-test  launches the image, waits for the node's own verdict (instance tag, o
            always terminates the instance, also on Ctrl-C. If SSM reaches the node, the report has its status
            JSON, and check --booted runs there and must not fail.
 base       looks up Fedora's newest AMI of a release for x86_64 and arm64 (account 125523088429), makes encrypted
-           copies in this account, and writes them to a variables file of packer/. Existing copies are reused.
+           copies in this account, and writes them to a variables file of packer/. Existing copies are reused. With
+           --no-copy it writes Fedora's own IDs, for an account that may not copy them.
 publish    a version of /eniboot/image/ARCH/ZONE, of type aws:ec2:image. Refuses an image whose boot test has not passed.
 promote    moves the label stable, and previous to what was stable. Launch templates resolve
            resolve:ssm:/eniboot/image/ARCH/ZONE:stable.
@@ -40,6 +41,7 @@ promote    moves the label stable, and previous to what was stable. Launch templ
                    within a name, ** anything below; may be given several times
   --fedora N       base: the release, the one before Fedora's newest
   --lock FILE      base: the variables file that names both copies; written when both can be launched, else unchanged
+  --no-copy        base: the variables file names Fedora's own images
   --report FILE    check: writes what --json prints to FILE, whatever the outcome
   --subnet ID      boot-test: of the boot ENI
   --pod-subnet ID  boot-test: of pod ENIs, in the same zone; the node's configuration is cluster boot-test and this subnet
@@ -67,6 +69,7 @@ const options = {
   at: { type: 'string' },
   fedora: { type: 'string' },
   lock: { type: 'string' },
+  'no-copy': { type: 'boolean' },
   subnet: { type: 'string' },
   'pod-subnet': { type: 'string' },
   'user-data': { type: 'string' },
@@ -90,7 +93,7 @@ const taken = {
   rollback: ['arch', 'zone', 'region', 'json'],
   list: ['region', 'json'],
   deprecate: ['at', 'region', 'json'],
-  base: ['fedora', 'lock', 'region', 'json'],
+  base: ['fedora', 'lock', 'no-copy', 'region', 'json'],
 } as const;
 
 function parsed(verb: keyof typeof taken, args: string[], operands = 0) {
@@ -118,7 +121,7 @@ async function testBoot(args: string[], io: CommandIo): Promise<number> {
   const userData =
     file === undefined
       ? `${configMarker}\ncluster: boot-test\npods: { subnets: { ids: [${podSubnet}] } }\n`
-      : Buffer.from(readInputFile(file, MOST_USER_DATA)).toString('utf8');
+      : readInputFile(file, MOST_USER_DATA);
   const timeout = Number(values.timeout ?? 600);
   if (!Number.isInteger(timeout) || timeout < 60 || timeout > 3600)
     throw usage(`boot-test: --timeout ${values.timeout} is not a number from 60 to 3600`);
@@ -266,6 +269,7 @@ async function base(args: string[], io: CommandIo): Promise<number> {
     release,
     await imageRegion(values.region),
     values.lock,
+    values['no-copy'] !== true,
     (line) => io.stderr(`${line}\n`),
   );
   io.stdout(

@@ -1,7 +1,7 @@
 // A boot as people watch it: one line a phase, redrawn while it runs on a terminal.
 
 import type { Watcher } from '../boot/sequence.ts';
-import type { PhaseStatus, Status } from '../boot/status.ts';
+import { type PhaseStatus, type Status, sourcesLine } from '../boot/status.ts';
 import type { CommandIo } from './command.ts';
 import { paint } from './table.ts';
 
@@ -29,6 +29,8 @@ export function terminalWatcher(io: CommandIo): Watcher & { stop(): void } {
       if (line === shown) return;
       shown = line;
       io.stdout(`${io.isTTY ? '\r\u001b[K' : ''}${line}\n`);
+      const sources = phase.name === 'identify' ? sourcesLine(status) : undefined;
+      if (sources !== undefined) io.stdout(`             = configuration: ${sources}\n`);
       for (const change of phase.changes) io.stdout(`             + ${change}\n`);
       for (const check of phase.checks) {
         if (check.result !== 'pass')

@@ -1,5 +1,5 @@
 import { isBooted } from '../boot/booted.ts';
-import { readStatus, type Status } from '../boot/status.ts';
+import { readStatus, type Status, sourcesLine } from '../boot/status.ts';
 import { consoleLine } from '../boot/verdict.ts';
 import { STATUS_FILE } from '../host/names.ts';
 import { secondsSinceWritten } from '../port/fs.ts';
@@ -47,6 +47,7 @@ function bootingLine({ remainingSeconds }: Status): string {
 function show(status: Status, colour: boolean): string {
   const head = status.verdict === 'booting' ? bootingLine(status) : consoleLine(status);
   const style = { ready: 'green', failed: 'red', booting: 'yellow' } as const;
+  const sources = sourcesLine(status);
   const facts = [
     ...(status.instance === undefined
       ? []
@@ -66,6 +67,7 @@ function show(status: Status, colour: boolean): string {
     ...(status.capacity === undefined
       ? []
       : [['max pods', `${status.capacity.maxPods} = ${status.capacity.explain}`]]),
+    ...(sources === undefined ? [] : [['configuration', sources]]),
     [
       'cloud',
       `${status.cloud.imdsRequests} IMDS requests, ${Object.values(status.cloud.ec2Calls).reduce((a, b) => a + b, 0)} EC2 calls, ${status.cloud.ec2Mutating} of them changes; waited ${status.cloud.waitMs / 1000} s`,

@@ -7,8 +7,12 @@ import type { Path } from './tree.ts';
 
 type Issue = v.BaseIssue<unknown>;
 
-/** Turns valibot's issue with a single value into a sentence, a remedy and, if one is likely, the value meant. */
-export function explainValue(issue: Issue, schema: v.GenericSchema, path: Path): Finding {
+/**
+ * Turns valibot's issue with a single value into a sentence, a remedy and, if one is likely, the value meant.
+ * `written`: the value as it stands in the document, where YAML made a number or a boolean of it. No suggestion is
+ * made of the number: 1.10 and 0123 would lose a digit.
+ */
+export function explainValue(issue: Issue, schema: v.GenericSchema, path: Path, written?: string): Finding {
   const value = issue.input;
   if (value === null) {
     return {
@@ -19,7 +23,7 @@ export function explainValue(issue: Issue, schema: v.GenericSchema, path: Path):
   if (issue.type === 'picklist') return explainChoice(value, choices(schema));
   if (issue.type === 'boolean') return explainBoolean(value);
   if (issue.type === 'number') return explainNumber(value, schema, path);
-  if (issue.type === 'string') return explainText(value);
+  if (issue.type === 'string') return explainText(value, written);
   return explainForm(issue, schema, value);
 }
 
@@ -59,9 +63,14 @@ function explainNumber(value: unknown, schema: v.GenericSchema, path: Path): Fin
   const problem = messageOf(schema) ?? 'must be a whole number';
   const text = typeof value === 'string' ? value.trim() : '';
   if (/^\d{1,6}$/.test(text)) {
-    return { problem, remedy: 'Remove the quotes.', suggestion: String(Number(text)) };
+    return text === String(Number(text))
+      ? { problem, remedy: 'Remove the quotes.', suggestion: text }
+      : {
+          problem,
+          remedy: 'Write the decimal number that is meant, without quotes and without zeros before it.',
+        };
   }
-  const duration = /^(\d{1,5}) ?(s|m|min|h)$/.exec(text);
+  const duration = /^([1-9]\d{0,4}|0) ?(s|m|min|h)$/.exec(text);
   const unit = duration === null ? undefined : unitSeconds[duration[2] ?? ''];
   if (duration !== null && unit !== undefined && String(path.at(-1)).endsWith('Seconds')) {
     return {
@@ -76,12 +85,12 @@ function explainNumber(value: unknown, schema: v.GenericSchema, path: Path): Fin
   return { problem, remedy: 'Write a whole number, in digits only.' };
 }
 
-function explainText(value: unknown): Finding {
+function explainText(value: unknown, written = String(value)): Finding {
   if (typeof value === 'number' || typeof value === 'boolean') {
     return {
       problem: 'must be text',
       remedy: 'Put it in quotes, else YAML reads a number or a boolean.',
-      suggestion: JSON.stringify(String(value)),
+      suggestion: JSON.stringify(written),
     };
   }
   return { problem: 'must be text', remedy: 'Write one value, not a list or a map.' };

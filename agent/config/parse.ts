@@ -145,7 +145,10 @@ function convert(node: Node, path: Path, context: Conversion): Tree | undefined 
     }
     return { kind: 'map', at, entries };
   }
-  return { kind: 'scalar', at, value: isScalar(node) ? scalarOf(node.value) : null };
+  const value = isScalar(node) ? scalarOf(node.value) : null;
+  if (value === null || typeof value === 'string') return { kind: 'scalar', at, value };
+  const [start, end] = node.range ?? [0, 0];
+  return { kind: 'scalar', at, value, written: context.source.slice(start, end) };
 }
 
 function scalarNull(at: Position): Tree {

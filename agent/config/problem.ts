@@ -26,11 +26,17 @@ export interface Finding {
   suggestion?: string;
 }
 
-/** `value`: undefined when there is none to show. */
-export function problemAt(at: Position, path: Path, value: unknown, finding: Finding): ConfigProblem {
+/** `value`: undefined when there is none to show. `written`: how it stands in the document, where that is another text. */
+export function problemAt(
+  at: Position,
+  path: Path,
+  value: unknown,
+  finding: Finding,
+  written?: string,
+): ConfigProblem {
   return {
     path: pathText(path),
-    ...(value === undefined ? {} : { value: shown(path, value) }),
+    ...(value === undefined ? {} : { value: shown(path, value, written) }),
     ...finding,
     source: at.source,
     line: at.line,
@@ -38,9 +44,9 @@ export function problemAt(at: Position, path: Path, value: unknown, finding: Fin
   };
 }
 
-function shown(path: Path, value: unknown): string {
+function shown(path: Path, value: unknown, written: string | undefined): string {
   const finite = typeof value !== 'number' || Number.isFinite(value);
-  const text = finite ? JSON.stringify(value) : String(value);
+  const text = finite ? (written ?? JSON.stringify(value)) : String(value);
   if (path.some((part) => isSecretName(String(part))) || redact(text).removed > 0) return '(hidden)';
   return text.length <= 80 ? text : `${text.slice(0, 79)}…`;
 }

@@ -167,8 +167,8 @@ export const configSchema = v.strictObject({
             baselineMbps: v.optional(
               count(
                 1,
-                100_000,
-                "With `cpu`: the bandwidth that is shared, in Mbit/s; by default the instance type's published baseline.",
+                1_000_000,
+                "With `cpu`: the bandwidth that is shared, in Mbit/s; by default the published baseline of the instance type's default network card.",
               ),
             ),
           }),

@@ -1,3 +1,15 @@
+/** Media type of a part of user data that holds configuration. */
+export const configMediaType = 'application/vnd.eniboot.config+yaml';
+/** First line of user data, or of a part of it, that holds configuration. */
+export const configMarker = '#eniboot-config';
+
+/** What is said about a source as a whole, and in which of its lines, from 1. */
+export interface SourceFinding {
+  problem: string;
+  remedy: string;
+  line?: number;
+}
+
 /** One place configuration comes from; a list of them goes from lowest to highest precedence. */
 export type ConfigSource =
   | {
@@ -8,5 +20,10 @@ export type ConfigSource =
   | {
       name: string;
       /** It is there and cannot be used: reported with all other problems. */
-      refused: { problem: string; remedy: string };
+      refused: SourceFinding;
+    }
+  | {
+      name: string;
+      /** It is somebody else's, and yet something in it may have been meant for us: a warning. */
+      passedOver: SourceFinding;
     };

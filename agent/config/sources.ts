@@ -1,8 +1,7 @@
 import { bounds } from '../port/bounds.ts';
 import { hasCode, listIfPresent, readBytesIfPresent } from '../port/fs.ts';
-import { isMultipart } from './mime.ts';
-import type { ConfigSource } from './source.ts';
-import { configMarker, configMediaType, userDataSources } from './userdata.ts';
+import { type ConfigSource, configMarker, configMediaType } from './source.ts';
+import { readUserData } from './userdata.ts';
 
 const folder = '/etc/eniboot';
 const fileName = 'config.yaml';
@@ -19,25 +18,44 @@ export function readConfigSources(extra: { userData?: Uint8Array | string } = {}
   return [
     ...listed(folder, (name) => (name === fileName ? readListed(`${folder}/${name}`) : [])),
     ...listed(dropInFolder, dropIn),
-    ...(extra.userData === undefined ? [] : userDataSources(extra.userData)),
+    ...(extra.userData === undefined ? [] : readUserData(extra.userData).sources),
   ];
 }
 
 /**
  * What a file named by an operator holds: a configuration, or user data with configuration in it (MIME, gzip,
- * base64), of which only that is taken.
+ * base64), of which only that is taken. `isUserData`: what a node reads of it when it is the instance's user data.
  */
-export function readFileSources(path: string): ConfigSource[] {
+export function readFileSources(path: string, isUserData = false): ConfigSource[] {
   const source = readSource(path);
   if (source === undefined) {
     return [{ name: path, refused: { problem: 'does not exist', remedy: 'Check the path.' } }];
   }
-  if ('refused' in source) return [source];
-  const inside = userDataSources(source.content, path);
-  if (inside.length > 0) return inside;
-  if (!isMultipart(Buffer.from(source.content).toString('latin1'))) return [source];
-  const problem = `is a MIME message without a part of type ${configMediaType} or one that begins with ${configMarker}`;
-  return [{ name: path, refused: { problem, remedy: 'Add that type or that first line to the part.' } }];
+  if (!('content' in source)) return [source];
+  const { sources, others, isText } = readUserData(source.content, path);
+  const isOurs = sources.some((one) => !('passedOver' in one));
+  if (isUserData) return sources;
+  // A file for /etc/eniboot may begin with any comment; in user data the first line decides.
+  if (isText && /\.(?:ya?ml|json)$/i.test(path)) return [source, ...sources.flatMap(inUserData)];
+  if (isOurs) return sources;
+  if (others.length === 0) return [source, unmarked(path)];
+  const problem = `is user data without a part of type ${configMediaType} or one that begins with ${configMarker}: ${others.slice(0, 5).join(', ')}`;
+  const remedy = 'Add that type or that first line to the part.';
+  return [...sources, { name: path, refused: { problem, remedy } }];
+}
+
+/** What a node would refuse as user data, of a file that it would read from /etc/eniboot. */
+function inUserData(source: ConfigSource): ConfigSource[] {
+  if (!('refused' in source)) return [];
+  const { problem, ...rest } = source.refused;
+  return [{ name: source.name, passedOver: { ...rest, problem: `${problem}: in user data it is refused` } }];
+}
+
+/** A file that may well be user data, and was read as configuration. */
+function unmarked(path: string): ConfigSource {
+  const problem = `does not begin with ${configMarker}: in user data it would not be read`;
+  const remedy = `Make ${configMarker} its first line, or give it a name in .yaml when it is for ${folder}.`;
+  return { name: path, passedOver: { problem, remedy, line: 1 } };
 }
 
 /** The file as it is; undefined when there is none. */

@@ -13,7 +13,13 @@ export type Scalar = string | number | boolean | null;
 export type Tree =
   | { kind: 'map'; at: Position; entries: Map<string, { at: Position; tree: Tree }> }
   | { kind: 'list'; at: Position; items: Tree[] }
-  | { kind: 'scalar'; at: Position; value: Scalar };
+  | {
+      kind: 'scalar';
+      at: Position;
+      value: Scalar;
+      /** As it stands in the document, where YAML read something else than text: 1.10 is the number 1.1. */
+      written?: string;
+    };
 
 export type Path = readonly (string | number)[];
 
@@ -24,6 +30,11 @@ export function pathText(path: Path): string {
     if (!/^[A-Za-z_][\w-]*$/.test(part)) return `${text}[${JSON.stringify(part)}]`;
     return text === '' ? part : `${text}.${part}`;
   }, '');
+}
+
+/** What was written where YAML read a number, a boolean or null; undefined for text, maps and lists. */
+export function writtenOf(tree: Tree): string | undefined {
+  return tree.kind === 'scalar' ? tree.written : undefined;
 }
 
 /** The plain value, as the schema takes it. */

@@ -6,7 +6,7 @@ import { explainValue } from './explain.ts';
 import { nearest } from './nearest.ts';
 import { type ConfigProblem, problemAt } from './problem.ts';
 import { configSchema } from './schema.ts';
-import { type Path, pathText, type Tree, toValue } from './tree.ts';
+import { type Path, pathText, type Tree, toValue, writtenOf } from './tree.ts';
 
 export interface PlacedProblem {
   path: Path;
@@ -50,7 +50,13 @@ function walk(schema: SchemaNode, tree: Tree, path: Path, found: Found): void {
   const result = v.safeParse(schema as unknown as v.GenericSchema, value);
   if (result.success) return;
   const issue = result.issues[0];
-  report(found, tree, path, value, explainValue(issue, schema as unknown as v.GenericSchema, path));
+  report(
+    found,
+    tree,
+    path,
+    value,
+    explainValue(issue, schema as unknown as v.GenericSchema, path, writtenOf(tree)),
+  );
 }
 
 function walkObject(entries: Record<string, SchemaNode>, tree: Tree, path: Path, found: Found): void {
@@ -130,7 +136,7 @@ function walkList(item: SchemaNode, tree: Tree, path: Path, found: Found): void 
     report(found, tree, path, value, {
       problem: value === null ? 'has no value' : 'must be a list',
       remedy: 'Write a list: one line for each entry, beginning with a dash.',
-      ...(scalar ? { suggestion: `[${JSON.stringify(value)}]` } : {}),
+      ...(scalar ? { suggestion: `[${JSON.stringify(writtenOf(tree) ?? value)}]` } : {}),
     });
     return;
   }
@@ -169,11 +175,13 @@ function reportUnknown(
         : `Remove it. Known here: ${siblings.join(', ')}.`;
   found.push({
     path: [...path, key],
-    problem: problemAt(entry.at, [...path, key], toValue(entry.tree), {
-      problem: 'is an unknown key',
-      remedy,
-      ...(suggestion === undefined ? {} : { suggestion }),
-    }),
+    problem: problemAt(
+      entry.at,
+      [...path, key],
+      toValue(entry.tree),
+      { problem: 'is an unknown key', remedy, ...(suggestion === undefined ? {} : { suggestion }) },
+      writtenOf(entry.tree),
+    ),
   });
 }
 
@@ -196,5 +204,5 @@ function report(
   value: unknown,
   finding: Parameters<typeof problemAt>[3],
 ): void {
-  found.push({ path, problem: problemAt(tree.at, path, value, finding) });
+  found.push({ path, problem: problemAt(tree.at, path, value, finding, writtenOf(tree)) });
 }

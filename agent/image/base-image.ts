@@ -2,7 +2,7 @@
 // and the lock file that names both copies. Whole or not: a lock never mixes two looks.
 import type { ImageAws } from '../aws/images.ts';
 import type { MachineImage } from '../aws/machine-images.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { writeAtomic } from '../port/fs.ts';
 
@@ -13,7 +13,8 @@ const CPUS = { x86_64: 'x86_64', arm64: 'aarch64' } as const;
 type Arch = keyof typeof CPUS;
 /** A copy of 5 GB inside a region takes minutes. */
 const COPIED_MS = 30 * 60_000;
-const LOOK_MS = 10_000;
+/** Between looks: twice as long each time, up to the second. */
+const LOOK_MS = { first: 500, most: 15_000 };
 /** On a copy: the image of Fedora's that it is of. */
 const SOURCE_TAG = 'eniboot:base-of';
 
@@ -26,6 +27,9 @@ export interface BaseImage {
   snapshot: string;
 }
 
+type Source = MachineImage & { createdAt: string };
+type Copy = MachineImage & { snapshotId: string };
+
 export interface BaseLock {
   fedora_version: number;
   base_images: Record<Arch, BaseImage>;
@@ -33,7 +37,9 @@ export interface BaseLock {
 
 /**
  * Looks both up before it copies anything, and writes when both copies can be launched. A copy that is there is taken.
- * @throws BASE_IMAGE_MISSING, BASE_IMAGE_COPY
+ *
+ * @param copy false: the lock names Fedora's own images, for an account that may not copy them
+ * @throws BASE_IMAGE_MISSING, BASE_IMAGE_COPY, BASE_IMAGE_FORBIDDEN, IMAGE_KEY_UNUSABLE
  */
 export async function refreshBaseImages(
   aws: ImageAws,
@@ -41,6 +47,7 @@ export async function refreshBaseImages(
   release: number,
   region: string,
   path: string,
+  copy: boolean,
   tell: (line: string) => void,
 ): Promise<BaseLock> {
   const newest = {
@@ -48,17 +55,17 @@ export async function refreshBaseImages(
     arm64: await newestOf(aws, 'arm64', release),
   };
   const copies = {
-    x86_64: await copyOf(aws, newest.x86_64, region, tell),
-    arm64: await copyOf(aws, newest.arm64, region, tell),
+    x86_64: copy ? await copyOf(aws, newest.x86_64, region, tell) : newest.x86_64.imageId,
+    arm64: copy ? await copyOf(aws, newest.arm64, region, tell) : newest.arm64.imageId,
   };
   const entry = async (arch: Arch): Promise<BaseImage> => {
-    const copy = await launchable(aws, clock, copies[arch]);
+    const base = await launchable(aws, clock, copies[arch]);
     return {
-      id: copy.imageId,
+      id: base.imageId,
       name: newest[arch].name,
       source: newest[arch].imageId,
       created: newest[arch].createdAt,
-      snapshot: copy.snapshotId,
+      snapshot: base.snapshotId,
     };
   };
   const lock: BaseLock = {
@@ -70,12 +77,14 @@ export async function refreshBaseImages(
 }
 
 /** A digit after the release: "Prerelease" and other releases share its first characters. */
-async function newestOf(aws: ImageAws, arch: Arch, release: number): Promise<MachineImage> {
+async function newestOf(aws: ImageAws, arch: Arch, release: number): Promise<Source> {
   const start = `Fedora-Cloud-Base-AmazonEC2.${CPUS[arch]}-${release}-`;
   const pattern = `${start}*`;
   const isOfRelease = (name: string) => name.startsWith(start) && /^\d[\d.]*$/.test(name.slice(start.length));
   const found = (await aws.findImages(FEDORA, pattern))
     .filter((one) => isOfRelease(one.name) && one.arch === arch && one.state === 'available')
+    // Of one without a date nobody can tell whether it is the newest.
+    .filter((one): one is Source => one.createdAt !== undefined)
     .sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))
     .at(-1);
   if (found !== undefined) return found;
@@ -102,24 +111,49 @@ async function copyOf(
     tell(`${own.imageId} is a copy of ${source.imageId} (${source.name}) already`);
     return own.imageId;
   }
-  const copy = await aws.copyImage(source, region, { [SOURCE_TAG]: source.imageId });
+  const copy = await aws
+    .copyImage(source, region, { [SOURCE_TAG]: source.imageId })
+    .catch((error: unknown) => {
+      throw mayNotRead(error) ? forbidden(source, error) : error;
+    });
   tell(`${copy} is being copied from ${source.imageId} (${source.name}), encrypted`);
   return copy;
 }
 
-async function launchable(aws: ImageAws, clock: Clock, imageId: string): Promise<MachineImage> {
+/**
+ * "The owner of the source AMI must grant you read permissions for the storage that backs the AMI." Source: EC2 user guide, "Copy
+ * an Amazon EC2 AMI". The code, InvalidRequest, is that of other refusals as well: only the words tell.
+ */
+function mayNotRead(error: unknown): boolean {
+  return isFailure(error, 'EC2_REFUSED') && /permission to access the storage/i.test(error.message);
+}
+
+function forbidden({ imageId, name }: MachineImage, cause: unknown): Failure {
+  return new Failure(
+    'BASE_IMAGE_FORBIDDEN',
+    `the owner of ${imageId} (${name}) does not let this account copy its snapshot: the lock file is unchanged`,
+    { imageId, name },
+    cause,
+  );
+}
+
+async function launchable(aws: ImageAws, clock: Clock, imageId: string): Promise<Copy> {
   const until = clock.bootMs() + COPIED_MS;
-  for (;;) {
+  for (let pause = LOOK_MS.first; ; pause = Math.min(2 * pause, LOOK_MS.most)) {
     const image = await aws.describeImage(imageId);
-    if (image?.state === 'available') return image;
+    if (image?.state === 'available' && hasSnapshot(image)) return image;
     // A copy that was just asked for may be unknown for some seconds.
     const over = clock.bootMs() >= until;
     if (over || (image !== undefined && image.state !== 'pending'))
       throw new Failure(
-        'BASE_IMAGE_COPY',
-        `${imageId} is ${image?.state ?? 'unknown'}${over ? ` after ${COPIED_MS / 60_000} minutes` : ''}: the lock file is unchanged`,
-        { imageId, state: image?.state },
+        /\bkey\b/i.test(image?.stateReason ?? '') ? 'IMAGE_KEY_UNUSABLE' : 'BASE_IMAGE_COPY',
+        `${imageId} is ${image?.state ?? 'unknown'}${over ? ` after ${COPIED_MS / 60_000} minutes` : ''}${image?.stateReason === undefined ? '' : ` (${image.stateReason})`}: the lock file is unchanged`,
+        { imageId, state: image?.state, reason: image?.stateReason },
       );
-    await clock.sleep(LOOK_MS);
+    await clock.sleep(pause);
   }
+}
+
+function hasSnapshot(image: MachineImage): image is Copy {
+  return image.snapshotId !== undefined;
 }

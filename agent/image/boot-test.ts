@@ -2,7 +2,7 @@
 import type { ImageAws } from '../aws/images.ts';
 import type { MachineImage } from '../aws/machine-images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG, VERDICT_TAG } from '../aws/tags.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { askNode, type NodeStatus } from './node-status.ts';
 import { findImage } from './release-image.ts';
@@ -14,7 +14,8 @@ export interface BootTest {
   subnetId: string;
   securityGroupId: string | undefined;
   profile: string | undefined;
-  userData: string;
+  /** As it is: it may be compressed. */
+  userData: string | Uint8Array;
   /** Milliseconds from launch to verdict. */
   timeoutMs: number;
   stopped: AbortSignal;
@@ -25,7 +26,7 @@ export interface BootTestResult extends NodeStatus {
   imageId: string;
   instanceId: string;
   instanceType: string;
-  zoneId: string;
+  zoneId: string | undefined;
   /** As the node's tag or console has it. */
   verdict: string;
   version: string;
@@ -37,13 +38,21 @@ const TYPES: Record<string, string> = { x86_64: 'm6i.large', arm64: 'm6g.large' 
 const LOOK_MS = 5_000;
 /** A young instance is unknown to a describe for some seconds: eventual consistency. */
 const UNKNOWN_MS = 60_000;
+/** AWS names no limit. */
+const TAG_MS = 30_000;
+const TAG_LOOK_MS = 500;
 /** No boot test takes so long: an hour is the most that it waits for a verdict. */
 const ABANDONED_MS = 2 * 3_600_000;
+/**
+ * What is left of an instance whose volume could not be decrypted: the first also says it of other faults at a launch, rarely.
+ * Source: EC2 user guide, "Instance terminates immediately"; Auto Scaling user guide, "Troubleshoot: instance launch failure".
+ */
+const KEY_UNUSABLE = /^Client\.(InternalError|InvalidKMSKey)\b/;
 const GONE = new Set(['shutting-down', 'terminated', 'stopping', 'stopped']);
 
 /**
  * What the node said, also recorded as a tag of the image. Rejects when it did not get READY.
- * @throws IMAGE_UNKNOWN, IMAGE_TEST_FAILED, IMAGE_TEST_LEFT (the instance could not be terminated)
+ * @throws IMAGE_UNKNOWN, IMAGE_TEST_FAILED, IMAGE_KEY_UNUSABLE, IMAGE_TEST_LEFT (the instance could not be terminated)
  */
 export async function bootTest(aws: ImageAws, clock: Clock, test: BootTest): Promise<BootTestResult> {
   const image = await findImage(aws, test.imageId);
@@ -103,8 +112,18 @@ async function judge(
   result: BootTestResult,
 ): Promise<void> {
   const [said, why] = judgement(image, result);
-  await aws.tag(image.imageId, { [BOOT_TEST_TAG]: `${said}@${clock.now().toISOString()}` });
+  const value = `${said}@${clock.now().toISOString()}`;
+  await aws.tag(image.imageId, { [BOOT_TEST_TAG]: value });
+  await becomesVisible(aws, clock, image.imageId, value);
   if (why !== '') throw new Failure('IMAGE_TEST_FAILED', `${image.imageId}: ${why}`, { ...result });
+}
+
+/** EC2 shows a tag seconds after it took it: whoever publishes next must find this one. One that stays away is publish's to tell. */
+async function becomesVisible(aws: ImageAws, clock: Clock, imageId: string, value: string): Promise<void> {
+  for (const until = clock.bootMs() + TAG_MS; clock.bootMs() < until; await clock.sleep(TAG_LOOK_MS)) {
+    const seen = await aws.describeImage(imageId);
+    if (seen?.tags[BOOT_TEST_TAG] === value) return;
+  }
 }
 
 /** What the image's tag says, and why where it is not `passed`. */
@@ -124,7 +143,7 @@ function judgement(image: MachineImage, { verdict, version, check }: BootTestRes
 interface Verdict {
   verdict: string;
   version: string;
-  zoneId: string;
+  zoneId: string | undefined;
 }
 
 async function waitForVerdict(
@@ -139,7 +158,7 @@ async function waitForVerdict(
     const seen = await aws.describeInstance(instanceId);
     const elapsed = clock.bootMs() - started;
     const tagged = /^(ready|failed:\w+)@(\S+)$/.exec(seen?.tags[VERDICT_TAG] ?? '');
-    const zoneId = seen?.zoneId ?? '';
+    const zoneId = seen?.zoneId;
     if (tagged !== null) return { verdict: tagged[1] ?? '', version: tagged[2] ?? '', zoneId };
     // A node that may not tag itself still writes its line to the console.
     const console = await aws.readConsole(instanceId);
@@ -150,6 +169,7 @@ async function waitForVerdict(
       throw failed(
         `the instance is ${seen?.state ?? 'gone'}: ${seen?.stateReason ?? 'nothing says why'}`,
         console,
+        KEY_UNUSABLE.test(seen?.stateReason ?? '') ? 'IMAGE_KEY_UNUSABLE' : 'IMAGE_TEST_FAILED',
       );
     if (elapsed >= test.timeoutMs)
       throw failed(
@@ -160,10 +180,10 @@ async function waitForVerdict(
     state = seen?.state ?? state;
     await clock.sleep(LOOK_MS, test.stopped).catch(() => undefined); // rejects when interrupted
   }
-  return { verdict: 'interrupted', version: '', zoneId: '' };
+  return { verdict: 'interrupted', version: '', zoneId: undefined };
 
-  function failed(why: string, console: string): Failure {
-    return new Failure('IMAGE_TEST_FAILED', `${test.imageId}: ${why}`, {
+  function failed(why: string, console: string, code: FailureCode = 'IMAGE_TEST_FAILED'): Failure {
+    return new Failure(code, `${test.imageId}: ${why}`, {
       imageId: test.imageId,
       instanceId,
       console: console.slice(-4_000),

@@ -136,7 +136,12 @@ export async function listImages(aws: ImageAws): Promise<ListedImage[]> {
 }
 
 function goneImage(imageId: string, arch: string): MachineImage {
-  const unknown = { deprecatedAt: undefined, createdAt: '', snapshotId: '' };
+  const unknown = {
+    stateReason: undefined,
+    deprecatedAt: undefined,
+    createdAt: undefined,
+    snapshotId: undefined,
+  };
   return { imageId, arch, name: '', state: 'gone', tags: {}, ...unknown };
 }
 

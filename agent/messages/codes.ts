@@ -100,6 +100,18 @@ export const failureCodes = {
       'Repeat the command: it uses a copy that has become available meanwhile. Deregister a copy that failed.',
     transient: true,
   },
+  BASE_IMAGE_FORBIDDEN: {
+    title: "The owner of a base image does not let other accounts copy the image's snapshot.",
+    remedy:
+      "Build from Fedora's own images: `eniboot image base --no-copy` writes their IDs into the lock file; the build encrypts what it makes. They stay only as long as Fedora keeps them, so try the copy again, or from another Region, before you rely on the lock.",
+    transient: false,
+  },
+  IMAGE_KEY_UNUSABLE: {
+    title: 'An image could not be decrypted or encrypted under its KMS key.',
+    remedy:
+      "See in CloudTrail which kms: call was denied just after RunInstances or CopyImage. Whoever launches or copies needs the statements of `eniboot iam-policy image --kms-key ARN`, and the key's policy must let them (Auto Scaling's role, too); the key must be enabled. docs/iam.md has both. With an AWS managed key other accounts cannot launch it at all. Deregister a copy that has failed: it holds the name.",
+    transient: false,
+  },
   IMAGE_IN_USE: {
     title: 'A zone launches this image, or would go back to it.',
     remedy: 'Promote another image in the zones that the message names, twice if it is `previous`.',
@@ -319,7 +331,7 @@ export const failureCodes = {
   SSM_DENIED: {
     title: 'The role may not make a call to Systems Manager.',
     remedy:
-      'Allow the call in the facts: `eniboot iam-policy` prints the policy of a node, `eniboot iam-policy rollout` that of an operator.',
+      'Allow the call in the facts: `eniboot iam-policy` prints the policy of a node, `eniboot iam-policy rollout` that of an operator. SendCommand of a spec with `alarm` also needs iam:CreateServiceLinkedRole: `eniboot iam-policy rollout --alarm`.',
     transient: false,
   },
   SSM_THROTTLED: {
@@ -627,6 +639,12 @@ export const failureCodes = {
     title: 'No running instance is a target of the rollout.',
     remedy:
       'Compare `where` in the spec with the tags and zone IDs of your instances; a launch template has to tag its instances with eniboot:cluster.',
+    transient: false,
+  },
+  INSTANCE_ZONE_UNKNOWN: {
+    title: 'EC2 does not tell in which zone an instance of the rollout is.',
+    remedy:
+      'Nothing was written and no node was touched: run it again in a minute. When it stays so, look at Placement in `aws ec2 describe-instances --instance-ids ID`: replace an instance that has no AvailabilityZoneId, or take its tag eniboot:cluster away.',
     transient: false,
   },
   VERDICT_NOT_TAGGED: {

@@ -6,7 +6,7 @@ import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { ensureDocument } from './document.ts';
 import { imageParameter } from './image.ts';
-import { type Notes, resolveTargets, type Zone } from './plan.ts';
+import { type Notes, type PlacedInstance, resolveTargets, type Zone } from './plan.ts';
 import { begin, type Rollout } from './progress.ts';
 import { createRecord, type Owner, type RolloutRecord } from './record.ts';
 import { allowedUnreachable, type BundleSpec, isImage, type Spec, targetTags } from './spec.ts';
@@ -22,7 +22,7 @@ export interface Prepared {
 
 /**
  * Resolves version and targets. Throws RELEASE_UNKNOWN, RELEASE_DIFFERS, IMAGE_UNKNOWN, IMAGE_UNTESTED,
- * ROLLOUT_NO_TARGETS.
+ * INSTANCE_ZONE_UNKNOWN, ROLLOUT_NO_TARGETS.
  */
 export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
   if (isImage(spec)) await findTestedImage(aws, spec.what.image.id);
@@ -31,7 +31,7 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
   const instances = await aws.describeInstances(tags);
   // An AMI's nodes are replaced: whether the present ones answer does not matter.
   const online = isImage(spec) ? instances.map((one) => one.instanceId) : await aws.describeOnline(tags);
-  const { zones, notes } = resolveTargets(spec, instances, online);
+  const { zones, notes } = resolveTargets(spec, inZones(instances), online);
   const missing = (spec.where.zones ?? []).filter((zoneId) => !zones.some((zone) => zone.zoneId === zoneId));
   if (zones.length === 0 || missing.length > 0) {
     const where = missing.length === 0 ? '' : ` in ${missing.join(', ')}`;
@@ -45,6 +45,17 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
   const { x64, arm64 } = published?.release ?? {};
   const digests = [x64, arm64].flatMap((archive) => archive?.sha256 ?? []);
   return { spec, release: published?.text ?? '', digests, zones, notes };
+}
+
+/** Zones go one after the other: a node whose zone is not known can be in none of them, named or not. */
+function inZones(instances: readonly FleetInstance[]): PlacedInstance[] {
+  const lost = instances.filter((one) => one.zoneId === undefined).map((one) => one.instanceId);
+  if (lost.length === 0) return instances as PlacedInstance[];
+  throw new Failure(
+    'INSTANCE_ZONE_UNKNOWN',
+    `EC2 tells no zone ID for ${lost.length} of ${instances.length} instances: ${lost.slice(0, 3).join(', ')}`,
+    { instances: lost.slice(0, 50) },
+  );
 }
 
 /** More of them than may be, and it would halt half-way. */

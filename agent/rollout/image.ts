@@ -55,21 +55,31 @@ export async function lookAtBoots(
   const { spec, zones, startedMs } = rollout;
   const tags = targetTags(spec);
   const inZone = (one: FleetInstance) => one.zoneId === zones[zone]?.zoneId;
-  const instances = (await aws.describeInstances(tags, spec.what.image.id)).filter(inZone);
+  // One whose zone EC2 does not tell may be of this one: its failure counts, and that it is READY proves nothing here.
+  const instances = (await aws.describeInstances(tags, spec.what.image.id)).filter(
+    (one) => one.zoneId === undefined || inZone(one),
+  );
   let ready = 0;
   /** Those whose SSM agent answers; asked for when there is a late one. */
   let online: Set<string> | undefined;
   const failed: Omit<BootFailure, 'zone' | 'canary'>[] = [];
-  for (const { instanceId, tags: said, launchedMs, state } of instances) {
+  for (const one of instances) {
+    const { instanceId, tags: said, launchedMs, state, stateReason } = one;
     const verdict = said[VERDICT_TAG] ?? '';
     const living = state === 'running' || state === 'pending';
     const late = nowMs - launchedMs > spec.boot.verdictSeconds * 1000;
-    if (verdict.startsWith('ready@')) ready += living ? 1 : 0;
+    if (verdict.startsWith('ready@')) ready += living && inZone(one) ? 1 : 0;
     else if (launchedMs < startedMs - CLOCK_MARGIN_MS) continue;
     else if (verdict.startsWith('failed:'))
       failed.push({ instanceId, outcome: 'failed', reason: verdict.slice(0, 60) });
-    else if (!living) failed.push({ instanceId, outcome: 'missing', reason: `${state} without a verdict` });
-    else if (late) {
+    else if (!living) {
+      const why = stateReason === undefined ? '' : `: ${stateReason}`;
+      failed.push({
+        instanceId,
+        outcome: 'missing',
+        reason: `${state} without a verdict${why}`.slice(0, 90),
+      });
+    } else if (late) {
       online ??= new Set(await aws.describeOnline(tags));
       const silent = `no verdict within ${spec.boot.verdictSeconds} s`;
       // EC2 may have refused the tag: of that the node alone can tell.

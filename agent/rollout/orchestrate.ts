@@ -4,7 +4,7 @@ import type { FleetAws, FleetInstance, Invocation } from '../aws/fleet.ts';
 import { type HaltFlag, haltParameter } from '../aws/halt-flag.ts';
 import { isWanted, type Wanted, wantedParameter } from '../aws/wanted.ts';
 import { offerImage } from '../image/labels.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { zoneParameter } from './begin.ts';
 import { readHaltFlag } from './halt.ts';
@@ -72,6 +72,18 @@ const ENDED = new Set(['Success', 'Cancelled', 'Failed', 'TimedOut']);
 
 /** Resolves to how it stands: done, rolled back, halted, or still running when it was stopped. Throws ROLLOUT_LEASE_LOST. */
 export async function orchestrate(work: Orchestration): Promise<Progress> {
+  try {
+    return await carryOn(work);
+  } catch (error) {
+    // AWS has said no, so nothing of it is under way: whoever has mended the policy need not wait until the lease is over.
+    if (isFailure(error, ...SAID_NO)) await work.record.release().catch(() => undefined);
+    throw error;
+  }
+}
+
+const SAID_NO: FailureCode[] = ['EC2_DENIED', 'EC2_REFUSED', 'SSM_DENIED', 'SSM_REFUSED'];
+
+async function carryOn(work: Orchestration): Promise<Progress> {
   const { aws, clock, record, tell, stopped } = work;
   const { rollout } = record;
   const { spec } = rollout;
@@ -152,7 +164,9 @@ export async function orchestrate(work: Orchestration): Promise<Progress> {
     const instances = await aws.describeInstances(targetTags(spec));
     return instances.filter((one) => {
       const version = reportedVersion(one);
-      if (targets.has(one.instanceId) || !zones.has(one.zoneId) || version === undefined) return false;
+      // One whose zone EC2 does not tell may be in any: it is named rather than passed over.
+      const elsewhere = one.zoneId !== undefined && !zones.has(one.zoneId);
+      if (targets.has(one.instanceId) || elsewhere || version === undefined) return false;
       return direction === 'back' ? version === subjectOf(spec) : version !== subjectOf(spec);
     });
   }

@@ -3,6 +3,8 @@ import type { FleetInstance } from '../aws/fleet.ts';
 import { VERDICT_TAG } from '../aws/tags.ts';
 import { allowedFailures, isImage, type Spec, subjectOf } from './spec.ts';
 
+export type PlacedInstance = FleetInstance & { zoneId: string };
+
 export interface Zone {
   zoneId: string;
   /** Instance IDs in the order in which they are updated. */
@@ -73,7 +75,7 @@ export interface Notes {
  */
 export function resolveTargets(
   spec: Spec,
-  instances: FleetInstance[],
+  instances: PlacedInstance[],
   online: readonly string[],
 ): { zones: Zone[]; notes: Notes } {
   const answering = new Set(online);

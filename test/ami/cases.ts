@@ -238,6 +238,7 @@ async function inMachines(shop: Workshop): Promise<void> {
       name: `Fedora-Cloud-Base-AmazonEC2.${cpu}-44-1.7`,
       architecture,
       ownerId: '125523088429',
+      readable: true,
     });
   const lock = join(userData, '../base.pkrvars.json');
   const done = await eniboot('image', 'base', '--fedora', '44', '--lock', lock);
@@ -267,7 +268,7 @@ async function wholeWay(shop: Workshop, change?: Change): Promise<void> {
   assert.equal(report.status?.['verdict'], 'ready', report.statusMissing);
   assert.match(image.tags.get('eniboot:boot-test') ?? '', /^passed@/);
   for (const verb of ['publish', 'promote']) {
-    const done = await eniboot('image', verb, image.id, '--zone', report.zoneId);
+    const done = await eniboot('image', verb, image.id, '--zone', report.zoneId ?? 'missing');
     assert.equal(done.code, 0, done.err);
   }
   const { images } = JSON.parse((await eniboot('image', 'list', '--json')).out) as { images: ListedImage[] };

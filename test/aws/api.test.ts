@@ -170,6 +170,22 @@ test('an unknown parameter is refused, not ignored', async () => {
     takeRefused().map(({ action, error }) => [action, error.code]),
     [['DescribeSubnets', 'UnknownParameter']],
   );
+  // A fault that comes before the request is looked at does not hide it.
+  for (const fault of [{ error: 'InternalError' }, { unanswered: true }, { close: true }]) {
+    cloud.faults.ec2.add({ action: 'DescribeSubnets', ...fault, times: 1 });
+    assert.is(await nameOf(ec2.send(new DescribeSubnetsCommand({}))), 'UnknownParameter');
+    assert.is(takeRefused().length, 1, JSON.stringify(fault));
+    cloud.faults.ec2.clear();
+  }
+  const ssm = new SSMClient({
+    ...{ region: cloud.region, endpoint: cloud.endpoints.ssm, credentials: cloud.operator, maxAttempts: 1 },
+  });
+  cloud.faults.ssm.add({ action: 'GetParameter', error: 'InternalServerError', times: 1 });
+  assert.is(
+    await nameOf(ssm.send(new GetParameterCommand({ Name: 'n'.repeat(2049) }))),
+    'ValidationException',
+  );
+  assert.is(takeRefused().length, 1);
 });
 
 test('a request can be refused, delayed, ignored or cut off before anything happens', async () => {

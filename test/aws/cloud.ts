@@ -36,6 +36,10 @@ export interface Latency {
   describeLagMs: number;
   imdsLagMs: number;
   instanceMs: number;
+  /** Of RunInstances and StartInstances, before `running`. */
+  pendingMs: number;
+  /** Of CreateImage and CopyImage, before `available`. */
+  imageMs: number;
 }
 
 const shortLatency: Latency = {
@@ -46,6 +50,8 @@ const shortLatency: Latency = {
   describeLagMs: 20,
   imdsLagMs: 10,
   instanceMs: 10,
+  pendingMs: 150,
+  imageMs: 150,
 };
 
 /** Orders of magnitude as seen on EC2: an attachment takes seconds, everything else less. */
@@ -57,6 +63,8 @@ export const realisticLatency: Latency = {
   describeLagMs: 1000,
   imdsLagMs: 1000,
   instanceMs: 3000,
+  pendingMs: 8000,
+  imageMs: 60_000,
 };
 
 export interface CloudOptions {
@@ -71,6 +79,7 @@ export interface CloudOptions {
   scheduler?: Scheduler;
   /** The account's own. */
   metadataDefaults?: Ec2['world']['metadataDefaults'];
+  defaultKey?: string;
   /** What runs the instances of RunInstances, which otherwise exist for the API only. */
   machineFor?: (record: InstanceRecord) => RunMachine;
 }
@@ -152,6 +161,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     ...(options.ipv6 === true ? { vpcIpv6Cidrs: ['2001:db8:1234:1a00::/56'] } : {}),
     ...(options.vpcCidrs === undefined ? {} : { vpcCidrs: options.vpcCidrs }),
     ...(options.bucketOf === undefined ? {} : { bucketOf: options.bucketOf }),
+    ...(options.defaultKey === undefined ? {} : { defaultKey: options.defaultKey }),
     ...(options.metadataDefaults === undefined ? {} : { metadataDefaults: options.metadataDefaults }),
   });
   const { world } = ec2;
@@ -166,7 +176,11 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
       const instance = world.instances.get(instanceId);
       return instance === undefined || instance.state === 'terminated' ? undefined : instance.tags;
     },
-    imageExists: (imageId) => /^ami-[0-9a-f]{17}$/.test(imageId),
+    // Where a test has no images of its own, any ID is that of one.
+    imageExists: (imageId) =>
+      world.images.size === 0
+        ? /^ami-[0-9a-f]{17}$/.test(imageId)
+        : world.images.get(imageId)?.state === 'available',
   });
   const serviceAddress = toAddress(parseCidr(world.vpc.cidrs[0] ?? '10.0.0.0/16').last - 245);
   const network = await createNetwork(world, serviceAddress);
@@ -208,6 +222,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   const instances = new Map<string, Driven>();
   const pending = new Set<Promise<unknown>>();
   const broken: unknown[] = [];
+  let stopped = false;
   function track(job: Promise<unknown>): void {
     const finished = job.catch((error: unknown) => void broken.push(error));
     pending.add(finished);
@@ -228,7 +243,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   }
 
   async function run(record: InstanceRecord): Promise<void> {
-    const machine = options.machineFor?.(record);
+    const machine = stopped ? undefined : options.machineFor?.(record);
     if (machine === undefined) return;
     await machine.started(await power(record, machine.launch));
   }
@@ -282,6 +297,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
       });
     },
     stop: async () => {
+      stopped = true;
       for (const instance of instances.values()) await instance.destroy();
       await Promise.all(servers.map(close));
       try {

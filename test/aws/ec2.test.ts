@@ -1,7 +1,9 @@
 import type {
   CreateNetworkInterfaceResult,
+  DescribeInstancesResult,
   DescribeNetworkInterfacesResult,
   DescribeSubnetsResult,
+  DescribeTagsResult,
   RunInstancesRequest,
 } from '@aws-sdk/client-ec2';
 import { test } from 'uvu';
@@ -18,7 +20,14 @@ function region(options: Ec2Options = {}) {
       { cidr: '10.0.64.0/24', zone: 'eu-west-1a' },
       { cidr: '10.0.1.0/24', zone: 'eu-west-1b' },
     ],
-    latency: { attachMs: 1000, detachMs: 1000, describeLagMs: 500, instanceMs: 100 },
+    latency: {
+      attachMs: 1000,
+      detachMs: 1000,
+      describeLagMs: 500,
+      instanceMs: 100,
+      pendingMs: 200,
+      imageMs: 400,
+    },
     ...options,
   });
   const [nodes = '', pods = '', otherZone = ''] = [...ec2.world.subnets.keys()];
@@ -196,6 +205,34 @@ test('a describe by filter misses a young ENI, one by ID does not', () => {
   );
 });
 
+test('an instance of a moment ago is unknown also by its ID, and a new tag is seen a little later', () => {
+  const { ec2, scheduler, nodes } = region();
+  const id = run(ec2, nodes);
+  const tagsOf = () => {
+    const { Reservations } = ec2.send('DescribeInstances', { InstanceIds: [id] }) as DescribeInstancesResult;
+    const { Tags } = ec2.send('DescribeTags', {
+      Filters: [{ Name: 'resource-id', Values: [id] }],
+    }) as DescribeTagsResult;
+    return [Reservations?.[0]?.Instances?.[0]?.Tags ?? [], Tags ?? []].map((all) =>
+      all.map(({ Value }) => Value),
+    );
+  };
+  assert.is(
+    codeOf(() => tagsOf()),
+    'InvalidInstanceID.NotFound',
+  );
+  scheduler.advance(500);
+  const tag = (Value: string) => ec2.send('CreateTags', { Resources: [id], Tags: [{ Key: 'k', Value }] });
+  tag('1');
+  assert.equal(tagsOf(), [[], []]);
+  scheduler.advance(500);
+  assert.equal(tagsOf(), [['1'], ['1']]);
+  tag('2');
+  assert.equal(tagsOf(), [['1'], ['1']]);
+  scheduler.advance(500);
+  assert.equal(tagsOf(), [['2'], ['2']]);
+});
+
 test('pages hold every object once', () => {
   const { ec2, scheduler, pods } = region();
   for (let count = 0; count < 12; count++) create(ec2, pods);
@@ -258,15 +295,67 @@ test('termination deletes only ENIs marked so; the others stay behind', () => {
   assert.is(ec2.world.enis.get(kept)?.attachment, undefined);
 });
 
+test('an instance is pending before it runs, by a launch and by a start, and says why it does not run', () => {
+  const { ec2, scheduler, nodes } = region();
+  ec2.world.latency.describeLagMs = 0;
+  const happened: string[] = [];
+  ec2.subscribe((event) => {
+    if (event.kind === 'run') happened.push('run');
+    if (event.kind === 'instance') happened.push(event.action);
+  });
+  const state = (id: string) => {
+    const { Reservations } = ec2.send('DescribeInstances', { InstanceIds: [id] }) as DescribeInstancesResult;
+    const { State, StateReason } = Reservations?.[0]?.Instances?.[0] ?? {};
+    return [State?.Name, StateReason?.Code];
+  };
+  const id = run(ec2, nodes);
+  assert.is(ec2.world.latency.describeLagMs, 0, 'it would not be seen yet');
+  assert.equal([state(id), happened], [['pending', 'pending'], []]);
+  for (const action of ['StopInstances', 'RebootInstances', 'StartInstances'])
+    assert.is(
+      codeOf(() => ec2.send(action, { InstanceIds: [id] })),
+      'IncorrectInstanceState',
+      action,
+    );
+  scheduler.advance(200);
+  assert.equal([state(id), happened], [['running', undefined], ['run']]);
+  ec2.send('StopInstances', { InstanceIds: [id] });
+  scheduler.advance(100);
+  assert.equal(state(id), ['stopped', 'Client.UserInitiatedShutdown']);
+  ec2.send('StartInstances', { InstanceIds: [id] });
+  assert.equal(
+    [state(id), happened],
+    [
+      ['pending', 'pending'],
+      ['run', 'stop'],
+    ],
+  );
+  scheduler.advance(200);
+  assert.equal(
+    [state(id), happened],
+    [
+      ['running', undefined],
+      ['run', 'stop', 'start'],
+    ],
+  );
+  const short = run(ec2, nodes);
+  ec2.send('TerminateInstances', { InstanceIds: [short] });
+  scheduler.advance(1000);
+  assert.equal(state(short), ['terminated', 'Client.UserInitiatedShutdown']);
+  assert.is(happened.filter((one) => one === 'run').length, 1, 'and it has never run');
+});
+
 test('a stop takes the public address; a start gives one only to a single ENI; it can be asked for again', () => {
   const { ec2, scheduler, nodes, pods } = region();
   const publicOf = (instance: string): string | undefined =>
     ec2.world.attachments.get(instance)?.get(0)?.publicIp;
   const cycle = (instance: string): void => {
+    scheduler.advance(200);
     ec2.send('StopInstances', { InstanceIds: [instance] });
     scheduler.advance(100);
     assert.is(publicOf(instance), undefined);
     ec2.send('StartInstances', { InstanceIds: [instance] });
+    scheduler.advance(200);
   };
   const single = run(ec2, nodes);
   assert.ok(publicOf(single));

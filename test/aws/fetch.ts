@@ -1,7 +1,7 @@
 // AWS's own models of its requests, which the simulated AWS validates against: botocore's, of the Python package index.
 // Kept between runs in a folder named for the digest. Sandboxes have no network: this runs before them.
 //   node test/aws/fetch.ts   fetches what is missing (needs pip)
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -48,7 +48,7 @@ export function modelOf(service: ServiceName): Model | undefined {
   return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Model) : undefined;
 }
 
-/** @throws when it is not there and cannot be fetched. */
+/** @throws when it is not there and cannot be fetched; of a program that failed, the last line that it has said. */
 function ensureModels(): string {
   if (existsSync(folder)) return folder;
   mkdirSync(join(folder, '..'), { recursive: true });
@@ -57,15 +57,10 @@ function ensureModels(): string {
   try {
     const pinned = join(work, 'requirements.txt');
     writeFileSync(pinned, `botocore==${BOTOCORE.version} --hash=sha256:${BOTOCORE.sha256}\n`);
-    const quietly = { cwd: work, stdio: ['ignore', 'ignore', 'inherit'] as const };
     // pip compares the digest.
     const pip = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:', '--require-hashes'];
-    execFileSync('python3', [...pip, '--dest', work, '-r', pinned], {
-      ...quietly,
-      stdio: [...quietly.stdio],
-    });
-    const wheel = `botocore-${BOTOCORE.version}-py3-none-any.whl`;
-    execFileSync('python3', ['-m', 'zipfile', '-e', wheel, work], { cwd: work });
+    python(work, [...pip, '--dest', work, '-r', pinned]);
+    python(work, ['-m', 'zipfile', '-e', `botocore-${BOTOCORE.version}-py3-none-any.whl`, work]);
     const kept = mkdtempSync(join(work, 'kept-'));
     for (const [service, api] of Object.entries(services)) {
       const packed = readFileSync(join(work, 'botocore/data', service, api, 'service-2.json.gz'));
@@ -74,10 +69,27 @@ function ensureModels(): string {
         JSON.stringify(inputsOf(gunzipSync(packed).toString(), api)),
       );
     }
-    renameSync(kept, folder);
+    renameOnto(kept, folder);
     return folder;
   } finally {
     rmSync(work, { recursive: true, force: true });
+  }
+}
+
+function python(cwd: string, args: string[]): void {
+  const { error, status, stderr } = spawnSync('python3', args, { cwd, stdio: 'pipe', encoding: 'utf8' });
+  if (error !== undefined) throw error;
+  if (status !== 0) throw new Error(stderr.trim().split('\n').at(-1));
+}
+
+/** Another process may have been faster: what is there then is the same. */
+function renameOnto(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    const taken =
+      error instanceof Error && 'code' in error && ['ENOTEMPTY', 'EEXIST'].includes(String(error.code));
+    if (!taken) throw error;
   }
 }
 
@@ -117,4 +129,14 @@ function inputsOf(text: string, version: string): Model {
   return { version, operations: Object.fromEntries(inputs), shapes: kept };
 }
 
-if (process.argv[1] === import.meta.filename) process.stdout.write(`${ensureModels()}\n`);
+if (process.argv[1] === import.meta.filename) {
+  try {
+    process.stdout.write(`${ensureModels()}\n`);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    process.stderr.write(
+      `AWS's models of its requests (botocore ${BOTOCORE.version}) could not be fetched: ${why}. It takes python3-pip and a Python package index that pip can reach.\n`,
+    );
+    process.exitCode = 1;
+  }
+}

@@ -2,7 +2,7 @@
 import { createPublicKey } from 'node:crypto';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { addImage, buildLeftovers } from './ec2/actions/images.ts';
+import { addImage, buildLeftovers, KEY_PERMISSIONS } from './ec2/actions/images.ts';
 import { AwsError, createEc2, virtualScheduler } from './index.ts';
 
 const images = suite('images');
@@ -74,7 +74,7 @@ images('a security group in use is not deleted', () => {
 images(
   'an image: its name is taken once, its copy is encrypted, a protected one and a used snapshot stay',
   () => {
-    const { ec2, world, send, base } = region();
+    const { ec2, world, send, base, scheduler } = region();
     const events: string[] = [];
     ec2.subscribe((event) => {
       if (event.kind === 'image') events.push(event.from);
@@ -87,11 +87,29 @@ images(
       SubnetId: [...world.subnets.keys()][0],
     });
     const InstanceId = run.Instances[0]?.InstanceId ?? '';
+    assert.is(
+      codeOf(() => send('CreateImage', { InstanceId, Name: 'image-a' })),
+      'InvalidParameterValue',
+      'it is pending',
+    );
+    scheduler.advance(1);
     const first: { ImageId: string } = send('CreateImage', { InstanceId, Name: 'image-a' });
     assert.is(
       codeOf(() => send('CreateImage', { InstanceId, Name: 'image-a' })),
       'InvalidAMIName.Duplicate',
     );
+    const fromIt = {
+      ImageId: first.ImageId,
+      MinCount: 1,
+      MaxCount: 1,
+      SubnetId: [...world.subnets.keys()][0],
+    };
+    assert.is(
+      codeOf(() => send('RunInstances', fromIt)),
+      'InvalidAMIID.Unavailable',
+      'it is pending, too',
+    );
+    scheduler.advance(1);
     const copy: { ImageId: string } = send('CopyImage', {
       SourceImageId: first.ImageId,
       SourceRegion: 'eu-west-1',
@@ -125,5 +143,48 @@ images(
     );
   },
 );
+
+images(
+  'an image of another owner is launched by anybody, and copied only where its snapshot may be read',
+  () => {
+    const { send, base, world } = region();
+    const copy = { SourceImageId: base.id, SourceRegion: 'eu-west-1', Name: 'copy' };
+    const launch = { ImageId: base.id, MinCount: 1, MaxCount: 1, SubnetId: [...world.subnets.keys()][0] };
+    assert.is(
+      codeOf(() => send('RunInstances', launch)),
+      'accepted',
+    );
+    assert.is(
+      codeOf(() => send('CopyImage', copy)),
+      'InvalidRequest',
+    );
+    const snapshot = world.snapshots.get(base.snapshotId);
+    if (snapshot !== undefined) snapshot.readable = true;
+    assert.is(
+      codeOf(() => send('CopyImage', copy)),
+      'accepted',
+    );
+  },
+);
+
+for (const permission of KEY_PERMISSIONS)
+  images(
+    `without ${permission} a key of the customer's ends launches and copies, later and not at once`,
+    () => {
+      const { ec2, send, world, scheduler } = region();
+      const own = addImage(world, { name: 'own', architecture: 'x86_64', keyId: 'arn:aws:kms:…:key/mine' });
+      ec2.denied.add(permission);
+      const run: { Instances: { InstanceId: string }[] } = send('RunInstances', {
+        ...{ ImageId: own.id, MinCount: 1, MaxCount: 1, SubnetId: [...world.subnets.keys()][0] },
+      });
+      const copy: { ImageId: string } = send('CopyImage', {
+        ...{ SourceImageId: own.id, SourceRegion: 'eu-west-1', Name: 'copy', Encrypted: true },
+      });
+      scheduler.advance(1);
+      const instance = world.instances.get(run.Instances[0]?.InstanceId ?? '');
+      assert.equal([instance?.state, instance?.stateReason?.Code], ['terminated', 'Client.InternalError']);
+      assert.is(world.images.get(copy.ImageId)?.state, 'failed');
+    },
+  );
 
 images.run();

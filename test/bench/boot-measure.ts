@@ -68,6 +68,8 @@ const instant: Latency = {
   describeLagMs: 0,
   imdsLagMs: 0,
   instanceMs: 0,
+  pendingMs: 0,
+  imageMs: 0,
 };
 const cloud = await startCloud({ latency: { ...instant } });
 const busy = watchCloud(cloud);

@@ -57,7 +57,6 @@ function eni(
     mac: '02:00:00:00:00:01',
     subnetId: 'subnet-1',
     vpcId: 'vpc-1',
-    zone: 'eu-west-1a',
     status: index === undefined ? 'available' : 'in-use',
     description: '',
     primaryAddress: '10.0.0.4',

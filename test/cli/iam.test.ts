@@ -30,6 +30,7 @@ bundle: {}
 `;
 const configFile = join(tmpdir(), `eniboot-iam-${process.pid}.yaml`);
 const everythingText = () => configText(cloud, everything, { ipFamily: 'dual-stack' });
+const KEY = 'arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab';
 let cloud: Cloud;
 /** What each recorded call would have been checked for, in the moment of the call. */
 const checks: Check[] = [];
@@ -79,6 +80,29 @@ test('the image policy holds exactly the actions of images', async () => {
   assert.equal(actionsOf(await policy(['image'])), wanted.sort());
 });
 
+test("an alarm and a key of one's own add what they need, and nothing else does", async () => {
+  const added = async (whose: string, ...options: string[]) => {
+    const plain = actionsOf(await policy([whose]));
+    return actionsOf(await policy([whose, ...options])).filter((action) => !plain.includes(action));
+  };
+  assert.equal(await added('rollout', '--alarm'), ['iam:CreateServiceLinkedRole']);
+  // Source: EBS user guide, "Requirements for Amazon EBS encryption"; kms:ReEncrypt* is these two.
+  assert.equal(await added('image', '--kms-key', KEY), [
+    'kms:CreateGrant',
+    'kms:Decrypt',
+    'kms:DescribeKey',
+    'kms:GenerateDataKeyWithoutPlaintext',
+    'kms:ReEncryptFrom',
+    'kms:ReEncryptTo',
+  ]);
+  for (const wrong of [
+    ['rollout', '--kms-key', KEY],
+    ['image', '--alarm'],
+    ['image', '--kms-key', 'alias/mine'],
+  ])
+    assert.is((await eniboot(['iam-policy', ...wrong])).code, 2, wrong.join(' '));
+});
+
 test('nothing is allowed that the configuration does not ask for', async () => {
   const plain = actionsOf(await policy(['node']));
   assert.not.ok(plain.includes('ec2:TerminateInstances'));
@@ -112,7 +136,9 @@ test('every resource type and condition key is one AWS documents for the action'
     ['--config', configFile, '--region', 'eu-west-1'],
     ['sweep', '--cluster', 'c'],
     ['rollout', '--cluster', 'c'],
+    ['rollout', '--alarm'],
     ['image', '--region', 'eu-west-1'],
+    ['image', '--kms-key', KEY],
   ]) {
     const { Statement } = await policy(args);
     const covered = new Map<string, Set<string>>();
@@ -260,8 +286,8 @@ test('docs/iam.md explains every statement', async () => {
   for (const { Sid } of [
     ...(await policy(['--config', configFile])).Statement,
     ...(await policy(['sweep'])).Statement,
-    ...(await policy(['rollout'])).Statement,
-    ...(await policy(['image'])).Statement,
+    ...(await policy(['rollout', '--alarm'])).Statement,
+    ...(await policy(['image', '--kms-key', KEY])).Statement,
   ])
     assert.match(page, `| \`${Sid}\` |`);
 });

@@ -68,6 +68,37 @@ test('a failed boot prints one object too, with code and remedy', async () => {
   assert.ok((status?.failure?.remedy ?? '').length > 0);
 });
 
+test('boot, status and config say which sources held configuration, and what was passed over', async () => {
+  const userData = `MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="b"
+
+--b
+Content-Type: text/x-shellscript
+
+#!/bin/sh
+cat > /tmp/x <<END
+#eniboot-config
+END
+--b
+#eniboot-config
+pods: { max: 40 }
+--b--
+`;
+  const node = await launchNode(cloud, { userData });
+  const sources = '/etc/eniboot/config.yaml (4 keys); user data, part 2 (1 key)';
+  const boot = await node.eniboot(['boot']);
+  assert.ok(boot.stdout.includes(`= configuration: ${sources}\n`), boot.stdout);
+  assert.match(boot.stderr, /user data, part 1:3:1: .*text\/x-shellscript/);
+  const status = await node.eniboot(['status']);
+  assert.ok(status.stdout.includes(sources), status.stdout);
+  const journal = await node.eniboot(['boot'], { env: { JOURNAL_STREAM: '1:1' } });
+  assert.ok(journal.stderr.includes(`"configuration":"${sources}"`), journal.stderr);
+  const checked = await node.eniboot(['config', 'check']);
+  assert.match(checked.stdout, /user data, part 1:3:1: warning/);
+  assert.match(checked.stdout, /valid: \/etc\/eniboot\/config\.yaml, user data, part 2\n/);
+  assert.match((await node.eniboot(['config', 'show'])).stdout, /pods\.max +40 +user data, part 2:2/);
+});
+
 test('a plan whose first phase fails says so, and of no phase that nothing would change', async () => {
   const node = await launchNode(cloud, { config: null });
   const { stdout, stderr, exitCode } = await node.eniboot(['plan']);

@@ -30,6 +30,7 @@ function holds(operator: string, key: string, wanted: string | string[], context
     return [actual ?? []].flat().every((value) => patterns.includes(value));
   if (actual === undefined || Array.isArray(actual)) return false;
   if (operator === 'StringEquals') return patterns.includes(actual);
+  if (operator === 'Bool') return patterns.includes(actual);
   if (operator === 'StringLike')
     return patterns.some((pattern) => pattern !== undefined && like(pattern, actual));
   if (operator === 'ArnLike')
@@ -77,6 +78,7 @@ interface Request {
   Names?: string[];
   DocumentName?: string;
   Targets?: { Values?: string[] }[];
+  AlarmConfiguration?: object;
   ImageId?: string;
   SourceImageId?: string;
   SecurityGroupIds?: string[];
@@ -206,6 +208,7 @@ function ssmChecks(cloud: Cloud, name: string, request: Request): Check[] {
     case 'SendCommand':
       return [
         on(own(`document/${request.DocumentName}`)),
+        ...(request.AlarmConfiguration === undefined ? [] : [alarmCheck(cloud)]),
         ...[{ Values: request.InstanceIds }, ...(request.Targets ?? [])].flatMap(({ Values = [] }) =>
           Values.map((id) => {
             const tags = [...(cloud.ec2.world.instances.get(id)?.tags ?? [])];
@@ -219,6 +222,16 @@ function ssmChecks(cloud: Cloud, name: string, request: Request): Check[] {
     default:
       return [on('*')];
   }
+}
+
+/** Source: Systems Manager user guide, "Running commands from the console" (of the alarm). */
+function alarmCheck(cloud: Cloud): Check {
+  const service = 'ssm.amazonaws.com';
+  return {
+    action: 'iam:CreateServiceLinkedRole',
+    resource: `arn:aws:iam::${cloud.ec2.world.accountId}:role/aws-service-role/${service}/AWSServiceRoleForAmazonSSM`,
+    context: { 'iam:AWSServiceName': service },
+  };
 }
 
 function typeOf(id: string): string {

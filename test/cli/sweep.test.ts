@@ -277,7 +277,6 @@ function modelEni(eniId: string, one: Drawn): Eni {
     mac: '02:00:00:00:00:01',
     subnetId: 'subnet-1',
     vpcId: 'vpc-1',
-    zone: 'eu-west-1a',
     status: one.status,
     description: '',
     primaryAddress: '10.0.64.4',

@@ -324,6 +324,63 @@ export const badConfigs: BadConfig[] = [
       },
     ],
   },
+  // What was written is in the suggestion, digit for digit: YAML has made another number of it.
+  ...[
+    { written: '1.10', name: 'a version that YAML reads as 1.1' },
+    { written: '0123', name: 'zeros before a number' },
+    { written: '012345678901', name: 'the ID of an account' },
+    { written: '12345678901234567890', name: 'more digits than a number holds' },
+    { written: '1e3', name: 'an exponent' },
+    { written: '0x1F', name: 'hexadecimal' },
+    { written: '+5', name: 'a sign' },
+    { written: '1.0', name: 'a point and a zero' },
+    { written: 'True', name: 'a boolean in capitals' },
+  ].map(
+    ({ written, name }): BadConfig => ({
+      name: `text that looks like something else: ${name}`,
+      kind: 'schema',
+      text: after('aws:', '  tags:', `    a: ${written}`),
+      says: [
+        {
+          path: 'aws.tags.a',
+          line: 8,
+          value: written,
+          problem: /must be text/,
+          remedy: /quotes/,
+          suggestion: `"${written}"`,
+        },
+      ],
+    }),
+  ),
+  {
+    name: 'a number for a list of text',
+    kind: 'schema',
+    text: after('kubernetes:', '  clusterDns: 10.10'),
+    says: [
+      {
+        path: 'kubernetes.clusterDns',
+        line: 7,
+        value: '10.10',
+        problem: /must be a list/,
+        remedy: /dash/,
+        suggestion: '["10.10"]',
+      },
+    ],
+  },
+  {
+    name: 'zeros before a number in quotes: nobody knows whether it is octal',
+    kind: 'schema',
+    text: after('pool:', '  target: "0123"'),
+    says: [
+      {
+        path: 'pool.target',
+        line: 7,
+        value: '"0123"',
+        problem: /whole number from 1 to 1000/,
+        remedy: /without zeros before it/,
+      },
+    ],
+  },
   {
     name: 'a duration with a unit',
     kind: 'schema',

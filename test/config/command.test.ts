@@ -101,6 +101,51 @@ test('check: a MIME message without our part, a folder and an absent file are sa
   assert.match((await run(['check', join(folder, 'absent.yaml')])).out, /does not exist/);
 });
 
+test('check: what a node would not read as user data does not pass for it', async () => {
+  const unmarked = 'pods: {max: 33}\n';
+  const path = file('user-data.txt', unmarked);
+  const { code, out } = await run(['check', good, path]);
+  assert.is(code, 0);
+  assert.match(out, /user-data\.txt:1:1: warning: .*in user data it would not be read/);
+  const shown = JSON.parse((await run(['show', '--json', good, '--user-data', path])).out) as {
+    config: { pods: { max: number } };
+    sources: { source: string; keys: string[] }[];
+  };
+  assert.is(shown.config.pods.max, 60);
+  assert.equal(
+    shown.sources.map(({ source }) => source),
+    ['default', good],
+  );
+  const marked = file('marked.txt', `\n#eniboot-config\n${unmarked}`);
+  const both = JSON.parse((await run(['show', '--json', good, '--user-data', marked])).out) as typeof shown;
+  assert.is(both.config.pods.max, 33);
+  assert.equal(both.sources.slice(1), [
+    { source: good, keys: ['cluster', 'pods.subnets.tags.role'] },
+    { source: marked, keys: ['pods.max'] },
+  ]);
+  const alone = await run(['check', '--user-data', path]).catch((error: unknown) => error);
+  assert.ok(isFailure(alone, 'CONFIG_MISSING'));
+  assert.match(alone.message, /user data.*:1:1: looks like configuration/);
+});
+
+test('check: a file for /etc/eniboot may begin with any comment; what user data makes of it is a warning', async () => {
+  const settings = 'cluster: prod\npods: {subnets: {tags: {a: b}}}\n';
+  for (const [comment, warning] of [
+    ['#included by the image', undefined],
+    ['# of team a', undefined],
+    ['# of team a\n#eniboot-config', /not in its first line.*in user data it is refused/],
+    ['# eniboot-config', /nearly but not.*in user data it is refused/],
+  ] as const) {
+    const path = file('comment.yaml', `${comment}\n${settings}`);
+    const { code, out } = await run(['check', path]);
+    assert.is(code, 0, out);
+    if (warning === undefined) assert.is(out, `valid: ${path}\n`);
+    else assert.match(out, warning);
+    const asUserData = await run(['check', good, '--user-data', path]);
+    assert.is(asUserData.code, warning === undefined ? 0 : 1, asUserData.out);
+  }
+});
+
 test('show: each value with its origin; what it prints is itself valid', async () => {
   const { code, out } = await run(['show', good]);
   assert.is(code, 0);

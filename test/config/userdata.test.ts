@@ -12,7 +12,9 @@ function found(userData: Uint8Array | string): string[] {
   return userDataSources(userData).map((source) =>
     'refused' in source
       ? `${source.name}! ${source.refused.problem}`
-      : `${source.name}: ${Buffer.from(source.content).toString('utf8')}`,
+      : 'passedOver' in source
+        ? `${source.name}? ${source.passedOver.problem}`
+        : `${source.name}: ${Buffer.from(source.content).toString('utf8')}`,
   );
 }
 
@@ -50,7 +52,6 @@ test('what belongs to others is passed over', () => {
     '',
     '#!/bin/sh\ntrue\n',
     '#cloud-config\nruncmd: [true]\n',
-    yaml,
     'I2Nsb3VkLWNvbmZpZwpydW5jbWQ6IFt0cnVlXQo=',
     multipart([script]),
     gzipSync('#cloud-config\n'),

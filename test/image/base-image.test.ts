@@ -27,6 +27,7 @@ function publish(cpu: 'x86_64' | 'aarch64', rest: string, ownerId = '12552308842
     name: name(cpu, rest),
     architecture: cpu === 'aarch64' ? 'arm64' : 'x86_64',
     ownerId,
+    readable: true,
   });
   // Made one after the other.
   image.createdAt = Date.UTC(2026, 3, world.images.size);
@@ -100,6 +101,46 @@ test('a copy that is gone, or failed, is made anew', async () => {
   const now = JSON.parse(readFileSync(lock, 'utf8')) as BaseLock;
   assert.is(now.base_images.arm64.source, before.base_images.arm64.source);
   assert.ok(world.images.has(now.base_images.arm64.id));
+});
+
+test('a base image whose owner lets nobody copy it is named as it is, where one asks for that', async () => {
+  const before = readFileSync(lock, 'utf8');
+  const closed = publish('aarch64', '44-1.10');
+  const snapshot = world.snapshots.get(closed.snapshotId);
+  if (snapshot !== undefined) snapshot.readable = false;
+  const { code, out } = await refresh('--json');
+  assert.is(code, 1);
+  assert.match(out, '"code":"BASE_IMAGE_FORBIDDEN"');
+  assert.match(out, 'image base --no-copy');
+  assert.is(readFileSync(lock, 'utf8'), before);
+  const count = world.images.size;
+  const plain = await refresh('--no-copy');
+  assert.is(plain.code, 0, plain.err);
+  const { base_images } = JSON.parse(readFileSync(lock, 'utf8')) as BaseLock;
+  assert.equal([base_images.arm64.id, base_images.arm64.source], [closed.id, closed.id]);
+  assert.is(world.images.size, count);
+  world.images.delete(closed.id);
+  writeFileSync(lock, before);
+});
+
+test("a copy under a key of the customer's that may not be used says so", async () => {
+  const before = readFileSync(lock, 'utf8');
+  const newest = publish('aarch64', '44-1.10.1');
+  world.defaultKey = 'arn:aws:kms:eu-west-1:123456789012:key/mine';
+  cloud.faults.denied.add('kms:DescribeKey');
+  const { code, out } = await refresh('--json');
+  assert.is(code, 1);
+  assert.match(out, '"code":"IMAGE_KEY_UNUSABLE"');
+  assert.match(out, 'is failed (Given key ID is not accessible)');
+  assert.is(readFileSync(lock, 'utf8'), before);
+  cloud.faults.denied.delete('kms:DescribeKey');
+  const [failed] = [...world.images.values()].filter((image) => image.state === 'failed');
+  assert.is(failed?.name, newest.name);
+  world.images.delete(failed?.id ?? '');
+  assert.is((await refresh()).code, 0, 'with the key it is copied anew');
+  world.defaultKey = undefined;
+  world.images.delete(newest.id);
+  writeFileSync(lock, before);
 });
 
 test('a copy that is refused leaves the lock file as it was', async () => {

@@ -163,6 +163,7 @@ test('the policy allows every call of these commands, and every statement of it 
       name: `Fedora-Cloud-Base-AmazonEC2.${architecture === 'arm64' ? 'aarch64' : architecture}-44-1.6`,
       architecture,
       ownerId: '125523088429',
+      readable: true,
     });
   const base = await run('base', '--fedora', '44', '--lock', '/run/base.pkrvars.json');
   assert.is(base.code, 0, base.err);

@@ -10,7 +10,8 @@ import { parseRelease } from '../../agent/aws/release.ts';
 import { loadConfig } from '../../agent/config/load.ts';
 import { importLyft } from '../../agent/config/lyft.ts';
 import { resolveParameters } from '../../agent/config/parameters.ts';
-import { configMediaType, userDataSources } from '../../agent/config/userdata.ts';
+import { configMediaType } from '../../agent/config/source.ts';
+import { userDataSources } from '../../agent/config/userdata.ts';
 import { canonical, objectsOf } from '../../agent/host/nft-listing.ts';
 import { redact } from '../../agent/messages/redact.ts';
 import { bounds } from '../../agent/port/bounds.ts';
@@ -59,6 +60,9 @@ const parsers: Record<string, Parser> = {
       [part('Content-Transfer-Encoding: quoted-printable'), 'x\n--b--\n'],
       [part('Content-Transfer-Encoding: base64'), 'x\n--b--\n'],
       [part('Content-Disposition: attachment;'), '\n--b--\n'],
+      ['MIME-Version: 1.0\n', '\n#eniboot-config\n'],
+      [part('Content-Type: text/x-shellscript'), '\n--c\n#eniboot-config\n'],
+      ['#cloud-config-archive\n- |\n  ', '\n'],
     ],
   },
   'user data, gzipped': {

@@ -26,6 +26,9 @@ test('types an operator meets have the limits AWS documents', async () => {
 test('a type with several network cards: the limit of the default card stands apart', async () => {
   const p5 = await limitsOf('p5.48xlarge');
   assert.equal([p5?.cards, p5?.enis, p5?.defaultCardEnis], [32, 64, 2]);
+  assert.is(p5?.baselineMbps, 100_000, 'and so does its bandwidth: 3,200 Gbit/s are of all 32');
+  const b300 = await limitsOf('p6-b300.48xlarge');
+  assert.equal([b300?.cards, b300?.baselineMbps], [17, undefined], '6,400 Gbit/s are not of 17 cards alike');
 });
 
 test('an unknown type is undefined, also where its name is a property of every object', async () => {
@@ -95,6 +98,23 @@ test('DescribeInstanceTypes: the default card may be any of several', () => {
     },
   });
   assert.equal(limits, { enis: 9, defaultCardEnis: 2, addressesPerEni: 50, nitro: true, cards: 2 });
+});
+
+test('DescribeInstanceTypes: the bandwidth is that of the default card, neither a sum nor a mean', () => {
+  const limits = limitsFromDescribe('p9.96xlarge', {
+    Hypervisor: 'nitro',
+    NetworkInfo: {
+      MaximumNetworkInterfaces: 24,
+      DefaultNetworkCardIndex: 0,
+      Ipv4AddressesPerInterface: 50,
+      NetworkCards: [
+        { NetworkCardIndex: 0, MaximumNetworkInterfaces: 4, BaselineBandwidthInGbps: 37.5 },
+        { NetworkCardIndex: 1, MaximumNetworkInterfaces: 10, BaselineBandwidthInGbps: 400 },
+        { NetworkCardIndex: 2, MaximumNetworkInterfaces: 10 },
+      ],
+    },
+  });
+  assert.is(limits.baselineMbps, 37_500);
 });
 
 test('DescribeInstanceTypes: a missing or partial answer is a named failure, never a guess', () => {

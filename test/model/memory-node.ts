@@ -29,7 +29,10 @@ const API_MS = 120;
 
 const scheduler = virtualScheduler();
 const region = 'eu-west-1';
-const latency = { attachMs: 1_500, detachMs: 2_500, describeLagMs: 1_000, instanceMs: 3_000 };
+const latency = {
+  ...{ attachMs: 1_500, detachMs: 2_500, describeLagMs: 1_000, instanceMs: 3_000 },
+  ...{ pendingMs: 8_000, imageMs: 60_000 },
+};
 const ec2 = createEc2({
   region,
   scheduler,

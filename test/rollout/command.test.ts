@@ -117,7 +117,12 @@ test('the plan shows waves and blast radius as table, picture and object', async
 });
 
 test('a good version reaches real nodes, and the report says so', async () => {
-  const rolled = await run('rollout', 'run', spec('7.2.0'));
+  cloud.faults.denied.add('iam:CreateServiceLinkedRole');
+  const refused = await run('rollout', 'run', spec('7.2.0', 'alarm: smoke'), '--json');
+  assert.is(codeIn(refused.out), 'SSM_DENIED');
+  assert.match(refused.out, 'iam-policy rollout --alarm');
+  cloud.faults.denied.delete('iam:CreateServiceLinkedRole');
+  const rolled = await of('resume');
   assert.is(rolled.code, 0, rolled.err + rolled.out);
   assert.match(rolled.out, /canary: 1 node in euw1-az2/);
   assert.match(rolled.out, /done\n$/);
@@ -217,21 +222,20 @@ bake: { canarySeconds: 1 }
 });
 
 test('the policy allows all of it, and every statement of it is needed', async () => {
-  const { out } = await run(
-    'iam-policy',
-    'rollout',
-    '--cluster',
-    'demo',
-    '--account',
-    cloud.ec2.world.accountId,
-    '--region',
-    cloud.region,
+  const scope = ['--cluster', 'demo', '--account', cloud.ec2.world.accountId, '--region', cloud.region];
+  const policyOf = async (...options: string[]) =>
+    JSON.parse((await run('iam-policy', 'rollout', ...options, ...scope)).out) as Policy;
+  const usedOf = (policy: Policy) =>
+    checks
+      .filter((check) => !check.resource.includes('/rollout/other/'))
+      .map((check) => allowing(policy, check)?.Sid ?? `denied: ${check.action}`);
+  const policy = await policyOf('--alarm');
+  assert.equal(
+    [...new Set(usedOf(policy))].sort(),
+    policy.Statement.map((statement) => statement.Sid).sort(),
   );
-  const policy = JSON.parse(out) as Policy;
-  const used = checks
-    .filter((check) => !check.resource.includes('/rollout/other/'))
-    .map((check) => allowing(policy, check)?.Sid ?? `denied: ${JSON.stringify(check)}`);
-  assert.equal([...new Set(used)].sort(), policy.Statement.map((statement) => statement.Sid).sort());
+  const plain = usedOf(await policyOf()).filter((one) => one.startsWith('denied'));
+  assert.equal([...new Set(plain)], ['denied: iam:CreateServiceLinkedRole']);
 });
 
 test('a halt of a cluster without a rollout says that it stopped nothing', async () => {

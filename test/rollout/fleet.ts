@@ -8,6 +8,7 @@ import type { Clock } from '../../agent/port/clock.ts';
 import { AwsError } from '../aws/ec2/errors.ts';
 import { type VirtualScheduler, virtualScheduler } from '../aws/ec2/scheduler.ts';
 import type { ApiCall } from '../aws/index.ts';
+import { checkRequest } from '../aws/requests/check.ts';
 import { type Behaviour, type ModelledNode, modelledNode } from '../aws/ssm/modelled-node.ts';
 import { createSsm, type Ssm } from '../aws/ssm/ssm.ts';
 
@@ -45,6 +46,8 @@ export interface Fleet {
   terminated: Set<string>;
   /** Instances that were launched meanwhile, from an AMI. */
   launched: Launched[];
+  /** Instances whose zone's ID EC2 does not tell. */
+  zoneless: Set<string>;
   /** EC2's name of a node's CPU, where it is not x86_64. */
   cpuOf: Map<string, string>;
   /** AMIs without a boot test; every other has passed one. */
@@ -95,6 +98,7 @@ export function createFleet(options: FleetOptions): Fleet {
     zoneOf,
     terminated,
     launched: [],
+    zoneless: new Set(),
     cpuOf: new Map(),
     untested: new Set(),
     publish: (version, sha256 = SHA256) => {
@@ -176,6 +180,7 @@ export function operatorOf(
     if (dead) return new Promise(() => {});
     clock.learn(new Date(scheduler.now()).toUTCString(), sentMs);
     try {
+      if (isEc2(action)) checkRequest('ec2', action, request, scheduler.now());
       const answer =
         action === 'DescribeInstances'
           ? describeInstances(fleet, request)
@@ -208,12 +213,18 @@ export function operatorOf(
   };
 }
 
+/** Answered here, and by the simulated SSM all others. */
+function isEc2(action: string): boolean {
+  return action === 'DescribeInstances' || action === 'DescribeImages';
+}
+
 function describeImages(fleet: Fleet, request: object): object {
   const { ImageIds = [] } = request as { ImageIds?: string[] };
   const tested = [{ Key: 'eniboot:boot-test', Value: 'passed@2026-01-01T00:00:00Z' }];
   return {
     Images: ImageIds.map((ImageId) => ({
       ImageId,
+      Architecture: 'x86_64',
       State: 'available',
       Tags: fleet.untested.has(ImageId) ? [] : tested,
     })),
@@ -241,7 +252,8 @@ function describeInstances(fleet: Fleet, request: object): object {
               InstanceId: one.instanceId,
               LaunchTime: new Date(one.launchedMs),
               State: { Name: one.state },
-              Placement: { AvailabilityZoneId: one.zoneId },
+              Architecture: 'x86_64',
+              Placement: fleet.zoneless.has(one.instanceId) ? {} : { AvailabilityZoneId: one.zoneId },
               Tags: one.verdict === undefined ? [] : [{ Key: 'eniboot:verdict', Value: one.verdict }],
             },
           ],
@@ -267,7 +279,7 @@ function describeInstances(fleet: Fleet, request: object): object {
           InstanceId: instanceId,
           LaunchTime: new Date(0),
           Architecture: fleet.cpuOf.get(instanceId) ?? 'x86_64',
-          Placement: { AvailabilityZoneId: zones.get(instanceId) },
+          Placement: fleet.zoneless.has(instanceId) ? {} : { AvailabilityZoneId: zones.get(instanceId) },
           State: { Name: 'running' },
           Tags: [
             { Key: 'eniboot:cluster', Value: CLUSTER },

@@ -226,6 +226,20 @@ test('instances that ran the AMI before count as well: nobody launches them agai
   assert.equal(progress.boots?.ready, [7]);
 });
 
+test('an instance whose zone EC2 does not tell counts where it has failed, and proves nothing where it is READY', async () => {
+  const canary = 'i-00000000000000000';
+  for (const fate of ['failed', 'ready'] as const) {
+    const fleet = fleetOf([4], () => fate);
+    const progress = await onFleetTime(
+      fleet,
+      rollOut(fleet, specOf(), () => fleet.zoneless.add(canary)),
+    );
+    assert.is(progress.state, 'halted', fate);
+    assert.match(progress.why ?? '', fate === 'failed' ? `the canary ${canary} failed` : /^0 of 1 nodes/);
+    assert.equal(stable(fleet, 1), [OLD]);
+  }
+});
+
 test('a zone that has shrunk meanwhile is done when what is left of it runs the AMI', async () => {
   const fleet = fleetOf([5, 8], () => 'ready', [5, 6]);
   fleet.scheduler.after(1_000_000, () => {

@@ -16,10 +16,8 @@ import { loadSpec } from '../../agent/rollout/spec.ts';
 import { summarise } from '../../agent/rollout/summary.ts';
 import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf, SHA256 } from './fleet.ts';
 
-const spec = loadSpec(
-  'rollout.yaml',
-  `what: { bundle: { version: ${NEW} } }\nwhere: { cluster: ${CLUSTER} }\nbake: { zoneSeconds: 60 }\n`,
-);
+const text = `what: { bundle: { version: ${NEW} } }\nbake: { zoneSeconds: 60 }\n`;
+const spec = loadSpec('rollout.yaml', `${text}where: { cluster: ${CLUSTER} }\n`);
 const owner = { who: 'test', token: 'test-token' };
 const never = new AbortController().signal;
 
@@ -308,6 +306,15 @@ test('a rollback names what came up on the version meanwhile, and still runs it'
     watchLines(rollout, standing.progress, undefined, fleet.scheduler.now(), false).join('\n'),
     /^2 instances that came up meanwhile still run 1\.1\.0: roll out the version before/m,
   );
+});
+
+test('after a rollback the next rollout waits out the rest of the parameters that it has deleted', async () => {
+  const fleet = createFleet({ zones: [3, 3] });
+  await onFleetTime(fleet, rollOut(fleet));
+  await onFleetTime(fleet, rollBack(fleet));
+  assert.is(fleet.ssm.parameters.has('/eniboot/bundle/euw1-az1'), false);
+  assert.is((await onFleetTime(fleet, rollOut(fleet))).state, 'done');
+  assert.is(zoneVersion(fleet, 1), NEW);
 });
 
 test('a rollback leaves alone what ran the version before the rollout', async () => {
@@ -702,6 +709,33 @@ test('a release without an archive, or without one for a CPU of the fleet, is re
   for (const text of ['garbage', JSON.stringify({ version: NEW, x64: { url: 'file:///x' } })]) {
     fleet.ssm.put(`/eniboot/releases/${NEW}`, text);
     assert.match(await refused(), /^RELEASE_UNKNOWN .*names no archive/, text);
+  }
+});
+
+test('an instance whose zone EC2 does not tell ends the rollout before anything is written', async () => {
+  for (const chosen of [
+    spec,
+    loadSpec('rollout.yaml', `${text}where: { cluster: ${CLUSTER}, zones: [euw1-az1] }\n`),
+  ]) {
+    const fleet = createFleet({ zones: [3, 3] });
+    const { aws } = operatorOf(fleet);
+    const begin = () =>
+      onFleetTime(
+        fleet,
+        prepare(aws, chosen)
+          .then((prepared) => beginRollout(aws, fleet.clock, owner, prepared))
+          .then(
+            () => 'begun',
+            (error: unknown) => (isFailure(error) ? `${error.code} ${error.message}` : String(error)),
+          ),
+      );
+    const [{ instanceId } = { instanceId: '' }] = fleet.nodes;
+    fleet.zoneless.add(instanceId);
+    assert.match(await begin(), new RegExp(`^INSTANCE_ZONE_UNKNOWN .*${instanceId}`));
+    assert.equal([...fleet.ssm.parameters.keys()], [`/eniboot/releases/${NEW}`]);
+    assert.ok(fleet.calls.every(({ mutating }) => !mutating));
+    fleet.zoneless.clear();
+    assert.is(await begin(), 'begun');
   }
 });
 

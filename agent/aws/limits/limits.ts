@@ -14,7 +14,7 @@ export interface InstanceLimits {
   nitro: boolean;
   /** Network cards. */
   cards: number;
-  /** Sustained bandwidth of the whole instance in Mbit/s, where AWS publishes a figure. */
+  /** Sustained bandwidth of the default network card in Mbit/s, where a published figure says it: pods use no other card. */
   baselineMbps?: number;
 }
 
@@ -49,18 +49,15 @@ export function limitsFromDescribe(type: string, info: InstanceTypeInfo | undefi
       defaultCardEnis,
       addressesPerEni,
     });
-  const baselines = cards.map((card) => card.BaselineBandwidthInGbps);
-  const baselineMbps = baselines.reduce<number>(
-    (sum, gbps) => sum + Math.round((gbps ?? Number.NaN) * 1000),
-    0,
-  );
+  // "The baseline network performance of the network card". Source: EC2 API reference, NetworkCardInfo.
+  const gbps = defaultCard?.BaselineBandwidthInGbps;
   return {
     enis,
     defaultCardEnis,
     addressesPerEni,
     nitro: info?.Hypervisor === 'nitro' || info?.BareMetal === true,
     cards: Math.max(1, cards.length),
-    ...(baselines.length > 0 && Number.isFinite(baselineMbps) ? { baselineMbps } : {}),
+    ...(gbps === undefined ? {} : { baselineMbps: Math.round(gbps * 1000) }),
   };
 }
 
@@ -78,12 +75,14 @@ function fromRow([
   cards = 1,
   enis = defaultCardEnis,
 ]: Row) {
+  // The table has that of all cards. Where those are not alike, as of p6-b300 (one for ENA, 16 for EFA), it leaves a rest.
+  const ofCard = baselineMbps / cards;
   return {
     enis,
     defaultCardEnis,
     addressesPerEni,
     nitro: nitro === 1,
     cards,
-    ...(baselineMbps === 0 ? {} : { baselineMbps }),
+    ...(ofCard === 0 || !Number.isInteger(ofCard) ? {} : { baselineMbps: ofCard }),
   } satisfies InstanceLimits;
 }

@@ -33,6 +33,8 @@ export interface Ec2Options {
   subnets?: SubnetSpec[];
   /** Kept, not copied: changing it later counts. Without it nothing takes time. */
   latency?: Ec2Latency;
+  /** As World has it. */
+  defaultKey?: string | undefined;
   denied?: Set<string>;
   /** Bucket sizes that differ from EC2's own, by action; `undefined` for an action means EC2's own. */
   bucketOf?: (action: string) => BucketSize | undefined;
@@ -98,7 +100,7 @@ const writers: Record<string, Handler> = {
 export interface Ec2 {
   world: World;
   calls: ApiCall[];
-  /** Actions the caller's role lacks; a name or `*`. */
+  /** What the caller's role lacks: actions by name or `*`, and what is looked at within them, such as `kms:CreateGrant`. */
   denied: Set<string>;
   /**
    * Carries out one action. Input and output have the shapes of @aws-sdk/client-ec2.
@@ -113,14 +115,17 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
   const listeners: ((event: Ec2Event) => void)[] = [];
   const region = options.region ?? 'eu-west-1';
   const nextId = idSource(region);
+  const denied = options.denied ?? new Set<string>();
   const vpcId = nextId('vpc');
   const groupId = nextId('sg');
   const world: World = {
     region,
     accountId: '123456789012',
     scheduler,
-    latency: options.latency ?? { attachMs: 0, detachMs: 0, describeLagMs: 0, instanceMs: 0 },
+    latency: options.latency ?? noLatency(),
     metadataDefaults: options.metadataDefaults ?? { instanceMetadataTags: 'disabled' },
+    defaultKey: options.defaultKey,
+    may: (permission) => !denied.has(permission),
     vpc: {
       id: vpcId,
       cidrs: options.vpcCidrs ?? ['10.0.0.0/16', '100.64.0.0/16'],
@@ -137,6 +142,7 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     keyPairs: new Map(),
     attachments: new Map(),
     tokens: new Map(),
+    retagged: new Map(),
     attachFault: options.attachFault ?? (() => undefined),
     // 198.51.100.0/24 is set aside for documentation (RFC 5737): no simulated node can be mistaken for a real one.
     publicIps: new AddressSpace('198.51.100.0/24'),
@@ -148,7 +154,6 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
   for (const subnet of options.subnets ?? []) addSubnet(world, subnet);
 
   const calls: ApiCall[] = [];
-  const denied = options.denied ?? new Set<string>();
   const throttle = new Throttle(scheduler, (action) => options.bucketOf?.(action) ?? defaultBucket(action));
 
   function carryOut(action: string, request: object): object {
@@ -176,6 +181,10 @@ export function createEc2(options: Ec2Options = {}): Ec2 {
     },
     send: recording({ service: 'ec2', calls, scheduler, isMutating, carryOut }),
   };
+}
+
+function noLatency(): Ec2Latency {
+  return { attachMs: 0, detachMs: 0, describeLagMs: 0, instanceMs: 0, pendingMs: 0, imageMs: 0 };
 }
 
 export function isMutating(action: string): boolean {

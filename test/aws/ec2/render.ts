@@ -9,7 +9,7 @@ import type {
   Vpc,
 } from '@aws-sdk/client-ec2';
 import type { Eni, SecurityGroup as Group, InstanceRecord, Subnet as SubnetState } from './state.ts';
-import { enisOf, limitsOf, type World } from './world.ts';
+import { enisOf, limitsOf, shownTags, type World } from './world.ts';
 
 export function describeInterface(world: World, eni: Eni): NetworkInterface {
   const association = associationOf(world, eni);
@@ -52,6 +52,7 @@ export function describeInstance(world: World, instance: InstanceRecord): Instan
     ImageId: instance.imageId,
     InstanceType: instance.type as NonNullable<Instance['InstanceType']>,
     State: describeState(instance.state),
+    ...(instance.stateReason === undefined ? {} : { StateReason: instance.stateReason }),
     LaunchTime: new Date(instance.launchTime),
     Placement: {
       AvailabilityZone: instance.zone,
@@ -76,7 +77,7 @@ export function describeInstance(world: World, instance: InstanceRecord): Instan
       GroupId,
       GroupName: world.groups.get(GroupId)?.name,
     })),
-    Tags: describeTags(instance.tags),
+    Tags: describeTags(shownTags(world, instance.id, instance.tags)),
     ...(instance.role === undefined
       ? {}
       : { IamInstanceProfile: { Arn: profileArn(world, instance.role), Id: 'AIPAENIBOOTSIMULATED' } }),

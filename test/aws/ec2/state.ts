@@ -74,6 +74,8 @@ export interface InstanceRecord {
   subnetId: string;
   vpcId: string;
   state: InstanceState;
+  /** Why it is in that state. */
+  stateReason?: { Code: string; Message: string } | undefined;
   tags: Map<string, string>;
   groups: string[];
   launchTime: number;
@@ -99,8 +101,9 @@ export interface ImageRecord {
   ownerId: string;
   tags: Map<string, string>;
   snapshotId: string;
-  /** `available` without it. */
-  state?: 'disabled';
+  state: 'pending' | 'available' | 'failed' | 'disabled';
+  /** Why it is in that state. */
+  stateReason?: { Code: string; Message: string } | undefined;
   /** ImdsSupport v2.0. */
   imdsV2: boolean;
   /** ISO 8601. */
@@ -116,6 +119,11 @@ export interface Snapshot {
   id: string;
   tags: Map<string, string>;
   encrypted: boolean;
+  /** The customer's key it is encrypted under; absent under AWS's own. */
+  keyId?: string | undefined;
+  /** Its owner lets other accounts read it: an image can be launched without that, and not copied. */
+  readable: boolean;
+  state: 'pending' | 'completed' | 'error';
   createdAt: number;
 }
 

@@ -22,10 +22,17 @@ export interface Ec2Latency {
   /** AttachNetworkInterface's answer until the attachment is `attached`. */
   attachMs: number;
   detachMs: number;
-  /** Age below which an object is missing from a describe that does not name its ID. */
+  /**
+   * Age below which an object is missing from a describe that does not name its ID, an instance or an image from every one, and a
+   * tag from what is described.
+   */
   describeLagMs: number;
-  /** StopInstances, StartInstances, TerminateInstances until the new state holds. */
+  /** StopInstances, TerminateInstances until the new state holds. */
   instanceMs: number;
+  /** RunInstances and StartInstances until `running`: `pending` comes first. */
+  pendingMs: number;
+  /** CreateImage and CopyImage until `available`. */
+  imageMs: number;
 }
 
 /** What the next attachments do instead of the right thing. */
@@ -45,6 +52,10 @@ export interface World {
   latency: Ec2Latency;
   /** What the account says of instances that say nothing. Source: EC2 API reference, ModifyInstanceMetadataDefaults. */
   metadataDefaults: { instanceMetadataTags: 'enabled' | 'disabled' };
+  /** The key that the account encrypts with by default: one of the customer's, where it is not AWS's own. */
+  defaultKey: string | undefined;
+  /** Whether the caller's role may do this: `iam:…` and `kms:…`, which AWS looks at within another call. */
+  may: (permission: string) => boolean;
   vpc: Vpc;
   subnets: Map<string, Subnet>;
   groups: Map<string, SecurityGroup>;
@@ -59,6 +70,8 @@ export interface World {
   attachments: Map<string, Map<number, Eni>>;
   /** Client token → what was asked with it and what came of it. */
   tokens: Map<string, { request: string; result: string }>;
+  /** Resource ID → when CreateTags last changed its tags, and what they were before. */
+  retagged: Map<string, { at: number; before: Map<string, string> }>;
   attachFault: (instanceId: string) => AttachFault | undefined;
   publicIps: AddressSpace;
   emit: (event: Ec2Event) => void;
@@ -150,6 +163,17 @@ export function limitsOf(type: string): TypeLimits {
       `The following supplied instance types do not exist: [${type}]`,
     );
   return limits;
+}
+
+/** As a describe has them: without what was written a moment ago. */
+export function shownTags(world: World, id: string, tags: Map<string, string>): Map<string, string> {
+  const changed = world.retagged.get(id);
+  return changed !== undefined && isYoung(world, changed.at) ? changed.before : tags;
+}
+
+/** What is so young may not be seen yet. Source: EC2 developer guide, "Eventual consistency in the Amazon EC2 API". */
+export function isYoung(world: World, since: number): boolean {
+  return world.scheduler.now() - since < world.latency.describeLagMs;
 }
 
 /** The ENIs of an instance, by device index. */

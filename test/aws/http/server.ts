@@ -9,6 +9,7 @@ import { AwsError } from '../ec2/errors.ts';
 import type { Caller } from '../ec2/state.ts';
 import type { Ec2Fault, Faults, Rules } from '../faults.ts';
 import { pour } from '../pour.ts';
+import { checkRequest } from '../requests/check.ts';
 import { isSsmMutating, type Ssm } from '../ssm/ssm.ts';
 import { decodeRequest, encodeError, encodeResponse } from './codec.ts';
 import { type KnownKey, verifySignature } from './signature.ts';
@@ -115,6 +116,15 @@ export function createApi(options: ApiOptions): Server {
     );
     const wait = options.latencyMs() + (fault?.delayMs ?? 0);
     if (wait > 0) await delay(wait);
+    let request: object;
+    try {
+      request = service.decode();
+      // A fault excuses no request that AWS would refuse before it could happen.
+      if (fault !== undefined) checkRequest(service.name, action, request, ec2.world.scheduler.now());
+    } catch (error) {
+      if (!(error instanceof AwsError)) throw error;
+      return refuse(error, caller);
+    }
     if (fault?.unanswered === true) return;
     if (fault?.close === true) return void incoming.socket.destroy();
     if (fault?.error !== undefined)
@@ -124,7 +134,7 @@ export function createApi(options: ApiOptions): Server {
       );
     let answer: object;
     try {
-      answer = service.send(service.decode(), caller);
+      answer = service.send(request, caller);
     } catch (error) {
       if (!(error instanceof AwsError)) throw error;
       return reply(error.status, service.encodeError(error));

@@ -85,6 +85,12 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     if (request.DocumentHash !== undefined && request.DocumentHash !== document.hash)
       throw new AwsError('InvalidDocument', 'The document hash does not match the content of that version.');
     const { script, executionS } = render(document, request.Parameters ?? {});
+    // Source: Systems Manager user guide, "Running commands from the console", of the CloudWatch alarm.
+    if (request.AlarmConfiguration !== undefined && !region.may('iam:CreateServiceLinkedRole'))
+      throw new AwsError(
+        'AccessDeniedException',
+        'The role is not authorized to perform: iam:CreateServiceLinkedRole',
+      );
     const ids = resolve(request);
     const id = uuid(`${runs.size} ${scheduler.now()}`);
     const run: Run = {

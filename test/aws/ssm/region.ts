@@ -31,6 +31,8 @@ export interface Region {
   /** Tags of an instance; undefined when EC2 does not know it, or it is terminated. */
   tagsOf(instanceId: string): ReadonlyMap<string, string> | undefined;
   imageExists(imageId: string): boolean;
+  /** Whether the caller's role may do what AWS looks at within another call. */
+  may(permission: string): boolean;
 }
 
 export type Handler = (request: never) => object;

@@ -10,7 +10,7 @@ import { createManaged, type Managed, type ManagedNode } from './managed.ts';
 import { createParameterStore, type Parameters } from './parameters.ts';
 import { type Handler, type Region, type SsmLatency, ssmLatency } from './region.ts';
 
-export interface SsmOptions extends Omit<Region, 'latency'> {
+export interface SsmOptions extends Omit<Region, 'latency' | 'may'> {
   /** What differs from `ssmLatency`. */
   latency?: Partial<SsmLatency>;
   calls: ApiCall[];
@@ -62,7 +62,11 @@ function defaultBucket(action: string): BucketSize {
 
 export function createSsm(options: SsmOptions): Ssm {
   const { scheduler, calls, denied } = options;
-  const region: Region = { ...options, latency: { ...ssmLatency, ...options.latency } };
+  const region: Region = {
+    ...options,
+    latency: { ...ssmLatency, ...options.latency },
+    may: (permission) => !denied.has(permission),
+  };
   const store = createParameterStore(region);
   const documents = createDocuments(region);
   const managed = createManaged(region);

@@ -14,7 +14,10 @@ export interface RegionOptions {
 }
 
 /** Milliseconds, the orders of magnitude seen on EC2; the same as the demo's. */
-export const latency = { attachMs: 1_500, detachMs: 2_500, describeLagMs: 1_000, instanceMs: 3_000 };
+export const latency = {
+  ...{ attachMs: 1_500, detachMs: 2_500, describeLagMs: 1_000, instanceMs: 3_000 },
+  ...{ pendingMs: 8_000, imageMs: 60_000 },
+};
 export const API_MS = 120;
 export const DEVICE_MS = 500;
 

@@ -1,10 +1,19 @@
 // Wrong configuration, of many kinds: each refused at once, with every problem named and nothing touched.
-import { is, match, ok } from 'uvu/assert';
+import { equal, is, match, ok } from 'uvu/assert';
 import { badConfigs } from '../../config/bad-configs.ts';
+import { userDataCases } from '../../config/recognise-cases.ts';
 import type { Fault, Outcome } from './fault.ts';
 
 /** Every third of the configurations that test/config proves one by one. */
 const chosen = badConfigs.filter((bad, at) => typeof bad.text === 'string' && at % 4 === 0);
+
+/** Of the user data that test/config proves one by one. */
+const onNodes = new Set([
+  'no empty line after the outer headers',
+  'an empty line above MIME-Version',
+  'base64 without its header',
+  'a heredoc in a script',
+]);
 
 function provesProblems(least: number): (bench: unknown, outcome: Outcome) => void {
   return (_bench, { status }) => {
@@ -74,6 +83,29 @@ export const configFaults: Fault[] = [
     launch: { userData: '#!/bin/sh\necho hello\n' },
     expect: { verdict: 'ready' },
   },
+  ...userDataCases
+    .filter(({ data }) => typeof data === 'string')
+    .filter(({ name }) => onNodes.has(name))
+    .map(
+      ({ name, data, becomes }): Fault => ({
+        name: `user data: ${name}`,
+        launch: { userData: data as string },
+        expect:
+          becomes instanceof RegExp
+            ? { verdict: 'failed', code: 'CONFIG_INVALID', phase: 'identify', atOnce: true }
+            : { verdict: 'ready' },
+        prove: (bench, outcome) => {
+          if (becomes instanceof RegExp) return provesProblems(1)(bench, outcome);
+          const { sources = [], warnings = [] } = outcome.status?.configuration ?? {};
+          const from = sources.map(({ source }) => source);
+          ok(sources[1]?.keys.includes('cluster'), 'the file has the cluster');
+          is(warnings.length, becomes === 'read' ? 0 : 1);
+          if (becomes !== 'read') return equal(from, ['default', '/etc/eniboot/config.yaml']);
+          equal(from, ['default', '/etc/eniboot/config.yaml', 'user data, part 2']);
+          equal(sources[2]?.keys, ['pods.max']);
+        },
+      }),
+    ),
   {
     name: 'a drop-in that is a folder',
     launch: { files: { '/etc/eniboot/config.d/10-x.yaml/y': '' } },

@@ -59,6 +59,9 @@ function provesOnePodEni(bench: Bench): void {
 }
 
 function untagged({ instance }: Bench, { status }: Outcome): void {
+  const said = instance.consoleLog().match(/^eniboot: .*$/gm);
+  is(said?.length, 1, `one line on the console: ${said?.join(' / ')}`);
+  match(said?.[0] ?? '', / READY DEGRADED /);
   match(status?.degraded.at(-1) ?? '', /^VERDICT_NOT_TAGGED: .*Tags.*Let the role tag its own instance/);
   ok(instance.read('/run/eniboot/status.json')?.includes('VERDICT_NOT_TAGGED'), 'in the file as well');
   is(instance.record.tags.has(VERDICT_TAG), false);

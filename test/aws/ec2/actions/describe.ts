@@ -30,7 +30,7 @@ import {
   describeVpc,
 } from '../render.ts';
 import type { ElasticIp, Eni, InstanceRecord, SecurityGroup, Subnet } from '../state.ts';
-import { eniOf, enisOf, instanceOf, limitsOf, subnetOf, type World } from '../world.ts';
+import { eniOf, enisOf, instanceOf, isYoung, limitsOf, subnetOf, type World } from '../world.ts';
 import { type Tagged, taggedObjects } from './tags.ts';
 
 const interfaceFilters: Attributes<Eni> = {
@@ -86,7 +86,7 @@ const instanceFilters = (world: World): Attributes<InstanceRecord> => ({
 export function describeInstances(world: World, request: DescribeInstancesRequest): DescribeInstancesResult {
   const ids = request.InstanceIds ?? [];
   const candidates =
-    ids.length > 0 ? ids.map((id) => instanceOf(world, id)) : settled(world, [...world.instances.values()]);
+    ids.length > 0 ? ids.map((id) => seenInstance(world, id)) : settled(world, [...world.instances.values()]);
   const { items, ...rest } = page(matching(candidates, request.Filters, instanceFilters(world)), request);
   return {
     Reservations: items.map((instance) => ({
@@ -97,6 +97,13 @@ export function describeInstances(world: World, request: DescribeInstancesReques
     })),
     ...rest,
   };
+}
+
+/** One of a moment ago is unknown, also by its ID: "Error codes for the Amazon EC2 API" says so of InvalidInstanceID.NotFound. */
+function seenInstance(world: World, id: string): InstanceRecord {
+  const instance = instanceOf(world, id);
+  if (!isYoung(world, instance.createdAt)) return instance;
+  throw new AwsError('InvalidInstanceID.NotFound', `The instance ID '${id}' does not exist`);
 }
 
 const subnetFilters: Attributes<Subnet> = {
@@ -231,6 +238,5 @@ export function describeAddresses(world: World, request: DescribeAddressesReques
 }
 
 function settled<T extends { createdAt: number }>(world: World, objects: T[]): T[] {
-  const limit = world.scheduler.now() - world.latency.describeLagMs;
-  return objects.filter((one) => one.createdAt <= limit);
+  return objects.filter((one) => !isYoung(world, one.createdAt));
 }

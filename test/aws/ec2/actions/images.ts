@@ -32,7 +32,7 @@ import { AwsError, invalidValue, missing } from '../errors.ts';
 import { type Attributes, matching } from '../filters.ts';
 import { describeTags } from '../render.ts';
 import type { ImageRecord, InstanceRecord, Snapshot } from '../state.ts';
-import { instanceOf, limitsOf, type World } from '../world.ts';
+import { instanceOf, isYoung, limitsOf, shownTags, type World } from '../world.ts';
 import { tagsFrom } from './tags.ts';
 
 /** An image as somebody else has published it: the base of a build. */
@@ -41,16 +41,25 @@ export interface ImageSpec {
   architecture: 'x86_64' | 'arm64';
   ownerId?: string;
   tags?: Record<string, string>;
+  /** Its owner lets other accounts copy it, too. */
+  readable?: boolean;
+  /** The customer's key it is encrypted under. */
+  keyId?: string;
 }
 
 export function addImage(world: World, spec: ImageSpec): ImageRecord {
-  const snapshot = addSnapshot(world, new Map(), false);
+  const snapshot = addSnapshot(world, new Map(), spec.keyId !== undefined, spec.keyId);
+  snapshot.state = 'completed';
+  snapshot.readable = spec.readable ?? false;
   return register(world, snapshot, {
+    state: 'available',
     name: spec.name,
     description: '',
     architecture: spec.architecture,
     ownerId: spec.ownerId ?? world.accountId,
     tags: new Map(Object.entries(spec.tags ?? {})),
+    // It was there before anybody looked.
+    createdAt: world.scheduler.now() - 3_600_000,
   });
 }
 
@@ -71,6 +80,7 @@ export function createImage(world: World, request: CreateImageRequest): CreateIm
     tags: tagsFrom(request.TagSpecifications, 'image'),
     imdsV2: world.images.get(instance.imageId)?.imdsV2 ?? false,
   });
+  complete(world, image, snapshot);
   world.emit({ kind: 'image', image, from: instance.id });
   return { ImageId: image.id };
 }
@@ -80,7 +90,11 @@ export function copyImage(world: World, request: CopyImageRequest): CopyImageRes
   // Also when what it made is gone meanwhile.
   const earlier = world.tokens.get(request.ClientToken ?? '');
   if (earlier !== undefined) return { ImageId: earlier.result };
-  const source = imageOf(world, request.SourceImageId);
+  const source = availableImage(world, request.SourceImageId);
+  const from = world.snapshots.get(source.snapshotId);
+  // The words are those of EC2 that ansible's ec2_ami_copy and others look for.
+  if (source.ownerId !== world.accountId && from?.readable !== true)
+    throw new AwsError('InvalidRequest', 'You do not have permission to access the storage of this ami');
   if (request.SourceRegion !== world.region)
     throw invalidValue(`The simulated account has nothing in ${String(request.SourceRegion)}`);
   const name = unusedName(world, request.Name);
@@ -88,6 +102,7 @@ export function copyImage(world: World, request: CopyImageRequest): CopyImageRes
     world,
     tagsFrom(request.TagSpecifications, 'snapshot'),
     request.Encrypted ?? false,
+    request.Encrypted === true ? (request.KmsKeyId ?? world.defaultKey) : undefined,
   );
   const image = register(world, copied, {
     name,
@@ -100,6 +115,7 @@ export function copyImage(world: World, request: CopyImageRequest): CopyImageRes
   });
   if (request.ClientToken !== undefined)
     world.tokens.set(request.ClientToken, { request: '', result: image.id });
+  complete(world, image, copied, [from?.keyId, copied.keyId]);
   world.emit({ kind: 'image', image, from: source.id });
   return { ImageId: image.id };
 }
@@ -110,14 +126,14 @@ const imageFilters: Attributes<ImageRecord> = {
   name: (one) => [one.name],
   'owner-id': (one) => [one.ownerId],
   'root-device-type': () => ['ebs'],
-  state: (one) => [one.state ?? 'available'],
+  state: (one) => [one.state],
   'virtualization-type': () => ['hvm'],
 };
 
 export function describeImages(world: World, request: DescribeImagesRequest): DescribeImagesResult {
   const named = request.ImageIds?.length
-    ? request.ImageIds.map((id) => imageOf(world, id))
-    : [...world.images.values()];
+    ? request.ImageIds.map((id) => seenImage(world, id))
+    : [...world.images.values()].filter((image) => !isYoung(world, image.createdAt));
   const owners = request.Owners?.map((one) => (one === 'self' ? world.accountId : one));
   const owned = named.filter((one) => owners?.includes(one.ownerId) ?? true);
   return {
@@ -137,7 +153,7 @@ export function deregisterImage(world: World, request: DeregisterImageRequest): 
 }
 
 export function modifyImageAttribute(world: World, request: ModifyImageAttributeRequest): object {
-  const image = imageOf(world, request.ImageId);
+  const image = availableImage(world, request.ImageId);
   if (request.Description?.Value !== undefined) image.description = request.Description.Value;
   if (request.ImdsSupport?.Value !== undefined) image.imdsV2 = request.ImdsSupport.Value === 'v2.0';
   for (const { UserId } of request.LaunchPermission?.Add ?? [])
@@ -175,8 +191,8 @@ export function describeSnapshots(world: World, request: DescribeSnapshotsReques
   return {
     Snapshots: found.map((one) => ({
       SnapshotId: one.id,
-      State: 'completed' as const,
-      Progress: '100%',
+      State: one.state,
+      Progress: one.state === 'completed' ? '100%' : '0%',
       Encrypted: one.encrypted,
       VolumeSize: 20,
       OwnerId: world.accountId,
@@ -300,6 +316,53 @@ function imageOf(world: World, id: string | undefined): ImageRecord {
   return image;
 }
 
+/** One of a moment ago is unknown. */
+function seenImage(world: World, id: string): ImageRecord {
+  const image = imageOf(world, id);
+  if (!isYoung(world, image.createdAt)) return image;
+  throw new AwsError('InvalidAMIID.NotFound', `The image id '[${id}]' does not exist`);
+}
+
+function availableImage(world: World, id: string | undefined): ImageRecord {
+  const image = imageOf(world, id);
+  if (image.state === 'available') return image;
+  throw new AwsError('InvalidAMIID.Unavailable', `The image id '[${image.id}]' is no longer available`);
+}
+
+/**
+ * `pending` until its snapshot is made, and `failed` where that cannot be: only then is the key looked at. The words are those of
+ * AWS re:Post, "Why did my Amazon EBS snapshot copy fail?".
+ */
+function complete(
+  world: World,
+  image: ImageRecord,
+  snapshot: Snapshot,
+  keys: (string | undefined)[] = [],
+): void {
+  world.scheduler.after(world.latency.imageMs, () => {
+    const fails = !keys.every((key) => mayUseKey(world, key));
+    image.state = fails ? 'failed' : 'available';
+    snapshot.state = fails ? 'error' : 'completed';
+    if (fails)
+      image.stateReason = { Code: 'Client.InternalError', Message: 'Given key ID is not accessible' };
+  });
+}
+
+/** Source: EBS user guide, "Requirements for Amazon EBS encryption". */
+export const KEY_PERMISSIONS = [
+  'kms:CreateGrant',
+  'kms:Decrypt',
+  'kms:DescribeKey',
+  'kms:GenerateDataKeyWithoutPlaintext',
+  'kms:ReEncryptFrom',
+  'kms:ReEncryptTo',
+];
+
+/** AWS's own key, for which there is no ID here, is everybody's. */
+export function mayUseKey(world: World, keyId: string | undefined): boolean {
+  return keyId === undefined || KEY_PERMISSIONS.every((permission) => world.may(permission));
+}
+
 function snapshotOf(world: World, id: string | undefined): Snapshot {
   const snapshot = world.snapshots.get(id ?? '');
   if (snapshot === undefined)
@@ -317,8 +380,13 @@ function unusedName(world: World, name: string | undefined): string {
   return name;
 }
 
-function addSnapshot(world: World, tags: Map<string, string>, encrypted: boolean): Snapshot {
-  const snapshot = { id: world.nextId('snap'), tags, encrypted, createdAt: world.scheduler.now() };
+function addSnapshot(world: World, tags: Map<string, string>, encrypted: boolean, keyId?: string): Snapshot {
+  const snapshot: Snapshot = {
+    id: world.nextId('snap'),
+    ...{ tags, encrypted, keyId, readable: false },
+    state: 'pending',
+    createdAt: world.scheduler.now(),
+  };
   world.snapshots.set(snapshot.id, snapshot);
   return snapshot;
 }
@@ -328,14 +396,17 @@ function register(
   snapshot: Snapshot,
   what: Pick<ImageRecord, 'name' | 'description' | 'architecture' | 'ownerId' | 'tags'> & {
     imdsV2?: boolean;
+    state?: ImageRecord['state'];
+    createdAt?: number;
   },
 ): ImageRecord {
   const image: ImageRecord = {
     imdsV2: false,
+    state: 'pending',
+    createdAt: world.scheduler.now(),
     ...what,
     id: world.nextId('ami'),
     snapshotId: snapshot.id,
-    createdAt: world.scheduler.now(),
     protected: false,
     sharedWith: new Set(),
   };
@@ -348,7 +419,8 @@ function describeImage(world: World, image: ImageRecord): Image {
     ImageId: image.id,
     Name: image.name,
     Description: image.description,
-    State: image.state ?? 'available',
+    State: image.state,
+    ...(image.stateReason === undefined ? {} : { StateReason: image.stateReason }),
     OwnerId: image.ownerId,
     Public: false,
     Architecture: image.architecture,
@@ -374,7 +446,7 @@ function describeImage(world: World, image: ImageRecord): Image {
         },
       },
     ],
-    Tags: describeTags(image.tags),
+    Tags: describeTags(shownTags(world, image.id, image.tags)),
   };
 }
 

@@ -17,6 +17,7 @@ import { AwsError, missing } from '../errors.ts';
 import { describeInstance, describeState } from '../render.ts';
 import type { InstanceRecord, InstanceState } from '../state.ts';
 import { enisOf, instanceOf, limitsOf, subnetOf, type World } from '../world.ts';
+import { mayUseKey } from './images.ts';
 import {
   attach,
   createNetworkInterface,
@@ -103,6 +104,10 @@ export function runInstances(world: World, request: RunInstancesRequest): Reserv
   if (earlier !== undefined) return reservation(world, [earlier]);
   if (world.images.size > 0 && !world.images.has(request.ImageId))
     throw new AwsError('InvalidAMIID.NotFound', `The image id '[${request.ImageId}]' does not exist`);
+  const image = world.images.get(request.ImageId);
+  if (image !== undefined && image.state !== 'available')
+    throw new AwsError('InvalidAMIID.Unavailable', `The image id '[${image.id}]' is no longer available`);
+  const key = world.snapshots.get(image?.snapshotId ?? '')?.keyId ?? world.defaultKey;
   const records = Array.from({ length: request.MaxCount ?? 1 }, () =>
     launchInstance(world, {
       type: request.InstanceType ?? 'm5.large',
@@ -122,9 +127,35 @@ export function runInstances(world: World, request: RunInstancesRequest): Reserv
   );
   if (request.ClientToken !== undefined)
     world.tokens.set(request.ClientToken, { request: '', result: records[0]?.id ?? '' });
-  for (const instance of records) world.emit({ kind: 'run', instance });
+  for (const instance of records)
+    begin(world, instance, () => {
+      if (mayUseKey(world, key)) return world.emit({ kind: 'run', instance });
+      // EC2 takes the call, and says later and no more than this. Source: EC2 user guide, "Instance terminates immediately".
+      instance.stateReason = {
+        Code: 'Client.InternalError',
+        Message: 'Client.InternalError: Client error on launch',
+      };
+      terminated(world, instance);
+    });
   return reservation(world, records);
 }
+
+/** It is `pending` until it runs. Source: EC2 user guide, "Amazon EC2 instance state changes". */
+function begin(world: World, instance: InstanceRecord, running: () => void): void {
+  instance.state = 'pending';
+  instance.stateReason = { Code: 'pending', Message: 'pending' };
+  world.scheduler.after(world.latency.pendingMs, () => {
+    if (instance.state !== 'pending') return;
+    instance.state = 'running';
+    instance.stateReason = undefined;
+    running();
+  });
+}
+
+const USER_INITIATED = {
+  Code: 'Client.UserInitiatedShutdown',
+  Message: 'Client.UserInitiatedShutdown: User initiated shutdown',
+};
 
 function enabled(state: string | undefined): boolean | undefined {
   return state === undefined ? undefined : state === 'enabled';
@@ -159,7 +190,7 @@ export function rebootInstances(world: World, request: RebootInstancesRequest): 
 export function stopInstances(world: World, request: StopInstancesRequest): StopInstancesResult {
   return {
     StoppingInstances: named(world, request.InstanceIds).map((instance) => {
-      if (instance.state === 'terminated' || instance.state === 'shutting-down')
+      if (['pending', 'terminated', 'shutting-down'].includes(instance.state))
         throw new AwsError(
           'IncorrectInstanceState',
           `This instance '${instance.id}' is not in a state from which it can be stopped.`,
@@ -167,6 +198,7 @@ export function stopInstances(world: World, request: StopInstancesRequest): Stop
       if (instance.state === 'stopped') return changed(instance, 'stopped', 'stopped');
       const before = instance.state;
       instance.state = 'stopping';
+      instance.stateReason = USER_INITIATED;
       world.emit({ kind: 'instance', instance, action: 'stop' });
       world.scheduler.after(world.latency.instanceMs, () => stopped(world, instance));
       return changed(instance, before, 'stopping');
@@ -193,7 +225,6 @@ export function startInstances(world: World, request: StartInstancesRequest): St
           'IncorrectInstanceState',
           `The instance '${instance.id}' is not in a state from which it can be started.`,
         );
-      instance.state = 'running';
       instance.launchTime = world.scheduler.now();
       const boot = enisOf(world, instance.id)[0];
       const subnet = subnetOf(world, instance.subnetId);
@@ -201,7 +232,7 @@ export function startInstances(world: World, request: StartInstancesRequest): St
         givePublicAddress(world, boot);
         world.emit({ kind: 'addresses', eni: boot });
       }
-      world.emit({ kind: 'instance', instance, action: 'start' });
+      begin(world, instance, () => world.emit({ kind: 'instance', instance, action: 'start' }));
       return changed(instance, 'stopped', 'pending');
     }),
   };
@@ -216,6 +247,7 @@ export function terminateInstances(
       const before = instance.state;
       if (before === 'terminated') return changed(instance, before, 'terminated');
       instance.state = 'shutting-down';
+      instance.stateReason = USER_INITIATED;
       world.emit({ kind: 'instance', instance, action: 'terminate' });
       world.scheduler.after(world.latency.instanceMs, () => terminated(world, instance));
       return changed(instance, before, 'shutting-down');

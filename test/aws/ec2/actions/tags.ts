@@ -1,7 +1,7 @@
 import type { CreateTagsRequest, DeleteTagsRequest, Tag, TagSpecification } from '@aws-sdk/client-ec2';
 import { refusal } from '../../requests/check.ts';
 import { AwsError, missing } from '../errors.ts';
-import type { World } from '../world.ts';
+import { shownTags, type World } from '../world.ts';
 
 export function createTags(world: World, request: CreateTagsRequest): object {
   const given = entries(request.Tags ?? []);
@@ -18,7 +18,13 @@ export function createTags(world: World, request: CreateTagsRequest): object {
     if (keys.size > MOST)
       throw new AwsError('TagLimitExceeded', `The maximum number of tags per resource is ${MOST}.`);
   }
-  for (const tags of all) for (const [key, value] of given) tags.set(key, value);
+  for (const [at, tags] of all.entries()) {
+    const id = request.Resources?.[at] ?? '';
+    // Seen a little later. Source: EC2 developer guide, "Ensuring idempotency" and "Eventual consistency in the Amazon EC2 API".
+    if (shownTags(world, id, tags) === tags)
+      world.retagged.set(id, { at: world.scheduler.now(), before: new Map(tags) });
+    for (const [key, value] of given) tags.set(key, value);
+  }
   return {};
 }
 
@@ -80,7 +86,7 @@ export function taggedObjects(world: World, ids: string[] | undefined): Tagged[]
   ];
   return kinds.flatMap(([kind, objects]) => {
     const found = ids === undefined ? [...objects.values()] : ids.flatMap((id) => objects.get(id) ?? []);
-    return found.map(({ id, tags }) => ({ id, kind, tags }));
+    return found.map(({ id, tags }) => ({ id, kind, tags: shownTags(world, id, tags) }));
   });
 }
 
