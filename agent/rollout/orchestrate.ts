@@ -191,7 +191,9 @@ async function carryOn(work: Orchestration): Promise<Progress> {
     if (absent.length > 0) {
       for (const judgement of absent) tell({ kind: 'node', judgement });
       // The budget has the word before the rest is asked.
-      await record.save(without(rollout, progress, batch, absent));
+      const next = without(rollout, progress, batch, absent, now());
+      await record.save(next);
+      if (next.state === 'halted') tell({ kind: 'halted', why: next.why ?? '' });
       return;
     }
     await record.save(intended(progress, now()));

@@ -342,6 +342,7 @@ export function without(
   progress: Progress,
   batch: Batch | Gate,
   absent: readonly Judgement[],
+  nowMs: number,
 ): Progress {
   if (absent.length === 0) return progress;
   const zone = rollout.zones[batch.zone]?.nodes ?? [];
@@ -354,7 +355,16 @@ export function without(
   const rest = stillOf(rollout, progress, batch).filter((instanceId) => !away.has(instanceId));
   const left = { nodes: rest.map((one) => placed(one, 'unsent')), round: progress.left?.round ?? 0 };
   const exceptions = absent.map((one) => placed(one.instanceId, one.outcome));
-  if (batch.do === 'gate') return { ...unmade(progress, exceptions), left };
+  if (batch.do === 'gate') {
+    const next = {
+      ...unmade(
+        progress,
+        exceptions.map((one) => ({ ...one, outcome: atGate(one.outcome) })),
+      ),
+      left,
+    };
+    return heldAtGate(rollout, next, batch, absent, nowMs);
+  }
   const { back } = progress;
   return back === undefined
     ? { ...progress, left, exceptions: [...progress.exceptions, ...exceptions] }
@@ -393,14 +403,20 @@ export function gated(
       outcome: atGate(one.outcome),
     })),
   );
-  const why = overBudget(rollout, next);
-  const [first] = bad;
-  if (why === undefined || first === undefined) return next;
-  return halted(
-    next,
-    nowMs,
-    `gate behind the wait after the ${gate.after} in ${zone?.zoneId}: ${why}: ${first.instanceId}: ${first.reason}`,
-  );
+  return heldAtGate(rollout, next, gate, bad, nowMs);
+}
+
+function heldAtGate(
+  rollout: Rollout,
+  progress: Progress,
+  gate: Gate,
+  [first]: readonly Judgement[],
+  nowMs: number,
+): Progress {
+  const why = overBudget(rollout, progress);
+  if (why === undefined || first === undefined) return progress;
+  const where = `gate behind the wait after the ${gate.after} in ${rollout.zones[gate.zone]?.zoneId}`;
+  return halted(progress, nowMs, `${where}: ${why}: ${first.instanceId}: ${first.reason}`);
 }
 
 /** It ran the version, so none of what says that it was never touched can be said. */

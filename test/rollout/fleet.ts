@@ -52,6 +52,10 @@ export interface Fleet {
   cpuOf: Map<string, string>;
   /** AMIs without a boot test; every other has passed one. */
   untested: Set<string>;
+  /** What nodes that were launched meanwhile say of themselves. */
+  verdicts: Map<string, string>;
+  /** Launches a node, which comes up on what its zone's parameter names. */
+  launch(zone: number): ModelledNode;
   publish(version: string, sha256?: string): void;
   clock: Clock;
 }
@@ -73,21 +77,22 @@ export function createFleet(options: FleetOptions): Fleet {
   });
   ssm.latency.deliveryMs = 1_000;
   ssm.latency.listLagMs = 3_000;
+  const make = (zone: number, at: number, version: string, behaviour: Behaviour): ModelledNode => {
+    const instanceId = `i-${zone.toString(16).padStart(2, '0')}${at.toString(16).padStart(15, '0')}`;
+    zoneOf.set(instanceId, `euw1-az${zone + 1}`);
+    return modelledNode(
+      instanceId,
+      { version, behaviour },
+      {
+        scheduler,
+        updateMs: options.updateMs ?? (() => 30_000),
+        parameter: (name) => ssm.parameters.get(name)?.at(-1)?.value,
+        ...(options.awayMs === undefined ? {} : { awayMs: options.awayMs }),
+      },
+    );
+  };
   const nodes = options.zones.flatMap((count, zone) =>
-    Array.from({ length: count }, (_, at) => {
-      const instanceId = `i-${zone.toString(16).padStart(2, '0')}${at.toString(16).padStart(15, '0')}`;
-      zoneOf.set(instanceId, `euw1-az${zone + 1}`);
-      return modelledNode(
-        instanceId,
-        { version: OLD, behaviour: options.behaviourOf?.(at, zone) ?? 'good' },
-        {
-          scheduler,
-          updateMs: options.updateMs ?? (() => 30_000),
-          parameter: (name) => ssm.parameters.get(name)?.at(-1)?.value,
-          ...(options.awayMs === undefined ? {} : { awayMs: options.awayMs }),
-        },
-      );
-    }),
+    Array.from({ length: count }, (_, at) => make(zone, at, OLD, options.behaviourOf?.(at, zone) ?? 'good')),
   );
   for (const node of nodes) ssm.nodes.set(node.instanceId, node);
   const fleet: Fleet = {
@@ -101,6 +106,16 @@ export function createFleet(options: FleetOptions): Fleet {
     zoneless: new Set(),
     cpuOf: new Map(),
     untested: new Set(),
+    verdicts: new Map(),
+    launch(zone) {
+      const said = ssm.parameters.get(`/eniboot/bundle/euw1-az${zone + 1}`)?.at(-1)?.value;
+      const { version = OLD } = JSON.parse(said ?? '{}') as { version?: string };
+      const node = make(zone, 0x1000 + nodes.length, version, 'good');
+      fleet.verdicts.set(node.instanceId, `ready@${version}`);
+      nodes.push(node);
+      ssm.nodes.set(node.instanceId, node);
+      return node;
+    },
     publish: (version, sha256 = SHA256) => {
       ssm.put(
         `/eniboot/releases/${version}`,
@@ -267,7 +282,10 @@ function describeInstances(fleet: Fleet, request: object): object {
   ];
   const living = asked === undefined ? all : all.filter((one) => asked.includes(one.instanceId));
   const page = living.slice(start, start + MaxResults);
-  const verdicts = new Map(fleet.launched.map((one) => [one.instanceId, one.verdict]));
+  const verdicts = new Map([
+    ...fleet.verdicts,
+    ...fleet.launched.map((one) => [one.instanceId, one.verdict] as const),
+  ]);
   const zones = new Map([
     ...fleet.zoneOf,
     ...fleet.launched.map((one) => [one.instanceId, one.zoneId] as const),
