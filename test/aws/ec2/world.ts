@@ -23,7 +23,7 @@ export interface Ec2Latency {
   attachMs: number;
   detachMs: number;
   /**
-   * Age below which an object is missing from a describe that does not name its ID, an instance or an image from every one, and a
+   * Age below which an object is missing from a describe that does not name its ID, an instance from every one, and a
    * tag from what is described.
    */
   describeLagMs: number;
