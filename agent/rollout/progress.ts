@@ -82,10 +82,12 @@ export interface Progress {
   /** In the end: instances that came up meanwhile, and do not run what the rollout leaves behind. */
   strays?: number;
   /** When each wave began, in seconds since the rollout did; 1: on the way back. */
-  course?: [back: 0 | 1, step: number, seconds: number][];
+  course?: Noted[];
   /** Of an AMI: READY instances of each zone at the last look, and what has failed so far. */
   boots?: { ready: number[]; failed: BootFailure[]; forgiven: number };
 }
+
+type Noted = [back: 0 | 1, step: number, seconds: number];
 
 export interface Back {
   begun: number;
@@ -100,6 +102,8 @@ export interface Back {
 
 /** Nodes that may fail in all, forgiven ones included: the record of one that goes on and on would no longer fit. */
 const MOST_EXCEPTIONS = 800;
+/** Waves that are noted: one that is taken back again and again would fill the record. */
+const MOST_NOTED = 100;
 /** Failures of an AMI that are told apart, and reasons that are kept: the record has to fit into one parameter. */
 const MOST_BOOT_FAILURES = 100;
 const REASONS = 20;
@@ -151,7 +155,8 @@ export function noted(rollout: Rollout, progress: Progress): Progress {
   const last = lastBack === back ? waveOf(rollout, back, progress, lastStep) : undefined;
   if (last?.do === step.do && last.zone === step.zone && kindOf(last) === kindOf(step)) return progress;
   const seconds = Math.round((progress.sinceMs - rollout.startedMs) / 1000);
-  return { ...progress, course: [...(progress.course ?? []), [back, progress.step, seconds]] };
+  const course = [...(progress.course ?? []), [back, progress.step, seconds] satisfies Noted];
+  return { ...progress, course: course.slice(-MOST_NOTED) };
 }
 
 function kindOf(step: Step): string {

@@ -48,7 +48,7 @@ test('a good version reaches every node, once, one zone after the other', async 
   const progress = await onFleetTime(
     fleet,
     rollOut(fleet, (happening) => {
-      if (happening.kind === 'step' && happening.step.do !== 'bake')
+      if (happening.kind === 'step' && ['update', 'promote'].includes(happening.step.do))
         zones.push(`${happening.step.do} ${happening.step.zone}`);
     }),
   );
@@ -578,7 +578,7 @@ test('nodes that a halt has passed over are updated after a resume, in both dire
       fleet.scheduler.after(5_000, () => void raiseHaltFlag(aws, CLUSTER, 'drill'));
     };
   };
-  const halted = await onFleetTime(fleet, rollOut(fleet, raiseAt(4)));
+  const halted = await onFleetTime(fleet, rollOut(fleet, raiseAt(5)));
   assert.is(halted.state, 'halted');
   const before = halted.updated;
   const shown = await onFleetTime(fleet, summaryOf(fleet));
