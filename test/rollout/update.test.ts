@@ -166,7 +166,7 @@ test('what is no longer wanted, or has expired, changes nothing; the answer says
   says({ rollout: 'one', direction: 'back' });
   const { report } = await updating;
   bundles.delay(0);
-  assert.equal([report.result, report.code], ['untouched', 'UPDATE_NOT_WANTED']);
+  assert.equal([report.result, report.code], ['untouched', 'UPDATE_NOT_WANTED'], report.message);
   says({ rollout: 'one', direction: 'forward' });
   const last = await update(node, '9.1.0', digests.good, ...asked, '--until', seconds(300));
   assert.is(last.report.result, 'updated', JSON.stringify(last.report));
