@@ -5,6 +5,7 @@ import {
   hostLines,
   linkGroupOf,
   POD_VETH,
+  podDestinations,
   podGuard,
   podLines,
   podLines6,
@@ -18,6 +19,7 @@ import {
 import { NFT_TABLE } from '../agent/host/names.ts';
 import { perform, type Refusal, type Step } from '../agent/host/netlink/perform.ts';
 import { removeFromNode, removeFromPod } from '../agent/host/netlink/remove.ts';
+import { type OwnNetwork, otherNetwork } from '../agent/host/other-network.ts';
 import { limitLines } from '../agent/host/pod-limits.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { type ExecResult, endingOf, notRun, succeeded } from '../agent/port/exec-result.ts';
@@ -59,6 +61,10 @@ nsenter --net="$netns" -- nft "create table ${guard} ${NFT_TABLE}; $guard" </dev
   nsenter --net="$netns" -- nft "${emptied(guard)}; $guard" </dev/null || exit ${NFT_FAILED}
 exec nsenter --net="$netns" -- sh -ec '${last}' eniboot "$@"`;
 }
+
+/** Routes of both families, as this process would read them in the pod. */
+const BETWEEN = '--------\n';
+const ROUTES = `cat /proc/self/net/route; printf '%s\n' ${BETWEEN.trim()}; cat /proc/self/net/ipv6_route 2>/dev/null || :`;
 
 /** A table that was there or not, and is not from here on. */
 function emptied(family: string): string {
@@ -121,6 +127,12 @@ function makeObjects(a: Attachment, netns: string, eniDevice: string | undefined
   const settings = podSysctls(a);
   let host = hostLines(a, netns, eniDevice, ipv6);
   let pod = podLines(a, eniDevice !== undefined, ipv6);
+  let own: OwnNetwork | undefined = {
+    ifName: a.ifName,
+    veth: POD_VETH,
+    destinations: podDestinations(a),
+    families: six.length > 0 ? [4, 6] : [4],
+  };
   for (;;) {
     const result = make({
       netns,
@@ -128,7 +140,7 @@ function makeObjects(a: Attachment, netns: string, eniDevice: string | undefined
       pod,
       tables,
       settings,
-      shares: eniDevice === undefined,
+      own,
       ipv6: { device: a.ifName, lines: six },
     });
     if (succeeded(result)) return { ipv6: six.length > 0 };
@@ -143,6 +155,7 @@ function makeObjects(a: Attachment, netns: string, eniDevice: string | undefined
         table: tables.all,
       });
     }
+    own = undefined;
     if (result.exitCode === HOST_FAILED) host = linesLeft(host, a, result);
     else [host, pod] = [[], linesLeft(pod, a, result)];
   }
@@ -155,17 +168,16 @@ interface Texts {
   /** All, and by programs: what can be made before the links, and what cannot. */
   tables: { all: string; early: string; guard: string };
   settings: [string, string][];
-  /** Another plugin has made the pod's interface, and may have given it routes. */
-  shares: boolean;
+  /** What the pod may have before: an interface of this name, by the plugin before. Undefined once something was made. */
+  own: OwnNetwork | undefined;
   /** The pod's interface, and the pod's batch of IPv6; empty where it has IPv4 alone. */
   ipv6: { device: string; lines: string[] };
 }
 
 /** Without a process where this runtime can, else by programs. */
-function make({ netns, host, pod, tables, settings, shares, ipv6 }: Texts): ExecResult {
-  const families = ipv6.lines.length > 0 ? ([4, 6] as const) : ([4] as const);
+function make({ netns, host, pod, tables, settings, own, ipv6 }: Texts): ExecResult {
   const steps: [Step, exitCode: number][] = [
-    ...(shares ? [] : ([[{ vacant: POD_VETH, families }, TAKEN]] satisfies [Step, number][])),
+    ...(own === undefined ? [] : ([[{ vacant: own }, TAKEN]] satisfies [Step, number][])),
     [{ in: 'node', ip: host }, HOST_FAILED],
     [{ nft: tables.all }, NFT_FAILED],
     [{ sysctls: settings }, 1],
@@ -180,11 +192,22 @@ function make({ netns, host, pod, tables, settings, shares, ipv6 }: Texts): Exec
   const texts = steps.map(([step]) => step);
   const refusal = perform(netns, texts);
   if (refusal !== 'unable') return resultOf(refusal, steps[refusal?.step ?? 0]?.[1] ?? 1);
+  const taken = own === undefined ? undefined : takenByPrograms(netns, own);
+  if (taken !== undefined) return taken;
   const [script, six] =
     ipv6.lines.length === 0 ? [ADD_IPV4, []] : [ADD_DUAL_STACK, [ipv6.device, ipv6.lines.join('\n')]];
   const { early, guard } = tables;
   const args = ['-c', script, 'eniboot', netns, host.join('\n'), early, guard, ...six, ...settings.flat()];
   return runSync('sh', args, { input: toInput(pod) });
+}
+
+/** What `vacant` looks at in perform.ts. */
+function takenByPrograms(netns: string, own: OwnNetwork): ExecResult | undefined {
+  const routes = runSync('nsenter', [`--net=${netns}`, '--', 'sh', '-c', ROUTES]);
+  if (!succeeded(routes)) return routes;
+  const [route = '', route6 = ''] = routes.stdout.split(BETWEEN);
+  const found = otherNetwork(own, route, route6);
+  return found === undefined ? undefined : resultOf({ step: 0, stderr: `${found}\n` }, TAKEN);
 }
 
 /** As if a program had ended so. */
@@ -217,6 +240,7 @@ export function removeAttachment(address: string, namespaces: string[]): void {
 export function removePodSide(address: string, netns: string): void {
   const removal = {
     group: linkGroupOf(address),
+    veth: POD_VETH,
     lines: podRemovalLines,
     // Both families, whatever the node has: what is not there costs a message.
     lines6: podRemovalLines,

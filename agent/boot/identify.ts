@@ -72,6 +72,7 @@ export const identify: Phase<Observed, Change> = {
       identity,
       bootEni,
       bootDevice,
+      ownAddresses: ownAddresses(bootEni, [bootDevice, ...links.filter((link) => link.name === 'lo')]),
       otherEnis: others.filter((eni): eni is MetadataEni => eni !== undefined),
       limits: await findLimits(boot, identity),
       lifecycleTarget,
@@ -156,6 +157,19 @@ function findBootDevice(links: Link[], bootEni: BootEniMetadata): Link {
 function carriedFirst(addresses: string[], device: Link): string[] {
   const isCarried = (address: string) => device.addresses.some((one) => one.address === address);
   return [...addresses.filter(isCarried), ...addresses.filter((address) => !isCarried(address))];
+}
+
+/** In an order that does not change by itself: repair compares texts. */
+function ownAddresses(bootEni: BootEniMetadata, devices: Link[]): NodeFacts['ownAddresses'] {
+  // Link-local ones are nobody's to route, the one of IMDS among them.
+  const given = devices
+    .flatMap((link) => link.addresses)
+    .filter(({ scope, address }) => scope === 'global' && !address.startsWith('169.254.'));
+  const all = (family: 4 | 6, known: string[]) => {
+    const more = given.filter((one) => one.family === family).map(({ address }) => address);
+    return [...known, ...[...new Set(more)].filter((address) => !known.includes(address)).sort()];
+  };
+  return { ipv4: all(4, bootEni.addresses), ipv6: all(6, bootEni.ipv6Addresses) };
 }
 
 /** A device may be renamed at any time: what comes after a failure looks for the boot ENI's by the name it has then. */

@@ -6,18 +6,18 @@ import { type Boot, isDualStack, nodeOf } from './phase.ts';
 
 /** Text of node.json. Every pod ENI must have its subnet by now; one that IMDS does not know yet is left out. */
 export function nodeFile(boot: Boot): string {
-  const { identity, bootEni, bootDevice } = nodeOf(boot);
+  const { identity, bootEni, bootDevice, ownAddresses } = nodeOf(boot);
   const { pods, pool, kubernetes } = boot.config;
   const bandwidth = bandwidthOf(boot);
   return nodeFileText({
     schema: 1,
     instanceId: identity.instanceId,
-    nodeAddresses: bootEni.addresses,
+    nodeAddresses: ownAddresses.ipv4,
     mtu: bootDevice.mtu,
     ...podRouting(bootEni.vpcCidrs, boot.config),
     allowImds: pods.allowImds,
     ...(isDualStack(boot)
-      ? { ipv6: { nodeAddresses: bootEni.ipv6Addresses, serviceCidrs: ipv6Cidrs(kubernetes.serviceCidrs) } }
+      ? { ipv6: { nodeAddresses: ownAddresses.ipv6, serviceCidrs: ipv6Cidrs(kubernetes.serviceCidrs) } }
       : {}),
     restMs: pool.restSeconds * 1000,
     lowWater: pool.lowWater,

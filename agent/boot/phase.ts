@@ -61,6 +61,11 @@ export interface NodeFacts {
   bootEni: BootEniMetadata;
   /** The boot ENI's device. */
   bootDevice: Link;
+  /**
+   * Addresses of the boot ENI that pods reach by their node, the primary first: those of EC2, and those that somebody has
+   * given its device or the loopback (keepalived, kube-vip).
+   */
+  ownAddresses: { ipv4: string[]; ipv6: string[] };
   /** ENIs other than the boot ENI, as far as IMDS describes them completely. */
   otherEnis: MetadataEni[];
   limits: InstanceLimits;

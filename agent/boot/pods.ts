@@ -1,6 +1,8 @@
 // The living pods of this node, looked at in their namespaces: guards, kernel settings, and the mode of their ENI's
 // ipvlans. Asks the kernel alone, and waits for nothing.
 import { attachmentOf } from '../host/attachment.ts';
+import { Routing } from '../host/netlink/requests.ts';
+import { Listing } from '../host/netlink/verify.ts';
 import { type NodeFile, readNodeFile } from '../host/node-file.ts';
 import { type Drift, driftOf } from '../host/pod-drift.ts';
 import { isFailure } from '../messages/failure.ts';
@@ -8,6 +10,7 @@ import { type Lease, leasePath, listLeases } from '../pool/lease.ts';
 import { noteOf } from '../pool/lease-note.ts';
 import { hasCode, secondsSinceWritten } from '../port/fs.ts';
 import { hasLibc } from '../port/libc.ts';
+import { inOwnNamespace } from '../port/netlink.ts';
 import { type Check, fail, pass, warn } from './phase.ts';
 
 export interface PodDrift {
@@ -29,25 +32,29 @@ export function podDrifts(mend: boolean): { looked: number; found: PodDrift[]; p
   const leases = listLeases().filter(
     ({ address, eniId, owner }) => secondsSinceWritten(leasePath(address, eniId, owner)) >= SETTLED,
   );
-  for (const lease of leases) {
-    const pod = nameOf(lease);
-    try {
-      const drifts = driftsOf(lease, node, mend);
-      if (drifts.length > 0) found.push({ pod, eniId: lease.eniId, drifts });
-    } catch (error) {
-      // It has ended meanwhile.
-      if (hasCode(error, 'ENOENT', 'ENOTDIR')) continue;
-      problems.push(`${pod}: ${error instanceof Error ? error.message : String(error)}`);
+  inOwnNamespace((socket) => {
+    const listing = new Listing(new Routing(socket));
+    for (const lease of leases) {
+      const pod = nameOf(lease);
+      try {
+        const drifts = driftsOf(lease, node, listing, mend);
+        if (drifts.length > 0) found.push({ pod, eniId: lease.eniId, drifts });
+      } catch (error) {
+        // It has ended meanwhile.
+        if (hasCode(error, 'ENOENT', 'ENOTDIR')) continue;
+        problems.push(`${pod}: ${error instanceof Error ? error.message : String(error)}`);
+      }
     }
-  }
+  });
   return { looked: leases.length, found, problems };
 }
 
-function driftsOf(lease: Lease, node: NodeFile, mend: boolean): Drift[] {
+function driftsOf(lease: Lease, node: NodeFile, listing: Listing, mend: boolean): Drift[] {
   const note = noteOf(lease);
   const eni = node.podEnis.find((one) => one.eniId === lease.eniId);
   if (note === undefined || eni === undefined) return [];
-  return driftOf(attachmentOf(node, lease.address, eni, lease.owner.ifName), note.netns, mend);
+  const attachment = { ...attachmentOf(node, lease.address, eni, lease.owner.ifName), limits: note.limits };
+  return driftOf(attachment, note.netns, listing, mend);
 }
 
 function nameOf(lease: Lease): string {
@@ -95,5 +102,8 @@ export function checkPods(): Check {
   if (texts.length > 0) return warn('pods', `${texts.join('; ')}; repair puts it back`, { found });
   return problems.length > 0
     ? warn('pods', `not looked at: ${problems.join('; ')}`, { problems })
-    : pass('pods', `${looked} pods have their guards, and their ENIs the mode they were given`);
+    : pass(
+        'pods',
+        `${looked} pods have their guards and what their node tells them, and their ENIs the mode they were given`,
+      );
 }

@@ -3,7 +3,7 @@
 import { rmSync } from 'node:fs';
 import { must } from '../host/command.ts';
 import { RUN_DIR } from '../host/names.ts';
-import { NODE_FILE, readNodeFile } from '../host/node-file.ts';
+import { NODE_FILE, type NodeFile, readNodeFile } from '../host/node-file.ts';
 import { hasSystemd, isStartedBySystemd } from '../host/notify.ts';
 import { isFailure } from '../messages/failure.ts';
 import { listIfPresent, readIfPresent, writeIfChanged } from '../port/fs.ts';
@@ -63,7 +63,7 @@ export const ready: Phase<Planned[], Planned> = {
       readIfPresent(COPY) === conflist(boot)
         ? pass('conflist', `${COPY} is in place`)
         : fail('conflist', 'CONFLIST_DIFFERS', `${COPY} is not as written`, { path: COPY }),
-      checkNodeFile(),
+      checkNodeFile(boot),
       ...checkOrder(),
     ];
   },
@@ -90,16 +90,39 @@ function takenFirst(names: string[]): string | undefined {
   return names.filter((name) => /\.(?:conf|conflist|json)$/.test(name)).sort()[0];
 }
 
-/** That the plugin can read it. What it says is repair's and refill's to keep: an ENI may come while somebody looks. */
-function checkNodeFile(): Check {
+/**
+ * That the plugin can read it, and that it says of the node what there is now. What it says of pod ENIs is repair's and
+ * refill's to keep: one may come while somebody looks.
+ */
+function checkNodeFile(boot: Boot): Check {
   try {
-    readNodeFile();
-    return pass('node-file', `${NODE_FILE} can be read`);
+    const told = readNodeFile();
+    const now = JSON.parse(nodeFile(boot)) as NodeFile;
+    const changed = FOLLOWED.filter(([, fact]) => fact(told) !== fact(now)).map(
+      ([what, fact]) => `${what}: ${fact(now)}, not ${fact(told)}`,
+    );
+    return changed.length === 0
+      ? pass('node-file', `${NODE_FILE} can be read`)
+      : warn(
+          'node-file',
+          `pods do not know yet what has changed on the node; repair tells them: ${changed.join('; ')}`,
+          {
+            path: NODE_FILE,
+            changed,
+          },
+        );
   } catch (error) {
     if (!isFailure(error)) throw error;
     return fail('node-file', error.code, error.message, { path: NODE_FILE });
   }
 }
+
+/** What living pods follow: docs/limits.md has the table. */
+const FOLLOWED: [what: string, fact: (node: NodeFile) => string][] = [
+  ['addresses', (node) => [...node.nodeAddresses, ...(node.ipv6?.nodeAddresses ?? [])].join(' ')],
+  ['routes of pods', (node) => node.podRoutes.join(' ')],
+  ['MTU', (node) => `${node.mtu}`],
+];
 
 /** Whether this boot lets kubelet run; not while the instance waits in a warm pool. */
 export function isKubeletReleased(): boolean {

@@ -7,7 +7,8 @@ const help = `Usage: eniboot repair [--json]
 
 Puts back what something else has changed on this node since it booted: the node's nftables tables, policy rule and
 kernel settings, devices of pod ENIs, NetworkManager's configuration, plugins and drop-ins; in living pods, the guard of
-their interface, its mode and their kernel settings. Creates, attaches and gives back nothing in EC2.
+their interface, its mode, their kernel settings, and what they are told of their node: its addresses, the VPC's routes,
+its MTU. Creates, attaches and gives back nothing in EC2.
 eniboot-repair.timer runs it; a node that never became READY is left to \`eniboot boot\`.
 
   --json      one object: { "changes": [], "failures": [ { "phase", "code", "message", "remedy" } ] }

@@ -211,6 +211,14 @@ export function podLines6(a: Attachment): string[] {
   ];
 }
 
+/** Where the routes lead that an attachment has in the pod's main table: CIDRs of both families. */
+export function podDestinations(a: Attachment): string[] {
+  return [...podLines(a, true, false), ...podLines6(a)].flatMap((line) => {
+    const to = / table /.test(line) ? undefined : /^route replace (?:unreachable )?(\S+)/.exec(line)?.[1];
+    return to === undefined ? [] : [to === 'default' ? '0.0.0.0/0' : to];
+  });
+}
+
 /** Settings of the pod's namespace, as paths below /proc/sys and values. */
 export function podSysctls(a: Attachment): [string, string][] {
   return [

@@ -1,5 +1,5 @@
-// What of a living pod's attachment repair looks after: what a pod can change that others suffer from, and what a pod
-// lacks that an earlier version made. Everything else in a pod's namespace is the pod's own affair.
+// What of a living pod's attachment repair looks after: what a pod can change that others suffer from, what a pod lacks
+// that an earlier version made, and what follows its node (pod-follow.ts). All else in a pod's namespace is the pod's own.
 import { readIfPresent } from '../port/fs.ts';
 import { inTwoNamespaces } from '../port/netlink.ts';
 import { type Attachment, POD_VETH, podGuard, podSysctls } from './attachment.ts';
@@ -8,11 +8,12 @@ import { transactionOf } from './netlink/nft.ts';
 import { hasTables } from './netlink/nft-verify.ts';
 import { commit, Routing, said } from './netlink/requests.ts';
 import { IPVLAN_L2, Listing } from './netlink/verify.ts';
+import { followNode } from './pod-follow.ts';
 import { writeSysctl } from './sysctl.ts';
 
 export interface Drift {
-  /** port: mode and flags of the ENI, which all its pods share. */
-  kind: 'port' | 'guard' | 'setting';
+  /** port: mode and flags of the ENI, which all its pods share. node: what the pod follows its node in. */
+  kind: 'port' | 'guard' | 'setting' | 'node';
   /** What is there instead, in words. */
   found: string;
 }
@@ -21,10 +22,11 @@ export interface Drift {
  * Looks at the pod in that namespace, and with `mend` puts back what it finds. Nothing where the pod's links are not
  * there.
  *
+ * @param node what the node has.
  * @throws SystemCallError, or Node's error when the path cannot be opened; KERNEL_CHANGE.
  */
-export function driftOf(a: Attachment, netns: string, mend: boolean): Drift[] {
-  return inTwoNamespaces(netns, ({ pod, podNetfilter }) => {
+export function driftOf(a: Attachment, netns: string, node: Listing, mend: boolean): Drift[] {
+  return inTwoNamespaces(netns, ({ node: nodeSocket, pod, podNetfilter }) => {
     const routing = new Routing(pod);
     const listing = new Listing(routing);
     const index = listing.index(a.ifName);
@@ -59,6 +61,7 @@ export function driftOf(a: Attachment, netns: string, mend: boolean): Drift[] {
       if (mend) writeSysctl(path, value);
       drifts.push({ kind: 'setting', found: `${path} is ${found}, not ${value}` });
     }
-    return drifts;
+    const behind = followNode(a, netns, { node, nodeSocket, pod, podNetfilter }, mend);
+    return [...drifts, ...behind.map((found): Drift => ({ kind: 'node', found }))];
   });
 }

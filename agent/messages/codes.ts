@@ -577,7 +577,7 @@ export const failureCodes = {
     transient: false,
   },
   NETNS_TAKEN: {
-    title: "The pod's namespace has a default route that another network gave it.",
+    title: "The pod's namespace has routes that another network gave it.",
     remedy:
       "Make eniboot the pod's first network, and others the additional ones (Multus: `clusterNetwork`). As an additional network it would take the pod's default route, and Services with it.",
     transient: false,

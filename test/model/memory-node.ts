@@ -412,6 +412,7 @@ export const identify = {
         ipv6Addresses: bootEni.ipv6Addresses,
       },
       bootDevice,
+      ownAddresses: { ipv4: describe(bootEni).addresses, ipv6: bootEni.ipv6Addresses },
       otherEnis: others.map(describe),
       limits,
       lifecycleTarget: undefined,

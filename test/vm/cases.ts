@@ -149,6 +149,19 @@ export const cases: readonly Case<Timing[]>[] = [
       }),
   },
   {
+    name: 'reloads',
+    title: 'what packages and operators reload on a READY node undoes nothing that repair does not put back',
+    run: (bench) =>
+      withGate(bench, {}, async (node) => {
+        await openGate(node);
+        const seen = await node.verdict();
+        sound(node, seen, { verdict: 'ready' });
+        const failing = await failingChecks(node, bench.patience);
+        for (const reload of reloads) await reloaded(node, reload, failing, bench.patience);
+        return [timing('reloads', seen)];
+      }),
+  },
+  {
     name: 'agent-crashes-once',
     title: 'the agent is killed while it attaches: the second run finishes, and kubelet starts once',
     run: (bench) =>
@@ -362,6 +375,62 @@ async function egressIsPublic(node: Node): Promise<void> {
     answer.stdout.includes(node.instance.bootEni.publicIp ?? 'none'),
     `the Internet saw ${answer.stdout || answer.stderr}`,
   );
+}
+
+/** A command that sets others' settings anew, and whether it may undo what only repair puts back. */
+interface Reload {
+  command: string;
+  undoes?: true;
+  /** Not on every image: it is passed over where this command fails. */
+  needs?: string;
+}
+
+const reloads: readonly Reload[] = [
+  { command: 'sysctl --system' },
+  { command: 'systemctl restart systemd-sysctl.service' },
+  { command: 'udevadm control --reload && udevadm trigger --action=change && udevadm settle' },
+  { command: 'udevadm trigger --action=add --subsystem-match=net && udevadm settle' },
+  { command: 'nmcli general reload' },
+  { command: 'nmcli connection reload' },
+  { command: 'systemctl reload NetworkManager.service' },
+  { command: 'systemctl restart NetworkManager.service && nm-online --quiet --timeout=60' },
+  { command: 'systemctl daemon-reload' },
+  { command: 'systemctl daemon-reexec' },
+  { command: 'networkctl reload', needs: 'systemctl is-active systemd-networkd.service', undoes: true },
+  { command: 'systemctl restart nftables.service', needs: 'systemctl cat nftables.service', undoes: true },
+  { command: 'firewall-cmd --reload', needs: 'systemctl is-active firewalld.service', undoes: true },
+];
+
+const ENIBOOT = '/usr/libexec/eniboot/current/eniboot';
+
+/** Names of the checks that fail: a stand-in of a VM may fail one from the start. */
+async function failingChecks(node: Node, patience: number): Promise<string[]> {
+  const { stdout, stderr } = await node.machine.run(`${ENIBOOT} check --json`, 120_000 * patience);
+  assert.ok(stdout.startsWith('{'), stderr);
+  const { checks } = JSON.parse(stdout) as { checks: { id: string; result: string }[] };
+  return checks.filter(({ result }) => result === 'fail').map(({ id }) => id);
+}
+
+/** What boot has set stays, or repair puts it back; the boot ENI keeps its address, and pod ENIs stay without one. */
+async function reloaded(
+  node: Node,
+  { command, undoes, needs }: Reload,
+  failing: string[],
+  patience: number,
+): Promise<void> {
+  const { machine } = node;
+  if (needs !== undefined && (await machine.run(needs)).exitCode !== 0) return;
+  // So that its timer does not hide what the reload has undone.
+  await machine.run('systemctl stop eniboot-repair.timer');
+  const done = await machine.run(command, 120_000 * patience);
+  assert.equal(done.exitCode, 0, `${command}: ${done.stderr}`);
+  const repaired = await machine.run(`${ENIBOOT} repair --json`, 120_000 * patience);
+  assert.equal(repaired.exitCode, 0, `${command}: ${repaired.stdout}${repaired.stderr}`);
+  const { changes } = JSON.parse(repaired.stdout) as { changes: string[] };
+  if (undoes !== true) assert.deepEqual(changes, [], `${command} undid something`);
+  assert.deepEqual(await failingChecks(node, patience), failing, command);
+  await machine.run('systemctl start eniboot-repair.timer');
+  await egressIsPublic(node);
 }
 
 /** Until EC2 has attached the pod ENI that the agent asked for. */

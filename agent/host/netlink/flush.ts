@@ -59,7 +59,12 @@ function routeFlush(text: string, inet6: boolean): Flush | undefined {
         .attribute(RTA.table, le32(table)),
     removal(found) {
       if (found[5] !== protocol || (type !== 0 && found[7] !== type)) return undefined;
-      return tableOf(found) === table ? new Message(DEL_ROUTE, REQUEST | ACK).u8(...found) : undefined;
+      return tableOf(found) === table ? routeRemoval(found) : undefined;
     },
   };
+}
+
+/** Takes a route away, as it was listed. */
+export function routeRemoval(found: Uint8Array): Message {
+  return new Message(DEL_ROUTE, REQUEST | ACK).u8(...found);
 }

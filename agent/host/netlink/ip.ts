@@ -71,7 +71,7 @@ export function lineOf(text: string, netns: string, inet6 = false): Line | undef
   if (object === 'link' && verb === 'del') return linkDel(rest);
   if (object === 'address' && (verb === 'add' || verb === 'replace')) return address(rest, verb);
   if (object === 'neigh' && verb === 'replace') return neighbour(rest);
-  if (object === 'route' && verb === 'replace') return route(rest, inet6);
+  if (object === 'route' && (verb === 'add' || verb === 'replace')) return route(rest, verb, inet6);
   if (object === 'rule' && (verb === 'add' || verb === 'del')) return rule(rest, verb, inet6);
   return undefined;
 }
@@ -180,14 +180,16 @@ function linkAttributes(message: Message, of: Map<string, string>, moment: Momen
 }
 
 function linkSet(words: string[]): Line | undefined {
-  const of = pairs(words, ['dev', 'addrgenmode'], ['up']);
+  const of = pairs(words, ['dev', 'addrgenmode', 'mtu'], ['up']);
   const device = of?.get('dev');
   if (of === undefined || device === undefined) return undefined;
   const mode = of.get('addrgenmode');
   if (mode !== undefined && mode !== 'none') return undefined;
+  const mtu = of.get('mtu');
   const up = of.has('up') ? 1 : 0;
   return (moment) => {
     const message = linkHeader(new Message(NEW_LINK, REQUEST | ACK), moment.index(device), up, up);
+    if (mtu !== undefined) message.attribute(IFLA.mtu, le32(Number(mtu)));
     if (mode === undefined) return message;
     return message.nest(IFLA.afSpec, () => message.nest(AF_INET6, () => message.attribute(8, [1])));
   };
@@ -235,7 +237,7 @@ function neighbour([to = '', ...words]: string[]): Line | undefined {
       .attribute(NDA.lladdr, macBytes(mac));
 }
 
-function route(words: string[], inet6: boolean): Line | undefined {
+function route(words: string[], verb: string, inet6: boolean): Line | undefined {
   const type = types[words[0] ?? ''];
   const [to = '', ...rest] = type === undefined ? words : words.slice(1);
   const keys = ['from', 'via', 'dev', 'scope', 'src', 'table', 'proto'];
@@ -256,8 +258,9 @@ function route(words: string[], inet6: boolean): Line | undefined {
   const usual = type === undefined && via === undefined && family === AF_INET ? 'link' : 'global';
   const scope = scopes[said ?? usual];
   if (scope === undefined) return undefined;
+  const flags = verb === 'add' ? CREATE | EXCL : CREATE | REPLACE;
   return (moment) => {
-    const message = new Message(NEW_ROUTE, REQUEST | ACK | CREATE | REPLACE)
+    const message = new Message(NEW_ROUTE, REQUEST | ACK | flags)
       .u8(family, target?.length ?? 0, from?.length ?? 0, 0)
       .u8(table < 256 ? table : 0, protocol, scope, type ?? UNICAST)
       .u32(of.has('onlink') ? 4 : 0);

@@ -5,6 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { readIfPresent } from '../../port/fs.ts';
 import { hasLibc, SystemCallError } from '../../port/libc.ts';
 import { inTwoNamespaces, type NetlinkSocket } from '../../port/netlink.ts';
+import { type OwnNetwork, otherNetwork } from '../other-network.ts';
 import { type Act, actsOf } from './batch.ts';
 import { type Transaction, transactionOf } from './nft.ts';
 import { commit, Routing, said } from './requests.ts';
@@ -15,8 +16,8 @@ export type Step =
   | { in: 'node' | 'pod'; ip: readonly string[]; inet6?: boolean }
   /** Tables of the pod, made anew where they are there already. */
   | { nft: string }
-  /** The pod has no default route but by this device, in these families: what another plugin made is not taken from it. */
-  | { vacant: string; families: readonly (4 | 6)[] }
+  /** The pod has no network but ours (other-network.ts). */
+  | { vacant: OwnNetwork }
   /** Settings of the pod: paths below /proc/sys and values. */
   | { sysctls: readonly (readonly [string, string])[] }
   /** A setting of the pod without which nothing more is done. */
@@ -80,7 +81,7 @@ export function perform(netns: string, steps: Step[]): Refusal | 'unable' | unde
 
 function readyFor(step: Step, netns: string): Ready | undefined {
   if ('sysctls' in step) return () => writeAll(step.sysctls);
-  if ('vacant' in step) return () => taken(step.vacant, step.families);
+  if ('vacant' in step) return () => refusalOf(step.vacant);
   if ('needs' in step) return () => missing(...step.needs);
   if ('nft' in step) {
     const made = transactionOf(step.nft, false);
@@ -122,22 +123,11 @@ function writeAll(sysctls: readonly (readonly [string, string])[]): string | und
   return undefined;
 }
 
-/** Read as files: a dump by netlink costs more than both. Lines of other tables are among those of IPv6. */
-function taken(device: string, families: readonly (4 | 6)[]): string | undefined {
-  for (const family of families) {
-    const routes = readIfPresent(`/proc/thread-self/net/${family === 4 ? 'route' : 'ipv6_route'}`) ?? '';
-    for (const line of routes.split('\n')) {
-      const words = line.split(/\s+/);
-      // Device, destination, gateway, flags, three counts, mask; and destination, its length, …, device.
-      const [by, isDefault] =
-        family === 4
-          ? [words[0], words[1] === '00000000' && words[7] === '00000000']
-          : [words[9], /^0{32} 00 /.test(line)];
-      if (isDefault && by !== device && by !== 'lo')
-        return `it has a default route${family === 6 ? ' of IPv6' : ''} by ${by}\n`;
-    }
-  }
-  return undefined;
+/** Read as files: a dump by netlink costs more than both. */
+function refusalOf(own: OwnNetwork): string | undefined {
+  const read = (file: string) => readIfPresent(`/proc/thread-self/net/${file}`) ?? '';
+  const found = otherNetwork(own, read('route'), read('ipv6_route'));
+  return found === undefined ? undefined : `${found}\n`;
 }
 
 function missing(path: string, value: string): string | undefined {

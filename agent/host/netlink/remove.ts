@@ -4,7 +4,8 @@ import { hasCode } from '../../port/fs.ts';
 import { SystemCallError } from '../../port/libc.ts';
 import { inOwnNamespace, inTwoNamespaces } from '../../port/netlink.ts';
 import { actsOf } from './batch.ts';
-import { groupOf, linksQuestion } from './ip.ts';
+import { groupOf, IFLA, linksQuestion } from './ip.ts';
+import { attributesIn, textOf } from './message.ts';
 import { type Family, tableRemoval } from './nft.ts';
 import { commit, isAbsent, type Outcome, Routing, said } from './requests.ts';
 
@@ -12,6 +13,8 @@ import { commit, isAbsent, type Outcome, Routing, said } from './requests.ts';
 export interface PodRemoval {
   /** The links. */
   group: number;
+  /** Name of the one that every attachment has. */
+  veth: string;
   /** What goes with no link, for `ip -batch` and for `ip -6 -batch`. */
   lines: readonly string[];
   lines6: readonly string[];
@@ -22,26 +25,27 @@ export interface PodRemoval {
 const EINVAL = 22;
 
 /**
- * Whatever there is, also where a call before this one was killed half-way. A namespace with links of another group is
- * another pod's by now, which the path may lead to, and is left as it is. A path that is no namespace any more is as good
- * as gone.
+ * Whatever there is, also where a call before this one was killed half-way. Links go by their group. What has none is left
+ * where the namespace has the links of another attachment: it is another pod's by now, which the path may lead to. A
+ * path that is no namespace any more is as good as gone.
  *
  * @returns why something is still there; undefined when nothing is.
  * @throws SystemCallError, or Node's error, when the namespace cannot be entered.
  */
 export function removeFromPod(netns: string, removal: PodRemoval): string | undefined {
-  const { group, lines, lines6, tables } = removal;
+  const { group, veth, lines, lines6, tables } = removal;
   let entered = false;
   try {
     return inTwoNamespaces(netns, ({ pod, podNetfilter }) => {
       entered = true;
       const routing = new Routing(pod);
       const { found, outcome } = routing.list(linksQuestion());
-      const groups = found.map(groupOf);
-      if (outcome.errno !== 0 || groups.some((one) => one !== 0 && one !== group)) return real(outcome);
+      if (outcome.errno !== 0) return real(outcome);
+      // First, so that no packet leaves without the rules.
+      const links = () => removeLine(routing, `link del group ${group}`);
+      if (found.some((link) => isAttached(link, veth, group))) return links();
       return first([
-        // First, so that no packet leaves without the rules.
-        () => removeLine(routing, `link del group ${group}`),
+        links,
         ...lines.map((line) => () => removeLine(routing, line)),
         ...lines6.map((line) => () => removeLine(routing, line, true)),
         ...tables.map(({ family, name }) => () => {
@@ -55,6 +59,15 @@ export function removeFromPod(netns: string, removal: PodRemoval): string | unde
     if (!entered && (noNamespace || hasCode(error, 'ENOENT', 'ENOTDIR'))) return undefined;
     throw error;
   }
+}
+
+/** Whether a link is one of another attachment. A group alone says nothing: other plugins may give their links one. */
+function isAttached(link: Uint8Array, veth: string, group: number): boolean {
+  const its = groupOf(link);
+  if (its === 0 || its === group) return false;
+  const attributes = attributesIn(link, 16);
+  const kind = attributesIn(attributes.get(IFLA.linkInfo) ?? new Uint8Array()).get(1);
+  return textOf(attributes.get(IFLA.name)) === veth || textOf(kind) === 'ipvlan';
 }
 
 /** The same for lines of `ip -batch` in the namespace this process is in. */

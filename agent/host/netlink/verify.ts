@@ -19,7 +19,7 @@ import {
 } from './ip.ts';
 import { attributesIn, DUMP, Message, numberAt, REQUEST, same, textOf } from './message.ts';
 import type { Routing } from './requests.ts';
-import { AF_INET, macBytes } from './values.ts';
+import { AF_INET, AF_INET6, macBytes } from './values.ts';
 
 /**
  * `type`: RTM_NEW…, which both the request that makes one and each that is listed carry. `header`: bytes of ifaddrmsg,
@@ -68,6 +68,13 @@ export class Listing {
     return link === undefined ? undefined : ipvlanPort(link);
   }
 
+  /** Of a device; 0 where there is none. */
+  mtu(device: string): number {
+    const link = this.linkOf(device);
+    const bytes = link === undefined ? undefined : attributesIn(link, 16).get(IFLA.mtu);
+    return bytes === undefined ? 0 : numberAt(bytes);
+  }
+
   /** Up, and all that is wanted of it. */
   hasLink({ name, mac, mtu, group, kind, master }: WantedLink): boolean {
     const link = this.linkOf(name);
@@ -93,6 +100,39 @@ export class Listing {
     if (kind === undefined) return false;
     const wanted = new Listed(request.body, kind);
     return this.list(kind, wanted.bytes[0] ?? 0).some((found) => fits[kind](wanted, found));
+  }
+
+  /** Whether a route of others leads where this one would, whatever way it takes. */
+  isTaken(line: Line, protocol: number): boolean {
+    const { type, body } = line({ index: (device) => this.index(device), podFd: -1 });
+    if (type !== NEW_ROUTE) return false;
+    const wanted = new Listed(body, 'route');
+    return this.list('route', body[0] ?? 0).some(
+      (found) =>
+        found.bytes[5] !== protocol &&
+        found.table === wanted.table &&
+        sameAt(wanted, found, [1, 2]) &&
+        (wanted.bytes[1] === 0 || alike(wanted, found, [RTA.dst])),
+    );
+  }
+
+  /** Routes of a protocol in a table that none of these lines makes, but for default ones. As they are listed. */
+  routesBeside(lines: Line[], protocol: number, table: number): Uint8Array[] {
+    const moment = { index: (device: string) => this.index(device), podFd: -1 };
+    const wanted = lines
+      .map((line) => line(moment))
+      .filter(({ type }) => type === NEW_ROUTE)
+      .map(({ body }) => new Listed(body, 'route'));
+    return [AF_INET, AF_INET6]
+      .flatMap((family) => this.list('route', family))
+      .filter(
+        (found) =>
+          found.bytes[5] === protocol &&
+          found.bytes[1] !== 0 &&
+          found.table === table &&
+          !wanted.some((one) => fits.route(one, found)),
+      )
+      .map(({ bytes }) => bytes);
   }
 
   /** Whether what leaves by a device waits in a token bucket of so many bytes a second, as `tc` shows them. */

@@ -63,6 +63,7 @@ export const identify = quiet('identify', async (boot) => {
       publicAddress: '203.0.113.1',
     },
     bootDevice,
+    ownAddresses: { ipv4: [eni.primaryIp], ipv6: [] },
     otherEnis: [],
     limits,
     lifecycleTarget: undefined,
