@@ -53,11 +53,26 @@ export async function obstaclesOf(
   const known = knownOfBooted();
   const eni = known?.podEnis.find((one) => one.eniId === eniId);
   if (known === undefined || eni === undefined) return [];
-  const { obstacles } = await lookForObstacles({
+  const place = {
     terrains: [{ ...terrainOf(known, eni, address), lives: true, to }],
     vpcCidrs: known.vpcCidrs,
-  });
-  return obstacles;
+  };
+  try {
+    return (await lookForObstacles(place)).obstacles;
+  } catch (error) {
+    const ways = ['vpc', 'node', 'service', 'internet', 'outside'] as const;
+    const remedy = '`eniboot check --probe` sends packets instead';
+    return [
+      {
+        kind: 'firewall',
+        what: 'of others',
+        does: notLookedAt(error),
+        remedy,
+        ways: [...ways],
+        certain: false,
+      },
+    ];
+  }
 }
 
 async function rowsOf(known: Known): Promise<Check[]> {
@@ -72,14 +87,15 @@ async function rowsOf(known: Known): Promise<Check[]> {
       pass('neighbours', `no rule or route of others is in the way of pods' packets${rest}`, { unjudged }),
     ];
   } catch (error) {
-    if (!isFailure(error)) throw error;
-    return [
-      warn('neighbours', `rules and routes of others were not looked at: ${error.message}`, {
-        code: error.code,
-        ...error.facts,
-      }),
-    ];
+    const facts = isFailure(error) ? { code: error.code, ...error.facts } : {};
+    return [warn('neighbours', notLookedAt(error), facts)];
   }
+}
+
+/** Whatever it is: a form that a newer nft gives its answers must not keep a node from booting. */
+function notLookedAt(error: unknown): string {
+  const why = error instanceof Error ? error.message : String(error);
+  return `rules and routes of others were not looked at: ${why}`;
 }
 
 function rowOf(obstacle: Obstacle, unjudged: string[]): Check {

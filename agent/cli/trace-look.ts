@@ -70,7 +70,7 @@ export async function lookAtPod(lease: Lease, to?: string): Promise<Seen> {
 async function obstacleSteps({ address, eniId }: Lease, to: string | undefined): Promise<Seen['others']> {
   const obstacles = await obstaclesOf(address, eniId, to);
   return obstacles.map(({ ways, what, does, remedy, certain }) => {
-    const step = { where: 'node', what: 'neighbour', text: what, found: does, remedy } as const;
+    const step = { where: 'node', what: 'obstacle', text: what, found: does, remedy } as const;
     return { ways, step: { ...step, state: certain ? 'wrong' : 'unknown' } };
   });
 }

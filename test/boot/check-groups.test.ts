@@ -14,7 +14,7 @@ const source = readdirSync(folder)
 
 /** First arguments of pass, warn, fail and skip; a name of ids that is assigned before. */
 const ids = [
-  ...source.matchAll(/\b(?:pass|warn|fail|skip)\(\s*['`]([a-z0-9-]+)/g),
+  ...source.matchAll(/(?<!\.)\b(?:pass|warn|fail|skip)\(\s*['`]([a-z0-9-]+)/g),
   ...source.matchAll(/\bid = ['`]([a-z0-9-]+)/g),
 ].map(([, id = '']) => id);
 

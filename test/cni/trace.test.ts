@@ -161,7 +161,7 @@ test('--to: one way, and what the kernel decides for it', async () => {
   assert.equal(
     astray.faults.map((step) => [step.where, step.what]),
     [
-      ['node', 'neighbour'],
+      ['node', 'obstacle'],
       ['node', 'decision'],
     ],
   );
@@ -182,7 +182,7 @@ test('what others have put into the way is named on the ways that it closes, and
     await node.sh(harm);
     const { ways, faults, exit } = await trace(subject.pod.id, ...(to === undefined ? [] : ['--to', to]));
     await node.sh('nft delete table inet mine');
-    const named = ways.filter((way) => way.steps.some((step) => step.what === 'neighbour'));
+    const named = ways.filter((way) => way.steps.some((step) => step.what === 'obstacle'));
     assert.equal(
       named.map((way) => way.name),
       [...closed],

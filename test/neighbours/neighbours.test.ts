@@ -31,11 +31,17 @@ test.before(async () => {
     node: one.instance.bootEni.primaryIp,
     pod: a.address,
     podDevice: one.instance.deviceOf(eni?.id ?? '') ?? '',
-    podEni: eni?.id ?? '',
+    podLink: a.result.interfaces[2].name,
     far: far.address,
   };
-  one.instance.write('/run/firewalld-start', firewalldStart());
-  one.instance.write('/run/firewalld-stop', firewalldStop);
+  for (const [path, text] of Object.entries({
+    programs: programs(),
+    'firewalld-start': firewalldStart,
+    'firewalld-stop': firewalldStop,
+    'keepalived-start': keepalivedStart,
+    'keepalived-stop': keepalivedStop,
+  }))
+    one.instance.write(`/run/${path}`, text);
   await services();
   // Ours, and those of the rig's stand-ins.
   await one.sh('nft list tables >/run/own-tables');
@@ -52,13 +58,12 @@ async function services(): Promise<void> {
   );
 }
 
-/** firewalld in the node's network, in a root folder of its own. `fw` is firewall-cmd. */
-function firewalldStart(): string {
+/** Shell: the programs' own root folder at /mnt/root, once. */
+function programs(): string {
   const root = programsRoot();
-  return `fwroot=${root}
-if ! mountpoint -q /mnt; then
+  return `if ! mountpoint -q /mnt; then
   mount -t tmpfs none /mnt; mkdir -p /mnt/up /mnt/work /mnt/root
-  mount -t overlay -o lowerdir=$fwroot,upperdir=/mnt/up,workdir=/mnt/work none /mnt/root 2>/dev/null || cp -a $fwroot/. /mnt/root/
+  mount -t overlay -o lowerdir=${root},upperdir=/mnt/up,workdir=/mnt/work none /mnt/root 2>/dev/null || cp -a ${root}/. /mnt/root/
   mkdir -p /mnt/root/run/dbus /mnt/root/proc /mnt/root/sys /mnt/root/dev /mnt/root/tmp
   for each in proc sys dev; do mount --rbind /$each /mnt/root/$each; done
   echo root:x:0:0:root:/root:/bin/sh >/mnt/root/etc/passwd
@@ -68,24 +73,52 @@ if ! mountpoint -q /mnt; then
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/><allow user="*"/></policy></busconfig>
 XML
 fi
-fw() { chroot /mnt/root firewall-cmd "$@" >/dev/null; }
-rm -f /mnt/root/run/dbus/system_bus_socket
-chroot /mnt/root dbus-daemon --config-file=/tmp/bus.conf --nofork --nopidfile >/dev/null 2>&1 & echo $! >/run/fw-bus
-for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -S /mnt/root/run/dbus/system_bus_socket ] && break; sleep 0.1; done
-chroot /mnt/root /usr/sbin/firewalld --nofork --nopid >/dev/null 2>&1 & echo $! >/run/fw-daemon
-for i in $(seq 100); do fw --state 2>/dev/null && break; sleep 0.1; done
+until_() { for i in $(seq 100); do "$@" >/dev/null 2>&1 && break; sleep 0.05; done; }
+end_() { kill $(cat $1); until_ test ! -d /proc/$(cat $1); }
 `;
 }
 
+/** `fw` is firewall-cmd. */
+const firewalldStart = `. /run/programs
+fw() { chroot /mnt/root firewall-cmd "$@" >/dev/null; }
+rm -f /mnt/root/run/dbus/system_bus_socket
+chroot /mnt/root dbus-daemon --config-file=/tmp/bus.conf --nofork --nopidfile >/dev/null 2>&1 & echo $! >/run/fw-bus
+until_ test -S /mnt/root/run/dbus/system_bus_socket
+chroot /mnt/root /usr/sbin/firewalld --nofork --nopid >/dev/null 2>&1 & echo $! >/run/fw-daemon
+until_ fw --state
+`;
+
 /** It takes its table along. */
-const firewalldStop = `kill $(cat /run/fw-daemon)
-for i in $(seq 50); do [ -d /proc/$(cat /run/fw-daemon) ] || break; sleep 0.1; done
-kill $(cat /run/fw-bus)
+const firewalldStop = `. /run/programs
+end_ /run/fw-daemon
+end_ /run/fw-bus
+`;
+
+/** Master at once, by the priority of an owner (RFC 9568). */
+const keepalivedStart = `. /run/programs
+cat >/mnt/root/tmp/keepalived.conf <<EOF
+global_defs { vrrp_version 3
+  script_user root }
+vrrp_instance V {
+  state MASTER
+  interface $1
+  virtual_router_id 51
+  priority 255
+  advert_int 0.1
+  virtual_ipaddress { $2/32 }
+}
+EOF
+chroot /mnt/root keepalived --dont-fork --vrrp --log-console -f /tmp/keepalived.conf --pid=/tmp/ka --vrrp_pid=/tmp/kv >/dev/null 2>&1 & echo $! >/run/keepalived
+until_ sh -c "ip addr show dev $1 | grep -qF $2"
+ip addr show dev $1 | grep -qF $2
+`;
+const keepalivedStop = `. /run/programs
+end_ /run/keepalived
 `;
 
 /** Rows that are no pass. */
 async function look(): Promise<Check[]> {
-  const { stdout, stderr } = await one.eniboot(['check', '--json']);
+  const { stdout, stderr } = await one.tool(['check', '--json']);
   assert.ok(stdout.startsWith('{'), stderr);
   const { checks } = JSON.parse(stdout) as { checks: Check[] };
   return checks.filter(({ result }) => result !== 'pass');
@@ -173,6 +206,25 @@ for (const { name, cases } of neighbours)
         await services();
       }
     });
+
+test('an nft whose answer nobody understands: check says so, and fails nothing for it', async () => {
+  const odd =
+    '{"nftables":[{"rule":null},{"chain":{"hook":"forward"}},{"rule":{"chain":null,"expr":[null]}}]}';
+  for (const says of [odd, 'no JSON', '{"nftables":7}']) {
+    one.instance.write(
+      '/run/stand-in/bin/nft',
+      `#!/bin/sh\n[ "$*" != '-j list ruleset' ] || exec echo '${says}'\nexec /usr/sbin/nft "$@"\n`,
+      0o755,
+    );
+    const found = newRows(await look());
+    await one.sh('rm /run/stand-in/bin/nft');
+    assert.ok(
+      found.every(({ id, result }) => id === 'neighbours' && result === 'warn'),
+      JSON.stringify(found),
+    );
+    if (says !== odd) assert.is(found.length, 1, says);
+  }
+});
 
 test('when they have gone all is well again', async () => {
   assert.equal(newRows(await look()), []);

@@ -7,7 +7,7 @@ export interface Names {
   node: string;
   pod: string;
   podDevice: string;
-  podEni: string;
+  podLink: string;
   far: string;
 }
 
@@ -326,3 +326,28 @@ export const operatorAllowing = operatorDrop.replace(
   'policy drop; }\n}',
   'policy drop; iifname "enb*" accept; oifname "enb*" accept; }\n}',
 );
+
+/**
+ * A stand-in for `tc` on kernels without classifiers: its JSON with a matchall that redirects on one device and a BPF program on
+ * another. Source: iproute2, tc/tc_filter.c, f_matchall.c, f_bpf.c, m_mirred.c.
+ */
+export function tcSays(bootDevice: string, podDevice: string): string {
+  const qdiscs = [bootDevice, podDevice].map((dev) => ({
+    ...{ kind: 'clsact', handle: 'ffff:', dev, parent: 'ffff:fff1', options: {} },
+  }));
+  const head = { protocol: 'all', pref: 49_152, kind: 'matchall', chain: 0 };
+  const mirred = { order: 1, kind: 'mirred', mirred_action: 'redirect', direction: 'egress', to_dev: 'ids0' };
+  const actions = [{ ...mirred, control_action: { type: 'stolen' }, index: 1, ref: 1, bind: 1 }];
+  const redirect = [head, { ...head, options: { handle: 1, not_in_hw: true, actions } }];
+  const bpf = { ...head, kind: 'bpf', options: { handle: '0x1', bpf_name: 'watch', 'direct-action': true } };
+  return `cat >/run/stand-in/bin/tc <<'EOF'
+#!/bin/sh
+case "$*" in
+*'qdisc show') echo '${JSON.stringify(qdiscs)}' ;;
+*'filter show dev ${bootDevice} ingress') echo '${JSON.stringify(redirect)}' ;;
+*'filter show dev ${podDevice} egress') echo '${JSON.stringify([bpf])}' ;;
+*) echo '[]' ;;
+esac
+EOF
+chmod +x /run/stand-in/bin/tc`;
+}

@@ -19,6 +19,7 @@ import {
   operatorDrop,
   tailscaleChains,
   tailscaleRules,
+  tcSays,
   wgQuickAll,
 } from './rules.ts';
 
@@ -155,6 +156,38 @@ export const neighbours: Neighbour[] = [
     ],
   },
   {
+    name: 'settings and filters of operators',
+    works: 'Queues without filters, and rates on the boot ENI. What is listed here stops packets.',
+    cases: [
+      {
+        name: 'forwarding off for the boot ENI',
+        load: ({ bootDevice }) => `sysctl -qw net/ipv4/conf/${bootDevice}/forwarding=0`,
+        undo: ({ bootDevice }) => `sysctl -qw net/ipv4/conf/${bootDevice}/forwarding=1`,
+        rows: [['neighbours-forwarding', /setting net\/ipv4\/conf\/\w+\/forwarding = 0: what comes in by/]],
+        broken: ['internet', 'outside'],
+      },
+      {
+        name: 'a pod’s link in a bridge',
+        load: ({ podLink }) => `ip link add br9 type bridge; ip link set ${podLink} master br9`,
+        undo: () => 'ip link del br9',
+        rows: [['neighbours-enslaved', /enb\w+ belongs to br9/]],
+        broken: ['internet', 'node', 'outside', 'service'],
+      },
+      {
+        name: 'a filter that redirects, and a BPF program',
+        load: ({ bootDevice, podDevice }) => tcSays(bootDevice, podDevice),
+        undo: () => 'rm /run/stand-in/bin/tc',
+        rows: [
+          [
+            'neighbours-tc',
+            /filter matchall of tc at ingress of \w+, preference 49152: what it matches is dropped or sent elsewhere/,
+          ],
+        ],
+        broken: [],
+      },
+    ],
+  },
+  {
     name: 'firewalld',
     works:
       'Services, NodePorts and hostPorts, which it lets pass because their destination is translated. Pods’ way out is refused.',
@@ -200,9 +233,9 @@ export const neighbours: Neighbour[] = [
     works: 'An address that moves onto the boot ENI is in nobody’s way; EC2 must know it as the boot ENI’s.',
     cases: [
       {
-        name: 'a virtual address on the boot ENI',
-        load: ({ bootDevice }) => `ip addr add 10.0.0.200/32 dev ${bootDevice}`,
-        undo: ({ bootDevice }) => `ip addr del 10.0.0.200/32 dev ${bootDevice}`,
+        name: 'a virtual address on the boot ENI, by keepalived itself',
+        load: ({ bootDevice }) => `sh -e /run/keepalived-start ${bootDevice} 10.0.0.200`,
+        undo: () => '. /run/keepalived-stop',
         rows: [],
         broken: [],
       },

@@ -302,7 +302,7 @@ function lookups({
 }
 
 function routing({ place, tables, tables6 }: Seen): Obstacle[] {
-  const { enis } = devicesOf(place);
+  const { boot, enis } = devicesOf(place);
   return place.terrains.flatMap((terrain) => {
     const { pod, nodeAddress6, lives } = terrain;
     const six: Lookup[] =
@@ -323,9 +323,9 @@ function routing({ place, tables, tables6 }: Seen): Obstacle[] {
           ];
     return [
       ...[...lookups(terrain), ...backends(terrain, tables, place.vpcCidrs)].flatMap((one) =>
-        astray(tables, one, enis),
+        astray(tables, one, [...boot, ...enis]),
       ),
-      ...(tables6 === undefined ? [] : six.flatMap((one) => astray(tables6, one, enis))),
+      ...(tables6 === undefined ? [] : six.flatMap((one) => astray(tables6, one, [...boot, ...enis]))),
     ];
   });
 }
@@ -349,7 +349,7 @@ function backends(
 }
 
 /** Who sends it elsewhere; nothing where it goes as it should, or where something of ours is missing. */
-function astray(tables: Tables, lookup: Lookup, enis: readonly string[]): Obstacle[] {
+function astray(tables: Tables, lookup: Lookup, ours: readonly string[]): Obstacle[] {
   const decision = decide(tables, lookup);
   if (decision === undefined) return [];
   const { rule, route, device } = decision;
@@ -358,7 +358,7 @@ function astray(tables: Tables, lookup: Lookup, enis: readonly string[]): Obstac
   const isRule = isForeignRule(rule);
   // What is missing of ours, or the boot ENI's, has checks of its own; so has a pod ENI that somebody configures.
   if (!isRule && (route === undefined || isOwn(route) || tableOf(route) === 'local')) return [];
-  if (!isRule && enis.includes(device ?? '')) return [];
+  if (!isRule && ours.includes(device ?? '')) return [];
   const where = device === undefined ? 'is refused' : `leaves by ${device} instead of ${lookup.wanted}`;
   const found = route === undefined ? '' : ` finds \`${routeText(route)}\` in table ${tableOf(route)}:`;
   return [
@@ -513,7 +513,7 @@ function enslaved({ place }: Seen): Obstacle[] {
         ? ['internet', 'outside']
         : enis.includes(device)
           ? ['vpc']
-          : ['node', 'service'],
+          : ['internet', 'node', 'outside', 'service'],
       certain: true,
     };
   });
