@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BUCKETS, type Description, series } from '../agent/boot/series.ts';
 import { failureCodes } from '../agent/messages/codes.ts';
+import { neighbours } from './neighbours/table.ts';
 
 const ALLOWED = new Set(['MIT', 'Apache-2.0', 'ISC', 'BSD-2-Clause', 'BSD-3-Clause', '0BSD']);
 
@@ -27,6 +28,7 @@ export function generatedPages(root: string): Record<string, string> {
     'docs/failures.md': failuresPage(),
     'docs/licences.md': licencesPage(root),
     'docs/metrics.md': metricsPage(),
+    'docs/neighbours.md': neighboursPage(),
   };
 }
 
@@ -46,6 +48,68 @@ and the CNI plugin show it in their error.
 | code | meaning | retried | what to do |
 |---|---|---|---|
 ${rows.join('')}`;
+}
+
+function neighboursPage(): string {
+  const cell = (text: string) => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
+  const said = (rows: (typeof neighbours)[number]['cases'][number]['rows']) =>
+    rows.length === 0 ? 'no row' : [...new Set(rows.map(([id]) => `\`${id.trim()}\``))].join(', ');
+  const summary = neighbours
+    .map(({ name, works, todo }) => `| ${name} | ${cell(works)} | ${cell(todo ?? '–')} |\n`)
+    .join('');
+  const cases = neighbours.flatMap(({ name, cases }) =>
+    cases.map(
+      ({ name: setting, rows, broken, named, repaired }) =>
+        `| ${name} | ${cell(setting)} | ${[...broken, ...(named ?? [])].join(', ') || 'none'}${repaired === true ? ' (until repair)' : ''} | ${said(rows)} |\n`,
+    ),
+  );
+  const elsewhere = neighbours
+    .filter((one) => one.elsewhere !== undefined)
+    .map(({ name, elsewhere: where }) => `- ${name}: ${where}.\n`);
+  return `# Who else is on the node
+
+Written by \`node test/pages.ts\` from test/neighbours/table.ts, whose every row \`test/neighbours/neighbours.test.ts\` tries: on a READY
+node with pods it loads what the neighbour loads (firewalld and keepalived run themselves; of the others it takes the rules as their sources write them,
+which test/neighbours/rules.ts names), sends packets on each of a pod's ways, and compares with what \`eniboot check\` says. None
+of it was tried on real EC2.
+
+\`eniboot check\`, the boot's last look and \`eniboot trace POD\` look at what others have put into the way of pods' packets, and name the table and
+chain, the policy rule, the route, the filter or the setting, what it does to which packets, and what to do. It is a warning: a firewall is its
+owner's to change, and eniboot never does. Looked at are:
+
+| row | what is looked at |
+|---|---|
+| \`neighbours-firewall\` | base chains of all families and hooks on a pod's ways, of nft, iptables-nft and iptables-legacy: a packet of each way is followed through their rules, sets and maps to its verdict |
+| \`neighbours-routing\` | policy rules and routes that win over eniboot's, for each of those packets |
+| \`neighbours-hidden-vpc\` | routes of others for addresses of the VPC |
+| \`neighbours-tc\` | filters of tc on the ENIs and pods' links that drop or redirect, and a forgotten netem |
+| \`neighbours-enslaved\` | an ENI or a pod's link in a bridge, bond or VRF, with net.bridge.bridge-nf-call-iptables |
+| \`neighbours-forwarding\` | forwarding that is off for one device alone (ip_forward and rp_filter have rows of their own: \`sysctl-…\`) |
+
+"may drop" means that a rule before it hangs on what cannot be told from the rules alone: an ipset, a program that packets are queued for, a match of
+iptables where no iptables-save is installed. A drop that hangs on such a match alone (a rate, INVALID packets) is no row. BPF programs, chains of
+netdev whose device nft 1.0.6 does not tell, and iptables-legacy without its program are listed as not judged. \`eniboot check --probe\` sends packets instead of
+reading rules, and so sees what all of them do together.
+
+## In short
+
+| neighbour | beside eniboot | what to do |
+|---|---|---|
+${summary}
+## What was tried
+
+Ways: \`internet\` (pods to the Internet and back), \`vpc\` (by their own ENI), \`node\` (to and from the node, kubelet's port), \`service\` (a Service with its backend
+elsewhere), \`outside\` (NodePort, hostPort).
+
+| neighbour | setting | broken ways | rows in \`eniboot check\` |
+|---|---|---|---|
+${cases.join('')}
+Shown elsewhere as well:
+
+${elsewhere.join('')}
+A rule without a priority (\`ip rule add\` of wg-quick, and of scripts) gets one below the lowest there is, which is eniboot's 512 (IPv4): it is asked before all of
+eniboot's rules, and wins. Name a priority above 1025.
+`;
 }
 
 function metricsPage(): string {

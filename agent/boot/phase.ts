@@ -40,6 +40,8 @@ export interface Check {
   evidence: Record<string, unknown>;
   /** Set when the result is `fail`. */
   code?: FailureCode;
+  /** What to do, where it depends on what was found. */
+  remedy?: string;
 }
 
 export interface Phase<Observed = unknown, Planned extends Change = Change> {

@@ -11,6 +11,7 @@ import { egress } from './egress.ts';
 import { identify } from './identify.ts';
 import { install } from './install.ts';
 import { kubelet } from './kubelet.ts';
+import { checkNeighbours } from './neighbours.ts';
 import {
   type Boot,
   type Change,
@@ -41,6 +42,7 @@ export const verify: Phase<undefined, Change> = {
       ...[identify, reserve, egress, attach, install, kubelet].map((phase) => phase.verify(boot)),
       ...boot.pods.map((pod) => checkPodEni(boot, pod, links, routes, metadata.get(pod.mac))),
       checkBandwidth(boot),
+      checkNeighbours(boot),
       checkApiServer(boot).then((check) => (check === undefined ? [] : [check])),
     ]);
     return checks.flat();

@@ -4,6 +4,7 @@ import { createImds, type Imds } from '../aws/imds.ts';
 import { type MetadataEni, readEni, readPublicAddress } from '../aws/metadata.ts';
 import { wantedSysctls } from '../boot/egress.ts';
 import { bootEniRule, bootRules6, isBootEniRule } from '../boot/egress-rules.ts';
+import { obstaclesOf } from '../boot/neighbours.ts';
 import { readStatus, type Status } from '../boot/status.ts';
 import { type Attachment, attachmentOf } from '../host/attachment.ts';
 import { lookAtAttachment, type PartState } from '../host/attachment-state.ts';
@@ -25,8 +26,11 @@ import { type NodeStepName, nodeSteps, type Seen, type Step } from './trace-path
 const REPAIR = '`eniboot repair` puts it back';
 const GONE = 'delete the pod: what is left of it cannot carry anything';
 
-/** @throws NODE_NOT_READY, ATTACHMENT_DIFFERS when the pod's ENI is not this node's any more. */
-export async function lookAtPod(lease: Lease): Promise<Seen> {
+/**
+ * @param to the other end that is asked about.
+ * @throws NODE_NOT_READY, ATTACHMENT_DIFFERS when the pod's ENI is not this node's any more.
+ */
+export async function lookAtPod(lease: Lease, to?: string): Promise<Seen> {
   const node = readNodeFile();
   const eni = node.podEnis.find((one) => one.eniId === lease.eniId);
   if (eni === undefined) {
@@ -45,10 +49,11 @@ export async function lookAtPod(lease: Lease): Promise<Seen> {
   const attachment = { ...attachmentOf(node, lease.address, eni, lease.owner.ifName), limits };
   const ipv6 = attachment.ipv6 !== undefined;
   const parts = lookAt(attachment, netns, { device: device?.name ?? '?', mac: eni.mac });
-  const [ofBoot, table, cloud] = await Promise.all([
+  const [ofBoot, table, cloud, others] = await Promise.all([
     bootEniSteps(links, ipv6),
     tableSteps(lease),
     cloudSteps(lease, eni, ipv6),
+    obstacleSteps(lease, to),
   ]);
   const steps = new Map<NodeStepName, Step>([
     ...leaseSteps(lease, netns),
@@ -58,7 +63,16 @@ export async function lookAtPod(lease: Lease): Promise<Seen> {
     ...table,
     ...cloud,
   ]);
-  return { attachment, parts, node: steps };
+  return { attachment, parts, node: steps, others };
+}
+
+/** What others have put into the pod's way, by the ways it is on. */
+async function obstacleSteps({ address, eniId }: Lease, to: string | undefined): Promise<Seen['others']> {
+  const obstacles = await obstaclesOf(address, eniId, to);
+  return obstacles.map(({ ways, what, does, remedy, certain }) => {
+    const step = { where: 'node', what: 'obstacle', text: what, found: does, remedy } as const;
+    return { ways, step: { ...step, state: certain ? 'wrong' : 'unknown' } };
+  });
 }
 
 /** An interface without our group is another plugin's, before `eniboot-ptp` in a chain: only the rest is ours. */

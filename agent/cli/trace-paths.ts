@@ -93,6 +93,8 @@ export interface Seen {
   parts: PartState[];
   /** An object that this node is not meant to have is absent. */
   node: Map<NodeStepName, Step>;
+  /** What others have put into the way, and into which ones. */
+  others: { ways: readonly WayName[]; step: Step }[];
 }
 
 /**
@@ -104,10 +106,14 @@ export function waysOf(seen: Seen, carries: (destination: string) => boolean = (
   // A pod may have IPv6 turned off: then there is nothing of it.
   const hasIpv6 = six.some((part) => part.kind === 'address');
   const both = [...four.filter(isOfBoth), ...six];
-  return [
+  const ways = [
     ...waysOf4({ ...seen, parts: four }, carries),
     ...(hasIpv6 ? waysOf6({ ...seen, parts: both }, carries) : []),
   ];
+  return ways.map((way) => {
+    const others = seen.others.filter((one) => one.ways.includes(way.name)).map(({ step }) => step);
+    return { ...way, steps: [...way.steps, ...others] };
+  });
 }
 
 /** What carries the packets of either family. */

@@ -14,7 +14,8 @@ The paths a pod's packets take: to the VPC, to the node, to a Service, to the In
 hostPort), to the instance metadata service; over IPv6 as well if the pod has it. Each path is shown as the objects a
 packet meets, in that order, and whether each is there; what is MISSING or wrong comes with what to do about it.
 Read-only; the pod notices nothing. It asks the kernel, /run/eniboot and once IMDS, but neither EC2 nor the API server.
-It says nothing about kube-proxy's own rules, the rules of security groups, or what listens in the pod.
+What others have put into the way (a firewall's chain, a VPN's policy rule) is named too. It says nothing about where kube-proxy
+sends a Service, the rules of security groups, or what listens in the pod.
 
 POD           its address, its container ID or an unambiguous beginning of it, or NAMESPACE/NAME (\`eniboot pods\`)
 --to ADDRESS  only the path to this address, with what the kernel decides for it (ip route get) and, if it leaves
@@ -87,7 +88,7 @@ async function look(
     import('./trace-look.ts'),
     import('./trace-to.ts'),
   ]);
-  const seen = await lookAtPod(lease);
+  const seen = await lookAtPod(lease, host);
   if (host === undefined) return waysOf(seen);
   if (host === lease.address || host === seen.attachment.ipv6?.address)
     throw new Failure('USAGE', `eniboot trace: --to ${host} is the pod itself`);

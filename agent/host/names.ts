@@ -32,6 +32,10 @@ export const ROUTE_PROTOCOL = 140;
 export const IMDS_ADDRESS = '169.254.169.254';
 /** The instance metadata service over IPv6. Source: EC2 user guide, "Access instance metadata". */
 export const IMDS_ADDRESS6 = 'fd00:ec2::254';
+/** The VPC's resolver, by an address that is the same in every VPC. Source: VPC User Guide, "DNS attributes for your VPC". */
+export const RESOLVER_ADDRESS = '169.254.169.253';
+/** Container IDs of probes (`eniboot check --probe`) begin with it: no runtime knows them. */
+export const PROBE_ID = 'eniboot-probe';
 /** The subnet router's link-local address, the same in every subnet with IPv6. Source: VPC user guide. */
 export const ROUTER_ADDRESS6 = 'fe80:ec2::1';
 /**

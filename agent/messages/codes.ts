@@ -600,6 +600,12 @@ export const failureCodes = {
       '`eniboot trace POD` names what differs and the command that puts it back; where it names none, delete the pod.',
     transient: false,
   },
+  PROBE_FAILED: {
+    title: 'Packets of a pod did not go where they should, or its network could not be made or taken away.',
+    remedy:
+      'The row says which path; the rows of `neighbours` and `egress` above it say who is in the way, and `eniboot trace POD` shows each object on it.',
+    transient: false,
+  },
   SPEC_INVALID: {
     title: 'The specification of a rollout was refused.',
     remedy:

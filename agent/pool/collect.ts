@@ -1,6 +1,6 @@
 // collect: frees leases whose pods are provably gone, and removes from the kernel what no lease accounts for.
 // A lease is freed only when its link and namespace have been gone for ten minutes and every runtime then says that it
-// does not know the sandbox; one that is silent frees nothing.
+// does not know the sandbox; one that is silent frees nothing. A probe's lease is freed as soon as its process is gone.
 import { renameSync } from 'node:fs';
 import { listPodTraces, removePodTraces } from '../host/pod-links.ts';
 import { listSandboxes } from '../host/sandboxes.ts';
@@ -9,7 +9,7 @@ import type { Clock } from '../port/clock.ts';
 import { readJsonIfPresent, writeIfChanged } from '../port/fs.ts';
 import { expireInUse } from './in-use.ts';
 import { type Lease, leasePath, listLeases, releaseLease } from './lease.ts';
-import { namespaceOf } from './lease-note.ts';
+import { isOfGoneProbe, namespaceOf } from './lease-note.ts';
 import { claim, type Entry, moved, POOL_DIR, pathOf } from './pool.ts';
 
 export interface Collected {
@@ -33,7 +33,9 @@ export async function collect(clock: Clock): Promise<Collected> {
   const { links } = await listPodTraces();
   const abandoned = leases.filter((lease) => !links.has(lease.address) && namespaceOf(lease) !== 'there');
   const suspects = remember(abandoned, clock.bootMs());
-  const ripe = abandoned.filter((lease) => clock.bootMs() - (suspects[keyOf(lease)] ?? 0) >= SUSPICION_MS);
+  const ripe = abandoned.filter(
+    (lease) => isOfGoneProbe(lease) || clock.bootMs() - (suspects[keyOf(lease)] ?? 0) >= SUSPICION_MS,
+  );
   const { freed, kept } = await free(ripe, clock);
   expireInUse(clock.bootMs());
   return { freed, kept, removed: await removeOrphans(clock) };
@@ -46,24 +48,30 @@ async function free(ripe: Lease[], clock: Clock): Promise<Pick<Collected, 'freed
   for (const lease of ripe)
     if (!known.includes(lease))
       kept.push({ lease, reason: 'its network namespace is not known, or cannot be looked at' });
-  if (known.length === 0) return { freed, kept };
+  // No runtime has anything to say about a probe.
+  const probes = known.filter(isOfGoneProbe);
+  const pods = known.filter((lease) => !probes.includes(lease));
+  for (const lease of probes) await end(lease);
+  if (pods.length === 0) return { freed, kept };
 
   const sandboxes = await listSandboxes().catch((error: unknown) => {
     if (!isFailure(error)) throw error;
-    for (const lease of known) kept.push({ lease, reason: error.message });
+    for (const lease of pods) kept.push({ lease, reason: error.message });
     return undefined;
   });
   if (sandboxes === undefined) return { freed, kept };
-  for (const lease of known) {
-    if (sandboxes.some((sandbox) => sandbox.id === lease.owner.containerId)) {
+  for (const lease of pods) {
+    if (sandboxes.some((sandbox) => sandbox.id === lease.owner.containerId))
       kept.push({ lease, reason: 'the runtime still lists its sandbox' });
-    } else if (!(await removePodTraces(lease.address))) {
-      kept.push({ lease, reason: 'the kernel keeps its rules or link' });
-    } else if (releaseLease(lease, clock.bootMs())) {
-      freed.push(lease);
-    }
+    else await end(lease);
   }
   return { freed, kept };
+
+  async function end(lease: Lease): Promise<void> {
+    if (!(await removePodTraces(lease.address)))
+      kept.push({ lease, reason: 'the kernel keeps its rules or link' });
+    else if (releaseLease(lease, clock.bootMs())) freed.push(lease);
+  }
 }
 
 /**

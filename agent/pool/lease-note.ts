@@ -1,6 +1,7 @@
 // Which network namespace, CNI network and pod a lease was made for, and with which limits: written into the lease's
 // file by ADD, read by DEL, CHECK, GC, collect and the tools. Only a note: the file's name alone says who has the address.
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { PROBE_ID } from '../host/names.ts';
 import type { Limit, PodLimits } from '../host/pod-limits.ts';
 import { hasCode, isThere, readIfPresent } from '../port/fs.ts';
 import { isLeased, type Lease, leasePath, type Owner } from './lease.ts';
@@ -124,6 +125,11 @@ function pathIs(path: string): 'there' | 'gone' | 'unknown' {
   } catch {
     return 'unknown';
   }
+}
+
+/** Of a probe whose process is gone: it cannot come back for it, and no runtime knows it. */
+export function isOfGoneProbe(lease: Lease): boolean {
+  return lease.owner.containerId.startsWith(`${PROBE_ID}-`) && namespaceOf(lease) === 'gone';
 }
 
 /** By signal 0: a unit's sandbox hides other users' processes from /proc, not from kill(2). */

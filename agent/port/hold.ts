@@ -14,7 +14,7 @@ export function hold(
   file: string,
   args: string[],
   patienceMs = PATIENCE_MS,
-): Promise<{ release: () => void } | undefined> {
+): Promise<{ release: () => void; pid: number } | undefined> {
   return new Promise((resolve, reject) => {
     const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'] });
     const timer = setTimeout(() => {
@@ -40,6 +40,7 @@ export function hold(
       clearTimeout(timer);
       child.unref();
       resolve({
+        pid: child.pid ?? 0,
         release() {
           child.stdin?.end();
           // One that is stopped would not see the end of its input.

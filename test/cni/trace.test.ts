@@ -160,9 +160,40 @@ test('--to: one way, and what the kernel decides for it', async () => {
   const astray = await trace(subject.pod.id, '--to', '192.0.2.7');
   assert.equal(
     astray.faults.map((step) => [step.where, step.what]),
-    [['node', 'decision']],
+    [
+      ['node', 'obstacle'],
+      ['node', 'decision'],
+    ],
   );
   await node.sh('ip rule del priority 100');
+});
+
+test('what others have put into the way is named on the ways that it closes, and on no other', async () => {
+  const table = (rule: string) =>
+    `nft 'table inet mine { chain f { type filter hook forward priority 0; policy accept; ${rule}; }; }'`;
+  for (const [harm, to, closed] of [
+    [table('iifname "enb*" drop'), undefined, ['service', 'internet', 'outside']],
+    [table('ip daddr 192.0.2.7 drop'), undefined, []],
+    [table('ip daddr 192.0.2.7 drop'), '192.0.2.7', ['internet']],
+    [table('ip daddr 192.0.2.7 drop'), '192.0.2.8', []],
+    [table('iifname "enb*" accept; drop'), '192.0.2.7', ['internet']],
+    [table('iifname "enb*" accept; oifname "enb*" accept; drop'), undefined, []],
+  ] as const) {
+    await node.sh(harm);
+    const { ways, faults, exit } = await trace(subject.pod.id, ...(to === undefined ? [] : ['--to', to]));
+    await node.sh('nft delete table inet mine');
+    const named = ways.filter((way) => way.steps.some((step) => step.what === 'obstacle'));
+    assert.equal(
+      named.map((way) => way.name),
+      [...closed],
+      `${harm} ${to}`,
+    );
+    assert.is(exit, closed.length === 0 ? 0 : 1);
+    for (const step of faults) {
+      assert.match(step.text, /^table inet mine, chain f: the rule with handle \d+ drops$/);
+      assert.match(step.remedy ?? '', /nft insert rule inet mine f/);
+    }
+  }
 });
 
 test('of a pod whose namespace is gone all that was in it is missing; of one that nobody can look at nothing is said', async () => {

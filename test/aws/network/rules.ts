@@ -3,6 +3,9 @@
 /** Sent by IMDS itself, so that nothing else is touched by an instance's hop limit. */
 const metadata = '169.254.169.254';
 
+/** The resolver answers at this address in every VPC. Source: VPC User Guide, "DNS attributes for your VPC". */
+const resolver = '169.254.169.253';
+
 /**
  * Per interface: `ports` binds the VPC-side device to the ENI's MAC, `owned` holds the addresses EC2 assigned to
  * it. A packet or ARP message with another sender is dropped and its sender remembered; a packet for an address that is
@@ -71,6 +74,7 @@ table ip vpc {
   chain inbound {
     type nat hook prerouting priority -100; policy accept;
     iifname "igw0" dnat to ip daddr map @private_of
+    iifname "sub*" ip daddr ${resolver} udp dport 53 redirect
   }
   chain outbound {
     type nat hook postrouting priority 100; policy accept;

@@ -53,6 +53,7 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   ATTACHMENT_DIFFERS: 'test/cni/trace.test.ts',
   POD_UNKNOWN: 'test/cni/trace.test.ts',
   POD_AMBIGUOUS: 'test/cni/trace.test.ts',
+  PROBE_FAILED: 'test/neighbours/probe.test.ts',
   SPEC_INVALID: 'test/rollout/spec.test.ts',
   SSM_THROTTLED: 'test/rollout/orchestrate.test.ts',
   SSM_REFUSED: 'test/rollout/orchestrate.test.ts',

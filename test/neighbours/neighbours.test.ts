@@ -1,0 +1,234 @@
+// time limit: 240 s
+// Who else is on the node (table.ts): what they load, on a READY node with pods. Packets say which of a pod's ways are broken,
+// and `check` names exactly those, whoever has done it; what harms nobody is not named.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Check } from '../../agent/boot/phase.ts';
+import type { Way } from '../../agent/host/obstacles/packet.ts';
+import { type Cloud, startCloud } from '../aws/index.ts';
+import { bootPodNode, type Pod, type PodNode, proxy } from '../cni/rig.ts';
+import { programsRoot } from './programs.ts';
+import type { Names } from './rules.ts';
+import { type Case, neighbours } from './table.ts';
+
+let cloud: Cloud;
+let one: PodNode;
+let two: PodNode;
+let names: Names;
+let usual: Check[];
+
+const SERVICE = '172.20.0.10';
+
+test.before(async () => {
+  cloud = await startCloud();
+  [one, two] = await Promise.all([bootPodNode(cloud), bootPodNode(cloud)]);
+  const a: Pod = await one.addPod('a');
+  const far: Pod = await two.addPod('far');
+  await Promise.all([one.serve('a'), two.serve('far'), one.serve('', 10_250), one.serve('', 53)]);
+  const eni = one.instance.enis[1];
+  names = {
+    bootDevice: one.instance.deviceOf(one.instance.bootEni.id) ?? '',
+    node: one.instance.bootEni.primaryIp,
+    pod: a.address,
+    podDevice: one.instance.deviceOf(eni?.id ?? '') ?? '',
+    podLink: a.result.interfaces[2].name,
+    far: far.address,
+  };
+  for (const [path, text] of Object.entries({
+    programs: programs(),
+    'firewalld-start': firewalldStart,
+    'firewalld-stop': firewalldStop,
+    'keepalived-start': keepalivedStart,
+    'keepalived-stop': keepalivedStop,
+  }))
+    one.instance.write(`/run/${path}`, text);
+  await services();
+  // Ours, and those of the rig's stand-ins.
+  await one.sh('nft list tables >/run/own-tables');
+  usual = await look();
+});
+test.after(() => cloud.stop());
+
+/** kube-proxy as far as packets see it, for a Service and a NodePort. */
+async function services(): Promise<void> {
+  await proxy(
+    one,
+    'ip',
+    `ip daddr ${SERVICE} tcp dport 80 dnat to ${names.far}; ip daddr ${names.node} tcp dport 30080 dnat to ${names.pod}:80`,
+  );
+}
+
+/** Shell: the programs' own root folder at /mnt/root, once. */
+function programs(): string {
+  const root = programsRoot();
+  return `if ! mountpoint -q /mnt; then
+  mount -t tmpfs none /mnt; mkdir -p /mnt/up /mnt/work /mnt/root
+  mount -t overlay -o lowerdir=${root},upperdir=/mnt/up,workdir=/mnt/work none /mnt/root 2>/dev/null || cp -a ${root}/. /mnt/root/
+  mkdir -p /mnt/root/run/dbus /mnt/root/proc /mnt/root/sys /mnt/root/dev /mnt/root/tmp
+  for each in proc sys dev; do mount --rbind /$each /mnt/root/$each; done
+  echo root:x:0:0:root:/root:/bin/sh >/mnt/root/etc/passwd
+  echo root:x:0: >/mnt/root/etc/group
+  cat >/mnt/root/tmp/bus.conf <<'XML'
+<busconfig><listen>unix:path=/run/dbus/system_bus_socket</listen><type>system</type>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/><allow user="*"/></policy></busconfig>
+XML
+fi
+until_() { for i in $(seq 100); do "$@" >/dev/null 2>&1 && break; sleep 0.05; done; }
+end_() { kill $(cat $1); until_ test ! -d /proc/$(cat $1); }
+`;
+}
+
+/** `fw` is firewall-cmd. */
+const firewalldStart = `. /run/programs
+fw() { chroot /mnt/root firewall-cmd "$@" >/dev/null; }
+rm -f /mnt/root/run/dbus/system_bus_socket
+chroot /mnt/root dbus-daemon --config-file=/tmp/bus.conf --nofork --nopidfile >/dev/null 2>&1 & echo $! >/run/fw-bus
+until_ test -S /mnt/root/run/dbus/system_bus_socket
+chroot /mnt/root /usr/sbin/firewalld --nofork --nopid >/dev/null 2>&1 & echo $! >/run/fw-daemon
+until_ fw --state
+`;
+
+/** It takes its table along. */
+const firewalldStop = `. /run/programs
+end_ /run/fw-daemon
+end_ /run/fw-bus
+`;
+
+/** Master at once, by the priority of an owner (RFC 9568). */
+const keepalivedStart = `. /run/programs
+cat >/mnt/root/tmp/keepalived.conf <<EOF
+global_defs { vrrp_version 3
+  script_user root }
+vrrp_instance V {
+  state MASTER
+  interface $1
+  virtual_router_id 51
+  priority 255
+  advert_int 0.1
+  virtual_ipaddress { $2/32 }
+}
+EOF
+chroot /mnt/root keepalived --dont-fork --vrrp --log-console -f /tmp/keepalived.conf --pid=/tmp/ka --vrrp_pid=/tmp/kv >/dev/null 2>&1 & echo $! >/run/keepalived
+until_ sh -c "ip addr show dev $1 | grep -qF $2"
+ip addr show dev $1 | grep -qF $2
+`;
+const keepalivedStop = `. /run/programs
+end_ /run/keepalived
+`;
+
+/** Rows that are no pass. */
+async function look(): Promise<Check[]> {
+  const { stdout, stderr } = await one.tool(['check', '--json']);
+  assert.ok(stdout.startsWith('{'), stderr);
+  const { checks } = JSON.parse(stdout) as { checks: Check[] };
+  return checks.filter(({ result }) => result !== 'pass');
+}
+
+function newRows(rows: Check[]): Check[] {
+  return rows.filter((row) => !usual.some(({ id, summary }) => id === row.id && summary === row.summary));
+}
+
+/** The ways that packets do not come through, each with its own address as the other end sees it. */
+async function brokenWays({ uid, also }: Case): Promise<string[]> {
+  const { node, pod, far } = names;
+  const user = uid === undefined ? '' : `setpriv --reuid ${uid} --clear-groups `;
+  const get = (url: string) => `curl -s -m 1 ${url}`;
+  const fromPod = (url: string) => `ip netns exec a ${user}${get(url)}`;
+  const tries: [Way | 'also', string, string][] = [
+    ['internet', fromPod(cloud.internet.curlTarget), one.instance.bootEni.publicIp ?? ''],
+    ['vpc', fromPod(`http://${far}/`), pod],
+    ['service', fromPod(`http://${SERVICE}/`), pod],
+    ['node', fromPod(`http://${node}:10250/`), pod],
+    ['node', get(`http://${pod}/`), node],
+  ];
+  const script = tries.map(([, command], at) => `(${command} >/tmp/try-${at}) &\n`).join('');
+  const extra = also === undefined ? ':' : `ip netns exec a ${also(names)} >/dev/null || echo also`;
+  const [said, outside] = await Promise.all([
+    one.sh(`${script}wait\nfor at in 0 1 2 3 4; do echo "try $at $(cat /tmp/try-$at)"; done\n${extra}`),
+    two.sh(`${get(`http://${node}:30080/`)} || :`),
+  ]);
+  const broken = tries.flatMap(([way, , seen], at) => (said.includes(`try ${at} ${seen}\n`) ? [] : [way]));
+  if (outside !== two.instance.bootEni.primaryIp) broken.push('outside');
+  if (said.endsWith('also\n')) broken.push('also');
+  return [...new Set<string>(broken)].sort();
+}
+
+test('before anybody comes all ways are open and no neighbour is named', async () => {
+  assert.equal(await brokenWays({ name: '', load: () => '', rows: [], broken: [] }), []);
+  assert.equal(
+    usual.filter(({ id }) => id.startsWith('neighbours')),
+    [],
+  );
+});
+
+/** `NEIGHBOUR=word` keeps the cases whose name contains it. */
+const wanted = process.env['NEIGHBOUR'] ?? '';
+
+for (const { name, cases } of neighbours)
+  for (const tried of cases.filter((each) => `${name}: ${each.name}`.includes(wanted)))
+    test(`${name}: ${tried.name}`, async () => {
+      await one.sh(tried.load(names));
+      try {
+        const [rows, broken] = await Promise.all([look(), brokenWays(tried)]);
+        const found = newRows(rows);
+        const shown = JSON.stringify(
+          found.map(({ id, summary, remedy }) => ({ id, summary, remedy })),
+          null,
+          1,
+        );
+        assert.equal(broken, [...tried.broken].sort(), `broken ways, by packets\n${shown}`);
+        assert.is(found.length, tried.rows.length, shown);
+        for (const [id, says] of tried.rows) {
+          const row = found.find(
+            (each) =>
+              each.id.startsWith(id) &&
+              (typeof says === 'string' ? each.summary.includes(says) : says.test(each.summary)),
+          );
+          assert.ok(row, `${id} ${says}\n${shown}`);
+          if (id.startsWith('neighbours')) assert.ok((row.remedy ?? '').length > 20, 'what to do');
+        }
+        // What check says of ways is what packets say; what it is not certain of may be more.
+        const named = found.filter(({ id }) => id.startsWith('neighbours'));
+        const ways = new Set(named.flatMap(({ evidence }) => evidence['ways'] as Way[]));
+        const certain = named.every(({ evidence }) => evidence['certain'] === true);
+        if (named.length > 0 && broken.length > 0)
+          assert.equal(
+            [...ways].filter((way) => certain || broken.includes(way)).sort(),
+            [...broken, ...(tried.named ?? [])].sort(),
+            'ways in the rows',
+          );
+      } finally {
+        await one.sh(`${tried.undo?.(names) ?? ':'}
+          nft list tables | grep -vxFf /run/own-tables | while read -r table; do nft delete $table; done`);
+      }
+      if (tried.repaired === true) {
+        assert.is((await one.eniboot(['repair'])).exitCode, 0);
+        await services();
+      }
+    });
+
+test('an nft whose answer nobody understands: check says so, and fails nothing for it', async () => {
+  const odd =
+    '{"nftables":[{"rule":null},{"chain":{"hook":"forward"}},{"rule":{"chain":null,"expr":[null]}}]}';
+  for (const says of [odd, 'no JSON', '{"nftables":7}']) {
+    one.instance.write(
+      '/run/stand-in/bin/nft',
+      `#!/bin/sh\n[ "$*" != '-j list ruleset' ] || exec echo '${says}'\nexec /usr/sbin/nft "$@"\n`,
+      0o755,
+    );
+    const found = newRows(await look());
+    await one.sh('rm /run/stand-in/bin/nft');
+    assert.ok(
+      found.every(({ id, result }) => id === 'neighbours' && result === 'warn'),
+      JSON.stringify(found),
+    );
+    if (says !== odd) assert.is(found.length, 1, says);
+  }
+});
+
+test('when they have gone all is well again', async () => {
+  assert.equal(newRows(await look()), []);
+  assert.equal(await brokenWays({ name: '', load: () => '', rows: [], broken: [] }), []);
+});
+
+test.run();

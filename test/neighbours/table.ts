@@ -1,0 +1,441 @@
+// Who else is on a node. One entry for each: what docs/neighbours.md says of it, and the cases that show it: what is loaded
+// into the kernel of a READY node with pods, the rows that `eniboot check` has then and had not before, and the ways of a pod
+// that are broken by it, tried with packets. A new neighbour, or another of its settings, is an entry or a line.
+import type { Way } from '../../agent/host/obstacles/packet.ts';
+import {
+  awsNode,
+  ciliumChains,
+  ciliumRules,
+  ciliumUndo,
+  docker,
+  docker28,
+  istio,
+  kubeProxyIptables,
+  kubeProxyNftables,
+  linkerd,
+  type Names,
+  nodeLocalDns,
+  operatorAllowing,
+  operatorDrop,
+  tailscaleChains,
+  tailscaleRules,
+  tcSays,
+  wgQuickAll,
+} from './rules.ts';
+
+export interface Case {
+  /** Its setting, as an operator would say it. */
+  name: string;
+  /** Shell script on the node; `$1` of the programs' root folder where it starts one. */
+  load: (names: Names) => string;
+  /** Takes away what is no nftables table. */
+  undo?: (names: Names) => string;
+  /** Rows that were not there before, by the beginning of their id, with a part of what they say. Exactly these. */
+  rows: [id: string, says: string | RegExp][];
+  broken: Way[];
+  /** Ways that the rows name too, and that this test's other ends are too near to show. */
+  named?: Way[];
+  /** `eniboot repair` mends it. */
+  repaired?: true;
+  /** The user that the pod's requests are made by: a mesh redirects all but its proxy's. */
+  uid?: number;
+  /** Tried as well, in the pod; exit 0 is wanted. */
+  also?: (names: Names) => string;
+}
+
+export interface Neighbour {
+  name: string;
+  /** Beside eniboot, or why not; for the page. */
+  works: string;
+  /** What to do, where something is. */
+  todo?: string;
+  cases: Case[];
+  /** Where more is shown, by real programs. */
+  elsewhere?: string;
+}
+
+const restore = (text: string) => `iptables-restore <<'EOF'\n${text}EOF\n`;
+const restoreInPod = (text: string) => `ip netns exec a ${restore(text)}`;
+const nft = (text: string) => `nft -f - <<'EOF'\n${text}EOF\n`;
+const device = (name: string, address: string) =>
+  `ip link add ${name} type veth peer name ${name}p; ip addr add ${address} dev ${name}; ip link set ${name} up; ip link set ${name}p up\n`;
+const bridge = `ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; ip link set docker0 up\n`;
+const noBridge = () => 'ip link del docker0';
+
+/** All that is forwarded as new; what kubelet and a Service's turn back do not need is not among it. */
+const forwarded: Way[] = ['internet', 'outside', 'service'];
+
+export const neighbours: Neighbour[] = [
+  {
+    name: 'docker',
+    works:
+      'Containers and pods beside one another. docker drops what others forward when it has turned forwarding on itself; started after eniboot, which does that, it drops nothing.',
+    todo: 'Start docker after eniboot.service, or let pods’ links pass in `DOCKER-USER`, as the row says.',
+    cases: [
+      {
+        name: 'started before forwarding was on: FORWARD has policy DROP',
+        load: () => bridge + restore(docker),
+        undo: noBridge,
+        rows: [
+          [
+            'neighbours-firewall',
+            /table ip filter, chain FORWARD: policy drop drops what pods send to the Internet/,
+          ],
+        ],
+        broken: forwarded,
+      },
+      {
+        name: 'docker 28, the same',
+        load: () => bridge + restore(docker28),
+        undo: noBridge,
+        rows: [['neighbours-firewall', /table ip filter, chain FORWARD: policy drop/]],
+        broken: forwarded,
+      },
+      {
+        name: 'with what the row says to do',
+        load: () =>
+          `${bridge}${restore(docker)}iptables -I DOCKER-USER -i enb+ -j ACCEPT && iptables -I DOCKER-USER -o enb+ -j ACCEPT`,
+        undo: noBridge,
+        rows: [],
+        broken: [],
+      },
+      {
+        name: 'started after eniboot',
+        load: () => bridge + restore(docker.replace('FORWARD DROP', 'FORWARD ACCEPT')),
+        undo: noBridge,
+        rows: [],
+        broken: [],
+      },
+      {
+        name: 'its network inside the VPC’s',
+        load: () => bridge.replace('172.17.0.1/16', '100.64.17.1/24'),
+        undo: noBridge,
+        rows: [['neighbours-hidden-vpc', '100.64.17.0/24 dev docker0']],
+        broken: [],
+      },
+    ],
+  },
+  {
+    name: 'nftables.service, or tables of an operator',
+    works:
+      'Tables that let pods’ links pass. A reload with `flush ruleset`, as distributions’ files begin, takes eniboot’s tables along; repair puts them back within a minute.',
+    todo: 'Let `enb*` pass in both directions in each forward chain that drops; leave `flush ruleset` out, or flush your own tables.',
+    cases: [
+      {
+        name: 'a forward chain that drops',
+        load: () => nft(operatorDrop),
+        rows: [['neighbours-firewall', /table inet filter, chain forward: policy drop drops/]],
+        broken: forwarded,
+      },
+      {
+        name: 'that lets pods’ links pass',
+        load: () => nft(operatorAllowing),
+        rows: [],
+        broken: [],
+      },
+      {
+        name: 'an input chain without kubelet’s port',
+        load: () => nft(operatorAllowing.replace('22, 10250', '22')),
+        rows: [
+          [
+            'neighbours-firewall',
+            /table inet filter, chain input: policy drop drops what pods send to the node/,
+          ],
+        ],
+        broken: ['node'],
+      },
+      {
+        name: 'the service reloaded with its own file',
+        // As `flush ruleset` does, but for the tables of the rig's stand-ins.
+        load: () =>
+          `nft delete table inet eniboot; nft delete table netdev eniboot\n${nft('table inet filter {\n  chain input { type filter hook input priority filter; }\n}\n')}`,
+        rows: [['egress-table', 'missing']],
+        broken: ['internet', 'outside', 'service'],
+        repaired: true,
+      },
+    ],
+  },
+  {
+    name: 'settings and filters of operators',
+    works: 'Queues without filters, and rates on the boot ENI. What is listed here stops packets.',
+    cases: [
+      {
+        name: 'forwarding off for the boot ENI',
+        load: ({ bootDevice }) => `sysctl -qw net/ipv4/conf/${bootDevice}/forwarding=0`,
+        undo: ({ bootDevice }) => `sysctl -qw net/ipv4/conf/${bootDevice}/forwarding=1`,
+        rows: [['neighbours-forwarding', /setting net\/ipv4\/conf\/\w+\/forwarding = 0: what comes in by/]],
+        broken: ['internet', 'outside'],
+      },
+      {
+        name: 'a pod’s link in a bridge',
+        load: ({ podLink }) => `ip link add br9 type bridge; ip link set ${podLink} master br9`,
+        undo: () => 'ip link del br9',
+        rows: [['neighbours-enslaved', /enb\w+ belongs to br9/]],
+        broken: ['internet', 'node', 'outside', 'service'],
+      },
+      {
+        name: 'a filter that redirects, and a BPF program',
+        load: ({ bootDevice, podDevice }) => tcSays(bootDevice, podDevice),
+        undo: () => 'rm /run/stand-in/bin/tc',
+        rows: [
+          [
+            'neighbours-tc',
+            /filter matchall of tc at ingress of \w+, preference 49152: what it matches is dropped or sent elsewhere/,
+          ],
+        ],
+        broken: [],
+      },
+    ],
+  },
+  {
+    name: 'firewalld',
+    works:
+      'Services, NodePorts and hostPorts, which it lets pass because their destination is translated. Pods’ way out is refused.',
+    todo: '`firewall-cmd --permanent --zone=trusted --add-interface=enb+ && firewall-cmd --reload`.',
+    cases: [
+      {
+        name: 'its default zone, by firewalld itself',
+        load: () => '. /run/firewalld-start',
+        undo: () => '. /run/firewalld-stop',
+        rows: [
+          [
+            'neighbours-firewall',
+            /table inet firewalld, chain filter_FORWARD_POLICIES: .* drops what pods send to the Internet/,
+          ],
+          [
+            'neighbours-firewall',
+            /table inet firewalld, chain filter_INPUT_POLICIES: .* drops what pods send to the node/,
+          ],
+        ],
+        broken: ['internet', 'node'],
+      },
+      {
+        name: 'with pods’ links in the zone trusted',
+        load: () => '. /run/firewalld-start; fw --zone=trusted --add-interface=enb+',
+        undo: () => '. /run/firewalld-stop',
+        rows: [],
+        broken: [],
+      },
+    ],
+  },
+  {
+    name: 'kube-proxy',
+    works:
+      'All three modes. eniboot depends on none of their names or marks but 0x4000, which it leaves alone.',
+    elsewhere: '`npm run e2e:node`: kube-proxy itself in each mode, on a node with kubelet',
+    cases: [
+      { name: 'mode iptables', load: () => restore(kubeProxyIptables), rows: [], broken: [] },
+      { name: 'mode nftables', load: () => nft(kubeProxyNftables), rows: [], broken: [] },
+    ],
+  },
+  {
+    name: 'kube-vip, keepalived',
+    works: 'An address that moves onto the boot ENI is in nobody’s way; EC2 must know it as the boot ENI’s.',
+    cases: [
+      {
+        name: 'a virtual address on the boot ENI, by keepalived itself',
+        load: ({ bootDevice }) => `sh -e /run/keepalived-start ${bootDevice} 10.0.0.200`,
+        undo: () => '. /run/keepalived-stop',
+        rows: [],
+        broken: [],
+      },
+    ],
+  },
+  {
+    name: 'Multus',
+    works:
+      'eniboot’s network is the pod’s first, others follow; ADD takes no default route from another (`NETNS_TAKEN`). cri-o asks for eniboot by name; containerd takes the first file.',
+    elsewhere:
+      '`test/cni/netlink.test.ts` (`NETNS_TAKEN`); `conflist-order` in `eniboot check` names the file that containerd takes',
+    cases: [
+      {
+        name: 'its file before ours, with cri-o',
+        load: () =>
+          'echo \'{"cniVersion":"1.0.0","name":"multus","type":"multus"}\' >/etc/cni/net.d/00-multus.conf',
+        undo: () => 'rm /etc/cni/net.d/00-multus.conf',
+        rows: [],
+        broken: [],
+      },
+    ],
+  },
+  {
+    name: 'NodeLocal DNSCache',
+    works: 'Pods reach its link-local address over their veth, with and without connection tracking.',
+    cases: [
+      {
+        name: 'its rules and its address',
+        load: () => `${device('nodelocaldns', '169.254.20.10/32')}${restore(nodeLocalDns)}`,
+        undo: () => 'ip link del nodelocaldns',
+        rows: [],
+        broken: [],
+        also: () => 'curl -sf -m 1 http://169.254.20.10:53/',
+      },
+    ],
+  },
+  {
+    name: 'istio-cni',
+    works:
+      'Its rules are in the pod’s namespace, behind eniboot’s; CHECK takes them for what a later plugin has added.',
+    cases: [
+      {
+        name: 'redirection in a pod, seen by its proxy',
+        load: () => restoreInPod(istio),
+        undo: () => 'ip netns exec a nft delete table ip nat',
+        rows: [],
+        broken: [],
+        uid: 1337,
+      },
+    ],
+  },
+  {
+    name: 'linkerd-cni',
+    works: 'The same.',
+    cases: [
+      {
+        name: 'redirection in a pod, seen by its proxy',
+        load: () => restoreInPod(linkerd),
+        undo: () => 'ip netns exec a nft delete table ip nat',
+        rows: [],
+        broken: [],
+        uid: 2102,
+      },
+    ],
+  },
+  {
+    name: 'Cilium',
+    works:
+      'Not as the cluster’s network: two plugins would give each pod an interface. Its rules and chains alone are in nobody’s way. Its BPF programs at the node’s devices cannot be judged: `check` lists them, and `check --probe` tries.',
+    todo: 'Do not run its agent as a CNI on these nodes.',
+    cases: [
+      {
+        name: 'its rules and chains',
+        load: () => `${ciliumRules}\n${restore(ciliumChains)}`,
+        undo: () => ciliumUndo,
+        rows: [],
+        broken: [],
+      },
+    ],
+  },
+  {
+    name: 'AWS’s agents: aws-node (amazon-vpc-cni-k8s)',
+    works:
+      'Not on the same node: both attach ENIs and give out their addresses. What it leaves in the kernel after it was removed is in nobody’s way, but for rules for addresses of its pods that others have by now. The SSM agent and the EBS, EFS and load-balancer controllers touch no packets of pods.',
+    todo: 'Keep its DaemonSet off these nodes by a node selector.',
+    cases: [
+      {
+        name: 'its rules, left behind',
+        load: () => `ip rule add priority 1024 fwmark 0x80/0x80 lookup main\n${restore(awsNode)}`,
+        undo: () => 'ip rule del priority 1024 fwmark 0x80/0x80',
+        rows: [],
+        broken: [],
+      },
+      {
+        name: 'a rule for an address that a pod elsewhere has now',
+        load: ({ far }) => `ip rule add priority 512 to ${far} lookup main`,
+        undo: ({ far }) => `ip rule del priority 512 to ${far}`,
+        rows: [
+          [
+            'neighbours-routing',
+            /policy rule `512: from all to 10\.0\.64\.\d+ lookup main` finds .* what pods send to Services/,
+          ],
+        ],
+        broken: ['service'],
+      },
+    ],
+  },
+  {
+    name: 'amazon-ec2-net-utils',
+    works: 'Not: it configures each ENI by DHCP, and the node then carries addresses that are pods’.',
+    todo: 'Remove the package; the image does not have it.',
+    cases: [
+      {
+        name: 'an address and a table for a pod ENI',
+        load: ({ podDevice }) =>
+          `ip addr add 10.0.64.4/20 dev ${podDevice}; ip rule add priority 10001 from 10.0.64.4 lookup 10001; ip route add default via 10.0.64.1 dev ${podDevice} table 10001`,
+        undo: ({ podDevice }) =>
+          `ip rule del priority 10001; ip route flush table 10001; ip addr flush dev ${podDevice}`,
+        rows: [['bare ', 'carries']],
+        broken: [],
+      },
+    ],
+  },
+  {
+    name: 'nm-cloud-setup',
+    works:
+      'Not on pod ENIs, which NetworkManager does not manage; the image masks it. Where it has run, the row says so.',
+    todo: '`systemctl mask --now nm-cloud-setup.timer nm-cloud-setup.service`.',
+    cases: [
+      {
+        name: 'addresses and a table for a pod ENI',
+        load: ({ podDevice }) =>
+          `ip addr add 10.0.64.20/20 dev ${podDevice}; ip rule add priority 30400 from 10.0.64.20 lookup 30400; ip route add default via 10.0.64.1 dev ${podDevice} table 30400`,
+        undo: ({ podDevice }) =>
+          `ip rule del priority 30400; ip route flush table 30400; ip addr flush dev ${podDevice}`,
+        rows: [['bare ', 'carries']],
+        broken: [],
+      },
+    ],
+  },
+  {
+    name: 'tailscale',
+    works:
+      'Its peers, beside all of a pod’s ways. With an exit node pods lose the Internet. It takes 100.64.0.0/10 for its own and drops what comes from there: pods with such addresses do not reach the node.',
+    todo: 'No exit node on nodes; pod subnets outside 100.64.0.0/10, or `--netfilter-mode=off`.',
+    cases: [
+      {
+        name: 'joined to a tailnet',
+        load: () =>
+          `${device('tailscale0', '100.101.102.103/32')}${tailscaleRules}\n${restore(tailscaleChains)}`,
+        undo: () =>
+          'for priority in 5210 5230 5250 5270; do ip rule del priority $priority; done; ip link del tailscale0',
+        rows: [],
+        broken: [],
+      },
+      {
+        name: 'with an exit node',
+        load: () =>
+          `${device('tailscale0', '100.101.102.103/32')}${tailscaleRules}\nip route add default dev tailscale0 table 52\nip route add throw 10.0.0.0/16 table 52\nip route add throw 169.254.0.0/16 table 52`,
+        undo: () =>
+          'for priority in 5210 5230 5250 5270; do ip rule del priority $priority; done; ip route flush table 52; ip link del tailscale0',
+        rows: [
+          ['egress-route', 'the Internet is not reached'],
+          [
+            'neighbours-routing',
+            /policy rule `5270: from all lookup 52` finds `default dev tailscale0` in table 52: what pods send to the Internet leaves by tailscale0/,
+          ],
+        ],
+        broken: ['internet'],
+      },
+    ],
+  },
+  {
+    name: 'WireGuard (wg-quick)',
+    works:
+      'Tunnels to networks of their own. One that takes everything (`AllowedIPs = 0.0.0.0/0`) takes the node’s own way to the API server and to the metadata service as well.',
+    todo: 'AllowedIPs without 0.0.0.0/0.',
+    cases: [
+      {
+        name: 'AllowedIPs = 192.168.77.0/24',
+        load: () => `${device('wg0', '10.77.0.2/32')}ip route add 192.168.77.0/24 dev wg0`,
+        undo: () => 'ip link del wg0',
+        rows: [],
+        broken: [],
+      },
+      {
+        name: 'AllowedIPs = 0.0.0.0/0',
+        load: () => `${device('wg0', '10.77.0.2/32')}${wgQuickAll}`,
+        undo: () =>
+          'ip rule del table 51820; ip rule del table main suppress_prefixlength 0; ip link del wg0',
+        rows: [
+          ['identify', /./],
+          [
+            'neighbours-routing',
+            /policy rule `\d+: not from all fwmark 0xca6c lookup 51820` finds `default dev wg0` in table 51820: what pods send to the Internet leaves by wg0/,
+          ],
+        ],
+        broken: ['internet', 'service'],
+        named: ['outside'],
+      },
+    ],
+  },
+];
