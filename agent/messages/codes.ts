@@ -666,7 +666,7 @@ export const failureCodes = {
     transient: true,
   },
   ROLLOUT_UNREACHABLE: {
-    title: 'More nodes are unreachable through SSM than may fail.',
+    title: 'More nodes are unreachable through SSM than may be (budget.unreachablePercent).',
     remedy:
       'Repair or terminate the instances in the facts (is their SSM agent running, does their role allow it, is there a route?), then plan again.',
     transient: false,
