@@ -134,7 +134,6 @@ const IMPOSSIBLE: Record<string, string[]> = {
   macAddress: ['', '02:00:00:00:00', 'lo'],
   subnetId: ['', 'x'],
   vpcId: ['', 'x'],
-  availabilityZone: ['a b', '../x'],
   privateIpAddress: [
     '10.0.0',
     '10.0.0.256',
