@@ -8,7 +8,7 @@ const weekMs = 7 * 24 * 3600 * 1000;
 mkdirSync(cache, { recursive: true });
 if (!existsSync(pointer) || Date.now() - statSync(pointer).mtimeMs > weekMs)
   try {
-    const key = unpackPackages(cache, { release, programs: ['firewalld', 'dbus', 'keepalived'] });
+    const key = unpackPackages(cache, { release, programs: ['firewalld', 'dbus'] });
     writeFileSync(`${pointer}.tmp`, `${key}\n`);
     renameSync(`${pointer}.tmp`, pointer);
   } catch (error) {

@@ -1,4 +1,4 @@
-// Programs of Debian that run on nodes beside eniboot, unpacked and never installed: firewalld with its D-Bus, keepalived.
+// Programs of Debian that run on nodes beside eniboot, unpacked and never installed: firewalld with its D-Bus.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cacheFolder } from '../../agent/build/cache.ts';
