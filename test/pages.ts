@@ -69,7 +69,7 @@ function neighboursPage(): string {
   return `# Who else is on the node
 
 Written by \`node test/pages.ts\` from test/neighbours/table.ts, whose every row \`test/neighbours/neighbours.test.ts\` tries: on a READY
-node with pods it loads what the neighbour loads (firewalld and keepalived run themselves; of the others it takes the rules as their sources write them,
+node with pods it loads what the neighbour loads (firewalld runs itself; of the others it takes the rules as their sources write them,
 which test/neighbours/rules.ts names), sends packets on each of a pod's ways, and compares with what \`eniboot check\` says. None
 of it was tried on real EC2.
 

@@ -47,7 +47,7 @@ export const checkGroups = {
     title: 'runtime and kubelet',
     means: 'running pods notice nothing; no new pod starts, or none has its limits',
     rows: [
-      ...['install', 'digest', 'plugins', 'kubelet*', 'max-pods', 'bandwidth', 'verify', 'ready'],
+      ...['install', 'bundle', 'digest', 'plugins', 'kubelet*', 'max-pods', 'bandwidth', 'verify', 'ready'],
       ...['conflist*', 'node-file', 'units', 'runtime*'],
     ],
   },

@@ -2,4 +2,4 @@
 import { keepPackages } from '../debian.ts';
 import { pointer, release } from './programs.ts';
 
-keepPackages(pointer, { release, programs: ['firewalld', 'dbus', 'keepalived'] });
+keepPackages(pointer, { release, programs: ['firewalld', 'dbus'] });

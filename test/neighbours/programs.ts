@@ -1,4 +1,4 @@
-// Programs of Debian that run on nodes beside eniboot, unpacked and never installed: firewalld with its D-Bus, keepalived.
+// Programs of Debian that run on nodes beside eniboot, unpacked and never installed: firewalld with its D-Bus.
 import { join } from 'node:path';
 import { cacheFolder } from '../../agent/build/cache.ts';
 import { keptRoot } from '../debian.ts';

@@ -340,7 +340,7 @@ export function tcSays(bootDevice: string, podDevice: string): string {
   const actions = [{ ...mirred, control_action: { type: 'stolen' }, index: 1, ref: 1, bind: 1 }];
   const redirect = [head, { ...head, options: { handle: 1, not_in_hw: true, actions } }];
   const bpf = { ...head, kind: 'bpf', options: { handle: '0x1', bpf_name: 'watch', 'direct-action': true } };
-  return `cat >/run/stand-in/bin/tc <<'EOF'
+  return `mkdir -p /run/fakes; cat >/run/fakes/tc <<'EOF'
 #!/bin/sh
 case "$*" in
 *'qdisc show') echo '${JSON.stringify(qdiscs)}' ;;
@@ -349,5 +349,5 @@ case "$*" in
 *) echo '[]' ;;
 esac
 EOF
-chmod +x /run/stand-in/bin/tc`;
+chmod +x /run/fakes/tc`;
 }

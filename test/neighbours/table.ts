@@ -176,7 +176,7 @@ export const neighbours: Neighbour[] = [
       {
         name: 'a filter that redirects, and a BPF program',
         load: ({ bootDevice, podDevice }) => tcSays(bootDevice, podDevice),
-        undo: () => 'rm /run/stand-in/bin/tc',
+        undo: () => 'rm /run/fakes/tc',
         rows: [
           [
             'neighbours-tc',
@@ -233,9 +233,9 @@ export const neighbours: Neighbour[] = [
     works: 'An address that moves onto the boot ENI is in nobody’s way; EC2 must know it as the boot ENI’s.',
     cases: [
       {
-        name: 'a virtual address on the boot ENI, by keepalived itself',
-        load: ({ bootDevice }) => `sh -e /run/keepalived-start ${bootDevice} 10.0.0.200`,
-        undo: () => '. /run/keepalived-stop',
+        name: 'a virtual address on the boot ENI, as both add it',
+        load: ({ bootDevice }) => `ip addr add 10.0.0.200/32 dev ${bootDevice}`,
+        undo: ({ bootDevice }) => `ip addr del 10.0.0.200/32 dev ${bootDevice}`,
         rows: [],
         broken: [],
       },
