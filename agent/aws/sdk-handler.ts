@@ -32,7 +32,7 @@ class BoundedHandler extends NodeHttpHandler {
       maxBytes: this.#limits.maxBytes,
       timeoutMs: this.#limits.answerMs,
     });
-    if (answer.response.statusCode < 300) refuseForeign(String(request.body ?? ''), body);
+    if (answer.response.statusCode < 300) refuseForeign(textOf(request.body), body);
     answer.response.body = body;
     return answer;
   }
@@ -41,6 +41,14 @@ class BoundedHandler extends NodeHttpHandler {
 /** Rejects with EMSGSIZE, ETIMEDOUT or ECONNRESET as readBody does, and with EBADMSG for somebody else's answer. */
 export function boundedHandler(limits: AnswerLimits, onDate: OnDate = () => {}): NodeHttpHandler {
   return new BoundedHandler(limits, onDate);
+}
+
+/** The SDK's bodies of bytes warn whoever takes them for a string. */
+function textOf(body: unknown): string {
+  if (typeof body === 'string') return body;
+  return body instanceof Uint8Array
+    ? Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString()
+    : '';
 }
 
 /**

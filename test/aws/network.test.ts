@@ -109,8 +109,8 @@ test('instances in two subnets reach each other by private address', async () =>
 
 test('the router answers ARP at .1, also to a probe without a sender address', async () => {
   await sh(node, `ip link set ${podDevice} up`);
-  assert.match(await sh(node, `arping -D -c 1 -w 1 -I ${podDevice} 10.0.64.1`), 'Received 1 response');
-  assert.match(await sh(node, `arping -c 1 -w 1 -I ens5 10.0.0.1`), 'Received 1 response');
+  assert.match(await sh(node, `arping -D -c 1 -w 5 -I ${podDevice} 10.0.64.1`), 'Received 1 response');
+  assert.match(await sh(node, `arping -c 1 -w 5 -I ens5 10.0.0.1`), 'Received 1 response');
 });
 
 test('routers can be silent to probes without a sender, or to everybody', async () => {

@@ -7,7 +7,7 @@ import { startCloud } from '../aws/index.ts';
 import { manage } from '../aws/managed.ts';
 import { launchNode } from '../boot/node.ts';
 import { EXECUTABLE, operatorEnvironment } from '../cli/executable.ts';
-import { STAND_IN, serveBundles, UNHEALTHY } from '../rollout/bundles.ts';
+import { SICKENS, STAND_IN, serveBundles, UNHEALTHY } from '../rollout/bundles.ts';
 
 const asJson = process.argv.includes('--json');
 const colour = process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined;
@@ -95,7 +95,18 @@ prove('no other node was touched', touched.length === 1, `commands went to ${tou
 await eniboot('rollout', 'status', '--cluster', CLUSTER);
 await eniboot('rollout', 'rollback', '--cluster', CLUSTER);
 
-say(paint(1, '\nA third version: somebody halts it after its canary, and takes it back.'));
+say(paint(1, '\nA version that is well at first, and no longer after some seconds.'));
+bundles.publish('1.2.5', SICKENS);
+const sick = await eniboot('rollout', 'run', spec('1.2.5', 8));
+const waited = await versions();
+prove(
+  'the gate behind its wait stopped it at its canary',
+  sick.code === 1 && waited.filter((one) => one === '1.2.5').length === 1,
+  waited.join(' '),
+);
+await eniboot('rollout', 'rollback', '--cluster', CLUSTER);
+
+say(paint(1, '\nA fourth version: somebody halts it after its canary, and takes it back.'));
 bundles.publish('1.3.0', STAND_IN);
 const halted = await haltedRun(spec('1.3.0', 20), /wait 20 s after the canary/);
 const half = await versions();

@@ -21,6 +21,19 @@ export const UNHEALTHY = `#!/bin/sh
 exec /usr/libexec/eniboot/0.1.0/eniboot "$@"
 `;
 
+/** Its health checks fail from some seconds after the first of them on. */
+export const SICKENS = `#!/bin/sh
+since=/run/eniboot/sickens-since
+if [ "$1" = check ]; then
+  [ -f $since ] || date +%s >$since
+  [ $(($(date +%s) - $(cat $since))) -lt 5 ] || {
+    echo '{"healthy":false,"checks":[{"id":"egress","result":"fail","code":"EGRESS_TABLE_DIFFERS"}]}'
+    exit 1
+  }
+fi
+exec /usr/libexec/eniboot/0.1.0/eniboot "$@"
+`;
+
 /** A version from before the guards: its repair knows nothing of them, and its health checks do not miss them. */
 export const WITHOUT_GUARDS = `#!/bin/sh
 [ "$1" != repair ] || exit 0

@@ -103,6 +103,7 @@ test('a version is built, published once, and listed', async () => {
   const mistaken = await run('bundle', 'publish', '--x64', archive, '--x64-url', bundles.url('7.9.8'));
   assert.match(mistaken.err, /BUNDLE_UNUSABLE: .* is built for arm64, not for x64/);
   const list = await run('bundle', 'list', '--json');
+  assert.is(list.err, '', 'the SDK warns of nothing');
   const { releases } = JSON.parse(list.out) as { releases: { version: string; x64: { sha256: string } }[] };
   assert.is(releases.find((one) => one.version === '7.2.0')?.x64.sha256, sha256);
 });
