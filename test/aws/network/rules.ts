@@ -74,7 +74,7 @@ table ip vpc {
   chain inbound {
     type nat hook prerouting priority -100; policy accept;
     iifname "igw0" dnat to ip daddr map @private_of
-    iifname "sub*" ip daddr ${resolver} udp dport 53 redirect
+    iifname "sub*" ip daddr ${resolver} fib daddr type != local udp dport 53 redirect
   }
   chain outbound {
     type nat hook postrouting priority 100; policy accept;
