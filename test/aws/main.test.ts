@@ -1,8 +1,11 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { DescribeInstancesCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { EXECUTABLE } from '../cli/executable.ts';
 
 const program = new URL('main.ts', import.meta.url).pathname;
 
@@ -28,6 +31,24 @@ test('started alone it serves any client on a local port', async () => {
     ready.instances.map((one) => one.id),
   );
   ec2.destroy();
+  // Its nodes are managed: a rollout goes through.
+  const work = mkdtempSync(join(tmpdir(), 'eniboot-aws-test-'));
+  const spec = join(work, 'rollout.yaml');
+  writeFileSync(spec, 'what: { bundle: { version: 1.1.0 } }\nwhere: { cluster: demo }\n');
+  const rolled = spawnSync(EXECUTABLE, ['rollout', 'run', spec, '--json'], {
+    encoding: 'utf8',
+    env: {
+      PATH: process.env['PATH'],
+      AWS_ENDPOINT_URL: endpoint,
+      AWS_REGION: region,
+      AWS_ACCESS_KEY_ID: credentials.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
+      XDG_STATE_HOME: work,
+    },
+  });
+  assert.is(rolled.status, 0, rolled.stdout + rolled.stderr);
+  assert.match(rolled.stdout, /"outcome":"updated"/);
+  rmSync(work, { recursive: true });
   const ended = new Promise((done) => child.once('exit', done));
   child.kill('SIGTERM');
   assert.is(await ended, 0);

@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
+import { realScheduler } from './ec2/scheduler.ts';
 import { startCloud } from './index.ts';
+import { modelledNode } from './ssm/modelled-node.ts';
 
 const help = `The simulated AWS: EC2 and SSM on a local port, with simulated instances behind it.
 
@@ -16,11 +18,15 @@ Usage: npm run aws -- [--port 4566] [--nodes 2] [--json]
   --nodes N   instances to launch at the start (default 2, one in each zone)
   --json      print one JSON object instead of text, then keep running
 
+The instances are managed nodes of cluster demo: their SSM agents answer. What \`eniboot update\` would do there is a model, which
+needs about ten seconds. Releases 1.0.0, which they run, and 1.1.0 are published, so that a rollout can be tried.
+
 It stops, and everything it made is gone, when it is interrupted.
 
 Then, in another terminal, with the credentials it prints:
   aws --endpoint-url http://127.0.0.1:4566 --region eu-west-1 ec2 describe-instances
   aws --endpoint-url http://127.0.0.1:4566 --region eu-west-1 ssm get-parameter --name /eniboot/bundle/euw1-az1
+  AWS_ENDPOINT_URL=http://127.0.0.1:4566 dist/x64/eniboot rollout run rollout.yaml
 
 It needs Linux with iproute2 and nftables, and either root or user namespaces for ordinary users.
 `;
@@ -51,13 +57,32 @@ else await outside(numberOf('port', values.port));
 async function inside(socketPath: string, nodes: number): Promise<void> {
   const cloud = await startCloud();
   const zones = [...cloud.subnets.values()].filter((subnet) => subnet.mapPublicIp);
-  for (let index = 0; index < nodes; index++)
-    await cloud.launch({
+  for (let index = 0; index < nodes; index++) {
+    const { id } = await cloud.launch({
       subnet: zones[index % zones.length]?.id ?? '',
-      tags: { Name: `node-${index + 1}` },
+      tags: { Name: `node-${index + 1}`, 'eniboot:cluster': 'demo' },
     });
+    const node = modelledNode(
+      id,
+      { version: '1.0.0' },
+      {
+        scheduler: realScheduler,
+        updateMs: () => 10_000,
+        parameter: (name) => cloud.ssm.parameters.get(name)?.at(-1)?.value,
+      },
+    );
+    cloud.ssm.nodes.set(id, node);
+  }
+  const release = (version: string, digit: string) => {
+    const archive = { url: `https://bundles.example/${version}.tar.gz`, sha256: digit.repeat(64) };
+    const text = JSON.stringify({ version, x64: archive, arm64: archive });
+    cloud.ssm.put(`/eniboot/releases/${version}`, text);
+    return text;
+  };
+  const running = release('1.0.0', 'a');
+  release('1.1.0', 'b');
   for (const zoneId of new Set([...cloud.subnets.values()].map((subnet) => subnet.zoneId)))
-    cloud.ssm.put(`/eniboot/bundle/${zoneId}`, '{}');
+    cloud.ssm.put(`/eniboot/bundle/${zoneId}`, running);
   await cloud.listenOn(socketPath);
   const ready: Ready = {
     endpoint: '',
