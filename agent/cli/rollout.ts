@@ -7,6 +7,7 @@ import type { Progress } from '../rollout/progress.ts';
 import type { Owner, RolloutRecord } from '../rollout/record.ts';
 import { parseVerb, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
+import { openSink } from './event-sink.ts';
 import { readInputFile, requireWritable } from './named-files.ts';
 import type { Errand } from './operator.ts';
 import { redrawn } from './table.ts';
@@ -36,6 +37,9 @@ labels of its parameters: instances that boot from it must become READY. docs/ro
   --forgive        resume: what has failed so far no longer counts; of a rollback: end it without what was not reached
   --over ID        run: that rollout has halted, and ends where it stands: the new version goes over what runs now
   --yes            takeover: without it the record of the one at work is shown, and nothing is changed
+  --on-event WHERE run, resume, rollback, takeover: also each event as a line of JSON, to the end of a file, or with | in front
+                   into a command: --on-event '|./notify'
+  --prometheus     status: as Prometheus reads it
   --json           one object; for run, resume and rollback one line for each event, for watch one for each change
 
 The record is in Parameter Store (/eniboot/rollout/<cluster>/), so anybody with the policy of
@@ -61,13 +65,13 @@ type Verb = (typeof verbs)[number];
 /** Which options each verb takes. */
 const taken = {
   plan: ['svg', 'region', 'json'],
-  run: ['over', 'region', 'json'],
+  run: ['over', 'on-event', 'region', 'json'],
   watch: ['cluster', 'region', 'json'],
-  status: ['cluster', 'region', 'json'],
+  status: ['cluster', 'prometheus', 'region', 'json'],
   halt: ['cluster', 'why', 'region', 'json'],
-  resume: ['cluster', 'forgive', 'region', 'json'],
-  rollback: ['cluster', 'region', 'json'],
-  takeover: ['cluster', 'yes', 'region', 'json'],
+  resume: ['cluster', 'forgive', 'on-event', 'region', 'json'],
+  rollback: ['cluster', 'on-event', 'region', 'json'],
+  takeover: ['cluster', 'yes', 'on-event', 'region', 'json'],
   abandon: ['cluster', 'region', 'json'],
   report: ['cluster', 'html', 'region', 'json'],
 } as const;
@@ -85,6 +89,8 @@ interface Asked {
   html: string | undefined;
   why: string | undefined;
   over: string | undefined;
+  onEvent: string | undefined;
+  prometheus: boolean;
   yes: boolean;
   forgive: boolean;
   json: boolean;
@@ -106,6 +112,8 @@ export const rolloutCommand: Command = {
         html: { type: 'string' },
         why: { type: 'string' },
         over: { type: 'string' },
+        'on-event': { type: 'string' },
+        prometheus: { type: 'boolean' },
         yes: { type: 'boolean' },
         forgive: { type: 'boolean' },
         json: { type: 'boolean' },
@@ -121,6 +129,8 @@ export const rolloutCommand: Command = {
       html: values.html,
       why: values.why,
       over: values.over,
+      onEvent: values['on-event'],
+      prometheus: values.prometheus === true,
       yes: values.yes === true,
       forgive: values.forgive === true,
       json: values.json === true,
@@ -263,7 +273,7 @@ async function rollback(asked: Asked, io: CommandIo): Promise<number> {
     // Whoever ran it is gone. What is out comes home first: a node cannot be updated and taken back at once.
     const work = await workOn(aws, clock, record, asked, io);
     await orchestrate({ ...work.orchestration, haltFor: 'it is being taken back' });
-    work.stop();
+    await work.stop();
     if (work.orchestration.stopped.aborted) return INTERRUPTED;
   }
   const again = await takeRecord(aws, clock, owner(), cluster);
@@ -311,7 +321,10 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
   const flag = await readHaltFlag(aws, cluster);
   const summary = summarise(rollout, standing.progress);
   const exceptions = exceptionsOf(rollout, standing.progress);
-  if (asked.json) {
+  if (asked.prometheus) {
+    const { prometheusText } = await import('../rollout/metrics.ts');
+    io.stdout(prometheusText(summary));
+  } else if (asked.json) {
     const holder = standing.holder?.who;
     io.stdout(`${JSON.stringify({ ...summary, holder, haltFlag: flag?.why, exceptions })}\n`);
   } else {
@@ -398,7 +411,7 @@ async function carryOut(
   try {
     progress = await orchestrate(orchestration);
   } finally {
-    stop();
+    await stop();
   }
   if (progress.state === 'halted')
     throw new Failure('ROLLOUT_HALTED', progress.why ?? 'halted', { id: record.rollout.id });
@@ -415,14 +428,21 @@ async function workOn(
   record: RolloutRecord,
   asked: Asked,
   io: CommandIo,
-): Promise<{ orchestration: Orchestration; stop: () => void }> {
+): Promise<{ orchestration: Orchestration; stop: () => Promise<void> }> {
   const { openMirror } = await import('../rollout/mirror.ts');
   const { rolloutView } = await import('./rollout-view.ts');
   const mirror = openMirror(record.rollout, (text) => io.stderr(`eniboot: ${text}\n`));
   const nowMs = () => clock.now().getTime();
+  const sink =
+    asked.onEvent === undefined
+      ? undefined
+      : openSink(asked.onEvent, (text) => io.stderr(`eniboot: ${text}\n`));
   const view = asked.json ? undefined : rolloutView(record.rollout, record.progress, io, nowMs);
   return {
-    stop: () => view?.stop(),
+    stop: async () => {
+      view?.stop();
+      await sink?.end();
+    },
     orchestration: {
       aws,
       clock,
@@ -431,6 +451,7 @@ async function workOn(
       tell: (happening) => {
         const event = mirror.note(happening, record.progress, nowMs());
         if (asked.json) io.stdout(`${JSON.stringify(event)}\n`);
+        sink?.write(event);
         view?.show(event, record.progress);
       },
     },

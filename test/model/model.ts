@@ -132,8 +132,13 @@ export class Model {
     return [this.now.nowMs, ...ripe, endMs];
   }
 
-  /** Whether a pod may get the address now: everything the design promises of it. */
-  whyNot(eniId: string, address: string, nowMs: number): string[] {
+  /**
+   * Whether a pod may get the address now: everything the design promises of it.
+   *
+   * @param after what was seen afterwards: a refill beside it may have brought the prefix.
+   */
+  whyNot(eniId: string, address: string, after: Pick<Look, 'ec2' | 'nowMs'>): string[] {
+    const { nowMs } = after;
     const problems: string[] = [];
     const other = [...this.pods.values()].find((pod) => pod.lease?.address === address);
     if (other !== undefined) problems.push(`${address} is ${other.id}'s (${other.state})`);
@@ -141,7 +146,7 @@ export class Model {
     if (ended !== undefined && nowMs - ended < marks.restMs)
       problems.push(`${address} has rested ${nowMs - ended} ms`);
     const prefix = `${eniId} ${prefixOf(address)}`;
-    if (!this.now.ec2.includes(prefix) && !this.lost.has(prefix))
+    if (![...this.now.ec2, ...after.ec2].includes(prefix) && !this.lost.has(prefix))
       problems.push(`EC2 does not have ${prefix}`);
     if (this.now.leaving.has(prefix)) problems.push(`${prefix} is leaving`);
     return problems;

@@ -112,7 +112,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
         played.added += 1;
         const eniId = after.entries.find((one) => one.rest === `${pod.id},eth0`)?.eniId ?? 'no ENI';
         say(`${pod.id} got ${address}`);
-        problems.push(...model.whyNot(eniId, address, after.nowMs));
+        problems.push(...model.whyNot(eniId, address, after));
         for (const [id, other] of effects.added)
           if (other.address === address) problems.push(`${address} went to ${id} and ${pod.id}`);
         if (alone && amount === 1 && !firsts.has(address))

@@ -230,13 +230,14 @@ export const neighbours: Neighbour[] = [
   },
   {
     name: 'kube-vip, keepalived',
-    works: 'An address that moves onto the boot ENI is in nobody’s way; EC2 must know it as the boot ENI’s.',
+    works:
+      'An address that moves onto the boot ENI is in nobody’s way; running pods reach it once repair has told them, within a minute. EC2 must know it as the boot ENI’s.',
     cases: [
       {
         name: 'a virtual address on the boot ENI, as both add it',
         load: ({ bootDevice }) => `ip addr add 10.0.0.200/32 dev ${bootDevice}`,
         undo: ({ bootDevice }) => `ip addr del 10.0.0.200/32 dev ${bootDevice}`,
-        rows: [],
+        rows: [['node-file', 'pods do not know yet what has changed on the node']],
         broken: [],
       },
     ],

@@ -1,0 +1,61 @@
+// Where a rollout's events go beside the terminal: to the end of a file, or into a program, one JSON object a line.
+import { spawn } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
+import { requireWritable } from './named-files.ts';
+
+export interface EventSink {
+  write(event: object): void;
+  /** Resolves when the program has read all of it, and ended; or after some seconds. */
+  end(): Promise<void>;
+}
+
+/** A program that does not end holds nobody up for longer: milliseconds. */
+const END_MS = 10_000;
+
+/**
+ * @param target a file, or `|` and a command for `sh -c`. Throws FILE_WRITE where a file cannot be written.
+ * @param warn is told once when events get lost; the rollout goes on.
+ */
+export function openSink(target: string, warn: (text: string) => void): EventSink {
+  let lost = false;
+  const lose = (reason: string) => {
+    if (!lost) warn(`events no longer reach ${target}: ${reason}`);
+    lost = true;
+  };
+  if (!target.startsWith('|')) {
+    requireWritable(target);
+    return {
+      write(event) {
+        try {
+          if (!lost) appendFileSync(target, `${JSON.stringify(event)}\n`, { mode: 0o600 });
+        } catch (error) {
+          lose(error instanceof Error ? error.message : String(error));
+        }
+      },
+      end: async () => {},
+    };
+  }
+  const child = spawn('sh', ['-c', target.slice(1)], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const ended = new Promise<void>((resolve) => {
+    child.once('error', (error) => {
+      lose(error.message);
+      resolve();
+    });
+    child.once('exit', (code, signal) => {
+      if (code !== 0) lose(`it ended with ${code ?? signal}`);
+      resolve();
+    });
+  });
+  child.stdin.on('error', (error) => lose(error.message));
+  return {
+    write(event) {
+      if (!lost) child.stdin.write(`${JSON.stringify(event)}\n`);
+    },
+    async end() {
+      child.stdin.end();
+      const timer = setTimeout(() => child.kill(), END_MS);
+      await ended;
+      clearTimeout(timer);
+    },
+  };
+}
