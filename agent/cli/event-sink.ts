@@ -1,6 +1,6 @@
 // Where a rollout's events go beside the terminal: to the end of a file, or into a program, one JSON object a line.
-import { spawn } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
+import { feed } from '../port/feed.ts';
 import { requireWritable } from './named-files.ts';
 
 export interface EventSink {
@@ -35,27 +35,9 @@ export function openSink(target: string, warn: (text: string) => void): EventSin
       end: async () => {},
     };
   }
-  const child = spawn('sh', ['-c', target.slice(1)], { stdio: ['pipe', 'ignore', 'inherit'] });
-  const ended = new Promise<void>((resolve) => {
-    child.once('error', (error) => {
-      lose(error.message);
-      resolve();
-    });
-    child.once('exit', (code, signal) => {
-      if (code !== 0) lose(`it ended with ${code ?? signal}`);
-      resolve();
-    });
-  });
-  child.stdin.on('error', (error) => lose(error.message));
+  const program = feed('sh', ['-c', target.slice(1)], lose);
   return {
-    write(event) {
-      if (!lost) child.stdin.write(`${JSON.stringify(event)}\n`);
-    },
-    async end() {
-      child.stdin.end();
-      const timer = setTimeout(() => child.kill(), END_MS);
-      await ended;
-      clearTimeout(timer);
-    },
+    write: (event) => program.write(JSON.stringify(event)),
+    end: () => program.end(END_MS),
   };
 }

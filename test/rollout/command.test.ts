@@ -222,6 +222,54 @@ bake: { canarySeconds: 1 }
   assert.is(stable(), undefined);
 });
 
+test('events go to a file and into a program, and Prometheus reads how it stands', async () => {
+  const [file, piped] = [join(home, 'events.jsonl'), join(home, 'piped.jsonl')];
+  const rolled = await run('rollout', 'run', spec('7.2.0'), '--on-event', file);
+  assert.is(rolled.code, 0, rolled.err);
+  const back = await of('rollback', '--on-event', `|cat >${piped}`);
+  assert.is(back.code, 0, back.err);
+  for (const path of [file, piped]) {
+    const events = readFileSync(path, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { kind: string; atMs: number });
+    assert.ok(events.every((one) => one.atMs > 0));
+    assert.is(events.at(-1)?.kind, 'ended');
+  }
+  const text = (await of('status', '--prometheus')).out;
+  assert.match(
+    text,
+    /^eniboot_rollout_info\{cluster="demo",id="[^"]+",version="7\.2\.0",direction="back",state="rolled-back"\} 1$/m,
+  );
+  assert.match(text, /^eniboot_rollout_nodes\{cluster="demo",id="[^"]+",outcome="restored"\} [1-9]\d*$/m);
+  assert.match(
+    (await run('rollout', 'run', spec('7.2.0'), '--on-event', '/nowhere/events')).err,
+    /FILE_WRITE/,
+  );
+  const gone = await of('rollback', '--on-event', '|exit 3');
+  assert.is(gone.code, 0);
+});
+
+test('a halted rollout is abandoned or taken over, and a mended version goes over it', async () => {
+  bundles.publish('7.2.1', UNHEALTHY);
+  bundles.publish('7.2.2', STAND_IN);
+  const bad = await run('rollout', 'run', spec('7.2.1'));
+  assert.match(bad.err, /ROLLOUT_HALTED/);
+  const { id } = JSON.parse((await of('status', '--json')).out) as { id: string };
+  const busy = await run('rollout', 'run', spec('7.2.2'));
+  assert.match(busy.err, /ROLLOUT_BUSY/);
+  assert.match(busy.err, /--over ID/);
+  assert.match((await run('rollout', 'run', spec('7.2.2'), '--over', 'another')).err, /ROLLOUT_BUSY/);
+  const mended = await run('rollout', 'run', spec('7.2.2'), '--over', id);
+  assert.is(mended.code, 0, mended.err);
+  assert.equal([...new Set(await versions())], ['7.2.2']);
+  assert.is((await of('takeover')).code, 0);
+  assert.is((await of('rollback')).code, 0);
+  assert.match((await run('rollout', 'run', spec('7.2.1'))).err, /ROLLOUT_HALTED/);
+  assert.match((await of('abandon')).out, /7\.2\.1 in demo: abandoned; 0 of \d+ nodes run it/);
+  assert.match((await of('resume')).out, /nothing to go on with: it was abandoned/);
+});
+
 test('the policy allows all of it, and every statement of it is needed', async () => {
   const scope = ['--cluster', 'demo', '--account', cloud.ec2.world.accountId, '--region', cloud.region];
   const policyOf = async (...options: string[]) =>
