@@ -17,7 +17,7 @@ import { raiseHaltFlag } from '../../agent/rollout/halt.ts';
 import { isFailed } from '../../agent/rollout/judge.ts';
 import { orchestrate } from '../../agent/rollout/orchestrate.ts';
 import { stepsForward } from '../../agent/rollout/plan.ts';
-import { type Progress, resumed, takenBack, unrestored } from '../../agent/rollout/progress.ts';
+import { type Progress, type Rollout, resumed, takenBack, unrestored } from '../../agent/rollout/progress.ts';
 import { LEASE_MS, type RolloutRecord, takeRecord } from '../../agent/rollout/record.ts';
 import { allowedFailures, loadSpec, type Spec } from '../../agent/rollout/spec.ts';
 import type { Behaviour } from '../aws/ssm/modelled-node.ts';
@@ -72,6 +72,8 @@ interface Case {
   aheadMs: number[];
   /** Instances that EC2 ends: which, as a share of all, per mille, and in which virtual second. */
   ends: { node: number; second: number }[];
+  /** Instances that an autoscaler launches: in which zone, and in which virtual second. */
+  launches: { zone: number; second: number }[];
   /** Minutes that a node which returns is away. */
   awayMinutes: number;
 }
@@ -91,6 +93,10 @@ const cases: fc.Arbitrary<Case> = fc.record({
   aheadMs: fc.array(fc.integer({ min: -300_000, max: 300_000 }), { minLength: 1, maxLength: 5 }),
   ends: fc.array(
     fc.record({ node: fc.integer({ min: 0, max: 999 }), second: fc.integer({ min: 0, max: 2_000 }) }),
+    { maxLength: 4 },
+  ),
+  launches: fc.array(
+    fc.record({ zone: fc.integer({ min: 0, max: 3 }), second: fc.integer({ min: 0, max: 2_000 }) }),
     { maxLength: 4 },
   ),
   awayMinutes: fc.constantFrom(1, 5, 20, 180),
@@ -135,8 +141,13 @@ function fleetOf(one: Case): Fleet {
       fleet.terminated.add(ended.instanceId);
     });
   }
+  for (const { zone, second } of one.launches)
+    fleet.scheduler.after(second * 1000, () => void fleet.launch(zone % one.zones.length));
   return fleet;
 }
+
+/** The zones of each fleet's rollout, with its nodes. */
+const zonesOf = new WeakMap<Fleet, Rollout['zones']>();
 
 type Take = (aws: FleetAws, owner: { who: string; token: string }, clock: Clock) => Promise<RolloutRecord>;
 
@@ -161,6 +172,7 @@ async function carryThrough(
     try {
       const work = (async () => {
         const record = await take(operator.aws, owner, operator.clock);
+        zonesOf.set(fleet, record.rollout.zones);
         return orchestrate({
           aws: operator.aws,
           clock: operator.clock,
@@ -236,9 +248,9 @@ function checkInvariants(fleet: Fleet, one: Case, spec: Spec, progress: Progress
     assert.is(sends.length, 1, 'sent on behind a failed canary');
   }
   // The budget is exceeded by no more than what was in flight.
-  const zones = [...new Set(fleet.zoneOf.values())];
-  for (const [at, zone] of sortedBySize(fleet, zones).entries()) {
-    const size = [...fleet.zoneOf.values()].filter((other) => other === zone).length;
+  const zones = zonesOf.get(fleet) ?? [];
+  for (const [at, { zoneId: zone, nodes }] of zones.entries()) {
+    const size = nodes.length;
     const failed = progress.exceptions.filter(
       (exception) => exception.zone === at && isFailed(exception.outcome),
     ).length;
@@ -253,15 +265,16 @@ function checkInvariants(fleet: Fleet, one: Case, spec: Spec, progress: Progress
       progress.updated +
       progress.already +
       progress.exceptions.filter((exception) => exception.outcome !== 'deferred').length;
-    // One that EC2 has ended before it began is no target.
-    const lacking = fleet.nodes.length - home;
-    assert.ok(lacking >= 0 && lacking <= one.ends.length, `${home} of ${fleet.nodes.length}`);
+    assert.is(home, new Set(zones.flatMap((zone) => zone.nodes)).size);
+    // Whoever runs the old version all the same is known by name: as an exception, or as one that came too late.
+    const named = new Set(
+      progress.exceptions.map((exception) => zones[exception.zone]?.nodes[exception.node]),
+    );
+    const unnamed = fleet.nodes.filter(
+      (node) => node.version === OLD && !fleet.terminated.has(node.instanceId) && !named.has(node.instanceId),
+    );
+    assert.ok(unnamed.length <= (progress.strays ?? 0), unnamed.map((node) => node.instanceId).join(' '));
   }
-}
-
-function sortedBySize(fleet: Fleet, zones: string[]): string[] {
-  const size = (zone: string) => [...fleet.zoneOf.values()].filter((other) => other === zone).length;
-  return zones.sort((a, b) => size(a) - size(b) || (a < b ? -1 : 1));
 }
 
 test('whatever fails and whoever is killed: one zone at a time, within the budget, no node twice', async () => {
@@ -306,7 +319,7 @@ test('a rollout that was interrupted or halted ends as one that was not', async 
   await fc.assert(
     fc.asyncProperty(cases, async (drawn) => {
       // Times differ, and with them what is gone or back by then.
-      const one = { ...drawn, loss: 0, ends: [], awayMinutes: 1 };
+      const one = { ...drawn, loss: 0, ends: [], launches: [], awayMinutes: 1 };
       // Where nodes fail, a batch that a halt cuts in two may halt by the budget at another node.
       const haltAt = one.rate === 0 ? one.haltAt : undefined;
       const end = async (kills: Case['kills'], halt?: number) => {
@@ -364,16 +377,18 @@ test('a rollback restores exactly what was touched', async () => {
       assert.is(progress.state, 'rolled-back', overBudgetText(progress));
       // Whatever an agent runs again by then.
       await onFleetTime(fleet, fleet.clock.sleep(4 * 3600_000));
-      const zones = sortedBySize(fleet, [...new Set(fleet.zoneOf.values())]);
+      const zones = zonesOf.get(fleet) ?? [];
       const given = new Set(
-        unrestored(progress).map(
-          (exception) =>
-            fleet.nodes.filter((node) => fleet.zoneOf.get(node.instanceId) === zones[exception.zone])[
-              exception.node
-            ]?.instanceId,
-        ),
+        unrestored(progress).map((exception) => zones[exception.zone]?.nodes[exception.node]),
       );
-      for (const node of fleet.nodes) {
+      const targets = new Set(zones.flatMap((zone) => zone.nodes));
+      // What came up on the version by its zone's parameter is none of its nodes, and told as such.
+      const cameUp = fleet.nodes.filter(
+        (node) =>
+          !targets.has(node.instanceId) && node.version !== OLD && !fleet.terminated.has(node.instanceId),
+      );
+      assert.ok(cameUp.length <= (progress.strays ?? 0), `${cameUp.length} came up, ${progress.strays}`);
+      for (const node of fleet.nodes.filter((one) => targets.has(one.instanceId))) {
         const isGone = fleet.terminated.has(node.instanceId);
         if (node.version !== OLD && !isGone && !given.has(node.instanceId))
           assert.unreachable(`${node.instanceId} (${node.behaviour}) runs ${node.version}`);
@@ -406,6 +421,7 @@ test('killed at every single call of a small rollout, it still ends the same', a
     haltAt: undefined,
     aheadMs: [200_000, -200_000],
     ends: [],
+    launches: [],
     awayMinutes: 5,
   };
   const spec = specOf(one);
