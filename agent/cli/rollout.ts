@@ -22,8 +22,8 @@ const help = `Usage: eniboot rollout plan SPEC     what would be done, and what 
        eniboot rollout abandon       end a halted one where it stands: nodes keep what they run
        eniboot rollout report        what changed, what failed, why it stopped [--html FILE]
 
-Brings a version of eniboot onto the nodes of a cluster through SSM Run Command: one canary, about 10 % of the first zone,
-the rest of it, a wait, the next zone. Never two zones at once. A node counts as updated when it reports the version, its
+Brings a version of eniboot onto the nodes of a cluster through SSM Run Command: a canary, about 10 % of the first zone,
+the rest of it, a wait, the next zone. Never two zones at once; each CPU, AMI and instance generation has its canary. A node counts as updated when it reports the version, its
 digest and good health; one that says nothing, is late or cannot be reached has failed. An AMI goes the same way, by the
 labels of its parameters: instances that boot from it must become READY. docs/rollouts.md explains all of it.
 

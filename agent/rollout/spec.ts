@@ -122,8 +122,17 @@ const specSchema = v.strictObject({
     v.pipe(
       v.strictObject({
         canaries: v.optional(
-          whole(1, 10, '', 'Nodes of the first zone that go first, one after another.'),
+          whole(1, 10, '', 'Nodes of the first zone that go first at least, one of them alone.'),
           1,
+        ),
+        stratify: v.optional(
+          v.pipe(
+            v.boolean(),
+            v.description(
+              'Whether more nodes go first in a zone, so that each CPU architecture, AMI and instance generation has its canary.',
+            ),
+          ),
+          true,
         ),
         sharePercent: v.optional(
           whole(1, 50, ' of percent', 'Share of the first zone that follows the canaries.'),

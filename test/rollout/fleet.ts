@@ -50,6 +50,9 @@ export interface Fleet {
   zoneless: Set<string>;
   /** EC2's name of a node's CPU, where it is not x86_64. */
   cpuOf: Map<string, string>;
+  /** A node's AMI and instance type, where they are not those of all others. */
+  imageOf: Map<string, string>;
+  typeOf: Map<string, string>;
   /** AMIs without a boot test; every other has passed one. */
   untested: Set<string>;
   /** What nodes that were launched meanwhile say of themselves. */
@@ -105,6 +108,8 @@ export function createFleet(options: FleetOptions): Fleet {
     launched: [],
     zoneless: new Set(),
     cpuOf: new Map(),
+    imageOf: new Map(),
+    typeOf: new Map(),
     untested: new Set(),
     verdicts: new Map(),
     launch(zone) {
@@ -297,6 +302,8 @@ function describeInstances(fleet: Fleet, request: object): object {
           InstanceId: instanceId,
           LaunchTime: new Date(0),
           Architecture: fleet.cpuOf.get(instanceId) ?? 'x86_64',
+          ImageId: fleet.imageOf.get(instanceId) ?? 'ami-0123456789abcdef0',
+          InstanceType: fleet.typeOf.get(instanceId) ?? 'm7i.large',
           Placement: fleet.zoneless.has(instanceId) ? {} : { AvailabilityZoneId: zones.get(instanceId) },
           State: { Name: 'running' },
           Tags: [

@@ -23,7 +23,13 @@ const after = (...lines: string[]) =>
 
 test('two keys are enough, and all defaults stand', () => {
   const spec = loadSpec('spec.yaml', after());
-  assert.equal(spec.steps, { canaries: 1, sharePercent: 10, concurrency: 50, zonePercent: 20 });
+  assert.equal(spec.steps, {
+    canaries: 1,
+    stratify: true,
+    sharePercent: 10,
+    concurrency: 50,
+    zonePercent: 20,
+  });
   assert.equal(spec.budget, { zonePercent: 2, fleetPercent: 1, unreachablePercent: 10 });
   assert.equal(spec.bake, { canarySeconds: 300, shareSeconds: 300, zoneSeconds: 1800 });
   assert.equal(spec.what, { bundle: { version: '1.4.0', parameter: '/eniboot/bundle/{zone-id}' } });
