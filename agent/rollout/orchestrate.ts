@@ -31,7 +31,7 @@ import {
   without,
 } from './progress.ts';
 import type { RolloutRecord } from './record.ts';
-import { type BundleSpec, type ImageSpec, isImage, subjectOf, targetTags } from './spec.ts';
+import { type BundleSpec, type ImageSpec, isExcluded, isImage, subjectOf, targetTags } from './spec.ts';
 
 /** What happens, for whoever watches. `atMs` and the step it belongs to are added by the one who tells it. */
 export type Happening =
@@ -166,6 +166,7 @@ async function carryOn(work: Orchestration): Promise<Progress> {
       const version = reportedVersion(one);
       // One whose zone EC2 does not tell may be in any: it is named rather than passed over.
       const elsewhere = one.zoneId !== undefined && !zones.has(one.zoneId);
+      if (isExcluded(spec, one)) return false;
       if (targets.has(one.instanceId) || elsewhere || version === undefined) return false;
       return direction === 'back' ? version === subjectOf(spec) : version !== subjectOf(spec);
     });

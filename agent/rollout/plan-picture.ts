@@ -49,6 +49,11 @@ export function planText(prepared: Prepared): string {
     'At worst: every node of the step fails. It halts once more have failed than the budget allows, and what is in flight then still ends.',
     ...canaryLines(notes),
     ...note(notes.unreachable, 'not reachable through SSM: asked last, and again at the end of their zone'),
+    ...note(notes.excluded, 'left as they are: where.exclude'),
+    ...notes.downgrades.map(
+      (one) =>
+        `DOWNGRADE in ${one.zoneId}: from ${one.from}, which ${one.nodes === 0 ? 'its parameter names' : `its parameter names or ${one.nodes} of its nodes reported at their last boot`}`,
+    ),
     ...note(notes.current, 'reported this version at the last boot: asked after the others'),
   ];
   return `${lines.join('\n')}\n`;

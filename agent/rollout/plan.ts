@@ -71,6 +71,10 @@ export interface Notes {
   unreachable: string[];
   /** Nodes whose last boot reported the version already. */
   current: string[];
+  /** Instances that the spec leaves as they are. */
+  excluded: string[];
+  /** Zones whose parameter names a newer version, or in which so many nodes reported one at their last boot. */
+  downgrades: { zoneId: string; from: string; nodes: number }[];
   /** Nodes that go first in their zone, with what they stand for. */
   canaries: (Canary & { zoneId: string })[];
   /** Strata that so many nodes of a zone have and nothing before has proven, without a canary that stands for them. */
@@ -85,7 +89,7 @@ export function resolveTargets(
   spec: Spec,
   instances: PlacedInstance[],
   online: readonly string[],
-): { zones: Zone[]; notes: Notes } {
+): { zones: Zone[]; notes: Pick<Notes, 'unreachable' | 'current' | 'canaries' | 'uncovered'> } {
   const answering = new Set(online);
   const wanted = subjectOf(spec);
   const rank = (one: FleetInstance) =>
@@ -161,6 +165,13 @@ function countStrata(nodes: readonly PlacedInstance[]): Map<string, number> {
 /** The version a node's last boot reported in its tag `eniboot:verdict` (`ready@1.2.3`). */
 export function reportedVersion({ tags }: FleetInstance): string | undefined {
   return /^ready@(.+)$/.exec(tags[VERDICT_TAG] ?? '')?.[1];
+}
+
+/** Whether a version comes after another; what follows the third number is not compared. */
+export function isNewer(version: string, than: string): boolean {
+  const [a, b] = [version, than].map((one) => one.split(/[.+-]/).slice(0, 3).map(Number));
+  const at = a?.findIndex((part, index) => part !== b?.[index]) ?? -1;
+  return at >= 0 && (a?.[at] ?? 0) > (b?.[at] ?? 0);
 }
 
 /** Nodes of a zone that may be in flight at once. */

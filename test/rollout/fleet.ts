@@ -53,6 +53,8 @@ export interface Fleet {
   /** A node's AMI and instance type, where they are not those of all others. */
   imageOf: Map<string, string>;
   typeOf: Map<string, string>;
+  /** Further tags of a node. */
+  tagsOf: Map<string, Record<string, string>>;
   /** AMIs without a boot test; every other has passed one. */
   untested: Set<string>;
   /** What nodes that were launched meanwhile say of themselves. */
@@ -110,6 +112,7 @@ export function createFleet(options: FleetOptions): Fleet {
     cpuOf: new Map(),
     imageOf: new Map(),
     typeOf: new Map(),
+    tagsOf: new Map(),
     untested: new Set(),
     verdicts: new Map(),
     launch(zone) {
@@ -309,6 +312,7 @@ function describeInstances(fleet: Fleet, request: object): object {
           Tags: [
             { Key: 'eniboot:cluster', Value: CLUSTER },
             { Key: 'eniboot:verdict', Value: verdicts.get(instanceId) ?? '' },
+            ...Object.entries(fleet.tagsOf.get(instanceId) ?? {}).map(([Key, Value]) => ({ Key, Value })),
           ],
         },
       ],
