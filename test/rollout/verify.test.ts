@@ -8,7 +8,8 @@ import { beginRollout, prepare, refusalsOf } from '../../agent/rollout/begin.ts'
 import { orchestrate } from '../../agent/rollout/orchestrate.ts';
 import { isNewer } from '../../agent/rollout/plan.ts';
 import { planText } from '../../agent/rollout/plan-picture.ts';
-import type { Progress } from '../../agent/rollout/progress.ts';
+import { type Progress, takenBack } from '../../agent/rollout/progress.ts';
+import { takeRecord } from '../../agent/rollout/record.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
 import { isAdrift, verifyFleet, verifyText } from '../../agent/rollout/verify.ts';
 import type { ModelledNode } from '../aws/ssm/modelled-node.ts';
@@ -29,6 +30,16 @@ async function rollOut(fleet: Fleet, spec = specOf()): Promise<Progress> {
   const { aws, clock } = operatorOf(fleet);
   const work = async () => {
     const record = await beginRollout(aws, clock, owner, await prepare(aws, spec));
+    return orchestrate({ aws, clock, record, tell: () => {}, stopped: new AbortController().signal });
+  };
+  return onFleetTime(fleet, work());
+}
+
+async function takeBack(fleet: Fleet): Promise<Progress> {
+  const { aws, clock } = operatorOf(fleet);
+  const work = async () => {
+    const record = await takeRecord(aws, clock, owner, CLUSTER);
+    await record.save(takenBack(record.rollout, record.progress, clock.now().getTime()));
     return orchestrate({ aws, clock, record, tell: () => {}, stopped: new AbortController().signal });
   };
   return onFleetTime(fleet, work());
@@ -187,6 +198,22 @@ test('verify changes nothing on a node, and knows a cluster without a rollout', 
     fleet.nodes.every((node) => node.runs === 0 && node.version === OLD),
     true,
   );
+});
+
+test('rollouts that fail again and again without a promote do not use up the versions of a parameter', async () => {
+  const fleet = createFleet({ zones: [2] });
+  await rollOut(fleet);
+  fleet.publish('1.2.0');
+  assert.is((await rollOut(fleet, specOf('1.2.0'))).state, 'done');
+  assert.ok(fleet.ssm.parameters.get('/eniboot/bundle/euw1-az1')?.some((one) => one.labels.has('previous')));
+  fleet.publish('1.3.0');
+  for (let round = 0; round < 105; round += 1) {
+    nodeOf(fleet, 0).behaviour = 'goes-back';
+    assert.is((await rollOut(fleet, specOf('1.3.0'))).state, 'halted');
+    assert.is((await takeBack(fleet)).state, 'rolled-back');
+  }
+  const versions = fleet.ssm.parameters.get('/eniboot/bundle/euw1-az1') ?? [];
+  assert.ok(versions.at(-1)?.labels.has('stable'));
 });
 
 test.run();
