@@ -19,6 +19,8 @@ export interface FleetInstance {
   zoneId: string | undefined;
   /** Its CPU as bundles name it; undefined for any other. */
   arch: 'x64' | 'arm64' | undefined;
+  imageId: string | undefined;
+  instanceType: string | undefined;
   tags: Record<string, string>;
   launchedMs: number;
   /** `running`, or what became of it. */
@@ -213,6 +215,8 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
         instanceId: ec2Fields.field('InstanceId', instance.InstanceId, 'instanceId'),
         zoneId: ec2Fields.optional('AvailabilityZoneId', instance.Placement?.AvailabilityZoneId, 'place'),
         arch: ARCHES[instance.Architecture ?? ''],
+        imageId: ec2Fields.optional('ImageId', instance.ImageId, 'text'),
+        instanceType: ec2Fields.optional('InstanceType', instance.InstanceType, 'text'),
         tags: fromTags(instance.Tags),
         launchedMs: ec2Fields.moment('LaunchTime', instance.LaunchTime),
         state: ec2Fields.field('State', instance.State?.Name, 'text'),

@@ -21,11 +21,21 @@ export function failureText(failure: FailureObject, colour: boolean): string {
   return `${[paint('red', `eniboot: ${first}`, colour), ...rest].join('\n')}\n`;
 }
 
+/** A message names a few instances at most; which they are is what an operator needs. */
+function instanceLines(instances: unknown): string[] {
+  if (!Array.isArray(instances) || instances.length === 0) return [];
+  return [`  instances: ${instances.join(', ')}`];
+}
+
 /** A failure as lines for people: what and where; every problem of a refused configuration; what to do. */
 export function failureLines(failure: FailureObject): string[] {
   const problems = failure.facts['problems'];
   if (!Array.isArray(problems)) {
-    return [`${failure.code}: ${failure.message}`, `  what to do: ${failure.remedy}`];
+    return [
+      `${failure.code}: ${failure.message}`,
+      ...instanceLines(failure.facts['instances']),
+      `  what to do: ${failure.remedy}`,
+    ];
   }
   return [
     `${failure.code}: ${problems.length} problem${problems.length === 1 ? '' : 's'}`,

@@ -8,6 +8,7 @@ import type { Owner, RolloutRecord } from '../rollout/record.ts';
 import { parseVerb, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
 import { openSink } from './event-sink.ts';
+import { failureLines, failureObject } from './failure-text.ts';
 import { readInputFile, requireWritable } from './named-files.ts';
 import type { Errand } from './operator.ts';
 import { redrawn } from './table.ts';
@@ -16,6 +17,7 @@ const help = `Usage: eniboot rollout plan SPEC     what would be done, and what 
        eniboot rollout run SPEC      begin, and carry it out [--over ID: in the place of the halted one]
        eniboot rollout watch         follow it from anywhere
        eniboot rollout status        where it stands
+       eniboot rollout verify        which nodes run what, and which are not as they should be
        eniboot rollout halt          raise the halt flag: nothing further is touched [--why TEXT]
        eniboot rollout resume        lower the flag and go on, also after a crash [--forgive]
        eniboot rollout rollback      take it back, zone by zone in reverse, only what was touched; again: what was not reached
@@ -23,10 +25,11 @@ const help = `Usage: eniboot rollout plan SPEC     what would be done, and what 
        eniboot rollout abandon       end a halted one where it stands: nodes keep what they run
        eniboot rollout report        what changed, what failed, why it stopped [--html FILE]
 
-Brings a version of eniboot onto the nodes of a cluster through SSM Run Command: one canary, about 10 % of the first zone,
-the rest of it, a wait, the next zone. Never two zones at once. A node counts as updated when it reports the version, its
-digest and good health; one that says nothing, is late or cannot be reached has failed. An AMI goes the same way, by the
-labels of its parameters: instances that boot from it must become READY. docs/rollouts.md explains all of it.
+Brings a version of eniboot onto the nodes of a cluster through SSM Run Command: a canary, about 10 % of the first zone,
+the rest of it, a wait, the next zone. Never two zones at once; each CPU, AMI and instance generation has its canary.
+A node counts as updated when it reports the version, its digest and good health; one that says nothing, is late or cannot
+be reached has failed. An AMI goes the same way, by the labels of its parameters: instances that boot from it must become
+READY. docs/rollouts.md explains all of it.
 
   SPEC             YAML; two keys are enough: what.bundle.version (or what.image.id, an AMI) and where.cluster
   --cluster NAME   whose rollout (not for plan and run: the spec says it)
@@ -35,7 +38,7 @@ labels of its parameters: instances that boot from it must become READY. docs/ro
   --html FILE      report: as a self-contained page with a picture of its course; otherwise Markdown on stdout
   --why TEXT       halt: for whoever reads it
   --forgive        resume: what has failed so far no longer counts; of a rollback: end it without what was not reached
-  --over ID        run: that rollout has halted, and ends where it stands: the new version goes over what runs now
+  --over ID        run, plan: that rollout has halted, and ends where it stands: the new version goes over what runs now
   --yes            takeover: without it the record of the one at work is shown, and nothing is changed
   --on-event WHERE run, resume, rollback, takeover: also each event as a line of JSON, to the end of a file, or with | in front
                    into a command: --on-event '|./notify'
@@ -45,7 +48,8 @@ labels of its parameters: instances that boot from it must become READY. docs/ro
 The record is in Parameter Store (/eniboot/rollout/<cluster>/), so anybody with the policy of
 \`eniboot iam-policy rollout\` can continue it. Ctrl-C leaves it where it is: \`rollout resume\` continues.
 
-Exit codes: 0 done, or shown; 1 halted or failed, with a code; 2 wrong usage; ${INTERRUPTED} interrupted.
+Exit codes: 0 done, or shown; 1 halted or failed, with a code, or a plan that \`run\` would refuse, or a fleet that \`verify\`
+finds adrift; 2 wrong usage; ${INTERRUPTED} interrupted.
 `;
 
 const verbs = [
@@ -53,6 +57,7 @@ const verbs = [
   'run',
   'watch',
   'status',
+  'verify',
   'halt',
   'resume',
   'rollback',
@@ -64,10 +69,11 @@ type Verb = (typeof verbs)[number];
 
 /** Which options each verb takes. */
 const taken = {
-  plan: ['svg', 'region', 'json'],
+  plan: ['svg', 'over', 'region', 'json'],
   run: ['over', 'on-event', 'region', 'json'],
   watch: ['cluster', 'region', 'json'],
   status: ['cluster', 'prometheus', 'region', 'json'],
+  verify: ['cluster', 'region', 'json'],
   halt: ['cluster', 'why', 'region', 'json'],
   resume: ['cluster', 'forgive', 'on-event', 'region', 'json'],
   rollback: ['cluster', 'on-event', 'region', 'json'],
@@ -144,6 +150,7 @@ const actions: Record<Verb, (asked: Asked, io: CommandIo) => Promise<number>> = 
   run,
   watch,
   status,
+  verify,
   halt,
   resume,
   rollback,
@@ -155,13 +162,18 @@ const actions: Record<Verb, (asked: Asked, io: CommandIo) => Promise<number>> = 
 async function plan(asked: Asked, io: CommandIo): Promise<number> {
   const spec = await readSpec(asked);
   if (asked.svg !== undefined) requireWritable(asked.svg);
-  const { aws } = await connect(asked, 'look', io);
-  const { prepare } = await import('../rollout/begin.ts');
+  const { aws, clock } = await connect(asked, 'look', io);
+  const { prepare, refusalsOf } = await import('../rollout/begin.ts');
   const { planObject, planSvg, planText } = await import('../rollout/plan-picture.ts');
   const prepared = await prepare(aws, spec);
   if (asked.svg !== undefined) await writeText(asked.svg, planSvg(prepared));
-  io.stdout(asked.json ? `${JSON.stringify(planObject(prepared))}\n` : planText(prepared));
-  return 0;
+  const refusals = (await refusalsOf(aws, clock, prepared, asked.over)).map(failureObject);
+  if (asked.json) io.stdout(`${JSON.stringify({ ...planObject(prepared), refusals })}\n`);
+  else {
+    io.stdout(planText(prepared));
+    for (const one of refusals) io.stderr(`\`run\` would refuse it: ${failureLines(one).join('\n')}\n`);
+  }
+  return refusals.length === 0 ? 0 : 1;
 }
 
 async function run(asked: Asked, io: CommandIo): Promise<number> {
@@ -344,6 +356,15 @@ async function status(asked: Asked, io: CommandIo): Promise<number> {
     );
   }
   return summary.state === 'halted' ? 1 : 0;
+}
+
+async function verify(asked: Asked, io: CommandIo): Promise<number> {
+  const cluster = clusterOf('verify', asked);
+  const { aws, clock } = await connect(asked, 'work', io);
+  const { isAdrift, verifyFleet, verifyText } = await import('../rollout/verify.ts');
+  const verified = await verifyFleet(aws, clock, cluster);
+  io.stdout(asked.json ? `${JSON.stringify(verified)}\n` : verifyText(verified));
+  return isAdrift(verified) ? 1 : 0;
 }
 
 async function watch(asked: Asked, io: CommandIo): Promise<number> {

@@ -668,7 +668,7 @@ export const failureCodes = {
   ROLLOUT_UNREACHABLE: {
     title: 'More nodes are unreachable through SSM than may be (budget.unreachablePercent).',
     remedy:
-      'Repair or terminate the instances in the facts (is their SSM agent running, does their role allow it, is there a route?), then plan again.',
+      'Repair, terminate or exclude (`where.exclude`) the instances listed (is their SSM agent running, does their role allow it, is there a route?), then plan again.',
     transient: false,
   },
   ROLLOUT_BUSY: {

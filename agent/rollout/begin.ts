@@ -2,14 +2,21 @@
 import type { FleetAws, FleetInstance } from '../aws/fleet.ts';
 import { parseRelease, RELEASES, type Release } from '../aws/release.ts';
 import { findTestedImage } from '../image/release-image.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { ensureDocument } from './document.ts';
 import { imageParameter } from './image.ts';
-import { type Notes, type PlacedInstance, resolveTargets, type Zone } from './plan.ts';
+import {
+  isNewer,
+  type Notes,
+  type PlacedInstance,
+  reportedVersion,
+  resolveTargets,
+  type Zone,
+} from './plan.ts';
 import { begin, type Rollout } from './progress.ts';
-import { createRecord, type Owner, type RolloutRecord } from './record.ts';
-import { allowedUnreachable, type BundleSpec, isImage, type Spec, targetTags } from './spec.ts';
+import { createRecord, type Owner, type RolloutRecord, refuseBusy } from './record.ts';
+import { allowedUnreachable, type BundleSpec, isExcluded, isImage, type Spec, targetTags } from './spec.ts';
 
 export interface Prepared {
   spec: Spec;
@@ -28,10 +35,12 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
   if (isImage(spec)) await findTestedImage(aws, spec.what.image.id);
   const published = isImage(spec) ? undefined : await readRelease(aws, spec as BundleSpec);
   const tags = targetTags(spec);
-  const instances = await aws.describeInstances(tags);
+  const found = await aws.describeInstances(tags);
+  const instances = found.filter((one) => !isExcluded(spec, one));
+  const excluded = found.filter((one) => isExcluded(spec, one)).map((one) => one.instanceId);
   // An AMI's nodes are replaced: whether the present ones answer does not matter.
   const online = isImage(spec) ? instances.map((one) => one.instanceId) : await aws.describeOnline(tags);
-  const { zones, notes } = resolveTargets(spec, inZones(instances), online);
+  const { zones, notes: known } = resolveTargets(spec, inZones(instances), online);
   const missing = (spec.where.zones ?? []).filter((zoneId) => !zones.some((zone) => zone.zoneId === zoneId));
   if (zones.length === 0 || missing.length > 0) {
     const where = missing.length === 0 ? '' : ` in ${missing.join(', ')}`;
@@ -40,11 +49,44 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
       zones: Object.fromEntries(zones.map((zone) => [zone.zoneId, zone.nodes.length])),
     });
   }
+  const downgrades = isImage(spec) ? [] : await findDowngrades(aws, spec as BundleSpec, zones, instances);
+  const notes = { ...known, excluded, downgrades };
   if (isImage(spec)) return { spec, release: spec.what.image.id, digests: [], zones, notes };
   if (published !== undefined) refuseOtherCpus(published.release, zones, instances);
   const { x64, arm64 } = published?.release ?? {};
   const digests = [x64, arm64].flatMap((archive) => archive?.sha256 ?? []);
   return { spec, release: published?.text ?? '', digests, zones, notes };
+}
+
+/** An older version is brought to nodes if somebody asks for it, but nobody should be surprised by it. */
+async function findDowngrades(
+  aws: FleetAws,
+  spec: BundleSpec,
+  zones: readonly Zone[],
+  instances: readonly FleetInstance[],
+): Promise<Notes['downgrades']> {
+  const { version } = spec.what.bundle;
+  const reported = new Map(instances.map((one) => [one.instanceId, reportedVersion(one)]));
+  const found: Notes['downgrades'] = [];
+  for (const { zoneId, nodes } of zones) {
+    const stored = await aws.readParameter(zoneParameter(spec, zoneId));
+    // In place the tag stays what the last boot has written: the parameter knows more.
+    const named = releaseIn(stored?.value)?.version;
+    const newer = nodes.flatMap((node) => reported.get(node) ?? []).filter((one) => isNewer(one, version));
+    const known = [...(named === undefined ? [] : [named]), ...newer];
+    const from = known.reduce((a, b) => (isNewer(b, a) ? b : a), version);
+    if (isNewer(from, version)) found.push({ zoneId, from, nodes: newer.length });
+  }
+  return found;
+}
+
+/** What a zone's parameter names; undefined when it holds nothing that can be read. */
+export function releaseIn(text: string | undefined): Release | undefined {
+  try {
+    return text === undefined ? undefined : parseRelease(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Zones go one after the other: a node whose zone is not known can be in none of them, named or not. */
@@ -71,6 +113,27 @@ function refuseUnreachable({ spec, zones, notes }: Prepared): void {
         { instances: notes.unreachable.slice(0, 50) },
       );
   }
+}
+
+/** Why `run` would refuse what can be planned. Reads only. */
+export async function refusalsOf(
+  aws: FleetAws,
+  clock: Clock,
+  prepared: Prepared,
+  over?: string,
+): Promise<Failure[]> {
+  const refusals: Failure[] = [];
+  const checks = [
+    async () => refuseUnreachable(prepared),
+    () => refuseBusy(aws, clock, prepared.spec.where.cluster, over),
+  ];
+  for (const check of checks)
+    await check().catch((error: unknown) => {
+      if (!(error instanceof Failure)) throw error;
+      if (!isFailure(error, 'ROLLOUT_UNREACHABLE', 'ROLLOUT_BUSY', 'ROLLOUT_DAMAGED')) throw error;
+      refusals.push(error);
+    });
+  return refusals;
 }
 
 /** Writes the rollout down and takes its lease. `over`: ID of the halted one whose place it takes. Throws ROLLOUT_BUSY, ROLLOUT_UNREACHABLE, ROLLOUT_DOCUMENT_UNUSABLE. */

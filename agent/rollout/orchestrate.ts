@@ -31,7 +31,7 @@ import {
   without,
 } from './progress.ts';
 import type { RolloutRecord } from './record.ts';
-import { type BundleSpec, type ImageSpec, isImage, subjectOf, targetTags } from './spec.ts';
+import { type BundleSpec, type ImageSpec, isExcluded, isImage, subjectOf, targetTags } from './spec.ts';
 
 /** What happens, for whoever watches. `atMs` and the step it belongs to are added by the one who tells it. */
 export type Happening =
@@ -68,6 +68,8 @@ const FLAG_MS = 15_000;
 /** A node's own time is over, and its report still has to come. */
 const REPORT_MS = 60_000;
 const SEND_ATTEMPTS = 3;
+/** Parameter Store keeps 100 versions and refuses a new one while the oldest has a label: before that it is taken off. */
+const CROWDED = 90;
 const ENDED = new Set(['Success', 'Cancelled', 'Failed', 'TimedOut']);
 
 /** Resolves to how it stands: done, rolled back, halted, or still running when it was stopped. Throws ROLLOUT_LEASE_LOST. */
@@ -166,6 +168,7 @@ async function carryOn(work: Orchestration): Promise<Progress> {
       const version = reportedVersion(one);
       // One whose zone EC2 does not tell may be in any: it is named rather than passed over.
       const elsewhere = one.zoneId !== undefined && !zones.has(one.zoneId);
+      if (isExcluded(spec, one)) return false;
       if (targets.has(one.instanceId) || elsewhere || version === undefined) return false;
       return direction === 'back' ? version === subjectOf(spec) : version !== subjectOf(spec);
     });
@@ -429,10 +432,21 @@ async function carryOn(work: Orchestration): Promise<Progress> {
     // Somebody else's value is not taken back.
     if (what === 'restore' && current?.value !== rollout.release && current?.value !== wanted) return;
     if (wanted === undefined) return current === undefined ? undefined : aws.deleteParameters([name]);
+    if (current !== undefined) await freeOldest(name, current.version);
     // Also what it says already: a node that could not be brought back follows what was written since (boot/pin.ts).
     const version = await aws.writeParameter(name, wanted);
     if (current !== undefined && current.value !== wanted) await aws.label(name, current.version, 'previous');
     await aws.label(name, version, 'stable');
+  }
+
+  /**
+   * Rollouts that are taken back before their zone is promoted write the same value again and again, and `previous` stays behind.
+   * Moved to a version with its own value it would be what new nodes come up on for a moment, so it is taken off.
+   */
+  async function freeOldest(name: string, latest: number): Promise<void> {
+    const previous = await aws.readParameter(`${name}:previous`);
+    if (previous !== undefined && latest - previous.version >= CROWDED)
+      await aws.unlabel(name, previous.version, 'previous');
   }
 
   async function moveLabel(

@@ -47,10 +47,29 @@ export function planText(prepared: Prepared): string {
     '',
     '█ nodes a failure could reach before it halts, ░ nodes of the step',
     'At worst: every node of the step fails. It halts once more have failed than the budget allows, and what is in flight then still ends.',
+    ...canaryLines(notes),
     ...note(notes.unreachable, 'not reachable through SSM: asked last, and again at the end of their zone'),
+    ...note(notes.excluded, 'left as they are: where.exclude'),
+    ...notes.downgrades.map(
+      (one) =>
+        `DOWNGRADE in ${one.zoneId}: from ${one.from}, which ${one.nodes === 0 ? 'its parameter names' : `its parameter names or ${one.nodes} of its nodes reported at their last boot`}`,
+    ),
     ...note(notes.current, 'reported this version at the last boot: asked after the others'),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+function canaryLines({ canaries, uncovered }: Prepared['notes']): string[] {
+  return [
+    ...canaries.map(
+      ({ zoneId, instanceId, standsFor }) =>
+        `canary ${instanceId} in ${zoneId}${standsFor.length === 0 ? '' : ` stands for ${standsFor.join(', ')}`}`,
+    ),
+    ...uncovered.map(
+      ({ zoneId, stratum, nodes }) =>
+        `no canary in ${zoneId} stands for ${stratum}, which ${nodes} of its nodes ${nodes === 1 ? 'has' : 'have'}`,
+    ),
+  ];
 }
 
 function note(nodes: readonly string[], what: string): string[] {

@@ -2,6 +2,7 @@
 import type { FleetInstance } from '../aws/fleet.ts';
 import { VERDICT_TAG } from '../aws/tags.ts';
 import { allowedFailures, isImage, type Spec, subjectOf } from './spec.ts';
+import { type Canary, type CanaryPlan, chooseCanaries, strataOf } from './strata.ts';
 
 export type PlacedInstance = FleetInstance & { zoneId: string };
 
@@ -9,6 +10,8 @@ export interface Zone {
   zoneId: string;
   /** Instance IDs in the order in which they are updated. */
   nodes: string[];
+  /** The first of them are canaries: so many in a batch, one batch after another. */
+  canaries: number[];
 }
 
 /** A batch is in flight as a whole, and judged as a whole. */
@@ -59,6 +62,7 @@ export type Step =
 export interface Size {
   planned: number;
   late: number;
+  canaries: readonly number[];
 }
 
 /** A node the plan says something about beside its place. */
@@ -67,26 +71,34 @@ export interface Notes {
   unreachable: string[];
   /** Nodes whose last boot reported the version already. */
   current: string[];
+  /** Instances that the spec leaves as they are. */
+  excluded: string[];
+  /** Zones whose parameter names a newer version, or in which so many nodes reported one at their last boot. */
+  downgrades: { zoneId: string; from: string; nodes: number }[];
+  /** Nodes that go first in their zone, with what they stand for. */
+  canaries: (Canary & { zoneId: string })[];
+  /** Strata that so many nodes of a zone have and nothing before has proven, without a canary that stands for them. */
+  uncovered: { zoneId: string; stratum: string; nodes: number }[];
 }
 
 /**
- * Zones in order, each with its nodes in order: what can prove something first, nodes that do not answer last.
+ * Zones in order, each with its nodes in order: canaries, then what can prove something, nodes that do not answer last.
  * Independent of the order of `instances`.
  */
 export function resolveTargets(
   spec: Spec,
   instances: PlacedInstance[],
   online: readonly string[],
-): { zones: Zone[]; notes: Notes } {
+): { zones: Zone[]; notes: Pick<Notes, 'unreachable' | 'current' | 'canaries' | 'uncovered'> } {
   const answering = new Set(online);
   const wanted = subjectOf(spec);
   const rank = (one: FleetInstance) =>
     !answering.has(one.instanceId) ? 2 : reportedVersion(one) === wanted ? 1 : 0;
   const ordered = [...instances].sort((a, b) => rank(a) - rank(b) || (a.instanceId < b.instanceId ? -1 : 1));
-  const byZone = new Map<string, string[]>();
+  const byZone = new Map<string, PlacedInstance[]>();
   for (const one of ordered) {
     const nodes = byZone.get(one.zoneId) ?? [];
-    nodes.push(one.instanceId);
+    nodes.push(one);
     byZone.set(one.zoneId, nodes);
   }
   const names =
@@ -94,19 +106,72 @@ export function resolveTargets(
     [...byZone.keys()].sort(
       (a, b) => (byZone.get(a)?.length ?? 0) - (byZone.get(b)?.length ?? 0) || (a < b ? -1 : 1),
     );
-  const zones = names.map((zoneId) => ({ zoneId, nodes: byZone.get(zoneId) ?? [] }));
+  const zones: Zone[] = [];
+  const canaries: Notes['canaries'] = [];
+  const uncovered: Notes['uncovered'] = [];
+  const proven = new Set<string>();
+  for (const zoneId of names) {
+    const nodes = byZone.get(zoneId) ?? [];
+    if (nodes.length === 0) continue;
+    const plan = canariesOf(spec, nodes, (one) => rank(one) === 0, { first: zones.length === 0, proven });
+    canaries.push(...plan.canaries.map((one) => ({ zoneId, ...one })));
+    for (const stratum of plan.canaries.flatMap((one) => one.standsFor)) proven.add(stratum);
+    if (isStratified(spec))
+      for (const [stratum, count] of countStrata(nodes.filter((one) => rank(one) !== 1)))
+        if (!proven.has(stratum)) uncovered.push({ zoneId, stratum, nodes: count });
+    // Later zones need no canary for what so many nodes have that one at least runs the version well when this zone is done.
+    const mayFail = allowedFailures(nodes.length, spec.budget.zonePercent);
+    for (const [stratum, count] of countStrata(nodes.filter((one) => rank(one) < 2)))
+      if (count > mayFail) proven.add(stratum);
+    const ahead = plan.canaries.map((one) => one.instanceId);
+    const rest = nodes.map((one) => one.instanceId).filter((one) => !ahead.includes(one));
+    zones.push({ zoneId, nodes: [...ahead, ...rest], canaries: plan.batches });
+  }
   const inZones = ordered.filter((one) => names.includes(one.zoneId));
   const having = (wantedRank: number) =>
     inZones.filter((one) => rank(one) === wantedRank).map((one) => one.instanceId);
   return {
-    zones: zones.filter((zone) => zone.nodes.length > 0),
-    notes: { unreachable: having(2), current: having(1) },
+    zones,
+    notes: { unreachable: having(2), current: having(1), canaries, uncovered },
   };
+}
+
+/** Canaries of an AMI are launched: its labels make them. */
+function isStratified(spec: Spec): boolean {
+  return spec.steps.stratify && !isImage(spec);
+}
+
+/** `proves`: whether a node can prove something: it answers, and does not run the version yet. */
+function canariesOf(
+  spec: Spec,
+  nodes: readonly PlacedInstance[],
+  proves: (one: PlacedInstance) => boolean,
+  { first, proven }: { first: boolean; proven: ReadonlySet<string> },
+): CanaryPlan {
+  const able = nodes.filter(proves);
+  const candidates = first && able.length === 0 ? nodes : able;
+  const least = first && !isImage(spec) ? Math.min(spec.steps.canaries, candidates.length) : 0;
+  if (isStratified(spec)) return chooseCanaries(candidates, proven, { least, size: nodes.length });
+  const canaries = candidates.slice(0, least).map(({ instanceId }) => ({ instanceId, standsFor: [] }));
+  return { canaries, batches: canaries.length > 1 ? [1, canaries.length - 1] : canaries.map(() => 1) };
+}
+
+function countStrata(nodes: readonly PlacedInstance[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const stratum of nodes.flatMap(strataOf)) counts.set(stratum, (counts.get(stratum) ?? 0) + 1);
+  return counts;
 }
 
 /** The version a node's last boot reported in its tag `eniboot:verdict` (`ready@1.2.3`). */
 export function reportedVersion({ tags }: FleetInstance): string | undefined {
   return /^ready@(.+)$/.exec(tags[VERDICT_TAG] ?? '')?.[1];
+}
+
+/** Whether a version comes after another; what follows the third number is not compared. */
+export function isNewer(version: string, than: string): boolean {
+  const [a, b] = [version, than].map((one) => one.split(/[.+-]/).slice(0, 3).map(Number));
+  const at = a?.findIndex((part, index) => part !== b?.[index]) ?? -1;
+  return at >= 0 && (a?.[at] ?? 0) > (b?.[at] ?? 0);
 }
 
 /** Nodes of a zone that may be in flight at once. */
@@ -125,11 +190,10 @@ export function stepsForward(spec: Spec, sizes: readonly Size[]): Step[] {
       spec,
       sizes.map(({ planned }) => planned),
     );
-  return sizes.flatMap(({ planned: size, late }, zone) => {
-    const first = zone === 0;
+  return sizes.flatMap(({ planned: size, late, canaries: batchesOfCanaries }, zone) => {
     const last = zone === sizes.length - 1;
-    const canaries = first ? Math.min(spec.steps.canaries, size) : 0;
-    const share = first ? Math.max(canaries, Math.ceil((size * spec.steps.sharePercent) / 100)) : 0;
+    const canaries = batchesOfCanaries.reduce((sum, count) => sum + count, 0);
+    const share = zone > 0 ? canaries : Math.max(canaries, Math.ceil((size * spec.steps.sharePercent) / 100));
     const most = batchSize(spec, size);
     const bake = (after: 'canary' | 'share' | 'zone', seconds: number, to: number): Step[] =>
       seconds === 0
@@ -139,7 +203,10 @@ export function stepsForward(spec: Spec, sizes: readonly Size[]): Step[] {
             { do: 'gate', zone, after, from: 0, to: Math.min(to, MOST_AT_GATE) },
           ];
     return [
-      ...batches(zone, 'canary', 0, canaries, 1),
+      ...batchesOfCanaries.flatMap((count, at) => {
+        const from = batchesOfCanaries.slice(0, at).reduce((sum, before) => sum + before, 0);
+        return batches(zone, 'canary', from, from + count, most);
+      }),
       ...(canaries > 0 && canaries < size ? bake('canary', spec.bake.canarySeconds, canaries) : []),
       ...batches(zone, 'share', canaries, share, most),
       ...(share > canaries && share < size ? bake('share', spec.bake.shareSeconds, share) : []),
@@ -212,7 +279,7 @@ export function wavesOf(spec: Spec, zones: readonly Zone[]): Wave[] {
   const fleet = allowedFailures(total(zones), spec.budget.fleetPercent);
   for (const step of stepsForward(
     spec,
-    zones.map((zone) => ({ planned: zone.nodes.length, late: 0 })),
+    zones.map((zone) => ({ planned: zone.nodes.length, late: 0, canaries: zone.canaries })),
   )) {
     const zone = zones[step.zone];
     if (zone === undefined) continue;

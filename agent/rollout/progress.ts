@@ -134,7 +134,11 @@ export function begin(nowMs: number): Progress {
 export function stepsOf(rollout: Rollout, progress: Progress): Step[] {
   const forward = stepsForward(
     rollout.spec,
-    rollout.zones.map(({ nodes, planned }) => ({ planned, late: nodes.length - planned })),
+    rollout.zones.map(({ nodes, planned, canaries }) => ({
+      planned,
+      late: nodes.length - planned,
+      canaries,
+    })),
   );
   return progress.back === undefined ? forward : stepsBack(forward, progress.back.begun);
 }
@@ -263,7 +267,6 @@ function isUnproven({ direction, updated, already }: Progress): boolean {
 /** Why no further node may be touched. */
 export function overBudget(rollout: Rollout, progress: Progress): string | undefined {
   const { spec, zones } = rollout;
-  const steps = stepsOf(rollout, progress);
   const boots =
     progress.back === undefined ? (progress.boots?.failed.slice(progress.boots.forgiven) ?? []) : [];
   const canary = boots.find((one) => one.canary);
@@ -283,7 +286,6 @@ export function overBudget(rollout: Rollout, progress: Progress): string | undef
     ...countedFailures(progress),
     ...boots.map(({ zone }) => ({ zone, node: Infinity })),
   ];
-  if (failures.length === 0) return undefined;
   if (unproven && failures.length > 0) return `the canary failed in ${zones[failures[0]?.zone ?? 0]?.zoneId}`;
   for (const [at, zone] of progress.back === undefined ? zones.entries() : []) {
     const count = progress.exceptions
@@ -294,14 +296,10 @@ export function overBudget(rollout: Rollout, progress: Progress): string | undef
       return `the SSM agents of ${count} nodes in ${zone.zoneId} do not answer, ${allowed} may`;
   }
   if (failures.length === 0) return undefined;
-  const canaries = steps
-    .filter((step): step is Batch => step.do === 'update' && step.kind === 'canary')
-    .at(-1);
-  if (progress.direction === 'forward' && canaries !== undefined) {
-    const failed = failures.filter((one) => one.zone === canaries.zone && one.node < canaries.to);
-    if (failed.length > 0) return `the canary failed in ${zones[canaries.zone]?.zoneId}`;
-  }
   for (const [at, zone] of zones.entries()) {
+    const canaries = zone.canaries.reduce((sum, count) => sum + count, 0);
+    if (progress.direction === 'forward' && failures.some((one) => one.zone === at && one.node < canaries))
+      return `the canary failed in ${zone.zoneId}`;
     const failed = failures.filter((one) => one.zone === at).length;
     const allowed = allowedFailures(zone.nodes.length, spec.budget.zonePercent);
     if (failed > allowed) return `${failed} nodes failed in ${zone.zoneId}, ${allowed} may`;

@@ -287,6 +287,17 @@ function isHeld(head: Head, clock: Clock): boolean {
   return head.untilMs !== 0 && head.untilMs + CLOCK_MARGIN_MS > clock.now().getTime();
 }
 
+/** Throws ROLLOUT_BUSY as createRecord does. Reads only. */
+export async function refuseBusy(
+  aws: FleetAws,
+  clock: Clock,
+  cluster: string,
+  over: string | undefined,
+): Promise<void> {
+  const found = await readHead(aws, cluster);
+  if (found !== undefined) refuseUnfinished(found.head, clock, over);
+}
+
 function refuseUnfinished(head: Head, clock: Clock, over: string | undefined): void {
   const { state } = head.progress;
   if (state === 'running' || (state === 'halted' && head.id !== over)) throw busy(head, `it is ${state}`);

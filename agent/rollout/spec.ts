@@ -23,6 +23,24 @@ const sha256 = text(
 const MOST_IN_FLIGHT = 200;
 const MOST_FAILURES = 200;
 
+const tags = v.pipe(
+  v.record(
+    v.pipe(
+      v.string(),
+      v.minLength(1, 'has an empty tag key'),
+      v.maxLength(128, 'has a tag key longer than 128'),
+    ),
+    v.pipe(
+      v.string(),
+      v.maxLength(256, 'is longer than 256 characters'),
+      // EC2's filters take them as placeholders, which would make other clusters' instances targets.
+      v.regex(/^[^*?]*$/, 'holds * or ?'),
+      v.examples(['production']),
+    ),
+  ),
+  v.minEntries(1, 'is empty'),
+);
+
 const specSchema = v.strictObject({
   what: v.pipe(
     v.union([
@@ -86,24 +104,35 @@ const specSchema = v.strictObject({
       ),
       tags: v.optional(
         v.pipe(
-          v.record(
-            v.pipe(
-              v.string(),
-              v.minLength(1, 'has an empty tag key'),
-              v.maxLength(128, 'has a tag key longer than 128'),
-            ),
-            v.pipe(
-              v.string(),
-              v.maxLength(256, 'is longer than 256 characters'),
-              // EC2's filters take them as placeholders, which would make other clusters' instances targets.
-              v.regex(/^[^*?]*$/, 'holds * or ?'),
-              v.examples(['production']),
-            ),
-          ),
-          v.minEntries(1, 'is empty'),
+          tags,
           v.maxEntries(5, 'has more than the 5 entries Run Command takes'),
           v.description(
             'Tags an instance must have, all of them; without it, `eniboot:cluster` with the cluster.',
+          ),
+        ),
+      ),
+      exclude: v.optional(
+        v.pipe(
+          v.strictObject({
+            instances: v.optional(
+              v.pipe(
+                v.array(
+                  text(
+                    /^i-[0-9a-f]{8,17}$/,
+                    'is not the ID of an instance',
+                    'i-0123456789abcdef0',
+                    'An instance.',
+                  ),
+                ),
+                v.minLength(1, 'is empty'),
+                v.maxLength(200, 'has more than 200 entries'),
+                v.description('Instances by ID.'),
+              ),
+            ),
+            tags: v.optional(v.pipe(tags, v.description('Instances that have one of these tags.'))),
+          }),
+          v.description(
+            'Instances that are left as they are, also where they come up while it is under way.',
           ),
         ),
       ),
@@ -122,8 +151,17 @@ const specSchema = v.strictObject({
     v.pipe(
       v.strictObject({
         canaries: v.optional(
-          whole(1, 10, '', 'Nodes of the first zone that go first, one after another.'),
+          whole(1, 10, '', 'Nodes of the first zone that go first at least, one of them alone.'),
           1,
+        ),
+        stratify: v.optional(
+          v.pipe(
+            v.boolean(),
+            v.description(
+              'Whether more nodes go first in a zone, so that each CPU architecture, AMI and instance generation has its canary.',
+            ),
+          ),
+          true,
         ),
         sharePercent: v.optional(
           whole(1, 50, ' of percent', 'Share of the first zone that follows the canaries.'),
@@ -271,6 +309,15 @@ export function targetTags({ where }: Spec): Record<string, string> {
   return where.tags ?? { [CLUSTER_TAG]: where.cluster };
 }
 
+/** Whether the spec leaves an instance as it is. */
+export function isExcluded(
+  { where: { exclude } }: Spec,
+  one: { instanceId: string; tags: Record<string, string> },
+): boolean {
+  if (exclude?.instances?.includes(one.instanceId) === true) return true;
+  return Object.entries(exclude?.tags ?? {}).some(([key, value]) => one.tags[key] === value);
+}
+
 /** Pure. Throws SPEC_INVALID with every problem in `facts.problems`. */
 export function loadSpec(source: string, content: Uint8Array | string): Spec {
   const { tree, problems } = parseSource(source, content);
@@ -299,6 +346,17 @@ function crossCheck(spec: Spec, tree: Tree): ConfigProblem[] {
     if (zones.indexOf(zone) < at)
       report(['where', 'zones', at], zone, { problem: 'is named twice', remedy: 'Remove one of them.' });
   });
+  const { exclude } = spec.where;
+  if (exclude !== undefined && isImage(spec))
+    report(['where', 'exclude'], exclude, {
+      problem: 'is for bundles: what an AMI reaches is decided by whoever replaces instances',
+      remedy: 'Remove it.',
+    });
+  if (exclude !== undefined && exclude.instances === undefined && exclude.tags === undefined)
+    report(['where', 'exclude'], exclude, {
+      problem: 'excludes nothing',
+      remedy: 'Write instances, tags or both below it, or remove the key.',
+    });
   const digests = 'bundle' in spec.what ? spec.what.bundle.sha256 : undefined;
   if (spec.alarm !== undefined && isImage(spec))
     report(['alarm'], spec.alarm, {

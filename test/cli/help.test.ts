@@ -102,7 +102,7 @@ test('a verb that is missing or mistyped, another verb’s option and a value of
     [['config', 'chek', 'x.yaml'], 'no chek; did you mean check?'],
     [['pool', 'colect'], 'no colect; did you mean collect?'],
     [['image', 'xyzzy'], 'no xyzzy; there are check, boot-test'],
-    [['rollout', 'run', 'x.yaml', '--cluster', 'prod'], 'run: --cluster is for watch, status, halt'],
+    [['rollout', 'run', 'x.yaml', '--cluster', 'prod'], 'run: --cluster is for watch, status, verify, halt'],
     [['bundle', 'list', '--out', 'x'], 'list: --out is for build'],
     [['image', 'promote', 'ami-01234567', '--at', '2030-01-01'], 'promote: --at is for deprecate'],
     [['image', 'rollback', '--zone', 'euw1-az1', '--arch', 'x86'], '--arch x86 is not x86_64 or arm64'],

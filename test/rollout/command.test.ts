@@ -131,6 +131,10 @@ test('a good version reaches real nodes, and the report says so', async () => {
   const status = JSON.parse((await of('status', '--json')).out) as Record<string, unknown>;
   assert.equal([status['state'], status['updated'], status['failed']], ['done', 3, 0]);
   assert.match((await of('report')).out, /Done: 3 of 3 nodes run 7\.2\.0/);
+  const verified = await of('verify');
+  assert.is(verified.code, 0, verified.err + verified.out);
+  assert.match(verified.out, /^euw1-az2: 1 node, its parameter names 7\.2\.0; they run 7\.2\.0 \(1\)$/m);
+  assert.match(verified.out, /^all 3 nodes run what they should$/m);
   const resumed = await of('resume');
   assert.is(resumed.code, 0);
   assert.is(resumed.out, 'there is nothing to go on with: it is done\n');
@@ -155,6 +159,10 @@ test('a bad version stops at its canary, which goes back by itself; nothing else
   assert.match(status.out, /^ {2}euw1-az2 .* halted$/m);
   assert.match(status.out, /^next: nothing by itself; `rollout resume` goes on with: /m);
   assert.is(codeIn((await of('resume', '--json')).out), 'ROLLOUT_HALTED');
+  const planned = await run('rollout', 'plan', spec('7.2.0'));
+  assert.is(planned.code, 1);
+  assert.match(planned.err, /`run` would refuse it: ROLLOUT_BUSY: /);
+  assert.is((await of('verify')).code, 1);
   const back = await of('rollback');
   assert.is(back.code, 0, back.err);
 });

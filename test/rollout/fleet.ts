@@ -50,6 +50,11 @@ export interface Fleet {
   zoneless: Set<string>;
   /** EC2's name of a node's CPU, where it is not x86_64. */
   cpuOf: Map<string, string>;
+  /** A node's AMI and instance type, where they are not those of all others. */
+  imageOf: Map<string, string>;
+  typeOf: Map<string, string>;
+  /** Further tags of a node. */
+  tagsOf: Map<string, Record<string, string>>;
   /** AMIs without a boot test; every other has passed one. */
   untested: Set<string>;
   /** What nodes that were launched meanwhile say of themselves. */
@@ -105,6 +110,9 @@ export function createFleet(options: FleetOptions): Fleet {
     launched: [],
     zoneless: new Set(),
     cpuOf: new Map(),
+    imageOf: new Map(),
+    typeOf: new Map(),
+    tagsOf: new Map(),
     untested: new Set(),
     verdicts: new Map(),
     launch(zone) {
@@ -297,11 +305,14 @@ function describeInstances(fleet: Fleet, request: object): object {
           InstanceId: instanceId,
           LaunchTime: new Date(0),
           Architecture: fleet.cpuOf.get(instanceId) ?? 'x86_64',
+          ImageId: fleet.imageOf.get(instanceId) ?? 'ami-0123456789abcdef0',
+          InstanceType: fleet.typeOf.get(instanceId) ?? 'm7i.large',
           Placement: fleet.zoneless.has(instanceId) ? {} : { AvailabilityZoneId: zones.get(instanceId) },
           State: { Name: 'running' },
           Tags: [
             { Key: 'eniboot:cluster', Value: CLUSTER },
             { Key: 'eniboot:verdict', Value: verdicts.get(instanceId) ?? '' },
+            ...Object.entries(fleet.tagsOf.get(instanceId) ?? {}).map(([Key, Value]) => ({ Key, Value })),
           ],
         },
       ],

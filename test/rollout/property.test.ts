@@ -438,8 +438,8 @@ test('killed at every single call of a small rollout, it still ends the same', a
   assert.ok(
     calls >
       stepsForward(spec, [
-        { planned: 3, late: 0 },
-        { planned: 4, late: 0 },
+        { planned: 3, late: 0, canaries: [1] },
+        { planned: 4, late: 0, canaries: [] },
       ]).length *
         2,
   );

@@ -23,7 +23,13 @@ const after = (...lines: string[]) =>
 
 test('two keys are enough, and all defaults stand', () => {
   const spec = loadSpec('spec.yaml', after());
-  assert.equal(spec.steps, { canaries: 1, sharePercent: 10, concurrency: 50, zonePercent: 20 });
+  assert.equal(spec.steps, {
+    canaries: 1,
+    stratify: true,
+    sharePercent: 10,
+    concurrency: 50,
+    zonePercent: 20,
+  });
   assert.equal(spec.budget, { zonePercent: 2, fleetPercent: 1, unreachablePercent: 10 });
   assert.equal(spec.bake, { canarySeconds: 300, shareSeconds: 300, zoneSeconds: 1800 });
   assert.equal(spec.what, { bundle: { version: '1.4.0', parameter: '/eniboot/bundle/{zone-id}' } });
@@ -158,6 +164,30 @@ const cases: Case[] = [
     '"a/b"',
     /not a cluster name/,
     /production/,
+  ],
+  [
+    'an exclusion of nothing',
+    after('  exclude: {}'),
+    'where.exclude',
+    '{}',
+    /excludes nothing/,
+    /instances, tags or both/,
+  ],
+  [
+    'an instance that is none',
+    after('  exclude: { instances: [node-1] }'),
+    'where.exclude.instances[0]',
+    '"node-1"',
+    /not the ID of an instance/,
+    /i-/,
+  ],
+  [
+    'an exclusion for an AMI',
+    'what: { image: { id: ami-0123456789abcdef0 } }\nwhere: { cluster: a, exclude: { tags: { hold: "yes" } } }\n',
+    'where.exclude',
+    '{"tags":{"hold":"yes"}}',
+    /is for bundles/,
+    /Remove/,
   ],
   ['no canary', after('steps: { canaries: 0 }'), 'steps.canaries', '0', /from 1 to 10/, /range/],
   ['half a canary', after('steps: { canaries: 1.5 }'), 'steps.canaries', '1.5', /whole number/, /./],
