@@ -8,7 +8,7 @@ import { must } from '../host/command.ts';
 import type { Digest } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { bounds } from '../port/bounds.ts';
 import type { Clock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
@@ -18,6 +18,7 @@ import { architecture } from '../port/runtime.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { type Boot, nodeOf } from './phase.ts';
 import { isAhead, readPin } from './pin.ts';
+import { unpack } from './unpack.ts';
 import { runningFolder, STAGING, VERSIONS_LOCK } from './versions.ts';
 
 interface Wanted extends Archive {
@@ -98,7 +99,8 @@ export async function stageBundle(boot: Boot, state: BundleState, source: Source
 }
 
 function behind(boot: Boot, state: BundleState, error: unknown): BundleState {
-  const reason = error instanceof Error ? error.message : String(error);
+  const message = error instanceof Error ? error.message : String(error);
+  const reason = isFailure(error) ? `${error.code}: ${message}` : message;
   boot.log.warn("the zone's bundle is not followed", {
     parameter: boot.config.bundle?.parameter,
     wanted: state.wanted,
@@ -164,12 +166,7 @@ export async function stage(wanted: Source, clock: Clock): Promise<string> {
     if (sha256 !== wanted.sha256) throw new Error(`the bundle's SHA-256 is ${sha256}, not ${wanted.sha256}`);
     const unpacked = `${STAGING}/${wanted.version}`;
     mkdirSync(unpacked, { mode: 0o755 });
-    await must(
-      'FILE_WRITE',
-      'tar',
-      ['--extract', '--gzip', '--no-same-owner', '--file', archive, '--directory', unpacked],
-      { timeoutMs: left(wanted, clock) },
-    );
+    await unpack(archive, unpacked, left(wanted, clock));
     const files = await verifyStaged(unpacked, wanted, clock);
     writeAtomic(recordOf(unpacked), `${sha256}\n`);
     // Labels before the switch: a file that keeps a temporary folder's label is not executed (203/EXEC).

@@ -270,6 +270,7 @@ async function prepare(
       }
     }
   } catch (error) {
+    if (isFailure(error, 'BUNDLE_REFUSED')) return error;
     const reason = error instanceof Error ? error.message : String(error);
     return new Failure('UPDATE_NOT_STAGED', reason, { release: name }, error);
   }

@@ -624,6 +624,12 @@ export const failureCodes = {
       'Put exactly this file there first: nodes will download it from that address, without credentials. Then publish; nothing has been written yet.',
     transient: false,
   },
+  BUNDLE_REFUSED: {
+    title: 'The archive of a version holds what no version has, and is not unpacked.',
+    remedy:
+      'Do not trust the archive: find out who made it and who published it. `eniboot bundle build` makes archives that hold the files of the manifest, the manifest and the licences, and nothing else.',
+    transient: false,
+  },
   RELEASE_UNKNOWN: {
     title: 'The version is not published.',
     remedy: 'Publish it with `eniboot bundle publish`; `eniboot bundle list` shows what is published.',

@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { FleetAws } from '../aws/fleet.ts';
 import { type Archive, isVersion, parseRelease, RELEASES, type Release } from '../aws/release.ts';
+import { checkFiles } from '../boot/manifest.ts';
+import { LICENCES, unpack } from '../boot/unpack.ts';
 import { must } from '../host/command.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { bounds } from '../port/bounds.ts';
 import { hasCode, isThere, readIfPresent, sha256Of } from '../port/fs.ts';
 import { download } from '../port/net.ts';
@@ -15,9 +17,8 @@ type Arch = 'x64' | 'arm64';
 
 /** Where zones' versions stand unless configured otherwise. */
 const ZONES = '/eniboot/bundle';
-/** Beside the files that a manifest names: what may be passed on must come with them. */
-export const LICENCES = ['LICENSE', 'NOTICE'];
 const DOWNLOAD_MS = 10 * 60_000;
+const UNPACK_MS = 60_000;
 
 /**
  * Packs the files of a version, here and in `npm run build`; the same files give the same bytes, and an archive is there whole or
@@ -90,13 +91,7 @@ export async function publishRelease(
     const archive = archives[arch];
     if (archive === undefined) continue;
     const { file, url } = archive;
-    const { stdout } = await must(
-      'BUNDLE_UNUSABLE',
-      'tar',
-      ['--extract', '--gzip', '--to-stdout', '--file', file, '--wildcards', '*manifest.json'],
-      { timeoutMs: 60_000 },
-    );
-    const { version, arch: builtFor = arch } = manifestOf(stdout, file);
+    const { version, arch: builtFor = arch } = await manifestIn(file);
     if (builtFor !== arch)
       throw new Failure('BUNDLE_UNUSABLE', `${file} is built for ${builtFor}, not for ${arch}`, { file });
     const { sha256 } = await sha256Of(file);
@@ -150,6 +145,26 @@ export async function listReleases(
     return release === undefined ? [] : [{ zoneId: basename(name), version: release.version }];
   });
   return { releases, zones };
+}
+
+/** The manifest of an archive that a node would take. */
+async function manifestIn(file: string): Promise<ReturnType<typeof manifestOf>> {
+  const folder = mkdtempSync(join(tmpdir(), 'eniboot-publish-'));
+  try {
+    const manifest = await unpack(file, folder, UNPACK_MS);
+    await checkFiles(folder, manifest, sha256Of);
+    return manifestOf(readIfPresent(`${folder}/manifest.json`), file);
+  } catch (error) {
+    if (!isFailure(error, 'BUNDLE_REFUSED', 'MANIFEST_MISSING', 'BAD_DIGEST')) throw error;
+    throw new Failure(
+      'BUNDLE_UNUSABLE',
+      `${file}: ${error.message.replaceAll(`${folder}/`, '')}`,
+      { file },
+      error,
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 async function compareServed(url: string, sha256: string): Promise<void> {
