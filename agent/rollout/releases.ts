@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { FleetAws } from '../aws/fleet.ts';
 import { type Archive, isVersion, parseRelease, RELEASES, type Release } from '../aws/release.ts';
+import type { Signed } from '../aws/signature.ts';
 import { checkFiles } from '../boot/manifest.ts';
 import { LICENCES, unpack } from '../boot/unpack.ts';
 import { must } from '../host/command.ts';
@@ -85,6 +86,7 @@ export async function packBundle(
 export async function publishRelease(
   aws: FleetAws,
   archives: Record<Arch, { file: string; url: string } | undefined>,
+  sign?: (what: Signed) => string,
 ): Promise<Release> {
   const found: { arch: Arch; version: string; archive: Archive }[] = [];
   for (const arch of ['x64', 'arm64'] as const) {
@@ -96,7 +98,8 @@ export async function publishRelease(
       throw new Failure('BUNDLE_UNUSABLE', `${file} is built for ${builtFor}, not for ${arch}`, { file });
     const { sha256 } = await sha256Of(file);
     await compareServed(url, sha256);
-    found.push({ arch, version, archive: { url, sha256 } });
+    const signature = sign?.({ version, arch, sha256 });
+    found.push({ arch, version, archive: { url, sha256, signature } });
   }
   const versions = [...new Set(found.map((one) => one.version))];
   const [version = ''] = versions;
@@ -107,8 +110,13 @@ export async function publishRelease(
   const name = `${RELEASES}/${version}`;
   const existing = await aws.readParameter(name);
   const before = existing === undefined ? undefined : readable(existing.value);
-  // One CPU may be published after the other.
-  const of = (arch: Arch) => found.find((one) => one.arch === arch)?.archive ?? before?.[arch];
+  // One CPU may be published after the other; and again, by somebody without the key.
+  const of = (arch: Arch) => {
+    const archive = found.find((one) => one.arch === arch)?.archive;
+    const known = before?.[arch];
+    if (archive === undefined) return known;
+    return { ...archive, signature: archive.signature ?? known?.signature };
+  };
   const release: Release = { version, x64: of('x64'), arm64: of('arm64') };
   if (before !== undefined) refuseOtherContents(name, before, release);
   await aws.writeParameter(name, JSON.stringify(release));

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Policy } from '../../agent/aws/iam.ts';
+import { isSignedBy } from '../../agent/aws/signature.ts';
 import { addImage } from '../aws/ec2/actions/images.ts';
 import { startCloud } from '../aws/index.ts';
 import { manage } from '../aws/managed.ts';
@@ -105,6 +106,39 @@ test('a version is built, published once, and listed', async () => {
   const list = await run('bundle', 'list', '--json');
   const { releases } = JSON.parse(list.out) as { releases: { version: string; x64: { sha256: string } }[] };
   assert.is(releases.find((one) => one.version === '7.2.0')?.x64.sha256, sha256);
+
+  const key = join(home, 'key.pem');
+  execFileSync('openssl', ['genpkey', '-algorithm', 'ed25519', '-out', key]);
+  const signed = await run(
+    ...[
+      'bundle',
+      'publish',
+      '--x64',
+      bundles.archive('7.2.0'),
+      '--x64-url',
+      bundles.url('7.2.0'),
+      '--sign',
+      key,
+    ],
+  );
+  const publicKey = /in bundle\.keys of the nodes: (\S+)\n$/.exec(signed.out)?.[1] ?? signed.err;
+  // Whoever publishes it again without the key takes nothing away.
+  assert.is((await publish('7.2.0', '7.2.0')).code, 0);
+  const value = cloud.ssm.parameters.get('/eniboot/releases/7.2.0')?.at(-1)?.value ?? '';
+  const { signature } = (JSON.parse(value) as { x64: { signature: string } }).x64;
+  assert.ok(isSignedBy([publicKey], { version: '7.2.0', arch: 'x64', sha256 }, signature));
+  writeFileSync(key, 'nothing');
+  const unusable = await run(
+    'bundle',
+    'publish',
+    '--x64',
+    key,
+    '--x64-url',
+    'https://x.example/',
+    '--sign',
+    key,
+  );
+  assert.match(unusable.err, /SIGNING_KEY_UNUSABLE/);
 });
 
 test('the plan shows waves and blast radius as table, picture and object', async () => {
