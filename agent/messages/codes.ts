@@ -684,7 +684,7 @@ export const failureCodes = {
     transient: false,
   },
   ROLLOUT_DOCUMENT_UNUSABLE: {
-    title: 'The SSM document of rollouts has not become Active.',
+    title: 'The SSM document of rollouts is not Active, or does not have the contents it needs.',
     remedy:
       'Nothing was written and no node was touched: run it again in a minute. When it stays so, `aws ssm describe-document --name eniboot-update` says why; delete the document (`aws ssm delete-document`), and the next rollout makes it again.',
     transient: true,

@@ -107,23 +107,62 @@ export async function publishRelease(
     throw new Failure('RELEASE_DIFFERS', `the archives hold different versions: ${versions.join(', ')}`, {
       versions,
     });
-  const name = `${RELEASES}/${version}`;
-  const existing = await aws.readParameter(name);
-  const before = existing === undefined ? undefined : readable(existing.value);
-  // One CPU may be published after the other; and again, by somebody without the key.
-  const of = (arch: Arch) => {
-    const archive = found.find((one) => one.arch === arch)?.archive;
-    const known = before?.[arch];
-    if (archive === undefined) return known;
-    return { ...archive, signature: archive.signature ?? known?.signature };
-  };
-  const release: Release = { version, x64: of('x64'), arm64: of('arm64') };
-  if (before !== undefined) refuseOtherContents(name, before, release);
-  await aws.writeParameter(name, JSON.stringify(release));
-  return release;
+  return makeKnown(aws, version, Object.fromEntries(found.map(({ arch, archive }) => [arch, archive])));
 }
 
-function refuseOtherContents(name: string, before: Release, now: Release): void {
+/**
+ * One CPU may be published after the other, or beside it by somebody else. Parameter Store has no conditional write, but tells
+ * the number of what was written: whoever sees that others wrote in between reads what they wrote, and adds it.
+ */
+async function makeKnown(
+  aws: FleetAws,
+  version: string,
+  found: Partial<Record<Arch, Archive>>,
+): Promise<Release> {
+  const name = `${RELEASES}/${version}`;
+  const stored = await aws.readParameter(name);
+  let known = stored === undefined ? undefined : readable(stored.value);
+  let at = stored?.version ?? 0;
+  let written = '';
+  for (;;) {
+    const release = withFound(known, version, found);
+    try {
+      refuseOtherContents(name, known, release);
+    } catch (error) {
+      // What was there first stays, also where this was written over it.
+      if (written !== '') await aws.writeParameter(name, JSON.stringify(known));
+      throw error;
+    }
+    const text = JSON.stringify(release);
+    if (text === written) return release;
+    written = text;
+    const now = await aws.writeParameter(name, text);
+    for (let between = at + 1; between < now; between += 1) {
+      const value = (await aws.readParameter(`${name}:${between}`))?.value;
+      const other = value === undefined ? undefined : readable(value);
+      if (other !== undefined) known = withFound(known, version, other);
+    }
+    if (now === at + 1) return release;
+    at = now;
+  }
+}
+
+/** A signature stays when the same archive is published again by somebody without the key. */
+function withFound(
+  known: Release | undefined,
+  version: string,
+  found: Partial<Record<Arch, Archive | undefined>>,
+): Release {
+  const of = (arch: Arch) => {
+    const [archive, before] = [found[arch], known?.[arch]];
+    if (archive === undefined) return before;
+    return { ...archive, signature: archive.signature ?? before?.signature };
+  };
+  return { version, x64: of('x64'), arm64: of('arm64') };
+}
+
+function refuseOtherContents(name: string, before: Release | undefined, now: Release): void {
+  if (before === undefined) return;
   for (const arch of ['x64', 'arm64'] as const) {
     const [old, young] = [before[arch]?.sha256, now[arch]?.sha256];
     if (old !== undefined && old !== young)

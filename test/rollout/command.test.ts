@@ -49,7 +49,7 @@ function spec(version: string, ...more: string[]): string {
   writeFileSync(
     path,
     [
-      `what: { bundle: { version: ${version} } }`,
+      `what: { bundle: { version: ${version}, parameter: '/eniboot/bundle/demo/{zone-id}' } }`,
       'where: { cluster: demo }',
       'bake: { canarySeconds: 1, shareSeconds: 1, zoneSeconds: 1 }',
       ...more,
@@ -223,7 +223,7 @@ test('an AMI becomes stable once a node that booted from it is READY, and is tak
   const path = join(home, 'image.yaml');
   writeFileSync(
     path,
-    `what: { image: { id: ami-0123456789abcdef0 } }
+    `what: { image: { id: ami-0123456789abcdef0, parameter: '/eniboot/image/demo/{zone-id}' } }
 where: { cluster: demo, zones: [euw1-az2] }
 bake: { canarySeconds: 1 }
 `,
@@ -234,7 +234,7 @@ bake: { canarySeconds: 1 }
   const untested = await eniboot(['rollout', 'run', path], { env });
   assert.match(untested.err, /IMAGE_UNTESTED: .*its boot test was never run/);
   image.tags.set('eniboot:boot-test', 'passed@2026-01-01T00:00:00Z');
-  const name = '/eniboot/image/x86_64/euw1-az2';
+  const name = '/eniboot/image/demo/euw1-az2';
   const stable = () => cloud.ssm.parameters.get(name)?.find((version) => version.labels.has('stable'))?.value;
   let booted: Promise<unknown> | undefined;
   const rolled = await eniboot(['rollout', 'run', path], {
@@ -270,6 +270,33 @@ test('the policy allows all of it, and every statement of it is needed', async (
   );
   const plain = usedOf(await policyOf()).filter((one) => one.startsWith('denied'));
   assert.equal([...new Set(plain)], ['denied: iam:CreateServiceLinkedRole']);
+
+  // Who writes a zone's parameter decides what its nodes run: not those of other clusters.
+  const writes = (allowed: Policy, Name: string) =>
+    checksOf(cloud, {
+      ...{
+        service: 'ssm',
+        action: 'PutParameter',
+        instanceId: undefined,
+        at: 0,
+        mutating: true,
+        accepted: true,
+      },
+      request: { Name },
+    }).every((check) => allowing(allowed, check) !== undefined);
+  const named = await policyOf('--parameter', '/eniboot/bundle/{zone-id}');
+  for (const [name, own, other] of [
+    ['/eniboot/bundle/demo/euw1-az1', true, true],
+    ['/eniboot/image/demo/euw1-az1', true, false],
+    ['/eniboot/bundle/production/euw1-az1', false, true],
+    ['/eniboot/image/production/euw1-az1', false, false],
+    ['/eniboot/bundle/demonstration/euw1-az1', false, true],
+    ['/eniboot/bundle/euw1-az1', false, true],
+    ['/eniboot/rollout/production/state', false, false],
+  ] as const) {
+    assert.is(writes(policy, name), own, name);
+    assert.is(writes(named, name), other, `${name}, with --parameter`);
+  }
 });
 
 test('a halt of a cluster without a rollout says that it stopped nothing', async () => {
