@@ -104,9 +104,11 @@ export interface FleetAws extends ParameterVersions, MachineImages {
   deleteParameters(names: string[]): Promise<void>;
   /** A version of a document, by default the latest; undefined when there is none. */
   describeDocument(name: string, version?: string): Promise<DescribedDocument | undefined>;
-  /** The document of that name, made from the content when there was none. */
-  createDocument(name: string, content: string): Promise<DescribedDocument>;
-  /** A new version; undefined when the content is that of the last one. */
+  /** What a version of a document holds, as JSON text. */
+  readDocument(name: string, version: string): Promise<string>;
+  /** undefined when there is one of that name by now. */
+  createDocument(name: string, content: string): Promise<DescribedDocument | undefined>;
+  /** A new version; undefined when AWS takes the content for one that it has already. */
   updateDocument(name: string, content: string): Promise<DescribedDocument | undefined>;
   sendCommand(request: CommandRequest): Promise<string>;
   /** Commands of a document sent after a time (milliseconds since the epoch), newest first. */
@@ -129,6 +131,7 @@ export const fleetActions = {
   UnlabelParameterVersion: 'ssm',
   DeleteParameters: 'ssm',
   DescribeDocument: 'ssm',
+  GetDocument: 'ssm',
   CreateDocument: 'ssm',
   UpdateDocument: 'ssm',
   SendCommand: 'ssm',
@@ -301,6 +304,15 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
       }
     },
 
+    async readDocument(Name, DocumentVersion) {
+      const { Content } = await call<ssm.GetDocumentResult>(
+        'GetDocument',
+        { Name, DocumentVersion, DocumentFormat: 'JSON' },
+        { document: Name, version: DocumentVersion },
+      );
+      return ssmFields.field('Content', Content, 'text');
+    },
+
     async createDocument(Name, Content) {
       try {
         const { DocumentDescription } = await call<ssm.CreateDocumentResult>(
@@ -318,9 +330,9 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
         return described(DocumentDescription);
       } catch (error) {
         // Somebody else was faster, or the answer to our own first attempt was lost.
-        if (!refusedWith(error, 'DocumentAlreadyExists')) throw error;
+        if (refusedWith(error, 'DocumentAlreadyExists')) return undefined;
+        throw error;
       }
-      return describe(Name, '$LATEST');
     },
 
     async updateDocument(Name, Content) {

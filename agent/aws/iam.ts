@@ -153,8 +153,10 @@ export function sweepPolicy(scope: Scope): Policy {
  * For whoever rolls versions out. Without a cluster, of every cluster's fleet.
  *
  * @param alarm specs name a CloudWatch alarm
+ * @param zones parameters of the zones' versions, `{zone-id}` in them; default: those in the cluster's folder, since who writes
+ * such a parameter decides what the nodes that follow it run
  */
-export function rolloutPolicy(scope: Scope, alarm: boolean): Policy {
+export function rolloutPolicy(scope: Scope, { alarm, zones }: { alarm: boolean; zones: string[] }): Policy {
   const { cluster = '*' } = scope;
   const parameter = (path: string) => ssmArn(scope, `parameter${path}`);
   return policy([
@@ -186,7 +188,9 @@ export function rolloutPolicy(scope: Scope, alarm: boolean): Policy {
         'UnlabelParameterVersion',
         'DeleteParameters',
       ),
-      Resource: [parameter('/eniboot/bundle/*'), parameter('/eniboot/image/*')],
+      Resource: (zones.length > 0 ? zones : ownFolders(scope.cluster)).map((name) =>
+        parameter(name.replaceAll('{zone-id}', '*')),
+      ),
     },
     {
       Sid: 'PublishReleases',
@@ -200,7 +204,7 @@ export function rolloutPolicy(scope: Scope, alarm: boolean): Policy {
     },
     {
       Sid: 'KeepTheDocument',
-      Action: fleet('DescribeDocument', 'CreateDocument', 'UpdateDocument'),
+      Action: fleet('DescribeDocument', 'GetDocument', 'CreateDocument', 'UpdateDocument'),
       Resource: [ssmArn(scope, 'document/eniboot-update')],
     },
     {
@@ -229,6 +233,10 @@ export function rolloutPolicy(scope: Scope, alarm: boolean): Policy {
       Condition: { StringEquals: { 'iam:AWSServiceName': RUN_COMMAND } },
     }),
   ]);
+}
+
+function ownFolders(cluster: string | undefined): string[] {
+  return ['bundle', 'image'].map((kind) => `/eniboot/${kind}/${cluster === undefined ? '' : `${cluster}/`}*`);
 }
 
 /** The service whose role looks at alarms. */

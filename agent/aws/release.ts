@@ -1,10 +1,12 @@
 // A release as Parameter Store holds it, the same text in the parameter of a zone (what its nodes should run) and in that
-// of the release itself: `{ "version": "1.2.3", "x64": { "url": "https://…", "sha256": "…" }, "arm64": { … } }`.
+// of the release itself: `{ "version": "1.2.3", "x64": { "url": "https://…", "sha256": "…", "signature": "…" }, "arm64": { … } }`.
 
 export interface Archive {
   url: string;
   /** Of the archive, 64 hexadecimal digits. */
   sha256: string;
+  /** By a key of the operator's (signature.ts); undefined where it was published without. */
+  signature?: string | undefined;
 }
 
 export interface Release {
@@ -24,6 +26,30 @@ export function isVersion(name: string): boolean {
   return VERSION.test(name);
 }
 
+/** Whether a version comes before another: by its numbers, then `1.2.0-rc.1` before `1.2.0` before `1.2.0.1`. */
+export function isOlder(version: string, than: string): boolean {
+  const [a, b] = [sortable(version), sortable(than)];
+  for (let at = 0; at < Math.max(a.length, b.length); at += 1) {
+    const [one, other] = [a[at] ?? 0, b[at] ?? 0];
+    if (one === other) continue;
+    return typeof one === typeof other ? one < other : typeof one === 'number';
+  }
+  return false;
+}
+
+/** Its numbers, what kind of addition follows (-1 a pre-release, 0 none, 1 another), and the addition's parts. */
+function sortable(version: string): (number | string)[] {
+  const [numbers = '', major, minor, patch] = /^(\d+)\.(\d+)\.(\d+)/.exec(version) ?? [];
+  const addition = version.slice(numbers.length);
+  const parts = addition.split(/[.-]/).filter((part) => part !== '');
+  const kind = addition === '' ? 0 : addition.startsWith('-') ? -1 : 1;
+  return [
+    ...[major, minor, patch].map(Number),
+    kind,
+    ...parts.map((part) => (/^\d+$/.test(part) ? Number(part) : part)),
+  ];
+}
+
 /** Throws an Error that says what the text lacks. */
 export function parseRelease(text: string): Release {
   const value = objectOf(text);
@@ -33,9 +59,10 @@ export function parseRelease(text: string): Release {
 }
 
 function archiveOf(value: unknown): Archive | undefined {
-  const { url, sha256 } = objectOf(value) ?? {};
+  const { url, sha256, signature } = objectOf(value) ?? {};
   if (typeof url !== 'string' || !/^https?:\/\//.test(url)) return undefined;
-  return typeof sha256 === 'string' && SHA256.test(sha256) ? { url, sha256 } : undefined;
+  if (typeof sha256 !== 'string' || !SHA256.test(sha256)) return undefined;
+  return typeof signature === 'string' ? { url, sha256, signature } : { url, sha256 };
 }
 
 function objectOf(value: unknown): Record<string, unknown> | undefined {

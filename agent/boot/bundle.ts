@@ -2,13 +2,15 @@
 // that version beside its own and hands over to it; whatever goes wrong on the way, it comes up on the version
 // it has and says that it is behind. Reading and staging are two steps: looking at a node downloads nothing.
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
-import { type Archive, parseRelease, type Release } from '../aws/release.ts';
+import { type Archive, isOlder, parseRelease, type Release } from '../aws/release.ts';
+import { isSignedBy } from '../aws/signature.ts';
 import { type ReadParameter, readVersioned } from '../aws/ssm.ts';
+import type { Config } from '../config/schema.ts';
 import { must } from '../host/command.ts';
 import type { Digest } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { bounds } from '../port/bounds.ts';
 import type { Clock } from '../port/clock.ts';
 import { run } from '../port/exec.ts';
@@ -18,7 +20,8 @@ import { architecture } from '../port/runtime.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { type Boot, nodeOf } from './phase.ts';
 import { isAhead, readPin } from './pin.ts';
-import { runningFolder, STAGING, VERSIONS_LOCK } from './versions.ts';
+import { unpack } from './unpack.ts';
+import { readLinks, runningFolder, STAGING, VERSIONS_LOCK } from './versions.ts';
 
 interface Wanted extends Archive {
   version: string;
@@ -89,7 +92,7 @@ export async function stageBundle(boot: Boot, state: BundleState, source: Source
   let lock: { release: () => void } | undefined;
   try {
     lock = await boot.waiting(takeLock(VERSIONS_LOCK, boot.clock, STAGING_PATIENCE_MS));
-    return { ...tried, staged: await boot.waiting(stage(source, boot.clock)) };
+    return { ...tried, staged: await boot.waiting(stage(source, boot.config.bundle, boot.clock)) };
   } catch (error) {
     return behind(boot, tried, error);
   } finally {
@@ -98,7 +101,8 @@ export async function stageBundle(boot: Boot, state: BundleState, source: Source
 }
 
 function behind(boot: Boot, state: BundleState, error: unknown): BundleState {
-  const reason = error instanceof Error ? error.message : String(error);
+  const message = error instanceof Error ? error.message : String(error);
+  const reason = isFailure(error) ? `${error.code}: ${message}` : message;
   boot.log.warn("the zone's bundle is not followed", {
     parameter: boot.config.bundle?.parameter,
     wanted: state.wanted,
@@ -148,8 +152,14 @@ function refuseOtherBytes(wanted: Wanted): void {
   );
 }
 
-/** Downloads, verifies and unpacks beside the running version; the folder appears whole or not at all. Its path. */
-export async function stage(wanted: Source, clock: Clock): Promise<string> {
+/**
+ * Downloads, verifies and unpacks beside the running version; the folder appears whole or not at all. Its path.
+ *
+ * @param demands what the node's configuration demands of a version
+ */
+export async function stage(wanted: Source, demands: Config['bundle'], clock: Clock): Promise<string> {
+  refuseUnsigned(wanted, demands?.keys ?? []);
+  refuseTooOld(wanted, demands?.lowest);
   const folder = `${LIBEXEC_DIR}/${wanted.version}`;
   // What an earlier run could not remove, or had no time to.
   rmSync(STAGING, { recursive: true, force: true });
@@ -164,12 +174,7 @@ export async function stage(wanted: Source, clock: Clock): Promise<string> {
     if (sha256 !== wanted.sha256) throw new Error(`the bundle's SHA-256 is ${sha256}, not ${wanted.sha256}`);
     const unpacked = `${STAGING}/${wanted.version}`;
     mkdirSync(unpacked, { mode: 0o755 });
-    await must(
-      'FILE_WRITE',
-      'tar',
-      ['--extract', '--gzip', '--no-same-owner', '--file', archive, '--directory', unpacked],
-      { timeoutMs: left(wanted, clock) },
-    );
+    await unpack(archive, unpacked, left(wanted, clock));
     const files = await verifyStaged(unpacked, wanted, clock);
     writeAtomic(recordOf(unpacked), `${sha256}\n`);
     // Labels before the switch: a file that keeps a temporary folder's label is not executed (203/EXEC).
@@ -188,6 +193,34 @@ export async function stage(wanted: Source, clock: Clock): Promise<string> {
       // The version is there, or why it is not is being thrown. collectVersions() and the next staging try again.
     }
   }
+}
+
+/** Before anything is downloaded: the digest that is signed is then the one that the archive must have. */
+function refuseUnsigned({ version, sha256, signature }: Wanted, keys: readonly string[]): void {
+  if (keys.length === 0) return;
+  if (signature === undefined)
+    throw new Failure(
+      'BUNDLE_UNSIGNED',
+      `version ${version} was published without a signature for ${architecture}`,
+      {
+        version,
+      },
+    );
+  if (!isSignedBy(keys, { version, arch: architecture, sha256 }, signature))
+    throw new Failure(
+      'BUNDLE_UNSIGNED',
+      `none of the ${keys.length} keys of bundle.keys has signed version ${version} for ${architecture} with SHA-256 ${sha256}`,
+      { version, sha256 },
+    );
+}
+
+/** An old version is signed as well, with the faults that later ones mend. The one before is the way back. */
+function refuseTooOld({ version }: Wanted, lowest: string | undefined): void {
+  if (lowest === undefined || !isOlder(version, lowest) || readLinks().previous === version) return;
+  throw new Failure('BUNDLE_TOO_OLD', `version ${version} is below ${lowest}, the lowest of bundle.lowest`, {
+    version,
+    lowest,
+  });
 }
 
 /** The SHA-256 of the archive a version was unpacked from; written before the folder gets its name. */

@@ -1,11 +1,12 @@
 // install: the running version is the installed one, its digest is the manifest's, and the runtime finds the
 // plugins. A switch of version is one rename of a link; the version before stays.
 import { basename } from 'node:path';
+import type { Config } from '../config/schema.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { linkAtomic, linkIfPresent, readIfPresent } from '../port/fs.ts';
 import { type BundleState, readBundle, type Source, stageBundle } from './bundle.ts';
 import { checkFiles, type FileDigest, type Manifest, readManifest } from './manifest.ts';
-import { type Boot, type Change, type Check, fail, type Phase, pass, warn } from './phase.ts';
+import { type Boot, type Change, type Check, fail, type Phase, pass, skip, warn } from './phase.ts';
 import { CURRENT, PLUGIN_DIR, PREVIOUS, runningFolder } from './versions.ts';
 
 interface Observed {
@@ -75,7 +76,12 @@ export const install: Phase<Observed, Planned> = {
 
   async verify(boot) {
     const observed = await observeInstalled(runningFolder());
-    return [checkDigests(observed), checkPlugins(observed), ...checkBundle(boot.bundle)];
+    return [
+      checkDigests(observed),
+      checkPlugins(observed),
+      ...checkKeys(boot.config.bundle),
+      ...checkBundle(boot.bundle),
+    ];
   },
 };
 
@@ -114,6 +120,17 @@ function checkBundle(bundle: BundleState | undefined): Check[] {
       `behind the zone: running ${bundle.running}, wanted ${bundle.wanted ?? 'unknown'}: ${bundle.reason}`,
       evidence,
     ),
+  ];
+}
+
+/** Not a warning: signatures are a choice. But nobody should believe to have made it. */
+function checkKeys(bundle: Config['bundle']): Check[] {
+  if (bundle === undefined) return [];
+  const { keys, lowest } = bundle;
+  return [
+    keys.length === 0
+      ? skip('bundle-keys', 'versions need no signature: bundle.keys is empty')
+      : pass('bundle-keys', `a version must be signed by one of ${keys.length} keys`, { keys, lowest }),
   ];
 }
 

@@ -8,6 +8,7 @@ import { readIdentity } from '../aws/metadata.ts';
 import { RELEASES } from '../aws/release.ts';
 import { type ReadParameter, readVersioned, type SsmOptions } from '../aws/ssm.ts';
 import { isWanted } from '../aws/wanted.ts';
+import type { Config } from '../config/schema.ts';
 import { takeLock } from '../host/lock.ts';
 import { LIBEXEC_DIR, NODE_TABLES } from '../host/names.ts';
 import { removeTable } from '../host/nft.ts';
@@ -176,7 +177,13 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
       return end(ours ? 'updated' : 'already');
     }
     if (!resumes) {
-      const failure = await prepare(request, release, values.get(release)?.value, stagingUntil);
+      const failure = await prepare(
+        request,
+        release,
+        values.get(release)?.value,
+        config.bundle,
+        stagingUntil,
+      );
       if (failure !== undefined) return end('untouched', failure);
       // Staging may have taken minutes.
       const late = refusalOf(request, flag, await read([flag, ...wanted]));
@@ -254,6 +261,7 @@ async function prepare(
   request: UpdateRequest,
   name: string,
   text: string | undefined,
+  demands: Config['bundle'],
   until: number,
 ): Promise<Failure | undefined> {
   try {
@@ -262,7 +270,7 @@ async function prepare(
     if (!request.digests.includes(wanted.sha256)) return otherContents(request, wanted.sha256);
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await stage({ ...wanted, until }, systemClock);
+        await stage({ ...wanted, until }, demands, systemClock);
         return undefined;
       } catch (error) {
         if (!(error instanceof DownloadError) || !error.transient || attempt === DOWNLOADS) throw error;
@@ -270,6 +278,7 @@ async function prepare(
       }
     }
   } catch (error) {
+    if (isFailure(error, 'BUNDLE_REFUSED', 'BUNDLE_UNSIGNED', 'BUNDLE_TOO_OLD')) return error;
     const reason = error instanceof Error ? error.message : String(error);
     return new Failure('UPDATE_NOT_STAGED', reason, { release: name }, error);
   }

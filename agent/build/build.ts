@@ -15,8 +15,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { LICENCES } from '../boot/unpack.ts';
 import { NODE_TABLES } from '../host/names.ts';
-import { LICENCES, packBundle } from '../rollout/releases.ts';
+import { packBundle } from '../rollout/releases.ts';
 import { fetchPackage, lockedVersion, runtimes } from './npm-package.ts';
 
 const root = join(import.meta.dirname, '../..');

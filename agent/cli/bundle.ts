@@ -6,7 +6,8 @@ import { requireFile, requireWritable } from './named-files.ts';
 import { table } from './table.ts';
 
 const help = `Usage: eniboot bundle build [--from FOLDER] [--out FILE] [--json]
-       eniboot bundle publish [--x64 FILE --x64-url URL] [--arm64 FILE --arm64-url URL] [--region REGION] [--json]
+       eniboot bundle publish [--x64 FILE --x64-url URL] [--arm64 FILE --arm64-url URL] [--sign KEYFILE]
+                              [--region REGION] [--json]
        eniboot bundle list [--region REGION] [--json]
 
 A bundle is one archive with the executable, its manifest and the licences: what a node stages beside the version it runs.
@@ -16,6 +17,8 @@ build     packs the version in FOLDER (default: the running one), the same bytes
 publish   makes a version known: writes /eniboot/releases/<version> with address and SHA-256 of each archive. The file has to
           stand at its address already (S3 by a public or pre-signed address, or any HTTPS server): it is downloaded and
           compared first. A version is published once: other contents need another version.
+          --sign KEYFILE signs it for nodes that have bundle.keys, also one that is published already: an Ed25519 private key
+          in PEM (openssl genpkey -algorithm ed25519), whose public half is printed as bundle.keys has it.
 list      the published versions, and which zone's parameter names which.
 
 Nodes read /eniboot/releases/* and download from the address; docs/rollouts.md says what IAM, digests and retention need.
@@ -32,6 +35,7 @@ const options = {
   'x64-url': { type: 'string' },
   arm64: { type: 'string' },
   'arm64-url': { type: 'string' },
+  sign: { type: 'string' },
   region: { type: 'string' },
   json: { type: 'boolean' },
 } as const;
@@ -39,7 +43,7 @@ const options = {
 /** Which of them each verb takes. */
 const taken = {
   build: ['from', 'out', 'json'],
-  publish: ['x64', 'x64-url', 'arm64', 'arm64-url', 'region', 'json'],
+  publish: ['x64', 'x64-url', 'arm64', 'arm64-url', 'sign', 'region', 'json'],
   list: ['region', 'json'],
 } as const;
 
@@ -64,11 +68,14 @@ async function list(region: string | undefined, json: boolean, io: CommandIo): P
   else
     io.stdout(
       table([
-        ['version', 'x64', 'arm64', 'zones'],
+        ['version', 'x64', 'arm64', 'signed', 'zones'],
         ...releases.map((one) => [
           one.version,
           one.x64?.sha256.slice(0, 12) ?? '–',
           one.arm64?.sha256.slice(0, 12) ?? '–',
+          [one.x64, one.arm64].every((archive) => archive === undefined || archive.signature !== undefined)
+            ? 'yes'
+            : '–',
           zones
             .filter((zone) => zone.version === one.version)
             .map((zone) => zone.zoneId)
@@ -84,6 +91,7 @@ interface Published {
   'x64-url'?: string | undefined;
   arm64?: string | undefined;
   'arm64-url'?: string | undefined;
+  sign?: string | undefined;
   region?: string | undefined;
 }
 
@@ -99,11 +107,27 @@ async function publish(values: Published, json: boolean, io: CommandIo): Promise
       'eniboot bundle publish: --x64 FILE --x64-url URL, or the same for arm64, is missing',
     );
   for (const file of files) requireFile(file);
+  const key = values.sign === undefined ? undefined : await readKey(values.sign);
   const { connectFleet } = await import('./operator.ts');
   const { publishRelease } = await import('../rollout/releases.ts');
-  const release = await publishRelease((await connectFleet(values.region, 'work', io)).aws, archives);
-  io.stdout(json ? `${JSON.stringify(release)}\n` : `${release.version} is published\n`);
+  const release = await publishRelease(
+    (await connectFleet(values.region, 'work', io)).aws,
+    archives,
+    key?.sign,
+  );
+  if (json) io.stdout(`${JSON.stringify(release)}\n`);
+  else {
+    io.stdout(`${release.version} is published\n`);
+    if (key !== undefined) io.stdout(`signed; in bundle.keys of the nodes: ${key.publicKey}\n`);
+  }
   return 0;
+}
+
+async function readKey(file: string) {
+  requireFile(file);
+  const { signer } = await import('../aws/signature.ts');
+  const { readIfPresent } = await import('../port/fs.ts');
+  return signer(readIfPresent(file) ?? '', file);
 }
 
 async function build(

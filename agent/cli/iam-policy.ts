@@ -17,7 +17,7 @@ import type { Command } from './command.ts';
 
 const help = `Usage: eniboot iam-policy [node] [--config FILE] [--cluster NAME] [--account ID] [--region REGION] [--json]
        eniboot iam-policy sweep [--cluster NAME] [--account ID] [--region REGION] [--json]
-       eniboot iam-policy rollout [--alarm] [--cluster NAME] [--account ID] [--region REGION] [--json]
+       eniboot iam-policy rollout [--alarm] [--parameter PATH]... [--cluster NAME] [--account ID] [--region REGION] [--json]
        eniboot iam-policy image [--kms-key ARN]... [--account ID] [--region REGION] [--json]
 
 Prints an IAM policy document with the calls that are made and no others. docs/iam.md explains each statement. Needs
@@ -33,6 +33,9 @@ image   for whoever tests and publishes images: a test instance, its verdict on 
   --config FILE     the nodes' configuration: limits the policy to its cluster, subnets and security groups, and adds what it
                     asks for (boot.onFailure: terminate, egress.publicAddress: request, values from ssm:/…, bundle)
   --alarm           rollout: specs name a CloudWatch alarm, which Run Command looks at by a role that it may have to make
+  --parameter PATH  rollout: what.bundle.parameter and what.image.parameter of the specs, with {zone-id}; may be given several
+                    times. Default: all in /eniboot/bundle/NAME/ and /eniboot/image/NAME/, with NAME that of the cluster, or
+                    without --cluster those of every cluster
   --kms-key ARN     image: a KMS key of your own that images are encrypted under (or volumes, by the account's default);
                     may be given several times
   --cluster NAME    only ENIs of this cluster; default: the one in FILE, else every cluster
@@ -58,6 +61,7 @@ export const iamPolicyCommand: Command = {
         account: { type: 'string' },
         region: { type: 'string' },
         alarm: { type: 'boolean' },
+        parameter: { type: 'string', multiple: true },
         'kms-key': { type: 'string', multiple: true },
         json: { type: 'boolean' },
       },
@@ -75,6 +79,18 @@ export const iamPolicyCommand: Command = {
     }
     if (whose !== 'rollout' && values.alarm !== undefined)
       throw new Failure('USAGE', `eniboot iam-policy: --alarm is for rollout, not for ${whose}`);
+    const zones = values.parameter ?? [];
+    if (whose !== 'rollout' && zones.length > 0)
+      throw new Failure('USAGE', `eniboot iam-policy: --parameter is for rollout, not for ${whose}`);
+    // No `*`: what it would match is not what it seems to, since it goes on over slashes.
+    for (const name of zones)
+      formed(
+        'iam-policy',
+        '--parameter',
+        name,
+        /^\/(?:[\w./-]|\{zone-id\})+$/,
+        'the path of a parameter, such as /eniboot/bundle/production/{zone-id}',
+      );
     const kmsKeys = values['kms-key'] ?? [];
     if (whose !== 'image' && kmsKeys.length > 0)
       throw new Failure('USAGE', `eniboot iam-policy: --kms-key is for image, not for ${whose}`);
@@ -107,7 +123,7 @@ export const iamPolicyCommand: Command = {
         : whose === 'sweep'
           ? sweepPolicy(scope)
           : whose === 'rollout'
-            ? rolloutPolicy(scope, values.alarm === true)
+            ? rolloutPolicy(scope, { alarm: values.alarm === true, zones })
             : imagePolicy(scope, kmsKeys);
     io.stdout(`${JSON.stringify(policy, null, values.json === true ? undefined : 2)}\n`);
     return 0;

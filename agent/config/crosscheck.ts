@@ -416,6 +416,17 @@ function checkNames(config: Config): CrossFinding[] {
       },
     });
   }
+  if (config.bundle?.lowest !== undefined && config.bundle.keys.length === 0) {
+    found.push({
+      level: 'warning',
+      path: ['bundle', 'lowest'],
+      value: config.bundle.lowest,
+      finding: {
+        problem: 'means little without bundle.keys: an unsigned archive may call itself any version',
+        remedy: 'Sign versions and set bundle.keys.',
+      },
+    });
+  }
   return found;
 }
 

@@ -408,6 +408,34 @@ export const configSchema = v.strictObject({
           ),
           '/eniboot/bundle/{zone-id}',
         ),
+        keys: v.optional(
+          v.pipe(
+            v.array(
+              v.pipe(
+                v.string(),
+                v.regex(
+                  // 12 bytes say Ed25519, 32 are the key. Source: RFC 8410, section 4.
+                  /^MCowBQYDK2VwAyEA[A-Za-z0-9+/]{43}=$/,
+                  'is not an Ed25519 public key in base64 (60 characters, as `openssl pkey -in FILE -pubout` writes them between its first and last line)',
+                ),
+                v.examples(['MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=']),
+              ),
+            ),
+            v.maxLength(10, 'has more than 10 entries'),
+            v.description(
+              'Public keys, one of which must have signed a version before it is taken, by a boot or by `eniboot update`. Empty: none needs a signature.',
+            ),
+          ),
+          [],
+        ),
+        lowest: v.optional(
+          v.pipe(
+            v.string(),
+            v.regex(/^\d+\.\d+\.\d[\w.-]*$/, 'is not a version, such as 1.4.0'),
+            v.examples(['1.4.0']),
+            v.description('The lowest version that is taken; the one that ran before is taken all the same.'),
+          ),
+        ),
       }),
       v.description(
         'The parameter that holds the version of eniboot for this zone, and its digest. Without this section the version in the image is used.',

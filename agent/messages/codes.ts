@@ -624,6 +624,30 @@ export const failureCodes = {
       'Put exactly this file there first: nodes will download it from that address, without credentials. Then publish; nothing has been written yet.',
     transient: false,
   },
+  BUNDLE_REFUSED: {
+    title: 'The archive of a version holds what no version has, and is not unpacked.',
+    remedy:
+      'Do not trust the archive: find out who made it and who published it. `eniboot bundle build` makes archives that hold the files of the manifest, the manifest and the licences, and nothing else.',
+    transient: false,
+  },
+  BUNDLE_UNSIGNED: {
+    title: 'No key of bundle.keys has signed this version, its CPU and its digest.',
+    remedy:
+      'If it is yours, publish it again with `eniboot bundle publish --sign KEYFILE`, and write it into the zones again; the public half of that key must be in the nodes’ bundle.keys. If it is not, find out who wrote the parameter.',
+    transient: false,
+  },
+  BUNDLE_TOO_OLD: {
+    title: 'The version is below the lowest that this node takes (bundle.lowest).',
+    remedy:
+      'Roll out a newer version. The version that the node ran before is always taken; for any other, lower bundle.lowest in the nodes’ configuration.',
+    transient: false,
+  },
+  SIGNING_KEY_UNUSABLE: {
+    title: 'The key file does not hold a private key that can sign.',
+    remedy:
+      'Make one with `openssl genpkey -algorithm ed25519 -out FILE`: an Ed25519 key in PEM, without a passphrase.',
+    transient: false,
+  },
   RELEASE_UNKNOWN: {
     title: 'The version is not published.',
     remedy: 'Publish it with `eniboot bundle publish`; `eniboot bundle list` shows what is published.',
@@ -660,7 +684,7 @@ export const failureCodes = {
     transient: false,
   },
   ROLLOUT_DOCUMENT_UNUSABLE: {
-    title: 'The SSM document of rollouts has not become Active.',
+    title: 'The SSM document of rollouts is not Active, or does not have the contents it needs.',
     remedy:
       'Nothing was written and no node was touched: run it again in a minute. When it stays so, `aws ssm describe-document --name eniboot-update` says why; delete the document (`aws ssm delete-document`), and the next rollout makes it again.',
     transient: true,

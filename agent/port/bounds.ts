@@ -32,6 +32,10 @@ export const bounds = {
   documentBytes: 64 * KiB,
   /** The archive of a version is 60 MB; ten times that is somebody's mistake. */
   archiveBytes: 600_000_000,
+  /** What it unpacks to, a file and all of them: an executable has at most 125 MB, the licences have some hundred kilobytes. */
+  bundleFileBytes: 250_000_000,
+  bundleBytes: 300_000_000,
+  bundleFiles: 32,
   /** The plan of a rollout, unpacked: 5,000 nodes are 2 MB. */
   planBytes: 64 * MiB,
   /** Parameters that hold it, 4,000 characters each: 20,000 nodes take 200. */

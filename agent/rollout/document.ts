@@ -1,5 +1,6 @@
 // The SSM Command document: schema 2.2, one step that calls `eniboot update` and nothing else. Its parameters are
 // checked by patterns that leave nothing for a shell to interpret.
+import { isDeepStrictEqual } from 'node:util';
 import type { DescribedDocument, FleetAws, StoredDocument } from '../aws/fleet.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
@@ -65,21 +66,45 @@ const ACTIVE_MS = 60_000;
 const LOOK_MS = 1_000;
 
 /**
- * The document as it is in this version of eniboot: made or updated when it is not there, and Active.
- * Throws ROLLOUT_DOCUMENT_UNUSABLE.
+ * The document as it is in this version of eniboot, and Active. One that is there and the same is not written: whoever may
+ * only send it needs no more. Nothing is pinned whose contents are not known to be these. Throws ROLLOUT_DOCUMENT_UNUSABLE.
  */
 export async function ensureDocument(
   aws: FleetAws,
   clock: Clock,
 ): Promise<StoredDocument & { name: string }> {
-  const text = JSON.stringify(content, null, 2);
-  const existing = await aws.describeDocument(DOCUMENT);
-  const document =
-    existing === undefined
-      ? await aws.createDocument(DOCUMENT, text)
-      : ((await aws.updateDocument(DOCUMENT, text)) ?? existing);
-  const { version, hash } = await becomeActive(aws, clock, document);
+  const { version, hash } = await becomeActive(aws, clock, await findOrWrite(aws));
   return { name: DOCUMENT, version, hash };
+}
+
+async function findOrWrite(aws: FleetAws): Promise<DescribedDocument> {
+  const text = JSON.stringify(content, null, 2);
+  const latest = await aws.describeDocument(DOCUMENT);
+  if (latest !== undefined && (await isOurs(aws, latest))) return latest;
+  const written =
+    latest === undefined
+      ? await aws.createDocument(DOCUMENT, text)
+      : await aws.updateDocument(DOCUMENT, text);
+  if (written !== undefined) return written;
+  // Somebody else was faster, the answer to our own first attempt was lost, or AWS has the contents in another version: the
+  // reference of DuplicateDocumentContent says "matches another document", not which.
+  const now = await aws.describeDocument(DOCUMENT);
+  if (now !== undefined && (await isOurs(aws, now))) return now;
+  throw new Failure(
+    'ROLLOUT_DOCUMENT_UNUSABLE',
+    `version ${now?.version ?? 'none'} of the SSM document ${DOCUMENT}, its latest, has other contents than this version of eniboot needs, and AWS refuses these as known already`,
+    { document: DOCUMENT, version: now?.version },
+  );
+}
+
+/** AWS may lay JSON out anew, so its meaning is compared. */
+async function isOurs(aws: FleetAws, { version }: DescribedDocument): Promise<boolean> {
+  const text = await aws.readDocument(DOCUMENT, version);
+  try {
+    return isDeepStrictEqual(JSON.parse(text), content);
+  } catch {
+    return false;
+  }
 }
 
 /** Also for one that was there: another operator may have written it a moment ago. */

@@ -4,8 +4,11 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { FleetAws } from '../aws/fleet.ts';
 import { type Archive, isVersion, parseRelease, RELEASES, type Release } from '../aws/release.ts';
+import type { Signed } from '../aws/signature.ts';
+import { checkFiles } from '../boot/manifest.ts';
+import { LICENCES, unpack } from '../boot/unpack.ts';
 import { must } from '../host/command.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, isFailure } from '../messages/failure.ts';
 import { bounds } from '../port/bounds.ts';
 import { hasCode, isThere, readIfPresent, sha256Of } from '../port/fs.ts';
 import { download } from '../port/net.ts';
@@ -15,9 +18,8 @@ type Arch = 'x64' | 'arm64';
 
 /** Where zones' versions stand unless configured otherwise. */
 const ZONES = '/eniboot/bundle';
-/** Beside the files that a manifest names: what may be passed on must come with them. */
-export const LICENCES = ['LICENSE', 'NOTICE'];
 const DOWNLOAD_MS = 10 * 60_000;
+const UNPACK_MS = 60_000;
 
 /**
  * Packs the files of a version, here and in `npm run build`; the same files give the same bytes, and an archive is there whole or
@@ -84,24 +86,20 @@ export async function packBundle(
 export async function publishRelease(
   aws: FleetAws,
   archives: Record<Arch, { file: string; url: string } | undefined>,
+  sign?: (what: Signed) => string,
 ): Promise<Release> {
   const found: { arch: Arch; version: string; archive: Archive }[] = [];
   for (const arch of ['x64', 'arm64'] as const) {
     const archive = archives[arch];
     if (archive === undefined) continue;
     const { file, url } = archive;
-    const { stdout } = await must(
-      'BUNDLE_UNUSABLE',
-      'tar',
-      ['--extract', '--gzip', '--to-stdout', '--file', file, '--wildcards', '*manifest.json'],
-      { timeoutMs: 60_000 },
-    );
-    const { version, arch: builtFor = arch } = manifestOf(stdout, file);
+    const { version, arch: builtFor = arch } = await manifestIn(file);
     if (builtFor !== arch)
       throw new Failure('BUNDLE_UNUSABLE', `${file} is built for ${builtFor}, not for ${arch}`, { file });
     const { sha256 } = await sha256Of(file);
     await compareServed(url, sha256);
-    found.push({ arch, version, archive: { url, sha256 } });
+    const signature = sign?.({ version, arch, sha256 });
+    found.push({ arch, version, archive: { url, sha256, signature } });
   }
   const versions = [...new Set(found.map((one) => one.version))];
   const [version = ''] = versions;
@@ -109,18 +107,62 @@ export async function publishRelease(
     throw new Failure('RELEASE_DIFFERS', `the archives hold different versions: ${versions.join(', ')}`, {
       versions,
     });
-  const name = `${RELEASES}/${version}`;
-  const existing = await aws.readParameter(name);
-  const before = existing === undefined ? undefined : readable(existing.value);
-  // One CPU may be published after the other.
-  const of = (arch: Arch) => found.find((one) => one.arch === arch)?.archive ?? before?.[arch];
-  const release: Release = { version, x64: of('x64'), arm64: of('arm64') };
-  if (before !== undefined) refuseOtherContents(name, before, release);
-  await aws.writeParameter(name, JSON.stringify(release));
-  return release;
+  return makeKnown(aws, version, Object.fromEntries(found.map(({ arch, archive }) => [arch, archive])));
 }
 
-function refuseOtherContents(name: string, before: Release, now: Release): void {
+/**
+ * One CPU may be published after the other, or beside it by somebody else. Parameter Store has no conditional write, but tells
+ * the number of what was written: whoever sees that others wrote in between reads what they wrote, and adds it.
+ */
+async function makeKnown(
+  aws: FleetAws,
+  version: string,
+  found: Partial<Record<Arch, Archive>>,
+): Promise<Release> {
+  const name = `${RELEASES}/${version}`;
+  const stored = await aws.readParameter(name);
+  let known = stored === undefined ? undefined : readable(stored.value);
+  let at = stored?.version ?? 0;
+  let written = '';
+  for (;;) {
+    const release = withFound(known, version, found);
+    try {
+      refuseOtherContents(name, known, release);
+    } catch (error) {
+      // What was there first stays, also where this was written over it.
+      if (written !== '') await aws.writeParameter(name, JSON.stringify(known));
+      throw error;
+    }
+    const text = JSON.stringify(release);
+    if (text === written) return release;
+    written = text;
+    const now = await aws.writeParameter(name, text);
+    for (let between = at + 1; between < now; between += 1) {
+      const value = (await aws.readParameter(`${name}:${between}`))?.value;
+      const other = value === undefined ? undefined : readable(value);
+      if (other !== undefined) known = withFound(known, version, other);
+    }
+    if (now === at + 1) return release;
+    at = now;
+  }
+}
+
+/** A signature stays when the same archive is published again by somebody without the key. */
+function withFound(
+  known: Release | undefined,
+  version: string,
+  found: Partial<Record<Arch, Archive | undefined>>,
+): Release {
+  const of = (arch: Arch) => {
+    const [archive, before] = [found[arch], known?.[arch]];
+    if (archive === undefined) return before;
+    return { ...archive, signature: archive.signature ?? before?.signature };
+  };
+  return { version, x64: of('x64'), arm64: of('arm64') };
+}
+
+function refuseOtherContents(name: string, before: Release | undefined, now: Release): void {
+  if (before === undefined) return;
   for (const arch of ['x64', 'arm64'] as const) {
     const [old, young] = [before[arch]?.sha256, now[arch]?.sha256];
     if (old !== undefined && old !== young)
@@ -150,6 +192,26 @@ export async function listReleases(
     return release === undefined ? [] : [{ zoneId: basename(name), version: release.version }];
   });
   return { releases, zones };
+}
+
+/** The manifest of an archive that a node would take. */
+async function manifestIn(file: string): Promise<ReturnType<typeof manifestOf>> {
+  const folder = mkdtempSync(join(tmpdir(), 'eniboot-publish-'));
+  try {
+    const manifest = await unpack(file, folder, UNPACK_MS);
+    await checkFiles(folder, manifest, sha256Of);
+    return manifestOf(readIfPresent(`${folder}/manifest.json`), file);
+  } catch (error) {
+    if (!isFailure(error, 'BUNDLE_REFUSED', 'MANIFEST_MISSING', 'BAD_DIGEST')) throw error;
+    throw new Failure(
+      'BUNDLE_UNUSABLE',
+      `${file}: ${error.message.replaceAll(`${folder}/`, '')}`,
+      { file },
+      error,
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 async function compareServed(url: string, sha256: string): Promise<void> {

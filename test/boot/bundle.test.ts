@@ -1,13 +1,14 @@
 // time limit: 300 s
 // The zone's bundle: a node that is behind comes up on the zone's version, or on its own and says so.
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { signer } from '../../agent/aws/signature.ts';
 import type { BundleState } from '../../agent/boot/bundle.ts';
 import { install } from '../../agent/boot/install.ts';
 import type { Boot } from '../../agent/boot/phase.ts';
@@ -159,11 +160,44 @@ for (const [name, prepare, reason] of [
     assert.match(check?.summary ?? '', reason);
     assert.is(status?.bundle?.behind, true);
     assert.match(status?.bundle?.reason ?? '', reason);
+    const keys = status?.phases.flatMap((phase) => phase.checks).find((one) => one.id === 'bundle-keys');
+    assert.is(`${keys?.result}: ${keys?.summary}`, 'skip: versions need no signature: bundle.keys is empty');
     assert.equal(await targets(node, 'current'), ['0.1.0']);
     const left = (await node.instance.run('ls', ['-A', LIBEXEC])).stdout;
     assert.not.match(left, /staging|9\./);
   });
 }
+
+test("with keys, the zone's version is followed if one of them has signed it, and not even downloaded otherwise", async () => {
+  const key = generateKeyPairSync('ed25519').privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
+  const { publicKey, sign } = signer(key, 'key');
+  const signed = configText(cloud, `bundle: { keys: ["${publicKey}"] }\n`);
+  publish('9.0.5');
+  const node = await launchNode(cloud, { config: signed });
+  const { status } = await node.boot();
+  assert.is(status?.verdict, 'ready');
+  assert.match(
+    status?.bundle?.reason ?? '',
+    /^BUNDLE_UNSIGNED: version 9\.0\.5 was published without a signature/,
+  );
+  const row = status?.phases.flatMap((phase) => phase.checks).find((check) => check.id === 'bundle-keys');
+  assert.is(row?.result, 'pass');
+  assert.equal(
+    asked.filter((path) => path.includes('9.0.5')),
+    [],
+  );
+  const sha256 = createHash('sha256')
+    .update(served.get('/9.0.5.tar.gz') ?? '')
+    .digest('hex');
+  const of = (arch: 'x64' | 'arm64') => ({
+    url: `http://${host}:8080/9.0.5.tar.gz`,
+    sha256,
+    signature: sign({ version: '9.0.5', arch, sha256 }),
+  });
+  setParameter(JSON.stringify({ version: '9.0.5', x64: of('x64'), arm64: of('arm64') }));
+  await node.reboot();
+  assert.equal((await node.boot()).status?.bundle, { running: '9.0.5', wanted: '9.0.5', behind: false });
+});
 
 test('neither a look nor a repair downloads or switches a version', async () => {
   setParameter('nothing yet');

@@ -202,6 +202,7 @@ function ssmChecks(cloud: Cloud, name: string, request: Request): Check[] {
     case 'GetParametersByPath':
       return [on(parameter(request.Path ?? ''))];
     case 'DescribeDocument':
+    case 'GetDocument':
     case 'CreateDocument':
     case 'UpdateDocument':
       return [on(own(`document/${request.Name}`))];

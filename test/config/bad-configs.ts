@@ -36,6 +36,20 @@ export const goodText = after();
 
 export const badConfigs: BadConfig[] = [
   {
+    name: 'a key of another kind',
+    kind: 'schema',
+    text: after('bundle:', '  keys: [ssm:/keys/one]'),
+    says: [
+      {
+        path: 'bundle.keys[0]',
+        line: 7,
+        value: 'ssm:/keys/one',
+        problem: /is not an Ed25519 public key in base64/,
+        remedy: /./,
+      },
+    ],
+  },
+  {
     name: 'misspelt key at the top',
     kind: 'schema',
     text: after('kubernets:', '  clusterDomain: a.b'),

@@ -104,7 +104,16 @@ export const validDocument = fc.record(
       },
       optional,
     ),
-    bundle: fc.record({ parameter: fc.constantFrom('/a/{zone-id}', '/b') }, optional),
+    bundle: fc.record(
+      {
+        parameter: fc.constantFrom('/a/{zone-id}', '/b'),
+        keys: fc.array(fc.constant('MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE='), {
+          maxLength: 2,
+        }),
+        lowest: fc.constantFrom('1.4.0', '2.0.0-rc.1'),
+      },
+      optional,
+    ),
   },
   { requiredKeys: ['cluster', 'pods'] },
 );

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { signer } from '../../agent/aws/signature.ts';
 import { NODE_TABLES } from '../../agent/host/names.ts';
 import type { Cloud } from '../aws/index.ts';
 
@@ -48,6 +49,10 @@ export interface Bundles {
    * @param tables what its manifest says that it keeps, by default what the build's does; none: it says nothing.
    */
   publish(version: string, executable?: string, tables?: readonly string[]): string;
+  /** Packs and publishes it once more after a script in its folder; its archive's SHA-256. */
+  repack(version: string, script: string): string;
+  /** Publishes it once more, signed with the text of a key file: a version, or one signature under another's name. */
+  sign(version: string, pem: string, as?: string): void;
   archive(version: string): string;
   url(version: string): string;
   /** Milliseconds that every answer takes from now on. */
@@ -55,6 +60,10 @@ export interface Bundles {
   /** So many of the next answers are 503. */
   refuse(times: number): void;
   stop(): void;
+}
+
+function digest(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
 }
 
 export async function serveBundles(cloud: Cloud): Promise<Bundles> {
@@ -75,6 +84,14 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
   await new Promise<void>((resolve) => server.listen(8080, host, resolve));
   const url = (version: string) => `http://${host}:8080/${version}.tar.gz`;
   const archive = (version: string) => join(scratch, `${version}.tar.gz`);
+  function repack(version: string, script: string): string {
+    const pack = `(cd "$0"; ${script}); tar -C "$0" -cf - . | gzip -1 > "$1"`;
+    execFileSync('sh', ['-euc', pack, join(scratch, version), archive(version)]);
+    const sha256 = digest(archive(version));
+    const source = { url: url(version), sha256 };
+    cloud.ssm.put(`/eniboot/releases/${version}`, JSON.stringify({ version, x64: source, arm64: source }));
+    return sha256;
+  }
   return {
     url,
     archive,
@@ -89,7 +106,6 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
       mkdirSync(folder);
       if (executable === undefined) execFileSync('cp', [join(built, 'eniboot'), folder]);
       else writeFileSync(join(folder, 'eniboot'), executable, { mode: 0o755 });
-      const digest = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
       writeFileSync(
         join(folder, 'manifest.json'),
         JSON.stringify({
@@ -99,11 +115,18 @@ export async function serveBundles(cloud: Cloud): Promise<Bundles> {
           ...(tables.length === 0 ? {} : { tables }),
         }),
       );
-      execFileSync('sh', ['-c', 'tar -C "$0" -cf - . | gzip -1 > "$1"', folder, archive(version)]);
+      return repack(version, ':');
+    },
+    repack,
+    sign(version, pem, as = version) {
       const sha256 = digest(archive(version));
-      const source = { url: url(version), sha256 };
-      cloud.ssm.put(`/eniboot/releases/${version}`, JSON.stringify({ version, x64: source, arm64: source }));
-      return sha256;
+      const of = (arch: 'x64' | 'arm64') => ({
+        url: url(version),
+        sha256,
+        signature: signer(pem, 'key').sign({ version: as, arch, sha256 }),
+      });
+      const release = { version, x64: of('x64'), arm64: of('arm64') };
+      cloud.ssm.put(`/eniboot/releases/${version}`, JSON.stringify(release));
     },
     stop: () => server.close(),
   };

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Policy } from '../../agent/aws/iam.ts';
+import { isSignedBy } from '../../agent/aws/signature.ts';
 import { addImage } from '../aws/ec2/actions/images.ts';
 import { startCloud } from '../aws/index.ts';
 import { manage } from '../aws/managed.ts';
@@ -48,7 +49,7 @@ function spec(version: string, ...more: string[]): string {
   writeFileSync(
     path,
     [
-      `what: { bundle: { version: ${version} } }`,
+      `what: { bundle: { version: ${version}, parameter: '/eniboot/bundle/demo/{zone-id}' } }`,
       'where: { cluster: demo }',
       'bake: { canarySeconds: 1, shareSeconds: 1, zoneSeconds: 1 }',
       ...more,
@@ -106,6 +107,39 @@ test('a version is built, published once, and listed', async () => {
   assert.is(list.err, '', 'the SDK warns of nothing');
   const { releases } = JSON.parse(list.out) as { releases: { version: string; x64: { sha256: string } }[] };
   assert.is(releases.find((one) => one.version === '7.2.0')?.x64.sha256, sha256);
+
+  const key = join(home, 'key.pem');
+  execFileSync('openssl', ['genpkey', '-algorithm', 'ed25519', '-out', key]);
+  const signed = await run(
+    ...[
+      'bundle',
+      'publish',
+      '--x64',
+      bundles.archive('7.2.0'),
+      '--x64-url',
+      bundles.url('7.2.0'),
+      '--sign',
+      key,
+    ],
+  );
+  const publicKey = /in bundle\.keys of the nodes: (\S+)\n$/.exec(signed.out)?.[1] ?? signed.err;
+  // Whoever publishes it again without the key takes nothing away.
+  assert.is((await publish('7.2.0', '7.2.0')).code, 0);
+  const value = cloud.ssm.parameters.get('/eniboot/releases/7.2.0')?.at(-1)?.value ?? '';
+  const { signature } = (JSON.parse(value) as { x64: { signature: string } }).x64;
+  assert.ok(isSignedBy([publicKey], { version: '7.2.0', arch: 'x64', sha256 }, signature));
+  writeFileSync(key, 'nothing');
+  const unusable = await run(
+    'bundle',
+    'publish',
+    '--x64',
+    key,
+    '--x64-url',
+    'https://x.example/',
+    '--sign',
+    key,
+  );
+  assert.match(unusable.err, /SIGNING_KEY_UNUSABLE/);
 });
 
 test('the plan shows waves and blast radius as table, picture and object', async () => {
@@ -198,7 +232,7 @@ test('an AMI becomes stable once a node that booted from it is READY, and is tak
   const path = join(home, 'image.yaml');
   writeFileSync(
     path,
-    `what: { image: { id: ami-0123456789abcdef0 } }
+    `what: { image: { id: ami-0123456789abcdef0, parameter: '/eniboot/image/demo/{zone-id}' } }
 where: { cluster: demo, zones: [euw1-az2] }
 bake: { canarySeconds: 1 }
 `,
@@ -209,7 +243,7 @@ bake: { canarySeconds: 1 }
   const untested = await eniboot(['rollout', 'run', path], { env });
   assert.match(untested.err, /IMAGE_UNTESTED: .*its boot test was never run/);
   image.tags.set('eniboot:boot-test', 'passed@2026-01-01T00:00:00Z');
-  const name = '/eniboot/image/x86_64/euw1-az2';
+  const name = '/eniboot/image/demo/euw1-az2';
   const stable = () => cloud.ssm.parameters.get(name)?.find((version) => version.labels.has('stable'))?.value;
   let booted: Promise<unknown> | undefined;
   const rolled = await eniboot(['rollout', 'run', path], {
@@ -293,6 +327,33 @@ test('the policy allows all of it, and every statement of it is needed', async (
   );
   const plain = usedOf(await policyOf()).filter((one) => one.startsWith('denied'));
   assert.equal([...new Set(plain)], ['denied: iam:CreateServiceLinkedRole']);
+
+  // Who writes a zone's parameter decides what its nodes run: not those of other clusters.
+  const writes = (allowed: Policy, Name: string) =>
+    checksOf(cloud, {
+      ...{
+        service: 'ssm',
+        action: 'PutParameter',
+        instanceId: undefined,
+        at: 0,
+        mutating: true,
+        accepted: true,
+      },
+      request: { Name },
+    }).every((check) => allowing(allowed, check) !== undefined);
+  const named = await policyOf('--parameter', '/eniboot/bundle/{zone-id}');
+  for (const [name, own, other] of [
+    ['/eniboot/bundle/demo/euw1-az1', true, true],
+    ['/eniboot/image/demo/euw1-az1', true, false],
+    ['/eniboot/bundle/production/euw1-az1', false, true],
+    ['/eniboot/image/production/euw1-az1', false, false],
+    ['/eniboot/bundle/demonstration/euw1-az1', false, true],
+    ['/eniboot/bundle/euw1-az1', false, true],
+    ['/eniboot/rollout/production/state', false, false],
+  ] as const) {
+    assert.is(writes(policy, name), own, name);
+    assert.is(writes(named, name), other, `${name}, with --parameter`);
+  }
 });
 
 test('a halt of a cluster without a rollout says that it stopped nothing', async () => {

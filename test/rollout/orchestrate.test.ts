@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type FleetAws, fleetAws } from '../../agent/aws/fleet.ts';
 import { rolloutView, watchLines } from '../../agent/cli/rollout-view.ts';
-import { isFailure } from '../../agent/messages/failure.ts';
+import { Failure, isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import { ensureDocument } from '../../agent/rollout/document.ts';
 import { lowerHaltFlag, raiseHaltFlag } from '../../agent/rollout/halt.ts';
@@ -662,6 +662,45 @@ test('the document is waited for until it is Active, also one that somebody else
     assert.is((await onFleetTime(fleet, rollOut(fleet))).state, 'done', before);
     assert.ok(fleet.calls.every((call) => call.action !== 'SendCommand' || call.accepted));
   }
+});
+
+test('a document that is there and the same needs no permission to write; its contents are compared before it is pinned', async () => {
+  const fleet = createFleet({ zones: [3] });
+  const { aws } = operatorOf(fleet);
+  const attempt = (using: FleetAws) =>
+    onFleetTime(
+      fleet,
+      ensureDocument(using, fleet.clock).then(
+        ({ version }) => `version ${version}`,
+        (error: unknown) => (isFailure(error) ? `${error.code}: ${error.message}` : String(error)),
+      ),
+    );
+  const denied = () => Promise.reject(new Failure('SSM_DENIED', 'no'));
+  const mayNotWrite: FleetAws = { ...aws, createDocument: denied, updateDocument: denied };
+  assert.match(await attempt(mayNotWrite), /^SSM_DENIED/);
+  assert.is(await attempt(aws), 'version 1');
+  assert.is(await attempt(mayNotWrite), 'version 1');
+  // As AWS may lay it out.
+  const ours = fleet.ssm.send('GetDocument', { Name: 'eniboot-update' }) as { Content: string };
+  const write = (Content: string) =>
+    fleet.ssm.send('UpdateDocument', { Name: 'eniboot-update', Content, DocumentVersion: '$LATEST' });
+  write(JSON.stringify(JSON.parse(ours.Content)));
+  assert.is(await attempt(mayNotWrite), 'version 2');
+  write('{"schemaVersion":"2.2","mainSteps":[{}]}');
+  const duplicate: FleetAws = { ...aws, updateDocument: async () => undefined };
+  assert.match(await attempt(duplicate), /^ROLLOUT_DOCUMENT_UNUSABLE: version 3 .* has other contents/);
+  // Somebody else made it first.
+  let first = true;
+  const late: FleetAws = {
+    ...aws,
+    describeDocument: async (...args) => {
+      if (!first) return aws.describeDocument(...args);
+      first = false;
+      return undefined;
+    },
+  };
+  assert.match(await attempt(late), /^ROLLOUT_DOCUMENT_UNUSABLE: version 3 .* has other contents/);
+  assert.is(await attempt(aws), 'version 4');
 });
 
 test('a document that does not become Active ends the rollout before anything is written', async () => {

@@ -1,7 +1,9 @@
 // time limit: 400 s
 // `eniboot update` on simulated nodes: real executables, real links, real health checks.
+import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { signer } from '../../agent/aws/signature.ts';
 import type { NodeReport } from '../../agent/rollout/node-report.ts';
 import { startCloud } from '../aws/index.ts';
 import { configText, launchNode, type Node } from '../boot/node.ts';
@@ -357,6 +359,43 @@ test('a node that was updated keeps the version over a reboot, until its zone is
   // The same again, as a rollback writes it: whoever it could not reach follows the zone with its next boot.
   zoneSays('0');
   assert.is((await node.boot()).status?.bundle?.behind, true);
+});
+
+test('with keys, a version that they have not signed is refused before it is downloaded, and so is one that is too old', async () => {
+  const pem = () =>
+    generateKeyPairSync('ed25519').privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
+  const [ours, stranger] = [pem(), pem()];
+  const { publicKey } = signer(ours, 'ours');
+  const [low, high] = [bundles.publish('9.10.0', STAND_IN), bundles.publish('9.11.0', STAND_IN)];
+  const node = await bootedNode(configText(cloud, `bundle: { keys: ["${publicKey}"], lowest: 9.11.0 }\n`));
+  // Not to be downloaded: who asks ends with another code.
+  bundles.refuse(1_000);
+  const refusals: [string, () => void, string, string, string][] = [
+    ['unsigned', () => {}, '9.11.0', high, 'BUNDLE_UNSIGNED'],
+    ['by a stranger', () => bundles.sign('9.11.0', stranger), '9.11.0', high, 'BUNDLE_UNSIGNED'],
+    ['of another version', () => bundles.sign('9.11.0', ours, '9.9.9'), '9.11.0', high, 'BUNDLE_UNSIGNED'],
+    ['too old', () => bundles.sign('9.10.0', ours), '9.10.0', low, 'BUNDLE_TOO_OLD'],
+  ];
+  for (const [name, prepare, version, sha256, code] of refusals) {
+    prepare();
+    const { report } = await update(node, version, sha256);
+    assert.is(`${report.result} ${report.code}`, `untouched ${code}`, `${name}: ${report.message}`);
+  }
+  bundles.refuse(0);
+  bundles.sign('9.11.0', ours);
+  assert.is((await update(node, '9.11.0', high)).report.result, 'updated');
+  // The way back is always open.
+  assert.is((await update(node, '9.11.0', high, '--action', 'rollback')).report.result, 'updated');
+  assert.is((await links(node))[0], '0.1.0');
+});
+
+test('an archive with a set-user-ID file is refused by its code', async () => {
+  const node = await bootedNode();
+  bundles.publish('9.9.0', STAND_IN);
+  const sha256 = bundles.repack('9.9.0', 'chmod 4755 eniboot');
+  const { report } = await update(node, '9.9.0', sha256);
+  assert.is(`${report.result} ${report.code}`, 'untouched BUNDLE_REFUSED', report.message);
+  assert.not.match((await node.instance.run('ls', ['-A', LIBEXEC])).stdout, /9\.9\.0|staging/);
 });
 
 test.after(async () => {
