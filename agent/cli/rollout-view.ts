@@ -58,6 +58,8 @@ function eventLine(rollout: Rollout, event: Event, progress: Progress): string |
         event.state === 'done' ? 'done' : 'rolled back',
         ...strayLines(summarise(rollout, progress)),
       ].join('; ');
+    case 'gate':
+      return `  gate.command ${event.passed ? 'passed' : 'did not pass'}: ${event.said}`;
     case 'look':
       return undefined;
   }

@@ -2,7 +2,7 @@ import type { FleetAws } from '../aws/fleet.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { type Clock, systemClock } from '../port/clock.ts';
 import { INTERRUPTED, interruption, whoami } from '../port/runtime.ts';
-import type { Orchestration } from '../rollout/orchestrate.ts';
+import type { GateQuestion, Orchestration } from '../rollout/orchestrate.ts';
 import type { Progress } from '../rollout/progress.ts';
 import type { Owner, RolloutRecord } from '../rollout/record.ts';
 import { parseVerb, verbOf } from './arguments.ts';
@@ -443,6 +443,24 @@ async function carryOut(
   return 0;
 }
 
+/** Exit code 0 goes on; what it said is in the report. */
+async function askProgram(question: GateQuestion): Promise<{ passed: boolean; said: string }> {
+  const { run: start } = await import('../port/exec.ts');
+  const { endingOf, succeeded } = await import('../port/exec-result.ts');
+  const [file = '', ...args] = question.command;
+  const result = await start(file, args, {
+    timeoutMs: question.timeoutMs,
+    env: {
+      ENIBOOT_ROLLOUT: question.rollout,
+      ENIBOOT_VERSION: question.version,
+      ENIBOOT_ZONE: question.zoneId,
+      ENIBOOT_AFTER: question.after,
+    },
+  });
+  const said = `${result.stdout}\n${result.stderr}`.trim().split('\n').slice(-3).join('; ').slice(0, 200);
+  return { passed: succeeded(result), said: `${file} ${endingOf(result)}${said === '' ? '' : `: ${said}`}` };
+}
+
 async function workOn(
   aws: FleetAws,
   clock: Clock,
@@ -468,6 +486,7 @@ async function workOn(
       aws,
       clock,
       record,
+      gate: askProgram,
       stopped: interruption(),
       tell: (happening) => {
         const event = mirror.note(happening, record.progress, nowMs());

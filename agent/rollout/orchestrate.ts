@@ -40,9 +40,21 @@ export type Happening =
   | { kind: 'look'; home: number; of: number }
   | { kind: 'node'; judgement: Judgement }
   | { kind: 'home'; good: number; failed: number; other: number }
+  /** What the operator's program at a gate said. */
+  | { kind: 'gate'; passed: boolean; said: string }
   | { kind: 'halted'; why: string }
   /** `strays`: instances that came up meanwhile, and do not run what the rollout leaves behind. */
   | { kind: 'ended'; state: Progress['state']; strays: string[] };
+
+/** What a program at a gate is told, as its environment. */
+export interface GateQuestion {
+  command: readonly string[];
+  timeoutMs: number;
+  rollout: string;
+  version: string;
+  zoneId: string;
+  after: 'canary' | 'share' | 'zone';
+}
 
 export interface Orchestration {
   aws: FleetAws;
@@ -51,6 +63,8 @@ export interface Orchestration {
   tell: (happening: Happening) => void;
   /** Ends at the next moment at which nothing is lost. */
   stopped: AbortSignal;
+  /** Runs the operator's program; default: there is none to run it. */
+  gate?: (question: GateQuestion) => Promise<{ passed: boolean; said: string }>;
   /** Begins nothing: what is out is brought home, then it halts for this reason. */
   haltFor?: string;
 }
@@ -139,6 +153,9 @@ async function carryOn(work: Orchestration): Promise<Progress> {
       case 'intend':
         await intend(action, progress);
         break;
+      case 'ask':
+        await ask(action, progress);
+        break;
       case 'join':
         await join(action.zone, progress);
         break;
@@ -213,6 +230,31 @@ async function carryOn(work: Orchestration): Promise<Progress> {
         ? { instanceId, outcome: 'unreachable', reason: 'its SSM agent does not answer' }
         : { instanceId, outcome: 'gone', reason: 'EC2 no longer has it' },
     );
+  }
+
+  /** The operator's program may take longer than the lease lasts. */
+  async function ask({ zone, after }: Action & { do: 'ask' }, progress: Progress): Promise<void> {
+    const { gate } = spec;
+    if (gate === undefined || work.gate === undefined) return record.save(advanced(progress, now()));
+    const zoneId = rollout.zones[zone]?.zoneId ?? '';
+    const asking = work.gate({
+      command: gate.command,
+      timeoutMs: gate.timeoutSeconds * 1000,
+      rollout: rollout.id,
+      version: subjectOf(spec),
+      zoneId,
+      after,
+    });
+    let answer: Awaited<typeof asking> | undefined;
+    while (answer === undefined) {
+      answer = await Promise.race([asking, clock.sleep(FLAG_MS).then(() => undefined)]);
+      if (answer === undefined) await record.keep();
+    }
+    tell({ kind: 'gate', ...answer });
+    if (answer.passed) return record.save(advanced(progress, now()));
+    const why = `gate.command behind the wait after the ${after} in ${zoneId}: ${answer.said}`;
+    await record.save(halted(progress, now(), why));
+    tell({ kind: 'halted', why });
   }
 
   /** Instances that came up while their zone named the version before, and those that can be reached by now. */

@@ -51,6 +51,8 @@ export type Step =
   /** The label `candidate` is on the AMI: what is launched by it proves the AMI first. */
   | { do: 'offer'; zone: number }
   | { do: 'bake'; zone: number; after: 'canary' | 'share' | 'zone'; seconds: number }
+  /** The operator's own program has the word (gate.command). */
+  | { do: 'ask'; zone: number; after: 'canary' | 'share' | 'zone' }
   /** The zone's parameter names the new version from now on: what boots there comes up on it. */
   | { do: 'promote'; zone: number }
   /** Who came up in the zone on another version, or can be reached by now, is added to it. */
@@ -201,6 +203,7 @@ export function stepsForward(spec: Spec, sizes: readonly Size[]): Step[] {
         : [
             { do: 'bake', zone, after, seconds },
             { do: 'gate', zone, after, from: 0, to: Math.min(to, MOST_AT_GATE) },
+            ...(spec.gate === undefined ? [] : [{ do: 'ask', zone, after } as const]),
           ];
     return [
       ...batchesOfCanaries.flatMap((count, at) => {
@@ -296,7 +299,7 @@ export function wavesOf(spec: Spec, zones: readonly Zone[]): Wave[] {
       });
       continue;
     }
-    if (step.do === 'gate' || step.do === 'join') continue;
+    if (step.do === 'gate' || step.do === 'ask' || step.do === 'join') continue;
     if (step.do !== 'update') {
       const kind = step.do === 'bake' ? 'bake' : 'promote';
       const seconds = step.do === 'bake' ? step.seconds : 0;

@@ -12,6 +12,7 @@ import {
   type Zone,
 } from './plan.ts';
 import { allowedFailures, allowedUnreachable, isImage, type Spec } from './spec.ts';
+import { isOpen } from './window.ts';
 
 /** What was settled when the rollout began; it never changes. */
 export interface Rollout {
@@ -79,6 +80,8 @@ export interface Progress {
   forgiven: number;
   /** Going back: forward steps that had begun, and nodes that are back, or could not be brought back. */
   back: Back | undefined;
+  /** A step at which an operator has said to go on though its program said no. */
+  passedBy?: number;
   /** In the end: instances that came up meanwhile, and do not run what the rollout leaves behind. */
   strays?: number;
   /** When each wave began, in seconds since the rollout did; 1: on the way back. */
@@ -102,6 +105,8 @@ export interface Back {
 
 /** Nodes that may fail in all, forgiven ones included: the record of one that goes on and on would no longer fit. */
 const MOST_EXCEPTIONS = 800;
+/** Milliseconds until a closed window is looked at again. */
+const WINDOW_MS = 60_000;
 /** Waves that are noted: one that is taken back again and again would fill the record. */
 const MOST_NOTED = 100;
 /** Failures of an AMI that are told apart, and reasons that are kept: the record has to fit into one parameter. */
@@ -154,7 +159,7 @@ export function noted(rollout: Rollout, progress: Progress): Progress {
   const back = progress.back === undefined ? 0 : 1;
   const step = waveOf(rollout, back, progress, progress.step);
   // A gate is the end of its wait.
-  if (step === undefined || step.do === 'gate' || step.do === 'join') return progress;
+  if (step === undefined || step.do === 'gate' || step.do === 'ask' || step.do === 'join') return progress;
   const [lastBack, lastStep = 0] = progress.course?.at(-1) ?? [];
   const last = lastBack === back ? waveOf(rollout, back, progress, lastStep) : undefined;
   if (last?.do === step.do && last.zone === step.zone && kindOf(last) === kindOf(step)) return progress;
@@ -179,6 +184,7 @@ export type Action =
   | { do: 'send'; batch: Batch | Gate; instanceIds: string[] }
   | { do: 'look'; batch: Batch | Gate; instanceIds: string[] }
   | { do: 'join'; zone: number }
+  | { do: 'ask'; zone: number; after: 'canary' | 'share' | 'zone' }
   | { do: 'advance' };
 
 /** The next thing to do. `haltFlag`: what the operator's flag says, if it is up. */
@@ -202,7 +208,14 @@ export function decide(
       ? { do: 'end' }
       : { do: 'halt', why: `${lacking} nodes could not be brought back, or nobody knows` };
   }
+  // A wait may end outside of a window, and an answer come home.
+  if (progress.back === undefined && step.do !== 'bake' && !isOpen(rollout.spec.when, seen.nowMs))
+    return { do: 'wait', untilMs: seen.nowMs + WINDOW_MS };
   switch (step.do) {
+    case 'ask':
+      return progress.passedBy === progress.step
+        ? { do: 'advance' }
+        : { do: 'ask', zone: step.zone, after: step.after };
     case 'bake': {
       const untilMs = progress.sinceMs + step.seconds * 1000;
       return seen.nowMs >= untilMs ? { do: 'advance' } : { do: 'wait', untilMs };
@@ -533,6 +546,7 @@ export function resumed(progress: Progress, nowMs: number, forgive: boolean): Pr
   if (progress.state !== 'halted') return progress;
   const next: Progress = { ...progress, state: 'running', why: undefined, sinceMs: nowMs };
   if (!forgive) return next;
+  next.passedBy = next.step;
   if (next.boots !== undefined && next.back === undefined)
     return { ...next, boots: { ...next.boots, forgiven: next.boots.failed.length } };
   return next.back === undefined

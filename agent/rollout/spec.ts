@@ -7,6 +7,7 @@ import { type Path, positionOf, type Tree, toValue } from '../config/tree.ts';
 import { validate } from '../config/validate.ts';
 import { whole } from '../config/whole.ts';
 import { Failure } from '../messages/failure.ts';
+import { DAYS, isTimeZone } from './window.ts';
 
 function text(form: RegExp, message: string, example: string, description: string) {
   return v.pipe(v.string(), v.regex(form, message), v.examples([example]), v.description(description));
@@ -18,6 +19,9 @@ const sha256 = text(
   'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
   'Of the archive.',
 );
+
+/** HH:MM. */
+const CLOCK = /^([01]\d|2[0-3]):[0-5]\d$/;
 
 /** Nodes in flight at once, and nodes that may fail, at most: what is recorded has to fit into one parameter. */
 const MOST_IN_FLIGHT = 200;
@@ -269,6 +273,62 @@ const specSchema = v.strictObject({
     ),
     {},
   ),
+  gate: v.optional(
+    v.pipe(
+      v.strictObject({
+        command: v.pipe(
+          v.array(v.pipe(v.string(), v.minLength(1, 'is empty'), v.examples(['./slo-holds']))),
+          v.minLength(1, 'is empty'),
+          v.maxLength(32, 'has more than 32 entries'),
+          v.description(
+            'Program and arguments, run where the rollout runs, at each gate. Exit code 0 goes on.',
+          ),
+        ),
+        timeoutSeconds: v.optional(
+          whole(1, 3600, ' of seconds', 'Time it has; one that does not end has not passed.'),
+          300,
+        ),
+      }),
+      v.description('What else has to hold at the end of a wait, beside the health of its nodes.'),
+    ),
+  ),
+  when: v.optional(
+    v.pipe(
+      v.strictObject({
+        timeZone: text(/^[\w+/-]+$/, 'is not the name of a time zone', 'Europe/Berlin', 'Of the windows.'),
+        windows: v.pipe(
+          v.array(
+            v.pipe(
+              v.strictObject({
+                days: v.optional(
+                  v.pipe(
+                    v.array(v.picklist(DAYS)),
+                    v.minLength(1, 'is empty'),
+                    v.description('Days on which it begins.'),
+                  ),
+                  [...DAYS],
+                ),
+                from: text(CLOCK, 'is not a time of day (HH:MM)', '09:00', 'First minute.'),
+                to: text(
+                  CLOCK,
+                  'is not a time of day (HH:MM)',
+                  '16:00',
+                  'End, excluded; over midnight when before `from`.',
+                ),
+              }),
+              v.description('One window.'),
+            ),
+          ),
+          v.minLength(1, 'is empty'),
+          v.maxLength(20, 'has more than 20 entries'),
+          v.description(
+            'Nothing begins outside of them; what is in flight finishes. A rollback goes at any time.',
+          ),
+        ),
+      }),
+      v.description('When it may begin something; without it, at any time.'),
+    ),
+  ),
   alarm: v.optional(
     text(
       /^[^\s:][^:]{0,254}$/,
@@ -376,6 +436,16 @@ function crossCheck(spec: Spec, tree: Tree): ConfigProblem[] {
     report(['budget', 'fleetPercent'], spec.budget.fleetPercent, {
       problem: `is larger than budget.zonePercent (${spec.budget.zonePercent})`,
       remedy: 'Allow a zone at least the share of failures that the fleet is allowed.',
+    });
+  if (spec.when !== undefined && !isTimeZone(spec.when.timeZone))
+    report(['when', 'timeZone'], spec.when.timeZone, {
+      problem: 'is not a time zone that is known here',
+      remedy: 'Write a name of the IANA time zone database, such as Europe/Berlin or UTC.',
+    });
+  if (spec.gate !== undefined && isImage(spec))
+    report(['gate'], spec.gate.command, {
+      problem: 'is asked at the gates of a bundle; an AMI has none',
+      remedy: 'Remove it.',
     });
   if (spec.alarm !== undefined && spec.alarm.startsWith('arn'))
     report(['alarm'], spec.alarm, {

@@ -206,6 +206,8 @@ export function describeStep(rollout: Rollout, step: Step): string {
       return `wait ${step.seconds} s after the ${step.after} in ${zone}`;
     case 'gate':
       return `ask ${step.to - step.from} node${step.to - step.from === 1 ? '' : 's'} in ${zone} for their health again`;
+    case 'ask':
+      return `run gate.command after the ${step.after} in ${zone}`;
     case 'join':
       return `look who came up in ${zone} meanwhile`;
     case 'offer':

@@ -5,10 +5,11 @@ import * as assert from 'uvu/assert';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import type { Judgement } from '../../agent/rollout/judge.ts';
-import { orchestrate } from '../../agent/rollout/orchestrate.ts';
+import { type GateQuestion, type Orchestration, orchestrate } from '../../agent/rollout/orchestrate.ts';
 import { type Progress, resumed, takenBack, unrestored } from '../../agent/rollout/progress.ts';
 import { takeRecord } from '../../agent/rollout/record.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
+import { isOpen } from '../../agent/rollout/window.ts';
 import type { Behaviour } from '../aws/ssm/modelled-node.ts';
 import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf, SHA256 } from './fleet.ts';
 
@@ -36,6 +37,7 @@ interface Work {
   token?: string;
   budget?: number;
   waits?: string;
+  gate?: Orchestration['gate'];
 }
 
 /** A fleet of one zone whose third node behaves in that way. */
@@ -70,6 +72,7 @@ async function go(fleet: Fleet, work: Work, prepared: 'run' | 'resume' | 'rollba
           if (one.kind === 'node') judgements.push(one.judgement);
         },
         stopped: never,
+        ...(work.gate === undefined ? {} : { gate: work.gate }),
       });
     })(),
   );
@@ -431,5 +434,80 @@ test('an autoscaler that replaces instances all the time halts nothing, and ever
   assert.is(progress.state, 'done', progress.why);
   assert.is(running(fleet, OLD).length, progress.strays ?? 0);
 });
+
+test('a program of the operator has the word at each gate: it halts, is asked again, and may be passed over', async () => {
+  const fleet = createFleet({ zones: [20, 20] });
+  const asked: string[] = [];
+  let passes = false;
+  const gate = async ({ zoneId, after, version }: GateQuestion) => {
+    asked.push(`${zoneId} ${after}`);
+    assert.is(version, NEW);
+    // Longer than a lease lasts.
+    await fleet.clock.sleep(400_000);
+    return { passed: passes, said: 'error rate 7 %' };
+  };
+  const work = { waits: `${waits}\ngate: { command: [slo-holds], timeoutSeconds: 600 }`, gate };
+  const first = await go(fleet, work, 'run');
+  assert.is(first.progress.state, 'halted');
+  assert.match(
+    first.progress.why ?? '',
+    /gate\.command behind the wait after the canary in euw1-az1: error rate 7 %/,
+  );
+  assert.is(fleet.nodes.filter((node) => node.runs > 0).length, 1);
+  // A resume with --forgive goes past it; the next one says no again.
+  const second = await go(fleet, work, 'resume');
+  assert.is(second.progress.state, 'halted');
+  passes = true;
+  assert.is((await go(fleet, work, 'resume')).progress.state, 'done');
+  assert.equal(asked, ['euw1-az1 canary', 'euw1-az1 share', 'euw1-az1 zone']);
+});
+
+test('nothing begins outside of the windows, what is in flight finishes, and a rollback goes at any time', async () => {
+  const fleet = createFleet({ zones: [20, 20] });
+  // The fleet's clock begins on Thursday, 2026-01-01, at midnight UTC.
+  const work = {
+    waits: `${waits}
+when:
+  timeZone: Europe/Berlin
+  windows: [{ days: [thu, fri], from: '01:00', to: '01:10' }]`,
+  };
+  const { progress } = await go(fleet, work, 'run');
+  assert.is(progress.state, 'done');
+  const begun = fleet.calls
+    .filter((call) => call.action === 'SendCommand')
+    .map((call) => new Date(call.at).toISOString().slice(8, 16));
+  assert.ok(
+    begun.every((at) => /^0[12]T00:0\d$/.test(at)),
+    begun.join(' '),
+  );
+  assert.ok(
+    begun.some((at) => at.startsWith('02')),
+    'it went on the day after',
+  );
+  await later(fleet, HOUR_MS);
+  assert.is((await go(fleet, work, 'rollback')).progress.state, 'rolled-back');
+});
+
+for (const [what, at, open] of [
+  ['before it', '2026-06-01T06:59:00Z', false],
+  ['its first minute, in summer time', '2026-06-01T07:00:00Z', true],
+  ['its last minute', '2026-06-01T13:59:00Z', true],
+  ['its end', '2026-06-01T14:00:00Z', false],
+  ['the same hour in winter', '2026-01-05T07:00:00Z', false],
+  ['a day that is not named', '2026-06-06T10:00:00Z', false],
+  ['over midnight, in the evening', '2026-06-05T20:30:00Z', true],
+  ['over midnight, the morning after', '2026-06-05T23:30:00Z', true],
+  ['over midnight, a day later', '2026-06-06T23:30:00Z', false],
+] as const)
+  test(`a window at a moment: ${what}`, () => {
+    const when = {
+      timeZone: 'Europe/Berlin',
+      windows: [
+        { days: ['mon', 'tue'] as const, from: '09:00', to: '16:00' },
+        { days: ['fri'] as const, from: '22:00', to: '02:00' },
+      ],
+    };
+    assert.is(isOpen(when, Date.parse(at)), open);
+  });
 
 test.run();
