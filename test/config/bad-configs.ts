@@ -38,14 +38,14 @@ export const badConfigs: BadConfig[] = [
   {
     name: 'a key of another kind',
     kind: 'schema',
-    text: after('bundle:', '  keys: [ssm:/keys/one]'),
+    text: after('bundle:', '  keys: [ssh-ed25519 AAAA]'),
     says: [
       {
         path: 'bundle.keys[0]',
         line: 7,
-        value: 'ssm:/keys/one',
+        value: '"ssh-ed25519 AAAA"',
         problem: /is not an Ed25519 public key in base64/,
-        remedy: /./,
+        remedy: /Write it like/,
       },
     ],
   },
