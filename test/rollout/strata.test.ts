@@ -99,11 +99,18 @@ const plans: [name: string, zones: string[], lines: string[], canaries: string[]
     [],
   ],
   [
-    'what only as many nodes had as may fail is proven by a canary alone',
-    ['x200a4', 'x200a4', 'x200a40'],
-    ['budget: { zonePercent: 2 }'],
-    ['x64 ami-00000001 m7i; arm64 ami-0000000a m7g', '', ''],
-    [],
+    'what only as many nodes have as may fail is not proven by their zone',
+    ['x6y1a1', 'x40y2'],
+    ['budget: { zonePercent: 20 }'],
+    ['x64 ami-00000001 m7i; arm64 ami-0000000a m7g', 'ami-00000002'],
+    ['ami-00000002 1'],
+  ],
+  [
+    'what more nodes have than may fail is proven when their zone is done',
+    ['x5y2a1', 'x40y2'],
+    ['budget: { zonePercent: 20 }'],
+    ['x64 ami-00000001 m7i; arm64 ami-0000000a m7g', ''],
+    ['ami-00000002 2'],
   ],
   [
     'a small fleet does not become all canaries, and the plan says for what there is none',
