@@ -14,8 +14,25 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** What the boot clock said last, and the monotonic clock at that moment. */
+let last: { bootMs: number; monotonicMs: number } | undefined;
+
+/** Without a file descriptor left the time goes on all the same: by the monotonic clock, from what was read last. */
+function bootMs(): number {
+  try {
+    last = {
+      bootMs: Math.round(Number.parseFloat(readFileSync('/proc/uptime', 'utf8')) * 1000),
+      monotonicMs: performance.now(),
+    };
+    return last.bootMs;
+  } catch (error) {
+    if (last === undefined) throw error;
+    return Math.round(last.bootMs + performance.now() - last.monotonicMs);
+  }
+}
+
 export const systemClock: Clock = {
-  bootMs: () => Math.round(Number.parseFloat(readFileSync('/proc/uptime', 'utf8')) * 1000),
+  bootMs,
   now: () => new Date(),
   sleep: async (ms, signal) => {
     await delay(ms, undefined, signal === undefined ? {} : { signal });
