@@ -192,6 +192,10 @@ function judgeReport(
   const nameless = report.node === '' && report.result === 'untouched';
   if (report.node !== instanceId && !nameless) return as('lied', `the report is that of ${report.node}`);
   if (report.code === 'UPDATE_HALTED') return as('held', report.message ?? 'the halt flag is up');
+  // Whoever reports the very version has not left the old one, whatever else it says.
+  const remains = report.result === 'went-back' || report.result === 'untouched';
+  if (remains && expected.direction === 'forward' && report.version === expected.version)
+    return as('failed', said);
   if (report.result === 'went-back') return as('went-back', said);
   if (report.result === 'untouched') return as('untouched', said);
   if (report.result === 'failed') return as('failed', said);

@@ -62,18 +62,35 @@ export function readReport(output: string): NodeReport | undefined {
   for (const line of output.split('\n')) {
     if (!line.startsWith('{"eniboot":"update"')) continue;
     try {
-      const value = JSON.parse(line) as Partial<NodeReport>;
-      const whole =
-        value.schema === 1 &&
-        typeof value.node === 'string' &&
-        typeof value.version === 'string' &&
-        typeof value.healthy === 'boolean' &&
-        RESULTS.includes(value.result as NodeReport['result']) &&
-        Array.isArray(value.failing);
-      if (whole) return value as NodeReport;
+      const report = reportOf(JSON.parse(line, harmless) as Record<string, unknown>);
+      if (report !== undefined) return report;
     } catch {
       // A line that was cut is no report.
     }
   }
   return undefined;
+}
+
+/** Whatever a node writes: only what is of the form of a report is one. */
+function reportOf(value: Record<string, unknown>): NodeReport | undefined {
+  const are = (type: 'string' | 'boolean' | 'number', ...names: (keyof NodeReport)[]) =>
+    names.every((name) => typeof value[name] === type);
+  const may = (...names: (keyof NodeReport)[]) =>
+    names.every((name) => value[name] === undefined || typeof value[name] === 'string');
+  const { failing } = value;
+  const whole =
+    value['schema'] === 1 &&
+    are('string', 'node', 'version') &&
+    are('boolean', 'healthy') &&
+    are('number', 'warnings') &&
+    may('from', 'sha256', 'code', 'message') &&
+    RESULTS.includes(value['result'] as NodeReport['result']) &&
+    Array.isArray(failing) &&
+    failing.every((one) => typeof one === 'string');
+  return whole ? (value as unknown as NodeReport) : undefined;
+}
+
+/** What it says is shown on terminals: without what these would obey. */
+function harmless(_: string, value: unknown): unknown {
+  return typeof value === 'string' ? value.replace(/\p{Cc}+/gu, ' ') : value;
 }

@@ -66,4 +66,37 @@ test('an ordinary one is not cut', () => {
   assert.equal(JSON.parse(reportLine(ordinary)), ordinary);
 });
 
+test('what is of another form than a report is none, and nothing in one reaches a terminal as it is', () => {
+  const good = {
+    eniboot: 'update',
+    schema: 1,
+    node: 'i-1',
+    result: 'updated',
+    version: '1.0.0',
+    from: '0.9.0',
+    healthy: true,
+    failing: [],
+    warnings: 0,
+    seconds: 1,
+  };
+  assert.ok(readReport(JSON.stringify(good)));
+  for (const wrong of [
+    { result: 'cancelled' },
+    { result: '__proto__' },
+    { schema: 2 },
+    { node: 7 },
+    { version: null },
+    { healthy: 'yes' },
+    { warnings: '0' },
+    { failing: 'none' },
+    { failing: [{ toString: 1 }] },
+    { message: { toString: 1 } },
+    { code: 7 },
+    { sha256: [] },
+  ])
+    assert.is(readReport(JSON.stringify({ ...good, ...wrong })), undefined, JSON.stringify(wrong));
+  const shown = readReport(JSON.stringify({ ...good, message: 'a\u001b[2Jb\u0000c\u009bd\ne' }));
+  assert.is(shown?.message, 'a [2Jb c d e');
+});
+
 test.run();

@@ -44,6 +44,7 @@ const faulty: Behaviour[] = [
   'hangs',
   'vanishes',
   'mute',
+  'hostile',
   'returns',
   'reboots',
   'lies',
@@ -74,6 +75,8 @@ interface Case {
   ends: { node: number; second: number }[];
   /** Instances that an autoscaler launches: in which zone, and in which virtual second. */
   launches: { zone: number; second: number }[];
+  /** Minutes of each hour in which something may begin; undefined: all. */
+  windowMinutes: number | undefined;
   /** Minutes that a node which returns is away. */
   awayMinutes: number;
 }
@@ -99,6 +102,7 @@ const cases: fc.Arbitrary<Case> = fc.record({
     fc.record({ zone: fc.integer({ min: 0, max: 3 }), second: fc.integer({ min: 0, max: 2_000 }) }),
     { maxLength: 4 },
   ),
+  windowMinutes: fc.constantFrom(undefined, undefined, 10, 40),
   awayMinutes: fc.constantFrom(1, 5, 20, 180),
 });
 
@@ -110,8 +114,16 @@ where: { cluster: ${CLUSTER} }
 steps: { concurrency: ${one.concurrency}, zonePercent: ${one.zonePercent} }
 bake: { canarySeconds: 30, shareSeconds: 30, zoneSeconds: 60 }
 budget: { zonePercent: ${one.budget}, fleetPercent: ${one.budget} }
-`,
+${windowsOf(one)}`,
   );
+}
+
+/** As many hours of a day as a spec may have windows. */
+function windowsOf({ windowMinutes }: Case): string {
+  if (windowMinutes === undefined) return '';
+  const hours = Array.from({ length: 20 }, (_, at) => String(at).padStart(2, '0'));
+  const windows = hours.map((hour) => `{ from: '${hour}:00', to: '${hour}:${windowMinutes}' }`);
+  return `when: { timeZone: UTC, windows: [${windows.join(', ')}] }\n`;
 }
 
 function random(seed: number): () => number {
@@ -319,7 +331,7 @@ test('a rollout that was interrupted or halted ends as one that was not', async 
   await fc.assert(
     fc.asyncProperty(cases, async (drawn) => {
       // Times differ, and with them what is gone or back by then.
-      const one = { ...drawn, loss: 0, ends: [], launches: [], awayMinutes: 1 };
+      const one = { ...drawn, loss: 0, ends: [], launches: [], windowMinutes: undefined, awayMinutes: 1 };
       // Where nodes fail, a batch that a halt cuts in two may halt by the budget at another node.
       const haltAt = one.rate === 0 ? one.haltAt : undefined;
       const end = async (kills: Case['kills'], halt?: number) => {
@@ -422,6 +434,7 @@ test('killed at every single call of a small rollout, it still ends the same', a
     aheadMs: [200_000, -200_000],
     ends: [],
     launches: [],
+    windowMinutes: undefined,
     awayMinutes: 5,
   };
   const spec = specOf(one);

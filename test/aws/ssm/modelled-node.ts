@@ -30,6 +30,8 @@ export type Behaviour =
   | 'disk-full'
   /** Not healthy before anything was done. */
   | 'sick'
+  /** Is updated, and its report is made to mislead or to break whoever reads it. */
+  | 'hostile'
   /** Is updated in good health, and no longer healthy some seconds later. */
   | 'sickens'
   /** Is updated in good health, and loses its connection some seconds later. */
@@ -161,6 +163,7 @@ export function modelledNode(
           message: 'egress: EGRESS_TABLE_DIFFERS',
         });
       }
+      if (behaviour === 'hostile') return say(0, hostileReport(node));
       if (behaviour === 'mute') {
         node.online = false;
         return;
@@ -256,4 +259,24 @@ function staleBy(call: Call, wanted: string | undefined, nowMs: number): string 
   const { rollout, direction } = JSON.parse(wanted ?? '{}') as { rollout?: string; direction?: string };
   const asked = call.action === 'update' ? 'forward' : 'back';
   return rollout === call.rollout && direction === asked ? undefined : 'UPDATE_NOT_WANTED';
+}
+
+/** Another for each node: no result that there is, fields that are too long or of another type, another node's name. */
+function hostileReport(node: ModelledNode): object {
+  const long = 'x'.repeat(2_000);
+  const reports: object[] = [
+    { result: 'cancelled' },
+    { result: 'unsent', message: long },
+    { result: long },
+    { result: 'updated', version: long },
+    { result: 'updated', failing: [long, long], healthy: false },
+    { result: 'updated', failing: 'none' },
+    { result: 'updated', node: 'i-0123456789abcdef0' },
+    { result: 'updated', node: 7 },
+    { result: 'went-back', message: { toString: 1 } },
+    { result: 'updated', schema: 2 },
+    { result: '__proto__', code: 'UPDATE_HALTED', message: '\u0000\u001b[2J' },
+  ];
+  const at = Number.parseInt(node.instanceId.slice(-4), 16) % reports.length;
+  return reports[at] ?? {};
 }
