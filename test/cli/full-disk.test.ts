@@ -90,8 +90,8 @@ const rows: Row[] = [
     slow: true,
     code: 'FILE_WRITE',
     // Nodes of other tests are links to the same file, and each link changes it as far as tar sees.
-    first: 'cd /usr/libexec/eniboot/0.1.0; cp -p eniboot copy; mv copy eniboot',
-    run: eniboot('bundle', 'build', '--out', '/out/bundle.tar.gz'),
+    first: 'cp -r /usr/libexec/eniboot/0.1.0 /var/tmp/version',
+    run: eniboot('bundle', 'build', '--from', '/var/tmp/version', '--out', '/out/bundle.tar.gz'),
   },
   { command: 'CNI ADD', folder: RUN, run: plugin('ADD', 'b', none) },
   { command: 'CNI DEL', folder: RUN, run: plugin('DEL', 'b', none) },
