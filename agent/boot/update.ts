@@ -88,7 +88,8 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
   const leftMs = (request.untilMs ?? Number.POSITIVE_INFINITY) - systemClock.now().getTime();
   const allMs = Math.min(request.seconds * 1000, leftMs);
   const until = startedMs + allMs - MARGIN_MS;
-  const stagingUntil = startedMs + allMs * STAGING_SHARE;
+  // Whole milliseconds: a program's time-out takes no others.
+  const stagingUntil = startedMs + Math.floor(allMs * STAGING_SHARE);
   /** One of so many checks that the time that is left has to suffice for. */
   const checkOneOf = (count: number) =>
     checkHealth(Math.min(CHECK_MS, Math.floor((until - systemClock.bootMs()) / count)));
