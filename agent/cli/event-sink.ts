@@ -12,8 +12,13 @@ export interface EventSink {
 /** A program that does not end holds nobody up for longer: milliseconds. */
 const END_MS = 10_000;
 
+/** Throws FILE_WRITE where a file cannot be written. */
+export function requireSink(target: string): void {
+  if (!target.startsWith('|')) requireWritable(target);
+}
+
 /**
- * @param target a file, or `|` and a command for `sh -c`. Throws FILE_WRITE where a file cannot be written.
+ * @param target a file, or `|` and a command for `sh -c`.
  * @param warn is told once when events get lost; the rollout goes on.
  */
 export function openSink(target: string, warn: (text: string) => void): EventSink {
@@ -23,7 +28,6 @@ export function openSink(target: string, warn: (text: string) => void): EventSin
     lost = true;
   };
   if (!target.startsWith('|')) {
-    requireWritable(target);
     return {
       write(event) {
         try {

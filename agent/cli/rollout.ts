@@ -7,7 +7,7 @@ import type { Progress } from '../rollout/progress.ts';
 import type { Owner, RolloutRecord } from '../rollout/record.ts';
 import { parseVerb, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
-import { openSink } from './event-sink.ts';
+import { openSink, requireSink } from './event-sink.ts';
 import { failureLines, failureObject } from './failure-text.ts';
 import { readInputFile, requireWritable } from './named-files.ts';
 import type { Errand } from './operator.ts';
@@ -141,6 +141,8 @@ export const rolloutCommand: Command = {
       forgive: values.forgive === true,
       json: values.json === true,
     };
+    // Before anything begins.
+    if (asked.onEvent !== undefined) requireSink(asked.onEvent);
     return actions[verb](asked, io);
   },
 };

@@ -1,4 +1,4 @@
-// time limit: 300 s
+// time limit: 450 s
 // The commands an operator types, as the executable that ships, against the simulated AWS over HTTP; real nodes run the real
 // `eniboot update` when Run Command reaches them.
 import { execFileSync } from 'node:child_process';
@@ -265,8 +265,9 @@ bake: { canarySeconds: 1 }
 });
 
 test('events go to a file and into a program, and Prometheus reads how it stands', async () => {
+  bundles.publish('7.2.9', STAND_IN);
   const [file, piped] = [join(home, 'events.jsonl'), join(home, 'piped.jsonl')];
-  const rolled = await run('rollout', 'run', spec('7.2.0'), '--on-event', file);
+  const rolled = await run('rollout', 'run', spec('7.2.9'), '--on-event', file);
   assert.is(rolled.code, 0, rolled.err);
   const back = await of('rollback', '--on-event', `|cat >${piped}`);
   assert.is(back.code, 0, back.err);
@@ -281,11 +282,11 @@ test('events go to a file and into a program, and Prometheus reads how it stands
   const text = (await of('status', '--prometheus')).out;
   assert.match(
     text,
-    /^eniboot_rollout_info\{cluster="demo",id="[^"]+",version="7\.2\.0",direction="back",state="rolled-back"\} 1$/m,
+    /^eniboot_rollout_info\{cluster="demo",id="[^"]+",version="7\.2\.9",direction="back",state="rolled-back"\} 1$/m,
   );
   assert.match(text, /^eniboot_rollout_nodes\{cluster="demo",id="[^"]+",outcome="restored"\} [1-9]\d*$/m);
   assert.match(
-    (await run('rollout', 'run', spec('7.2.0'), '--on-event', '/nowhere/events')).err,
+    (await run('rollout', 'run', spec('7.2.9'), '--on-event', '/nowhere/events')).err,
     /FILE_WRITE/,
   );
   const gone = await of('rollback', '--on-event', '|exit 3');
