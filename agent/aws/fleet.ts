@@ -6,7 +6,7 @@ import { isFailure } from '../messages/failure.ts';
 import { fieldsOf } from './fields.ts';
 import { fromTags, type MachineImages, machineImages } from './machine-images.ts';
 import { type Actions, operatorCalls, type Send } from './operator-calls.ts';
-import { allPages } from './paging.ts';
+import { allPages, partsOf } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import type { PatienceOptions } from './patience.ts';
 
@@ -229,9 +229,9 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
 
     async findLiving(instanceIds) {
       const living: string[] = [];
-      for (let at = 0; at < instanceIds.length; at += FILTER_VALUES) {
+      for (const part of partsOf(instanceIds, FILTER_VALUES)) {
         // A filter, since by InstanceIds one that is unknown fails the call.
-        const found = await instancesBy({ 'instance-id': instanceIds.slice(at, at + FILTER_VALUES) });
+        const found = await instancesBy({ 'instance-id': part });
         for (const { InstanceId, State } of found)
           if (InstanceId !== undefined && !ENDING.has(State?.Name ?? '')) living.push(InstanceId);
       }
@@ -240,10 +240,8 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
 
     async findOnline(instanceIds) {
       const online: string[] = [];
-      for (let at = 0; at < instanceIds.length; at += NODES_PER_FILTER)
-        online.push(
-          ...(await onlineBy([{ Key: 'InstanceIds', Values: instanceIds.slice(at, at + NODES_PER_FILTER) }])),
-        );
+      for (const part of partsOf(instanceIds, NODES_PER_FILTER))
+        online.push(...(await onlineBy([{ Key: 'InstanceIds', Values: part }])));
       return online;
     },
 

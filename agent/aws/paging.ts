@@ -33,3 +33,10 @@ export async function allPages<Answer extends Page, Item>(
     next = { NextToken: page.NextToken };
   }
 }
+
+/** Cut into pieces of so many at most, in order, as calls take them. */
+export function partsOf<Item>(items: readonly Item[], most: number): Item[][] {
+  const parts: Item[][] = [];
+  for (let at = 0; at < items.length; at += most) parts.push(items.slice(at, at + most));
+  return parts;
+}

@@ -1,10 +1,12 @@
 // Parameter Store, as far as a node reads it.
+
 import type { Parameter } from '@aws-sdk/client-ssm';
 import { bounds } from '../port/bounds.ts';
 import { awsFailure } from './aws-failure.ts';
 import { fieldsOf } from './fields.ts';
 import type { Imds } from './imds.ts';
 import { readCredentials } from './metadata.ts';
+import { partsOf } from './paging.ts';
 
 const { field, count, list, senseless } = fieldsOf('SSM');
 
@@ -47,8 +49,7 @@ export async function readVersioned(
     requestHandler: boundedHandler({ answerMs: 5_000, maxBytes: bounds.nodeAnswerBytes }),
   });
   const found = new Map<string, ReadParameter>();
-  for (let at = 0; at < names.length; at += NAMES_PER_CALL) {
-    const Names = names.slice(at, at + NAMES_PER_CALL);
+  for (const Names of partsOf(names, NAMES_PER_CALL)) {
     try {
       const answer = await client.send(new GetParametersCommand({ Names, WithDecryption: true }));
       const parameters = list<Parameter>('Parameters', answer.Parameters, Names.length);

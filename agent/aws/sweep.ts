@@ -1,6 +1,8 @@
 // Removes pod ENIs whose instances are gone. Twice seen, aged, capped, and looked at once more right before.
+
 import { isFailure } from '../messages/failure.ts';
 import type { Ec2, Eni } from './ec2.ts';
+import { partsOf } from './paging.ts';
 import { ownerOf, planSweep, type SweepItem, type SweepOptions } from './sweep-plan.ts';
 import { CLUSTER_TAG, POD_ROLE, ROLE_TAG, SWEEP_SEEN_TAG } from './tags.ts';
 
@@ -46,10 +48,8 @@ export async function carryOut(
 async function liveOwners(ec2: Ec2, enis: Eni[]): Promise<Set<string>> {
   const owners = [...new Set(enis.flatMap((eni) => ownerOf(eni) ?? []))];
   const live = new Set<string>();
-  for (let at = 0; at < owners.length; at += INSTANCES_PER_CALL) {
-    const found = await ec2.describeLiveInstances(owners.slice(at, at + INSTANCES_PER_CALL));
-    for (const id of found) live.add(id);
-  }
+  for (const part of partsOf(owners, INSTANCES_PER_CALL))
+    for (const id of await ec2.describeLiveInstances(part)) live.add(id);
   return live;
 }
 

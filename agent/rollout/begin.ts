@@ -1,19 +1,12 @@
 // What has to be known and hold before a rollout begins. Looking changes nothing.
 import type { FleetAws, FleetInstance } from '../aws/fleet.ts';
-import { parseRelease, RELEASES, type Release } from '../aws/release.ts';
+import { isOlder, parseRelease, RELEASES, type Release } from '../aws/release.ts';
 import { findTestedImage } from '../image/release-image.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { ensureDocument } from './document.ts';
 import { imageParameter } from './image.ts';
-import {
-  isNewer,
-  type Notes,
-  type PlacedInstance,
-  reportedVersion,
-  resolveTargets,
-  type Zone,
-} from './plan.ts';
+import { type Notes, type PlacedInstance, reportedVersion, resolveTargets, type Zone } from './plan.ts';
 import { begin, type Rollout } from './progress.ts';
 import { createRecord, type Owner, type RolloutRecord, refuseBusy } from './record.ts';
 import { allowedUnreachable, type BundleSpec, isExcluded, isImage, type Spec, targetTags } from './spec.ts';
@@ -72,10 +65,10 @@ async function findDowngrades(
     const stored = await aws.readParameter(zoneParameter(spec, zoneId));
     // In place the tag stays what the last boot has written: the parameter knows more.
     const named = releaseIn(stored?.value)?.version;
-    const newer = nodes.flatMap((node) => reported.get(node) ?? []).filter((one) => isNewer(one, version));
+    const newer = nodes.flatMap((node) => reported.get(node) ?? []).filter((one) => isOlder(version, one));
     const known = [...(named === undefined ? [] : [named]), ...newer];
-    const from = known.reduce((a, b) => (isNewer(b, a) ? b : a), version);
-    if (isNewer(from, version)) found.push({ zoneId, from, nodes: newer.length });
+    const from = known.reduce((a, b) => (isOlder(a, b) ? b : a), version);
+    if (isOlder(version, from)) found.push({ zoneId, from, nodes: newer.length });
   }
   return found;
 }
@@ -136,7 +129,10 @@ export async function refusalsOf(
   return refusals;
 }
 
-/** Writes the rollout down and takes its lease. `over`: ID of the halted one whose place it takes. Throws ROLLOUT_BUSY, ROLLOUT_UNREACHABLE, ROLLOUT_DOCUMENT_UNUSABLE. */
+/**
+ * Writes the rollout down and takes its lease. `over`: ID of the halted one whose place it takes. Throws ROLLOUT_BUSY,
+ * ROLLOUT_UNREACHABLE, ROLLOUT_DOCUMENT_UNUSABLE.
+ */
 export async function beginRollout(
   aws: FleetAws,
   clock: Clock,

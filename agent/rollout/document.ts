@@ -2,6 +2,8 @@
 // checked by patterns that leave nothing for a shell to interpret.
 import { isDeepStrictEqual } from 'node:util';
 import type { DescribedDocument, FleetAws, StoredDocument } from '../aws/fleet.ts';
+import { haltParameter } from '../aws/halt-flag.ts';
+import { wantedParameter } from '../aws/wanted.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 
@@ -60,6 +62,37 @@ const content = {
     },
   ],
 };
+
+/** Instances of one command. Source: SSM API reference, Target: at most 50 values. */
+export const NODES_PER_COMMAND = 50;
+
+/** What a node is asked; those of a `check` change nothing and look at version and time alone. */
+export interface Question {
+  action: 'update' | 'rollback' | 'check';
+  version: string;
+  digests: readonly string[];
+  cluster: string;
+  /** When nobody wants an answer any more, in milliseconds since the epoch. */
+  untilMs: number;
+  seconds: number;
+  /** ID of the rollout. */
+  rollout: string;
+}
+
+/** As the document's parameters. */
+export function parametersOf(question: Question): Record<string, string> {
+  const { action, version, digests, cluster, untilMs, seconds, rollout } = question;
+  return {
+    action,
+    version,
+    digests: digests.join(','),
+    halt: haltParameter(cluster),
+    wanted: wantedParameter(cluster),
+    until: String(Math.ceil(untilMs / 1000)),
+    seconds: String(seconds),
+    rollout,
+  };
+}
 
 /** A document is Active after seconds. AWS names no limit. */
 const ACTIVE_MS = 60_000;

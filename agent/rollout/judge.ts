@@ -7,9 +7,9 @@ import { type NodeReport, readReport } from './node-report.ts';
  * Good: updated, already. Left over, and no failure: unsent (Run Command stopped before it), held (the node saw the
  * halt flag), cancelled (by an alarm or a person, wherever the node was by then). No failure either: gone (EC2 no longer
  * has it, and it was never asked, or is to be restored), unreachable (its SSM agent did not answer before it was to be asked:
- * these have a budget of their own), deferred (it was, and is asked among those that came late). All others are failures: went-back, untouched and refused (by Run
- * Command) left the old version; of the rest nobody knows what they run, lost among them: EC2 no longer has it, and it may
- * have been the version that ended it.
+ * these have a budget of their own), deferred (it was, and is asked among those that came late). All others are failures:
+ * went-back, untouched and refused (by Run Command) left the old version; of the rest nobody knows what they run, lost
+ * among them: EC2 no longer has it, and it may have been the version that ended it.
  */
 export type Outcome =
   | 'updated'
@@ -73,12 +73,18 @@ const UNTOUCHED: ReadonlySet<Outcome> = new Set<Outcome>([
 /** Nobody has heard of the node itself: it may be gone. Of the first two it is known that they were never asked. */
 const UNHEARD: ReadonlySet<Outcome> = new Set<Outcome>(['missing', 'undelivered', 'late', 'cancelled']);
 
+/** Of an invocation, or of a whole command, which then has none. */
+const RATE_EXCEEDED: Omit<Judgement, 'instanceId'> = {
+  outcome: 'unsent',
+  reason: "RateExceeded: more invocations of this account's were open than Run Command allows",
+};
+
 /**
  * What Run Command says of a node that itself says nothing, by the invocation's StatusDetails. A command that expires turns
  * every invocation without an end into DeliveryTimedOut, those in progress too: the node may have switched. Sources: SSM API
  * reference, Command, ExpiresAfter; "Understanding command statuses".
  */
-const ENDINGS: Record<string, { outcome: Outcome; reason: string }> = {
+const ENDINGS: Record<string, Omit<Judgement, 'instanceId'>> = {
   Undeliverable: { outcome: 'undelivered', reason: 'Run Command could not reach the node' },
   Terminated: { outcome: 'unsent', reason: 'Run Command stopped before this node' },
   DeliveryTimedOut: {
@@ -94,10 +100,7 @@ const ENDINGS: Record<string, { outcome: Outcome; reason: string }> = {
     outcome: 'refused',
     reason: 'InvalidPlatform: the document is for Linux, and the SSM agent says the node is not',
   },
-  RateExceeded: {
-    outcome: 'unsent',
-    reason: "RateExceeded: more invocations of this account's were open than Run Command allows",
-  },
+  RateExceeded: RATE_EXCEEDED,
 };
 
 export function isGood(outcome: Outcome): boolean {
@@ -151,17 +154,18 @@ export function judge(
   const cancelled = () => as('cancelled', 'the command was cancelled');
   if (invocation === undefined) {
     if (over === 'cancelled') return cancelled();
-    if (over === 'rate-exceeded') return { instanceId, ...ENDINGS['RateExceeded'] } as Judgement;
+    if (over === 'rate-exceeded') return { instanceId, ...RATE_EXCEEDED };
     return over === undefined ? undefined : as('missing', 'Run Command does not know this node');
   }
   const { status, details, output, exitCode } = invocation;
+  // Each of them is told at an end alone.
   const ending = ENDINGS[details];
+  if (ending !== undefined) return { instanceId, ...ending };
   if (undelivered && (status === 'Pending' || status === 'Delayed'))
     return as('unreachable', 'its SSM agent did not take up the command in time');
   switch (status) {
     case 'Success':
     case 'Failed': {
-      if (ending !== undefined) return { instanceId, ...ending };
       const report = readReport(output);
       if (report !== undefined) return judgeReport(instanceId, report, expected, status === 'Success');
       return status === 'Success'
@@ -169,9 +173,8 @@ export function judge(
         : as('failed', `exit ${exitCode} without a report: ${firstLine(output)}`);
     }
     case 'TimedOut':
-      return { instanceId, ...(ending ?? { outcome: 'late', reason: `no end in time: ${details}` }) };
+      return as('late', `no end in time: ${details}`);
     case 'Cancelled':
-      if (ending !== undefined) return { instanceId, ...ending };
       // What is late the orchestrator cancels itself.
       return over === 'late' ? as('late', 'no end in time: cancelled') : cancelled();
     default:

@@ -1,12 +1,14 @@
 // Carries a rollout out, from wherever its record stands. What to do next is decided in progress.ts; here it is done,
 // and written down before and after.
 import type { FleetAws, FleetInstance, Invocation } from '../aws/fleet.ts';
-import { type HaltFlag, haltParameter } from '../aws/halt-flag.ts';
+import type { HaltFlag } from '../aws/halt-flag.ts';
+import { partsOf } from '../aws/paging.ts';
 import { isWanted, type Wanted, wantedParameter } from '../aws/wanted.ts';
 import { offerImage } from '../image/labels.ts';
 import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { zoneParameter } from './begin.ts';
+import { NODES_PER_COMMAND, parametersOf } from './document.ts';
 import { readHaltFlag } from './halt.ts';
 import { imageParameter, lookAtBoots, promoteImage, restoreImage } from './image.ts';
 import { asGone, isFailed, isGood, isUnheard, type Judgement, judge, type Over } from './judge.ts';
@@ -69,8 +71,6 @@ export interface Orchestration {
   haltFor?: string;
 }
 
-/** Nodes of one command. Source: SSM API reference, Target: at most 50 values. */
-const NODES_PER_COMMAND = 50;
 /** Until a command that was sent is sure to be listed: an assumption, AWS gives no figure. */
 const LIST_LAG_MS = 15_000;
 /** Both times are AWS's (aws/aws-clock.ts), to a second or two. */
@@ -224,12 +224,17 @@ async function carryOn(work: Orchestration): Promise<Progress> {
     const online = new Set(await aws.findOnline(instanceIds));
     const silent = instanceIds.filter((instanceId) => !online.has(instanceId));
     if (silent.length === 0) return [];
-    const living = new Set(await aws.findLiving(silent));
+    const gone = await goneOf(silent);
     return silent.map((instanceId) =>
-      living.has(instanceId)
-        ? { instanceId, outcome: 'unreachable', reason: 'its SSM agent does not answer' }
-        : { instanceId, outcome: 'gone', reason: 'EC2 no longer has it' },
+      gone.has(instanceId)
+        ? { instanceId, outcome: 'gone', reason: 'EC2 no longer has it' }
+        : { instanceId, outcome: 'unreachable', reason: 'its SSM agent does not answer' },
     );
+  }
+
+  async function goneOf(instanceIds: readonly string[]): Promise<Set<string>> {
+    const living = new Set(await aws.findLiving(instanceIds));
+    return new Set(instanceIds.filter((instanceId) => !living.has(instanceId)));
   }
 
   /** The operator's program may take longer than the lease lasts. */
@@ -274,7 +279,7 @@ async function carryOn(work: Orchestration): Promise<Progress> {
 
   /** Sends what has not been sent; what an interrupted run has sent is found by its comment. */
   async function send({ batch, instanceIds }: Action & { do: 'send' }, progress: Progress): Promise<void> {
-    const parts = partsOf(instanceIds);
+    const parts = partsOf(instanceIds, NODES_PER_COMMAND);
     const comments = parts.map((_, at) => commentOf(progress, at));
     let commands = parts.map(() => '');
     let flag: HaltFlag | undefined;
@@ -320,16 +325,15 @@ async function carryOn(work: Orchestration): Promise<Progress> {
           document: documentOf(rollout),
           instanceIds,
           comment,
-          parameters: {
+          parameters: parametersOf({
             action: batch.do === 'gate' ? 'check' : progress.direction === 'forward' ? 'update' : 'rollback',
             version: subjectOf(spec),
-            digests: rollout.digests.join(','),
-            halt: haltParameter(spec.where.cluster),
-            wanted: wantedParameter(spec.where.cluster),
-            until: String(Math.ceil((now() + commandMs()) / 1000)),
-            seconds: String(spec.node.updateSeconds),
+            digests: rollout.digests,
+            cluster: spec.where.cluster,
+            untilMs: now() + commandMs(),
+            seconds: spec.node.updateSeconds,
             rollout: rollout.id,
-          },
+          }),
           deliverySeconds: spec.node.deliverySeconds,
           maxErrors: failuresLeft(rollout, progress, batch),
           alarm: spec.alarm,
@@ -358,7 +362,7 @@ async function carryOn(work: Orchestration): Promise<Progress> {
     const undelivered = now() >= progress.sinceMs + spec.node.deliverySeconds * 1000 + REPORT_MS;
     let judgements: Judgement[] = [];
     const alarms = new Set<string>();
-    for (const [at, part] of partsOf(instanceIds).entries()) {
+    for (const [at, part] of partsOf(instanceIds, NODES_PER_COMMAND).entries()) {
       const commandId = progress.commands[at] ?? '';
       judgements.push(
         ...(commandId === ''
@@ -401,8 +405,7 @@ async function carryOn(work: Orchestration): Promise<Progress> {
   async function withoutGone(judgements: Judgement[], { direction }: Progress): Promise<Judgement[]> {
     const silent = judgements.filter((one) => isUnheard(one.outcome)).map((one) => one.instanceId);
     if (silent.length === 0) return judgements;
-    const living = new Set(await aws.findLiving(silent));
-    const gone = new Set(silent.filter((instanceId) => !living.has(instanceId)));
+    const gone = await goneOf(silent);
     return judgements.map((one) => (gone.has(one.instanceId) ? asGone(one, direction) : one));
   }
 
@@ -527,13 +530,6 @@ async function carryOn(work: Orchestration): Promise<Progress> {
 function documentOf({ document }: Rollout): NonNullable<Rollout['document']> {
   if (document === undefined) throw new Failure('INTERNAL', 'the rollout of an AMI sends no commands');
   return document;
-}
-
-function partsOf(instanceIds: string[]): string[][] {
-  const parts: string[][] = [];
-  for (let at = 0; at < instanceIds.length; at += NODES_PER_COMMAND)
-    parts.push(instanceIds.slice(at, at + NODES_PER_COMMAND));
-  return parts;
 }
 
 function neverSent(instanceId: string): Judgement {

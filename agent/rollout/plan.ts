@@ -169,13 +169,6 @@ export function reportedVersion({ tags }: FleetInstance): string | undefined {
   return /^ready@(.+)$/.exec(tags[VERDICT_TAG] ?? '')?.[1];
 }
 
-/** Whether a version comes after another; what follows the third number is not compared. */
-export function isNewer(version: string, than: string): boolean {
-  const [a, b] = [version, than].map((one) => one.split(/[.+-]/).slice(0, 3).map(Number));
-  const at = a?.findIndex((part, index) => part !== b?.[index]) ?? -1;
-  return at >= 0 && (a?.[at] ?? 0) > (b?.[at] ?? 0);
-}
-
 /** Nodes of a zone that may be in flight at once. */
 function batchSize(spec: Spec, nodesOfZone: number): number {
   const share = Math.floor((nodesOfZone * spec.steps.zonePercent) / 100);

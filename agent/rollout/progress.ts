@@ -361,16 +361,14 @@ export function without(
   nowMs: number,
 ): Progress {
   if (absent.length === 0) return progress;
-  const zone = rollout.zones[batch.zone]?.nodes ?? [];
-  const placed = (instanceId: string, outcome: Outcome): Exception => ({
-    zone: batch.zone,
-    node: zone.indexOf(instanceId, batch.from),
-    outcome,
-  });
+  const placed = placing(rollout, batch);
   const away = new Set(absent.map((one) => one.instanceId));
   const rest = stillOf(rollout, progress, batch).filter((instanceId) => !away.has(instanceId));
-  const left = { nodes: rest.map((one) => placed(one, 'unsent')), round: progress.left?.round ?? 0 };
-  const exceptions = absent.map((one) => placed(one.instanceId, one.outcome));
+  const left = {
+    nodes: rest.map((instanceId) => placed({ instanceId, outcome: 'unsent' })),
+    round: progress.left?.round ?? 0,
+  };
+  const exceptions = absent.map(placed);
   if (batch.do === 'gate') {
     const next = {
       ...unmade(
@@ -385,6 +383,16 @@ export function without(
   return back === undefined
     ? { ...progress, left, exceptions: [...progress.exceptions, ...exceptions] }
     : { ...progress, left, back: { ...back, exceptions: [...back.exceptions, ...exceptions] } };
+}
+
+/** Of a batch's nodes: a node that has joined its zone once more has two places, and the later one is meant. */
+function placing(rollout: Rollout, { zone, from }: Pick<Batch, 'zone' | 'from'>) {
+  const nodes = rollout.zones[zone]?.nodes ?? [];
+  return ({ instanceId, outcome }: Pick<Judgement, 'instanceId' | 'outcome'>): Exception => ({
+    zone,
+    node: nodes.indexOf(instanceId, from),
+    outcome,
+  });
 }
 
 /** Nodes that had been updated, and no longer count as that. */
@@ -406,18 +414,13 @@ export function gated(
   judgements: readonly Judgement[],
   nowMs: number,
 ): Progress {
-  const zone = rollout.zones[gate.zone];
   const unasked = judgements.find((one) => isLeft(one.outcome));
   if (unasked !== undefined)
     return halted({ ...progress, stage: 'ready', commands: [] }, nowMs, unasked.reason);
   const bad = judgements.filter((one) => !isGood(one.outcome));
   const next = unmade(
     advanced(progress, nowMs),
-    bad.map((one) => ({
-      zone: gate.zone,
-      node: zone?.nodes.indexOf(one.instanceId, gate.from) ?? 0,
-      outcome: atGate(one.outcome),
-    })),
+    bad.map(placing(rollout, gate)).map((one) => ({ ...one, outcome: atGate(one.outcome) })),
   );
   return heldAtGate(rollout, next, gate, bad, nowMs);
 }
@@ -463,19 +466,11 @@ export function judged(
   judgements: readonly Judgement[],
   nowMs: number,
 ): Progress {
-  const nodes = rollout.zones[batch.zone]?.nodes ?? [];
+  const placed = placing(rollout, batch);
   const count = (outcome: Outcome) => judgements.filter((one) => one.outcome === outcome).length;
-  const placeOf = (one: Judgement) => nodes.indexOf(one.instanceId, batch.from);
   const there = judgements.filter((one) => one.there);
-  const exceptionOf = (one: Judgement): Exception => ({
-    zone: batch.zone,
-    node: placeOf(one),
-    outcome: one.outcome,
-  });
   const over = judgements.filter((one) => isLeft(one.outcome));
-  const exceptions = judgements
-    .filter((one) => !isGood(one.outcome) && !isLeft(one.outcome))
-    .map(exceptionOf);
+  const exceptions = judgements.filter((one) => !isGood(one.outcome) && !isLeft(one.outcome)).map(placed);
   const next = advanced(progress, nowMs);
   const counted: Progress =
     next.back === undefined
@@ -485,7 +480,7 @@ export function judged(
           already: next.already + count('already'),
           there: rollout.zones.map((_, at) => [
             ...(next.there[at] ?? []),
-            ...(at === batch.zone ? there.map(placeOf) : []),
+            ...(at === batch.zone ? there.map((one) => placed(one).node) : []),
           ]),
           exceptions: [...next.exceptions, ...exceptions],
         }
@@ -503,7 +498,7 @@ export function judged(
     .map((instanceId): Judgement => ({ instanceId, outcome: 'unsent', reason: '' }));
   if (over.length + unasked.length === 0) return counted;
   const left = {
-    nodes: [...over, ...unasked].map(exceptionOf),
+    nodes: [...over, ...unasked].map(placed),
     round: (progress.left?.round ?? 0) + 1,
   };
   const rest: Progress = { ...counted, step: progress.step, left };

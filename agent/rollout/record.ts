@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import type { FleetAws } from '../aws/fleet.ts';
+import { partsOf } from '../aws/paging.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import { bounds } from '../port/bounds.ts';
 import type { Clock } from '../port/clock.ts';
@@ -279,8 +280,7 @@ async function removeChunks(
     ...numbers(plan).map((at) => chunkName(cluster, id, String(at))),
     ...(plan.joined ?? []).flatMap((one) => numbers(one).map((at) => joinedName(cluster, id, one.zone, at))),
   ];
-  for (let at = 0; at < names.length; at += NAMES_PER_CALL)
-    await aws.deleteParameters(names.slice(at, at + NAMES_PER_CALL));
+  for (const part of partsOf(names, NAMES_PER_CALL)) await aws.deleteParameters(part);
 }
 
 function isHeld(head: Head, clock: Clock): boolean {

@@ -1,13 +1,12 @@
 // What the nodes of a cluster run, against what their zones' parameters name and what the last rollout has left behind.
 import type { FleetAws, FleetInstance } from '../aws/fleet.ts';
-import { haltParameter } from '../aws/halt-flag.ts';
+import { partsOf } from '../aws/paging.ts';
 import type { Release } from '../aws/release.ts';
 import { CLUSTER_TAG, VERDICT_TAG } from '../aws/tags.ts';
-import { wantedParameter } from '../aws/wanted.ts';
 import { isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { releaseIn, zoneParameter } from './begin.ts';
-import { ensureDocument } from './document.ts';
+import { ensureDocument, NODES_PER_COMMAND, parametersOf } from './document.ts';
 import { type NodeReport, readReport } from './node-report.ts';
 import { reportedVersion } from './plan.ts';
 import { readRollout } from './record.ts';
@@ -52,8 +51,6 @@ export interface Verified {
   excluded: string[];
 }
 
-/** Nodes of one command. Source: SSM API reference, Target: at most 50 values. */
-const NODES_PER_COMMAND = 50;
 /** Commands that are out at once. */
 const COMMANDS_AT_ONCE = 10;
 /** Seconds in which a node has to begin, and to end: what `check` waits for takes half a minute. */
@@ -137,29 +134,25 @@ export async function verifyFleet(aws: FleetAws, clock: Clock, cluster: string):
     const reports = new Map<string, NodeReport>();
     if (asked.length === 0) return reports;
     const document = await ensureDocument(aws, clock);
-    const parts: string[][] = [];
-    for (let at = 0; at < asked.length; at += NODES_PER_COMMAND)
-      parts.push(asked.slice(at, at + NODES_PER_COMMAND).map((one) => one.instanceId));
-    for (let at = 0; at < parts.length; at += COMMANDS_AT_ONCE)
+    const ids = asked.map((one) => one.instanceId);
+    for (const together of partsOf(partsOf(ids, NODES_PER_COMMAND), COMMANDS_AT_ONCE))
       await Promise.all(
-        parts.slice(at, at + COMMANDS_AT_ONCE).map(async (instanceIds) => {
+        together.map(async (instanceIds) => {
           const until = clock.now().getTime() + (DELIVERY_SECONDS + CHECK_SECONDS) * 1000;
           const digests = [named?.x64?.sha256, named?.arm64?.sha256].filter((one) => one !== undefined);
           const commandId = await aws.sendCommand({
             document,
             instanceIds,
             comment: `eniboot verify ${cluster}`.slice(0, 100),
-            parameters: {
-              // The node changes nothing, and looks at nothing else of these.
+            parameters: parametersOf({
               action: 'check',
               version: named?.version ?? '0.0.0',
-              digests: (digests.length === 0 ? [NO_DIGEST] : digests).join(','),
-              halt: haltParameter(cluster),
-              wanted: wantedParameter(cluster),
-              until: String(Math.ceil(until / 1000)),
-              seconds: String(CHECK_SECONDS),
+              digests: digests.length === 0 ? [NO_DIGEST] : digests,
+              cluster,
+              untilMs: until,
+              seconds: CHECK_SECONDS,
               rollout: 'verify',
-            },
+            }),
             deliverySeconds: DELIVERY_SECONDS,
             maxErrors: instanceIds.length,
             alarm: undefined,

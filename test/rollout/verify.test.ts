@@ -2,11 +2,11 @@
 // Modelled nodes, virtual time.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { isOlder } from '../../agent/aws/release.ts';
 import { failureLines, failureObject } from '../../agent/cli/failure-text.ts';
 import { Failure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare, refusalsOf } from '../../agent/rollout/begin.ts';
 import { orchestrate } from '../../agent/rollout/orchestrate.ts';
-import { isNewer } from '../../agent/rollout/plan.ts';
 import { planText } from '../../agent/rollout/plan-picture.ts';
 import { type Progress, takenBack } from '../../agent/rollout/progress.ts';
 import { takeRecord } from '../../agent/rollout/record.ts';
@@ -130,7 +130,7 @@ for (const [version, than, newer] of [
   ['1.2.3-rc1', '1.2.3', false],
 ] as const)
   test(`${version} is ${newer ? '' : 'not '}newer than ${than}`, () => {
-    assert.is(isNewer(version, than), newer);
+    assert.is(isOlder(than, version), newer);
   });
 
 const drifts: [name: string, spoil: (fleet: Fleet) => void, drift: string, reason: RegExp][] = [
