@@ -412,7 +412,7 @@ async function carryOn(work: Orchestration): Promise<Progress> {
   /** A node that has reported the update cannot have run the version before it. */
   function checked(judgement: Judgement, batch: Batch, progress: Progress): Judgement {
     if (progress.direction === 'forward' || judgement.there !== true) return judgement;
-    const node = rollout.zones[batch.zone]?.nodes.indexOf(judgement.instanceId);
+    const node = rollout.zones[batch.zone]?.nodes.indexOf(judgement.instanceId, batch.from);
     const uncertain = progress.exceptions.some((one) => one.zone === batch.zone && one.node === node);
     return uncertain
       ? judgement

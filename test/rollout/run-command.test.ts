@@ -401,6 +401,20 @@ test('a node whose agent does not answer is no failure, and is asked at the end 
   }
 });
 
+test('a node that was updated among the late ones cannot claim to have run the version before, either', async () => {
+  const fleet = createFleet({ zones: [20, 20] });
+  third(fleet).online = false;
+  third(fleet).lastPingAt = -HOUR_MS;
+  fleet.scheduler.after(700_000, () => {
+    third(fleet).online = true;
+  });
+  assert.is((await go(fleet, { budget: 0, waits }, 'run')).progress.state, 'done');
+  third(fleet).pin = undefined;
+  const { progress, judgements } = await go(fleet, {}, 'rollback');
+  assert.is(judgements.find((one) => one.instanceId === third(fleet).instanceId)?.outcome, 'lied');
+  assert.is(progress.state, 'halted');
+});
+
 test('an instance that comes up on the old version while its zone is under way is updated with it', async () => {
   const fleet = createFleet({ zones: [20, 20] });
   fleet.ssm.put('/eniboot/bundle/euw1-az1', JSON.stringify({ version: OLD }));
