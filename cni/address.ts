@@ -1,8 +1,8 @@
-// The address an attachment gets: from which ENI, leased to it by name, with a note of what it is for.
+// Chooses the ENI of an attachment, leases one of its addresses to the attachment, and writes the lease's note.
 
+import type { PodLimits } from '../agent/attachment/limits.ts';
 import { deviceOf } from '../agent/host/devices.ts';
 import type { NodeFile, NodePodEni } from '../agent/host/node-file.ts';
-import type { PodLimits } from '../agent/host/pod-limits.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { findLease, type Lease, orUndo, takeLease } from '../agent/pool/lease.ts';
 import { noteLease } from '../agent/pool/lease-note.ts';
@@ -13,7 +13,7 @@ export interface UsableEni extends NodePodEni {
   device: string;
 }
 
-/** Leases taken for one ADD at most, when a garbage collection that runs beside it ends each of them. */
+/** Number of leases that one ADD takes at most when a garbage collection at the same time ends each of them. */
 const TRIES = 4;
 
 /** @throws NETNS_GONE, NETNS_OWN */
@@ -24,7 +24,7 @@ export function requireNamespace(netns: string): void {
   if (own) throw new Failure('NETNS_OWN', `${netns} is the network namespace of the node`, { netns });
 }
 
-/** The pod ENIs whose devices are there, in the order they are filled. @throws POD_ENI_DOWN when none is. */
+/** The pod ENIs with a device, in the order in which they are filled. @throws POD_ENI_DOWN when there is none. */
 export function usableEnis(node: NodeFile): UsableEni[] {
   const usable = node.podEnis.flatMap((eni) => {
     const device = deviceOf(eni.mac);
@@ -35,10 +35,10 @@ export function usableEnis(node: NodeFile): UsableEni[] {
 }
 
 /**
- * Leases an address of one of the ENIs and notes what for.
+ * Leases an address of one of the ENIs and writes the lease's note.
  *
- * @param passOver addresses that this ADD has tried in vain.
- * @throws ALREADY_ATTACHED when this owner has one, POOL_EXHAUSTED, LEASE_LOST.
+ * @param passOver addresses that this ADD has tried without success.
+ * @throws ALREADY_ATTACHED when this owner has a lease, POOL_EXHAUSTED, LEASE_LOST.
  */
 export function takeAddress(
   variables: Variables,

@@ -1,7 +1,7 @@
-// A call of the plugin, as the CNI specification 1.1.0 defines it: variables and configuration, checked before
-// anything is touched. https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md
-import { Failure } from '../agent/messages/failure.ts';
-import type { Owner } from '../agent/pool/lease.ts';
+// A call of the plugin as the CNI specification 1.1.0 defines it: variables and configuration, which are checked before
+// any change. https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md
+import { Failure, messageOf } from '../agent/messages/failure.ts';
+import type { Owner } from '../agent/pool/entry.ts';
 import type { PodName } from '../agent/pool/lease-note.ts';
 import { statIfPresent } from '../agent/port/fs.ts';
 
@@ -12,19 +12,19 @@ export const newestVersion: Version = '1.1.0';
 
 export type Command = 'ADD' | 'DEL' | 'CHECK' | 'GC' | 'STATUS' | 'VERSION';
 
-/** The command's variables, of which the specification demands some for each command. */
+/** The variables of a call. The specification says which ones each command requires. */
 export interface Variables {
   containerId: string;
   netns: string;
   ifName: string;
-  /** From CNI_ARGS, where the runtime is a kubelet's. Only a note for people. */
+  /** From CNI_ARGS, when the runtime is a kubelet's. It is only a note for people. */
   pod: PodName | undefined;
 }
 
 export interface Configuration {
   cniVersion: Version;
   name: string;
-  /** What the key holds, unchecked. */
+  /** The value of each key, unchecked. */
   raw: Record<string, unknown>;
 }
 
@@ -37,7 +37,7 @@ const required: Record<Command, readonly string[]> = {
   VERSION: [],
 };
 
-/** Commands that came with a later version of the specification than 0.1.0. */
+/** Commands that are newer than specification 0.1.0, with the version that introduced each. */
 const since: Partial<Record<Command, Version>> = { CHECK: '0.4.0', GC: '1.1.0', STATUS: '1.1.0' };
 
 /** @throws CNI_ENVIRONMENT */
@@ -46,16 +46,15 @@ export function readCommand(value: string): Command {
   throw new Failure('CNI_ENVIRONMENT', `unknown CNI_COMMAND: ${quoted(value)}`);
 }
 
-/** Names every variable that is missing or wrong, not only the first. @throws CNI_ENVIRONMENT */
+/** Names all variables that are missing or wrong, not only the first. @throws CNI_ENVIRONMENT */
 export function readVariables(
   command: Command,
   environment: (name: string) => string | undefined,
 ): Variables {
   const missing = required[command].filter((name) => (environment(name) ?? '') === '');
   if (missing.length > 0) {
-    throw new Failure('CNI_ENVIRONMENT', `required variables are missing: ${missing.join(', ')}`, {
-      missing,
-    });
+    const message = `required variables are missing: ${missing.join(', ')}`;
+    throw new Failure('CNI_ENVIRONMENT', message, { missing });
   }
   const variables = {
     containerId: environment('CNI_CONTAINERID') ?? '',
@@ -65,7 +64,8 @@ export function readVariables(
   };
   if (command === 'ADD' || command === 'CHECK' || command === 'DEL') {
     const problems = problemsOf(variables, environment('CNI_ARGS') ?? '');
-    // What no ADD has taken needs no DEL, and one that fails would keep the container for ever.
+    // An ADD has never accepted such a path, so there is nothing to remove. A DEL that fails would keep the container
+    // for ever.
     if (command === 'DEL') variables.netns = isPlainPath(variables.netns) ? variables.netns : '';
     else problems.push(...unusable(variables));
     if (problems.length > 0) throw new Failure('CNI_ENVIRONMENT', problems.join('; '), { problems });
@@ -73,7 +73,10 @@ export function readVariables(
   return variables;
 }
 
-/** What cri-o and containerd call the pod (both set these two); undefined for what Kubernetes would not name so. */
+/**
+ * The pod's name from the runtime (cri-o and containerd set both variables); undefined for a name that Kubernetes does
+ * not allow.
+ */
 function podOf(args: string): PodName | undefined {
   const of = (key: string) => {
     const value = args
@@ -90,32 +93,23 @@ export function ownerOf(variables: Variables): Owner {
   return { containerId: variables.containerId, ifName: variables.ifName };
 }
 
-/** @throws CNI_INPUT, CNI_VERSION, CNI_CONFIG, in this order. */
+/** @throws CNI_INPUT, CNI_VERSION or CNI_CONFIG, checked in this order. */
 export function readConfiguration(command: Command, text: string): Configuration {
   const raw = parseObject(text);
   const cniVersion = readVersion(raw['cniVersion']);
   const { name } = raw;
-  if (typeof name !== 'string' || !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
-    throw new Failure('CNI_CONFIG', `name: ${quoted(name)} is not the name of a network`, {
-      path: 'name',
-    });
-  }
+  if (typeof name !== 'string' || !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name))
+    throw wrongConfig('name', `${quoted(name)} is not the name of a network`);
   const from = since[command];
   if (from !== undefined && supportedVersions.indexOf(cniVersion) < supportedVersions.indexOf(from)) {
-    throw new Failure(
-      'CNI_VERSION',
-      `${command} came with CNI ${from}; the configuration says ${cniVersion}`,
-      {
-        command,
-        cniVersion,
-      },
-    );
+    const message = `${command} came with CNI ${from}; the configuration says ${cniVersion}`;
+    throw new Failure('CNI_VERSION', message, { command, cniVersion });
   }
   checkDns(raw['dns']);
   return { cniVersion, name, raw };
 }
 
-/** Refuses what no ADD can grant instead of ignoring it. @throws CNI_FIELD */
+/** Refuses requests that no ADD can fulfil, instead of ignoring them. @throws CNI_FIELD */
 export function refuseRequests({ raw }: Configuration, cniArgs: string): void {
   const runtime = objectAt(raw, 'runtimeConfig');
   const args = objectAt(objectAt(raw, 'args'), 'cni');
@@ -135,7 +129,7 @@ export function refuseRequests({ raw }: Configuration, cniArgs: string): void {
   }
 }
 
-/** @param fields what must be empty, by its path. @throws CNI_FIELD with the first that is not. */
+/** @param fields that must be empty, by path. @throws CNI_FIELD for the first that is not. */
 export function refuse(fields: Record<string, unknown>): void {
   for (const [field, value] of Object.entries(fields)) {
     if (isEmpty(value)) continue;
@@ -143,7 +137,29 @@ export function refuse(fields: Record<string, unknown>): void {
   }
 }
 
-/** A value for a message: whatever it is, however large, however deeply nested. */
+/** The failure for a configuration, or a result in it, that cannot be used. @param path of the key. */
+export function wrongConfig(path: string, what: string, facts: Record<string, unknown> = {}): Failure {
+  return new Failure('CNI_CONFIG', `${path}: ${what}`, { path, ...facts });
+}
+
+/** The previous plugin's result. @throws CNI_CONFIG when it is missing; `why` says for what it is needed. */
+export function requirePrevResult({ raw }: Configuration, why: string): Record<string, unknown> {
+  const { prevResult } = raw;
+  if (typeof prevResult !== 'object' || prevResult === null) throw wrongConfig('prevResult', why);
+  return prevResult as Record<string, unknown>;
+}
+
+/**
+ * Refuses prevResult for a plugin that comes first in a chain.
+ *
+ * @throws CNI_CONFIG; `why` says why the plugin comes first.
+ */
+export function refusePrevResult({ raw }: Configuration, why: string): void {
+  if (raw['prevResult'] !== undefined)
+    throw wrongConfig('prevResult', `${why}, so it comes first in the chain`);
+}
+
+/** Any value as text for a message, shortened when it is large or deeply nested. */
 export function quoted(value: unknown): string {
   try {
     const text = JSON.stringify(value) ?? 'undefined';
@@ -154,17 +170,17 @@ export function quoted(value: unknown): string {
 }
 
 /**
- * Whether the path names the namespace this process is in; undefined when it names none.
+ * Whether the path leads to the namespace of this process; undefined when it leads to no namespace.
  *
- * @throws NETNS_UNREADABLE when that cannot be told: a pod may live there, and have its address.
+ * @throws NETNS_UNREADABLE when this cannot be determined: a pod with the address may live there.
  */
 export function isOwnNamespace(netns: string): boolean | undefined {
   if (netns === '') return undefined;
   try {
-    // Numbers of namespaces have 32 bits: no need for BigInt, whose first use costs more than the call.
+    // Inode numbers of namespaces have 32 bits, so BigInt is not needed; its first use costs more than the whole call.
     const theirs = statIfPresent(netns);
     const own = statIfPresent('/proc/self/ns/net');
-    // All namespaces are files of one file system: a plain file is what an unmounted one leaves behind.
+    // All namespaces are files of one file system. After an unmount a plain file of another file system is left.
     return theirs !== undefined && theirs.dev === own?.dev ? theirs.ino === own.ino : undefined;
   } catch (error) {
     const { message } = error as Error;
@@ -172,7 +188,7 @@ export function isOwnNamespace(netns: string): boolean | undefined {
   }
 }
 
-/** What the specification forbids. */
+/** Problems with variables that the specification forbids. */
 function problemsOf({ containerId, ifName }: Variables, args: string): string[] {
   const problems: string[] = [];
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(containerId)) {
@@ -187,12 +203,13 @@ function problemsOf({ containerId, ifName }: Variables, args: string): string[] 
   return problems;
 }
 
-/** What eniboot cannot do, though the specification allows it. */
+/** Problems with variables that the specification allows and eniboot cannot handle. */
 function unusable({ containerId, netns, ifName }: Variables): string[] {
   const problems: string[] = [];
-  // The lease is a file whose name holds it, beside address, ENI and interface.
+  // The container ID becomes part of the lease's file name, beside address, ENI and interface.
   if (containerId.length > 180) problems.push('CNI_CONTAINERID is longer than 180 characters');
-  // Stricter than the kernel (quotes, backslash, #, %): these mean something to `ip -batch`.
+  // Stricter than the kernel: quotes, backslash, # and % have a meaning in a line of `tc -batch` and in commands that
+  // people are shown.
   if (!/^[\w.@+=,~-]+$/.test(ifName) || ifName === 'veth0') {
     problems.push(`CNI_IFNAME: ${JSON.stringify(ifName)} cannot be the name of a pod's interface`);
   }
@@ -202,7 +219,10 @@ function unusable({ containerId, netns, ifName }: Variables): string[] {
   return problems;
 }
 
-/** Means itself in a line of `ip -batch`, and is no longer than paths can be (PATH_MAX, NAME_MAX: linux/limits.h). */
+/**
+ * Whether the path needs no quoting in a command that people are shown, and is not too long (PATH_MAX, NAME_MAX:
+ * linux/limits.h).
+ */
 function isPlainPath(path: string): boolean {
   return /^\/[\w./:@+=,~-]{1,4094}$/.test(path) && path.split('/').every((name) => name.length <= 255);
 }
@@ -213,13 +233,12 @@ function parseObject(text: string): Record<string, unknown> {
     if (typeof value === 'object' && value !== null && !Array.isArray(value))
       return value as Record<string, unknown>;
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Failure('CNI_INPUT', `standard input is not JSON: ${reason}`, {}, error);
+    throw new Failure('CNI_INPUT', `standard input is not JSON: ${messageOf(error)}`, {}, error);
   }
   throw new Failure('CNI_INPUT', 'standard input is not a JSON object');
 }
 
-/** Handed through to the runtime, which fails on another form. */
+/** `dns` goes to the runtime unchanged, and the runtime fails when its form is wrong. */
 function checkDns(dns: unknown): void {
   if (dns === undefined) return;
   const isList = (value: unknown) => Array.isArray(value) && value.every((one) => typeof one === 'string');
@@ -230,24 +249,21 @@ function checkDns(dns: unknown): void {
     !Array.isArray(dns) &&
     typeof domain === 'string' &&
     [nameservers, search, options].every(isList);
-  if (holds) return;
-  throw new Failure('CNI_CONFIG', `dns: ${quoted(dns)} is not nameservers, domain, search and options`, {
-    path: 'dns',
-  });
+  if (!holds) throw wrongConfig('dns', `${quoted(dns)} is not nameservers, domain, search and options`);
 }
 
-/** As libcni decodes it (pkg/version/conf.go): absent, null and empty are 0.1.0, and what is no text is no input. */
+/**
+ * As libcni decodes it (pkg/version/conf.go): absent, null and empty mean 0.1.0, and any other value that is not a text
+ * is no valid input.
+ */
 function readVersion(value: unknown): Version {
   if (value === undefined || value === null || value === '') return '0.1.0';
   if (typeof value !== 'string')
     throw new Failure('CNI_INPUT', `cniVersion: ${quoted(value)} in standard input is not a text`);
   const known = supportedVersions.find((version) => version === value);
   if (known !== undefined) return known;
-  throw new Failure(
-    'CNI_VERSION',
-    `cniVersion: ${quoted(value)} is not one of ${supportedVersions.join(', ')}`,
-    { cniVersion: value, supportedVersions },
-  );
+  const message = `cniVersion: ${quoted(value)} is not one of ${supportedVersions.join(', ')}`;
+  throw new Failure('CNI_VERSION', message, { cniVersion: value, supportedVersions });
 }
 
 function objectAt(value: Record<string, unknown>, key: string): Record<string, unknown> {

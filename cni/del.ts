@@ -5,24 +5,24 @@ import { isOwnNamespace, ownerOf, type Variables } from './call.ts';
 import { removeAttachment } from './kernel.ts';
 import { timed } from './stopwatch.ts';
 
-/**
- * Ends an attachment. Acts on the lease of this owner alone and never on prevResult; without a lease there is
- * nothing to do.
- */
+/** Ends an attachment. Uses only the lease of this owner and never prevResult. Without a lease there is nothing to do. */
 export function del(variables: Variables): void {
   const lease = timed('lease', () => findLease(ownerOf(variables)));
   if (lease !== undefined) endLease(lease, variables.netns);
 }
 
-/** The kernel's objects first, the lease last, so that what is killed in between is repeated in full. */
+/**
+ * Removes the kernel's objects first and ends the lease last, so that a DEL that was killed in between can be repeated
+ * in full.
+ */
 export function endLease(lease: Lease, netns: string): void {
   detach(lease, netns);
   timed('lease', () => releaseLease(lease, systemClock.bootMs()));
 }
 
 /**
- * Takes away what the kernel has of a lease, in the given namespace and in the one that ADD noted, should that be
- * another: the path may lead to another pod by now. Neither needs to be there, and the node's own is neither.
+ * Removes the kernel's objects of a lease in the given namespace and, when ADD noted another one, in that as well: the
+ * path may lead to another pod by now. The namespaces need not exist. The node's own namespace is never used.
  */
 export function detach(lease: Lease, netns: string): void {
   const paths = new Set([netns, notedNamespace(lease) ?? '']);

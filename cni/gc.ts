@@ -1,38 +1,39 @@
 import { hasHostLink, listHostLinks } from '../agent/host/devices.ts';
 import { addressOfHostLink } from '../agent/host/pod-link-name.ts';
-import { Failure } from '../agent/messages/failure.ts';
+import { Failure, messageOf } from '../agent/messages/failure.ts';
 import { type Lease, listLeases, resumeLease } from '../agent/pool/lease.ts';
 import { namespaceOf, noteOf } from '../agent/pool/lease-note.ts';
 import { pause, systemClock } from '../agent/port/clock.ts';
-import type { Configuration } from './call.ts';
+import { type Configuration, wrongConfig } from './call.ts';
 import { removeOrphan } from './lost.ts';
 
-/** Where libcni puts the attachments to keep (SPEC 1.1.0, "GC"). */
+/** The key in which libcni sends the attachments to keep (SPEC 1.1.0, "GC"). */
 const VALID = 'cni.dev/valid-attachments';
-/** The name that libcni sends beside it, from before the specification settled. */
+/** A second key with the same list, which libcni also sends; it is from before the specification was final. */
 const VALID_BEFORE = 'cni.dev/attachments';
 
-/** Milliseconds that an ADD of another network, on a busy machine, has between its lease and its note. */
+/** Milliseconds that an ADD of another network may take between its lease and its note on a busy machine. */
 const UNNOTED_MS = 2_000;
 
 /**
- * Milliseconds that a list of valid attachments may be older than the GC it comes with. The specification forbids a
- * runtime to call ADD meanwhile, and two runtimes on one node know nothing of each other. A runtime that was killed and
- * cleans up when it starts comes later than this (cri-o and containerd by their units: 10 s, 5 s).
+ * Milliseconds by which a list of valid attachments may be older than its GC. The specification forbids a runtime to
+ * call ADD during its GC, but two runtimes on one node do not know each other. A runtime that was killed and cleans up
+ * at its start comes later than this (cri-o and containerd start again after 10 s and 5 s by their units).
  */
 const LIST_AGE_MS = 5_000;
 
 /**
- * Ends, in the way of the plugin that is asked, every lease of this network that is not among the valid
- * attachments, and removes host links without a lease. Goes on after an error and reports all of them at the end.
- * Leaves alone what was made since the list, in a namespace that lives. The list must be there: an absent one does not mean none. One that is null does: so libcni writes an empty list, as
- * cri-o gives it when it starts on a node without sandboxes.
+ * Ends every lease of this network that is not among the valid attachments, as far as the called plugin ends leases,
+ * and removes host links without a lease. It goes on after an error and reports all errors at the end. It leaves alone
+ * what was made after the list, in a namespace that lives. The list must be there: an absent list does not mean no
+ * attachments. A list that is null does mean none: libcni writes an empty list as null, and cri-o passes an empty one
+ * when it starts on a node without sandboxes.
  */
 export function collectGarbage(configuration: Configuration, end: (lease: Lease) => void): void {
   const { raw, name } = configuration;
   const listedMs = systemClock.bootMs() - LIST_AGE_MS;
   const keep = new Set(readValid(VALID in raw ? raw[VALID] : raw[VALID_BEFORE]));
-  // Links before leases: an ADD leases first, so a link that is seen has its lease by then.
+  // Links are listed before leases: an ADD takes the lease first, so a link that was listed has its lease by then.
   const links = listHostLinks();
   const leases = listLeases();
   const problems: string[] = [];
@@ -40,7 +41,7 @@ export function collectGarbage(configuration: Configuration, end: (lease: Lease)
     try {
       work();
     } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error));
+      problems.push(messageOf(error));
     }
   };
   const unnoted: Lease[] = [];
@@ -68,8 +69,9 @@ export function collectGarbage(configuration: Configuration, end: (lease: Lease)
 }
 
 /**
- * An ADD that was stopped for long may make its links between the two. It then looks for its lease, and here its links
- * are looked for when the lease is gone: whoever comes second sees what the other has done.
+ * An ADD that was stopped for long may make its links at this moment. The ADD looks for its lease after making the
+ * links, and this GC looks for the links after ending the lease, so at least the later of the two sees what the other
+ * has done.
  */
 function endUnlessMade(lease: Lease, end: (lease: Lease) => void): void {
   end(lease);
@@ -77,8 +79,8 @@ function endUnlessMade(lease: Lease, end: (lease: Lease) => void): void {
 }
 
 /**
- * The list is of one network; others share the pool. A lease that stays without a note is what a killed ADD left before
- * it made anything: any network's, unless it has a link, and so lost its note in some other way.
+ * Whether a killed ADD left the lease before it made anything. The list is of one network, and other networks share the
+ * pool; a lease without a note may be any network's. A lease that has a host link lost its note in some other way.
  */
 function wasNeverNoted(lease: Lease): boolean {
   return noteOf(lease) === undefined && !hasHostLink(lease.address);
@@ -86,12 +88,10 @@ function wasNeverNoted(lease: Lease): boolean {
 
 function readValid(value: unknown): string[] {
   if (value === null) return [];
-  if (!Array.isArray(value)) {
-    throw new Failure('CNI_CONFIG', `${VALID}: is not the list of attachments to keep`, { path: VALID });
-  }
+  if (!Array.isArray(value)) throw wrongConfig(VALID, 'is not the list of attachments to keep');
   return value.map((one: unknown) => {
     const { containerID, ifname } = (one ?? {}) as Record<string, unknown>;
     if (typeof containerID === 'string' && typeof ifname === 'string') return `${containerID} ${ifname}`;
-    throw new Failure('CNI_CONFIG', `${VALID}: an entry lacks containerID or ifname`, { path: VALID });
+    throw wrongConfig(VALID, 'an entry lacks containerID or ifname');
   });
 }

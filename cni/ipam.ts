@@ -1,12 +1,12 @@
-// eniboot-ipam: the address alone. Either the `ipam` of a plugin that makes the pod's interface itself (ipvlan,
-// macvlan), or the first plugin of a chain whose next one takes the device from prevResult.
-import { attachmentOf } from '../agent/host/attachment.ts';
+// eniboot-ipam: the address alone. It is either the `ipam` of a plugin that makes the pod's interface itself (ipvlan,
+// macvlan), or the first plugin of a chain whose next plugin takes the device from prevResult.
+import { attachmentOf } from '../agent/attachment/attachment.ts';
 import { isUp, mtuOf } from '../agent/host/devices.ts';
 import { readNodeFile } from '../agent/host/node-file.ts';
 import { Failure } from '../agent/messages/failure.ts';
 import { orUndo } from '../agent/pool/lease.ts';
 import { requireNamespace, takeAddress, type UsableEni, usableEnis } from './address.ts';
-import { type Configuration, quoted, refuse, type Variables } from './call.ts';
+import { type Configuration, quoted, refuse, refusePrevResult, type Variables, wrongConfig } from './call.ts';
 import { checkLease, throwIfAny } from './check.ts';
 import { interfaceRoutes, renderResult } from './result.ts';
 import { status, UNAVAILABLE } from './status.ts';
@@ -14,10 +14,10 @@ import { timed } from './stopwatch.ts';
 
 const IPAM = 'eniboot-ipam';
 
-/** Reference plugins that take the device of the default route when they are given no `master`: the boot ENI. */
+/** Reference plugins that use the device of the default route, which is the boot ENI's, when they get no `master`. */
 const NEED_MASTER = ['ipvlan', 'macvlan'];
 
-/** Leases an address of the ENI that `master` names, or else of the first with a free one. */
+/** Leases an address of the ENI that `master` names, otherwise of the first ENI with a free address. */
 export function ipamAdd(variables: Variables, configuration: Configuration): Record<string, unknown> {
   requireNamespace(variables.netns);
   const node = readNodeFile();
@@ -26,7 +26,7 @@ export function ipamAdd(variables: Variables, configuration: Configuration): Rec
   return orUndo(lease, () => {
     const attachment = attachmentOf(node, lease.address, eni, variables.ifName);
     return renderResult(configuration.cniVersion, {
-      // The device that the next plugin takes for its master, on the node.
+      // The device on the node that the next plugin uses as its master.
       ...(isDelegate(configuration)
         ? {}
         : { interfaces: [{ name: eni.device, mac: eni.mac, mtu: mtuOf(eni.device) ?? node.mtu }] }),
@@ -38,7 +38,7 @@ export function ipamAdd(variables: Variables, configuration: Configuration): Rec
   });
 }
 
-/** The lease, its ENI and, where `master` is given, its device. @throws ATTACHMENT_DIFFERS */
+/** Checks the lease, its ENI and, when `master` is given, the ENI's device. @throws ATTACHMENT_DIFFERS */
 export function ipamCheck(variables: Variables, configuration: Configuration): void {
   const { problems, eni } = checkLease(variables, configuration);
   const { master } = configuration.raw;
@@ -49,7 +49,7 @@ export function ipamCheck(variables: Variables, configuration: Configuration): v
   throwIfAny(problems);
 }
 
-/** As of the whole plugin, and that the ENI of `master` is up. */
+/** The status of the whole plugin, and whether the ENI of `master` is up. */
 export function ipamStatus(configuration: Configuration): void {
   status();
   const chosen = chosenEnis(usableEnis(readNodeFile()), configuration);
@@ -59,53 +59,38 @@ export function ipamStatus(configuration: Configuration): void {
   });
 }
 
-/** Refuses what would be granted by other address plugins. @throws CNI_FIELD, CNI_CONFIG */
+/** Refuses requests that other address plugins fulfil. @throws CNI_FIELD, CNI_CONFIG */
 export function refuseOfIpam(configuration: Configuration): void {
-  const { raw } = configuration;
   if (!isDelegate(configuration)) {
-    refuse({ ipam: raw['ipam'] });
-    if (raw['prevResult'] === undefined) return;
-    throw new Failure(
-      'CNI_CONFIG',
-      'prevResult: eniboot-ipam chooses the device, so it comes first in the chain',
-      { path: 'prevResult' },
-    );
+    refuse({ ipam: configuration.raw['ipam'] });
+    refusePrevResult(configuration, 'eniboot-ipam chooses the device');
+    return;
   }
-  const ipam = raw['ipam'] as Record<string, unknown>;
-  refuse(
-    Object.fromEntries(
-      ['subnet', 'ranges', 'addresses', 'rangeStart', 'rangeEnd', 'gateway', 'routes'].map((key) => [
-        `ipam.${key}`,
-        ipam[key],
-      ]),
-    ),
-  );
+  const ipam = configuration.raw['ipam'] as Record<string, unknown>;
+  for (const key of ['subnet', 'ranges', 'addresses', 'rangeStart', 'rangeEnd', 'gateway', 'routes'])
+    refuse({ [`ipam.${key}`]: ipam[key] });
 }
 
-/** @throws CNI_CONFIG when `master` is no pod ENI's device, or absent where that leads to the boot ENI. */
+/**
+ * @throws CNI_CONFIG when `master` is not the device of a pod ENI, or is absent for a plugin that would then use the
+ *   boot ENI.
+ */
 function chosenEnis(usable: UsableEni[], configuration: Configuration): UsableEni[] {
   const { master, type } = configuration.raw;
   const devices = usable.map((eni) => eni.device).join(', ');
   if (isGiven(master)) {
     const chosen = usable.filter((eni) => eni.device === master);
     if (chosen.length > 0) return chosen;
-    throw new Failure(
-      'CNI_CONFIG',
-      `master: ${quoted(master)} is not the device of a pod ENI; these are: ${devices}`,
-      { path: 'master', devices },
-    );
+    const what = `${quoted(master)} is not the device of a pod ENI; these are: ${devices}`;
+    throw wrongConfig('master', what, { devices });
   }
-  if (isDelegate(configuration) && NEED_MASTER.some((one) => one === type)) {
-    throw new Failure(
-      'CNI_CONFIG',
-      `master: is missing: ${String(type)} would take the boot ENI, whose pods EC2 does not let speak; name the device of a pod ENI: ${devices}`,
-      { path: 'master', devices },
-    );
-  }
-  return usable;
+  if (!isDelegate(configuration) || !NEED_MASTER.some((one) => one === type)) return usable;
+  const taken = `${String(type)} would take the boot ENI, whose pods EC2 does not let speak`;
+  const what = `is missing: ${taken}; name the device of a pod ENI: ${devices}`;
+  throw wrongConfig('master', what, { devices });
 }
 
-/** Whether another plugin, whose configuration this is, asks for an address. */
+/** Whether the configuration is that of another plugin, which asks for an address. */
 function isDelegate({ raw }: Configuration): boolean {
   const ipam = raw['ipam'] as { type?: unknown } | null | undefined;
   return ipam?.type === IPAM && raw['type'] !== IPAM;

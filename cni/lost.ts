@@ -1,4 +1,4 @@
-// Leases that ended under their pod, and what the kernel has of an address that no lease accounts for.
+// Leases that ended while their pods were running, and the kernel's objects of an address without a lease.
 import { Failure } from '../agent/messages/failure.ts';
 import { isLeased, type Lease, releaseLease } from '../agent/pool/lease.ts';
 import { leaseForCleaning } from '../agent/pool/lease-note.ts';
@@ -6,10 +6,11 @@ import { systemClock } from '../agent/port/clock.ts';
 import { removeAttachment, removePodSide } from './kernel.ts';
 
 /**
- * Looks once more whether the address is still this pod's, when its network stands. A garbage collection that saw the
- * lease and no links of it has ended it, and sees what this ADD has made meanwhile only when this comes later.
+ * Checks once more, after the network is made, whether the address is still this pod's. A garbage collection that saw
+ * the lease and no links has ended the lease. It sees the links that this ADD has made only when it looks after they
+ * were made.
  *
- * @throws LEASE_LOST; the pod has nothing of the attachment then.
+ * @throws LEASE_LOST; nothing of the attachment is left in the pod then.
  */
 export function requireLease(lease: Lease, netns: string, network: string): void {
   if (isLeased(lease)) return;
@@ -21,8 +22,8 @@ export function requireLease(lease: Lease, netns: string, network: string): void
 }
 
 /**
- * Removes from the node what is left of an address, unless it is leased. It is leased meanwhile, or an ADD that takes
- * the address would lose what it makes.
+ * Removes from the node what is left of an address, unless the address is leased. The address is leased during the
+ * removal; otherwise an ADD that takes it could lose what it makes.
  */
 export function removeOrphan(address: string, network: string): void {
   const owner = { containerId: `cleaner-${process.pid}`, ifName: 'none' };
@@ -33,5 +34,5 @@ export function removeOrphan(address: string, network: string): void {
   });
   if (lease === 'leased') return;
   removeAttachment(address, []);
-  if (lease !== 'nobody') releaseLease(lease, systemClock.bootMs());
+  if (lease !== 'absent') releaseLease(lease, systemClock.bootMs());
 }

@@ -1,4 +1,4 @@
-// The plugins: one call, one result or one error, on standard output and nowhere else.
+// The plugins: each call has one result or one error, which goes to standard output and nowhere else.
 import type { Failure, FailureCode } from '../agent/messages/failure.ts';
 import { failureOf } from '../agent/messages/kinds.ts';
 import type { Lease } from '../agent/pool/lease.ts';
@@ -18,11 +18,12 @@ import { check } from './check.ts';
 import { del, detach, endLease } from './del.ts';
 import { collectGarbage } from './gc.ts';
 import { ipamAdd, ipamCheck, ipamStatus, refuseOfIpam } from './ipam.ts';
+import { policyAdd } from './policy.ts';
 import { ptpAdd, ptpCheck, ptpDel, refuseOfPtp } from './ptp.ts';
 import { status } from './status.ts';
 import { noteCall, started } from './stopwatch.ts';
 
-/** The specification's codes, and from 100 on our own. Listed in README.md. */
+/** The specification's error codes, and from 100 on eniboot's. Listed in README.md. */
 const codes: Partial<Record<FailureCode, number>> = {
   CNI_VERSION: 1,
   CNI_FIELD: 2,
@@ -42,6 +43,7 @@ const codes: Partial<Record<FailureCode, number>> = {
   SYSTEM_EXHAUSTED: 11,
   NETNS_UNREADABLE: 11,
   KERNEL_CHANGE: 100,
+  NETLINK_UNAVAILABLE: 100,
   KERNEL_MODULE_MISSING: 100,
   NFT_FAILED: 100,
   TOOL_MISSING: 100,
@@ -51,33 +53,34 @@ const codes: Partial<Record<FailureCode, number>> = {
 };
 const DEFECT = 199;
 
-/** What a call is made of. */
+/** The inputs of a call and its output. */
 export interface Call {
-  /** The name the executable is called by. */
+  /** The name by which the executable is called. */
   name: string;
   environment(name: string): string | undefined;
-  /** Standard input to its end, at most so many bytes of it. */
+  /** Reads standard input to its end, at most `limit` bytes. */
   input(limit: number): string;
   stdout(text: string): void;
 }
 
-/** What one plugin does for each command. */
+/** What a plugin does for each command. */
 interface Plugin {
-  /** Refuses what the configuration asks of it in vain. */
+  /** Refuses requests in the configuration that this plugin cannot fulfil. */
   refuse(configuration: Configuration): void;
   add(variables: Variables, configuration: Configuration): Record<string, unknown>;
   check(variables: Variables, configuration: Configuration): void;
   del(variables: Variables): void;
-  /** Ends a lease that garbage collection found. */
+  /** Ends a lease that is not valid any more, for garbage collection. */
   end(lease: Lease): void;
   status(configuration: Configuration): void;
 }
 
+const nothing = () => undefined;
 const end = (lease: Lease) => endLease(lease, '');
 
 const whole: Plugin = { refuse: refuseOfWhole, add, check, del, end, status };
 
-/** By the names of the links in /opt/cni/bin; any other name is the whole plugin. */
+/** Plugins by the names of the links in /opt/cni/bin; any other name is the whole plugin. */
 const plugins: Record<string, Plugin> = {
   eniboot: whole,
   'eniboot-ipam': { refuse: refuseOfIpam, add: ipamAdd, check: ipamCheck, del, end, status: ipamStatus },
@@ -86,13 +89,22 @@ const plugins: Record<string, Plugin> = {
     add: ptpAdd,
     check: ptpCheck,
     del: ptpDel,
-    // The address is eniboot-ipam's to take back.
+    // eniboot-ipam ends the lease.
     end: (lease) => detach(lease, ''),
+    status,
+  },
+  // The kernel removes the table together with the pod's namespace; until then the service keeps the table up to date.
+  'eniboot-policy': {
+    refuse: refuseOfPtp,
+    add: policyAdd,
+    check: nothing,
+    del: nothing,
+    end: nothing,
     status,
   },
 };
 
-/** Runs a call to its end. Returns the exit code, never throws. */
+/** Runs a call to its end and returns its exit code. Never throws. */
 export function runPlugin(call: Call): number {
   let version: string = newestVersion;
   const name = Object.hasOwn(plugins, call.name) ? call.name : 'eniboot';
@@ -130,5 +142,8 @@ export function runPlugin(call: Call): number {
 function cniError(name: string, failure: Failure): { code: number; msg: string; details: string } {
   const own = failure.facts['cniCode'];
   const code = typeof own === 'number' ? own : (codes[failure.code] ?? DEFECT);
-  return { code, msg: `${name}: ${failure.code}: ${failure.message}`, details: failure.remedy };
+  // Only a defect has a stack.
+  const { stack } = failure.facts;
+  const details = typeof stack === 'string' ? `${failure.remedy}\n${stack}` : failure.remedy;
+  return { code, msg: `${name}: ${failure.code}: ${failure.message}`, details };
 }

@@ -1,15 +1,14 @@
-// The result of an ADD in the form of each version of the specification: a new one, or prevResult extended.
+// The result of an ADD, in the form of each version of the specification: a new result, or prevResult extended.
 
-import { type Attachment, POD_VETH } from '../agent/host/attachment.ts';
+import { type Attachment, POD_VETH } from '../agent/attachment/attachment.ts';
 import { NODE_LINK_ADDRESS6, ROUTER_ADDRESS6 } from '../agent/host/names.ts';
-import { Failure } from '../agent/messages/failure.ts';
-import { quoted, type Version } from './call.ts';
+import { quoted, type Version, wrongConfig } from './call.ts';
 
 export interface Interface {
   name: string;
   mac: string;
   mtu: number;
-  /** Path of its network namespace; absent on the node. */
+  /** Path of the interface's network namespace; absent for an interface on the node. */
   sandbox?: string;
 }
 
@@ -19,19 +18,19 @@ interface Route {
 }
 
 interface Result {
-  /** Absent in the result of a delegate, which makes none. */
+  /** Absent in the result of a delegate, which makes no interfaces. */
   interfaces?: Interface[];
   ip: {
-    /** With the length of its subnet. */
+    /** With the prefix length of its subnet. */
     address: string;
     gateway: string;
     /** Index into `interfaces`. */
     interface?: number;
   };
-  /** Undefined where the pod has IPv4 alone. */
+  /** Undefined when the pod has IPv4 alone. */
   ipv6: Attachment['ipv6'];
   routes: Route[];
-  /** Handed through unchecked; undefined for none. */
+  /** Passed on unchecked; undefined for none. */
   dns: unknown;
 }
 
@@ -67,7 +66,7 @@ function isIpv6({ dst }: Route): boolean {
   return dst.includes(':');
 }
 
-/** The interfaces, addresses and routes of the whole attachment's two links, as a result lists them. */
+/** The interfaces of the unnumbered link, as a result lists them. */
 export function linkInterfaces(a: Attachment, netns: string): Interface[] {
   return [
     { name: POD_VETH, mac: a.podMac, mtu: a.mtu, sandbox: netns },
@@ -75,7 +74,7 @@ export function linkInterfaces(a: Attachment, netns: string): Interface[] {
   ];
 }
 
-/** The pod's routes by its interface: all of IPv6 that is not the node's. */
+/** The routes by the pod's own interface: over IPv6, all that do not go to the node. */
 export function interfaceRoutes(a: Attachment): Route[] {
   return [
     ...a.routes.map((dst) => ({ dst, gw: a.router })),
@@ -83,7 +82,7 @@ export function interfaceRoutes(a: Attachment): Route[] {
   ];
 }
 
-/** Everything else goes by veth0. */
+/** The routes by veth0: all others. */
 export function linkRoutes(a: Attachment): Route[] {
   return [
     { dst: DEFAULT, gw: a.nodeAddresses[0] },
@@ -91,7 +90,7 @@ export function linkRoutes(a: Attachment): Route[] {
   ];
 }
 
-/** Addresses, with their lengths, that a result of any version lists. */
+/** The addresses, with prefix lengths, in a result of any version. */
 export function addressesIn(prevResult: unknown): unknown[] {
   const { ips, ip4, ip6 } = (prevResult ?? {}) as Record<string, { ip?: unknown } | null | undefined>;
   if (!Array.isArray(ips)) return [ip4?.ip, ip6?.ip];
@@ -99,10 +98,10 @@ export function addressesIn(prevResult: unknown): unknown[] {
 }
 
 /**
- * prevResult with the unnumbered link added. Interfaces come last, so that each index that is there stays right;
- * our default route takes the place of another, as it does in the pod. Keys we do not know are handed on.
+ * prevResult with the unnumbered link added. Interfaces are added at the end, so that existing indexes stay right.
+ * eniboot's default route replaces an existing one, as it does in the pod. Unknown keys are passed on.
  *
- * @throws CNI_CONFIG when it does not hold the address, or its interface index leads nowhere.
+ * @throws CNI_CONFIG when prevResult does not contain the address, or its interface index is not valid.
  */
 export function extendResult(
   version: Version,
@@ -111,9 +110,9 @@ export function extendResult(
   netns: string,
 ): Record<string, unknown> {
   const address = `${a.address}/${a.prefixLength}`;
-  if (!canBeWritten(prevResult)) throw wrong('prevResult', 'is nested too deeply to be handed on');
+  if (!canBeWritten(prevResult)) throw wrongConfig('prevResult', 'is nested too deeply to be handed on');
   if (!addressesIn(prevResult).includes(address)) {
-    throw wrong('prevResult', `does not hold ${address}, which this container has leased`);
+    throw wrongConfig('prevResult', `does not hold ${address}, which this container has leased`);
   }
   if (isFirstForm(version)) {
     const ip4 = prevResult['ip4'] as Record<string, unknown>;
@@ -130,8 +129,7 @@ export function extendResult(
   }
   const interfaces = listAt(prevResult['interfaces'] ?? [], 'prevResult.interfaces');
   const ips = listAt(prevResult['ips'], 'prevResult.ips');
-  for (const [at, ip] of ips.entries())
-    checkIndex(ip, `prevResult.ips[${at}]`, address, interfaces, a.ifName, netns);
+  for (const [at, ip] of ips.entries()) checkIndex(ip, `prevResult.ips[${at}]`, interfaces, a, netns);
   return {
     ...prevResult,
     cniVersion: version,
@@ -143,37 +141,34 @@ export function extendResult(
 
 const DEFAULT = '0.0.0.0/0';
 
-/** Results of 0.1.0 and 0.2.0 have one address and no interfaces. */
+/** Results of 0.1.0 and 0.2.0 have one address per family and no interfaces. */
 function isFirstForm(version: Version): boolean {
   return version === '0.1.0' || version === '0.2.0';
 }
 
-/** `mtu` came with 1.1.0. */
+/** `mtu` exists since 1.1.0. */
 function interfacesIn(version: Version, interfaces: Interface[]): Record<string, unknown>[] {
   return interfaces.map(({ mtu, ...rest }) => (version === '1.1.0' ? { ...rest, mtu } : rest));
 }
 
-function checkIndex(
-  ip: unknown,
-  path: string,
-  address: string,
-  interfaces: unknown[],
-  ifName: string,
-  netns: string,
-): void {
-  if (typeof ip !== 'object' || ip === null) throw wrong(path, 'is not an object');
+function checkIndex(ip: unknown, path: string, interfaces: unknown[], a: Attachment, netns: string): void {
+  const address = `${a.address}/${a.prefixLength}`;
+  if (typeof ip !== 'object' || ip === null) throw wrongConfig(path, 'is not an object');
   const { address: theirs, interface: index } = ip as { address?: unknown; interface?: unknown };
   if (index === undefined || index === null) return;
   const target = typeof index === 'number' ? interfaces[index] : undefined;
   if (typeof target !== 'object' || target === null) {
-    throw wrong(
+    throw wrongConfig(
       `${path}.interface`,
       `${quoted(index)} is not the index of one of its ${interfaces.length} interfaces`,
     );
   }
   const { name, sandbox } = target as Record<string, unknown>;
-  if (theirs === address && (name !== ifName || sandbox !== netns)) {
-    throw wrong(`${path}.interface`, `${address} is on ${quoted(name)}, not on the container's ${ifName}`);
+  if (theirs === address && (name !== a.ifName || sandbox !== netns)) {
+    throw wrongConfig(
+      `${path}.interface`,
+      `${address} is on ${quoted(name)}, not on the container's ${a.ifName}`,
+    );
   }
 }
 
@@ -192,9 +187,5 @@ function withoutDefault(routes: unknown, path: string): unknown[] {
 
 function listAt(value: unknown, path: string): unknown[] {
   if (Array.isArray(value)) return value;
-  throw wrong(path, 'is not a list');
-}
-
-function wrong(path: string, what: string): Failure {
-  return new Failure('CNI_CONFIG', `${path}: ${what}`, { path });
+  throw wrongConfig(path, 'is not a list');
 }

@@ -3,14 +3,14 @@ import { type NodeFile, readNodeFile } from '../agent/host/node-file.ts';
 import { Failure, isFailure } from '../agent/messages/failure.ts';
 import { listLeases } from '../agent/pool/lease.ts';
 
-/** Cannot serve ADD. */
+/** The plugin cannot serve ADD. */
 export const UNAVAILABLE = 50;
-/** Cannot serve ADD, and pods that exist may have no network. */
+/** The plugin cannot serve ADD, and existing pods may have no network. */
 const LIMITED = 51;
 
 /**
- * Whether the node can make pods' networks, from local state alone. An empty pool is not reported: kubelet
- * would turn the node NotReady under pods that are well.
+ * Whether the node can make pods' networks, from local state alone. An empty pool is not reported: kubelet would turn
+ * the node NotReady although its pods are well.
  */
 export function status(): void {
   let node: NodeFile;

@@ -1,10 +1,10 @@
-// What a call's time went into. A process makes one call, so it has one stopwatch.
+// How long each part of a call took. A process makes one call, so there is one stopwatch.
 import { note } from '../agent/host/tally.ts';
 
-/** Milliseconds by phase; a phase may come in parts. */
+/** Milliseconds by phase; a phase may have several parts. */
 const spent: Record<string, number> = {};
 
-/** Runs a part of a phase and books its time, also when it throws. */
+/** Runs a part of a phase and adds its time to the phase, also when it throws. */
 export function timed<T>(phase: 'lease' | 'kernel', work: () => T): T {
   const from = performance.now();
   try {
@@ -14,12 +14,12 @@ export function timed<T>(phase: 'lease' | 'kernel', work: () => T): T {
   }
 }
 
-/** Books all that was before: the program's own start. */
+/** Adds the time before this moment: the start of the program. */
 export function started(): void {
   spent['start'] = performance.now();
 }
 
-/** Notes the call for the metrics; `code` is OK or a failure code. */
+/** Writes the call's line for the metrics; `code` is OK or a failure code. */
 export function noteCall(plugin: string, command: string, code: string): void {
   const phases = Object.entries({ ...spent, total: performance.now() });
   const text = phases.map(([phase, ms]) => `${phase}=${ms.toFixed(3)}`).join(' ');

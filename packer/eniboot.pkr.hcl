@@ -1,7 +1,7 @@
-# One build, two images: a Fedora node for x86_64 and one for arm64. README.md says how to run it and what is in it.
+# One build, two images: a Fedora node for x86_64 and one for arm64. README.md says how to run it and what the images contain.
 
 packer {
-  # The two that the tests run: with others it is another build.
+  # The versions that the tests run: other versions would make another build.
   required_version = "= 1.16.0"
   required_plugins {
     amazon = {
@@ -15,11 +15,12 @@ locals {
   # What `npm run build` made: version, commit, digests.
   manifest = jsondecode(file("${abspath(path.root)}/../dist/manifest.json"))
   version  = local.manifest.version
-  # Names of the CPU: the image's are EC2's, the bundle's are Node's.
+  # Names of the CPU: image names use EC2's, bundle names use Node's.
   cpu = { x86_64 = "x64", arm64 = "arm64" }
 
-  # A variable's own checks may not look at other variables. What does not fit together is an error here, whose text says what
-  # would: no number is written like that.
+  # The validation of a variable cannot read other variables. For values that do not fit together, parseint fails here, and its
+  # error
+  # quotes the text, which says which values would fit.
   together = [for problem, is in {
     "crio_version ${var.crio_version} is not of the minor of kubernetes_version ${var.kubernetes_version}, as ${local.kubernetes_minor}.0 is" = !can(regex("^${local.kubernetes_minor}\\.", var.crio_version))
     "fedora_version ${var.fedora_version} is not the release in the names of base_images, such as Fedora-Cloud-Base-AmazonEC2.x86_64-${var.fedora_version}-1.7" = !alltrue([
@@ -43,22 +44,22 @@ source "amazon-ebs" "node" {
   subnet_id                   = var.subnet_id
   associate_public_ip_address = var.ssh_interface == "public_ip"
   ssh_interface               = var.ssh_interface
-  # Without either, the plugin opens the port to the whole Internet.
+  # Without either of these, the plugin opens the port to the whole Internet.
   temporary_security_group_source_cidrs     = var.ssh_source_cidrs
   temporary_security_group_source_public_ip = var.ssh_interface == "public_ip" && length(var.ssh_source_cidrs) == 0
 
-  # Fedora takes no RSA key whose signature is SHA-1.
+  # Fedora accepts no RSA key whose signature uses SHA-1.
   ssh_username            = "fedora"
   temporary_key_pair_type = "ed25519"
 
-  # The build instance, and every instance of the image: EC2 then makes 2 the hop limit of a launch that names none, so
-  # launch templates say 1.
+  # For the build instance and for every instance of the image. When a launch sets no hop limit, EC2 then uses 2, so launch
+  # templates set 1.
   imds_support = "v2.0"
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
     http_put_response_hop_limit = 1
-    # Where an account turns these on, EC2 refuses instances that have a tag key with a space or a slash.
+    # If an account turns these tags on, EC2 refuses instances that have a tag key with a space or a slash.
     instance_metadata_tags = "disabled"
   }
 
@@ -73,7 +74,7 @@ source "amazon-ebs" "node" {
 
   ami_users   = var.share_with_accounts
   ami_regions = length(var.copy_to_regions) == 0 ? [] : concat([var.region], var.copy_to_regions)
-  # A copy takes no key over from its source. The plugin refuses an empty one beside accounts to share with.
+  # A copy does not inherit its source's key. The plugin refuses an empty map together with accounts to share with.
   region_kms_key_ids = length(var.copy_to_regions) == 0 ? {} : merge(
     var.copy_kms_key_ids,
     { for region in distinct(var.copy_to_regions) : region => lookup(var.copy_kms_key_ids, region, "") },
@@ -109,7 +110,7 @@ build {
         "eniboot:executable" = local.manifest.files["${source.value}/eniboot"].sha256
         "eniboot:base"       = var.base_images[source.key].id
         "eniboot:base-name"  = var.base_images[source.key].name
-        # What was installed is compared with the lock; without one, only out/packages-ARCH.lock says what that was.
+        # The installed packages are compared with the lock; without a lock, only out/packages-ARCH.lock lists them.
         "eniboot:packages" = var.packages_lock == "" ? "not locked" : sha256(file(format("${abspath(path.root)}/${var.packages_lock}", source.key)))
       })
       snapshot_tags = local.tags
@@ -117,7 +118,7 @@ build {
   }
 
   provisioner "shell-local" {
-    # Of which run the files in out/ are, also of one that makes no image.
+    # Marks the build to which the files in out/ belong, even when it makes no image.
     inline = ["mkdir -p '${path.root}/out'", "rm -f '${path.root}/out/check-${source.name}.json'", "echo '${local.started}' >'${path.root}/out/started-${source.name}'"]
   }
   provisioner "shell" {
@@ -131,7 +132,7 @@ build {
     source      = "${path.root}/../dist/eniboot-${local.version}-${local.cpu[source.name]}.tar.gz"
     destination = "/tmp/eniboot/bundle.tar.gz"
   }
-  # No file where nothing is locked: Packer leaves out an empty one.
+  # There is no file when no lock is given: Packer leaves out an empty one.
   provisioner "file" {
     content     = var.packages_lock == "" ? "" : file(format("${abspath(path.root)}/${var.packages_lock}", source.name))
     destination = "/tmp/eniboot/packages.lock"
@@ -170,7 +171,7 @@ build {
     source      = "/tmp/eniboot-licences.txt"
     destination = "${path.root}/out/licences-${source.name}.txt"
   }
-  # Takes the key away that this build came in by. What comes after it goes over the connection that is open.
+  # Removes the key by which this build logs in. Later provisioners use the open connection.
   provisioner "shell" {
     execute_command = "sudo bash {{ .Path }}"
     script          = "${path.root}/scripts/80-clean.sh"

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Collects on a node what only a real account and a real Fedora image can show (docs/first-boot.md, which names the rows),
-# into one archive. Changes nothing but that archive. As root, on a node that has booted:
+# into one archive. Changes nothing else. Run as root, on a node that has booted:
 #   sh first-boot.sh [--list | --output FILE]
-# --list names the rows and their commands. Each command gets 60 s and 400 KB; one that fails or is not there is a row all
-# the same. Exit codes: 0 the archive is written, 1 it is not, 2 wrong usage.
+# --list names the rows and their commands. Each command gets 60 s and 400 KB; a command that fails or is missing is a row
+# too. Exit codes: 0 the archive is written, 1 it is not, 2 wrong usage.
 set -u
 export LC_ALL=C
 export PATH="$PATH:/usr/libexec/eniboot/current"
@@ -75,7 +75,7 @@ trap 'exit 130' INT TERM
 
 rows >"$folder/rows"
 while IFS='|' read -r name command; do
-  # The rest of the line: a command may hold bars.
+  # The rest of the line, since a command may contain bars.
   began=$(date +%s)
   timeout --kill-after=5 60 sh -c "$command" >"$folder/said" 2>&1 </dev/null
   code=$?
@@ -93,4 +93,4 @@ if ! tar -czf "$output.part" -C "$folder" eniboot-first-boot || ! mv "$output.pa
   exit 1
 fi
 echo "$output"
-echo 'It holds names, addresses and IDs of your network: look through it before you send it to anybody.'
+echo 'It holds names, addresses and IDs of your network: look through it before you send it.'

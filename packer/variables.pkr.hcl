@@ -1,8 +1,8 @@
-# What a build may be told. Everything has a type, a description and, where not every value works, a check that says what
-# is allowed. Pins without a default stand in the lock file (lock.example.pkrvars.json shows one).
+# The variables of a build. Each has a type, a description and, where not every value is allowed, a check that says what is
+# allowed. Pins without a default stand in the lock file (lock.example.pkrvars.json is an example).
 
 variable "region" {
-  description = "Region the image is built in, and copied from."
+  description = "Region in which the image is built, and from which it is copied."
   type        = string
   validation {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
@@ -11,7 +11,7 @@ variable "region" {
 }
 
 variable "subnet_id" {
-  description = "Public subnet the build instance runs in; empty: one of the default VPC."
+  description = "Public subnet of the build instance; empty: a subnet of the default VPC."
   type        = string
   default     = ""
   validation {
@@ -31,7 +31,7 @@ variable "ssh_interface" {
 }
 
 variable "ssh_source_cidrs" {
-  description = "Addresses that may reach the SSH port of the build instance. Empty: with public_ip the one that this machine is seen by (https://checkip.amazonaws.com says which), with private_ip all that the subnet can be reached from."
+  description = "Addresses that may reach the SSH port of the build instance. Empty: with public_ip the public address of this machine (as https://checkip.amazonaws.com shows it), with private_ip all addresses that can reach the subnet."
   type        = list(string)
   default     = []
   validation {
@@ -41,7 +41,7 @@ variable "ssh_source_cidrs" {
 }
 
 variable "base_images" {
-  description = "Base image for each architecture: a copy in this account of a Fedora image, or Fedora's own (README.md says how). The name keeps Fedora's own."
+  description = "Base image for each architecture: a copy in this account of a Fedora image, or Fedora's own (README.md says how). The name is that of Fedora's image."
   type = map(object({
     id   = string
     name = string
@@ -89,7 +89,7 @@ variable "crio_version" {
 }
 
 variable "key_fingerprints" {
-  description = "Fingerprints of the keys that sign the packages of kubernetes, crio and ssm_agent. A key that is served with another one stops the build."
+  description = "Fingerprints of the keys that sign the packages of kubernetes, crio and ssm_agent. A repository whose key has another fingerprint stops the build."
   type        = map(string)
   validation {
     condition     = join(",", sort(keys(var.key_fingerprints))) == "crio,kubernetes,ssm_agent"
@@ -127,7 +127,7 @@ variable "pause_image" {
 }
 
 variable "packages_lock" {
-  description = "File with every package of the image and the digest of its header, as a build writes it (out/packages-ARCH.lock); ARCH is put in for %s. Empty: take what the repositories offer, and write a new one."
+  description = "File with every package of the image and the digest of its header, as a build writes it (out/packages-ARCH.lock); %s stands for ARCH. Empty: install what the repositories offer, and write a new file."
   type        = string
   default     = ""
   validation {
@@ -147,7 +147,7 @@ variable "extra_packages" {
 }
 
 variable "extra_files" {
-  description = "What your own additions to the build leave below /etc, /root and /var/lib, and no package has: * is anything within a name, ** anything below. The check refuses what neither it nor this list knows."
+  description = "Files below /etc, /root and /var/lib that your own additions to the build make and no package has: * is any text within a name, ** any path below. The check refuses files that neither it nor this list names."
   type        = list(string)
   default     = []
   validation {
@@ -172,12 +172,12 @@ variable "volume_gib" {
   default     = 20
   validation {
     condition     = var.volume_gib >= 10 && var.volume_gib <= 16384 && var.volume_gib == floor(var.volume_gib)
-    error_message = "The volume_gib is not a whole number from 10 (what is in the image, and half of it free) to 16384."
+    error_message = "The volume_gib is not a whole number from 10 (the contents of the image, and half of it free) to 16384."
   }
 }
 
 variable "kms_key_id" {
-  description = "KMS key for the image's snapshot; empty: the account's default. One of your own needs the permissions that docs/iam.md lists. An image that other accounts launch needs a key they may use."
+  description = "KMS key for the image's snapshot; empty: the account's default. A key of your own needs the permissions that docs/iam.md lists. An image that other accounts launch needs a key that they may use."
   type        = string
   default     = ""
   validation {
@@ -187,7 +187,7 @@ variable "kms_key_id" {
 }
 
 variable "copy_kms_key_ids" {
-  description = "KMS key for the snapshot in each of copy_to_regions; a Region without one uses its default. With share_with_accounts every Region needs one that those accounts may use."
+  description = "KMS key for the snapshot in each of copy_to_regions; a Region without one uses its default. With share_with_accounts every Region needs a key that those accounts may use."
   type        = map(string)
   default     = {}
   validation {
@@ -221,7 +221,7 @@ variable "copy_to_regions" {
 }
 
 variable "deprecate_after_days" {
-  description = "Days until EC2 marks the image as deprecated: no new user finds it, who uses it goes on."
+  description = "Days until EC2 marks the image as deprecated: new users no longer find it, present users can go on."
   type        = number
   default     = 120
   validation {
@@ -231,7 +231,7 @@ variable "deprecate_after_days" {
 }
 
 variable "poll_seconds" {
-  description = "Seconds between two looks at what EC2 is doing; an hour is the most that is waited for one thing."
+  description = "Seconds between two looks at the progress of a step in EC2; a build waits for each step for an hour at most."
   type        = number
   default     = 15
   validation {

@@ -1,7 +1,7 @@
 // Arguments of this repository's commands: switches, texts, choices and whole numbers. Help and wrong usage end here.
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 
-/** A whole number's range; from 1 on unless said. */
+/** A whole number's range; the least is 1 by default. */
 interface Numbers {
   least?: number;
   most?: number;
@@ -18,8 +18,8 @@ type Value<K extends Kind> = K extends 'switch'
       : number | undefined;
 
 /**
- * This process's arguments, `undefined` where one was not given. `--help` prints the help and ends the process with 0;
- * anything that is wrong is told on stderr with the help, and ends it with 2.
+ * This process's arguments, `undefined` for one that was not given. `--help` prints the help and ends the process with 0; a wrong
+ * argument is told on stderr with the help, and ends it with 2.
  */
 export function readArguments<const Kinds extends Record<string, Kind>>(
   help: string,

@@ -1,4 +1,4 @@
-// Debian packages of other releases, unpacked beside this machine's own: nothing of it is installed or changed. Needs the network.
+// Debian packages of other releases, unpacked beside this machine's own: nothing is installed or changed. Needs the network.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -18,22 +18,22 @@ import { basename, dirname, join } from 'node:path';
 export interface Wanted {
   /** Debian's code name. */
   release: string;
-  /** Taken with all they depend on: these run. */
+  /** Fetched with all dependencies: these run. */
   programs: readonly string[];
-  /** Taken alone. */
+  /** Fetched without dependencies. */
   alone?: readonly string[];
   /** Paths that are not kept. */
   unneeded?: readonly string[];
 }
 
-/** Changed when the contents of an unpacked root change. */
+/** Changes when the contents of an unpacked root change. */
 const LAYOUT = '2';
 
 const WEEK_MS = 7 * 24 * 3600 * 1000;
 
 /**
- * Unpacks them beside `pointer`, a file that names the folder in use. Kept for a week; without a network an older copy
- * serves.
+ * Unpacks them beside `pointer`, a file that names the folder in use. They are kept for a week; without a network an older copy is
+ * used.
  */
 export function keepPackages(pointer: string, wanted: Wanted): void {
   const cache = dirname(pointer);
@@ -46,11 +46,11 @@ export function keepPackages(pointer: string, wanted: Wanted): void {
     process.stdout.write(`${wanted.release}: ${join(cache, key)}\n`);
   } catch (error) {
     if (!existsSync(pointer)) throw error;
-    process.stdout.write(`${wanted.release}: no newer packages to be had, the last ones are used\n`);
+    process.stdout.write(`${wanted.release}: newer packages are not available, the last ones are used\n`);
   }
 }
 
-/** The folder that `pointer` names. @param fetcher what makes it, for the error when it is not there. */
+/** The folder that `pointer` names. @param fetcher the script that makes it, for the error when it does not exist. */
 export function keptRoot(pointer: string, fetcher: string): string {
   if (!existsSync(pointer))
     throw new Error(
@@ -59,7 +59,7 @@ export function keptRoot(pointer: string, fetcher: string): string {
   return join(dirname(pointer), readFileSync(pointer, 'utf8').trim());
 }
 
-/** Unpacks them into a folder of `cache` that is named for their versions, unless it is there; its name. */
+/** Unpacks them into a folder of `cache` that is named for their versions, unless it exists; returns its name. */
 function unpackPackages(cache: string, { release, programs, alone = [], unneeded = [] }: Wanted): string {
   const work = mkdtempSync(join(tmpdir(), 'eniboot-packages-'));
   try {
@@ -89,7 +89,7 @@ function unpackPackages(cache: string, { release, programs, alone = [], unneeded
   }
 }
 
-/** apt-get with a state, a source and a cache of its own: it knows of no installed package and changes none. */
+/** apt-get with a state, a source and a cache of its own: it knows no installed package and changes none. */
 function privateApt(work: string, release: string): (...args: string[]) => string[] {
   for (const directory of ['lists/partial', 'archives/partial'])
     mkdirSync(join(work, directory), { recursive: true });
@@ -127,7 +127,7 @@ Debug::NoLocking "true";
     }).split('\n');
 }
 
-/** How this machine reaches its mirror (proxies and the like), without its hooks, which act on the machine's own apt. */
+/** The settings by which this machine reaches its mirror (proxies and the like), without its hooks, which act on its own apt. */
 function transport(): string {
   return execFileSync('apt-config', ['dump'], { encoding: 'utf8' })
     .split('\n')
@@ -135,7 +135,7 @@ function transport(): string {
     .join('\n');
 }
 
-/** The Debian mirror this machine uses. */
+/** The Debian mirror that this machine uses. */
 function mirror(): string {
   const uris = execFileSync('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'], {
     encoding: 'utf8',

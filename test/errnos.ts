@@ -1,22 +1,21 @@
-// What hides why a file could not be looked at: an error that is taken for "not there" has freed addresses of live pods.
+// Code that hides why a file could not be read: an error that was taken for "missing" once freed addresses of live pods.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** The one place that says what is not there. */
+/** The only file that decides that a file is missing. */
 const PORT = 'agent/port/fs.ts';
 
-/** Say that nobody knows, and nothing of what is there. */
+/** Errors after which it is unknown whether the file exists. */
 const UNKNOWN = /'(?:EACCES|EPERM|ELOOP|EIO|ENAMETOOLONG|EMFILE|ENFILE|ENOMEM|ESTALE|EBUSY)'/;
 const READS = /\b(?:\w+IfPresent|isThere|read(?:File|dir|link)Sync|l?statSync|accessSync)\(/;
 
-/** Files with a `catch {` over a read, how many, and why nothing is taken for absent there. */
+/** Files with a `catch {` around a read: their number, and why no file is taken for missing there. */
 const JUSTIFIED: Record<string, { count: number; why: string }> = {
-  'agent/host/attachment-effect.ts': { count: 1, why: 'programs look again, and fail by themselves' },
   'agent/pool/lease-note.ts': { count: 1, why: 'the answer is "unknown", which frees nothing' },
-  'agent/pool/carried.ts': { count: 1, why: 'whose the address is stays open, and nobody is accused' },
+  'agent/pool/carried.ts': { count: 1, why: 'the carrier of the address stays unknown, and no pod is named' },
 };
 
-/** A line for each place of the shipped sources that may take an error for an absence. */
+/** A line for each place in the shipped sources that may take an error for a missing file. */
 export function errnoProblems(root: string): string | undefined {
   const problems = ['agent', 'cni'].flatMap((folder) =>
     readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
@@ -34,7 +33,7 @@ function problemsIn(path: string, text: string): string[] {
   for (const [, list = ''] of text.matchAll(/hasCode\(\s*\w+,([^)]*)\)/g)) {
     if (/'(?:ENOENT|ENOTDIR)'/.test(list) && UNKNOWN.test(list))
       problems.push(
-        `${path}: hasCode(${list.trim()}): an error of which nobody knows beside one that says absent`,
+        `${path}: hasCode(${list.trim()}): an error that tells nothing about the file, beside one that means a missing file`,
       );
   }
   const silent = silentReads(text);

@@ -1,5 +1,5 @@
-// `npm run test:full`: everything at full size, however long it takes. Each suite writes its evidence (commit,
-// versions, counts, seed, time) to docs/evidence/<name>.json.
+// `npm run test:full`: everything at full size, which takes hours. Each suite writes its evidence (commit, versions, counts, seed,
+// time) to docs/evidence/<name>.json.
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -49,6 +49,23 @@ const suites: Suite[] = [
   },
   { name: 'e2e-pods', script: 'e2e:pods', args: [] },
   { name: 'e2e-node', script: 'e2e:node', args: [] },
+  ...['network-policy', 'network-policy-nftables', 'cyclonus'].map((name) => ({
+    name: `e2e-node-${name}`,
+    script: 'e2e:node',
+    args: ['--case', name, '--evidence', evidence(`e2e-node-${name}`)],
+  })),
+  {
+    name: 'e2e-node-network-policy-simulated',
+    script: 'e2e:node',
+    args: [
+      ...['network-policy-simulated', 'network-policy-off', 'cyclonus-simulated'].flatMap((name) => [
+        '--case',
+        name,
+      ]),
+      ...['--evidence', evidence('e2e-node-network-policy-simulated')],
+    ],
+  },
+  { name: 'e2e-mesh', script: 'e2e:mesh', args: [] },
 ];
 
 const asked = process.argv.slice(2);

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 
-/** The Go command, on the path or where its own archive puts it; undefined where it is not installed. */
+/** The Go command, on the PATH or in the folder of Go's own archive; undefined when it is not installed. */
 export function goCommand(): string | undefined {
   return ['go', '/usr/local/go/bin/go'].find((name) => spawnSync(name, ['version']).status === 0);
 }

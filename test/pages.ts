@@ -1,8 +1,8 @@
-// Pages of docs/ that are made from the code, so that they cannot say something else: the failure table from
-// codes.ts, the licences of bundled npm packages from the lock file. `node test/pages.ts` writes them.
+// Pages of docs/ that are generated from the code, so that they agree with it: the failure table from codes.ts, the licences of
+// bundled npm packages from the lock file. `node_modules/.bin/node test/pages.ts` writes them.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { BUCKETS, type Description, series } from '../agent/boot/series.ts';
+import { BUCKETS, type Description, series } from '../agent/boot/verdict/series.ts';
 import { failureCodes } from '../agent/messages/codes.ts';
 import { neighbours } from './neighbours/table.ts';
 
@@ -39,7 +39,7 @@ function failuresPage(): string {
   );
   return `# Failure codes
 
-Written by \`node test/pages.ts\` from agent/messages/codes.ts. A failed boot shows its code in the console line, in the instance
+Written by \`node_modules/.bin/node test/pages.ts\` from agent/messages/codes.ts. A failed boot shows its code in the console line, in the instance
 tag \`eniboot:verdict\`, in /run/eniboot/status.json (with the facts: what, where, EC2's own code) and in the log. Other commands
 and the CNI plugin show it in their error.
 
@@ -68,26 +68,26 @@ function neighboursPage(): string {
     .map(({ name, elsewhere: where }) => `- ${name}: ${where}.\n`);
   return `# Who else is on the node
 
-Written by \`node test/pages.ts\` from test/neighbours/table.ts, whose every row \`test/neighbours/neighbours.test.ts\` tries: on a READY
-node with pods it loads what the neighbour loads (firewalld runs itself; of the others it takes the rules as their sources write them,
-which test/neighbours/rules.ts names), sends packets on each of a pod's ways, and compares with what \`eniboot check\` says. None
+Written by \`node_modules/.bin/node test/pages.ts\` from test/neighbours/table.ts, whose every row \`test/neighbours/neighbours.test.ts\` tries: on a READY
+node with pods it loads the neighbour's rules (firewalld itself runs; the rules of the others are written as in their sources,
+which test/neighbours/rules.ts names), sends packets on each of a pod's ways, and compares the result with \`eniboot check\`. None
 of it was tried on real EC2.
 
-\`eniboot check\`, the boot's last look and \`eniboot trace POD\` look at what others have put into the way of pods' packets, and name the table and
-chain, the policy rule, the route, the filter or the setting, what it does to which packets, and what to do. It is a warning: a firewall is its
+\`eniboot check\`, the boot's last look and \`eniboot trace POD\` find rules of other programs that stop pods' packets, and name the table and
+chain, the policy rule, the route, the filter or the setting, its effect on which packets, and a remedy. It is a warning: a firewall is its
 owner's to change, and eniboot never does. Looked at are:
 
-| row | what is looked at |
+| row | what is checked |
 |---|---|
 | \`neighbours-firewall\` | base chains of all families and hooks on a pod's ways, of nft, iptables-nft and iptables-legacy: a packet of each way is followed through their rules, sets and maps to its verdict |
 | \`neighbours-routing\` | policy rules and routes that win over eniboot's, for each of those packets |
-| \`neighbours-hidden-vpc\` | routes of others for addresses of the VPC |
+| \`neighbours-hidden-vpc\` | routes of other programs for addresses of the VPC |
 | \`neighbours-tc\` | filters of tc on the ENIs and pods' links that drop or redirect, and a forgotten netem |
 | \`neighbours-enslaved\` | an ENI or a pod's link in a bridge, bond or VRF, with net.bridge.bridge-nf-call-iptables |
 | \`neighbours-forwarding\` | forwarding that is off for one device alone (ip_forward and rp_filter have rows of their own: \`sysctl-…\`) |
 
-"may drop" means that a rule before it hangs on what cannot be told from the rules alone: an ipset, a program that packets are queued for, a match of
-iptables where no iptables-save is installed. A drop that hangs on such a match alone (a rate, INVALID packets) is no row. BPF programs, chains of
+"may drop" means that a rule before it depends on a match whose result the rules alone do not tell: an ipset, a program that packets are queued for, a match of
+iptables where no iptables-save is installed. A drop that depends only on such a match (a rate, INVALID packets) is no row. BPF programs, chains of
 netdev whose device nft 1.0.6 does not tell, and iptables-legacy without its program are listed as not judged. \`eniboot check --probe\` sends packets instead of
 reading rules, and so sees what all of them do together.
 
@@ -99,15 +99,15 @@ ${summary}
 ## What was tried
 
 Ways: \`internet\` (pods to the Internet and back), \`vpc\` (by their own ENI), \`node\` (to and from the node, kubelet's port), \`service\` (a Service with its backend
-elsewhere), \`outside\` (NodePort, hostPort).
+on another node), \`outside\` (NodePort, hostPort).
 
 | neighbour | setting | broken ways | rows in \`eniboot check\` |
 |---|---|---|---|
 ${cases.join('')}
-Shown elsewhere as well:
+Other tests show more:
 
 ${elsewhere.join('')}
-A rule without a priority (\`ip rule add\` of wg-quick, and of scripts) gets one below the lowest there is, which is eniboot's 512 (IPv4): it is asked before all of
+A rule without a priority (\`ip rule add\` of wg-quick, and of scripts) gets one below the lowest existing one, which is eniboot's 512 (IPv4): it is asked before all of
 eniboot's rules, and wins. Name a priority above 1025.
 `;
 }
@@ -124,7 +124,7 @@ function metricsPage(): string {
   const head = '| series | type | meaning | labels |\n|---|---|---|---|\n';
   return `# Metrics
 
-Written by \`node test/pages.ts\` from agent/boot/series.ts. Two text files in \`/var/lib/eniboot/metrics\`, for node_exporter:
+Written by \`node_modules/.bin/node test/pages.ts\` from agent/boot/verdict/series.ts. Two text files in \`/var/lib/eniboot/metrics\`, for node_exporter:
 \`--collector.textfile.directory=/var/lib/eniboot/metrics\`. All times are in seconds. No daemon keeps them current: the
 values are as old as their file (\`node_textfile_mtime_seconds\`).
 
@@ -151,7 +151,7 @@ function licencesPage(root: string): string {
   const rows = bundled(root).map((one) => `| ${one.name} | ${one.version} | ${one.licence} |\n`);
   return `# Licences of bundled npm packages
 
-Written by \`node test/pages.ts\`; \`npm run check\` refuses a licence outside ${[...ALLOWED].join(', ')}.
+Written by \`node_modules/.bin/node test/pages.ts\`; \`npm run check\` refuses a licence outside ${[...ALLOWED].join(', ')}.
 [NOTICE](../NOTICE) lists what the runtime links in; the licence texts of those libraries are not in Bun's npm package.
 
 | package | version | licence |

@@ -1,23 +1,22 @@
-// Patterns that take more than in proportion to their text: scslre finds them, the library behind the rules of
-// eslint-plugin-regexp. It knows three kinds: one repetition after another that takes the same characters, a repetition
-// in a repetition, and a repetition that a search begins anew at each character. It misses some, which is what
-// test/input/growth.test.ts is for.
+// Finds patterns whose time grows faster than their text, with scslre, the library behind the rules of eslint-plugin-regexp. It knows
+// three kinds: two repetitions in a row that match the same characters, a repetition in a repetition, and a repetition that a search
+// begins again at each character. It misses some; test/input/growth.test.ts finds those.
 import { type Expression, parseSync, Visitor } from 'oxc-parser';
 import { analyse } from 'scslre';
 
-/** Where patterns may be made at run time, which nobody can look at here. */
+/** Files where patterns may be made at run time, which this check cannot read. */
 const MADE_AT_RUN_TIME: Record<string, string> = {
   'agent/config/schema.ts':
     'of constants in the file; its texts are values of a configuration, and growth.test.ts has it',
 };
 
 const KINDS = {
-  Self: 'repeats what repeats already',
+  Self: 'repeats a repetition',
   Trade: 'has two repetitions that take the same characters',
   Move: 'begins with a repetition and can begin at each character of it',
 };
 
-/** One line for each pattern of a source that may take long. */
+/** A line for each pattern of a source that may take long. */
 export function patternProblems(path: string, source: string): string[] {
   const problems: string[] = [];
   const report = (at: number, what: string) =>

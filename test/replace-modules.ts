@@ -1,5 +1,5 @@
-// Runs the product's own modules in this process with some of them replaced, by name, when they are loaded.
-import { readFileSync } from 'node:fs';
+// Runs the product's own modules in this process, with some of them replaced by name when they are loaded.
+import { existsSync, readFileSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
@@ -13,9 +13,9 @@ export const agentModule = (path: string) => new URL(`../agent/${path}`, import.
 export type Replacement = { module: string; from?: string; instead: string };
 
 /**
- * To be called before anything that is replaced is imported. A module of ours keeps the names it exports, each from
- * the replacement; constants are the real ones. A function without a stand-in may be imported, but a call to it
- * throws: nothing reaches this machine unnoticed. A foreign module is replaced whole.
+ * Must be called before a replaced module is imported. A module of eniboot keeps the names that it exports, each from the
+ * replacement; constants are the real ones. A function without a stand-in may be imported, but a call of it throws, so that nothing
+ * reaches this machine unnoticed. A module of another package is replaced whole.
  */
 export function replaceModules(replacements: Replacement[]): void {
   const ours = new Map(
@@ -24,6 +24,9 @@ export function replaceModules(replacements: Replacement[]): void {
       .map((one): [string, string] => [agentModule(`${one.module}.ts`), one.instead]),
   );
   const foreign = replacements.filter((one) => one.from !== undefined);
+  const named = [...ours.keys(), ...foreign.map(({ from }) => agentModule(`${from}.ts`))];
+  const missing = named.filter((url) => !existsSync(fileURLToPath(url)));
+  if (missing.length > 0) throw new Error(`to be replaced, or in it, and not there: ${missing.join(', ')}`);
   registerHooks({
     resolve(specifier, context, next) {
       const whole = foreign.find(

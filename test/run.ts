@@ -1,41 +1,40 @@
-// The test runner: uvu files, each in a process and sandbox of its own, killed when it runs out of time.
-// uvu alone exits 0 when it finds no file and waits for ever for a test that hangs.
+// `npm test`: builds what changed, fetches what tests need from outside, and runs the chosen files.
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
+import { parseArgs } from 'node:util';
 import { writeEvidence } from './bench/report.ts';
 import { buildExecutable } from './build/executable.ts';
+import { buildStandIn } from './build/stand-in.ts';
+import { type FileResult, inspectFile, runFiles } from './runner/run-files.ts';
 
 const root = join(import.meta.dirname, '..');
-/** Seconds a file may take unless its first lines say `// time limit: N s`. */
-const DEFAULT_LIMIT = 120;
 
-const help = `Usage: npm test [-- [--coverage] [--list] [--evidence FILE] [NAME…]]
+const help = `Usage: npm test [-- [-t PATTERN] [--inspect] [--coverage] [--list] [--evidence FILE] [NAME…]]
 
 Runs test/**/*.test.ts; NAME keeps the files whose path contains it. Ends with one line: N passed, N failed.
+  -t PATTERN   run only the cases whose name matches this regular expression
+  --inspect    run one file under Node's terminal debugger, in its sandbox; a debugger statement stops it
   --coverage   report line coverage of what ran in-process (the executable itself is covered by its own tests)
   --list       name the files and stop
   --evidence   write counts, times and versions to FILE
 `;
 
-const args = process.argv.slice(2);
-const evidenceAt = args.indexOf('--evidence');
-const evidence = evidenceAt === -1 ? undefined : args.splice(evidenceAt, 2)[1];
-if (args.includes('--help')) {
+const options = readOptions();
+const { names } = options;
+if (options.help) {
   process.stdout.write(help);
   process.exit(0);
 }
-const names = args.filter((arg) => !arg.startsWith('--'));
 const files = find(join(root, 'test'))
   .filter((file) => names.length === 0 || names.some((name) => file.includes(name)))
   .sort();
-if (args.includes('--list')) {
+if (options.list) {
   process.stdout.write(files.map((file) => `${relative(root, file)}\n`).join(''));
   process.exit(0);
 }
 
-const coverage = args.includes('--coverage') ? join(root, 'coverage/raw') : undefined;
+const coverage = options.coverage ? join(root, 'coverage/raw') : undefined;
 if (coverage !== undefined) {
   rmSync(coverage, { recursive: true, force: true });
   mkdirSync(coverage, { recursive: true });
@@ -43,6 +42,7 @@ if (coverage !== undefined) {
 
 // Black-box tests run the executable as it ships.
 buildExecutable();
+buildStandIn();
 
 // Sandboxes have no network: what a folder's tests need from outside is fetched before.
 for (const fetch of new Set(
@@ -51,118 +51,75 @@ for (const fetch of new Set(
   execFileSync(process.execPath, [fetch], { stdio: ['ignore', 'ignore', 'inherit'] });
 }
 
-interface Outcome {
-  passed: number;
-  failed: number;
-}
-const outcomes: (Outcome & { file: string; seconds: number })[] = [];
-const totals: Outcome = { passed: 0, failed: 0 };
-const running = new Set<number>();
-// What tests write for a moment, and may not come to remove.
-const scratch = mkdtempSync(join(tmpdir(), 'eniboot-test-'));
-process.on('exit', () => {
-  for (const pid of running) killGroup(pid);
-  rmSync(scratch, { recursive: true, force: true });
-});
+if (options.inspect) process.exit(await inspect());
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));
-const queue = [...files];
 const started = performance.now();
-await Promise.all(Array.from({ length: Math.max(1, Math.min(2, availableParallelism())) }, worker));
+const results = await runFiles(files, { cases: options.cases, coverage });
+const passed = total((one) => one.passed);
+let failed = total((one) => one.failed);
 if (files.length === 0) {
   process.stderr.write('no test file found\n');
-  totals.failed += 1;
+  failed += 1;
+} else if (passed + failed === 0) {
+  process.stderr.write(`no case matches -t ${options.cases}\n`);
+  failed += 1;
 }
 if (coverage !== undefined) await reportCoverage(coverage);
 const seconds = Math.round((performance.now() - started) / 1000);
-if (evidence !== undefined) writeEvidence(evidence, 'test', { files: outcomes, ...totals, seconds });
-process.stdout.write(`${files.length} files in ${seconds} s\n`);
-process.stdout.write(`${totals.passed} passed, ${totals.failed} failed\n`);
-process.exit(totals.failed === 0 ? 0 : 1);
-
-async function worker(): Promise<void> {
-  for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
-    const outcome = await runFile(file);
-    totals.passed += outcome.passed;
-    totals.failed += outcome.failed;
-  }
-}
-
-async function runFile(file: string): Promise<Outcome> {
-  const begun = performance.now();
-  const seconds = await limitOf(file);
-  const child = spawn('sh', [join(root, 'test/sandbox.sh'), process.execPath, file], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'pipe'],
-    detached: true,
-    env: {
-      ...process.env,
-      TMPDIR: scratch,
-      ...(coverage === undefined ? {} : { NODE_V8_COVERAGE: coverage }),
-    },
-  });
-  if (child.pid !== undefined) running.add(child.pid);
-  let output = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    output += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    output += chunk.toString();
-  });
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    killGroup(child.pid);
-  }, seconds * 1000);
-  const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
-  running.delete(child.pid ?? 0);
-  clearTimeout(timer);
-  const plain = output.replace(/\u001b\[[0-9;]*m/g, '');
-  const total = sum(plain, /^ *Total: +(\d+)/gm);
-  const passed = sum(plain, /^ *Passed: +(\d+)/gm);
-  // A file that failed without a failing test (crash, time-out, no test at all) counts as one failure.
-  const failed = Math.max(total - passed, code === 0 && total > 0 ? 0 : 1);
-  outcomes.push({
-    file: relative(root, file),
+if (options.evidence !== undefined)
+  writeEvidence(options.evidence, 'test', {
+    files: results.map(({ file, passed, failed, seconds }) => ({
+      file,
+      passed,
+      failed,
+      seconds: Math.round(seconds),
+    })),
     passed,
     failed,
-    seconds: Math.round((performance.now() - begun) / 1000),
+    seconds,
   });
-  // A file that leaves tests out is told apart from one that has run them all.
-  const skipped = sum(plain, /^ *Skipped: +(\d+)/gm);
-  const time = `${((performance.now() - begun) / 1000).toFixed(1)} s`.padStart(8);
-  process.stdout.write(
-    `${failed === 0 ? 'ok    ' : 'FAILED'} ${time} ${String(passed).padStart(5)}  ${relative(root, file)}${skipped > 0 ? `  (${skipped} skipped)` : ''}${late ? `  (time limit ${seconds} s)` : ''}\n`,
-  );
-  if (failed > 0)
-    process.stdout.write(
-      `${plain
-        .trim()
-        .split('\n')
-        .slice(-200)
-        .map((line) => `    ${line}`)
-        .join('\n')}\n`,
-    );
-  return { passed, failed };
+process.stdout.write(
+  `${files.length} files in ${seconds} s, ${Math.round(total((one) => one.cpuSeconds ?? 0))} s of processors\n`,
+);
+process.stdout.write(`${passed} passed, ${failed} failed\n`);
+process.exit(failed === 0 ? 0 : 1);
+
+/** Resolves to the debugger's exit code. */
+async function inspect(): Promise<number> {
+  const [file, ...more] = files;
+  if (file === undefined || more.length > 0) {
+    process.stderr.write(`--inspect takes one file, and ${files.length} match; --list names them\n`);
+    return 2;
+  }
+  if (!process.stdin.isTTY) {
+    process.stderr.write('--inspect needs a terminal\n');
+    return 2;
+  }
+  // Ctrl-C is the debugger's.
+  process.on('SIGINT', () => undefined);
+  return inspectFile(file, options.cases);
 }
 
-function sum(text: string, pattern: RegExp): number {
-  let result = 0;
-  for (const match of text.matchAll(pattern)) result += Number(match[1]);
-  return result;
+function total(of: (result: FileResult) => number): number {
+  return results.reduce((sum, result) => sum + of(result), 0);
 }
 
-async function limitOf(file: string): Promise<number> {
-  const { readFile } = await import('node:fs/promises');
-  const head = (await readFile(file, 'utf8')).slice(0, 600);
-  return Number(/^\/\/ time limit: (\d+) s/m.exec(head)?.[1] ?? DEFAULT_LIMIT);
-}
-
-function killGroup(pid: number | undefined): void {
-  if (pid === undefined) return;
+function readOptions() {
+  const known = {
+    cases: { type: 'string', short: 't' },
+    inspect: { type: 'boolean', default: false },
+    coverage: { type: 'boolean', default: false },
+    list: { type: 'boolean', default: false },
+    evidence: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  } as const;
   try {
-    process.kill(-pid, 'SIGKILL');
-  } catch {
-    // It has ended meanwhile.
+    const { values, positionals } = parseArgs({ options: known, allowPositionals: true });
+    const cases = values.cases === undefined ? undefined : new RegExp(values.cases).source;
+    return { ...values, cases, names: positionals };
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${help}`);
+    process.exit(2);
   }
 }
 

@@ -1,5 +1,5 @@
-// The wall clock of AWS. What several machines decide by, leases and waits of a rollout, follows one clock: every answer of
-// AWS carries its time, and a machine's own may be minutes off.
+// The wall clock of AWS. Leases and waits of a rollout concern several machines, so they follow one clock: every answer of AWS
+// carries its time. The clock of a machine may be minutes off.
 import type { Clock } from '../port/clock.ts';
 
 export interface AwsClock extends Clock {
@@ -7,10 +7,10 @@ export interface AwsClock extends Clock {
   learn(date: string | undefined, sentMs: number): void;
 }
 
-/** The header counts whole seconds (RFC 9110, 6.6.1): a smaller difference says nothing. */
+/** The header counts whole seconds (RFC 9110, 6.6.1): a smaller difference means nothing. */
 const RESOLUTION_MS = 1_000;
 
-/** `local` until the first answer. */
+/** The clock is `local` until the first answer. */
 export function awsClock(local: Clock): AwsClock {
   let offsetMs = 0;
   const localMs = () => local.now().getTime();

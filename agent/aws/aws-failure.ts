@@ -1,11 +1,15 @@
-// Of which kind an error of AWS is, as the SDK throws it.
-import { Failure, isFailure } from '../messages/failure.ts';
-import { codeOfKind, type Kind, kindOfSystemError } from '../messages/kinds.ts';
+// The kind of an error that the SDK throws.
+import { Failure, isFailure, messageOf } from '../messages/failure.ts';
+import { codeOfKind, type Kind, kindOfSystemError, type Service } from '../messages/kinds.ts';
 
-const codeFact = { EC2: 'ec2Code', SSM: 'ssmCode' } as const;
+/** Services that are called over the SDK. */
+export type SdkService = Exclude<Service, 'IMDS'>;
 
-// AWS's own codes. Source: EC2 API reference, "Error codes for the Amazon EC2 API"; SSM API reference, "Common Error Types";
-// for throttling and time-outs also what AWS's own SDKs try again after (@smithy/core, service-error-classification).
+const codeFact: Record<SdkService, string> = { EC2: 'ec2Code', SSM: 'ssmCode', CloudWatch: 'cloudwatchCode' };
+
+// AWS's own codes. Source: EC2 API reference, "Error codes for the Amazon EC2 API"; SSM API reference, "Common Error Types".
+// For throttling and time-outs also the codes after which AWS's own SDKs try again (@smithy/core,
+// service-error-classification).
 const THROTTLED = new Set([
   'RequestLimitExceeded',
   'Throttling',
@@ -21,7 +25,7 @@ const THROTTLED = new Set([
   'TooManyUpdates',
   'ResourceAlreadyAssociated.Throttled',
 ]);
-/** HTTP 429, Too Many Requests (RFC 6585): what stands before AWS may throttle in its own words. */
+/** HTTP 429, Too Many Requests (RFC 6585): a proxy in front of AWS may throttle without a code of AWS. */
 const TOO_MANY_REQUESTS = 429;
 const BUSY = new Set([
   'Unavailable',
@@ -32,7 +36,7 @@ const BUSY = new Set([
   'RequestTimeout',
   'RequestTimeoutException',
 ]);
-/** What the SDK calls an answer that names no code of AWS's: one of a proxy, an empty or a damaged one. */
+/** The SDK's names for an answer without a code of AWS: an answer of a proxy, an empty or a damaged one. */
 const NAMELESS = new Set(['Error', 'Unknown', 'UnknownError', 'NotFound', 'SyntaxError']);
 const DENIED = new Set([
   'UnauthorizedOperation',
@@ -53,12 +57,13 @@ const UNAUTHENTICATED = new Set([
 ]);
 
 /**
- * The failure behind whatever a call threw, AWS's own code in its facts as `ec2Code` or `ssmCode`.
+ * The failure for an error that a call threw. AWS's own code is in its facts as `ec2Code`, `ssmCode` or `cloudwatchCode`.
  *
- * @param caller whose credentials they are: a node's come by themselves, a person's do not.
+ * @param caller whose credentials the call used: on a node they come from the instance profile, an operator has to provide
+ * them.
  */
 export function awsFailure(
-  service: 'EC2' | 'SSM',
+  service: SdkService,
   action: string,
   facts: Record<string, unknown>,
   error: unknown,
@@ -66,8 +71,8 @@ export function awsFailure(
 ): Failure {
   if (isFailure(error)) return error;
   const name = error instanceof Error ? error.name : 'Error';
-  // Of an answer it cannot read, the SDK tells programmers in a second line where to look.
-  const [message = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
+  // When the SDK cannot read an answer, its second line tells programmers where to look: it is left out.
+  const [message = ''] = messageOf(error).split('\n');
   const status = httpStatus(error);
   if (name === 'CredentialsProviderError' || name === 'TokenProviderError')
     return new Failure('NO_CREDENTIALS', `no AWS credentials to call ${action} with: ${message}`, {}, error);
@@ -90,7 +95,7 @@ export function awsFailure(
   return new Failure(code, words[kind], all, error);
 }
 
-/** Only an answer that names a code of AWS's is a refusal; everything else may be different next time. */
+/** Only an answer with a code of AWS is a refusal; any other error may not come again. */
 function kindOf(error: unknown, name: string, status: number | undefined): Kind {
   const ofSystem = kindOfSystemError(error);
   if (ofSystem !== undefined) return ofSystem;
@@ -98,7 +103,7 @@ function kindOf(error: unknown, name: string, status: number | undefined): Kind 
   if (DENIED.has(name)) return 'denied';
   if (UNAUTHENTICATED.has(name)) return 'unauthenticated';
   if (BUSY.has(name) || status === undefined || status >= 500) return 'unanswered';
-  // What failed after an answer that was none of an error failed in reading it: a date, a number, its depth.
+  // An error after an answer with a status below 400 came from reading the answer: a date, a number, its depth.
   if (NAMELESS.has(name) || status < 400) return 'unreadable';
   return 'refused';
 }

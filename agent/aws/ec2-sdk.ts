@@ -1,6 +1,6 @@
-// The Ec2 interface over @aws-sdk/client-ec2. Load this module on first use: the SDK is the largest single cost
-// of the agent's start. Commands are imported by name, so that the bundler leaves out the other 700: as a whole
-// the SDK takes 70 ms to load, what is used of it 25 ms.
+// The Ec2 interface over @aws-sdk/client-ec2. Load this module on first use: the SDK is the largest single cost of the agent's
+// start. Commands are imported by name, so that the bundler leaves out the other 700: the whole SDK takes 70 ms to load, this
+// part 25 ms.
 import {
   AssignIpv6AddressesCommand,
   AssignPrivateIpAddressesCommand,
@@ -37,10 +37,10 @@ import { readCredentials } from './metadata.ts';
 import { allPages } from './paging.ts';
 import { boundedHandler } from './sdk-handler.ts';
 
-/** Milliseconds one attempt may take; longer than any call seen in the field, short enough to try again. */
+/** Milliseconds that one attempt may take: longer than any call seen in the field, short enough to try again. */
 const ATTEMPT_MS = 5_000;
 
-/** More than any VPC, subnet, ENI or instance has of anything. */
+/** More of anything than a VPC, subnet, ENI or instance has. */
 const MOST = 1_000;
 
 const { field, optional, count, list, senseless } = fieldsOf('EC2');
@@ -65,18 +65,18 @@ export async function createEc2(options: SdkOptions): Promise<Ec2> {
 }
 
 /**
- * EC2 as an operator calls it, from anywhere: credentials, endpoint and (unless given) region come from where every
- * AWS tool looks, the AWS_* environment and ~/.aws. Throws USAGE when no region is set anywhere.
+ * EC2 for an operator, from anywhere: credentials, endpoint and (unless given) region come from the AWS_* environment and
+ * ~/.aws, as for every AWS tool. Throws USAGE when no region is set anywhere.
  */
 export async function createOperatorEc2(region: string | undefined): Promise<{ ec2: Ec2; region: string }> {
-  // A node needs none of it.
+  // Loaded here, since a node does not need it.
   const { operatorClients } = await import('./operator-clients.ts');
   const { ec2 } = await operatorClients(region);
   return { ec2: ec2Over(ec2, 'operator'), region: await ec2.config.region() };
 }
 
 function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
-  /** One attempt at one call; every way to fail becomes a Failure with EC2's own code in the facts. */
+  /** One attempt at one call; every error becomes a Failure with EC2's own code in the facts. */
   async function attempt<T>(
     method: keyof Ec2,
     facts: Record<string, unknown>,
@@ -102,7 +102,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
         ),
       (page) => page.NetworkInterfaces,
     );
-    // While ENIs come and go, one may be on two pages.
+    // While ENIs come and go, one ENI may be on two pages.
     return [...new Map(found.map(toEni).map((eni) => [eni.eniId, eni])).values()];
   }
 
@@ -132,7 +132,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
           ),
 
     async describeSubnets(vpcId, selector) {
-      // A filter, not SubnetIds: with those, one subnet that was deleted would hide all others.
+      // A filter, not SubnetIds: with SubnetIds, EC2 refuses the whole call for one deleted subnet.
       const wanted =
         'ids' in selector ? [{ Name: 'subnet-id', Values: selector.ids }] : tagFilters(selector.tags);
       const input = { Filters: [vpcFilter(vpcId), ...wanted] };
@@ -149,7 +149,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
         .map((subnet) => ({
           subnetId: field('SubnetId', subnet.SubnetId, 'subnetId'),
           zone: field('AvailabilityZone', subnet.AvailabilityZone, 'place'),
-          // An IPv6-only subnet has none.
+          // An IPv6-only subnet has no IPv4 CIDR.
           cidr: optional('CidrBlock', subnet.CidrBlock, 'cidr') ?? '',
           freeAddresses: count('AvailableIpAddressCount', subnet.AvailableIpAddressCount, 2 ** 16),
           ipv6: (subnet.Ipv6CidrBlockAssociationSet ?? []).some(
@@ -222,7 +222,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
           attempt('describeLiveInstances', { instanceIds }, () =>
             client.send(
               new DescribeInstancesCommand({
-                // A filter, not InstanceIds: for an unknown ID it answers with less, InstanceIds with an error.
+                // A filter, not InstanceIds: with a filter EC2 leaves out an unknown ID, with InstanceIds it returns an error.
                 Filters: [{ Name: 'instance-id', Values: instanceIds }],
                 ...next,
               }),
@@ -270,7 +270,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
             NetworkInterfaceId: eniId,
             InstanceId: instanceId,
             DeviceIndex: deviceIndex,
-            // The default card, said explicitly: without it EC2 has refused attachments on multi-card types.
+            // The default card, named explicitly: without it EC2 has refused attachments on types with several cards.
             NetworkCardIndex: 0,
           }),
         ),
@@ -370,7 +370,7 @@ function ec2Over(client: EC2Client, caller: 'node' | 'operator' = 'node'): Ec2 {
   };
 }
 
-/** The SDK bounds the wait for a connection and for an idle socket, not the whole exchange. */
+/** The SDK limits the wait for a connection and for an idle socket, not the whole exchange. */
 async function withTimeLimit<T>(call: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<never>((_, reject) => {
@@ -402,7 +402,7 @@ function toEni(eni: NetworkInterface): Eni {
     vpcId: field('VpcId', eni.VpcId, 'vpcId'),
     status: optional('Status', eni.Status, 'text') ?? '',
     description: optional('Description', eni.Description, 'text') ?? '',
-    // An ENI of an IPv6-only subnet has none.
+    // An ENI of an IPv6-only subnet has no IPv4 address.
     primaryAddress: optional('PrivateIpAddress', eni.PrivateIpAddress, 'address') ?? '',
     secondaryAddresses: addresses
       .filter((one) => one.Primary !== true)
@@ -416,7 +416,7 @@ function toEni(eni: NetworkInterface): Eni {
         ? undefined
         : {
             attachmentId: field('AttachmentId', attachment.AttachmentId, 'id'),
-            // That of another account is not told.
+            // EC2 does not return the instance ID of another account.
             instanceId:
               attachment.InstanceId === undefined
                 ? undefined
@@ -429,7 +429,7 @@ function toEni(eni: NetworkInterface): Eni {
   };
 }
 
-/** Of one instance's ENIs no two have the same: an address would be given to two pods. */
+/** Throws when two ENIs of an instance have the same MAC, address or prefix: eniboot would give an address to two pods. */
 function refuseShared(enis: Eni[]): void {
   const seen = new Set<string>();
   for (const eni of enis) {
@@ -440,7 +440,7 @@ function refuseShared(enis: Eni[]): void {
       ...eni.prefixes,
       ...eni.ipv6Prefixes,
     ]) {
-      if (one !== '' && seen.has(one)) throw senseless('what two ENIs have', one);
+      if (one !== '' && seen.has(one)) throw senseless('a value of two ENIs', one);
       seen.add(one);
     }
   }

@@ -1,5 +1,5 @@
-// EC2 as the rest of the agent sees it: few calls, plain data, one attempt each, every error a Failure.
-// Patience (retries, client-side rate limit) is added by patience.ts; the SDK's own retries are off.
+// EC2 for the rest of the agent: few calls, plain data, one attempt each, every error a Failure. patience.ts adds retries and
+// the client-side rate limit; the SDK's own retries are off.
 
 import type { InstanceLimits } from './limits/limits.ts';
 
@@ -37,7 +37,7 @@ export interface Subnet {
   zone: string;
   cidr: string;
   freeAddresses: number;
-  /** It has an IPv6 CIDR. */
+  /** The subnet has an IPv6 CIDR. */
   ipv6: boolean;
 }
 
@@ -53,7 +53,7 @@ export interface CreateEni {
   description: string;
   tags: Record<string, string>;
   addresses: AddressRequest;
-  /** Ask for one /80 prefix as well. */
+  /** Request one /80 prefix as well. */
   ipv6Prefix: boolean;
   clientToken: string;
 }
@@ -66,7 +66,7 @@ export interface Ec2 {
   describeAttachedEnis(instanceId: string): Promise<Eni[]>;
   /** ENIs by ID, or by tags and status. */
   describeEnis(filter: { ids: string[] } | { tags: Record<string, string>; status?: string }): Promise<Eni[]>;
-  /** Those of the VPC that there are. */
+  /** The selected subnets that exist in the VPC. */
   describeSubnets(vpcId: string, selector: Selector): Promise<Subnet[]>;
   describeSecurityGroupIds(vpcId: string, selector: Selector): Promise<string[]>;
   /** Associated IPv4 CIDR blocks of a VPC. */
@@ -79,9 +79,9 @@ export interface Ec2 {
   createEni(request: CreateEni): Promise<Eni>;
   attachEni(eniId: string, instanceId: string, deviceIndex: number): Promise<string>;
   setDeleteOnTermination(eniId: string, attachmentId: string): Promise<void>;
-  /** Returns what EC2 gave, as CIDRs. */
+  /** Returns what EC2 has assigned, as CIDRs. */
   assignAddresses(eniId: string, addresses: AddressRequest): Promise<string[]>;
-  /** Asks for one /80 prefix. */
+  /** Requests one /80 prefix. */
   assignIpv6Prefix(eniId: string): Promise<void>;
   /** Takes prefixes (/28) and single addresses (/32), written as CIDRs, from an ENI. */
   unassignAddresses(eniId: string, cidrs: string[]): Promise<void>;

@@ -1,18 +1,18 @@
-// What values of AWS can look like. An answer with any other makes no sense, and nothing of it is used: behind this border
-// every value is taken as it is, into commands, paths and tables.
+// The forms that values of AWS may have. An answer with any other value is refused as a whole. Code beyond this check puts
+// values into commands, paths and tables as they are.
 import ipaddr from 'ipaddr.js';
 import { Failure } from '../messages/failure.ts';
 import { codeOfKind, type Service } from '../messages/kinds.ts';
 
 const forms = {
-  // Of IDs only what they begin with: how long they are has changed before.
+  // Of an ID only the beginning is checked: AWS has changed the length before.
   eniId: /^eni-[0-9A-Za-z-]{1,60}$/,
   instanceId: /^i-[0-9A-Za-z-]{1,60}$/,
   subnetId: /^subnet-[0-9A-Za-z-]{1,60}$/,
   vpcId: /^vpc-[0-9A-Za-z-]{1,60}$/,
   groupId: /^sg-[0-9A-Za-z-]{1,60}$/,
   imageId: /^ami-[0-9A-Za-z-]{1,60}$/,
-  /** Of attachments and commands. */
+  /** IDs of attachments and commands. */
   id: /^[\w-]{1,80}$/,
   mac: /^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/,
   accountId: /^\d{12}$/,
@@ -20,23 +20,23 @@ const forms = {
   place: /^[a-z0-9-]{1,40}$/,
   instanceType: /^[a-z0-9][a-z0-9.-]{1,40}$/,
   roleName: /^[\w+=,.@-]{1,128}$/,
-  /** Of credentials: they are sent in a header. */
+  /** Parts of credentials: they are sent in a header. */
   secret: /^[!-~]{1,16384}$/,
   date: (text: string) => Number.isFinite(Date.parse(text)),
   address: isAddress,
-  /** Of a VPC or a subnet: from /16 to /28. Source: VPC user guide, "VPC CIDR blocks". */
+  /** CIDR of a VPC or a subnet: from /16 to /28. Source: VPC user guide, "VPC CIDR blocks". */
   cidr: (text: string) => isNetwork(text, 16, 28),
-  /** What an ENI is given. Source: EC2 user guide, "Assigning prefixes". */
+  /** A prefix that EC2 assigns to an ENI. Source: EC2 user guide, "Assigning prefixes". */
   prefix: (text: string) => isNetwork(text, 28, 28),
   ipv6Address: (text: string) => ipaddr.IPv6.isValid(text),
   ipv6Prefix: (text: string) => ipaddr.IPv6.isValidCIDR(text) && text.endsWith('/80'),
-  /** Words for people, such as a parameter's value, and those of AWS's that nothing is made of. */
+  /** Free text, such as a parameter's value, and values that eniboot only passes on. */
   text: () => true,
 } satisfies Record<string, RegExp | ((text: string) => boolean)>;
 
 export type Form = keyof typeof forms;
 
-/** Readers of one service's values; each throws that service's failure for an answer that makes no sense. */
+/** Functions that read one service's values; each throws that service's failure for a value that makes no sense. */
 export function fieldsOf(service: Service) {
   function senseless(name: string, value: unknown): Failure {
     const shown = `${JSON.stringify(value) ?? 'nothing'}`.slice(0, 100);
@@ -48,13 +48,13 @@ export function fieldsOf(service: Service) {
   }
   function field(name: string, value: unknown, form: Form): string {
     if (typeof value === 'string' && fits(value, form)) return value;
-    // A secret is not shown, however wrong it is.
+    // A secret is never shown, even when it has the wrong form.
     throw senseless(name, form === 'secret' ? '…' : value);
   }
   return {
     senseless,
     field,
-    /** undefined where AWS leaves it out: whoever needs it says what its absence means. */
+    /** undefined where AWS leaves the value out: the caller decides what that means. */
     optional: (name: string, value: unknown, form: Form): string | undefined =>
       value === undefined ? undefined : field(name, value, form),
     count(name: string, value: unknown, most: number): number {
@@ -80,7 +80,7 @@ function fits(text: string, form: Form): boolean {
   return typeof rule === 'function' ? rule(text) : rule.test(text);
 }
 
-/** One that a machine can have. */
+/** An address that a machine can have. */
 function isAddress(text: string): boolean {
   if (!ipaddr.IPv4.isValidFourPartDecimal(text)) return false;
   const range = ipaddr.IPv4.parse(text).range();
@@ -94,7 +94,7 @@ function isNetwork(text: string, shortest: number, longest: number): boolean {
   return ipaddr.IPv4.networkAddressFromCIDR(text).toString() === address;
 }
 
-/** Both in the forms above. */
+/** Whether the address is in the CIDR. Both must have the forms above. */
 export function isWithin(cidr: string, address: string): boolean {
   return ipaddr.IPv4.parse(address).match(ipaddr.IPv4.parseCIDR(cidr));
 }

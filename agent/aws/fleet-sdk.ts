@@ -1,5 +1,6 @@
 // A rollout's calls over the AWS SDK. Load this module on first use. Commands are imported by name, so that the bundler
 // leaves out the others.
+import { DescribeAlarmHistoryCommand, DescribeAlarmsCommand } from '@aws-sdk/client-cloudwatch';
 import { DescribeImagesCommand, DescribeInstancesCommand } from '@aws-sdk/client-ec2';
 import {
   CancelCommandCommand,
@@ -27,6 +28,8 @@ import type { OnDate } from './sdk-handler.ts';
 const commands: Record<FleetAction, new (request: never) => object> = {
   DescribeImages: DescribeImagesCommand,
   DescribeInstances: DescribeInstancesCommand,
+  DescribeAlarms: DescribeAlarmsCommand,
+  DescribeAlarmHistory: DescribeAlarmHistoryCommand,
   CancelCommand: CancelCommandCommand,
   CreateDocument: CreateDocumentCommand,
   DeleteParameters: DeleteParametersCommand,

@@ -1,11 +1,12 @@
-// EC2 and Systems Manager as a rollout sees them: few calls, plain data, every error a Failure.
-// fleet-sdk.ts brings the SDK; tests bring the simulated AWS.
+// EC2, Systems Manager and CloudWatch for a rollout: few calls, plain data, every error a Failure. fleet-sdk.ts sends requests
+// over the SDK; tests send them to the simulated AWS.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
+import { type AlarmReads, alarmReads } from './alarms.ts';
 import { fieldsOf } from './fields.ts';
 import { fromTags, type MachineImages, machineImages } from './machine-images.ts';
-import { type Actions, operatorCalls, type Send } from './operator-calls.ts';
+import { type Actions, operatorCalls, type Send, type ServiceName } from './operator-calls.ts';
 import { allPages, partsOf } from './paging.ts';
 import { type ParameterVersions, parameterVersions } from './parameter-versions.ts';
 import type { PatienceOptions } from './patience.ts';
@@ -15,17 +16,17 @@ const ssmFields = fieldsOf('SSM');
 
 export interface FleetInstance {
   instanceId: string;
-  /** EC2 can leave it out: a rollout cannot begin with such a target. */
+  /** undefined when EC2's answer has none: a rollout cannot begin with such a node. */
   zoneId: string | undefined;
-  /** Its CPU as bundles name it; undefined for any other. */
+  /** The CPU by its name in bundles; undefined for any other CPU. */
   arch: 'x64' | 'arm64' | undefined;
   imageId: string | undefined;
   instanceType: string | undefined;
   tags: Record<string, string>;
   launchedMs: number;
-  /** `running`, or what became of it. */
+  /** EC2's name of the state, such as `running`. */
   state: string;
-  /** EC2's own words, of one that does not run. */
+  /** EC2's own text, for an instance that does not run. */
   stateReason: string | undefined;
 }
 
@@ -42,9 +43,9 @@ export interface StoredDocument {
 }
 
 export interface DescribedDocument extends StoredDocument {
-  /** Creating or Updating before it is Active, and can be run; or Failed, or Deleting. */
+  /** Creating or Updating, then Active: only then it can be run; or Failed, or Deleting. */
   status: string;
-  /** Why it is Failed; empty otherwise. */
+  /** Why the document is Failed; else empty. */
   reason: string;
 }
 
@@ -55,9 +56,9 @@ export interface CommandRequest {
   parameters: Record<string, string>;
   /** At most 100 characters. */
   comment: string;
-  /** Seconds in which a node has to take it up, 30 or more. */
+  /** Seconds in which a node has to begin the command, 30 or more. */
   deliverySeconds: number;
-  /** Errors after which Run Command itself sends no further. */
+  /** Number of errors after which Run Command sends the command to no further nodes. */
   maxErrors: number;
   /** Name of a CloudWatch alarm that makes Run Command cancel the command. */
   alarm: string | undefined;
@@ -66,7 +67,7 @@ export interface CommandRequest {
 export interface SentCommand {
   commandId: string;
   comment: string;
-  /** Status as Run Command words it: Pending, InProgress, Success, Cancelled, Failed, TimedOut, Cancelling. */
+  /** Run Command's Status: Pending, InProgress, Success, Cancelled, Failed, TimedOut, Cancelling. */
   status: string;
   /** StatusDetails, such as RateExceeded. */
   details: string;
@@ -79,36 +80,48 @@ export interface Invocation {
   /** StatusDetails, such as Undeliverable or ExecutionTimedOut. */
   details: string;
   exitCode: number;
-  /** The first 2,500 characters of its output. */
+  /** The first 2,500 characters of the node's output. */
   output: string;
 }
 
-/** Reads follow pagination; each page is a call of its own, with a patience of its own. */
-export interface FleetAws extends ParameterVersions, MachineImages {
-  /** Running instances that carry all these tags; of an AMI those in every state, gone ones for as long as EC2 shows them. */
-  describeInstances(tags: Record<string, string>, imageId?: string): Promise<FleetInstance[]>;
-  /** Of these instances those that EC2 has, and has not begun to end. */
+/** Reads follow pagination; each page is a separate call with its own retries. */
+export interface FleetAws extends ParameterVersions, MachineImages, AlarmReads {
+  /**
+   * Running instances that carry all these tags, of one zone or of all. With `sinceMs`: launched since then (milliseconds since
+   * the epoch) or some time before. With an AMI: in every state, and terminated ones for as long as EC2 returns them.
+   */
+  describeInstances(
+    tags: Record<string, string>,
+    only?: { imageId?: string; zoneId?: string | undefined; sinceMs?: number },
+  ): Promise<FleetInstance[]>;
+  /** Those of the given instances that EC2 has, and has not begun to end. */
   findLiving(instanceIds: readonly string[]): Promise<string[]>;
-  /** Of these instances those whose SSM agent answers. */
+  /** Those of the given instances whose SSM agent answers. */
   findOnline(instanceIds: readonly string[]): Promise<string[]>;
   /** Of the managed nodes that carry all these tags, those whose SSM agent answers. */
   describeOnline(tags: Record<string, string>): Promise<string[]>;
-  /** By `name`, `name:version` or `name:label`; undefined when there is none. */
+  /** The parameter by `name`, `name:version` or `name:label`; undefined when there is none. */
   readParameter(reference: string): Promise<StoredParameter | undefined>;
-  /** All directly below a path. */
-  listParameters(path: string): Promise<StoredParameter[]>;
-  /** A new version of a String parameter of up to 8 KB, which is made when missing; its number. */
+  /**
+   * All parameters directly below a path, or on all levels below it. The right to list a path includes these levels. Source:
+   * SSM API reference, GetParametersByPath, Recursive.
+   */
+  listParameters(path: string, depth?: 'all levels'): Promise<StoredParameter[]>;
+  /**
+   * Writes a new version of a String parameter of up to 8 KB, and creates the parameter when it is missing. Returns the
+   * version's number.
+   */
   writeParameter(name: string, value: string): Promise<number>;
   unlabel(name: string, version: number, label: string): Promise<void>;
-  /** At most 10. Those that are not there are gone already. */
+  /** At most 10 names. A parameter that does not exist is no error. */
   deleteParameters(names: string[]): Promise<void>;
   /** A version of a document, by default the latest; undefined when there is none. */
   describeDocument(name: string, version?: string): Promise<DescribedDocument | undefined>;
-  /** What a version of a document holds, as JSON text. */
+  /** The contents of a version of a document, as JSON text. */
   readDocument(name: string, version: string): Promise<string>;
-  /** undefined when there is one of that name by now. */
+  /** undefined when a document of that name exists already. */
   createDocument(name: string, content: string): Promise<DescribedDocument | undefined>;
-  /** A new version; undefined when AWS takes the content for one that it has already. */
+  /** Writes a new version; undefined when AWS takes the contents for those of an existing version. */
   updateDocument(name: string, content: string): Promise<DescribedDocument | undefined>;
   sendCommand(request: CommandRequest): Promise<string>;
   /** Commands of a document sent after a time (milliseconds since the epoch), newest first. */
@@ -118,7 +131,7 @@ export interface FleetAws extends ParameterVersions, MachineImages {
   cancelCommand(commandId: string): Promise<void>;
 }
 
-/** Every API action a rollout makes use of, and whose it is. */
+/** Every API action that a rollout uses, and its service. */
 export const fleetActions = {
   DescribeInstances: 'ec2',
   DescribeImages: 'ec2',
@@ -138,29 +151,41 @@ export const fleetActions = {
   ListCommands: 'ssm',
   ListCommandInvocations: 'ssm',
   CancelCommand: 'ssm',
-} as const satisfies Record<string, 'ec2' | 'ssm'>;
+  DescribeAlarms: 'cloudwatch',
+  DescribeAlarmHistory: 'cloudwatch',
+} as const satisfies Record<string, ServiceName>;
 
-/** EC2's names of the CPUs there are bundles for. */
+/** EC2's names of the CPUs for which there are bundles. */
 const ARCHES: Record<string, 'x64' | 'arm64'> = { x86_64: 'x64', arm64: 'arm64' };
 
+/**
+ * Milliseconds between two pages of managed nodes; a large fleet has hundreds of pages. AWS publishes no limit: five a second
+ * are few.
+ */
+const PAGE_PAUSE_MS = 200;
+/**
+ * EC2 returns kilobytes for each instance: with its 1,000 a page, one answer and its parsed form would take tens of megabytes.
+ */
+const INSTANCES_PER_PAGE = 200;
 /** Values of one filter. Source: EC2 API reference, "Filtering": at most 200. */
 const FILTER_VALUES = 200;
 /** Values of one filter of DescribeInstanceInformation. Source: SSM API reference, InstanceInformationStringFilter. */
 const NODES_PER_FILTER = 100;
-/** States on the way to an instance's end; a stopped one may come back. */
+/** States on the way to an instance's end. A stopped instance may start again. */
 const ENDING: ReadonlySet<string> = new Set(['shutting-down', 'terminated', '']);
 
 export type FleetAction = keyof typeof fleetActions;
 
 const actions: Actions<FleetAction> = {
   services: fleetActions,
-  // A command sent twice runs twice: the caller looks for it first.
+  // A command that is sent twice runs twice: the caller looks for it first.
   notRepeatable: ['SendCommand'],
   unanswered: 'SSM_FAILED',
 };
 
-/** AWS behind `send`, every call repeated as long as that can help, every error a Failure. */
+/** AWS behind `send`: every call is repeated as long as that can help, every error becomes a Failure. */
 export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): FleetAws {
+  const { clock } = patience;
   const call = operatorCalls(actions, send, patience);
 
   async function describe(name: string, DocumentVersion: string): Promise<DescribedDocument> {
@@ -172,32 +197,38 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
     return described(Document);
   }
 
-  function instancesBy(filters: Record<string, readonly string[]>): Promise<ec2.Instance[]> {
+  /** Keeps, page by page, only the result of `use`: EC2 returns kilobytes for each instance, and a fleet may have 20,000. */
+  function instancesBy<Of>(
+    filters: Record<string, readonly string[]>,
+    use: (instance: ec2.Instance) => Of,
+  ): Promise<Of[]> {
     return allPages(
       'EC2',
       (next) =>
         call<ec2.DescribeInstancesResult>(
           'DescribeInstances',
           {
-            MaxResults: 1000,
+            MaxResults: INSTANCES_PER_PAGE,
             Filters: Object.entries(filters).map(([Name, Values]) => ({ Name, Values })),
             ...next,
           },
           { filters },
         ),
-      (page) => page.Reservations?.flatMap((reservation) => reservation.Instances ?? []),
+      (page) => page.Reservations?.flatMap(({ Instances = [] }) => Instances.map(use)),
     );
   }
 
   async function onlineBy(filters: { Key: string; Values: string[] }[]): Promise<string[]> {
     const managed = await allPages(
       'SSM',
-      (next) =>
-        call<ssm.DescribeInstanceInformationResult>(
+      async (next) => {
+        if (next.NextToken !== undefined) await clock.sleep(PAGE_PAUSE_MS);
+        return call<ssm.DescribeInstanceInformationResult>(
           'DescribeInstanceInformation',
           { MaxResults: 50, Filters: filters, ...next },
           { filters },
-        ),
+        );
+      },
       (page) => page.InstanceInformationList,
     );
     return managed.flatMap(({ PingStatus, InstanceId }) =>
@@ -208,32 +239,38 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
   return {
     ...parameterVersions(call),
     ...machineImages(call),
+    ...alarmReads((until) => operatorCalls(actions, send, { ...patience, until }), patience.clock),
 
-    async describeInstances(tags, imageId) {
-      const found = await instancesBy({
-        ...(imageId === undefined ? { 'instance-state-name': ['running'] } : { 'image-id': [imageId] }),
-        ...Object.fromEntries(Object.entries(tags).map(([key, value]) => [`tag:${key}`, [value]])),
-      });
-      return found.map((instance) => ({
-        instanceId: ec2Fields.field('InstanceId', instance.InstanceId, 'instanceId'),
-        zoneId: ec2Fields.optional('AvailabilityZoneId', instance.Placement?.AvailabilityZoneId, 'place'),
-        arch: ARCHES[instance.Architecture ?? ''],
-        imageId: ec2Fields.optional('ImageId', instance.ImageId, 'text'),
-        instanceType: ec2Fields.optional('InstanceType', instance.InstanceType, 'text'),
-        tags: fromTags(instance.Tags),
-        launchedMs: ec2Fields.moment('LaunchTime', instance.LaunchTime),
-        state: ec2Fields.field('State', instance.State?.Name, 'text'),
-        stateReason: instance.StateReason?.Message,
-      }));
+    async describeInstances(tags, { imageId, zoneId, sinceMs } = {}) {
+      return instancesBy(
+        {
+          ...(imageId === undefined ? { 'instance-state-name': ['running'] } : { 'image-id': [imageId] }),
+          ...(zoneId === undefined ? {} : { 'availability-zone-id': [zoneId] }),
+          ...(sinceMs === undefined ? {} : { 'launch-time': launchTimes(sinceMs, clock.now().getTime()) }),
+          ...Object.fromEntries(Object.entries(tags).map(([key, value]) => [`tag:${key}`, [value]])),
+        },
+        (instance) => ({
+          instanceId: ec2Fields.field('InstanceId', instance.InstanceId, 'instanceId'),
+          zoneId: ec2Fields.optional('AvailabilityZoneId', instance.Placement?.AvailabilityZoneId, 'place'),
+          arch: ARCHES[instance.Architecture ?? ''],
+          imageId: ec2Fields.optional('ImageId', instance.ImageId, 'text'),
+          instanceType: ec2Fields.optional('InstanceType', instance.InstanceType, 'text'),
+          tags: fromTags(instance.Tags),
+          launchedMs: ec2Fields.moment('LaunchTime', instance.LaunchTime),
+          state: ec2Fields.field('State', instance.State?.Name, 'text'),
+          stateReason: instance.StateReason?.Message,
+        }),
+      );
     },
 
     async findLiving(instanceIds) {
       const living: string[] = [];
       for (const part of partsOf(instanceIds, FILTER_VALUES)) {
-        // A filter, since by InstanceIds one that is unknown fails the call.
-        const found = await instancesBy({ 'instance-id': part });
-        for (const { InstanceId, State } of found)
-          if (InstanceId !== undefined && !ENDING.has(State?.Name ?? '')) living.push(InstanceId);
+        // A filter, since one unknown ID in InstanceIds fails the whole call.
+        const found = await instancesBy({ 'instance-id': part }, ({ InstanceId, State }) =>
+          InstanceId !== undefined && !ENDING.has(State?.Name ?? '') ? [InstanceId] : [],
+        );
+        living.push(...found.flat());
       }
       return living;
     },
@@ -258,13 +295,13 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
       }
     },
 
-    async listParameters(Path) {
+    async listParameters(Path, depth) {
       const found = await allPages(
         'SSM',
         (next) =>
           call<ssm.GetParametersByPathResult>(
             'GetParametersByPath',
-            { Path, MaxResults: 10, ...next },
+            { Path, Recursive: depth !== undefined, MaxResults: 10, ...next },
             { path: Path },
           ),
         (page) => page.Parameters,
@@ -324,10 +361,10 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
           },
           { document: Name },
         );
-        // Not looked up again: what is asked for at once may still be answered as it was before.
+        // Not read again: DescribeDocument right after this may still answer as before.
         return described(DocumentDescription);
       } catch (error) {
-        // Somebody else was faster, or the answer to our own first attempt was lost.
+        // Another operator was faster, or the first attempt succeeded and its answer was lost.
         if (refusedWith(error, 'DocumentAlreadyExists')) return undefined;
         throw error;
       }
@@ -355,7 +392,7 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
           DocumentVersion: document.version,
           DocumentHash: document.hash,
           DocumentHashType: 'Sha256',
-          // As targets, not as InstanceIds: one terminated instance among those would fail the whole call.
+          // As Targets, not as InstanceIds: one terminated instance in InstanceIds fails the whole call.
           Targets: [{ Key: 'InstanceIds', Values: instanceIds }],
           Parameters: Object.fromEntries(Object.entries(parameters).map(([key, value]) => [key, [value]])),
           Comment: comment,
@@ -426,6 +463,28 @@ export function fleetAws(send: Send<FleetAction>, patience: PatienceOptions): Fl
       await call('CancelCommand', { CommandId }, { commandId: CommandId });
     },
   };
+}
+
+const HOUR_MS = 3_600_000;
+/** For a longer time than this, the filter names whole days instead of hours. */
+const MOST_HOURS = 48;
+
+/**
+ * Values of the filter `launch-time`: each hour from the one before `sinceMs` to the next, or each day. Source: EC2 API reference,
+ * DescribeInstances: "You can use a wildcard (*), for example, 2021-09-29T*, which matches an entire day."; a wildcard stands for
+ * any characters, "List and filter your resources".
+ */
+function launchTimes(sinceMs: number, nowMs: number): string[] {
+  const [fromMs, toMs] = [sinceMs - HOUR_MS, nowMs + HOUR_MS];
+  const [stepMs, characters] =
+    toMs - fromMs > MOST_HOURS * HOUR_MS
+      ? [24 * HOUR_MS, 'YYYY-MM-DDT'.length]
+      : [HOUR_MS, 'YYYY-MM-DDThh:'.length];
+  const times = Array.from(
+    { length: Math.ceil((toMs - fromMs) / stepMs) + 1 },
+    (_, at) => fromMs + at * stepMs,
+  );
+  return times.map((ms) => `${new Date(ms).toISOString().slice(0, characters)}*`).slice(-FILTER_VALUES);
 }
 
 function described(document: ssm.DocumentDescription | undefined): DescribedDocument {

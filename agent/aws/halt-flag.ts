@@ -1,5 +1,5 @@
-// The halt flag of a cluster: a parameter that anybody may set to `{ "halted": true, "why": "…" }`. The orchestrator reads
-// it before each batch, a node before it acts.
+// The halt flag of a cluster: a parameter that operators and programs may set to `{ "halted": true, "why": "…" }`. A rollout
+// reads it before each batch, a node before it acts.
 
 export interface HaltFlag {
   why: string;
@@ -9,7 +9,7 @@ export function haltParameter(cluster: string): string {
   return `/eniboot/rollout/${cluster}/halt`;
 }
 
-/** undefined while it is down. A value that cannot be read counts as up. */
+/** undefined while the flag is down. A value that cannot be read counts as up. */
 export function parseHaltFlag(text: string | undefined): HaltFlag | undefined {
   if (text === undefined) return undefined;
   try {

@@ -1,12 +1,12 @@
-// Least-privilege policies as data. Actions come from the table of calls (ec2Actions); resource types and condition
-// keys are those of the Service Authorization Reference for Amazon EC2 and AWS Systems Manager. docs/iam.md says of
-// each statement what it is for and what it cannot prevent.
+// Least-privilege policies as data. Actions come from the table of calls (ec2Actions); resource types and condition keys come
+// from the Service Authorization Reference for Amazon EC2 and AWS Systems Manager. docs/iam.md says for each statement what it
+// is for and what it cannot prevent.
 import { type Ec2, ec2Actions } from './ec2.ts';
 import { type FleetAction, fleetActions } from './fleet.ts';
 import { type ImageAction, imageActions } from './images.ts';
 import { BOOT_TEST_TAG, CLUSTER_TAG, POD_ROLE, ROLE_TAG, SWEEP_SEEN_TAG, VERDICT_TAG } from './tags.ts';
 
-/** Role tag of a boot ENI that the node may ask a public address for: written by the operator's launch template. */
+/** Role tag of a boot ENI for which the node may request a public address: the operator's launch template writes it. */
 const BOOT_ROLE = 'boot';
 
 type Condition = Record<string, Record<string, string | string[]>>;
@@ -24,21 +24,21 @@ export interface Policy {
   Statement: Statement[];
 }
 
-/** Where the policy holds; what is undefined is left open. */
+/** Where the policy holds; an undefined part is not restricted. */
 export interface Scope {
   region: string | undefined;
   account: string | undefined;
   cluster: string | undefined;
 }
 
-/** Subnets or security groups a node may use; `any` where the configuration does not say before the boot. */
+/** Subnets or security groups that a node may use; `any` where the configuration does not name them before the boot. */
 export type Allowed = { ids: string[] } | { tags: Record<string, string> } | 'any';
 
-/** What a configuration asks of EC2 and Parameter Store. */
+/** What a configuration needs from EC2 and Parameter Store. */
 export interface NodeNeeds {
   subnets: Allowed;
   securityGroups: Allowed;
-  /** Names (`/path`) of parameters the configuration refers to. */
+  /** Names (`/path`) of parameters that the configuration refers to. */
   parameters: string[];
   /** pods.ipFamily is `dual-stack`. */
   ipv6: boolean;
@@ -150,11 +150,11 @@ export function sweepPolicy(scope: Scope): Policy {
 }
 
 /**
- * For whoever rolls versions out. Without a cluster, of every cluster's fleet.
+ * For operators who roll versions out. Without a cluster: for the fleets of all clusters.
  *
  * @param alarm specs name a CloudWatch alarm
- * @param zones parameters of the zones' versions, `{zone-id}` in them; default: those in the cluster's folder, since who writes
- * such a parameter decides what the nodes that follow it run
+ * @param zones names of the zones' version parameters, with `{zone-id}`; default: those below the cluster's path, since an
+ * operator who may write such a parameter decides what version the nodes that follow it run
  */
 export function rolloutPolicy(scope: Scope, { alarm, zones }: { alarm: boolean; zones: string[] }): Policy {
   const { cluster = '*' } = scope;
@@ -162,15 +162,21 @@ export function rolloutPolicy(scope: Scope, { alarm, zones }: { alarm: boolean; 
   return policy([
     {
       Sid: 'LookAtInstances',
-      // DescribeImages also because PutParameter of an AMI looks whether it exists, in the caller's name.
+      // PutParameter of an AMI's ID checks that the AMI exists, with the caller's right to DescribeImages.
       Action: fleet('DescribeInstances', 'DescribeImages'),
       Resource: ['*'],
       Condition: inRegion(scope),
     },
     {
-      // SSM knows no narrower limit for these.
+      // SSM supports no narrower resource for these actions.
       Sid: 'LookAtCommands',
       Action: fleet('DescribeInstanceInformation', 'ListCommands', 'ListCommandInvocations', 'CancelCommand'),
+      Resource: ['*'],
+    },
+    {
+      // Composite alarms are returned only to a caller who may read all alarms: CloudWatch API reference, DescribeAlarms.
+      Sid: 'WatchAlarms',
+      Action: fleet('DescribeAlarms', 'DescribeAlarmHistory'),
       Resource: ['*'],
     },
     {
@@ -239,14 +245,14 @@ function ownFolders(cluster: string | undefined): string[] {
   return ['bundle', 'image'].map((kind) => `/eniboot/${kind}/${cluster === undefined ? '' : `${cluster}/`}*`);
 }
 
-/** The service whose role looks at alarms. */
+/** The service whose service-linked role reads alarms. */
 const RUN_COMMAND = 'ssm.amazonaws.com';
 
 /**
- * For whoever tests and publishes images. Launching needs iam:PassRole for the nodes' role as well, which only the operator can
- * name.
+ * For operators who test and publish images. A launch also needs iam:PassRole for the nodes' role, whose name only the operator
+ * knows.
  *
- * @param keys ARNs of the customer's KMS keys that images are encrypted under; AWS's own key needs no statement
+ * @param kmsKeys ARNs of the customer's KMS keys that encrypt images; AWS's own key needs no statement
  */
 export function imagePolicy(scope: Scope, kmsKeys: readonly string[]): Policy {
   const parameters = [ssmArn(scope, 'parameter/eniboot/image/*')];
@@ -337,8 +343,8 @@ export function imagePolicy(scope: Scope, kmsKeys: readonly string[]): Policy {
 }
 
 /**
- * What EC2 does with a key in the caller's name. Source: EBS user guide, "Requirements for Amazon EBS encryption", which also
- * says to allow CreateGrant to AWS services alone.
+ * What EC2 does with a key on behalf of the caller. Source: EBS user guide, "Requirements for Amazon EBS encryption", which
+ * also says to allow CreateGrant to AWS services alone.
  */
 function keyStatements(kmsKeys: readonly string[]) {
   if (kmsKeys.length === 0) return [];
@@ -385,7 +391,7 @@ function policy(
   };
 }
 
-/** Where pod ENIs may be created. Subnets and groups may belong to another account that shares them. */
+/** Where pod ENIs may be created. Subnets and groups may belong to another account, which shares them. */
 function using(sid: string, scope: Scope, type: 'subnet' | 'security-group', allowed: Allowed) {
   const shared = { ...scope, account: undefined };
   const ids = allowed !== 'any' && 'ids' in allowed ? allowed.ids : ['*'];
@@ -433,7 +439,7 @@ function ssmArn(scope: Scope, what: string): string {
   return `${prefix(scope, 'ssm')}:${scope.account ?? '*'}:${what}`;
 }
 
-/** By how a region's name begins; all others are in `aws`. Source: the partitions of AWS's SDKs. */
+/** Partitions by the beginning of a region's name; all other regions are in `aws`. Source: the partitions of AWS's SDKs. */
 const PARTITIONS: Record<string, string> = {
   'cn-': 'aws-cn',
   'us-gov-': 'aws-us-gov',

@@ -21,7 +21,7 @@ import {
 } from '@aws-sdk/client-ssm';
 import { type ImageAction, imageActions } from './images.ts';
 import type { Send } from './operator-calls.ts';
-import { operatorClients, operatorSend } from './operator-clients.ts';
+import { operatorSend } from './operator-clients.ts';
 
 const commands: Record<ImageAction, new (request: never) => object> = {
   CopyImage: CopyImageCommand,
@@ -44,9 +44,4 @@ const commands: Record<ImageAction, new (request: never) => object> = {
 /** Throws USAGE when no region is set anywhere. */
 export function createImageSend(region: string | undefined): Promise<Send<ImageAction>> {
   return operatorSend(region, imageActions, commands);
-}
-
-/** The region those requests go to. */
-export async function imageRegion(region: string | undefined): Promise<string> {
-  return (await operatorClients(region)).ec2.config.region();
 }

@@ -1,4 +1,4 @@
-// EC2 and Parameter Store as images need them: few calls, plain data, every error a Failure. images-sdk.ts brings the SDK.
+// EC2 and Parameter Store for images: few calls, plain data, every error a Failure. images-sdk.ts sends requests over the SDK.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
@@ -34,33 +34,33 @@ export interface TestLaunch {
 export interface TestInstance {
   state: string;
   stateReason: string | undefined;
-  /** EC2 can leave it out. */
+  /** undefined when EC2's answer has none. */
   zoneId: string | undefined;
   tags: Record<string, string>;
 }
 
 export interface ImageAws extends ParameterVersions, MachineImages {
-  /** Of this account, with this tag, whatever its value. */
+  /** Images of this account with this tag, whatever the tag's value. */
   describeOwnImages(tag: string): Promise<MachineImage[]>;
-  /** Of that account, whose name matches the pattern, * for anything. */
+  /** Images of the account `owner` whose name matches the pattern; * stands for any text. */
   findImages(owner: string, pattern: string): Promise<MachineImage[]>;
-  /** An encrypted copy in this region, under the same name; its ID. */
+  /** Makes an encrypted copy in this region, under the same name. Returns its ID. */
   copyImage(source: MachineImage, region: string, tags: Record<string, string>): Promise<string>;
-  /** Its SSM agent has registered and answers. */
+  /** Whether the instance's SSM agent has registered and answers. */
   isManaged(instanceId: string): Promise<boolean>;
-  /** Runs a shell script on a managed instance; the command's ID. */
+  /** Runs a shell script on a managed instance. Returns the command's ID. */
   sendScript(instanceId: string, script: string): Promise<string>;
-  /** What it has written to its standard output; undefined while it runs. */
+  /** What the script has written to its standard output; undefined while it runs. */
   scriptOutput(commandId: string, instanceId: string): Promise<string | undefined>;
-  /** IMDSv2 only, hop limit 1, terminated when it shuts down; its ID. */
+  /** Launches an instance with IMDSv2 only and hop limit 1, which is terminated when it shuts down. Returns its ID. */
   runInstance(launch: TestLaunch): Promise<string>;
-  /** Instances that are or can be up again, with this tag. */
+  /** Instances with this tag that run or can start again. */
   describeTests(tag: string): Promise<{ instanceId: string; launchedMs: number }[]>;
-  /** Undefined when EC2 does not know it, which may also mean not yet. */
+  /** undefined when EC2 does not know the instance; for a new instance it may know it later. */
   describeInstance(instanceId: string): Promise<TestInstance | undefined>;
-  /** What its console shows; empty while there is nothing. */
+  /** The text of the instance's console; empty while there is none. */
   readConsole(instanceId: string): Promise<string>;
-  /** One that is not there is gone already. */
+  /** An instance that does not exist is no error. */
   terminateInstance(instanceId: string): Promise<void>;
   tag(resourceId: string, tags: Record<string, string>): Promise<void>;
   deprecateImage(imageId: string, at: Date): Promise<void>;
@@ -68,7 +68,7 @@ export interface ImageAws extends ParameterVersions, MachineImages {
   listParameterNames(path: string): Promise<string[]>;
 }
 
-/** Every API action that images make use of, and whose it is. */
+/** Every API action that images use, and its service. */
 export const imageActions = {
   DescribeImages: 'ec2',
   DescribeInstances: 'ec2',
@@ -91,12 +91,12 @@ export type ImageAction = keyof typeof imageActions;
 
 const actions: Actions<ImageAction> = {
   services: imageActions,
-  // The caller looks before it writes again, and needs one run.
+  // The caller looks before it writes a parameter again; a script must run once.
   notRepeatable: ['PutParameter', 'SendCommand'],
   unanswered: 'EC2_UNAVAILABLE',
 };
 
-/** AWS behind `send`, every call repeated as long as that can help, every error a Failure. */
+/** AWS behind `send`: every call is repeated as long as that can help, every error becomes a Failure. */
 export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): ImageAws {
   const call = operatorCalls(actions, send, patience);
 
@@ -130,7 +130,8 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
           Name: source.name,
           Description: `Copy of ${source.imageId}`,
           Encrypted: true,
-          // One for all attempts of this call. Of the image's own, EC2 would go on answering with a copy that failed or is gone.
+          // One token for all attempts of this call. With a token made from the image's ID, EC2 would keep returning an earlier
+          // copy, even one that failed or was deregistered.
           ClientToken: crypto.randomUUID(),
           TagSpecifications: ['image', 'snapshot'].map((type) => ({
             ResourceType: type,
@@ -177,7 +178,7 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
         );
         return running ? undefined : (StandardOutputContent ?? '');
       } catch (error) {
-        // It is not there yet.
+        // The invocation does not exist yet.
         if (isFailure(error, 'SSM_REFUSED') && error.facts['ssmCode'] === 'InvocationDoesNotExist')
           return undefined;
         throw error;
@@ -201,7 +202,7 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
             HttpTokens: 'required',
             HttpPutResponseHopLimit: 1,
             HttpEndpoint: 'enabled',
-            // An account can have them on by default, and then refuses tag keys that others' tools write.
+            // An account may turn these tags on by default. EC2 then refuses tag keys with characters that other tools use.
             InstanceMetadataTags: 'disabled',
           },
           InstanceInitiatedShutdownBehavior: 'terminate',
@@ -263,7 +264,7 @@ export function imageAws(send: Send<ImageAction>, patience: PatienceOptions): Im
         );
         return Buffer.from(Output ?? '', 'base64').toString();
       } catch (error) {
-        // Evidence only: not every instance type has Latest, and a young instance has no console.
+        // The console is evidence only: some instance types have no Latest, and a young instance has no console.
         if (isFailure(error, 'EC2_REFUSED', 'EC2_DENIED')) return '';
         throw error;
       }

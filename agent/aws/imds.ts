@@ -1,5 +1,5 @@
-// The instance metadata service, version 2 only. It lags behind EC2 and answers 404 for one ENI while
-// others are fine, so every read says "absent" (undefined) apart from "failed" (a Failure).
+// The instance metadata service, version 2 only. It lags behind EC2, and answers 404 for one ENI while others are fine. So
+// every read tells "absent" (undefined) from "failed" (a Failure).
 import { Failure, isFailure } from '../messages/failure.ts';
 import { codeOfKind, kindOfSystemError } from '../messages/kinds.ts';
 import { bounds } from '../port/bounds.ts';
@@ -7,7 +7,7 @@ import type { Clock } from '../port/clock.ts';
 import { http } from '../port/net.ts';
 
 const HOST = '169.254.169.254';
-/** Longest token life IMDS allows, in seconds. Source: EC2 user guide, "Use IMDSv2". */
+/** The longest life that IMDS allows for a token, in seconds. Source: EC2 user guide, "Use IMDSv2". */
 const TOKEN_SECONDS = 21_600;
 const REQUEST_MS = 2_000;
 
@@ -20,7 +20,7 @@ export interface Imds {
   readonly requests: number;
 }
 
-/** @param until boot-clock milliseconds after which a failing read gives up; asked again for each read. */
+/** @param until boot-clock milliseconds after which a failing read gives up; called again for each read. */
 export function createImds(clock: Clock, until: () => number): Imds {
   let token: Promise<string> | undefined;
   let requests = 0;
@@ -38,7 +38,7 @@ export function createImds(clock: Clock, until: () => number): Imds {
     if (answer.status !== 200) throw refusal('/latest/api/token', answer.status);
     const text = answer.body.toString('utf8').trim();
     if (/^[!-~]+$/.test(text)) return text;
-    throw new Failure(codeOfKind.IMDS.senseless, 'IMDS answers what cannot be a token', {
+    throw new Failure(codeOfKind.IMDS.senseless, 'IMDS answers with text that cannot be a token', {
       path: '/latest/api/token',
     });
   }
@@ -46,7 +46,7 @@ export function createImds(clock: Clock, until: () => number): Imds {
   async function attempt(path: string): Promise<Buffer | undefined> {
     token ??= fetchToken();
     const used = token;
-    // Many reads share a token: only the one that is in use now is given up, not its successor.
+    // Many reads share a token. Only the token that this read used is given up, not a newer one.
     const giveUp = () => {
       if (token === used) token = undefined;
     };
@@ -65,7 +65,7 @@ export function createImds(clock: Clock, until: () => number): Imds {
     });
     if (answer.status === 200) return answer.body.length === 0 ? undefined : answer.body;
     if (answer.status === 404) return undefined;
-    // An expired or revoked token: the next attempt asks for a new one.
+    // The token is expired or revoked: the next attempt requests a new one.
     if (answer.status === 401) giveUp();
     throw refusal(`/latest/${path}`, answer.status);
   }

@@ -1,4 +1,4 @@
-// AMIs, as images and rollouts look at them.
+// AMIs, for images and rollouts.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { isFailure } from '../messages/failure.ts';
 import { fieldsOf } from './fields.ts';
@@ -9,22 +9,22 @@ const { field } = fieldsOf('EC2');
 export interface MachineImage {
   imageId: string;
   name: string;
-  /** As EC2 calls it. */
+  /** EC2's name of the architecture. */
   arch: string;
   state: string;
-  /** EC2's own words, of one that failed. */
+  /** EC2's own text, for an AMI that failed. */
   stateReason: string | undefined;
   tags: Record<string, string>;
-  /** ISO 8601; absent when it is not to be deprecated. */
+  /** ISO 8601; absent when no deprecation is set. */
   deprecatedAt: string | undefined;
   /** ISO 8601. */
   createdAt: string | undefined;
-  /** Of the root volume. */
+  /** Snapshot of the root volume. */
   snapshotId: string | undefined;
 }
 
 export interface MachineImages {
-  /** Undefined when there is none that this account may use. */
+  /** undefined when this account may use no such AMI. */
   describeImage(imageId: string): Promise<MachineImage | undefined>;
 }
 
@@ -51,7 +51,7 @@ export function toMachineImage(image: ec2.Image): MachineImage {
   return {
     imageId: field('ImageId', image.ImageId, 'imageId'),
     name: image.Name ?? '',
-    // Both are part of names and of decisions: an image without them is none that can be used.
+    // Names and decisions depend on both: an image without them cannot be used.
     arch: field('Architecture', image.Architecture, 'text'),
     state: field('State', image.State, 'text'),
     stateReason: image.StateReason?.Message,

@@ -1,5 +1,5 @@
-// What the instance says about itself: one snapshot of IMDS as plain data. Kept to few requests, since the
-// service shares a limit of 1,024 packets a second per ENI with DNS.
+// The instance's own metadata: one snapshot of IMDS as plain data. It makes few requests, since IMDS and DNS share a limit of
+// 1,024 packets a second for each ENI.
 import { Failure } from '../messages/failure.ts';
 import { codeOfKind } from '../messages/kinds.ts';
 import { bounds } from '../port/bounds.ts';
@@ -22,11 +22,11 @@ export interface InstanceIdentity {
   mac: string;
 }
 
-/** An ENI as IMDS shows it. Lists are empty when IMDS has no such key. */
+/** An ENI in IMDS. Lists are empty when IMDS has no such key. */
 export interface MetadataEni {
   mac: string;
   eniId: string;
-  /** IMDS says 0 for a new ENI before it knows better: trust 0 only together with the boot MAC. */
+  /** For a new ENI, IMDS returns 0 until it has the real number: 0 is true only for the boot MAC. */
   deviceNumber: number;
   subnetId: string;
   subnetCidr: string;
@@ -34,7 +34,7 @@ export interface MetadataEni {
   addresses: string[];
   /** /28 prefixes. */
   prefixes: string[];
-  /** /80 prefixes; empty unless asked for. */
+  /** /80 prefixes; empty unless requested. */
   ipv6Prefixes: string[];
 }
 
@@ -42,11 +42,11 @@ export interface BootEniMetadata extends MetadataEni {
   vpcId: string;
   vpcCidrs: string[];
   publicAddress: string | undefined;
-  /** Empty unless asked for. */
+  /** Empty unless requested. */
   ipv6Addresses: string[];
 }
 
-/** Device numbers end well below it on every instance type. */
+/** Device numbers stay well below this on every instance type. */
 const MOST_DEVICES = 1_000;
 
 export async function readIdentity(imds: Imds): Promise<InstanceIdentity> {
@@ -68,24 +68,27 @@ export async function readIdentity(imds: Imds): Promise<InstanceIdentity> {
   };
 }
 
-/** MACs of all ENIs IMDS knows, each once, lower case, in its order. */
+/** MACs of all ENIs in IMDS, each once, lower case, in the order of IMDS. */
 export async function listMacs(imds: Imds): Promise<string[]> {
   const text = await required(imds, 'meta-data/network/interfaces/macs/');
   return [...new Set(lines('macs', text).map((line) => macOf(line.replace(/\/$/, ''))))];
 }
 
-/** Whether IMDS has anything about an ENI yet: one request. */
+/** Whether IMDS has data about an ENI yet: one request. */
 export async function knowsEni(imds: Imds, mac: string): Promise<boolean> {
   return (await imds.read(`meta-data/network/interfaces/macs/${mac}/interface-id`)) !== undefined;
 }
 
-/** One ENI, with its IPv6 prefixes where `ipv6` asks for them, or undefined while IMDS has only part of it: an ENI just attached or just detached. */
+/**
+ * One ENI, with its IPv6 prefixes if `ipv6`; undefined while IMDS has only part of it, as for an ENI that was just attached or
+ * detached.
+ */
 export async function readEni(imds: Imds, mac: string, ipv6: boolean): Promise<MetadataEni | undefined> {
   const eni = await describe(imds, mac, ipv6);
   return 'missing' in eni ? undefined : eni;
 }
 
-/** Or the keys that IMDS lacks. */
+/** Reads an ENI, or returns the keys that IMDS does not have. */
 async function describe(
   imds: Imds,
   mac: string,
@@ -127,15 +130,15 @@ async function describe(
     prefixes: fieldLines('ipv4-prefix', prefixes, 'prefix'),
     ipv6Prefixes: fieldLines('ipv6-prefix', ipv6Prefixes, 'ipv6Prefix').map(canonical6),
   };
-  // All that an ENI has is of its subnet.
+  // All addresses of an ENI are in its subnet.
   for (const one of [...eni.addresses, ...eni.prefixes])
     if (!isWithin(eni.subnetCidr, one.split('/')[0] ?? '')) throw senseless('an address of the subnet', one);
   return eni;
 }
 
 /**
- * The boot ENI. An empty list of VPC CIDRs is returned as such: some Nitro families omit secondary CIDRs and
- * a 200 with an empty body has been seen, so the caller asks EC2 before it believes it.
+ * The boot ENI. An empty list of VPC CIDRs is returned as it is: some Nitro families omit secondary CIDRs, and IMDS has been
+ * seen to answer 200 with an empty body. The caller asks EC2 about an empty list.
  */
 export async function readBootEni(imds: Imds, mac: string, ipv6: boolean): Promise<BootEniMetadata> {
   const key = (name: string) => imds.read(`meta-data/network/interfaces/macs/${mac}/${name}`);
@@ -150,7 +153,7 @@ export async function readBootEni(imds: Imds, mac: string, ipv6: boolean): Promi
     const missing = 'missing' in eni ? eni.missing : ['vpc-id'];
     throw new Failure(
       'IMDS_INCOMPLETE',
-      `IMDS describes the boot ENI ${mac}, but lacks ${missing.join(', ')}`,
+      `IMDS describes the boot ENI ${mac}, but has no ${missing.join(', ')}`,
       {
         mac,
         missing,
@@ -167,7 +170,7 @@ export async function readBootEni(imds: Imds, mac: string, ipv6: boolean): Promi
   };
 }
 
-/** The address that a node's traffic leaves by; undefined when it has none. */
+/** The public address from which the node's traffic comes; undefined when it has none. */
 export async function readPublicAddress(imds: Imds, mac: string): Promise<string | undefined> {
   return firstPublicAddress(await imds.read(`meta-data/network/interfaces/macs/${mac}/public-ipv4s`));
 }
@@ -176,7 +179,7 @@ function firstPublicAddress(text: string | undefined): string | undefined {
   return fieldLines('public-ipv4s', text, 'address')[0];
 }
 
-/** The list's order is not documented; this key is one address, the instance's primary one. */
+/** The order of the list is not documented; this key holds one address, the instance's primary one. */
 async function primaryFirst(imds: Imds, addresses: string[]): Promise<string[]> {
   const primary = (await imds.read('meta-data/local-ipv4'))?.trim();
   if (primary === undefined || !addresses.includes(primary)) return addresses;
@@ -203,7 +206,8 @@ export async function readCredentials(imds: Imds): Promise<{
     `meta-data/iam/security-credentials/${field('the name of the role', role, 'roleName')}`,
   );
   const fields = text === undefined ? {} : parseDocument(text);
-  // In place of credentials: what EC2 met when it tried to assume the role, such as AssumeRoleUnauthorizedAccess.
+  // Instead of credentials, IMDS may return the error that EC2 met when it assumed the role, such as
+  // AssumeRoleUnauthorizedAccess.
   const code = text === undefined ? 'there are none' : fields['Code'];
   if (code !== undefined && code !== 'Success')
     throw new Failure('EC2_AUTH', `IMDS gives no credentials of the role ${role}: ${String(code)}`, { role });
@@ -227,7 +231,7 @@ function parseDocument(text: string): Record<string, unknown> {
     if (typeof value === 'object' && value !== null && !Array.isArray(value))
       return value as Record<string, unknown>;
   } catch {
-    // Falls through: the text itself may hold credentials, so the error names only the fact.
+    // The text may hold credentials, so the error below does not quote it.
   }
   throw new Failure(codeOfKind.IMDS.unreadable, 'IMDS answered with a document that is no JSON object');
 }
@@ -247,7 +251,7 @@ function wholeNumber(text: string): number | string {
   return /^\s*\d{1,6}\s*$/.test(text) ? Number(text) : text;
 }
 
-/** Each line in the form; none where IMDS has no such key. */
+/** Each line in the given form; no lines where IMDS has no such key. */
 function fieldLines(name: string, text: string | undefined, form: Form): string[] {
   return lines(name, text ?? '').map((line) => field(name, line, form));
 }

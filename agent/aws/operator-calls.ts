@@ -1,24 +1,29 @@
-// Calls to EC2 and Systems Manager by action, as rollouts and images make them.
+// Calls to AWS by action, for rollouts and images.
 import type { FailureCode } from '../messages/failure.ts';
-import { awsFailure } from './aws-failure.ts';
+import { awsFailure, type SdkService } from './aws-failure.ts';
 import { type PatienceOptions, patient } from './patience.ts';
 
-/** Carries one request to AWS, in the shapes of the SDK's commands; rejects as the SDK does. */
+/** Sends one request to AWS, in the shapes of the SDK's commands; rejects with the SDK's errors. */
 export type Send<Action extends string> = (action: Action, request: object) => Promise<object>;
 
-/** One request to AWS, with what a Failure says of it. */
+/** One request to AWS; a Failure names the action. */
 export type Call<Action extends string> = <Answer>(
   action: Action,
   request: object,
   facts?: Record<string, unknown>,
 ) => Promise<Answer>;
 
+/** A service, by its prefix in IAM policies. */
+export type ServiceName = 'ec2' | 'ssm' | 'cloudwatch';
+
+const called: Record<ServiceName, SdkService> = { ec2: 'EC2', ssm: 'SSM', cloudwatch: 'CloudWatch' };
+
 export interface Actions<Action extends string> {
-  /** Whose each is. */
-  services: Record<Action, 'ec2' | 'ssm'>;
-  /** Those that do more when sent twice: without an answer only a look can tell whether they were carried out. */
+  /** The service of each action. */
+  services: Record<Action, ServiceName>;
+  /** Actions that do more when sent twice: after a lost answer only a look can tell whether the first was carried out. */
   notRepeatable: Action[];
-  /** The failure that is told when AWS does not answer. */
+  /** The failure code for AWS that does not answer. */
   unanswered: FailureCode;
 }
 
@@ -34,7 +39,7 @@ export function operatorCalls<Action extends string>(
     try {
       return await send(action, request);
     } catch (error) {
-      throw awsFailure(services[action] === 'ec2' ? 'EC2' : 'SSM', action, facts, error, 'operator');
+      throw awsFailure(called[services[action]], action, facts, error, 'operator');
     }
   };
   const calls = patient(

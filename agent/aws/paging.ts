@@ -2,14 +2,14 @@ import { Failure } from '../messages/failure.ts';
 import { codeOfKind, type Service } from '../messages/kinds.ts';
 import { bounds } from '../port/bounds.ts';
 
-/** What an answer of EC2 and Systems Manager has when there is more; empty means the same as absent. */
+/** The part of an answer that says whether there are more pages; an empty token means the same as none. */
 interface Page {
   NextToken?: string | undefined;
 }
 
 /**
- * Everything of a list, page by page. `read` gets what belongs into the next request. Throws the service's failure for an
- * unreadable answer when the list does not come to an end.
+ * All elements of a list, page by page. `read` gets the token for its request. Throws the service's failure for an unreadable
+ * answer when the list does not come to an end.
  */
 export async function allPages<Answer extends Page, Item>(
   service: Service,
@@ -22,7 +22,7 @@ export async function allPages<Answer extends Page, Item>(
     const page = await read(next);
     for (const item of items(page) ?? []) found.push(item);
     if (page.NextToken === undefined || page.NextToken === '') return found;
-    // The same page again would be followed by itself.
+    // The same token again would return the same page for ever.
     const circles = page.NextToken === next.NextToken;
     if (circles || pages >= bounds.listPages || found.length > bounds.listItems)
       throw new Failure(
@@ -34,7 +34,7 @@ export async function allPages<Answer extends Page, Item>(
   }
 }
 
-/** Cut into pieces of so many at most, in order, as calls take them. */
+/** Cuts a list, in order, into parts of at most `most` elements, as calls accept them. */
 export function partsOf<Item>(items: readonly Item[], most: number): Item[][] {
   const parts: Item[][] = [];
   for (let at = 0; at < items.length; at += most) parts.push(items.slice(at, at + most));

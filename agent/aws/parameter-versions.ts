@@ -1,4 +1,4 @@
-// Versions of a parameter and their labels, in the calls that images and rollouts share.
+// Versions of a parameter and their labels: calls that images and rollouts share.
 import type * as ssm from '@aws-sdk/client-ssm';
 import { isFailure } from '../messages/failure.ts';
 import { fieldsOf } from './fields.ts';
@@ -14,11 +14,14 @@ export interface ParameterVersion {
 }
 
 export interface ParameterVersions {
-  /** Oldest first; none when there is no such parameter. */
+  /** Oldest first; empty when there is no such parameter. */
   readVersions(name: string): Promise<ParameterVersion[]>;
-  /** Of type aws:ec2:image; its number. It can only be read when EC2 has confirmed the image, if ever. */
+  /**
+   * Writes a version of type aws:ec2:image; returns its number. The version can only be read after EC2 has confirmed the image,
+   * which may never happen.
+   */
   putImage(name: string, imageId: string): Promise<number>;
-  /** Takes the label from any other version. */
+  /** Puts the label on this version, and takes it from any other. */
   label(name: string, version: number, label: string): Promise<void>;
 }
 

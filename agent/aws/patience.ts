@@ -1,6 +1,6 @@
-// Patience with AWS: a client-side token bucket for calls that change something, and retries with full
-// jitter. Thousands of nodes boot at once against one account's buckets, so the spread is what keeps them
-// all moving; and time lost to throttling is reported, since it extends the boot's deadline.
+// Repeating calls to AWS: a client-side token bucket for calls that change something, and retries with full jitter. Thousands
+// of nodes boot at once against the buckets of one account, so jitter lets all of them get on. Time lost to throttling is
+// reported, since it extends the boot's deadline.
 import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { type Ec2, ec2Actions, isMutating } from './ec2.ts';
@@ -9,45 +9,49 @@ export interface CallRecord {
   action: string;
   mutating: boolean;
   outcome: 'accepted' | FailureCode;
-  /** Milliseconds of this attempt. */
+  /** Milliseconds that this attempt took. */
   ms: number;
 }
 
 export interface PatienceOptions {
   clock: Clock;
-  /** Boot-clock milliseconds after which no further attempt is made; asked again before each. */
+  /** Boot-clock milliseconds after which no further attempt is made; called again before each attempt. */
   until: () => number;
   /** Called with the milliseconds spent waiting because EC2 throttled. */
   onThrottled: (ms: number) => void;
-  /** Before each attempt. */
+  /** Called before each attempt. */
   onAttempt?: (action: string) => void;
   onCall: (record: CallRecord) => void;
-  /** Uniform in [0, 1). */
+  /** Returns a number, uniform in [0, 1). */
   random?: () => number;
 }
 
-/** Mutating calls this process allows itself: a burst, then so many a second. */
+/** Changing calls that this process may make: a burst, then a rate per second. */
 const BURST = 8;
 const REFILL_PER_SECOND = 1;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 20_000;
-/** An attempt made when the time is all but over still gets so long. */
+/** Milliseconds that an attempt gets at least, even when the time is almost over. */
 const SHORTEST_ATTEMPT_MS = 500;
-/** What patience has to know about an interface, each of whose methods is one API call. */
+/** What is needed to know about an interface whose methods are API calls. */
 export interface Service<Api> {
-  /** How messages call it. */
+  /** Its name in messages. */
   name: string;
   actions: Record<keyof Api & string, string>;
   isMutating: (method: keyof Api & string) => boolean;
   /**
-   * Calls that do more when sent twice and have no token: without an answer, only a look can tell whether they
-   * were carried out, so they are not repeated blindly.
+   * Calls that do more when sent twice and have no token. After a lost answer only a look can tell whether such a call was
+   * carried out, so it is not repeated.
    */
   notRepeatable: ReadonlySet<keyof Api>;
   unanswered: FailureCode;
 }
 
-const THROTTLED: ReadonlySet<string> = new Set<FailureCode>(['EC2_THROTTLED', 'SSM_THROTTLED']);
+const THROTTLED: ReadonlySet<string> = new Set<FailureCode>([
+  'EC2_THROTTLED',
+  'SSM_THROTTLED',
+  'CLOUDWATCH_THROTTLED',
+]);
 const UNANSWERED: ReadonlySet<string> = new Set<FailureCode>(['EC2_UNAVAILABLE', 'SSM_FAILED']);
 
 const ec2Service: Service<Ec2> = {
@@ -62,12 +66,12 @@ export function withPatience(ec2: Ec2, options: PatienceOptions): Ec2 {
   return patient(ec2, ec2Service, options);
 }
 
-/** The same interface, each call repeated as long as that can help. */
+/** The same interface; each call is repeated as long as that can help. */
 export function patient<Api extends object>(api: Api, service: Service<Api>, options: PatienceOptions): Api {
   const random = options.random ?? Math.random;
   let tokens = BURST;
   let filledAt = options.clock.bootMs();
-  // Raised by each throttled answer and lowered by each accepted one: the slow-down outlives one call.
+  // Each throttled answer raises it and each accepted one lowers it: the slow-down lasts longer than one call.
   let slowdown = 0;
 
   async function takeToken(): Promise<void> {
@@ -108,7 +112,7 @@ export function patient<Api extends object>(api: Api, service: Service<Api>, opt
         if (throttled) slowdown = Math.min(6, slowdown + 1);
         const ceiling = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.max(tries, slowdown));
         const pause = Math.ceil(random() * ceiling);
-        // Time lost to throttling extends the deadline, so it counts before the deadline is looked at.
+        // Time lost to throttling extends the deadline, so it is reported before the deadline is checked.
         if (throttled) options.onThrottled(pause);
         if (options.clock.bootMs() + pause >= options.until()) throw error;
         await options.clock.sleep(pause);
@@ -116,7 +120,7 @@ export function patient<Api extends object>(api: Api, service: Service<Api>, opt
     }
   }
 
-  /** No attempt outlasts the time there is: a service that never answers must not hold up a verdict. */
+  /** No attempt lasts longer than the time that is left: a service that never answers must not delay a verdict. */
   async function inTime(attempt: Promise<unknown>, method: keyof Api & string): Promise<unknown> {
     const limit = Math.max(SHORTEST_ATTEMPT_MS, options.until() - options.clock.bootMs());
     if (!Number.isFinite(limit)) return attempt;

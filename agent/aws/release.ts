@@ -1,11 +1,11 @@
-// A release as Parameter Store holds it, the same text in the parameter of a zone (what its nodes should run) and in that
-// of the release itself: `{ "version": "1.2.3", "x64": { "url": "https://…", "sha256": "…", "signature": "…" }, "arm64": { … } }`.
+// A release in Parameter Store. The parameter of a zone (what its nodes should run) and the parameter of the release itself
+// hold the same text: `{ "version": "1.2.3", "x64": { "url": "https://…", "sha256": "…", "signature": "…" }, "arm64": { … } }`.
 
 export interface Archive {
   url: string;
-  /** Of the archive, 64 hexadecimal digits. */
+  /** SHA-256 of the archive, 64 hexadecimal digits. */
   sha256: string;
-  /** By a key of the operator's (signature.ts); undefined where it was published without. */
+  /** Signature by one of the operator's keys (signature.ts); undefined when it was published without one. */
   signature?: string | undefined;
 }
 
@@ -15,7 +15,7 @@ export interface Release {
   arm64: Archive | undefined;
 }
 
-/** Where `eniboot bundle publish` puts releases, one parameter each. */
+/** `eniboot bundle publish` writes releases below this path, one parameter each. */
 export const RELEASES = '/eniboot/releases';
 
 const VERSION = /^\d+\.\d+\.\d[\w.-]*$/;
@@ -37,7 +37,7 @@ export function isOlder(version: string, than: string): boolean {
   return false;
 }
 
-/** Its numbers, what kind of addition follows (-1 a pre-release, 0 none, 1 another), and the addition's parts. */
+/** The numbers of a version, the kind of the suffix (-1 a pre-release, 0 none, 1 another), and the parts of the suffix. */
 function sortable(version: string): (number | string)[] {
   const [numbers = '', major, minor, patch] = /^(\d+)\.(\d+)\.(\d+)/.exec(version) ?? [];
   const addition = version.slice(numbers.length);
@@ -50,7 +50,7 @@ function sortable(version: string): (number | string)[] {
   ];
 }
 
-/** Throws an Error that says what the text lacks. */
+/** Throws an Error that says what is missing in the text. */
 export function parseRelease(text: string): Release {
   const value = objectOf(text);
   const version = value?.['version'];

@@ -1,15 +1,15 @@
-// How the AWS SDK reaches AWS: every client is made with this, so that no answer is held in memory before its size is
-// known to be one of AWS's. The SDK itself collects whatever comes. It asks for no compression and undoes none.
+// How the AWS SDK reaches AWS. Every client is made with this handler: it limits the size of an answer before the answer is in
+// memory, while the SDK itself collects everything that arrives. It requests no compression and decodes none.
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { type Incoming, readBody, systemError } from '../port/net.ts';
 
 interface AnswerLimits {
-  /** Milliseconds until the answer begins, and again until it has come to its end. */
+  /** Milliseconds until the answer begins, and again from then until it ends. */
   answerMs: number;
   maxBytes: number;
 }
 
-/** The `Date` header of every answer, and when its request was sent, in milliseconds by the wall clock. */
+/** Gets the `Date` header of every answer and the time when its request was sent, in milliseconds by the wall clock. */
 export type OnDate = (date: string | undefined, sentMs: number) => void;
 
 class BoundedHandler extends NodeHttpHandler {
@@ -38,12 +38,12 @@ class BoundedHandler extends NodeHttpHandler {
   }
 }
 
-/** Rejects with EMSGSIZE, ETIMEDOUT or ECONNRESET as readBody does, and with EBADMSG for somebody else's answer. */
+/** Rejects with EMSGSIZE, ETIMEDOUT or ECONNRESET as readBody does, and with EBADMSG for an answer that is not of AWS. */
 export function boundedHandler(limits: AnswerLimits, onDate: OnDate = () => {}): NodeHttpHandler {
   return new BoundedHandler(limits, onDate);
 }
 
-/** The SDK's bodies of bytes warn whoever takes them for a string. */
+/** A body as text. The SDK prints a warning when one of its bodies of bytes is used as a string. */
 function textOf(body: unknown): string {
   if (typeof body === 'string') return body;
   return body instanceof Uint8Array
@@ -52,8 +52,8 @@ function textOf(body: unknown): string {
 }
 
 /**
- * The Query protocol names the action on both ways, and the SDK does not look: it takes a proxy's page, or nothing, for an
- * empty list. Source: EC2 API reference, "Structure of a response" (`<DescribeRegionsResponse xmlns=…>`).
+ * In the Query protocol the answer names the action. The SDK does not check this: it takes the page of a proxy, or an empty
+ * body, for an empty list. Source: EC2 API reference, "Structure of a response" (`<DescribeRegionsResponse xmlns=…>`).
  */
 function refuseForeign(request: string, body: Buffer): void {
   const action = /^Action=(\w+)&/.exec(request)?.[1];

@@ -1,4 +1,4 @@
-// Parameter Store, as far as a node reads it.
+// The part of Parameter Store that a node reads.
 
 import type { Parameter } from '@aws-sdk/client-ssm';
 import { bounds } from '../port/bounds.ts';
@@ -16,13 +16,15 @@ export interface SsmOptions {
   imds: Imds;
 }
 
-/** GetParameters takes at most so many names. Source: SSM API reference. */
+/** Names in one call of GetParameters. Source: SSM API reference. */
 const NAMES_PER_CALL = 10;
 
 export interface ReadParameter {
   value: string;
-  /** Counts what was ever written into it. */
+  /** Number of the version: each write raises it. */
   version: number;
+  /** `String`, `StringList` or `SecureString`, which is decrypted here. */
+  type: string;
 }
 
 /** Values of the parameters that exist, decrypted. Throws as readVersioned does. */
@@ -32,7 +34,7 @@ export async function readParameters(names: string[], options: SsmOptions): Prom
 }
 
 /**
- * The parameters that exist, decrypted. Throws SSM_FAILED (transient) when SSM does not answer or answers nonsense,
+ * The parameters that exist, decrypted. Throws SSM_FAILED (transient) when SSM does not answer or its answer makes no sense,
  * SSM_THROTTLED, SSM_DENIED, SSM_REFUSED.
  */
 export async function readVersioned(
@@ -54,14 +56,15 @@ export async function readVersioned(
       const answer = await client.send(new GetParametersCommand({ Names, WithDecryption: true }));
       const parameters = list<Parameter>('Parameters', answer.Parameters, Names.length);
       const unknown = list<string>('InvalidParameters', answer.InvalidParameters, Names.length);
-      for (const { Name, Value, Version } of parameters)
+      for (const { Name, Value, Version, Type } of parameters)
         found.set(field('Name', Name, 'text'), {
           value: field('Value', Value, 'text'),
           version: count('Version', Version, Number.MAX_SAFE_INTEGER),
+          type: field('Type', Type, 'text'),
         });
       // Each name is in one of the two lists. Source: SSM API reference, GetParameters.
       const forgotten = Names.find((name) => !found.has(name) && !unknown.includes(name));
-      if (forgotten !== undefined) throw senseless(`what is said of ${forgotten}`, undefined);
+      if (forgotten !== undefined) throw senseless(`the result for ${forgotten}`, undefined);
     } catch (error) {
       throw awsFailure('SSM', 'GetParameters', { names: Names }, error);
     }

@@ -1,5 +1,5 @@
-// Which pod ENIs are left over from dead instances: pure, from what EC2 says is there. In doubt an ENI stays:
-// it costs an address, while deleting the wrong one costs a node its pods.
+// Which pod ENIs are left over from dead instances: pure, from EC2's answers. In doubt an ENI stays: it costs one address,
+// while the deletion of a wrong ENI costs a node its pods.
 import type { Eni } from './ec2.ts';
 import { CLUSTER_TAG, CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG, SWEEP_SEEN_TAG } from './tags.ts';
 
@@ -9,31 +9,31 @@ export const REST_MINUTES = 5;
 export interface SweepOptions {
   /** Only ENIs of this cluster; undefined: of every cluster. */
   cluster: string | undefined;
-  /** Minutes an ENI must have existed: far longer than a boot takes to attach what it has created. */
+  /** Minutes that an ENI must have existed: far longer than a boot takes to attach an ENI that it created. */
   minAgeMinutes: number;
-  /** ENIs deleted in one run, at most. */
+  /** Number of ENIs deleted in one run, at most. */
   max: number;
 }
 
 export interface SweepItem {
   eniId: string;
-  /** As tagged; empty when the tag is missing. */
+  /** Instance ID in the tag; empty when the tag is missing. */
   instanceId: string;
   cluster: string;
-  /** Minutes since it was created; undefined when its tag does not say. */
+  /** Minutes since the ENI was created; undefined when its tag holds no time. */
   ageMinutes: number | undefined;
-  /** `mark`: seen without its instance for the first time. `wait`: a later run will act. `keep`: not ours to take. */
+  /** `mark`: seen without its instance for the first time. `wait`: a later run will act. `keep`: must not be deleted. */
   action: 'delete' | 'mark' | 'wait' | 'keep';
   why: string;
 }
 
-/** The instance an ENI was made for, undefined when its tag does not hold an instance ID. */
+/** The instance for which an ENI was created; undefined when its tag does not hold an instance ID. */
 export function ownerOf(eni: Eni): string | undefined {
   const id = eni.tags[INSTANCE_TAG] ?? '';
   return /^i-[0-9a-f]{8,17}$/.test(id) ? id : undefined;
 }
 
-/** One item for each ENI, the oldest first. `live`: instances EC2 knows and that are not terminated. */
+/** One item for each ENI, the oldest first. `live`: instances that EC2 knows and that are not terminated. */
 export function planSweep(
   enis: Eni[],
   live: ReadonlySet<string>,
@@ -64,7 +64,7 @@ function itemFor(eni: Eni, live: ReadonlySet<string>, options: SweepOptions, now
     action,
     why,
   });
-  // The filter of the call said all of this already; a deletion does not rest on a filter alone.
+  // The filter of the call has checked this already, but a deletion must not depend on a filter alone.
   if (eni.tags[ROLE_TAG] !== POD_ROLE) return item('keep', `is not tagged ${ROLE_TAG}=${POD_ROLE}`);
   if (options.cluster !== undefined && eni.tags[CLUSTER_TAG] !== options.cluster)
     return item('keep', `is not tagged ${CLUSTER_TAG}=${options.cluster}`);

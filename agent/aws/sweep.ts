@@ -1,4 +1,5 @@
-// Removes pod ENIs whose instances are gone. Twice seen, aged, capped, and looked at once more right before.
+// Deletes pod ENIs whose instances are gone. An ENI must be seen twice and have a minimum age, the number of deletions is
+// limited, and each ENI is read again right before.
 
 import { isFailure } from '../messages/failure.ts';
 import type { Ec2, Eni } from './ec2.ts';
@@ -6,19 +7,19 @@ import { partsOf } from './paging.ts';
 import { ownerOf, planSweep, type SweepItem, type SweepOptions } from './sweep-plan.ts';
 import { CLUSTER_TAG, POD_ROLE, ROLE_TAG, SWEEP_SEEN_TAG } from './tags.ts';
 
-/** Instances asked about in one call. EC2 takes 200 values in a filter. Source: EC2 user guide, "Filter resources". */
+/** Instances in one call. EC2 takes 200 values in a filter. Source: EC2 user guide, "Filter resources". */
 const INSTANCES_PER_CALL = 100;
-/** How EC2 says that an ENI is attached to something. */
+/** EC2's codes for: the ENI is attached. */
 const IN_USE = ['InvalidNetworkInterface.InUse', 'InvalidParameterValue', 'OperationNotPermitted'];
 
 export interface SweepResult {
   item: SweepItem;
   outcome: 'deleted' | 'marked' | 'kept' | 'failed';
-  /** Why it was kept or failed after all. */
+  /** Why the ENI was kept, or why the deletion failed. */
   why?: string;
 }
 
-/** What a sweep would do now. Reads only. Throws what EC2 refuses or leaves unanswered. */
+/** What a sweep would do now. Reads only. Throws when EC2 refuses or does not answer. */
 export async function lookForLeftovers(ec2: Ec2, options: SweepOptions): Promise<SweepItem[]> {
   const tags = {
     [ROLE_TAG]: POD_ROLE,
@@ -29,8 +30,8 @@ export async function lookForLeftovers(ec2: Ec2, options: SweepOptions): Promise
 }
 
 /**
- * Carries a plan out, one ENI at a time, and tells of each result as it comes; stops between two of them when the
- * signal comes. Throws when EC2 denies a call or stays silent: the rest would go the same way.
+ * Carries a plan out, one ENI at a time, and reports each result at once. Stops between two ENIs when the signal comes. Throws
+ * when EC2 denies a call or does not answer: the remaining calls would fail in the same way.
  */
 export async function carryOut(
   ec2: Ec2,
@@ -75,7 +76,7 @@ async function attempt(item: SweepItem, act: () => Promise<SweepResult>): Promis
   } catch (error) {
     if (!isFailure(error, 'EC2_REFUSED')) throw error;
     const code = String(error.facts['ec2Code']);
-    // Deleted by somebody else, or by a call of ours whose answer was lost.
+    // Another process deleted it, or an earlier call of this process whose answer was lost.
     if (code === 'InvalidNetworkInterfaceID.NotFound' || code === 'InvalidID')
       return { item, outcome: item.action === 'delete' ? 'deleted' : 'kept', why: 'gone already' };
     if (item.action === 'delete' && IN_USE.includes(code))

@@ -1,14 +1,13 @@
-// The tags eniboot writes in EC2, and what they mean. They are its memory there: what carries none of them
-// is never used, changed or deleted.
+// The tags that eniboot writes in EC2, and their meaning. An object without them is never used, changed or deleted.
 
-/** Makes an ENI ours. */
+/** Marks an ENI as eniboot's. */
 export const ROLE_TAG = 'eniboot:role';
 /** The role of an ENI that serves pods. */
 export const POD_ROLE = 'pods';
 export const CLUSTER_TAG = 'eniboot:cluster';
 /** The instance an ENI was created for. */
 export const INSTANCE_TAG = 'eniboot:instance';
-/** When an ENI was first asked for: ISO 8601, UTC. */
+/** When an ENI was first requested: ISO 8601, UTC. */
 export const CREATED_TAG = 'eniboot:created';
 /** When a sweep first saw an ENI without its instance: ISO 8601, UTC. */
 export const SWEEP_SEEN_TAG = 'eniboot:sweep-seen';

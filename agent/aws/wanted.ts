@@ -1,7 +1,7 @@
-// What a cluster's nodes are to do at present: the rollout that is under way, and its direction. The orchestrator writes it
-// before it sends anything, a node reads it before it acts and again before it switches. So a command that the SSM agent runs
-// again later, for up to two days (aws/amazon-ssm-agent, agent/framework/processor/processor.go), changes nothing any more
-// once its rollout has been taken back or another has begun.
+// What the nodes of a cluster are to do at present: the rollout that is under way, and its direction. A rollout writes it
+// before it sends a command; a node reads it before it acts and again before it switches. The SSM agent may run a command again
+// for up to two days (aws/amazon-ssm-agent, agent/framework/processor/processor.go). Such a command changes nothing once its
+// rollout has been taken back or another one has begun.
 
 export interface Wanted {
   /** ID of the rollout. */

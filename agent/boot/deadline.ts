@@ -1,11 +1,12 @@
-// The boot's deadline: one moment on the boot clock, kept in /run so that a restart of the agent does not
-// renew it, moved only by time lost to EC2's throttling and only up to the configured cap.
+// The boot's deadline: one moment on the boot clock. It is kept in /run, so that a restart of the agent does not renew it. Only
+// time lost to EC2's throttling moves it, and only up to the configured cap.
 import { RUN_DIR } from '../host/names.ts';
+import { isCount, shape, text } from '../host/shape.ts';
 import { bootId, type Clock } from '../port/clock.ts';
 import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 
 const FILE = `${RUN_DIR}/deadline.json`;
-/** Before the configuration is known. Seconds. */
+/** Used until the configuration is known. Seconds. */
 const DEFAULT_SECONDS = 300;
 const DEFAULT_EXTENSION_SECONDS = 300;
 
@@ -22,19 +23,19 @@ export interface Deadline {
   readonly startedMs: number;
   /** Runs of the agent in this boot, this one included. */
   readonly attempts: number;
-  /** Writes down that this run has begun: not before it holds the lock. */
+  /** Writes down that this run has begun. Called only while the run holds the lock. */
   begin(): void;
-  /** After a verdict: the next run in this boot has a deadline of its own. */
+  /** Called after a verdict: the next run in this boot gets a deadline of its own. */
   close(): void;
-  /** Once the configuration is known. */
+  /** Called once the configuration is known. */
   configure(seconds: number, extensionSeconds: number): void;
-  /** Adds time lost to throttling; returns the milliseconds really added. */
+  /** Adds time lost to throttling; returns the milliseconds that were really added. */
   extend(ms: number): number;
 }
 
 /**
- * Continues this boot's deadline, or starts one: a finished boot's later runs start a new one, whether the one before it
- * came to its end or was interrupted. `living`: this boot has been READY.
+ * Continues this boot's deadline, or starts a new one. After a boot has finished, each later run starts a new deadline, whether
+ * the run before it ended or was interrupted. `living`: this boot has been READY.
  */
 export function openDeadline(clock: Clock, living: boolean): Deadline {
   const first = () => (living ? begun(clock) : continued(clock));
@@ -52,7 +53,7 @@ export function openDeadline(clock: Clock, living: boolean): Deadline {
       return state.attempts;
     },
     begin() {
-      // Again, since the run that held the lock until now may have given its verdict.
+      // Read again, since the run that held the lock until now may have given its verdict.
       state = first();
       save();
     },
@@ -61,7 +62,7 @@ export function openDeadline(clock: Clock, living: boolean): Deadline {
       try {
         writeAtomic(FILE, '{}', 0o600);
       } catch {
-        // The verdict stands; on a disk that takes nothing, a later run has no longer deadline.
+        // The verdict stands. On a disk that cannot be written, a later run gets no longer deadline.
       }
     },
     configure(newSeconds, newExtension) {
@@ -69,7 +70,7 @@ export function openDeadline(clock: Clock, living: boolean): Deadline {
       extensionSeconds = newExtension;
     },
     extend(ms) {
-      // What is throttled after the verdict concerns no deadline, least of all the next run's.
+      // Throttling after the verdict extends no deadline, also not that of the next run.
       if (closed) return 0;
       const added = Math.max(0, Math.min(ms, extensionSeconds * 1000 - state.extendedMs));
       if (added === 0) return 0;
@@ -92,9 +93,13 @@ function begun(clock: Clock): State {
 }
 
 function readState(): State | undefined {
-  const value = (readJsonIfPresent(FILE) ?? {}) as Partial<Record<keyof State, unknown>>;
-  const { bootId: boot, startedMs, extendedMs, attempts } = value;
-  if (typeof boot !== 'string' || typeof startedMs !== 'number') return undefined;
-  if (typeof extendedMs !== 'number' || typeof attempts !== 'number') return undefined;
-  return { bootId: boot, startedMs, extendedMs, attempts };
+  const value = readJsonIfPresent(FILE);
+  return isState(value) ? value : undefined;
 }
+
+const isState = shape<State>({
+  bootId: text(),
+  startedMs: Number.isFinite,
+  extendedMs: isCount,
+  attempts: isCount,
+});

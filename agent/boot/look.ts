@@ -1,23 +1,16 @@
-// Looking without touching: plan and check use the phases' eyes, never their hands.
+// A context with short time limits: for plan, check and other commands that only read, and for repair, which changes only this
+// machine.
 import { systemClock } from '../port/clock.ts';
 import { createLog } from '../port/log.ts';
-import type { Phase } from './phase.ts';
-import { phases } from './sequence.ts';
-import { openSession, type Session } from './session.ts';
+import { type Context, openContext } from './context.ts';
 
-/** Seconds a look may wait for IMDS and EC2 in all. */
+/** Seconds that a run may wait for IMDS and EC2 in all. */
 const PATIENCE_SECONDS = 20;
 
-/** Opens a session of limited patience for something that only reads. */
-export async function looking<T>(
-  look: (session: Session, phases: readonly Phase<any, any>[]) => Promise<T>,
-): Promise<T> {
-  const session = openSession({
-    clock: systemClock,
-    log: createLog({ level: 'error', form: 'text' }),
-    counted: false,
-    onThrottled: () => {},
-  });
-  session.phaseEndsAt = systemClock.bootMs() + PATIENCE_SECONDS * 1000;
-  return look(session, phases);
+/** @param asBooted use the booted configuration */
+export function patientContext(kind: 'look' | 'repair', asBooted: boolean): Context {
+  const log = createLog({ level: 'error', form: 'text' });
+  const context = openContext({ clock: systemClock, log, mode: { kind, asBooted } });
+  context.phaseEndsAt = systemClock.bootMs() + PATIENCE_SECONDS * 1000;
+  return context;
 }

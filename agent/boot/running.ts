@@ -1,16 +1,16 @@
-// What only a running node can show, and a boot cannot: the runtime answers, leases match sandboxes, kubelet is up.
+// Checks of what only a running node can show, and a boot cannot: the runtime answers, leases match sandboxes, kubelet is active.
 
 import { earlierNodeFile } from '../host/node-file.ts';
 import { listSandboxes, runtimeSockets } from '../host/sandboxes.ts';
+import { showUnits } from '../host/units.ts';
 import { isFailure } from '../messages/failure.ts';
 import { type Carried, listCarried } from '../pool/carried.ts';
+import { strays } from '../pool/entry.ts';
 import { listLeases } from '../pool/lease.ts';
-import { strays } from '../pool/pool.ts';
-import { run } from '../port/exec.ts';
-import { isBooted } from './booted.ts';
-import { type Check, fail, pass, warn } from './phase.ts';
-import { checkPods } from './pods.ts';
-import { isKubeletReleased } from './ready.ts';
+import { checkPods } from './checks/pods.ts';
+import { isBooted } from './facts/booted.ts';
+import { type Check, fail, pass, row, warn } from './phase.ts';
+import { isKubeletReleased } from './phases/ready.ts';
 
 /** Takes at most as long as crictl does: some 15 s. */
 export async function checkRunning(): Promise<Check[]> {
@@ -18,50 +18,30 @@ export async function checkRunning(): Promise<Check[]> {
   return [...units, ...answers, checkPoolFolder(), ...checkCarried(), ...(isBooted() ? [checkPods()] : [])];
 }
 
-/** Reads unit states; on a machine without systemd there is nothing to say but that. */
+/** Reads unit states. On a machine without systemd, one row says so. */
 async function checkUnits(): Promise<Check[]> {
-  const result = await run('systemctl', [
-    'show',
-    '--property=Id,LoadState,ActiveState',
-    'crio.service',
-    'containerd.service',
-    'kubelet.service',
-  ]);
-  if (result.exitCode !== 0)
-    return [
-      warn('units', 'systemd does not answer: runtime and kubelet were not looked at', {
-        stderr: result.stderr.trim(),
-      }),
-    ];
-  const units = result.stdout
-    .trim()
-    .split('\n\n')
-    .map((block) =>
-      Object.fromEntries(
-        block
-          .split('\n')
-          .map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
-      ),
-    );
+  const shown = await showUnits(
+    ['crio.service', 'containerd.service', 'kubelet.service'],
+    ['Id', 'LoadState', 'ActiveState'],
+  );
+  if ('reason' in shown) {
+    const summary = 'systemd does not answer: runtime and kubelet were not looked at';
+    return [warn('units', summary, { stderr: shown.reason })];
+  }
+  const { units } = shown;
   const state = (id: string) =>
     units.find((unit) => unit['Id'] === id && unit['LoadState'] === 'loaded')?.['ActiveState'];
   const runtimes = ['crio.service', 'containerd.service'].filter((id) => state(id) !== undefined);
   const active = runtimes.find((id) => state(id) === 'active');
+  const down = `${runtimes.join(', ')} is ${state(runtimes[0] ?? '')}`;
+  const why = runtimes.length === 0 ? 'no container runtime is installed' : down;
   return [
-    active === undefined
-      ? fail(
-          'runtime',
-          'RUNTIME_DOWN',
-          runtimes.length === 0
-            ? 'no container runtime is installed'
-            : `${runtimes.join(', ')} is ${state(runtimes[0] ?? '')}`,
-        )
-      : pass('runtime', `${active} is active`),
+    active === undefined ? fail('runtime', 'RUNTIME_DOWN', why) : pass('runtime', `${active} is active`),
     checkKubelet(state('kubelet.service')),
   ];
 }
 
-/** What stands in the pool's folder and is passed over: somebody may have meant an address by it. */
+/** Files in the pool's folder that the pool ignores. An operator may have meant an address by one. */
 function checkPoolFolder(): Check {
   const paths = strays();
   return paths.length === 0
@@ -69,28 +49,23 @@ function checkPoolFolder(): Check {
     : warn('pool-folder', `passed over in the pool's folder, remove: ${paths.join(', ')}`, { paths });
 }
 
-/** Addresses that a pod has given itself, or a lost namespace has kept; nothing on a node that has not booted. */
+/** Addresses that a pod has given itself, or that a lost namespace has kept. Empty on a node that has not booted. */
 function checkCarried(): Check[] {
   const node = earlierNodeFile();
   const found = node === undefined ? undefined : listCarried(node.podEnis);
   if (found === undefined) return [];
   const { carried, unseen } = found;
-  if (carried.length > 0)
-    return [
-      warn(
-        'addresses',
-        `${carried.length} addresses of the pool are carried by somebody who has not leased them: ${carriedText(carried)}`,
-        { carried, unseen },
-      ),
-    ];
+  const check = row('addresses', { carried, unseen });
+  const what = `${carried.length} addresses of the pool are carried without a lease`;
+  if (carried.length > 0) return [check.warn(`${what}: ${carriedText(carried)}`)];
   return [
     unseen.length === 0
-      ? pass('addresses', 'nobody carries an address of the pool without a lease')
-      : warn('addresses', `could not look for the pool's addresses in: ${unseen.join('; ')}`, { unseen }),
+      ? check.pass('no address of the pool is carried without a lease')
+      : check.warn(`could not look for the pool's addresses in: ${unseen.join('; ')}`),
   ];
 }
 
-/** Who carries which: a pod by its name, any other namespace by its path. */
+/** Which namespace has which addresses: a pod by its name, any other namespace by its path. */
 function carriedText(carried: Carried[]): string {
   const who = new Map<string, string[]>();
   for (const { address, pod, netns } of carried) {
@@ -100,22 +75,21 @@ function carriedText(carried: Carried[]): string {
   return [...who].map(([name, addresses]) => `${addresses.join(', ')} by ${name}`).join('; ');
 }
 
-/** In a warm pool a READY node waits without kubelet until it is let go. */
+/** In a warm pool, a READY node waits without kubelet until the pool releases it. */
 function checkKubelet(state: string | undefined): Check {
   if (state === 'active') return pass('kubelet', 'kubelet.service is active');
+  const check = row('kubelet', { state });
   const text = `kubelet.service is ${state ?? 'not installed'}`;
   return state !== undefined && isBooted() && !isKubeletReleased()
-    ? pass('kubelet', `${text}: the instance waits in a warm pool, and repair starts it once it leaves`, {
-        state,
-      })
-    : fail('kubelet', 'KUBELET_DOWN', text, { state });
+    ? check.pass(`${text}: the instance waits in a warm pool, and repair starts it once it leaves`)
+    : check.fail('KUBELET_DOWN', text);
 }
 
-/** Whether the runtime behind each socket answers; nothing where there is no socket. */
+/** Whether the runtime behind each socket answers. Empty when there is no socket. */
 async function askRuntime(): Promise<Check[]> {
   const sockets = runtimeSockets();
   if (sockets.length === 0) return [];
-  // Leases first: a pod that comes meanwhile has its sandbox before its lease.
+  // Leases are read first: a pod that comes meanwhile has its sandbox before its lease.
   const leases = listLeases();
   try {
     const sandboxes = new Set((await listSandboxes()).map((sandbox) => sandbox.id));

@@ -1,5 +1,5 @@
-// `npm run build`: one self-contained executable for each CPU, its manifest, the bundle and the digests.
-// The same commit gives the same bytes: nothing here looks at the clock or at where it runs.
+// `npm run build`: one self-contained executable for each CPU, its manifest, the bundle and the digests. The same commit gives
+// the same bytes: the result depends neither on the time nor on the machine.
 
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -8,6 +8,7 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -15,7 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { LICENCES } from '../boot/unpack.ts';
+import { LICENCES } from '../boot/version/unpack.ts';
 import { NODE_TABLES } from '../host/names.ts';
 import { packBundle } from '../rollout/releases.ts';
 import { fetchPackage, lockedVersion, runtimes } from './npm-package.ts';
@@ -30,10 +31,10 @@ const targets = {
 } as const;
 type Arch = keyof typeof targets;
 
-/** Names in /opt/cni/bin; all of them links to the executable. */
-const plugins = ['eniboot', 'eniboot-ipam', 'eniboot-ptp'];
+/** Names in /opt/cni/bin, all links to the executable. */
+const plugins = ['eniboot', 'eniboot-ipam', 'eniboot-ptp', 'eniboot-policy'];
 
-// Files in dist/ have the modes of the image, whoever builds; the archives' members have theirs in any case.
+// Files in dist/ get the same modes as in the image, whatever the umask of the user; tar sets the modes in archives itself.
 process.umask(0o022);
 
 const asked = process.argv.slice(2).filter((word) => word !== '--no-bundle');
@@ -46,7 +47,7 @@ if (process.argv.includes('--help') || asked.some((word) => !(word in targets)))
 const withBundle = !process.argv.includes('--no-bundle');
 const archs = asked.length === 0 ? (Object.keys(targets) as Arch[]) : (asked as Arch[]);
 
-/** All that ends up in an image; not packer/ as a whole, where operators keep their pins. */
+/** All sources of an image. Of packer/ only some files: operators keep their pins there too. */
 const sources = [
   ...['agent', 'cni', 'systemd', 'package.json', 'package-lock.json', 'LICENSE', 'NOTICE'],
   ...['packer/scripts', 'packer/eniboot.pkr.hcl', 'packer/variables.pkr.hcl'],
@@ -54,6 +55,7 @@ const sources = [
 const changed = git('status', '--porcelain', '--', ...sources) !== '';
 const commit = `${git('rev-parse', 'HEAD') ?? 'unknown'}${changed ? '+changes' : ''}`;
 const compiler = await fetchPackage(targets[process.arch as Arch].bun, root);
+bun(root, ['run', 'agent/build/check-runtime.ts']);
 
 const defines = [
   `--define=ENIBOOT_VERSION=${JSON.stringify(version)}`,
@@ -69,7 +71,7 @@ writeFileSync(
 );
 
 async function build(arch: Arch): Promise<void> {
-  // Built aside and put in place by a rename: whoever runs the executable meanwhile keeps a whole one.
+  // Built in a folder of its own and moved by a rename: a process that runs the old executable meanwhile keeps it whole.
   const folder = join(dist, `.${arch}.${process.pid}`);
   mkdirSync(folder, { recursive: true });
   const base = await fetchPackage(targets[arch].bun, root);
@@ -84,17 +86,20 @@ async function build(arch: Arch): Promise<void> {
     '--splitting',
     '--format=esm',
     '--minify',
-    // A CNI call ends before compiled code pays for itself; the agent asks for the normal policy as it starts.
+    // The source map is embedded, and read only for a stack trace, which then names files and lines of the source.
+    '--sourcemap=linked',
+    // A CNI call ends before compiled code is worth its cost; the agent asks for the normal policy when it starts.
     '--compile-jit-policy=1000',
     `--target=${targets[arch].target}`,
     `--compile-executable-path=${join(base, 'bin/bun')}`,
-    // A .env or bunfig.toml in the working directory must not reach a root process.
+    // A root process must not read a .env or bunfig.toml in its working directory.
     '--no-compile-autoload-dotenv',
     '--no-compile-autoload-bunfig',
     ...defines,
     `--outfile=${executable}`,
   ]);
   rmSync(source, { recursive: true });
+  for (const name of readdirSync(folder)) if (name.endsWith('.map')) rmSync(join(folder, name));
   chmodSync(executable, 0o755);
   const sha256 = digestOf(executable);
   writeFileSync(
@@ -121,7 +126,7 @@ async function build(arch: Arch): Promise<void> {
   }
 }
 
-/** What systemd/ lays over a node. Links stay; modes are not those of whoever cloned it with another umask. */
+/** Packs the files of systemd/ for a node. Links stay links; modes are set, so that the umask of a checkout has no effect. */
 function packNodeFiles(): void {
   const name = 'node-files.tar';
   const partial = join(dist, `.${name}.${process.pid}`);
@@ -142,26 +147,19 @@ function packNodeFiles(): void {
 }
 
 /**
- * The sources, with the plugin's half as one module: what it shares with the agent would else be modules of their own,
- * and each costs every pod's start. In a folder of its own, since it is no source.
+ * Copies the sources, and a second time into plugin/ for the CNI plugin. With one copy, the bundler would make modules of their
+ * own for what plugin and agent share, and each such module costs time at the start of every pod. A separate folder, since it
+ * is no source.
  */
 function stageSource(source: string): void {
-  for (const name of ['agent', 'cni', 'package.json']) {
-    cpSync(join(root, name), join(source, name), { recursive: true });
+  for (const folder of ['.', 'plugin']) {
+    for (const name of ['agent', 'cni'])
+      cpSync(join(root, name), join(source, folder, name), { recursive: true });
   }
-  bun(source, [
-    'build',
-    'cni/start.ts',
-    '--target=bun',
-    '--format=esm',
-    '--minify',
-    ...defines,
-    '--outfile=cni/start.js',
-  ]);
   const main = join(source, 'agent/main.ts');
   const text = readFileSync(main, 'utf8');
-  const changed = text.replace("'../cni/start.ts'", "'../cni/start.js'");
-  if (changed === text) throw new Error('agent/main.ts does not load cni/start.ts');
+  const changed = text.replace("'../cni/process.ts'", "'../plugin/cni/process.ts'");
+  if (changed === text) throw new Error('agent/main.ts does not load cni/process.ts');
   writeFileSync(main, changed);
 }
 

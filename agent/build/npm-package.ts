@@ -1,5 +1,5 @@
-// The runtime for another CPU: npm leaves it out on this one, so it is taken from the registry by npm's own
-// client and checked against the lock file before it is used.
+// The runtime for another CPU. npm does not install it on this CPU, so npm's own client takes it from the registry, and it is
+// checked against the lock file before it is used.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
@@ -13,7 +13,7 @@ interface Lock {
 /** The runtime that is compiled into the executable, by CPU. */
 export const runtimes = { x64: '@oven/bun-linux-x64', arm64: '@oven/bun-linux-aarch64' } as const;
 
-/** Folder of an unpacked package: from node_modules when npm has installed it, else from the cache. */
+/** Folder of an unpacked package: in node_modules when npm has installed it, else in the cache. */
 export async function fetchPackage(name: string, root: string): Promise<string> {
   const installed = join(root, 'node_modules', name);
   if (existsSync(join(installed, 'package.json'))) return installed;

@@ -1,6 +1,6 @@
-// `npm run sbom`: what is in a build and its image, as CycloneDX with licence texts; a manifest that leads from the commit to
-// the image; and one file with every digest to sign. The same inputs give the same
-// bytes: no time, no serial number. Source of the form: CycloneDX 1.6, JSON reference.
+// `npm run sbom`: the components of a build and its image, as CycloneDX with licence texts; a manifest that leads from the
+// commit to the image; and one file with every digest to sign. The same inputs give the same bytes: no time, no serial number.
+// Source of the form: CycloneDX 1.6, JSON reference.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ const { values } = parseArgs({
 if (values.help === true || (values.arch !== 'x64' && values.arch !== 'arm64')) {
   const text = `Usage: npm run sbom [-- [--arch x64|arm64] [--image FOLDER] [--out FOLDER]]
 Writes sbom-ARCH.cdx.json (CycloneDX 1.6) and SHA256SUMS for what \`npm run build\` has left in dist/.
-  --image FOLDER  what the image's build has left (packer/out): its RPMs are added, and image-ARCH.json is written, which leads
+  --image FOLDER  files of the image's build (packer/out): its RPMs are added, and image-ARCH.json is written, which leads
                   from commit and executable to packages, base image, check report and AMI
   --out FOLDER    default: dist
 `;
@@ -63,7 +63,7 @@ const sbom = {
   metadata: { component: executable },
   components: packages.sort((a, b) => (a['bom-ref'] < b['bom-ref'] ? -1 : 1)),
 };
-// Before anything is written: it refuses what does not belong together.
+// Before anything is written: throws when build and image do not belong together.
 const image = values.image === undefined ? undefined : imageManifest(values.image);
 mkdirSync(values.out, { recursive: true });
 const file = `sbom-${values.arch}.cdx.json`;
@@ -86,7 +86,7 @@ writeFileSync(
 );
 process.stdout.write(`${packages.length} components: ${join(values.out, file)}, SHA256SUMS\n`);
 
-/** Those that the executable is made of. */
+/** The npm packages in the executable. */
 function npmPackages(): Component[] {
   const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as {
     packages: Record<
@@ -112,7 +112,7 @@ function npmPackages(): Component[] {
   return [...found.values()];
 }
 
-/** The runtime and what is linked into it: NOTICE is the one place that lists them, in the form `Name (licence, …)`. */
+/** The runtime and the libraries linked into it. Only NOTICE lists them, in the form `Name (licence, …)`. */
 function linkedIn(): Component[] {
   const { optionalDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     optionalDependencies: Record<string, string>;
@@ -139,7 +139,7 @@ function linkedIn(): Component[] {
   ];
 }
 
-/** The licence and the notice that a package brings along. */
+/** The licence and the notice in a package's folder. */
 function textOf(folder: string): { text?: { content: string } } {
   const names = existsSync(folder) ? readdirSync(folder).sort() : [];
   const texts = names
@@ -148,7 +148,7 @@ function textOf(folder: string): { text?: { content: string } } {
   return texts.length === 0 ? {} : { text: { content: texts.join('\n') } };
 }
 
-/** What packer/ calls the CPU. */
+/** The name of the CPU in packer/. */
 function imageArch(): string {
   return values.arch === 'x64' ? 'x86_64' : 'arm64';
 }
@@ -157,7 +157,7 @@ function imageFiles(): string[] {
   return [`packages-${imageArch()}.lock`, `licences-${imageArch()}.txt`, `check-${imageArch()}.json`];
 }
 
-/** From the commit to the image, every step by its digest. The AMI is Packer's last build of this CPU. */
+/** From the commit to the image, each step with its digest. The AMI is that of Packer's last build for this CPU. */
 function imageManifest(folder: string): object {
   const read = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
   const { builds } = read(join(folder, 'manifest.json')) as {
@@ -215,7 +215,7 @@ function rpms(folder: string | undefined): Component[] {
       const [, name, epoch, version, arch, header] =
         /^(\S+)-(?:(\d+):)?([^-\s]+-[^-\s]+)\.(\w+) ([0-9a-f]{64}|\(none\))$/.exec(line) ?? [];
       if (name === undefined || version === undefined) throw new Error(`${path}: not a package: ${line}`);
-      // kubelet, cri-o and the SSM agent are others' packages; Fedora's say so in their release.
+      // kubelet, cri-o and the SSM agent come from other vendors; Fedora's packages have .fcNN in their release.
       const vendor = /\.fc\d+(\.|$)/.test(version) ? 'fedora/' : '';
       const purl = `pkg:rpm/${vendor}${name}@${version}?arch=${arch}${epoch === undefined ? '' : `&epoch=${epoch}`}`;
       const licence = licenceOf.get(line.slice(0, line.indexOf(' ')));

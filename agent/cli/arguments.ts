@@ -4,7 +4,7 @@ import { Failure } from '../messages/failure.ts';
 
 type Options = NonNullable<ParseArgsConfig['options']>;
 
-/** Options and operands of one command. Throws USAGE, saying what was not understood and what was likely meant. */
+/** Options and operands of one command. Throws USAGE, which names what was not understood and the likely meaning. */
 export function parse<O extends Options>(command: string, args: string[], options: O, operands = 0) {
   try {
     const parsed = parseArgs({ args, options, allowPositionals: true, strict: true });
@@ -24,7 +24,7 @@ export function parse<O extends Options>(command: string, args: string[], option
   }
 }
 
-/** The verb of a command that has several. Throws USAGE, with those there are or what was likely meant. */
+/** The verb of a command with several verbs. Throws USAGE, which lists the verbs or names the likely one. */
 export function verbOf<V extends string>(command: string, verb: string | undefined, verbs: readonly V[]): V {
   const found = verbs.find((one) => one === verb);
   if (found !== undefined) return found;
@@ -36,8 +36,8 @@ export function verbOf<V extends string>(command: string, verb: string | undefin
 }
 
 /**
- * As parse, of one verb of a command. `taken` names each verb's options: one that another verb takes is refused, since whoever
- * gives it expects something of it.
+ * As parse, for one verb of a command. `taken` names the options of each verb: an option of another verb is refused, since it
+ * would have no effect.
  */
 export function parseVerb<O extends Options, V extends string>(
   command: string,
@@ -56,7 +56,7 @@ export function parseVerb<O extends Options, V extends string>(
   return parsed;
 }
 
-/** An option's value, which has a form when it is given; `what` is the form in words. Throws USAGE. */
+/** An option's value; when it is given it must match the form. `what` describes the form in words. Throws USAGE. */
 export function formed<T extends string | undefined>(
   command: string,
   option: string,

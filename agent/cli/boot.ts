@@ -1,16 +1,16 @@
-import { isBooted } from '../boot/booted.ts';
-import type { BundleState } from '../boot/bundle.ts';
-import { handOver, isSuccessor } from '../boot/hand-over.ts';
-import { startIfDue } from '../boot/ready.ts';
-import { runSequence } from '../boot/sequence.ts';
-import { readStatus, type Status, writeStatus } from '../boot/status.ts';
-import { takeBackUnjudged } from '../boot/update-mark.ts';
-import { actOnFailure, consoleLine, publish } from '../boot/verdict.ts';
-import { collectVersions } from '../boot/versions.ts';
+import { bootNode } from '../boot/boot.ts';
+import { isBooted } from '../boot/facts/booted.ts';
+import type { BundleState } from '../boot/facts/bundle-state.ts';
+import { startIfDue } from '../boot/phases/ready.ts';
+import { readStatus, type Status, writeStatus } from '../boot/verdict/status.ts';
+import { actOnFailure, consoleLine, publish } from '../boot/verdict/verdict.ts';
+import { handOver, isSuccessor } from '../boot/version/hand-over.ts';
+import { takeBackUnjudged } from '../boot/version/update-mark.ts';
+import { collectVersions } from '../boot/version/versions.ts';
 import { journalWatcher, statusFileWatcher, systemdWatcher } from '../boot/watchers.ts';
 import { systemClock } from '../port/clock.ts';
-import { runInPlace } from '../port/hand-over.ts';
 import { createLog } from '../port/log.ts';
+import { runInPlace } from '../port/run-in-place.ts';
 import { environment, finish, INTERRUPTED, interruption, requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
@@ -20,10 +20,10 @@ import { terminalWatcher } from './progress.ts';
 
 const help = `Usage: eniboot boot [--dry-run] [--json]
 
-Turns this EC2 instance into a node and says so, or says why not. Runs the phases
+Turns this EC2 instance into a node and says so, or says why it cannot. Runs the phases
   identify → reserve → egress → attach → install → kubelet → verify → ready
-under one deadline (boot.deadlineSeconds, 5 minutes). May be run any number of times, also while pods run: it leaves
-alone what is as it should be. eniboot.service runs it at boot; kubelet starts only after READY.
+under one deadline (boot.deadlineSeconds, 5 minutes). May be run any number of times, also while pods run: what is as it
+should be is not changed. eniboot.service runs it at boot; kubelet starts only after READY.
 
   --dry-run   show what would be changed, phase by phase, and change nothing (the same as \`eniboot plan\`)
   --json      print the final status as one JSON object (docs/status.md) and nothing else on stdout
@@ -34,9 +34,9 @@ The verdict goes to /run/eniboot/status.json, the console, the instance tag enib
 Exit codes: 0 READY (also degraded); 1 FAILED, with a code; 2 wrong usage.
 `;
 
-/** The other version keeps the boot's deadline itself; this is the longest a timer can be. */
+/** No timer of its own: the other version keeps to the boot's deadline itself. Milliseconds; a timer can be no longer. */
 const NO_LIMIT_MS = 2 ** 31 - 1;
-/** runInPlace(), of what is no executable. */
+/** Exit code of runInPlace() for a file that cannot be executed. */
 const NOT_STARTED = 127;
 
 export const bootCommand: Command = {
@@ -45,12 +45,12 @@ export const bootCommand: Command = {
     const { values } = parse('boot', args, { 'dry-run': { type: 'boolean' }, json: { type: 'boolean' } });
     if (values['dry-run'] === true) return planCommand.run(values.json === true ? ['--json'] : [], io);
     requireRoot('boot');
-    // Under systemd the journal gets one structured line a phase; a person gets the short table.
+    // Under systemd the journal gets one structured line for each phase; on a terminal a person gets the short table.
     const journal = environment('JOURNAL_STREAM') !== undefined;
     const log = createLog({ level: journal ? 'info' : 'warn', form: journal ? 'json' : 'text' });
     const terminal = terminalWatcher(io);
-    const sequence = (handedOver: 'to-us' | 'back' | undefined, bundle?: BundleState) =>
-      runSequence({
+    const boot = (handedOver: 'to-us' | 'back' | undefined, bundle?: BundleState) =>
+      bootNode({
         clock: systemClock,
         log,
         handedOver,
@@ -59,19 +59,19 @@ export const bootCommand: Command = {
           statusFileWatcher(log),
           systemdWatcher,
           ...(journal ? [journalWatcher(log)] : []),
-          ...(journal || values.json === true ? [] : [terminal]),
+          ...(journal || values.json === true ? [] : [terminal.watch]),
         ],
       }).finally(() => terminal.stop());
     const successor = isSuccessor();
     const living = isBooted();
     if (!successor) sayWhenInterrupted(living, io);
-    // Only the first boot of a machine: on one that is up, an update may be about to judge.
+    // Only in the first boot run of a machine: on a node that is up, an update in place may still be running its checks.
     const before =
       living || successor
         ? undefined
         : await takeBackUnjudged().catch((error: unknown) => {
             log.error(
-              'whether a reboot came before an update was judged cannot be told; this version boots',
+              'it cannot be told whether a reboot came before an update was judged; this version boots',
               {
                 reason: String(error),
               },
@@ -85,8 +85,8 @@ export const bootCommand: Command = {
       const code = await runInPlace(before, ['boot', ...args], { env: {}, timeoutMs: NO_LIMIT_MS });
       if (code !== NOT_STARTED) return code ?? 1;
     }
-    let outcome = await sequence(successor ? 'to-us' : undefined);
-    const { handOver: executable, session: begun } = outcome;
+    let outcome = await boot(successor ? 'to-us' : undefined);
+    const { handOver: executable, context: begun } = outcome;
     if (executable !== undefined && begun.bundle !== undefined) {
       log.info("handing over to the zone's version", { executable });
       const remainingMs = outcome.status.remainingSeconds * 1000;
@@ -96,19 +96,19 @@ export const bootCommand: Command = {
         executable,
         reason: bundle.reason,
       });
-      outcome = await sequence('back', bundle);
+      outcome = await boot('back', bundle);
     }
-    const { status, session } = outcome;
+    const { status, context } = outcome;
     if (successor && status.verdict !== 'ready') {
       log.error('boot failed; the version before goes on', failureFields(status));
       return 1;
     }
-    await publish(status, session);
+    await publish(status, context);
     try {
       if (values.json === true) io.stdout(`${JSON.stringify(status)}\n`);
       else if (!journal) io.stdout(summary(status));
     } catch (error) {
-      // The verdict stands in other places too, and what follows from it is still to be done.
+      // The verdict is published in other places too, and the steps that follow from it must still run.
       log.warn('verdict not printed', { reason: String(error) });
     }
     if (status.verdict === 'ready') {
@@ -119,16 +119,17 @@ export const bootCommand: Command = {
       log.info('boot ended', { line: consoleLine(status) });
       return 0;
     }
-    // A later run on a node whose pods live is no reason to take the machine from under them.
-    const action = living ? 'hold (this boot was READY before)' : await actOnFailure(session);
+    // When pods run already, a later failed run must not shut the machine down under them.
+    const action = living ? 'hold (this boot was READY before)' : await actOnFailure(context);
     log.error('boot failed', { ...failureFields(status), action });
     return 1;
   },
 };
 
 /**
- * What a run has done stays, and the next goes on from there. A node that was READY is so still, and its status says so. One that has
- * become READY runs kubelet: what is left of the run is to tell that.
+ * When a run is interrupted, its changes stay, and the next run continues from there. On a node that was READY before, the
+ * earlier status is written again. When this run has already made the node READY, kubelet runs, and only the verdict is still
+ * to be published: the run ends by itself.
  */
 function sayWhenInterrupted(living: boolean, io: CommandIo): void {
   const before = living ? readStatus() : undefined;
@@ -147,7 +148,7 @@ function sayWhenInterrupted(living: boolean, io: CommandIo): void {
   });
 }
 
-/** `message` is winston's own field. */
+/** winston reserves `message`, so the failure's message is logged as `reason`. */
 function failureFields({ failure }: Status): Record<string, unknown> {
   const { message: reason, ...others } = failure ?? { message: '' };
   return { ...others, reason };

@@ -10,22 +10,23 @@ const help = `Usage: eniboot bundle build [--from FOLDER] [--out FILE] [--json]
                               [--region REGION] [--json]
        eniboot bundle list [--region REGION] [--json]
 
-A bundle is one archive with the executable, its manifest and the licences: what a node stages beside the version it runs.
+A bundle is one archive with the executable, its manifest and the licences. A node stages it beside the version it runs.
 
-build     packs the version in FOLDER (default: the running one), the same bytes for the same files. \`npm run build\` makes
+build     packs the version in FOLDER (default: the running one); the same files give the same bytes. \`npm run build\` makes
           the bundles of a commit for both CPUs.
-publish   makes a version known: writes /eniboot/releases/<version> with address and SHA-256 of each archive. The file has to
-          stand at its address already (S3 by a public or pre-signed address, or any HTTPS server): it is downloaded and
-          compared first. A version is published once: other contents need another version.
-          --sign KEYFILE signs it for nodes that have bundle.keys, also one that is published already: an Ed25519 private key
-          in PEM (openssl genpkey -algorithm ed25519), whose public half is printed as bundle.keys has it.
-list      the published versions, and which zone's parameter names which.
+publish   writes /eniboot/releases/<version> with address and SHA-256 of each archive. The file has to stand at its address
+          already (S3 by a public or pre-signed address, or any HTTPS server): it is downloaded and compared first. A version
+          is published once: other contents need another version.
+          --sign KEYFILE signs the version for nodes that have bundle.keys; a version that is published already can be signed
+          too. KEYFILE: an Ed25519 private key in PEM (openssl genpkey -algorithm ed25519). Prints the key for bundle.keys.
+list      the published versions, and the version that each zone's parameter names: parameters in /eniboot/bundle/, with
+          their folder where a cluster has its own parameters (production/use1-az1).
 
 Nodes read /eniboot/releases/* and download from the address; docs/rollouts.md says what IAM, digests and retention need.
 
   eniboot bundle publish --x64 eniboot-1.4.0-x64.tar.gz --x64-url https://bundles.example.com/eniboot-1.4.0-x64.tar.gz
 
-Exit codes: 0 done, or shown; 1 not, with a code; 2 wrong usage; ${INTERRUPTED} \`build\` interrupted, nothing is left of it.
+Exit codes: 0 done, or shown; 1 not, with a code; 2 wrong usage; ${INTERRUPTED} \`build\` interrupted, it leaves nothing.
 `;
 
 const options = {
@@ -40,7 +41,7 @@ const options = {
   json: { type: 'boolean' },
 } as const;
 
-/** Which of them each verb takes. */
+/** The options of each verb. */
 const taken = {
   build: ['from', 'out', 'json'],
   publish: ['x64', 'x64-url', 'arm64', 'arm64-url', 'sign', 'region', 'json'],
@@ -78,7 +79,7 @@ async function list(region: string | undefined, json: boolean, io: CommandIo): P
             : '–',
           zones
             .filter((zone) => zone.version === one.version)
-            .map((zone) => zone.zoneId)
+            .map(({ parameter }) => parameter.split('/').slice(3).join('/'))
             .join(' '),
         ]),
       ]),
@@ -138,7 +139,7 @@ async function build(
 ): Promise<number> {
   if (out !== undefined) requireWritable(out);
   const { packBundle } = await import('../rollout/releases.ts');
-  const { runningFolder } = await import('../boot/versions.ts');
+  const { runningFolder } = await import('../boot/version/versions.ts');
   const stopped = interruption();
   const packed = await packBundle(from ?? runningFolder(), out, {
     signal: stopped,

@@ -1,16 +1,16 @@
 import { type InstanceLimits, limitsOf, limitsSources } from '../aws/limits/limits.ts';
-import { type Capacity, capacity } from '../boot/capacity.ts';
+import { type Capacity, capacity } from '../boot/facts/capacity.ts';
 import { Failure } from '../messages/failure.ts';
 import { parse } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
 import { table } from './table.ts';
 
-/** The default of `pods.max`; a test holds the two together. */
+/** The default of `pods.max`; a test checks that the two are equal. */
 const defaultMax = 110;
 
 const help = `Usage: eniboot capacity TYPE [--json]
 
-How many pods a node of an instance type can give an address of its own, and why. Needs neither AWS nor root.
+How many pods a node of an instance type can have by its number of addresses, and why. Needs neither AWS nor root.
 
 The boot ENI belongs to the control plane and every pod ENI keeps its own primary address, so
   pods = (ENIs of the default network card - 1) x (addresses per ENI - 1), x 16 with /28 prefixes,

@@ -1,9 +1,10 @@
-import { isBooted, requireBooted } from '../boot/booted.ts';
-import { type CheckGroup, checkGroups, groupOf } from '../boot/check-groups.ts';
-import { looking } from '../boot/look.ts';
-import { checkNeighboursOfBooted } from '../boot/neighbours.ts';
-import type { Check } from '../boot/phase.ts';
+import { type CheckGroup, checkGroups, groupOf } from '../boot/checks/groups.ts';
+import { checkNeighboursOfBooted } from '../boot/checks/neighbours.ts';
+import { isBooted, requireBooted } from '../boot/facts/booted.ts';
+import { patientContext } from '../boot/look.ts';
+import type { Check, Phase } from '../boot/phase.ts';
 import { checkRunning } from '../boot/running.ts';
+import { sequence } from '../boot/sequence.ts';
 import { isFailure } from '../messages/failure.ts';
 import { INTERRUPTED, interruption, requireRoot } from '../port/runtime.ts';
 import { parse } from './arguments.ts';
@@ -12,14 +13,14 @@ import type { Command } from './command.ts';
 
 const help = `Usage: eniboot check [--probe] [--json]
 
-Is this node healthy now? Looks again at everything a boot verifies, at what only a running node can show (the runtime
-answers, every leased address has a sandbox, kubelet is up), and at who else drops pods' packets or sends them elsewhere
+Is this node healthy now? Checks again everything that a boot verifies, what only a running node can show (the runtime
+answers, every leased address has a sandbox, kubelet is up), and other programs that drop pods' packets or send them elsewhere
 (firewalls, VPNs: docs/neighbours.md). Rows stand in groups, each with what a failure in it means for pods. A READY node is
 compared with the configuration it booted with. Changes nothing and may be run at any time. Needs root.
 
-  --probe     also sends packets, from a namespace that is made for it and gets one address of the pool, as a pod does: to
+  --probe     also sends packets as a pod does, from a namespace made for it with one address of the pool: to
               the node and back, to the VPC's resolver by the pod ENI and through the node's source NAT (no answer is a
-              warning), to the metadata service, which refuses. Everything is taken away again, whatever happens
+              warning), and to the metadata service, which must refuse. All of it is removed again, whatever happens
 
   --json      one object: { "healthy": true, "checks": [ { "id", "group", "result", "summary", "evidence", "code"?,
               "remedy"? } ], "groups": { NAME: { "title", "means" } } }
@@ -44,12 +45,12 @@ export const checkCommand: Command = {
   },
 };
 
-/** Stands for all rows of a probe that a person has stopped. */
+/** Stands for all rows of a probe that was interrupted. */
 const STOPPED: Check = { id: 'probe', result: 'skip', summary: 'interrupted', evidence: {} };
 
 async function probeNode(): Promise<Check[]> {
   requireBooted('there is no pool to lease an address from');
-  const { probe } = await import('../boot/probe.ts');
+  const { probe } = await import('../boot/checks/probe.ts');
   const stopped = interruption();
   return probe(stopped).catch((error: unknown) => {
     if (stopped.aborted) return [STOPPED];
@@ -73,32 +74,24 @@ function json(healthy: boolean, checks: Check[]): string {
   return JSON.stringify({ healthy, checks: rows, groups: Object.fromEntries(groups) });
 }
 
-/** What verify, ready and a look at the running units find. Reads only. */
+/** Results of the phases and of a look at the running units. Reads only. */
 export async function checkNode(): Promise<Check[]> {
-  return looking(async (session, phases) => {
-    session.asBooted = isBooted();
-    const results: Check[] = [];
-    for (const phase of phases) {
-      // The earlier phases' eyes set up what verify and ready look at; verify repeats their checks itself.
-      if (phase.name === 'identify' || phase.name === 'egress' || phase.name === 'attach') {
-        const failed = await phase.observe(session).then(
-          () => undefined,
-          (error: unknown) => error,
-        );
-        if (failed !== undefined) {
-          results.push(toCheck(phase.name, failed));
-          // Without it nobody knows the rest; who has made it fail may be seen all the same.
-          if (phase.name === 'identify') return [...results, ...(await checkNeighboursOfBooted())];
-        }
-      }
-      if (phase.name === 'verify' || phase.name === 'ready') {
-        results.push(
-          ...(await phase.verify(session).catch((error: unknown) => [toCheck(phase.name, error)])),
-        );
-      }
+  const rows: Check[] = [];
+
+  async function run<Observed>(phase: Phase<Observed>): Promise<Observed | undefined> {
+    try {
+      const observed = await phase.observe();
+      rows.push(...phase.judge(observed));
+      return observed;
+    } catch (error) {
+      rows.push(toCheck(phase.name, error));
+      return undefined;
     }
-    return [...results, ...(await checkRunning())];
-  });
+  }
+
+  const { node } = await sequence(patientContext('look', isBooted()), run);
+  // When the node cannot be observed, other programs that may have caused it can still be found.
+  return [...rows, ...(node === undefined ? await checkNeighboursOfBooted() : await checkRunning())];
 }
 
 function toCheck(phase: string, error: unknown): Check {

@@ -2,12 +2,12 @@ import type { Check } from '../boot/phase.ts';
 import { failureCodes } from '../messages/codes.ts';
 import { paint, table } from './table.ts';
 
-/** Checks as a table, what to do about each, and how many of each kind. */
+/** Checks as a table, with what to do about each, and the number of each result. */
 export function checksText(checks: Check[], colour: boolean): string {
   return `${rowsOf(checks, colour).join('')}${remediesAndCounts(checks, colour)}`;
 }
 
-/** The same in groups, each under its title and what a failure in it means; a group without a row is left out. */
+/** The same in groups, each under its title and the meaning of a failure in it; a group without a row is left out. */
 export function groupedText(
   groups: { title: string; means: string; checks: Check[] }[],
   colour: boolean,
@@ -23,7 +23,7 @@ export function groupedText(
   return `${parts.join('')}${remediesAndCounts(all, colour)}`;
 }
 
-/** A text for each check, aligned with the others, with what to do where it says so itself. */
+/** One text for each check, in aligned columns, with what to do when the check says so itself. */
 function rowsOf(checks: Check[], colour: boolean): string[] {
   const marks = {
     pass: paint('green', 'pass', colour),
@@ -41,7 +41,7 @@ function rowsOf(checks: Check[], colour: boolean): string[] {
     });
 }
 
-/** What a program has said may have several, and a row is one. */
+/** The text of a program may have several lines, but a row has one. */
 function oneLine(text: string): string {
   return text.replaceAll('\n', ' ');
 }

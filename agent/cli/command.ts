@@ -1,6 +1,6 @@
 /** Where a command writes: the CLI gives it the process's own streams, tests give it strings. */
 export interface CommandIo {
-  /** Results, and with `--json` nothing but the one object. */
+  /** Results; with `--json` only the one object. */
   stdout: (text: string) => void;
   /** Progress and messages. */
   stderr: (text: string) => void;
@@ -10,10 +10,10 @@ export interface CommandIo {
   columns?: number | undefined;
 }
 
-/** One subcommand of `eniboot`. Its module is loaded only when it is called. */
+/** One subcommand of `eniboot`. Its module is loaded only when the subcommand is called. */
 export interface Command {
   /** The whole text of `eniboot COMMAND --help`. */
   help: string;
-  /** `args` without the command's name. Resolves to the exit code; throws Failure for what has a code. */
+  /** `args`: the arguments after the command's name. Resolves to the exit code; throws Failure for an error with a code. */
   run(args: string[], io: CommandIo): Promise<number>;
 }

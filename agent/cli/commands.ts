@@ -1,4 +1,4 @@
-// The list of commands. Modules are loaded when called: `eniboot status` must not pay for the AWS SDK.
+// The list of commands. A module is loaded when its command is called: `eniboot status` must not load the AWS SDK.
 import type { Command } from './command.ts';
 
 interface Entry {
@@ -72,7 +72,7 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'iam-policy',
-    summary: 'IAM policies for nodes, sweeps, rollouts and image releases: no more than they need',
+    summary: 'IAM policies for nodes, sweeps, rollouts and image releases: with the least rights they need',
     load: async () => (await import('./iam-policy.ts')).iamPolicyCommand,
   },
   {
@@ -88,7 +88,12 @@ export const commands: readonly Entry[] = [
   {
     name: 'image',
     summary: 'check whether an image is fit to be an AMI; boot-test, publish and roll it back',
-    load: async () => (await import('./image.ts')).imageCommand,
+    load: async () => (await import('./image/command.ts')).imageCommand,
+  },
+  {
+    name: 'policy',
+    summary: 'network policies: which apply to a pod, and whether one pod may reach another',
+    load: async () => (await import('./policy.ts')).policyCommand,
   },
   {
     name: 'update',

@@ -1,4 +1,4 @@
-// `eniboot config import`: a conflist of the Lyft CNI as an eniboot configuration.
+// `eniboot config import`: converts a conflist of the Lyft CNI into an eniboot configuration.
 
 import type { Imported } from '../config/lyft.ts';
 import type { ConfigProblem } from '../config/problem.ts';
@@ -23,7 +23,7 @@ export async function runImport(args: string[], io: CommandIo, describe: Describ
   if (values.cluster === undefined || values.cluster === '')
     throw new Failure(
       'USAGE',
-      'eniboot config import: --cluster NAME is missing: a conflist does not say it',
+      'eniboot config import: --cluster NAME is missing: a conflist does not name it',
     );
   const subnets = (values.subnets ?? '').split(',').filter((id) => id !== '');
   const content = Buffer.from(readInputFile(file, bounds.documentBytes)).toString('utf8');

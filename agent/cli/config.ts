@@ -13,21 +13,21 @@ const help = `Usage: eniboot config check [FILE…] [--user-data FILE] [--json]
        eniboot config schema
        eniboot config import CONFLIST --cluster NAME [--subnets ID,ID…] [--json]
 
-check   Reads the configuration as a boot would and lists everything wrong with it: file, line, path, value, and
+check   Reads the configuration as a boot would and lists all that is wrong with it: file, line, path, value, and
         what to write instead. Changes nothing, needs neither AWS nor root: it also runs on a laptop and in CI.
 show    Prints the configuration in effect, defaults included, and where each value comes from.
 schema  Prints the JSON Schema (draft 7), for editors and other tools.
-import  Prints a configuration that does what a conflist of cni-ipvlan-vpc-k8s (the Lyft CNI, also as kOps' lyftvpc) did,
-        with comments on what was carried over, what needs no key any more, and what has no equivalent; the last as
-        warnings on standard error too. What it prints passes \`config check\`.
-          --cluster NAME    the cluster's name, which a conflist does not say
+import  Converts a conflist of cni-ipvlan-vpc-k8s (the Lyft CNI, also kOps' lyftvpc) into a configuration with the same effect.
+        Comments say what was carried over, what needs no key any more, and what has no equivalent; the last also as
+        warnings on standard error. The result passes \`config check\`.
+          --cluster NAME    the cluster's name, which is not in a conflist
           --subnets ID,ID…  the pod subnets of all zones, where the conflist has no subnetTags
         --json: { "yaml", "config", "notes": [ { "path", "kind", "text" } ], "warnings": [], "problems": [] }
 
 FILE…   Files instead of those of the machine (/etc/eniboot/config.yaml, /etc/eniboot/config.d/*.yaml and the
-        instance's user data); a later one wins. A file of user data (MIME, gzip, base64) is taken apart first.
---user-data FILE  Read just as a node reads its user data, on top of the FILEs: without #eniboot-config, or a part of
-        eniboot's type, it holds nothing.
+        instance's user data); a later one wins. A file of user data (MIME, gzip, base64) is unpacked first.
+--user-data FILE  Read as a node reads its user data, on top of the FILEs: without #eniboot-config or a part of
+        eniboot's type it counts as empty.
 --json  One object on standard output.
 
   eniboot config check base.yaml --user-data user-data.txt
@@ -102,7 +102,7 @@ function understand(args: string[]): Understood {
   return { verb, files, userData, json: values.json === true };
 }
 
-/** What a boot would read, or the files named. */
+/** What a boot would read, or the named files. */
 async function sourcesOf(
   files: string[],
   userDataFile: string | undefined,
@@ -117,7 +117,7 @@ async function sourcesOf(
   }
   const { createImds } = await import('../aws/imds.ts');
   try {
-    // One attempt: off EC2 nobody answers.
+    // One attempt: outside of EC2 there is no answer.
     const userData = await createImds(systemClock, () => 0).readBytes('user-data');
     return readConfigSources(userData === undefined ? {} : { userData });
   } catch (error) {
@@ -127,7 +127,7 @@ async function sourcesOf(
   }
 }
 
-/** Loading is lazy: the YAML parser and the schema cost more than the rest of the command line. */
+/** The YAML parser and the schema take longer to load than the rest of the command line: they are loaded when needed. */
 async function load(
   sources: ConfigSource[],
 ): Promise<{ loaded: LoadedConfig } | { problems: ConfigProblem[] }> {

@@ -9,25 +9,25 @@ import { paint, table } from './table.ts';
 
 const help = `Usage: eniboot eni sweep [--cluster NAME] [--region REGION] [--min-age MINUTES] [--max N] [--apply] [--json]
 
-Finds pod ENIs that dead instances have left behind, and with --apply removes them. An instance deletes its own ENIs
-when it ends; what is left over was created by a node that died between creating and attaching.
+Finds pod ENIs left over from dead instances, and with --apply deletes them. An instance deletes its own ENIs when it
+ends; an ENI is left over when its node died between creating and attaching it.
 
 An ENI is deleted when all of this holds:
   its tags are eniboot's (eniboot:role=pods, and the cluster), its status is available;
   its instance (tag eniboot:instance) does not exist or is terminated, asked again right before the deletion;
   it is older than --min-age (tag eniboot:created);
   an earlier run with --apply marked it (tag eniboot:sweep-seen) at least ${REST_MINUTES} minutes ago.
-So the first run marks and the next one deletes: run it on a schedule, such as every 15 minutes. Anything in doubt stays.
+So the first run marks and the next one deletes: run it on a schedule, such as every 15 minutes. In doubt an ENI stays.
 
-  --cluster NAME      only ENIs of this cluster; without it, those of every cluster in the region
+  --cluster NAME      only ENIs of this cluster; default: ENIs of all clusters in the region
   --region REGION     default: AWS_REGION or the profile's
   --min-age MINUTES   default 30
   --max N             ENIs deleted in one run, at most; default 25
   --apply             mark and delete; without it nothing is changed
   --json              one object: { "region", "applied", "interrupted", "enis": [ { "eniId", "action", "outcome", … } ] }
 
-Runs anywhere, not on nodes: give it a role of its own with the policy \`eniboot iam-policy sweep\` prints. Credentials and
-endpoint come from where every AWS tool looks (AWS_PROFILE, ~/.aws, AWS_ENDPOINT_URL). Ctrl-C stops after the current ENI.
+Runs anywhere except on nodes: give it its own role with the policy that \`eniboot iam-policy sweep\` prints. Credentials and
+endpoint come from the usual places (AWS_PROFILE, ~/.aws, AWS_ENDPOINT_URL). Ctrl-C stops after the current ENI.
 
   eniboot eni sweep --cluster production
   eniboot eni sweep --cluster production --apply
@@ -142,7 +142,7 @@ function summary({ items, results, failure, interrupted }: Done, { apply }: Aske
   const planned = (action: SweepItem['action']) => items.filter((item) => item.action === action).length;
   const became = (outcome: SweepResult['outcome']) => results.filter((one) => one.outcome === outcome).length;
   const stop = interrupted ? 'interrupted; run it again for the rest\n' : '';
-  // A list that is not whole has no numbers; what was changed has.
+  // A list that is incomplete has no totals, but the changes made so far do.
   if (failure !== undefined && results.length === 0) return '';
   if (!apply) {
     return `${stop}${planned('delete')} would be deleted, ${planned('mark')} marked. Nothing was changed: that takes --apply.\n`;

@@ -1,4 +1,4 @@
-import { readStatus } from '../boot/status.ts';
+import { readStatus } from '../boot/verdict/status.ts';
 import { type Link, listLinks } from '../host/links.ts';
 import { readNodeFile } from '../host/node-file.ts';
 import { type PrefixState, takeInventory } from '../pool/inventory.ts';
@@ -11,10 +11,10 @@ import { table } from './table.ts';
 
 const help = `Usage: eniboot enis [--ec2] [--json]
 
-This instance's ENIs: the boot ENI, which serves the node alone, and the pod ENIs in the order they are filled, each
+This instance's ENIs: the boot ENI, for the node only, and the pod ENIs in the order in which they are filled, each
 with its device in the kernel and its addresses in the pool. Reads /run/eniboot and the kernel.
 
-  --ec2     also asks EC2 what is attached, and says where the three disagree (needs the node's role)
+  --ec2     also asks EC2 what is attached, and says where kernel, pool and EC2 disagree (needs the node's role)
   --json    one object: { "enis": [ { "eniId", "role", "mac"?, "device"?, "up"?, "carrier"?, "mtu"?, "addresses",
             "leased", "leaving", "ec2"? } ], "disagreements": [] }
 
@@ -29,7 +29,7 @@ interface Row {
   up: boolean | undefined;
   carrier: boolean | undefined;
   mtu: number | undefined;
-  /** Addresses of the pool. */
+  /** Number of its addresses in the pool. */
   addresses: number;
   leased: number;
   leaving: boolean;
@@ -86,7 +86,7 @@ export const enisCommand: Command = {
   },
 };
 
-/** The boot ENI, pod ENIs in the order they are filled, those only the pool knows, those only EC2 knows. */
+/** The boot ENI, pod ENIs in the order in which they are filled, ENIs that only the pool has, ENIs that only EC2 has. */
 function knownEnis(links: Link[], prefixes: PrefixState[], described: Described[]): Map<string, Known> {
   const known = new Map<string, Known>();
   const bootEni = readStatus()?.bootEni;
@@ -103,31 +103,29 @@ function knownEnis(links: Link[], prefixes: PrefixState[], described: Described[
   return known;
 }
 
-/** What EC2 has attached to this instance. The SDK is only loaded for whoever asks. */
+/** The ENIs that EC2 has attached to this instance. The SDK is loaded only with --ec2. */
 async function askEc2(): Promise<Described[]> {
-  const [{ looking }, { foreignEnisOf, podEnisOf }, { identify }, { nodeOf }] = await Promise.all([
+  const [{ patientContext }, { foreignEnisOf, podEnisOf }, { identify }] = await Promise.all([
     import('../boot/look.ts'),
-    import('../boot/attach-plan.ts'),
-    import('../boot/identify.ts'),
-    import('../boot/phase.ts'),
+    import('../boot/phases/attach/plan.ts'),
+    import('../boot/phases/identify.ts'),
   ]);
-  return looking(async (session) => {
-    await identify.observe(session);
-    const ec2 = await session.ec2();
-    const attached = await ec2.describeAttachedEnis(nodeOf(session).identity.instanceId);
-    const pods = podEnisOf(attached);
-    const foreign = foreignEnisOf(attached);
-    return attached.map((eni) => ({
-      eniId: eni.eniId,
-      mac: eni.mac,
-      role: pods.includes(eni) ? 'pods' : foreign.includes(eni) ? 'other' : 'boot',
-      view: {
-        status: eni.attachment?.status ?? eni.status,
-        deviceIndex: eni.attachment?.deviceIndex ?? -1,
-        cidrs: [...eni.prefixes, ...eni.secondaryAddresses.map((address) => `${address}/32`)],
-      },
-    }));
-  });
+  const context = patientContext('look', false);
+  const { node } = await identify(context).observe();
+  const ec2 = await context.ec2();
+  const attached = await ec2.describeAttachedEnis(node.identity.instanceId);
+  const pods = podEnisOf(attached);
+  const foreign = foreignEnisOf(attached);
+  return attached.map((eni) => ({
+    eniId: eni.eniId,
+    mac: eni.mac,
+    role: pods.includes(eni) ? 'pods' : foreign.includes(eni) ? 'other' : 'boot',
+    view: {
+      status: eni.attachment?.status ?? eni.status,
+      deviceIndex: eni.attachment?.deviceIndex ?? -1,
+      cidrs: [...eni.prefixes, ...eni.secondaryAddresses.map((address) => `${address}/32`)],
+    },
+  }));
 }
 
 function isDeviceOf(link: Link, known: Pick<Known, 'mac' | 'device'>): boolean {
@@ -135,7 +133,7 @@ function isDeviceOf(link: Link, known: Pick<Known, 'mac' | 'device'>): boolean {
   return link.mac === known.mac && !link.stacked;
 }
 
-/** Where kernel, pool and EC2 tell different things, one sentence each. */
+/** Where kernel, pool and EC2 disagree, one sentence each. */
 function compare(row: Row, prefixes: PrefixState[], ec2Asked: boolean): string[] {
   if (row.role !== 'pods' || row.leaving) return [];
   const found: string[] = [];

@@ -1,15 +1,16 @@
-// Where a rollout's events go beside the terminal: to the end of a file, or into a program, one JSON object a line.
+// Where a rollout's events go besides the terminal: appended to a file, or piped into a program, one JSON object a line.
 import { appendFileSync } from 'node:fs';
+import { messageOf } from '../messages/failure.ts';
 import { feed } from '../port/feed.ts';
 import { requireWritable } from './named-files.ts';
 
 export interface EventSink {
   write(event: object): void;
-  /** Resolves when the program has read all of it, and ended; or after some seconds. */
+  /** Resolves when the program has read all events and ended, or after END_MS. */
   end(): Promise<void>;
 }
 
-/** A program that does not end holds nobody up for longer: milliseconds. */
+/** Milliseconds to wait for the program's end. */
 const END_MS = 10_000;
 
 /** Throws FILE_WRITE where a file cannot be written. */
@@ -19,7 +20,7 @@ export function requireSink(target: string): void {
 
 /**
  * @param target a file, or `|` and a command for `sh -c`.
- * @param warn is told once when events get lost; the rollout goes on.
+ * @param warn called once when events are lost; the rollout goes on.
  */
 export function openSink(target: string, warn: (text: string) => void): EventSink {
   let lost = false;
@@ -33,7 +34,7 @@ export function openSink(target: string, warn: (text: string) => void): EventSin
         try {
           if (!lost) appendFileSync(target, `${JSON.stringify(event)}\n`, { mode: 0o600 });
         } catch (error) {
-          lose(error instanceof Error ? error.message : String(error));
+          lose(messageOf(error));
         }
       },
       end: async () => {},

@@ -10,30 +10,37 @@ export interface FailureObject {
   facts: Record<string, unknown>;
 }
 
-/** A failure as `--json` shows it. */
+/** A failure in the form of `--json`. */
 export function failureObject({ code, message, remedy, facts }: Failure): FailureObject {
   return { code, message, remedy, facts };
 }
 
-/** A failure as a command ends with it on standard error. */
+/** A failure as a command prints it on standard error. */
 export function failureText(failure: FailureObject, colour: boolean): string {
   const [first = '', ...rest] = failureLines(failure);
   return `${[paint('red', `eniboot: ${first}`, colour), ...rest].join('\n')}\n`;
 }
 
-/** A message names a few instances at most; which they are is what an operator needs. */
+/** A message names a few instances at most; an operator needs all of them. */
 function instanceLines(instances: unknown): string[] {
   if (!Array.isArray(instances) || instances.length === 0) return [];
   return [`  instances: ${instances.join(', ')}`];
 }
 
-/** A failure as lines for people: what and where; every problem of a refused configuration; what to do. */
+/** For a defect: where it was thrown. */
+function stackLines(stack: unknown): string[] {
+  if (typeof stack !== 'string') return [];
+  return stack.split('\n').filter((line) => /^ +at /.test(line));
+}
+
+/** A failure as lines of text: what and where; every problem of a refused configuration; what to do. */
 export function failureLines(failure: FailureObject): string[] {
   const problems = failure.facts['problems'];
   if (!Array.isArray(problems)) {
     return [
       `${failure.code}: ${failure.message}`,
       ...instanceLines(failure.facts['instances']),
+      ...stackLines(failure.facts['stack']),
       `  what to do: ${failure.remedy}`,
     ];
   }

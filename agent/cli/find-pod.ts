@@ -1,19 +1,19 @@
-// A pod as people name one: by its address, its container ID or the beginning of it, or namespace/name.
+// Finding a pod by the names that people use: its address, its container ID or the beginning of it, or namespace/name.
 
 import { podIpv6 } from '../host/ipv6.ts';
 import { readNodeFile } from '../host/node-file.ts';
 import { Failure } from '../messages/failure.ts';
+import { listEntries } from '../pool/entry.ts';
 import { type Lease, listLeases } from '../pool/lease.ts';
 import { noteOf } from '../pool/lease-note.ts';
-import { listEntries } from '../pool/pool.ts';
 
-/** How a pod is called, where the runtime told the plugin; undefined where it did not. */
+/** The pod's namespace and name, when the runtime gave them to the plugin; else undefined. */
 export function podNameOf(lease: Lease): string | undefined {
   const pod = noteOf(lease)?.pod;
   return pod === undefined ? undefined : `${pod.namespace}/${pod.name}`;
 }
 
-/** @throws POD_UNKNOWN, POD_AMBIGUOUS with those that are meant. */
+/** @throws POD_UNKNOWN, POD_AMBIGUOUS with the pods that match. */
 export function findPod(name: string): Lease {
   const leases = listLeases();
   const exact = leases.filter(
@@ -33,7 +33,7 @@ export function findPod(name: string): Lease {
   throw new Failure('POD_AMBIGUOUS', `${name} may be any of: ${candidates.join('; ')}`, { name, candidates });
 }
 
-/** Of a pod that may have IPv6 turned off all the same. */
+/** The IPv6 address of the lease; the pod may still have IPv6 turned off. */
 function ipv6Of(lease: Lease): string | undefined {
   const { ipv6, podEnis } = readNodeFile();
   const prefix = podEnis.find((eni) => eni.eniId === lease.eniId)?.ipv6Prefix;

@@ -20,23 +20,26 @@ const help = `Usage: eniboot iam-policy [node] [--config FILE] [--cluster NAME] 
        eniboot iam-policy rollout [--alarm] [--parameter PATH]... [--cluster NAME] [--account ID] [--region REGION] [--json]
        eniboot iam-policy image [--kms-key ARN]... [--account ID] [--region REGION] [--json]
 
-Prints an IAM policy document with the calls that are made and no others. docs/iam.md explains each statement. Needs
+Prints an IAM policy document with the calls that eniboot makes and no others. docs/iam.md explains each statement. Needs
 neither AWS nor root.
 
 node    (default) for the role in the instance profile of nodes: create, attach and fill pod ENIs of its own cluster,
-        tag and, if so configured, terminate itself and nobody else.
+        tag itself and, if so configured, terminate itself, but no other instance.
 sweep   for the role that runs \`eniboot eni sweep\`: mark and delete unattached pod ENIs. Not for nodes.
-rollout for whoever rolls versions out: the record, the zones' parameters, one SSM document, and sending it to nodes.
-image   for whoever tests and publishes images: a test instance, its verdict on the image, the zones' image parameters. Add
-        iam:PassRole for the nodes' role yourself.
+rollout for operators of rollouts: the record, the zones' parameters, one SSM document, and sending it to nodes.
+image   for operators who test and publish images: a test instance, its verdict on the image, the zones' image parameters.
+        Add iam:PassRole for the nodes' role yourself.
 
   --config FILE     the nodes' configuration: limits the policy to its cluster, subnets and security groups, and adds what it
-                    asks for (boot.onFailure: terminate, egress.publicAddress: request, values from ssm:/…, bundle)
-  --alarm           rollout: specs name a CloudWatch alarm, which Run Command looks at by a role that it may have to make
+                    asks for (boot.onFailure: terminate, egress.publicAddress: request, values and a token from ssm:/…, bundle)
+  --alarm           rollout: specs have \`alarm\`, which is part of commands: Run Command reads it by a role that it may
+                    have to create. \`alarms\` need no further rights
   --parameter PATH  rollout: what.bundle.parameter and what.image.parameter of the specs, with {zone-id}; may be given several
-                    times. Default: all in /eniboot/bundle/NAME/ and /eniboot/image/NAME/, with NAME that of the cluster, or
-                    without --cluster those of every cluster
-  --kms-key ARN     image: a KMS key of your own that images are encrypted under (or volumes, by the account's default);
+                    times. Default: all in /eniboot/bundle/NAME/ and /eniboot/image/NAME/, where NAME is the cluster, or
+                    without --cluster every cluster. With --cluster the parameters that specs and nodes use by
+                    default (/eniboot/bundle/{zone-id}) are not included, since new nodes of any cluster may follow them:
+                    if only this cluster uses them, give them here
+  --kms-key ARN     image: your own KMS key that encrypts images (or volumes, by the account's default);
                     may be given several times
   --cluster NAME    only ENIs of this cluster; default: the one in FILE, else every cluster
   --account ID      only in this account, 12 digits
@@ -82,7 +85,7 @@ export const iamPolicyCommand: Command = {
     const zones = values.parameter ?? [];
     if (whose !== 'rollout' && zones.length > 0)
       throw new Failure('USAGE', `eniboot iam-policy: --parameter is for rollout, not for ${whose}`);
-    // No `*`: what it would match is not what it seems to, since it goes on over slashes.
+    // No `*`: in IAM it also matches slashes, and so more than it seems to.
     for (const name of zones)
       formed(
         'iam-policy',
@@ -136,7 +139,7 @@ async function readConfig(path: string): Promise<Config> {
   return loadConfig(readFileSources(path)).config;
 }
 
-/** Without a configuration: what every configuration needs. */
+/** Without a configuration: the needs of every configuration. */
 async function needsOf(config: Config | undefined): Promise<NodeNeeds> {
   if (config === undefined) {
     return {
@@ -148,11 +151,11 @@ async function needsOf(config: Config | undefined): Promise<NodeNeeds> {
       terminate: false,
     };
   }
-  const { parameterReferences } = await import('../config/parameters.ts');
+  const { parameterReferences, secretReferences } = await import('../config/parameters.ts');
   return {
     subnets: allowed(config.pods.subnets),
     securityGroups: allowed(config.pods.securityGroups),
-    parameters: [...parameterReferences(config), ...bundleParameters(config)],
+    parameters: [...parameterReferences(config), ...secretReferences(config), ...bundleParameters(config)],
     ipv6: config.pods.ipFamily === 'dual-stack',
     publicAddress: config.egress.publicAddress === 'request',
     terminate: config.boot.onFailure === 'terminate',
@@ -160,8 +163,8 @@ async function needsOf(config: Config | undefined): Promise<NodeNeeds> {
 }
 
 /**
- * The zone's bundle: a node reads that of its own zone, the policy does not know which that is. A rollout tells it of the
- * release, and of the flag that halts.
+ * The parameters of the zone's bundle, of releases and of the halt flag. A node reads the bundle of its own zone, and the
+ * policy does not know that zone. A rollout makes it read the others.
  */
 function bundleParameters({ bundle, cluster }: Config): string[] {
   if (bundle === undefined) return [];
@@ -173,7 +176,10 @@ function bundleParameters({ bundle, cluster }: Config): string[] {
   ];
 }
 
-/** Values that stand in Parameter Store are not known here; without a choice, groups are the boot ENI's. */
+/**
+ * Values in Parameter Store are not known here. Without a choice in the configuration, security groups are those of the boot
+ * ENI.
+ */
 function allowed(choice: Config['pods']['securityGroups']): Allowed {
   if (choice === undefined) return 'any';
   const values = 'ids' in choice ? choice.ids : Object.values(choice.tags);

@@ -1,8 +1,8 @@
-// The command line: finds the command, runs it, and turns whatever goes wrong into one message and an exit code.
+// The command line: finds the command, runs it, and turns every error into one message and an exit code.
 
 import { nearest } from '../config/nearest.ts';
 import { Failure } from '../messages/failure.ts';
-import { failureOf } from '../messages/kinds.ts';
+import { failureOf, stackOf } from '../messages/kinds.ts';
 import { redact } from '../messages/redact.ts';
 import type { CommandIo } from './command.ts';
 import { commands } from './commands.ts';
@@ -12,7 +12,7 @@ import { table } from './table.ts';
 /** Exit codes shared by all commands; each command's help names its own. */
 const FAILED = 1;
 const USAGE = 2;
-/** A defect of eniboot: the only exit systemd tries again. */
+/** A defect of eniboot: the only exit code after which systemd starts the unit again. */
 const DEFECT = 70;
 
 /** Runs `eniboot ARGS`; resolves to the exit code, never rejects. */
@@ -49,8 +49,7 @@ function report(error: unknown, json: boolean, io: CommandIo): number {
   const failure = failureOf(error);
   if (failure.code === 'INTERNAL') {
     if (json) sayFailure({ code: 'INTERNAL', message: redact(String(error)).text }, io);
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    io.stderr(`eniboot: INTERNAL: ${redact(text).text}\n`);
+    io.stderr(`eniboot: INTERNAL: ${redact(stackOf(error) ?? String(error)).text}\n`);
     return DEFECT;
   }
   if (json) sayFailure(failureObject(failure), io);
@@ -62,7 +61,7 @@ function sayFailure(failure: object, io: CommandIo): void {
   try {
     io.stdout(`${JSON.stringify({ failure })}\n`);
   } catch {
-    // A full disk behind standard output may be the very failure: the other stream and the exit code tell it.
+    // The failure may be a full disk behind standard output: standard error and the exit code still report it.
   }
 }
 

@@ -1,8 +1,9 @@
+import { listPodTraces } from '../attachment/remains.ts';
 import { toNumber } from '../host/ipv4.ts';
-import { listPodTraces } from '../host/pod-links.ts';
 import { listSandboxes, type Sandbox } from '../host/sandboxes.ts';
 import { isFailure } from '../messages/failure.ts';
-import { type Lease, leasePath, listLeases } from '../pool/lease.ts';
+import { leasePath } from '../pool/entry.ts';
+import { type Lease, listLeases } from '../pool/lease.ts';
 import { noteOf } from '../pool/lease-note.ts';
 import { systemClock } from '../port/clock.ts';
 import { statIfPresent } from '../port/fs.ts';
@@ -13,11 +14,11 @@ import { table } from './table.ts';
 
 const help = `Usage: eniboot pods [--json]
 
-Which pod has which address: every lease of the pool, with the ENI it belongs to, the container ID and interface it was
-given to, the pod's namespace and name, and for how long. "no link" marks a lease whose link on the node is gone;
-\`eniboot trace POD\` shows what else is, and \`eniboot pool collect\` frees the address once the pod is provably gone too.
-Reads /run/eniboot/pool and the kernel; the runtime (crictl) is asked for names only where it gave none to the plugin.
-Asks neither EC2 nor the API server.
+Which pod has which address: every lease of the pool, with its ENI, the container ID and interface that have it, the pod's
+namespace and name, and how long the pod has had it. "no link" marks a lease whose link on the node is gone;
+\`eniboot trace POD\` shows what else is missing, and \`eniboot pool collect\` frees the address when the pod is gone too.
+Reads /run/eniboot/pool and the kernel. Asks the runtime (crictl) only for names that it did not give to the plugin, and
+neither EC2 nor the API server.
 
   --json    one object: { "pods": [ { "address", "eniId", "containerId", "ifName", "namespace"?, "name"?, "since",
             "linked", "ingressBits"?, "egressBits"? } ], "runtime": "answered" | "not asked" | "<why not>" }
@@ -32,11 +33,11 @@ interface Row {
   ifName: string;
   namespace: string | undefined;
   name: string | undefined;
-  /** ISO 8601, by the wall clock of then. */
+  /** ISO 8601, by the wall clock at that time. */
   since: string;
-  /** The host link is there. */
+  /** The link on the node exists. */
   linked: boolean;
-  /** Bandwidth limits in bit/s, in either direction on each of its links. */
+  /** Bandwidth limits in bit/s, in each direction on each of its links. */
   ingressBits: number | undefined;
   egressBits: number | undefined;
 }
@@ -47,7 +48,7 @@ export const podsCommand: Command = {
     const { values } = parse('pods', args, { json: { type: 'boolean' } });
     requireRoot('pods');
     const leases = listLeases().sort((a, b) => toNumber(a.address) - toNumber(b.address));
-    const { links } = await listPodTraces();
+    const { links } = listPodTraces();
     const allNamed = leases.every((lease) => noteOf(lease)?.pod !== undefined);
     const { sandboxes, runtime } = allNamed ? nobodyAsked : await askRuntime();
     const rows = leases.flatMap((lease) => rowOf(lease, links, sandboxes) ?? []);
@@ -74,10 +75,10 @@ async function askRuntime(): Promise<{ sandboxes: Map<string, Sandbox>; runtime:
   }
 }
 
-/** undefined when the lease has ended meanwhile. */
+/** undefined when the lease has ended since it was listed. */
 function rowOf(lease: Lease, links: Set<string>, sandboxes: Map<string, Sandbox>): Row | undefined {
   const { address, eniId, owner } = lease;
-  const since = sinceOf(leasePath(address, eniId, owner));
+  const since = sinceOf(leasePath({ address, eniId, owner }));
   if (since === undefined) return undefined;
   const note = noteOf(lease);
   const pod = note?.pod ?? sandboxes.get(owner.containerId);
@@ -94,7 +95,7 @@ function rowOf(lease: Lease, links: Set<string>, sandboxes: Map<string, Sandbox>
   };
 }
 
-/** A rename sets the time of the inode's change: when the address was leased. */
+/** An address is leased by a rename, which sets the inode's change time. */
 function sinceOf(path: string): Date | undefined {
   return statIfPresent(path)?.ctime;
 }

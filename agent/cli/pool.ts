@@ -1,12 +1,12 @@
-import { requireBooted } from '../boot/booted.ts';
-import { refreshNodeMetrics } from '../boot/metrics.ts';
+import { requireBooted } from '../boot/facts/booted.ts';
+import { refreshNodeMetrics } from '../boot/verdict/metrics.ts';
 import { takeLock } from '../host/lock.ts';
 import { readNodeFile } from '../host/node-file.ts';
 import { listCarried } from '../pool/carried.ts';
 import { type Collected, collect } from '../pool/collect.ts';
-import { leavingPrefixes } from '../pool/give-back.ts';
+import { POOL, strays } from '../pool/entry.ts';
 import { type PrefixState, takeInventory } from '../pool/inventory.ts';
-import { POOL_LOCK, strays } from '../pool/pool.ts';
+import { leavingPrefixes } from '../pool/retire.ts';
 import { systemClock } from '../port/clock.ts';
 import { requireRoot } from '../port/runtime.ts';
 import { parse, verbOf } from './arguments.ts';
@@ -20,18 +20,18 @@ const help = `Usage: eniboot pool [--json]
 The addresses this node keeps for pods. Without a verb it shows them, by ENI and prefix:
   leased    a pod has it
   ready     a pod could have it now
-  resting   its pod is gone; it rests (pool.restSeconds) before another pod may have it
-  in use    no pod has leased it, and an ADD has found within 10 minutes that somebody carries it; tried last
+  resting   its pod is gone; another pod may have it after pool.restSeconds
+  in use    not leased, but an ADD has found within 10 minutes that a network namespace carries it; tried last
   retiring  on its way back to EC2
-It reads /run/eniboot/pool, and node.json beside it. Pods come and go while it reads, so it is not a snapshot. Below the
-table stands who carries an address of the pool now without a lease: a pod that gave itself more addresses (that takes
-NET_ADMIN), or a network namespace that outlived its pod. It looks into the namespaces of /run/netns and of all processes.
+Reads /run/eniboot/pool, and node.json beside it. Pods come and go while it reads, so the result is not a snapshot. Below
+the table stand namespaces that carry an address of the pool without a lease: of a pod that gave itself more addresses
+(which takes NET_ADMIN), or one that outlived its pod. Looks into the namespaces of /run/netns and of all processes.
 
-  refill    compares the pool with EC2 and brings it between its marks: more prefixes, or another ENI, when fewer than
-            pool.lowWater addresses are ready; idle ones back to EC2 when more than pool.lowWater + pool.surplus are.
+  refill    compares the pool with EC2 and brings it between its marks. When fewer than pool.lowWater addresses are ready,
+            it adds prefixes or another ENI; when more than pool.lowWater + pool.surplus are, idle ones go back to EC2.
             eniboot-refill.timer runs it, and eniboot-refill.path when a pod finds the pool low.
-  collect   frees the addresses of pods that are provably gone (no link, no network namespace, unknown to the runtime,
-            for 10 minutes), and removes links and rules no pod accounts for. eniboot-collect.timer runs it.
+  collect   frees the addresses of pods that are certainly gone (no link, no network namespace, unknown to the runtime,
+            for 10 minutes), and removes links and rules of no pod. eniboot-collect.timer runs it.
 
   --json    one object: { "total", "leased", "ready", "resting", "inUse", "retiring", "prefixes": [], "strays": [],
             "carried": [ { "address", "eniId", "netns", "pod"? } ], "unseen": [] };
@@ -54,8 +54,8 @@ export const poolCommand: Command = {
 };
 
 async function runRefill(json: boolean, io: CommandIo): Promise<number> {
-  // The AWS SDK is only paid for by whoever may call EC2.
-  const { refill } = await import('../boot/refill.ts');
+  // The AWS SDK is loaded only for the command that calls EC2.
+  const { refill } = await import('../boot/refill/refill.ts');
   const { changes, waiting } = await refill();
   if (json) io.stdout(`${JSON.stringify({ changes, waiting })}\n`);
   else {
@@ -79,12 +79,12 @@ async function runCollect(json: boolean, io: CommandIo): Promise<number> {
   return 0;
 }
 
-/** Boot, refill or repair may have the lock: collect is in no hurry. Milliseconds. */
+/** Milliseconds to wait for the lock, which boot, refill or repair may have: collect is not urgent. */
 const LOCK_PATIENCE_MS = 60_000;
 
 async function collectUnderLock(io: CommandIo): Promise<Collected> {
   requireBooted('there is no pool to collect');
-  const lock = await takeLock(POOL_LOCK, systemClock, LOCK_PATIENCE_MS);
+  const lock = await takeLock(POOL.lock, systemClock, LOCK_PATIENCE_MS);
   try {
     return await collect(systemClock);
   } finally {
@@ -115,7 +115,7 @@ function show(json: boolean, io: CommandIo): number {
     );
     return 0;
   }
-  // In the order in which they are filled, and then those that are leaving.
+  // ENIs in the order in which they are filled, then ENIs that are leaving.
   const eniIds = [...podEnis, ...prefixes].map(({ eniId }) => eniId);
   const rows = [...new Set(eniIds)].flatMap((eniId) => {
     const ofEni = prefixes.filter((prefix) => prefix.eniId === eniId);
@@ -139,11 +139,11 @@ function show(json: boolean, io: CommandIo): number {
       `${address} is carried by ${pod === undefined ? netns : `pod ${pod} (${netns})`}, without a lease\n`,
     );
   for (const reason of unseen) io.stderr(`not looked into: ${reason}\n`);
-  for (const path of foreign) io.stdout(`${path} is none of the pool's, and passed over: remove it\n`);
+  for (const path of foreign) io.stdout(`${path} is not a file of the pool, and is ignored: remove it\n`);
   return 0;
 }
 
-/** Prefixes one by one; single addresses together: a row for each of 200 would tell nothing. */
+/** A row for each prefix, and one row for all single addresses: 200 rows would tell nothing. */
 function group(ofEni: PrefixState[]): [string, Counts][] {
   const prefixes = ofEni.filter((prefix) => prefix.size > 1);
   const single = ofEni.filter((prefix) => prefix.size === 1);
@@ -166,11 +166,11 @@ function cells(counts: Counts): string[] {
 }
 
 const marks = { leased: '#', resting: '~', inUse: '!', retiring: '-', ready: '.' } as const;
-/** Of columns whose field is called otherwise. */
+/** Headings of columns whose field has another name. */
 const names: Partial<Record<(typeof parts)[number], string>> = { inUse: 'in use' };
 const BAR_WIDTH = 32;
 
-/** One character for an address, or for several where they are many; a part that exists has at least one. */
+/** One character for an address, or for several when there are many; a state that occurs has at least one. */
 function bar(counts: Counts): string {
   const scale = Math.min(1, BAR_WIDTH / Math.max(1, counts.size));
   const busy = (['leased', 'resting', 'inUse', 'retiring'] as const)

@@ -1,11 +1,11 @@
-// A boot as people watch it: one line a phase, redrawn while it runs on a terminal.
+// A boot on a terminal: one line for each phase, redrawn while the phase runs.
 
-import type { Watcher } from '../boot/sequence.ts';
-import { type PhaseStatus, type Status, sourcesLine } from '../boot/status.ts';
+import type { Watcher } from '../boot/boot.ts';
+import { type PhaseStatus, type Status, sourcesLine } from '../boot/verdict/status.ts';
 import type { CommandIo } from './command.ts';
 import { paint } from './table.ts';
 
-export function terminalWatcher(io: CommandIo): Watcher & { stop(): void } {
+export function terminalWatcher(io: CommandIo): { watch: Watcher; stop(): void } {
   let redraw: NodeJS.Timeout | undefined;
   let shown = '';
   const stop = () => {
@@ -14,7 +14,7 @@ export function terminalWatcher(io: CommandIo): Watcher & { stop(): void } {
   };
   return {
     stop,
-    progress(status, phase) {
+    watch(status, phase) {
       stop();
       if (phase.state === 'running') {
         if (!io.isTTY) return;

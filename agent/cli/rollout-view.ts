@@ -1,10 +1,10 @@
-// A rollout as people watch it: zones as rows with a bar each, redrawn on a terminal; elsewhere a line for each thing that
-// happens.
+// A rollout on a terminal: zones as rows with bars, redrawn; elsewhere one line for each event.
 import { isFailed } from '../rollout/judge.ts';
 import type { Event } from '../rollout/mirror.ts';
 import { type Progress, type Rollout, stepsOf } from '../rollout/progress.ts';
-import { duration } from '../rollout/report.ts';
+import { duration } from '../rollout/report-tables.ts';
 import {
+  alarmLines,
   describeStep,
   exceptionsOf,
   type Summary,
@@ -16,7 +16,7 @@ import type { CommandIo } from './command.ts';
 import { paint, redrawn, table } from './table.ts';
 
 const BAR = 30;
-/** Failures shown at once; the report has them all. */
+/** Failures shown at once; the report shows all. */
 const SHOWN_FAILURES = 8;
 
 export interface View {
@@ -38,7 +38,7 @@ function lineView(rollout: Rollout, io: CommandIo): View {
   };
 }
 
-/** undefined for what is not worth a line. */
+/** undefined for an event that needs no line. */
 function eventLine(rollout: Rollout, event: Event, progress: Progress): string | undefined {
   switch (event.kind) {
     case 'step':
@@ -60,6 +60,8 @@ function eventLine(rollout: Rollout, event: Event, progress: Progress): string |
       ].join('; ');
     case 'gate':
       return `  gate.command ${event.passed ? 'passed' : 'did not pass'}: ${event.said}`;
+    case 'alarm':
+      return event.seen ? `  ${event.why}` : `  no step begins: ${event.why}`;
     case 'look':
       return undefined;
   }
@@ -126,14 +128,17 @@ function terminalView(rollout: Rollout, initial: Progress, io: CommandIo, nowMs:
   };
 }
 
-/** What comes next; of one that has halted nothing does by itself. */
+/** The next step; for a halted rollout the commands, since it does nothing by itself. */
 export function nextLine({ state, next = 'nothing' }: Summary): string {
   return state === 'halted'
     ? `next: nothing by itself; \`rollout resume\` goes on with: ${next}; \`rollout rollback\` takes it back`
     : `next: ${next}`;
 }
 
-/** A rollout somebody else carries out, by its record alone. `holder`: who does, undefined when nobody has the lease. */
+/**
+ * A rollout that another process carries out, from its record alone. `holder`: the process with the lease; undefined when there
+ * is none.
+ */
 export function watchLines(
   rollout: Rollout,
   progress: Progress,
@@ -152,8 +157,9 @@ export function watchLines(
       colour,
     ),
     ...zoneLines(summary.zones, colour),
+    ...alarmLines(summary),
     ...(running && holder === undefined
-      ? [paint('red', 'nobody works on it: `rollout resume` goes on', colour)]
+      ? [paint('red', 'no process works on it: `rollout resume` goes on', colour)]
       : []),
     nextLine(summary),
     ...strayLines(summary),
@@ -168,13 +174,13 @@ export function watchLines(
   ];
 }
 
-/** The waits to come, and the batches to come as fast as those before. */
+/** Estimated time left: the waits to come, and the batches to come at the speed of those before. */
 function leftOf(rollout: Rollout, progress: Progress, nowMs: number): string {
   const steps = stepsOf(rollout, progress);
   const before = steps.slice(0, progress.step);
   const baked = before.reduce((sum, step) => sum + (step.do === 'bake' ? step.seconds * 1000 : 0), 0);
   const batches = before.filter((step) => step.do === 'update').length;
-  // On the way back the time of the way forward says nothing.
+  // On the way back the speed of the way forward says nothing.
   if (batches === 0 || progress.back !== undefined) return '';
   const { remaining } = summarise(rollout, progress);
   const perBatch = Math.max(0, nowMs - rollout.startedMs - baked) / batches;

@@ -1,6 +1,6 @@
-import { isBooted } from '../boot/booted.ts';
-import { readStatus, type Status, sourcesLine } from '../boot/status.ts';
-import { consoleLine } from '../boot/verdict.ts';
+import { isBooted } from '../boot/facts/booted.ts';
+import { readStatus, type Status, sourcesLine } from '../boot/verdict/status.ts';
+import { consoleLine } from '../boot/verdict/verdict.ts';
 import { STATUS_FILE } from '../host/names.ts';
 import { secondsSinceWritten } from '../port/fs.ts';
 import { parse } from './arguments.ts';
@@ -9,7 +9,7 @@ import { paint, table } from './table.ts';
 
 const help = `Usage: eniboot status [--json]
 
-The verdict of this boot: what the agent found, did and how long each phase took. Reads /run/eniboot/status.json
+The verdict of this boot: what the agent found and did, and how long each phase took. Reads /run/eniboot/status.json
 (docs/status.md) and nothing else, so it is quick and works at any time.
 
 Exit codes: 0 READY (also degraded); 1 FAILED; 3 still booting, or not booted by eniboot; 2 wrong usage.
@@ -33,10 +33,10 @@ export const statusCommand: Command = {
   },
 };
 
-/** Seconds after its deadline that a boot may still take for tidying up. */
+/** Seconds after its deadline that a boot may still need to clean up. */
 const TIDYING_SECONDS = 15;
 
-/** The file is written at each step: what it says of the time left is as old as it is. */
+/** The file is written at each step: its `remainingSeconds` is as old as the file. */
 function bootingLine({ remainingSeconds }: Status): string {
   const left = Math.round(remainingSeconds - secondsSinceWritten(STATUS_FILE));
   return left > -TIDYING_SECONDS

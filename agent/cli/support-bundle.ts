@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { cloudEvidence, configEvidence } from '../boot/cloud-evidence.ts';
-import { readStatus } from '../boot/status.ts';
+import { cloudEvidence, configEvidence } from '../boot/checks/cloud.ts';
+import { readStatus } from '../boot/verdict/status.ts';
 import { STATE_DIR } from '../host/names.ts';
 import { tarGz } from '../host/support/archive.ts';
 import { collectEvidence, type Part } from '../host/support/evidence.ts';
-import { Failure } from '../messages/failure.ts';
+import { Failure, messageOf } from '../messages/failure.ts';
 import { redact } from '../messages/redact.ts';
 import { systemClock } from '../port/clock.ts';
 import { hasCode, isThere, makeFolder, readIfPresent, writeNew } from '../port/fs.ts';
@@ -16,20 +16,20 @@ import { requireWritable } from './named-files.ts';
 import { table } from './table.ts';
 
 const FOLDER = `${STATE_DIR}/support`;
-/** Bytes kept of a part, the end of it. Together below 20 MB before they are compressed. */
+/** Bytes that are kept of a part, from its end. All parts together stay below 20 MB before compression. */
 const JOURNAL_LIMIT = 3_000_000;
 const PART_LIMIT = 400_000;
 
 const help = `Usage: eniboot support-bundle [--output FILE] [--json]
 
-Collects what somebody needs to understand this node without logging in, into one .tar.gz of text files, at most 20 MB:
+Collects what is needed to understand this node without logging in, into one .tar.gz of text files, at most 20 MB:
 status and checks, the configuration, journal of eniboot, kubelet and the runtime, kernel log, links, addresses, rules,
 routes, nftables, sysctls, the address pool, what IMDS and EC2 say, versions, and MANIFEST.json with the SHA-256 of each
 file. Changes nothing. Takes seconds, up to a minute when IMDS or EC2 do not answer.
 
 Left out or taken out: credentials, tokens, keys, passwords, user data, environments, process arguments. The manifest says
-how often something was taken out of each file. Names, addresses and IDs of your network stay: look through it before
-you send it to anybody.
+how often something was taken out of each file. Names, addresses and IDs of your network stay: look through the bundle
+before you send it.
 
   --output FILE   a file that does not exist yet; default ${FOLDER}/eniboot-<instance>-<time>.tar.gz
   --json          one object: { "file", "bytes", "sha256", "parts": [ { "name", "sha256", "bytes", … } ] }
@@ -49,7 +49,7 @@ export const supportBundleCommand: Command = {
     if (values.output === '') throw new Failure('USAGE', 'eniboot support-bundle: --output is empty');
     requireRoot('support-bundle');
     if (values.output !== undefined) {
-      // Before anything is collected, which takes a minute at worst.
+      // Checked before the collection, which may take a minute.
       if (isThere(values.output)) throw existsAlready(values.output);
       requireWritable(values.output);
     }
@@ -107,9 +107,9 @@ interface Entry {
   name: string;
   sha256: string;
   bytes: number;
-  /** Secrets, or what looked like one, taken out. */
+  /** Number of secrets, or likely secrets, taken out. */
   removed: number;
-  /** Bytes by which it is shorter than what was found. */
+  /** Bytes by which the file is shorter than its source. */
   cut: number;
   problem?: string;
 }
@@ -117,7 +117,7 @@ interface Entry {
 function pack(parts: Part[], now: Date): { bytes: Uint8Array; entries: Entry[] } {
   const files = parts.map((part) => {
     const limit = part.name.startsWith('journal-') ? JOURNAL_LIMIT : PART_LIMIT;
-    // Secrets are taken out of more than is kept: what the first cut tears apart goes with the second.
+    // Redaction sees twice as much as is kept: a secret that the first cut splits is removed by the second cut.
     const { text, removed } = redact(part.text.slice(-2 * limit));
     const bytes = Buffer.from(text).subarray(-limit);
     return { part, removed, cut: Math.max(0, Buffer.byteLength(part.text) - bytes.length), bytes };
@@ -142,7 +142,7 @@ function pack(parts: Part[], now: Date): { bytes: Uint8Array; entries: Entry[] }
 
 function defaultFile(now: Date): string {
   const name = readStatus()?.instance?.id ?? readIfPresent('/proc/sys/kernel/hostname')?.trim() ?? 'node';
-  // With milliseconds: two in one second are two bundles.
+  // With milliseconds, so that two bundles of one second have different names.
   const stamp = now.toISOString().replace(/[-:.]/g, '');
   return `${FOLDER}/eniboot-${name.replace(/[^\w.-]/g, '_')}-${stamp}.tar.gz`;
 }
@@ -157,11 +157,11 @@ function save(file: string, bytes: Uint8Array, ownFolder: boolean): void {
     writeNew(file, bytes, 0o600);
   } catch (error) {
     if (hasCode(error, 'EEXIST')) throw existsAlready(file);
-    throw new Failure('FILE_WRITE', error instanceof Error ? error.message : String(error), { file }, error);
+    throw new Failure('FILE_WRITE', messageOf(error), { file }, error);
   }
 }
 
-/** On a terminal one line that changes; elsewhere one for each step. An empty text ends it. */
+/** On a terminal one line that changes; elsewhere one line for each step. An empty text clears the line. */
 function progress(io: CommandIo): Say {
   return (what) => {
     if (io.isTTY) io.stdout(what === '' ? '\r\u001b[K' : `\r\u001b[K  collecting ${what} …`);

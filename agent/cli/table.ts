@@ -1,4 +1,4 @@
-// Text for people: aligned columns, colour only where somebody sees it.
+// Text for terminals: aligned columns, and colour only on a terminal.
 
 const codes = { red: 31, green: 32, yellow: 33, dim: 2, bold: 1 } as const;
 
@@ -26,8 +26,8 @@ export function table(rows: string[][]): string {
 }
 
 /**
- * Lines in the place of `before` lines that were written the same way. A line wider than the terminal is cut: one that
- * wraps takes up two, and the next picture would begin too low.
+ * Lines that replace the `before` lines written in the same way. A line wider than the terminal is cut: a line that wraps takes
+ * two rows, and the next picture would begin too low.
  */
 export function redrawn(
   lines: readonly string[],
@@ -38,11 +38,11 @@ export function redrawn(
   return `${up}${lines.map((line) => `\u001b[K${cut(line, columns)}\n`).join('')}\u001b[J`;
 }
 
-/** As many characters as are seen; what switches colours is not. */
+/** Cuts a line after so many visible characters; codes for colours do not count. */
 function cut(line: string, columns: number): string {
   let seen = 0;
   let text = '';
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: codes for colours begin with one.
   for (const [piece] of line.matchAll(/\u001b\[\d+m|./gsu)) {
     if (piece.startsWith('\u001b')) text += piece;
     else if (++seen <= columns) text += piece;

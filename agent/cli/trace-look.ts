@@ -1,34 +1,39 @@
-// What `eniboot trace` looks at: the attachment's objects, the node's that its packets meet, and what the instance
-// metadata says of the ENI. Reads only, and never waits long: IMDS is asked once.
+// What `eniboot trace` reads: the parts of the attachment, the node's objects that its packets meet, and the instance metadata
+// of the ENI. Reads only, and never waits long: IMDS gets one attempt.
+
+import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
+import { hasOwnInterface, lookAtAttachment, type PartState } from '../attachment/differences.ts';
 import { createImds, type Imds } from '../aws/imds.ts';
 import { type MetadataEni, readEni, readPublicAddress } from '../aws/metadata.ts';
-import { wantedSysctls } from '../boot/egress.ts';
-import { bootEniRule, bootRules6, isBootEniRule } from '../boot/egress-rules.ts';
-import { obstaclesOf } from '../boot/neighbours.ts';
-import { readStatus, type Status } from '../boot/status.ts';
-import { type Attachment, attachmentOf } from '../host/attachment.ts';
-import { lookAtAttachment, type PartState } from '../host/attachment-state.ts';
+import { obstaclesOf } from '../boot/checks/neighbours.ts';
+import { hasRule, nodeRules } from '../boot/node-rules/ip-rules.ts';
+import { wantedSysctls } from '../boot/phases/egress/egress.ts';
+import { readStatus, type Status } from '../boot/verdict/status.ts';
 import { contains } from '../host/ipv4.ts';
-import { type Link, listLinks, listRoutes, listRules } from '../host/links.ts';
-import { BOOT_ENI_RULE_PRIORITY, NFT_TABLE } from '../host/names.ts';
+import { type Link, listLinks } from '../host/links.ts';
+import { NFT_TABLE, POLICY_TABLE, SERVICE_MARK } from '../host/names.ts';
 import { compareObjects, lookUp } from '../host/nft.ts';
 import { type NodePodEni, readNodeFile } from '../host/node-file.ts';
+import { listRoutes, listRules, type Rule } from '../host/routes.ts';
 import { readSysctl } from '../host/sysctl.ts';
+import { ruleText } from '../kernel/render.ts';
 import { failureCodes } from '../messages/codes.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
-import { type Lease, leasePath } from '../pool/lease.ts';
+import { deniedIn } from '../policy/standing.ts';
+import { leasePath, listOwned } from '../pool/entry.ts';
+import type { Lease } from '../pool/lease.ts';
 import { namespaceOf, noteOf } from '../pool/lease-note.ts';
-import { listOwned } from '../pool/pool.ts';
 import { systemClock } from '../port/clock.ts';
 import { isThere } from '../port/fs.ts';
-import { type NodeStepName, nodeSteps, type Seen, type Step } from './trace-paths.ts';
+import { podNameOf } from './find-pod.ts';
+import { type NodeStepName, nodeSteps, type Seen, type Step, type WayName } from './trace-paths.ts';
 
 const REPAIR = '`eniboot repair` puts it back';
-const GONE = 'delete the pod: what is left of it cannot carry anything';
+const GONE = 'delete the pod: its remains cannot carry packets';
 
 /**
- * @param to the other end that is asked about.
- * @throws NODE_NOT_READY, ATTACHMENT_DIFFERS when the pod's ENI is not this node's any more.
+ * @param to address of the other end.
+ * @throws NODE_NOT_READY, ATTACHMENT_DIFFERS when the pod's ENI no longer belongs to this node.
  */
 export async function lookAtPod(lease: Lease, to?: string): Promise<Seen> {
   const node = readNodeFile();
@@ -48,7 +53,7 @@ export async function lookAtPod(lease: Lease, to?: string): Promise<Seen> {
   );
   const attachment = { ...attachmentOf(node, lease.address, eni, lease.owner.ifName), limits };
   const ipv6 = attachment.ipv6 !== undefined;
-  const parts = lookAt(attachment, netns, { device: device?.name ?? '?', mac: eni.mac });
+  const parts = lookAt(attachment, netns, device?.name ?? '?');
   const [ofBoot, table, cloud, others] = await Promise.all([
     bootEniSteps(links, ipv6),
     tableSteps(lease),
@@ -63,10 +68,11 @@ export async function lookAtPod(lease: Lease, to?: string): Promise<Seen> {
     ...table,
     ...cloud,
   ]);
-  return { attachment, parts, node: steps, others };
+  const policy = node.policy === undefined ? [] : [policyStep(lease, netns)];
+  return { attachment, parts, node: steps, others: [...others, ...policy] };
 }
 
-/** What others have put into the pod's way, by the ways it is on. */
+/** Obstacles of other programs, with the paths on which they stand. */
 async function obstacleSteps({ address, eniId }: Lease, to: string | undefined): Promise<Seen['others']> {
   const obstacles = await obstaclesOf(address, eniId, to);
   return obstacles.map(({ ways, what, does, remedy, certain }) => {
@@ -75,14 +81,42 @@ async function obstacleSteps({ address, eniId }: Lease, to: string | undefined):
   });
 }
 
-/** An interface without our group is another plugin's, before `eniboot-ptp` in a chain: only the rest is ours. */
-function lookAt(attachment: Attachment, netns: string, eni: { device: string; mac: string }): PartState[] {
-  const place = { netns, eni, ipv6: isThere('/proc/sys/net/ipv6') };
-  const parts = lookAtAttachment(attachment, place);
-  const foreign = parts.some(
-    (part) => part.kind === 'link' && part.name === attachment.ifName && part.found?.includes('its group is'),
-  );
-  return foreign ? lookAtAttachment(attachment, { ...place, eni: undefined }) : parts;
+/** Every way but those to the pod's own node and to its metadata, which policies are not about. */
+const JUDGED_WAYS: readonly WayName[] = [
+  'vpc',
+  'service',
+  'internet',
+  'outside',
+  'out6',
+  'service6',
+  'outside6',
+];
+
+/** As the kernel has it: whether that is what the API server says, `eniboot policy` compares. */
+function policyStep(lease: Lease, netns: string): Seen['others'][number] {
+  const text = `network policies, in table inet ${POLICY_TABLE}`;
+  const name = podNameOf(lease);
+  const compare = `\`eniboot policy${name === undefined ? '' : ` ${name}`}\` says by which, and whether it is as decided`;
+  const said = (direction: string, packets: number | undefined) =>
+    packets === undefined ? `${direction} open` : `${direction} isolated, ${packets} packets denied`;
+  try {
+    const denied = deniedIn(netns);
+    if (denied === undefined) return { ways: JUDGED_WAYS, step: absent('pod', 'policy', text, GONE) };
+    const found = `${said('ingress', denied.ingress)}; ${said('egress', denied.egress)}; ${compare}`;
+    return { ways: JUDGED_WAYS, step: present('pod', 'policy', text, found) };
+  } catch (error) {
+    const step = { where: 'pod', what: 'policy', text, state: 'unknown', found: String(error) } as const;
+    return { ways: JUDGED_WAYS, step };
+  }
+}
+
+/**
+ * When another plugin made the pod's interface, with `eniboot-ptp` after it in a chain, only the parts of eniboot-ptp are
+ * looked at.
+ */
+function lookAt(attachment: Attachment, netns: string, eniDevice: string): PartState[] {
+  const own = hasOwnInterface(attachment, netns) ? eniDevice : undefined;
+  return lookAtAttachment(attachment, { eniDevice: own, ipv6: isThere('/proc/sys/net/ipv6') }, netns);
 }
 
 type Named = [NodeStepName, Step];
@@ -91,7 +125,7 @@ function present(where: Step['where'], what: string, text: string, found?: strin
   return { where, what, text, state: 'present', ...(found === undefined ? {} : { found }) };
 }
 
-/** `found` is what is there instead; undefined: nothing is. */
+/** `found`: what is there instead; undefined: nothing. */
 function absent(where: Step['where'], what: string, text: string, remedy: string, found?: string): Step {
   return {
     where,
@@ -116,7 +150,7 @@ function leaseSteps(lease: Lease, netns: string): Named[] {
       ? absent('pool', 'prefix', `of ${address}`, 'delete the pod: EC2 takes or has taken its address away')
       : present('pool', 'prefix', `${owned.cidr} of ${eniId}`);
   return [
-    ['lease', present('pool', 'lease', leasePath(address, eniId, owner))],
+    ['lease', present('pool', 'lease', leasePath({ address, eniId, owner }))],
     ['namespace', namespace],
     ['prefix', prefix],
   ];
@@ -150,7 +184,7 @@ async function bootEniSteps(links: Link[], ipv6: boolean): Promise<Named[]> {
         ? 'it has no carrier'
         : hasAddress
           ? undefined
-          : `it lacks ${bootEni.address}`;
+          : `it does not have ${bootEni.address}`;
   const remedy = failureCodes.BOOT_ENI_NO_ADDRESS.remedy;
   const bootDevice =
     device === undefined
@@ -161,32 +195,24 @@ async function bootEniSteps(links: Link[], ipv6: boolean): Promise<Named[]> {
   return [
     ['bootDevice', bootDevice],
     ['defaultRoute', defaultRouteStep(routes, bootEni)],
-    [
-      'markRule',
-      rules.some(isBootEniRule)
-        ? present('node', 'rule', bootEniRule())
-        : absent(
-            'node',
-            'rule',
-            bootEniRule(),
-            REPAIR,
-            rules.some((rule) => rule.priority === BOOT_ENI_RULE_PRIORITY)
-              ? 'another has its priority'
-              : undefined,
-          ),
-    ],
+    ...ruleSteps(4, rules),
     ...settingSteps(bootEni.device, ipv6),
-    ...(rules6 === undefined ? [] : ruleSteps6(rules6)),
+    ...(rules6 === undefined ? [] : ruleSteps(6, rules6)),
   ];
 }
 
-function ruleSteps6(present6: Awaited<ReturnType<typeof listRules>>): Named[] {
-  return bootRules6().map(({ text, purpose, isIt }) => [
-    purpose === 'services' ? 'serviceRule6' : 'markRule6',
-    present6.some(isIt)
-      ? present('node', 'rule', `IPv6 ${text}`)
-      : absent('node', 'rule', `IPv6 ${text}`, REPAIR),
-  ]);
+function ruleSteps(family: 4 | 6, found: Rule[]): Named[] {
+  const mark = family === 6 ? 'markRule6' : 'markRule';
+  return nodeRules[family].map(({ rule }) => {
+    const text = `${family === 6 ? 'IPv6 ' : ''}${ruleText(rule)}`;
+    const instead = found.some(({ priority }) => priority === rule.priority);
+    return [
+      rule.mark === SERVICE_MARK ? 'serviceRule6' : mark,
+      hasRule(found, rule)
+        ? present('node', 'rule', text)
+        : absent('node', 'rule', text, REPAIR, instead ? 'another has its priority' : undefined),
+    ];
+  });
 }
 
 function defaultRouteStep(
@@ -204,7 +230,7 @@ function defaultRouteStep(
 }
 
 function settingSteps(bootDevice: string, ipv6: boolean): Named[] {
-  // What else IPv6 needs keeps the boot ENI's own address, and is repair's to look after.
+  // The other settings for IPv6 only keep the boot ENI's own address: repair looks after them.
   const carrying = Object.entries(wantedSysctls(bootDevice, ipv6)).filter(
     ([path]) => path.startsWith('net/ipv4/') || path.endsWith('all/forwarding'),
   );
@@ -220,7 +246,7 @@ function settingSteps(bootDevice: string, ipv6: boolean): Named[] {
   });
 }
 
-/** The chains, sets and maps of the node's tables, as they were loaded, and the pod's address in its set. */
+/** The chains, sets and maps of the node's tables, compared with what was loaded, and the pod's address in its set. */
 async function tableSteps({ address, eniId }: Lease): Promise<Named[]> {
   const objects = await compareObjects();
   const ofEni: Partial<Record<NodeStepName, string>> = {
@@ -251,7 +277,7 @@ async function tableSteps({ address, eniId }: Lease): Promise<Named[]> {
   ];
 }
 
-/** The ENI as the metadata service shows it: EC2 drops what leaves an ENI from an address that is not its own. */
+/** The ENI in instance metadata: EC2 drops packets that leave an ENI from an address that is not one of its own. */
 async function cloudSteps(lease: Lease, eni: NodePodEni, ipv6: boolean): Promise<Named[]> {
   const attached = `${eni.eniId} attached`;
   const source = `its source check lets ${lease.address} pass`;
@@ -316,7 +342,7 @@ function rangeWith(eni: MetadataEni, address: string): string | undefined {
   );
 }
 
-/** None is no fault: a NAT gateway may lead out. */
+/** A boot ENI without a public address is no fault: a NAT gateway may lead to the Internet. */
 async function publicAddressStep(imds: Imds): Promise<Named[]> {
   const mac = (await imds.read('meta-data/mac'))?.trim();
   const address = await readPublicAddress(imds, mac ?? '');

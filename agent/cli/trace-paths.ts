@@ -1,20 +1,21 @@
-// The ways a pod's packets take, each as the objects that carry them, in the order in which they do. Pure. The pod's
-// own objects are those of agent/host/attachment.ts; a test holds that each of them is on one way at least.
-import { type Attachment, GUARD_CHAIN, POD_VETH } from '../host/attachment.ts';
-import type { PartState } from '../host/attachment-state.ts';
+// The paths of a pod's packets, each as the objects that carry the packets, in order. Pure. The pod's own objects are those of
+// agent/attachment/plan.ts; a test checks that each of them is on at least one path.
+import { type Attachment, POD_VETH } from '../attachment/attachment.ts';
+import type { PartState } from '../attachment/differences.ts';
+import { LIMIT_CHAIN } from '../attachment/limits.ts';
+import { GUARD_CHAIN } from '../attachment/tables.ts';
 import { IMDS_ADDRESS, IMDS_ADDRESS6 } from '../host/names.ts';
-import { LIMIT_CHAIN } from '../host/pod-limits.ts';
 
 export interface Step {
   where: 'pod' | 'node' | 'pool' | 'EC2';
   /** Kind of object: route, rule, chain, ENI … */
   what: string;
   text: string;
-  /** unknown: it could not be looked at, and `found` says why. */
+  /** unknown: the object could not be looked at, and `found` says why. */
   state: 'present' | 'missing' | 'wrong' | 'unknown';
   /** What is there instead, or more about what is there. */
   found?: string;
-  /** What to do; where the state is missing or wrong. */
+  /** What to do; only when the state is missing or wrong. */
   remedy?: string;
 }
 
@@ -25,7 +26,7 @@ export type WayName =
   | 'internet'
   | 'outside'
   | 'imds'
-  // Over IPv6, which is not translated: the VPC and the Internet are one way.
+  // IPv6 is not translated: the VPC and the Internet share one path.
   | 'out6'
   | 'node6'
   | 'service6'
@@ -34,12 +35,12 @@ export type WayName =
 
 export interface Way {
   name: WayName;
-  /** Where it leads and how, for people. */
+  /** Where the path leads and how, for people. */
   title: string;
   steps: Step[];
 }
 
-/** The node's objects that pods' packets meet, under names of this module. */
+/** The node's objects that pods' packets meet, under names that only this module uses. */
 export const nodeSteps = [
   'lease',
   'namespace',
@@ -81,7 +82,7 @@ export const nodeSteps = [
   'chain out4',
   'chain out6',
   'chain out_arp',
-  // Of the pod's own ENI.
+  // Objects of the pod's own ENI.
   'eniSources',
   'eniOut',
   'eniIn',
@@ -91,20 +92,20 @@ export type NodeStepName = (typeof nodeSteps)[number];
 export interface Seen {
   attachment: Attachment;
   parts: PartState[];
-  /** An object that this node is not meant to have is absent. */
+  /** An object that this node is not meant to have is not in the map. */
   node: Map<NodeStepName, Step>;
-  /** What others have put into the way, and into which ones. */
+  /** Obstacles of other programs, with the paths on which they stand. */
   others: { ways: readonly WayName[]; step: Step }[];
 }
 
 /**
- * @param carries keeps those of the pod's routes that matter to the caller; all unless told otherwise.
+ * @param carries whether a route of the pod, by its destination, is to be included; default: all routes.
  */
 export function waysOf(seen: Seen, carries: (destination: string) => boolean = () => true): Way[] {
   const six = seen.parts.filter(isIpv6);
   const four = seen.parts.filter((part) => !isIpv6(part));
-  // A pod may have IPv6 turned off: then there is nothing of it.
-  const hasIpv6 = six.some((part) => part.kind === 'address');
+  // A pod may have IPv6 turned off: then it has no paths over IPv6.
+  const hasIpv6 = six.some((part) => part.what.kind === 'address');
   const both = [...four.filter(isOfBoth), ...six];
   const ways = [
     ...waysOf4({ ...seen, parts: four }, carries),
@@ -116,59 +117,62 @@ export function waysOf(seen: Seen, carries: (destination: string) => boolean = (
   });
 }
 
-/** What carries the packets of either family. */
-function isOfBoth(part: PartState): boolean {
+/** Parts that carry packets of both families. */
+function isOfBoth({ what }: PartState): boolean {
   const chains = [LIMIT_CHAIN, GUARD_CHAIN];
   return (
-    part.kind === 'link' || part.kind === 'limit' || (part.kind === 'chain' && chains.includes(part.name))
+    what.kind === 'link' ||
+    what.kind === 'limit' ||
+    (what.kind === 'chain' && chains.includes(what.chain.name))
   );
 }
 
-/** What carries both families is not. */
-function isIpv6(part: PartState): boolean {
-  switch (part.kind) {
+/** Parts that carry only IPv6; parts for both families do not count. */
+function isIpv6({ what }: PartState): boolean {
+  switch (what.kind) {
     case 'address':
     case 'neighbour':
-      return part.address.includes(':');
+      return what.address.includes(':');
     case 'route':
-      return [part.destination, part.gateway, part.from].some((one) => one?.includes(':') === true);
+      return [what.to, what.via, what.from].some((one) => one?.includes(':') === true);
     case 'rule':
-      return part.family === 6;
+      return what.family === 6;
     case 'setting':
-      return part.path.startsWith('net/ipv6/');
+      return what.path.startsWith('net/ipv6/');
     case 'chain':
-      return part.name.endsWith('6');
+      return what.chain.name.endsWith('6');
     case 'link':
     case 'limit':
       return false;
   }
 }
 
-/** How the ways of either family find their objects, and what they have in common. `parts` are those of one family. */
+/** The steps that the paths of one family share. `parts`: parts of that family. */
 function stepsOf({ attachment: a, parts, node: steps }: Seen, carries: (destination: string) => boolean) {
-  const pick = (holds: (part: PartState) => boolean) => parts.filter(holds).map(toStep);
+  const pick = (holds: (what: PartState['what'], side: PartState['side']) => boolean) =>
+    parts.filter(({ what, side }) => holds(what, side)).map(toStep);
   const node = (...names: NodeStepName[]) => names.flatMap((name) => steps.get(name) ?? []);
-  const link = (name: string) => pick((part) => part.kind === 'link' && part.name === name);
-  const limit = (device: string) => pick((part) => part.kind === 'limit' && part.device === device);
-  const neighbours = (device: string) => pick((part) => part.kind === 'neighbour' && part.device === device);
-  const chain = (name: string) => pick((part) => part.kind === 'chain' && part.name === name);
-  const podRoutes = (device: string, holds: (destination: string) => boolean) =>
+  const link = (name: string) => pick((what) => what.kind === 'link' && what.end.name === name);
+  const limit = (device: string) => pick((what) => what.kind === 'limit' && what.device === device);
+  const neighbours = (device: string) => pick((what) => what.kind === 'neighbour' && what.device === device);
+  const chain = (name: string) => pick((what) => what.kind === 'chain' && what.chain.name === name);
+  const podRoutes = (device: string, holds: (to: string) => boolean) =>
     pick(
-      (part) =>
-        part.kind === 'route' &&
-        part.side === 'pod' &&
-        part.table === 'main' &&
-        part.device === device &&
-        holds(part.destination) &&
-        carries(part.destination),
+      (what, side) =>
+        what.kind === 'route' &&
+        side === 'pod' &&
+        what.table === undefined &&
+        what.device === device &&
+        holds(what.to) &&
+        carries(what.to),
     );
-  const rule = (side: PartState['side']) => pick((part) => part.kind === 'rule' && part.side === side);
+  const rule = (side: PartState['side']) => pick((what, of) => what.kind === 'rule' && of === side);
   return {
     ...{ pick, node, link, neighbours, chain, podRoutes, rule },
     start: node('lease', 'namespace'),
     itsInterface: [
       ...link(a.ifName),
-      ...pick((part) => part.kind === 'address'),
+      ...pick((what) => what.kind === 'address'),
       ...limit(a.ifName),
       ...chain(LIMIT_CHAIN),
       ...chain(GUARD_CHAIN),
@@ -182,12 +186,12 @@ function stepsOf({ attachment: a, parts, node: steps }: Seen, carries: (destinat
     ],
     itsEni: node('eni', 'eniDevice', 'eniSources', 'eniOut', 'eniIn', 'chain from_enis', 'attachedEni'),
     intoPod: [
-      ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table === 'main'),
+      ...pick((what, side) => what.kind === 'route' && side === 'node' && what.table === undefined),
       ...neighbours(a.hostLink),
       ...chain(LIMIT_CHAIN),
     ],
-    replyRoutes: pick((part) => part.kind === 'route' && part.side === 'pod' && part.table !== 'main'),
-    refusal: pick((part) => part.kind === 'route' && part.type === 'unreachable'),
+    replyRoutes: pick((what, side) => what.kind === 'route' && side === 'pod' && what.table !== undefined),
+    refusal: pick((what) => what.kind === 'route' && what.type === 'unreachable'),
   };
 }
 
@@ -197,7 +201,7 @@ function waysOf6(seen: Seen, carries: (destination: string) => boolean): Way[] {
   const { pick, node, link, neighbours, chain, podRoutes, rule, ...common } = stepsOf(seen, carries);
   const { start, itsInterface, byVeth, intoPod, replyRoutes, refusal } = common;
   const itsEni = [...common.itsEni, ...node('chain out6', 'sourceCheck6', 'securityGroups')];
-  const isNode = (destination: string) => nodeAddresses.includes(destination);
+  const isNode = (to: string) => nodeAddresses.some((one) => to === `${one}/128`);
   return [
     {
       name: 'out6',
@@ -214,13 +218,13 @@ function waysOf6(seen: Seen, carries: (destination: string) => boolean): Way[] {
       title: `over IPv6 to a Service: over the veth to kube-proxy, back into the pod, out of ${a.ifName} as ${address}`,
       steps: [
         ...start,
-        ...podRoutes(POD_VETH, (destination) => !isNode(destination)),
+        ...podRoutes(POD_VETH, (to) => !isNode(to)),
         ...byVeth,
         ...node('set pool6', 'chain marks', 'chain services', 'chain no_service', 'serviceRule6'),
-        ...pick((part) => part.kind === 'route' && part.side === 'node' && part.table !== 'main'),
+        ...pick((what, side) => what.kind === 'route' && side === 'node' && what.table !== undefined),
         ...node('forwarding6', 'chain through_node', 'chain replies', 'chain postrouting'),
         ...neighbours(a.hostLink),
-        ...pick((part) => part.kind === 'setting'),
+        ...pick((what) => what.kind === 'setting'),
         ...chain('postrouting6'),
         ...itsInterface,
         ...itsEni,
@@ -259,22 +263,22 @@ function waysOf6(seen: Seen, carries: (destination: string) => boolean): Way[] {
 
 function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
   const { attachment: a } = seen;
-  const table = String(a.table);
   const { pick, node, link, neighbours, chain, podRoutes, rule, ...common } = stepsOf(seen, carries);
   const { start, itsInterface, byVeth, intoPod, replyRoutes, refusal } = common;
   const setting = (...names: string[]) =>
-    pick((part) => part.kind === 'setting' && names.some((name) => part.path.endsWith(name)));
-  const ownTable = (type: 'unicast' | 'throw') =>
+    pick((what) => what.kind === 'setting' && names.some((name) => what.path.endsWith(name)));
+  const ownTable = (type: 'throw' | undefined) =>
     pick(
-      (part) => part.kind === 'route' && part.side === 'node' && part.table === table && part.type === type,
+      (what, side) =>
+        what.kind === 'route' && side === 'node' && what.table === a.table && what.type === type,
     );
   const itsEni = [
     ...node('prefix'),
     ...common.itsEni,
     ...node('chain out4', 'chain out_arp', 'sourceCheck', 'securityGroups'),
   ];
-  const isNode = (destination: string) => a.nodeAddresses.includes(destination);
-  const leaving = podRoutes(POD_VETH, (destination) => !isNode(destination));
+  const isNode = (to: string) => a.nodeAddresses.some((one) => to === `${one}/32`);
+  const leaving = podRoutes(POD_VETH, (to) => !isNode(to));
   const byBootEni = node('defaultRoute', 'bootDevice');
 
   return [
@@ -283,7 +287,7 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
       title: `to the VPC: out of ${a.ifName} by its own ENI, as ${a.address}`,
       steps: [
         ...start,
-        // The address before the routes: without it the kernel takes none of them.
+        // The address comes before the routes: without it the kernel accepts none of them.
         ...itsInterface,
         ...podRoutes(a.ifName, () => true),
         ...setting(`/${a.ifName}/rp_filter`, '/all/rp_filter'),
@@ -304,7 +308,7 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
         ...byVeth,
         ...node('poolMember', 'set routed4', 'chain services'),
         ...rule('node'),
-        ...ownTable('unicast'),
+        ...ownTable(undefined),
         ...node('chain through_node', 'chain replies', 'chain postrouting'),
         ...neighbours(a.hostLink),
         ...setting('ip_forward', 'accept_redirects'),
@@ -363,12 +367,12 @@ function waysOf4(seen: Seen, carries: (destination: string) => boolean): Way[] {
 }
 
 function toStep(part: PartState): Step {
-  const { side, kind, text, state, found, command } = part;
+  const { side, what, text, state, found, command } = part;
   const successor = "delete the pod: its successor's network is made anew";
   const remedy = command === undefined ? successor : `\`${command}\`, or delete the pod`;
   return {
     where: side,
-    what: kind,
+    what: what.kind,
     text,
     state,
     ...(found === undefined ? {} : { found }),

@@ -1,14 +1,14 @@
-// Where a packet to one address goes, by what the kernel itself says of it: `ip route get` in the pod and on the
-// node, and the egress table's verdict.
+// Where a packet to one address goes, by the kernel's own answers: `ip route get` in the pod and on the node, and the egress
+// table's verdict.
 import ipaddr from 'ipaddr.js';
-import { type Attachment, POD_VETH } from '../host/attachment.ts';
+import { type Attachment, POD_VETH } from '../attachment/attachment.ts';
 import { contains, rangeOf } from '../host/ipv4.ts';
 import { IMDS_ADDRESS, IMDS_ADDRESS6, NFT_TABLE } from '../host/names.ts';
 import { lookUp } from '../host/nft.ts';
 import { run } from '../port/exec.ts';
 import type { Seen, Step, WayName } from './trace-paths.ts';
 
-/** The way a destination is meant to be reached by. An IPv6 one is in the form the kernel prints. */
+/** The path by which a destination is meant to be reached. An IPv6 destination has the form that the kernel prints. */
 export function wayTo(to: string, a: Attachment, serviceCidrs: string[]): WayName {
   if (isIpv6(to)) return wayTo6(to, a);
   const host = `${to}/32`;
@@ -31,16 +31,15 @@ function contains6(cidr: string, address: string): boolean {
   return ipaddr.IPv6.parse(address).match(ipaddr.IPv6.parseCIDR(cidr));
 }
 
-/** Whether a route of the pod is the one that a packet to `to` takes; `default` is the last resort. */
+/** Selects the pod's route that a packet to `to` takes; the default route only when no other matches. */
 export function carrierOf(to: string, a: Attachment): (destination: string) => boolean {
   const six = isIpv6(to);
   const single = six ? [...(a.ipv6?.nodeAddresses ?? []), IMDS_ADDRESS6] : [...a.nodeAddresses, IMDS_ADDRESS];
-  const carrier =
-    single.find((one) => one === to) ??
-    (six
-      ? a.ipv6?.serviceCidrs.find((cidr) => contains6(cidr, to))
-      : longest(to, [...a.routes, ...a.egressRoutes])) ??
-    'default';
+  const carrier = single.includes(to)
+    ? `${to}/${six ? 128 : 32}`
+    : six
+      ? (a.ipv6?.serviceCidrs.find((cidr) => contains6(cidr, to)) ?? '::/0')
+      : (longest(to, [...a.routes, ...a.egressRoutes]) ?? 'default');
   return (destination) => destination === carrier;
 }
 
@@ -53,7 +52,7 @@ function subnetOf(a: Attachment): string {
   return `${a.address}/${a.prefixLength}`;
 }
 
-/** What the kernel decides, as steps: each is wrong where the packet would go another way. */
+/** The kernel's decisions as steps: a step is wrong when the packet would go another way. */
 export async function decisionsOf(to: string, way: WayName, seen: Seen, netns: string): Promise<Step[]> {
   const { attachment: a } = seen;
   const refused = way === 'imds6' || (way === 'imds' && !a.allowImds);
@@ -101,7 +100,7 @@ async function routeGet(entering: string[], args: string[]): Promise<Decision> {
 
 const LABELS = { gateway: 'via', dev: 'dev', prefsrc: 'src', table: 'table' } as const;
 
-/** `wanted` undefined: the kernel is to refuse it. */
+/** `wanted` undefined: the kernel should refuse the packet. */
 function decision(
   where: 'pod' | 'node',
   to: string,
@@ -117,7 +116,7 @@ function decision(
     state: 'wrong',
     found: wanted === undefined ? 'it should be refused' : `it should leave by ${wanted}`,
     remedy:
-      'see what is missing above; else `ip rule` and `ip route show table all` there for a route of somebody else',
+      'see what is missing above; else `ip rule` and `ip route show table all` there for a route of another program',
   };
 }
 
@@ -137,7 +136,9 @@ function verdict(to: string, found: string | undefined, a: Attachment): Step {
   };
 }
 
-/** An address that is one host's, neither multicast nor loopback, in the form the kernel prints; else undefined. */
+/**
+ * The address of one host, neither multicast nor loopback, in the form that the kernel prints; undefined for any other text.
+ */
 export function hostOf(text: string): string | undefined {
   if (isIpv6(text)) {
     if (!ipaddr.IPv6.isValid(text)) return undefined;

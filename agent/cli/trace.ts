@@ -1,4 +1,4 @@
-import { requireBooted } from '../boot/booted.ts';
+import { requireBooted } from '../boot/facts/booted.ts';
 import { Failure } from '../messages/failure.ts';
 import { notedNamespace } from '../pool/lease-note.ts';
 import { requireRoot } from '../port/runtime.ts';
@@ -14,8 +14,8 @@ The paths a pod's packets take: to the VPC, to the node, to a Service, to the In
 hostPort), to the instance metadata service; over IPv6 as well if the pod has it. Each path is shown as the objects a
 packet meets, in that order, and whether each is there; what is MISSING or wrong comes with what to do about it.
 Read-only; the pod notices nothing. It asks the kernel, /run/eniboot and once IMDS, but neither EC2 nor the API server.
-What others have put into the way (a firewall's chain, a VPN's policy rule) is named too. It says nothing about where kube-proxy
-sends a Service, the rules of security groups, or what listens in the pod.
+Obstacles of other programs (a firewall's chain, a VPN's policy rule) are named too. Does not tell where kube-proxy
+sends a Service, what the rules of security groups are, or what listens in the pod.
 
 POD           its address, its container ID or an unambiguous beginning of it, or NAMESPACE/NAME (\`eniboot pods\`)
 --to ADDRESS  only the path to this address, with what the kernel decides for it (ip route get) and, if it leaves
@@ -77,7 +77,7 @@ async function hostAt(to: string): Promise<string> {
   return host;
 }
 
-/** What looks at the machine is only loaded once it is known what for. */
+/** Modules that look at the machine are loaded only after the arguments are checked. */
 async function look(
   lease: Parameters<typeof podNameOf>[0],
   netns: string,
@@ -92,7 +92,7 @@ async function look(
   if (host === undefined) return waysOf(seen);
   if (host === lease.address || host === seen.attachment.ipv6?.address)
     throw new Failure('USAGE', `eniboot trace: --to ${host} is the pod itself`);
-  const { readBootedConfig } = await import('../boot/node-config.ts');
+  const { readBootedConfig } = await import('../boot/facts/config.ts');
   const name = wayTo(host, seen.attachment, readBootedConfig().kubernetes.serviceCidrs);
   const ways = waysOf(seen, carrierOf(host, seen.attachment)).filter((way) => way.name === name);
   if (ways.length === 0)
@@ -101,7 +101,7 @@ async function look(
   return ways.map((way) => ({ ...way, steps: [...way.steps, ...decisions] }));
 }
 
-/** An object that is on several ways counts once. */
+/** An object that is on several paths counts once. */
 function distinct(ways: Way[]): Step[] {
   const steps = ways.flatMap((way) => way.steps);
   return [...new Map(steps.map((step) => [`${step.where} ${step.what} ${step.text}`, step])).values()];
@@ -127,7 +127,7 @@ function show(way: Way, colour: boolean): string {
   return [paint('bold', way.title, colour), ...lines, ''].join('\n');
 }
 
-/** Neighbouring objects of one kind that are all there share a line: a VPC may have many CIDRs. */
+/** Neighbouring objects of one kind that are all present share a line: a VPC may have many CIDRs. */
 function merge(steps: Step[]): Step[] {
   const merged: Step[] = [];
   for (const step of steps) {

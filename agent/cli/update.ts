@@ -4,26 +4,29 @@ import { requireRoot } from '../port/runtime.ts';
 import { formed, parse } from './arguments.ts';
 import type { Command } from './command.ts';
 
-const help = `Usage: eniboot update --version V --digests SHA256[,SHA256] [--action update|rollback|check] [--halt PARAMETER]
+const help = `Usage: eniboot update --version V --digests SHA256[,SHA256] [--action update|rollback|follow|check]
+                      [--halt PARAMETER]
                       [--seconds N] [--rollout ID] [--wanted PARAMETER] [--until SECONDS] [--json]
 
 Changes the version of this node in place: stages the published version beside the running one, verifies its digests,
-restores its labels, switches by one rename, and runs the health checks again, as the new version. When they fail it goes
+restores its labels, switches by one rename, and runs the health checks of the new version. When they fail it goes
 back by itself. Keeps the version before. Never touches the network of a running pod; kubelet is not restarted. Safe to run
-again at any point. \`eniboot rollout\` calls it on every node, through the SSM document eniboot-update.
+again at any point. \`eniboot rollout\` runs it on every node, through the SSM document eniboot-update.
 
-  --version V         the version to update to, or with --action rollback the one to take back
+  --version V         the version to update to, or with --action rollback or follow the one to leave
   --digests LIST      SHA-256 of the archives of that version, separated by commas: this machine's must be among them
-  --action ACTION     update (default), rollback to the version kept on this node, or check: only say what runs, and how it is
+  --action ACTION     update (default); rollback: to the version kept on this node; follow: to the version that the zone's
+                      parameter names, as a boot would; check: only report version and health, and what went wrong since
+                      that rollout switched the node
   --halt PARAMETER    parameter of the halt flag; default that of this node's cluster. While it is up nothing is changed
-  --seconds N         time for all of it, going back included, 60 to 9999; default 600
-  --rollout ID        the rollout that asks: to it the node says \`updated\` when asked again, and not \`already\`; a rollback
-                      goes to what ran before that rollout, and touches nothing that another has brought
-  --wanted PARAMETER  parameter that says which rollout is wanted, and in which direction: any other changes nothing
-  --until SECONDS     since the epoch: nothing is begun afterwards, and what was begun has ended by then
+  --seconds N         time for all of it, including the way back, 60 to 9999; default 600
+  --rollout ID        the rollout that asks: a second call of the same rollout gets \`updated\`, not \`already\`; a rollback
+                      goes to the version before that rollout, and leaves a version that another rollout has brought
+  --wanted PARAMETER  parameter that names the wanted rollout and its direction: a call of any other changes nothing
+  --until SECONDS     since the epoch: no step begins after that, and a step that has begun ends by then
   --json              one line: { "eniboot": "update", "node", "result", "version", "sha256", "from", "healthy", … }
 
-Exit codes: 0 updated, or there already; 1 not, and the node is as before unless the line says otherwise; 2 wrong usage.
+Exit codes: 0 updated, or updated before; 1 not, and the node is as before unless the line says otherwise; 2 wrong usage.
 `;
 
 export const updateCommand: Command = {
@@ -46,9 +49,9 @@ export const updateCommand: Command = {
       action: checked(
         '--action',
         values.action ?? 'update',
-        /^(update|rollback|check)$/,
-        'update, rollback or check',
-      ) as 'update' | 'rollback' | 'check',
+        /^(update|rollback|follow|check)$/,
+        'update, rollback, follow or check',
+      ) as 'update' | 'rollback' | 'follow' | 'check',
       version: checked('--version', values.version, /./, 'a version'),
       digests: checked('--digests', values.digests, DIGESTS, 'a SHA-256, or two with a comma').split(','),
       haltParameter: name('--halt', values.halt),
@@ -67,12 +70,12 @@ export const updateCommand: Command = {
     if (!isVersion(request.version))
       throw new Failure('USAGE', `eniboot update: --version ${request.version} is not a version`);
     requireRoot('update');
-    const { updateNode } = await import('../boot/update.ts');
+    const { updateNode } = await import('../boot/version/update.ts');
     const { createLog } = await import('../port/log.ts');
     const { reportLine } = await import('../rollout/node-report.ts');
     const started = performance.now();
     const outcome = await updateNode({ ...request, rollout }, createLog({ level: 'error', form: 'text' }));
-    const { result, version, sha256, from, health, failure } = outcome;
+    const { result, version, sha256, from, health, counters, failure } = outcome;
     const good = (result === 'updated' || result === 'already') && health.healthy;
     if (values.json === true) {
       const line = reportLine({
@@ -84,6 +87,7 @@ export const updateCommand: Command = {
         ...(sha256 === undefined ? {} : { sha256 }),
         from,
         ...health,
+        ...(counters === undefined ? {} : { counters }),
         ...(failure === undefined ? {} : { code: failure.code, message: failure.message }),
         seconds: Math.round((performance.now() - started) / 100) / 10,
       });
@@ -97,7 +101,7 @@ export const updateCommand: Command = {
   },
 };
 
-/** Of one CPU, or of both. */
+/** Digests for one CPU, or for both. */
 const DIGESTS = /^[0-9a-f]{64}(,[0-9a-f]{64})?$/;
 
 function checked(option: string, value: string | undefined, form: RegExp, what: string): string {

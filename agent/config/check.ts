@@ -6,12 +6,12 @@ import { type Config, configSchema } from './schema.ts';
 import { mergeTrees, positionOf, type Tree, toValue, treeAt, withoutPaths } from './tree.ts';
 import { type PlacedProblem, validate } from './validate.ts';
 
-/** Maps whose keys are alternatives: the later source's choice replaces the earlier one. */
+/** Maps whose keys are alternatives: the choice of the later source replaces that of the earlier one. */
 export const alternatives = ['pods.subnets', 'pods.securityGroups'];
 
 /**
- * Holds the merged document against the schema and the checks across values. `complete` is false when a part of
- * the document is known to be lacking: then nothing is called missing. The config stands only with no problems.
+ * Checks the merged document against the schema, and with the checks across values. `complete` is false when a part of the
+ * document is known to be absent: then no key is reported as missing. A config is returned only when there are no problems.
  */
 export function checkTree(
   tree: Tree,
@@ -42,8 +42,8 @@ export function checkTree(
 }
 
 /**
- * What is left when every refused value is taken out, with stand-ins for what must be there: the checks across
- * values run on it, so that all problems appear at once.
+ * The document without the refused values, with stand-ins for required ones. The checks across values run on it, so that all
+ * problems are reported at once.
  */
 function soundPart(tree: Tree, placed: PlacedProblem[]): Tree {
   const at = tree.at;

@@ -1,5 +1,5 @@
-// What the schema cannot say: values that are each well formed and still wrong, alone or together.
-// References to parameters are passed over; the same checks run again once they are resolved.
+// Checks that the schema cannot make: values that are well formed and still wrong, alone or together. References to parameters
+// are skipped; the same checks run again once the references are resolved.
 import ipaddr from 'ipaddr.js';
 import { nodeLabelProblem } from './node-labels.ts';
 import type { Finding } from './problem.ts';
@@ -31,6 +31,8 @@ export function crossCheck(config: Config): CrossFinding[] {
     ...checkNumbers(config),
     ...checkNames(config),
     ...checkLabels(config),
+    ...checkPolicy(config),
+    ...checkJoin(config),
   ];
 }
 
@@ -110,6 +112,56 @@ function checkCidrs(config: Config): CrossFinding[] {
         finding: { problem: 'names a CIDR twice', remedy: 'Keep one of the two.' },
       });
     });
+  }
+  return found;
+}
+
+function checkPolicy({ policy, apiServer }: Config): CrossFinding[] {
+  if (policy === undefined) return [];
+  const wrong = (path: Path, value: unknown, problem: string, remedy: string): CrossFinding => ({
+    level: 'error',
+    path,
+    value,
+    finding: { problem, remedy },
+  });
+  const { token, certificate, key } = policy.identity;
+  const found: CrossFinding[] = [];
+  if (apiServer === undefined)
+    found.push(
+      wrong(
+        ['policy'],
+        policy,
+        'has no API server to ask',
+        'Set `apiServer.endpoint` to its https:// address.',
+      ),
+    );
+  const complete =
+    token === undefined ? certificate !== undefined && key !== undefined : !certificate && !key;
+  if (!complete)
+    found.push(
+      wrong(
+        ['policy', 'identity'],
+        policy.identity,
+        'is neither a token nor a certificate with its key',
+        'Give `token`, or `certificate` and `key`.',
+      ),
+    );
+  return found;
+}
+
+function checkJoin({ join, apiServer, pods }: Config): CrossFinding[] {
+  if (join === undefined) return [];
+  const found: CrossFinding[] = [];
+  if (apiServer === undefined) {
+    const problem = 'has no API server to join';
+    const remedy = 'Set `apiServer.endpoint` to its https:// address.';
+    found.push({ level: 'error', path: ['join'], value: undefined, finding: { problem, remedy } });
+  }
+  if (pods.allowImds && join.token.startsWith('ssm:')) {
+    const problem =
+      "can be read by every pod: `pods.allowImds` gives pods the node's role, which may read it";
+    const remedy = 'Set `pods.allowImds: false`, or give the token in a file.';
+    found.push({ level: 'warning', path: ['join', 'token'], value: undefined, finding: { problem, remedy } });
   }
   return found;
 }
@@ -208,7 +260,7 @@ function checkServices(config: Config): CrossFinding[] {
   return found;
 }
 
-/** IPv6 is configured in two lists only; where it goes follows from the pods' own addresses. */
+/** IPv6 is configured in two lists only; in all other places it follows from the pods' own addresses. */
 function checkIpv6(config: Config): CrossFinding[] {
   const { serviceCidrs, clusterDns } = config.kubernetes;
   const dualStack = config.pods.ipFamily === 'dual-stack';

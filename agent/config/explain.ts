@@ -1,4 +1,4 @@
-// What a refused value most likely was meant to be, and how to write it.
+// Explains a refused value: what it was most likely meant to be, and how to write it.
 import ipaddr from 'ipaddr.js';
 import * as v from 'valibot';
 import { nearest } from './nearest.ts';
@@ -8,9 +8,9 @@ import type { Path } from './tree.ts';
 type Issue = v.BaseIssue<unknown>;
 
 /**
- * Turns valibot's issue with a single value into a sentence, a remedy and, if one is likely, the value meant.
- * `written`: the value as it stands in the document, where YAML made a number or a boolean of it. No suggestion is
- * made of the number: 1.10 and 0123 would lose a digit.
+ * Turns valibot's issue with a single value into a sentence, a remedy and, if one is likely, the value that was meant.
+ * `written`: the text in the document, when YAML read it as a number or a boolean. No suggestion is made from the number: 1.10
+ * and 0123 would lose a digit.
  */
 export function explainValue(issue: Issue, schema: v.GenericSchema, path: Path, written?: string): Finding {
   const value = issue.input;
@@ -148,7 +148,7 @@ function choices(schema: v.GenericSchema): readonly string[] {
   return 'options' in schema && Array.isArray(schema.options) ? schema.options.map(String) : [];
 }
 
-/** The range text that the schema's own checks carry. */
+/** The range text in the message of the schema's own checks. */
 function messageOf(schema: v.GenericSchema): string | undefined {
   const failing = v.safeParse(schema, Number.NaN);
   const range = v.safeParse(schema, 0.5);

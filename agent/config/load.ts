@@ -1,5 +1,5 @@
-// From sources to one checked configuration. This module loads the YAML parser (18 ms): import it only when
-// a configuration is really read.
+// From sources to one checked configuration. This module loads the YAML parser (18 ms): import it only when a configuration is
+// really read.
 import { Failure } from '../messages/failure.ts';
 import { alternatives, checkTree } from './check.ts';
 import { parseSource } from './parse.ts';
@@ -10,15 +10,15 @@ import { mergeTrees, type Path, pathText, type Tree } from './tree.ts';
 
 export interface LoadedConfig {
   config: Config;
-  /** For each path (`pods.subnets.ids[0]`) its `source:line`, or `default`. */
+  /** For each path (`pods.subnets.ids[0]`), its `source:line`, or `default`. */
   origins: Map<string, string>;
-  /** What held configuration, from lowest to highest precedence, the defaults first. */
+  /** The sources that held configuration, from lowest to highest precedence, the defaults first. */
   held: HeldConfig[];
-  /** What was accepted and is most likely not meant. */
+  /** What was accepted but is most likely a mistake. */
   warnings: ConfigProblem[];
 }
 
-/** Which values in effect come from a source; none when later ones replace all of them. */
+/** The values in effect that come from a source; none when later sources replace all of them. */
 export interface HeldConfig {
   /** A file, `user data, part 2`, or `default`. */
   source: string;
@@ -26,9 +26,8 @@ export interface HeldConfig {
 }
 
 /**
- * Merges the sources (maps merge, lists and values are replaced by the later source) and checks the result.
- * Pure. Throws Failure CONFIG_MISSING without any source, and CONFIG_INVALID with every problem found in
- * `facts.problems` (ConfigProblem[]).
+ * Merges the sources (maps merge; a later source replaces lists and values) and checks the result. Pure. Throws Failure
+ * CONFIG_MISSING without any source, and CONFIG_INVALID with every problem found in `facts.problems` (ConfigProblem[]).
  */
 export function loadConfig(sources: ConfigSource[]): LoadedConfig {
   const passedOver = sources.flatMap((source) =>
@@ -53,7 +52,7 @@ export function loadConfig(sources: ConfigSource[]): LoadedConfig {
   if (first === undefined) throw invalid(problems);
   const tree = others.reduce((under, over) => mergeTrees(under, over, alternatives), first);
 
-  // A source that could not be read may hold what the others lack: nothing is called missing then.
+  // A source that could not be read may hold keys that are missing in the others, so no key is reported as missing.
   const checked = checkTree(tree, problems.length === 0);
   problems.push(...checked.problems);
   if (problems.length > 0 || checked.config === undefined) throw invalid(problems);

@@ -1,5 +1,5 @@
-// A conflist of cni-ipvlan-vpc-k8s (the Lyft CNI, and kOps' `lyftvpc`) as an eniboot configuration. Pure. Its keys, types
-// and defaults: https://github.com/lyft/cni-ipvlan-vpc-k8s, README.md and plugin/*/ at e227f2f (2021-10-29).
+// Converts a conflist of cni-ipvlan-vpc-k8s (the Lyft CNI, and kOps' `lyftvpc`) to an eniboot configuration. Pure. Source of
+// its keys, types and defaults: https://github.com/lyft/cni-ipvlan-vpc-k8s, README.md and plugin/*/ at e227f2f (2021-10-29).
 import { loadConfig } from './load.ts';
 import { nearest } from './nearest.ts';
 import { parseSource } from './parse.ts';
@@ -12,9 +12,9 @@ const plugins = {
   'cni-ipvlan-vpc-k8s-unnumbered-ptp': 'ptp',
 } as const;
 
-/** What became of a key: in the configuration, needless, or without an equivalent. */
+/** What became of a key: carried into the configuration, not needed, or without an equivalent. */
 export interface Note {
-  /** In the conflist: `plugins[0].reuseIPWait`. */
+  /** The key's path in the conflist: `plugins[0].reuseIPWait`. */
   path: string;
   kind: 'carried' | 'automatic';
   text: string;
@@ -29,7 +29,7 @@ export interface Imported {
   warnings: ConfigProblem[];
 }
 
-/** What a conflist cannot say. */
+/** What a conflist cannot say, and the operator must add. */
 export interface ImportOptions {
   cluster: string;
   /** IDs of pod subnets, for a conflist without subnetTags. */
@@ -43,9 +43,9 @@ type Outcome =
 
 interface Key {
   is: (value: unknown) => boolean;
-  /** What it should be, after "must be". */
+  /** The wanted type, as the end of "must be …". */
   type: string;
-  /** What becomes of a value of that type. */
+  /** What a value of that type becomes. */
   becomes: (value: any) => Outcome | undefined;
 }
 
@@ -71,7 +71,7 @@ const asIs =
   (to: Path, text: string) =>
   (value: unknown): Outcome => ({ kind: 'carried', to, value, text });
 
-/** Every key each plugin reads. */
+/** Every key that each plugin reads. */
 const keys: Record<'ipam' | 'ipvlan' | 'ptp', Record<string, Key>> = {
   ipam: {
     secGroupIds: {
@@ -201,7 +201,7 @@ const keys: Record<'ipam' | 'ipvlan' | 'ptp', Record<string, Key>> = {
   },
 };
 
-/** Keys any plugin of a list may have (CNI specification), and those of the list itself. */
+/** Keys that any plugin of a list may have (CNI specification), and the keys of the list itself. */
 const STANDARD = [
   'cniVersion',
   'cniVersions',
@@ -288,7 +288,7 @@ export function importLyft(source: string, content: string, options: ImportOptio
         found.origins.set(pathText(outcome.to), where);
       }
     }
-    // Its default is the one trap of the original (README: "use 1").
+    // The original's default is a trap (README: "use 1").
     if (kind === 'ipam' && treeAt(plugin, ['interfaceIndex']) === undefined)
       warnings.push(
         at(path, {
@@ -309,7 +309,7 @@ export function importLyft(source: string, content: string, options: ImportOptio
 
   const config = { cluster: options.cluster, ...ordered(found.config) };
   const yaml = render(source, config, notes, warnings);
-  // What eniboot's own schema has against a value is said of the key it came from.
+  // When eniboot's own schema refuses a value, the problem names the key of the conflist that the value came from.
   try {
     loadConfig([{ name: 'config.yaml', content: yaml }]);
   } catch (error) {
@@ -320,7 +320,7 @@ export function importLyft(source: string, content: string, options: ImportOptio
   return { yaml, config, notes, warnings };
 }
 
-/** JSON, and only JSON; read as YAML, which knows where each value stands. */
+/** Accepts only JSON. It is read with the YAML parser, which knows the position of each value. */
 function parseJson(source: string, content: string): Tree {
   const refuse = (finding: Finding) =>
     invalid([problemAt({ source, line: 1, column: 1 }, [], undefined, finding)]);
@@ -385,7 +385,7 @@ function broughtBack(problem: ConfigProblem, origins: Map<string, Path>, tree: T
   return { ...problem, source: option, path: '', line: 0, column: 0 };
 }
 
-/** The keys in the order in which README.md has them. */
+/** The keys in the order of README.md. */
 function ordered(config: Record<string, unknown>): Record<string, unknown> {
   const pods = config['pods'] as Record<string, unknown> | undefined;
   const names = ['subnets', 'securityGroups', 'routes'].filter((name) => pods?.[name] !== undefined);
@@ -404,7 +404,7 @@ function put(config: Record<string, unknown>, path: Path, value: unknown): void 
   }
 }
 
-/** YAML with its comments: lists and maps as JSON, which YAML takes, so that no text can mean something else. */
+/** YAML with comments. Lists and maps are written as JSON, which YAML accepts, so that no text can get another meaning. */
 function render(
   source: string,
   config: Record<string, unknown>,
@@ -429,7 +429,7 @@ function render(
   ].join('\n');
 }
 
-/** A comment ends with its line. */
+/** On one line, since a YAML comment ends with its line. */
 function comment(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f\u0085\u2028\u2029]+/g, ' ');
 }

@@ -1,45 +1,45 @@
-// MIME messages (RFC 2045, 2046) as Python's `email` parser reads them, because cloud-init reads user data with it: a
-// part that cloud-init sees must not be hidden from us, and the other way round. That parser refuses nothing. A line that
-// is no header ends the headers, with or without an empty line before it; a boundary need not close; text outside of the
-// parts is dropped. Source: CPython 3.11, Lib/email/feedparser.py and Lib/email/message.py.
+// MIME messages (RFC 2045, 2046) as Python's `email` parser reads them, because cloud-init reads user data with it: a part that
+// cloud-init sees must not be hidden from eniboot, nor a part that eniboot sees from cloud-init. That parser refuses nothing. A
+// line that is no header ends the headers, with or without an empty line before it; a boundary need not close; text outside of
+// the parts is dropped. Source: CPython 3.11, Lib/email/feedparser.py and Lib/email/message.py.
 
 export interface MimePart {
-  /** Lower case, without parameters; `text/plain` when absent or malformed. */
+  /** In lower case, without parameters; `text/plain` when absent or malformed. */
   type: string;
   filename: string | undefined;
-  /** By name in lower case; of a name written twice the first. */
+  /** By name in lower case. When a name occurs twice, the first header counts. */
   headers: ReadonlyMap<string, string>;
-  /** As it stands in the message. */
+  /** The part's text as it stands in the message. */
   raw: string;
-  /** Lower case; empty when absent. */
+  /** In lower case; empty when absent. */
   encoding: string;
   body: Uint8Array;
-  /** There is an empty line between its headers and its text. */
+  /** An empty line separates its headers from its text. */
   separated: boolean;
-  /** The message ended inside this part: its boundary never came. */
+  /** The message ended inside this part, without a boundary. */
   cut: boolean;
-  /** Of the message around it; undefined when it is the whole message. */
+  /** Boundary of the message around the part; undefined when the part is the whole message. */
   boundary: string | undefined;
 }
 
-/** Text that belongs to no part: the parser drops it. */
+/** Text that belongs to no part; Python's parser drops it. */
 export interface Unread {
   text: string;
-  /** Where it begins in the message, from 1. */
+  /** The line of the message at which it begins, from 1. */
   line: number;
   why: string;
   remedy: string;
 }
 
 export interface MimeMessage {
-  /** Of the outermost message; none when the text begins with something else. */
+  /** Headers of the outermost message; empty when the text does not begin with a header. */
   headers: ReadonlyMap<string, string>;
-  /** The leaves in order, of nested messages too. */
+  /** The innermost parts in order, those of nested messages too. */
   parts: MimePart[];
   unread: Unread[];
 }
 
-/** Deeper ones are unread: each level costs a look at each line, and Python's own stack ends too. */
+/** Deeper messages are not read: each level costs a look at each line, and Python's own stack has a limit too. */
 const maximumDepth = 16;
 
 type Leaf = Omit<MimePart, 'body'>;
@@ -47,9 +47,9 @@ type Leaf = Omit<MimePart, 'body'>;
 interface Reader {
   lines: string[];
   at: number;
-  /** Boundaries of the messages around what is being read: a line that is one of them ends it. */
+  /** Boundaries of the messages around the present one. A line that is one of them ends it. */
   until: string[];
-  /** What ended last, when it is a leaf: the newline before a boundary belongs to the boundary. */
+  /** The part that ended last, when it has no parts itself: the newline before a boundary belongs to the boundary. */
   last: Leaf | undefined;
   leaves: Leaf[];
   unread: Unread[];
@@ -57,7 +57,7 @@ interface Reader {
 
 /** Never throws: every text is a message. `text`: one character for each byte (latin1). */
 export function parseMessage(text: string): MimeMessage {
-  // Each with its end, which may be a CR alone.
+  // Each line with its line end, which may be a CR alone.
   const lines = text === '' ? [] : text.split(/(?<=\n|\r(?!\n))/);
   const reader: Reader = { lines, at: 0, until: [], last: undefined, leaves: [], unread: [] };
   const head = readHeaders(reader);
@@ -131,7 +131,7 @@ function readMultipart(reader: Reader, depth: number, contentType: string, type:
       });
     }
     opened = true;
-    // Several in a row are one, a closing one among them too.
+    // Several delimiters in a row count as one, also when a closing one is among them.
     while (isDelimiter(reader, boundary)) reader.at += 1;
     reader.until.push(boundary);
     const typeByDefault = type === 'multipart/digest' ? 'message/rfc822' : 'text/plain';
@@ -151,7 +151,7 @@ function readMultipart(reader: Reader, depth: number, contentType: string, type:
   if (last !== undefined) last.cut = true;
 }
 
-/** A header, or what the parser takes for the continuation of one; a line of blanks is one too. */
+/** A header, or what Python's parser takes for the continuation of one. A line of blanks is a continuation too. */
 const headerLine = /^(?:From |[!-9;-~]*:|[\t ])/;
 
 interface Head {
@@ -188,7 +188,7 @@ function readHeaders(reader: Reader): Head {
     }
     keep();
     if (line.startsWith('From ')) {
-      // The last one is most likely text, says the parser, and puts it in the place of the empty line.
+      // Python's parser takes such a line, when it is the last one, for text, and puts it in the place of the empty line.
       if (index > 0 && index === lines.length - 1) {
         reader.at -= 1;
         reader.lines[reader.at] = line;
@@ -204,7 +204,7 @@ function readHeaders(reader: Reader): Head {
   return { headers, separated };
 }
 
-/** The next line with its end; undefined at the end of what is being read. */
+/** The next line with its line end; undefined at the end of the present message. */
 function nextLine(reader: Reader): string | undefined {
   const line = reader.lines[reader.at];
   if (line === undefined || reader.until.some((boundary) => delimiter(line, boundary) !== undefined)) {
@@ -254,7 +254,7 @@ function typeOf(contentType: string): string {
   return type.split('/').length === 2 ? type : 'text/plain';
 }
 
-/** A parameter of a header, without its quotes. A semicolon in quotes ends none. */
+/** A parameter of a header, without its quotes. A semicolon inside quotes does not end the parameter. */
 function parameterOf(header: string, name: string): string | undefined {
   for (const parameter of parametersOf(header)) {
     const equals = parameter.indexOf('=');
@@ -282,9 +282,9 @@ function parametersOf(header: string): string[] {
   return [...parameters, header.slice(begin)];
 }
 
-/** Blanks at the end of a line of quoted-printable stay, as with Python. */
+/** Blanks at the end of a quoted-printable line stay, as in Python. */
 function decodeBody(body: string, encoding: string): Uint8Array {
-  // Whatever is no letter of base64 is left out.
+  // Characters outside of the base64 alphabet are skipped.
   if (encoding === 'base64') return Buffer.from(body.replace(/[^A-Za-z0-9+/=]+/g, ''), 'base64');
   if (encoding !== 'quoted-printable') return Buffer.from(body, 'latin1');
   const text = body

@@ -1,6 +1,6 @@
 /**
- * The candidate most like `text`: the fewest characters inserted, dropped, changed or swapped with a
- * neighbour, upper and lower case being equal; undefined when none is near (more than a third differs).
+ * The candidate most like `text`: with the fewest characters inserted, dropped, changed or swapped with a neighbour; upper and
+ * lower case are equal. undefined when no candidate is near (more than a third differs).
  */
 export function nearest(text: string, candidates: readonly string[]): string | undefined {
   let best: { candidate: string; cost: number } | undefined;
@@ -12,7 +12,7 @@ export function nearest(text: string, candidates: readonly string[]): string | u
   return best?.candidate;
 }
 
-/** Optimal string alignment; keys and values here are short, longer ones are cut. */
+/** Optimal string alignment. Keys and values are short; longer texts are cut. */
 function distance(left: string, right: string): number {
   const a = left.slice(0, 64);
   const b = right.slice(0, 64);

@@ -1,5 +1,5 @@
-// Which labels a kubelet may give its own node. kubelet refuses to start with a label outside these sets
-// (validation of --node-labels), and the NodeRestriction admission plugin refuses the node: both use
+// Which labels a kubelet may give its own node. With a label outside of these sets, kubelet refuses to start (validation of
+// --node-labels), and the NodeRestriction admission plugin refuses the node. Both use
 // k8s.io/kubelet/pkg/apis/well_known_labels.go, unchanged from Kubernetes 1.30 to 1.37.
 
 const allowedKeys = [
@@ -18,7 +18,7 @@ const allowedKeys = [
 const allowedNamespaces = ['kubelet.kubernetes.io', 'node.kubernetes.io'];
 const reservedNamespaces = ['kubernetes.io', 'k8s.io'];
 
-/** Set by eniboot from what the instance says about itself, or by kubelet. */
+/** Set by eniboot from the instance's own data, or by kubelet. */
 const ownKeys = [
   'topology.kubernetes.io/zone',
   'topology.kubernetes.io/region',
@@ -32,7 +32,10 @@ const ownKeys = [
 const namePattern = /^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
 const domainPattern = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
 
-/** What is wrong with a configured node label, as the end of a sentence that begins with its key; undefined when nothing is. */
+/**
+ * What is wrong with a configured node label, as the end of a sentence that begins with its key; undefined when the label is
+ * right.
+ */
 export function nodeLabelProblem(key: string, value: string): string | undefined {
   const slash = key.indexOf('/');
   const namespace = slash < 0 ? '' : key.slice(0, slash);

@@ -1,26 +1,41 @@
-// Values that stand in Parameter Store: `ssm:/path` in place of a text. They are looked up by whoever has AWS
-// at hand; what comes back is checked like anything an operator writes.
+// Values in Parameter Store: `ssm:/path` in place of a text. The caller, which has AWS at hand, reads the parameters; their
+// values are checked like values that an operator writes.
 import { checkTree } from './check.ts';
 import { type ConfigProblem, invalid, problemAt } from './problem.ts';
 import type { Config } from './schema.ts';
-import type { Path, Position, Scalar, Tree } from './tree.ts';
+import { type Path, type Position, pathText, type Scalar, type Tree } from './tree.ts';
 
-/** The names (`/path`) of all parameters the configuration refers to, each once, sorted. */
+/**
+ * Keys whose parameter holds a secret: the reference stays in the configuration, and the code that needs the secret reads it.
+ */
+const SECRETS = ['join.token'];
+
+/** The names (`/path`) of all parameters whose values become part of the configuration, each once, sorted. */
 export function parameterReferences(config: Config): string[] {
+  return references(config, (path) => !SECRETS.includes(path));
+}
+
+/** The names of all parameters that hold a secret. */
+export function secretReferences(config: Config): string[] {
+  return references(config, (path) => SECRETS.includes(path));
+}
+
+function references(config: Config, isMeant: (path: string) => boolean): string[] {
   const names = new Set<string>();
-  const visit = (value: unknown): void => {
+  const visit = (value: unknown, path: Path): void => {
     const name = parameterName(value);
-    if (name !== undefined) names.add(name);
-    if (typeof value === 'object' && value !== null) Object.values(value).forEach(visit);
+    if (name !== undefined && isMeant(pathText(path))) names.add(name);
+    if (typeof value === 'object' && value !== null)
+      for (const [key, inner] of Object.entries(value)) visit(inner, [...path, key]);
   };
-  visit(config);
+  visit(config, []);
   return [...names].sort();
 }
 
 /**
- * The configuration with every reference replaced. `values`: parameter name to value. A value that stands in a
- * list may hold several entries, separated by commas. Throws Failure CONFIG_INVALID with all problems, `source`
- * naming the parameter: those that are absent or empty, and values that would be refused in a file too.
+ * The configuration with every reference replaced. `values`: parameter name to value. A value in a list may hold several
+ * entries, separated by commas. Throws Failure CONFIG_INVALID with all problems; their `source` names the parameter. Problems
+ * are parameters that are absent or empty, and values that would be refused in a file too.
  */
 export function resolveParameters(config: Config, values: ReadonlyMap<string, string>): Config {
   const problems: ConfigProblem[] = [];
@@ -39,7 +54,7 @@ function resolveNode(
   problems: ConfigProblem[],
 ): Tree {
   const name = parameterName(value);
-  if (name !== undefined) {
+  if (name !== undefined && !SECRETS.includes(pathText(path))) {
     const from = { ...at, source: `parameter ${name}` };
     return { kind: 'scalar', at: from, value: lookUp(name, path, from, values, problems) };
   }
@@ -54,7 +69,7 @@ function resolveNode(
     return { kind: 'list', at, items };
   }
   if (typeof value !== 'object' || value === null) return { kind: 'scalar', at, value: value as Scalar };
-  // A key without a value is a default that is not set.
+  // A key whose value is undefined is a default that is not set.
   const set = Object.entries(value).filter(([, inner]) => inner !== undefined);
   const entries = set.map(([key, inner]) => {
     const tree = resolveNode(inner, [...path, key], at, values, problems);

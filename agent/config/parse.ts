@@ -1,5 +1,5 @@
-// Bytes to a tree with positions. YAML is taken at its plainest: one document of maps, lists and scalars.
-// Anchors, aliases and tags are refused, which leaves no way to make a small text large.
+// Bytes to a tree with positions. Only plain YAML is accepted: one document of maps, lists and scalars. Anchors, aliases and
+// tags are refused, so that a small text cannot become large.
 
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { bounds } from '../port/bounds.ts';
@@ -7,12 +7,15 @@ import { type ConfigProblem, type Finding, problemAt } from './problem.ts';
 import { type Path, type Position, type Scalar, type Tree } from './tree.ts';
 
 const maximumDepth = 32;
-/** Of syntax: what follows the first ones follows from them, and a file that is no YAML has one for each character. */
+/**
+ * The most syntax errors that are reported. Later errors mostly follow from the first ones, and a file that is not YAML has one
+ * for each character.
+ */
 const maximumErrors = 50;
 
 /**
- * The document as a tree, and everything that keeps it from being one: with problems the tree lacks what they are about, and is
- * there so that what else is wrong can be told with them.
+ * The document as a tree, and all problems with it. When there are problems, the tree lacks the refused parts; the rest of it
+ * serves to report other problems together with them.
  */
 export function parseSource(
   source: string,
@@ -76,7 +79,10 @@ interface Conversion {
   found: ConfigProblem[];
 }
 
-/** Undefined for what is refused: nothing further can be said about it. A list that lacks an item has other numbers. */
+/**
+ * Undefined for a refused part, about which nothing more can be said. In a list without a refused item, later items have other
+ * numbers.
+ */
 function convert(node: Node, path: Path, context: Conversion): Tree | undefined {
   const at = context.at(node.range?.[0] ?? 0);
   const report = (finding: Finding, value?: unknown) =>
@@ -140,7 +146,7 @@ function convert(node: Node, path: Path, context: Conversion): Tree | undefined 
       const value = pair.value as Node | null;
       const tree = value === null ? scalarNull(keyAt) : convert(value, inner, context);
       if (tree === undefined) continue;
-      // A block below its key is looked for at the key.
+      // The position of a block below its key is the key's.
       entries.set(key, { at: keyAt, tree: tree.at.line > keyAt.line ? { ...tree, at: keyAt } : tree });
     }
     return { kind: 'map', at, entries };
@@ -155,7 +161,7 @@ function scalarNull(at: Position): Tree {
   return { kind: 'scalar', at, value: null };
 }
 
-/** The schema in use makes strings, numbers, booleans and null; whatever else a number may be becomes text. */
+/** The schema in use makes strings, numbers, booleans and null. Any other value becomes text. */
 function scalarOf(value: unknown): Scalar {
   if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return value;
   return value === null || value === undefined ? null : String(value);
@@ -205,7 +211,7 @@ function decode(bytes: Uint8Array): string | { line: number; column: number; fin
   };
 }
 
-/** What YAML does not count as printable, below 0x80. */
+/** Characters below 0x80 that YAML does not count as printable. */
 function isControl(character: string): boolean {
   const code = character.codePointAt(0) ?? 0;
   return (code < 0x20 && code !== 0x09 && code !== 0x0a && code !== 0x0d) || code === 0x7f;
@@ -227,9 +233,8 @@ function firstBrokenLine(bytes: Uint8Array): number {
 }
 
 /**
- * A cheap look before the parser, which calls itself once for each level: brackets outside their pairs and
- * block indicators at the start of a line can nest, nothing else does without indentation. Counting brackets
- * inside quotes too does no harm at this limit.
+ * A cheap look before the parser, which calls itself once for each level. Without indentation, only brackets and block
+ * indicators at the start of a line can nest. Brackets inside quotes are counted too, which does no harm at this limit.
  */
 function deeplyNested(text: string): boolean {
   return (
@@ -251,7 +256,7 @@ function bracketDepth(text: string): number {
   return deepest;
 }
 
-/** Codes and texts are the YAML parser's own; what an operator most often did is said beside them. */
+/** Codes and texts are the YAML parser's own; the operator's most common mistake is named beside them. */
 function syntaxFinding(code: string, message: string): Finding {
   const problem = `is not valid YAML: ${message.split('\n', 1)[0]?.replace(/\.$/, '')}`;
   if (code === 'TAB_AS_INDENT') {

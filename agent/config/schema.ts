@@ -1,14 +1,15 @@
-// The one description of eniboot's configuration. Types, validation, `config schema` and the reference table
-// in docs/configuration.md are all derived from it. It says what should exist, never what to do. Whatever
-// concerns more than one value stands in crosscheck.ts.
+// The one description of eniboot's configuration. Types, validation, `config schema` and the reference table in
+// docs/configuration.md are all derived from it. The configuration says what should exist, never what to do. Rules about more
+// than one value are in crosscheck.ts.
 import * as v from 'valibot';
 import { whole } from './whole.ts';
 
 const octet = '(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
 const address = `${octet}(?:\\.${octet}){3}`;
-// Its shape only; whether it is one, crosscheck.ts tells.
+// Only the form of an IPv6 address; crosscheck.ts decides whether it is one.
 const address6 = '(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}';
 const parameter = 'ssm:/[\\w./-]+';
+const filePath = '/(?:[\\w.-]+/)*[\\w.-]+';
 
 /** Text of one form, or `ssm:/path`, which is read from Parameter Store at boot (parameters.ts). */
 function textOrParameter(form: string, message: string, example: string) {
@@ -393,6 +394,106 @@ export const configSchema = v.strictObject({
     ),
     {},
   ),
+  join: v.optional(
+    v.pipe(
+      v.strictObject({
+        token: v.pipe(
+          v.string(),
+          v.regex(
+            new RegExp(`^(?:${parameter}|${filePath})$`),
+            'is neither ssm:/path nor the path of a file: a token that stood here would be read by every pod that reaches instance metadata, and by every user who may describe the instance',
+          ),
+          v.examples(['ssm:/eniboot/production/join-token']),
+          v.description(
+            'Where the bootstrap token is: a parameter of type SecureString (`ssm:/path`), or a file. Never the token itself. Read at each boot.',
+          ),
+        ),
+        ca: v.pipe(
+          textOrParameter(
+            `${filePath}|-----BEGIN CERTIFICATE-----[\\s\\S]+`,
+            'is neither the path of a file nor a certificate in PEM',
+            '/etc/kubernetes/pki/ca.crt',
+          ),
+          v.description(
+            "The cluster's certificate authority: the path of a file in PEM, or the PEM itself, for example from a parameter.",
+          ),
+        ),
+        caCertHashes: v.pipe(
+          v.array(
+            v.pipe(
+              v.string(),
+              v.regex(/^sha256:[0-9a-f]{64}$/, 'is not sha256: and 64 hexadecimal digits in lower case'),
+              v.examples(['sha256:7c2e69131a36ae2a042a339b33381c6d0d43887e2de83720eff5359e26aec866']),
+            ),
+          ),
+          v.minLength(1, 'is empty'),
+          v.maxLength(4, 'has more than 4 entries'),
+          v.description(
+            "Digests of the public keys that the CA's certificates may have, as `kubeadm token create --print-join-command` prints them. Two while the CA is being changed.",
+          ),
+        ),
+      }),
+      v.description(
+        'What kubelet joins the cluster with: a bootstrap kubeconfig in /run/eniboot/join for the API server of `apiServer.endpoint` (docs/join.md). Without this section joining is yours.',
+      ),
+    ),
+  ),
+  policy: v.optional(
+    v.pipe(
+      v.strictObject({
+        strict: v.optional(
+          v.pipe(
+            v.boolean(),
+            v.description(
+              'Each new pod is closed until its rules are known. Without it only a pod whose namespace has a policy is; after a boot every pod is, until the API server has been heard once.',
+            ),
+          ),
+          false,
+        ),
+        logDenied: v.optional(
+          v.pipe(
+            v.boolean(),
+            v.description(
+              'Denied packets are named in the journal of eniboot-policy.service, at most five a second for each pod and direction. Needs nfnetlink_log in the kernel.',
+            ),
+          ),
+          false,
+        ),
+        nodeName: v.optional(
+          v.pipe(
+            v.string(),
+            v.regex(
+              /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/,
+              'is not the name of a node',
+            ),
+            v.examples(['ip-10-0-0-5.eu-central-1.compute.internal']),
+            v.description("The node's name in the cluster; by default the host's name, as kubelet's."),
+          ),
+        ),
+        identity: v.pipe(
+          v.strictObject({
+            ca: pemFile('Certificate authority of the API server.', '/etc/kubernetes/pki/ca.crt'),
+            token: v.optional(
+              pemFile(
+                'Token of a ServiceAccount; read again for each request, so a renewal replaces the file.',
+                '/var/lib/eniboot-policy/token',
+              ),
+            ),
+            certificate: v.optional(
+              pemFile('Client certificate, in place of a token.', '/var/lib/eniboot-policy/client.crt'),
+            ),
+            key: v.optional(pemFile('Its key.', '/var/lib/eniboot-policy/client.key')),
+          }),
+          v.description(
+            "Files by which the API server knows who asks. An identity of its own, with the rights of docs/examples/policy-rbac.yaml: kubelet's shows it only its own pods.",
+          ),
+        ),
+      }),
+      v.description(
+        "Kubernetes' network policies in force for pods, by eniboot-policy.service (docs/network-policy.md). Needs `apiServer.endpoint`. Without this section nothing of it runs.",
+      ),
+    ),
+  ),
   bundle: v.optional(
     v.pipe(
       v.strictObject({
@@ -445,6 +546,15 @@ export const configSchema = v.strictObject({
 });
 
 export type Config = v.InferOutput<typeof configSchema>;
+
+function pemFile(description: string, example: string) {
+  return v.pipe(
+    v.string(),
+    v.regex(new RegExp(`^${filePath}$`), 'is not an absolute path of a file'),
+    v.examples([example]),
+    v.description(description),
+  );
+}
 
 function endpointUrl(service: string, host: string) {
   return v.pipe(

@@ -3,27 +3,27 @@ export const configMediaType = 'application/vnd.eniboot.config+yaml';
 /** First line of user data, or of a part of it, that holds configuration. */
 export const configMarker = '#eniboot-config';
 
-/** What is said about a source as a whole, and in which of its lines, from 1. */
+/** A finding about a source as a whole, and the line it is in, from 1. */
 export interface SourceFinding {
   problem: string;
   remedy: string;
   line?: number;
 }
 
-/** One place configuration comes from; a list of them goes from lowest to highest precedence. */
+/** One place that configuration comes from. A list of sources goes from lowest to highest precedence. */
 export type ConfigSource =
   | {
-      /** As messages name it: a path, or `user data`. */
+      /** The name that messages use: a path, or `user data`. */
       name: string;
       content: Uint8Array | string;
     }
   | {
       name: string;
-      /** It is there and cannot be used: reported with all other problems. */
+      /** The source exists and cannot be used: reported with all other problems. */
       refused: SourceFinding;
     }
   | {
       name: string;
-      /** It is somebody else's, and yet something in it may have been meant for us: a warning. */
+      /** The text belongs to another program, but something in it may have been meant for eniboot: a warning. */
       passedOver: SourceFinding;
     };

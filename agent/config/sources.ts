@@ -10,9 +10,9 @@ const dropInFolder = `${folder}/config.d`;
 const readLimit = bounds.documentBytes + 1;
 
 /**
- * Where configuration stands on a node, from lowest to highest precedence: /etc/eniboot/config.yaml, the
- * drop-ins /etc/eniboot/config.d/*.yaml by name, and what the user data holds (as IMDS gives it: bytes, since
- * it may be compressed). Absent files are passed over; unreadable ones become refused sources.
+ * The sources of configuration on a node, from lowest to highest precedence: /etc/eniboot/config.yaml, the drop-ins
+ * /etc/eniboot/config.d/*.yaml by name, and the user data (as IMDS gives it: bytes, since it may be compressed). Absent files
+ * are skipped; unreadable ones become refused sources.
  */
 export function readConfigSources(extra: { userData?: Uint8Array | string } = {}): ConfigSource[] {
   return [
@@ -23,8 +23,8 @@ export function readConfigSources(extra: { userData?: Uint8Array | string } = {}
 }
 
 /**
- * What a file named by an operator holds: a configuration, or user data with configuration in it (MIME, gzip,
- * base64), of which only that is taken. `isUserData`: what a node reads of it when it is the instance's user data.
+ * The sources in a file that an operator names: a configuration, or user data (MIME, gzip, base64) from which only the
+ * configuration is taken. `isUserData`: reads the file as a node reads the instance's user data.
  */
 export function readFileSources(path: string, isUserData = false): ConfigSource[] {
   const source = readSource(path);
@@ -44,21 +44,21 @@ export function readFileSources(path: string, isUserData = false): ConfigSource[
   return [...sources, { name: path, refused: { problem, remedy } }];
 }
 
-/** What a node would refuse as user data, of a file that it would read from /etc/eniboot. */
+/** What a node would refuse in this file if it were user data, for a file that a node would read from /etc/eniboot. */
 function inUserData(source: ConfigSource): ConfigSource[] {
   if (!('refused' in source)) return [];
   const { problem, ...rest } = source.refused;
   return [{ name: source.name, passedOver: { ...rest, problem: `${problem}: in user data it is refused` } }];
 }
 
-/** A file that may well be user data, and was read as configuration. */
+/** A file that may be user data, and was read as configuration. */
 function unmarked(path: string): ConfigSource {
   const problem = `does not begin with ${configMarker}: in user data it would not be read`;
   const remedy = `Make ${configMarker} its first line, or give it a name in .yaml when it is for ${folder}.`;
   return { name: path, passedOver: { problem, remedy, line: 1 } };
 }
 
-/** The file as it is; undefined when there is none. */
+/** The file's content; undefined when there is no file. */
 function readSource(path: string): ConfigSource | undefined {
   try {
     const content = readBytesIfPresent(path, readLimit);
@@ -68,7 +68,7 @@ function readSource(path: string): ConfigSource | undefined {
   }
 }
 
-/** What `read` makes of each name in a folder, in order. */
+/** What `read` returns for each name in a folder, in order. */
 function listed(path: string, read: (name: string) => ConfigSource[]): ConfigSource[] {
   try {
     return listIfPresent(path).flatMap(read);
@@ -87,7 +87,7 @@ function dropIn(name: string): ConfigSource[] {
   const path = `${dropInFolder}/${name}`;
   if (name.startsWith('.')) return [];
   if (name.endsWith('.yaml')) return readListed(path);
-  // What was most likely meant to be read; backups of editors and package managers were not.
+  // A file of this name was most likely meant to be read. Backup files of editors and package managers were not.
   if (!/\.(ya?ml|json)(\.txt)?$/i.test(name)) return [];
   const remedy = `Rename it to ${name.replace(/\.(ya?ml|json)(\.txt)?$/i, '')}.yaml, or remove it.`;
   return [{ name: path, refused: { problem: 'is not read: only names in .yaml are', remedy } }];

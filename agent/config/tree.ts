@@ -1,5 +1,5 @@
-// A parsed document as plain data that remembers where each value stands: what merging, validation and
-// `config show` work on, so that every message can name file, line and column.
+// A parsed document as plain data that knows the position of each value. Merging, validation and `config show` work on it, so
+// that every message can name file, line and column.
 
 /** Where a value stands; line and column count from 1. */
 export interface Position {
@@ -17,7 +17,7 @@ export type Tree =
       kind: 'scalar';
       at: Position;
       value: Scalar;
-      /** As it stands in the document, where YAML read something else than text: 1.10 is the number 1.1. */
+      /** The text in the document, when YAML did not read it as text: 1.10 is the number 1.1. */
       written?: string;
     };
 
@@ -32,7 +32,7 @@ export function pathText(path: Path): string {
   }, '');
 }
 
-/** What was written where YAML read a number, a boolean or null; undefined for text, maps and lists. */
+/** The text of a value that YAML read as a number, a boolean or null; undefined for text, maps and lists. */
 export function writtenOf(tree: Tree): string | undefined {
   return tree.kind === 'scalar' ? tree.written : undefined;
 }
@@ -60,8 +60,8 @@ export function treeAt(tree: Tree, path: Path): Tree | undefined {
 }
 
 /**
- * Lays `over` on `under`: maps merge key by key, everything else is replaced. A map named in `whole` is
- * replaced as a whole: its keys are alternatives, so that keys of both sources together would make no sense.
+ * Lays `over` on `under`: maps merge key by key, everything else is replaced. A map named in `whole` is replaced as a whole:
+ * its keys are alternatives, so keys of both sources together would make no sense.
  */
 export function mergeTrees(under: Tree, over: Tree, whole: readonly string[], path: Path = []): Tree {
   if (under.kind !== 'map' || over.kind !== 'map' || whole.includes(pathText(path))) return over;
@@ -75,8 +75,8 @@ export function mergeTrees(under: Tree, over: Tree, whole: readonly string[], pa
 }
 
 /**
- * The tree without the values at these paths; a value in a list takes the whole list with it, the last value
- * of a map the map.
+ * The tree without the values at these paths. A value in a list takes the whole list with it, and the last value of a map takes
+ * the map.
  */
 export function withoutPaths(tree: Tree, paths: readonly Path[]): Tree {
   const doomed = new Set(

@@ -1,9 +1,8 @@
 // Finds eniboot's configuration in EC2 user data, which it shares with cloud-init and shell scripts.
 //
-// Whose a text is, is decided as cloud-init decides it: MIME by mime.ts, then the declared type, then the first line.
-// Source: canonical/cloud-init, cloudinit/user_data.py and cloudinit/handlers/__init__.py; test/config/cloud-init.py has
-// these rules beside Python's own parser. What nobody would recognise is not taken for somebody else's: where it says
-// that it is eniboot's, it is refused.
+// Which program a text belongs to is decided as cloud-init decides it: MIME by mime.ts, then the declared type, then the first
+// line. Source: canonical/cloud-init, cloudinit/user_data.py and cloudinit/handlers/__init__.py; test/config/cloud-init.py has
+// these rules beside Python's own parser. A text that no program would recognise is refused when it says that it is eniboot's.
 import { bounds } from '../port/bounds.ts';
 import { gunzip } from '../port/gunzip.ts';
 import { type MimeMessage, type MimePart, parseMessage, type Unread } from './mime.ts';
@@ -12,22 +11,22 @@ import { parseSource } from './parse.ts';
 import { type ConfigSource, configMarker, configMediaType, type SourceFinding } from './source.ts';
 import type { Tree } from './tree.ts';
 
-/** gzip, base64 and MIME around one another: more layers than any tool makes. */
+/** The most layers of gzip, base64 and MIME: more than any tool makes. */
 const maximumLayers = 6;
 
 export interface UserData {
-  /** Configuration, lowest precedence first, and what is to be said of the rest. */
+  /** Configuration, lowest precedence first, and findings about the rest. */
   sources: ConfigSource[];
-  /** Texts that are somebody else's, or nobody's inside of a message: `user data, part 1 (text/x-shellscript)`. */
+  /** Texts of other programs, or texts in a message that no program reads: `user data, part 1 (text/x-shellscript)`. */
   others: string[];
-  /** It is one text, neither packed nor a message. */
+  /** The user data is one text, neither packed nor a message. */
   isText: boolean;
 }
 
 /**
- * What user data holds. Configuration is a text whose first line is `#eniboot-config`, and in a message of several parts
- * such a part or one of type application/vnd.eniboot.config+yaml; each of them plain, gzipped or in base64. Never
- * throws: what is eniboot's and cannot be read becomes a refused source.
+ * The sources in user data. Configuration is a text whose first line is `#eniboot-config`; in a message of several parts, it is
+ * such a part or a part of type application/vnd.eniboot.config+yaml. Each may be plain, gzipped or in base64. Never throws: a
+ * text of eniboot's that cannot be read becomes a refused source.
  */
 export function readUserData(userData: Uint8Array | string, name = 'user data'): UserData {
   // A string stands for its bytes in UTF-8.
@@ -50,23 +49,23 @@ export function readUserData(userData: Uint8Array | string, name = 'user data'):
   return { sources: [refuse(name, problem, 'Put the configuration into one.')], others, isText };
 }
 
-/** The sources alone. */
+/** Only the sources. */
 export function userDataSources(userData: Uint8Array | string, name?: string): ConfigSource[] {
   return readUserData(userData, name).sources;
 }
 
-/** Where a text stands, and what was said about it from outside. */
+/** Where a text stands, and what its surroundings declare about it. */
 interface Place {
   name: string;
   isPart: boolean;
-  /** As declared by the part's header. */
+  /** As the part's header declares it. */
   type: string | undefined;
-  /** Of the message around it. */
+  /** Boundary of the message around it. */
   boundary: string | undefined;
-  /** How many more gzip, base64 and MIME may follow. */
+  /** How many more layers of gzip, base64 and MIME may follow. */
   layers: number;
   common: {
-    /** What all parts together may still unpack to. */
+    /** Bytes that all parts together may still unpack to. */
     bytesLeft: number;
     others: string[];
   };
@@ -110,7 +109,7 @@ function readGzip(bytes: Uint8Array, place: Place, within: Place): ConfigSource[
   return read(unpacked, within);
 }
 
-/** PowerShell's `Out-File` writes this. cloud-init cannot read it either. */
+/** PowerShell's `Out-File` writes UTF-16. cloud-init cannot read it either. */
 function readUtf16(text: string, place: Place): ConfigSource[] {
   place.common.others.push(`${place.name} (UTF-16)`);
   if (!text.includes(configMarker) && !text.includes(configMediaType)) return [];
@@ -127,18 +126,19 @@ function utf16(bytes: Uint8Array): string | undefined {
 
 // --- messages ---
 
-/** cloud-init takes for a message what has this in its first 4096 bytes (convert_string). */
+/** cloud-init takes a text for a message when this is in its first 4096 bytes (convert_string). */
 const saysMime = (text: string) => /mime-version:/i.test(text.slice(0, 4096));
 
 /**
- * The text as a message, if it is one. eniboot also takes one without MIME-Version, and one inside of gzip or base64
+ * The text as a message, if it is one. eniboot also accepts a message without MIME-Version, and a message inside gzip or base64
  * in a part, where cloud-init does not look.
  */
 function asMessage(text: string, place: Place): MimeMessage | undefined {
   const isMime = !place.isPart && saysMime(text);
   if (!isMime && !/^content-type[ \t]*:/im.test(text)) return undefined;
   const message = parseMessage(text);
-  // Without a header it is a text that speaks of MIME; and `key: value` is a header to the parser.
+  // A text without headers only mentions MIME. To the parser `key: value` is a header too, so a message without MIME-Version
+  // must have a Content-Type.
   const isMessage = message.headers.size > 0 && (isMime || message.headers.has('content-type'));
   return isMessage ? message : undefined;
 }
@@ -184,7 +184,7 @@ function readPart(part: MimePart, within: Place): ConfigSource[] {
 
 const isTyped = ({ type }: { type: string | undefined }) => type === configMediaType;
 
-/** `cluster: prod` is a header to the parser, unless an empty line has ended them (RFC 2046, 5.1). */
+/** `cluster: prod` is a header to the parser, unless an empty line has ended the headers (RFC 2046, 5.1). */
 function wrongHead({ headers, separated, raw }: MimePart): SourceFinding | undefined {
   const stranger = [...headers.keys()].find((name) => !knownHeader.test(name));
   if (startsWithMarker(raw) || (separated && stranger === undefined)) return undefined;
@@ -196,11 +196,11 @@ function wrongHead({ headers, separated, raw }: MimePart): SourceFinding | undef
   };
 }
 
-/** Headers of MIME, those that cloud-init reads, and those that mail programs write. */
+/** Headers of MIME, headers that cloud-init reads, and headers that mail programs write. */
 const knownHeader =
   /^(?:content-|x-|(?:mime-version|launch-index|merge-type|merge-how|number-attachments|date|from|to|subject|message-id)$)/;
 
-/** What keeps the text of a part that is ours from being what was written. */
+/** Why the text of a part that is eniboot's is not the text that was written. */
 function wrongEncoding({ encoding, raw }: MimePart): SourceFinding | undefined {
   if (encoding === 'base64') {
     const packed = raw.replace(/\s+/g, '');
@@ -221,7 +221,7 @@ const lacksEncoding: SourceFinding = {
 const wrongMarked = (part: MimePart) =>
   startsWithMarker(part.raw) || startsWithMarker(latin1(part.body)) ? wrongEncoding(part) : undefined;
 
-/** What kept a part from being recognised as ours, if it should have been. */
+/** Why a part was not recognised as eniboot's, if it should have been. */
 function missedIn(part: MimePart, place: Place): SourceFinding | undefined {
   if (/eni-?boot/.test(part.type)) {
     return {
@@ -254,7 +254,7 @@ function readUnread(unread: Unread, within: Place): ConfigSource[] {
 
 // --- texts ---
 
-/** Blanks, empty lines and a byte-order mark; no-break and zero-width spaces come from pages that were copied. */
+/** Blanks, empty lines and a byte-order mark; no-break and zero-width spaces come from copied web pages. */
 const lead = /^(?:\s|\u00ef\u00bb\u00bf|\u00c2\u00a0|\u00e2\u0080\u008b)*/;
 
 function beginning(text: string): { skipped: string; firstLine: string } {
@@ -306,7 +306,7 @@ function readText(text: string, bytes: Uint8Array, place: Place, within: Place):
   return readOther(text, recognised, place);
 }
 
-/** Of a whole body: Amazon Linux's cloud-init decodes it too (canonical/cloud-init, pull request 4276). */
+/** Base64 of a whole body: Amazon Linux's cloud-init decodes it too (canonical/cloud-init, pull request 4276). */
 function readBase64(text: string, place: Place, within: Place): ConfigSource[] {
   const inside = read(Buffer.from(text, 'base64'), within);
   if (isBase64(text) || !inside.some(isOurs)) return inside;
@@ -314,7 +314,7 @@ function readBase64(text: string, place: Place, within: Place): ConfigSource[] {
   return [refuse(place.name, problem, 'Encode all of it again; EC2 refuses more than 16 KiB.')];
 }
 
-/** In base64 as a whole, in either alphabet of RFC 4648; `cut`: or the beginning of it. */
+/** The whole text is base64, in either alphabet of RFC 4648. `cut`: the beginning of base64 is enough. */
 function isBase64(text: string, cut = false): boolean {
   const packed = text.replace(/\s+/g, '');
   return packed.length >= 16 && (cut || packed.length % 4 === 0) && /^[\w+/-]+={0,2}$/.test(packed);
@@ -339,7 +339,7 @@ const entryOf = (tree: Tree, key: string) => (tree.kind === 'map' ? tree.entries
 const textOf = (tree: Tree | undefined) =>
   tree?.kind === 'scalar' && typeof tree.value === 'string' ? tree.value : undefined;
 
-/** What is not ours as a whole, and may say somewhere that it is. */
+/** A text that is not eniboot's as a whole, and may say somewhere that it is. */
 function readOther(text: string, recognised: string | undefined, place: Place): ConfigSource[] {
   const at = claimIn(text);
   if (at !== undefined && recognised === undefined) return [refuseNobodys(text, at, place)];
@@ -372,7 +372,7 @@ const unreadPackers: [magic: string, name: string][] = [
 
 const packerOf = (text: string) => unreadPackers.find(([magic]) => text.startsWith(magic))?.[1];
 
-/** Neither cloud-init nor we know what this is, and it says that it is ours. */
+/** Neither cloud-init nor eniboot knows what this text is, and it says that it is eniboot's. */
 function refuseNobodys(text: string, at: number, place: Place): ConfigSource {
   const { skipped, firstLine } = beginning(text);
   if (/^(?:mime-version|content-type)[ \t]*:/i.test(firstLine)) {
@@ -399,7 +399,7 @@ function refuseNobodys(text: string, at: number, place: Place): ConfigSource {
   );
 }
 
-/** Types that are somebody's, whatever their text begins with. */
+/** Types that a program handles, whatever the text begins with. */
 const startsOfTypes: [start: string, type: string][] = [
   ['#cloud-config-archive', 'text/cloud-config-archive'],
   ['#cloud-config-jsonp', 'text/cloud-config-jsonp'],
@@ -414,9 +414,9 @@ const startsOfTypes: [start: string, type: string][] = [
 ];
 
 /**
- * What cloud-init takes the text for; undefined for what it would log as unhandled. It looks at the beginning, in any case
- * and after blanks, of a text without a type, of text/plain and of text/x-shellscript (TYPE_NEEDED). Other types may
- * have a handler of their own.
+ * The type that cloud-init gives the text; undefined for a text that it would log as unhandled. For a text without a type, of
+ * text/plain and of text/x-shellscript (TYPE_NEEDED), it looks at the beginning, after blanks and in upper or lower case. Other
+ * types may have a handler of their own.
  */
 function cloudInitType(declared: string | undefined, text: string): string | undefined {
   if (declared !== undefined && declared !== 'text/plain' && declared !== 'text/x-shellscript')
@@ -426,19 +426,19 @@ function cloudInitType(declared: string | undefined, text: string): string | und
   return known?.[1] ?? (declared === 'text/x-shellscript' ? declared : undefined);
 }
 
-// --- what speaks of eniboot ---
+// --- texts that mention eniboot ---
 
 /** A line that is a marker, well written or not. */
 const isNearlyMarker = (line: string) =>
   /^#+!?\s*eni[\s_-]?boot[\s_-]?config(?:uration)?\s*:?$/i.test(line) || /^#eniboot-config\b/i.test(line);
 
-/** In the first line of a text that is nobody's, this is enough. */
+/** Enough in the first line of a text that no program recognises. */
 const mayBeMarker = /^[^A-Za-z0-9]*eni[\s_-]?boot[\s_-]*conf(?:ig(?:uration)?)?\b/i;
 
 const saysOurs = (text: string) =>
   text.includes(configMediaType) || text.toLowerCase().includes(configMarker);
 
-/** The first line, from 0, that begins a configuration: a marker, or a header with our type. */
+/** The first line, from 0, that begins a configuration: a marker, or a header with eniboot's type. */
 function claimIn(text: string): number | undefined {
   if (!/eni[\s_-]?boot/i.test(text)) return undefined;
   const at = text.split(/\r\n|\r|\n/).findIndex((line) => {

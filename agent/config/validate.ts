@@ -1,6 +1,5 @@
-// Walks schema and document together and reports everything that does not fit. valibot judges the single
-// values; the walk is here because a strict object of valibot stops at its first unknown key, and because
-// a key can only be suggested by something that sees all of them.
+// Walks schema and document together and reports everything that does not fit. valibot checks the single values. The walk is
+// here because valibot's strict object stops at its first unknown key, and because suggesting a key needs a view of all keys.
 import * as v from 'valibot';
 import { explainValue } from './explain.ts';
 import { nearest } from './nearest.ts';
@@ -11,21 +10,23 @@ import { type Path, pathText, type Tree, toValue, writtenOf } from './tree.ts';
 export interface PlacedProblem {
   path: Path;
   problem: ConfigProblem;
-  /** It is not there, though it has no default. */
+  /** The value is absent, though it has no default. */
   missing?: true;
 }
 
-/** Every way the document differs from a schema of plain strict objects; empty exactly when valibot accepts it. */
+/**
+ * Every difference between the document and a schema of plain strict objects; empty exactly when valibot accepts the document.
+ */
 export function validate(tree: Tree, schema: SchemaNode = configSchema): PlacedProblem[] {
   const found: Found = Object.assign([], { root: schema });
   walk(schema, tree, [], found);
   return found;
 }
 
-/** What was found, and the whole schema, to say where a key belongs that is at the wrong place. */
+/** The problems found, and the whole schema, which tells where a misplaced key belongs. */
 type Found = PlacedProblem[] & { root: SchemaNode };
 
-// What the schema is made of, as far as the walk looks into it (valibot documents these properties).
+// The parts of the schema that the walk reads (valibot documents these properties).
 interface SchemaNode {
   type: string;
   entries?: Record<string, SchemaNode>;
@@ -44,7 +45,7 @@ function walk(schema: SchemaNode, tree: Tree, path: Path, found: Found): void {
   else if (schema.entries !== undefined) walkObject(schema.entries, tree, path, found);
   else if (schema.type === 'record') walkRecord(schema, tree, path, found);
   else if (schema.item !== undefined) walkList(schema.item, tree, path, found);
-  // What concerns the value as a whole: for a scalar all there is, for a map or list its size.
+  // Checks of the value as a whole: for a scalar there are no others; for a map or list, its size.
   if (found.length > before) return;
   const value = toValue(tree);
   const result = v.safeParse(schema as unknown as v.GenericSchema, value);
@@ -70,7 +71,7 @@ function walkObject(entries: Record<string, SchemaNode>, tree: Tree, path: Path,
   for (const [key, schema] of Object.entries(entries)) {
     if (schema.type === 'optional' || tree.entries.has(key)) continue;
     const inner = [...path, key];
-    // A misspelt key says it already.
+    // The report of a misspelt key says it already.
     if (found.some((one) => one.problem.suggestion === pathText(inner))) continue;
     found.push({
       path: inner,
@@ -83,7 +84,7 @@ function walkObject(entries: Record<string, SchemaNode>, tree: Tree, path: Path,
   }
 }
 
-/** Alternatives are objects of one key each, and exactly one of them must be there. */
+/** Alternatives are objects of one key each. Exactly one of them must be there. */
 function walkAlternatives(schema: SchemaNode, tree: Tree, path: Path, found: Found): void {
   const options = (schema.options ?? []) as SchemaNode[];
   const keys = options.flatMap((option) => Object.keys(option.entries ?? {}));
@@ -185,7 +186,7 @@ function reportUnknown(
   });
 }
 
-/** Every path the schema knows, list items and free keys left out. */
+/** Every path in the schema, without list items and free keys. */
 function allPaths(schema: SchemaNode, path: string[] = []): string[][] {
   if (schema.wrapped !== undefined) return allPaths(schema.wrapped, path);
   const parts = schema.type === 'union' ? ((schema.options ?? []) as SchemaNode[]) : [schema];

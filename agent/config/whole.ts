@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 
-/** A whole number in bounds; `unit` follows its name in what is said of another one, such as ` of seconds`. */
+/** A whole number in bounds. `unit` follows "whole number" in the message about another value, such as ` of seconds`. */
 export function whole(minimum: number, maximum: number, unit: string, description: string) {
   const message = `must be a whole number${unit} from ${minimum} to ${maximum}`;
   return v.pipe(

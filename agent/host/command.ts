@@ -3,8 +3,8 @@ import { run } from '../port/exec.ts';
 import { type ExecOptions, type ExecResult, endingOf, notRun, succeeded } from '../port/exec-result.ts';
 
 /**
- * Runs a host tool that must succeed. A failure carries the command, how it ended and what it said, so that
- * a person can repeat it; a missing tool has a code of its own.
+ * Runs a host tool that must succeed. The failure contains the command, how it ended and its output, so that a person
+ * can repeat it; for a missing tool the failure has a code of its own.
  */
 export async function must(
   code: FailureCode,
@@ -14,17 +14,20 @@ export async function must(
 ): Promise<ExecResult> {
   const result = await run(file, args, options);
   if (succeeded(result)) return result;
+  throw commandFailed(code, [file, ...args], result, options.input);
+}
+
+/** The failure of a command, with how it ended and its output. A command that could not be started has a code of its own. */
+export function commandFailed(
+  code: FailureCode,
+  command: string[],
+  result: ExecResult,
+  input?: string,
+): Failure {
   const none = notRun(result);
-  if (none !== undefined) throw none;
-  const said = result.stderr.trim().slice(0, 2_000);
-  throw new Failure(
-    code,
-    `${[file, ...args].join(' ')}: ${endingOf(result)}${said === '' ? '' : `: ${said}`}`,
-    {
-      command: [file, ...args],
-      exitCode: result.exitCode,
-      stderr: said,
-      ...(options.input === undefined ? {} : { input: options.input.slice(0, 4_000) }),
-    },
-  );
+  if (none !== undefined) return none;
+  const stderr = result.stderr.trim().slice(0, 2_000);
+  const message = `${command.join(' ')}: ${endingOf(result)}${stderr === '' ? '' : `: ${stderr}`}`;
+  const { exitCode } = result;
+  return new Failure(code, message, { command, exitCode, stderr, input: input?.slice(0, 4_000) });
 }

@@ -1,4 +1,4 @@
-// Devices of the node as /sys shows them, which costs no process.
+// Devices of the node as /sys shows them, read without a process.
 
 import { listIfPresent, readIfPresent } from '../port/fs.ts';
 import { POD_LINK_PREFIX } from './names.ts';
@@ -6,14 +6,23 @@ import { hostLinkOf } from './pod-link-name.ts';
 
 const SYS_NET = '/sys/class/net';
 
-/** The device with a pod ENI's MAC, by looking at every one that is not a pod's link. */
+/** The device with a pod ENI's MAC, found by looking at every device that is not a pod's link. */
 export function deviceOf(mac: string): string | undefined {
   return listIfPresent(SYS_NET).find(
     (name) => !name.startsWith(POD_LINK_PREFIX) && macOf(name) === mac && !isStacked(name),
   );
 }
 
-/** On top of another device, whose MAC it may have: a VLAN, a bridge, an ipvlan that somebody made on the node. */
+/** The device's current name: udev and people rename devices while they are in use. The old name when the device is gone. */
+export function deviceName({ index, name }: { index: number; name: string }): string {
+  const isIt = (one: string) => readIfPresent(`${SYS_NET}/${one}/ifindex`)?.trim() === `${index}`;
+  return isIt(name) ? name : (listIfPresent(SYS_NET).find(isIt) ?? name);
+}
+
+/**
+ * Whether the device is on top of another, whose MAC it may have: a VLAN, a bridge, an ipvlan that another program made
+ * on the node.
+ */
 function isStacked(device: string): boolean {
   return listIfPresent(`${SYS_NET}/${device}`).some((name) => name.startsWith('lower_'));
 }

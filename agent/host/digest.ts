@@ -6,24 +6,24 @@ import { RUN_DIR } from './names.ts';
 export interface Digest {
   /** Lower-case hexadecimal. */
   sha256: string;
-  /** Milliseconds it took; 0 when known from earlier in this boot. */
+  /** Milliseconds that the computation took; 0 when the digest was known from earlier in this boot. */
   ms: number;
 }
 
 const CACHE = `${RUN_DIR}/digests.json`;
-/** By identity, what this process has computed and not written down. */
+/** Digests by file identity that this process has computed and not written to the cache yet. */
 const computed = new Map<string, string>();
 const underWay = new Map<string, Promise<Digest>>();
 
 /**
- * SHA-256 of a file, read and computed piece by piece between other work: the runtime's own code takes a fifth of the
+ * SHA-256 of a file, read and hashed piece by piece between other work. The runtime's own code takes a fifth of the
  * time of a sha256sum without processor support. Writes nothing: see rememberDigests.
  */
 export function digestOf(path: string): Promise<Digest> {
   const known = underWay.get(path);
   if (known !== undefined) return known;
   const digest = compute(path).catch((error: unknown) => {
-    // Whoever tries again looks again.
+    // The next call computes it again.
     underWay.delete(path);
     throw error;
   });
@@ -32,8 +32,9 @@ export function digestOf(path: string): Promise<Digest> {
 }
 
 /**
- * Keeps what was computed with each file's identity (device, inode, size, change time), so that a file is hashed once per
- * boot. For whoever may write; a cache that cannot be written costs time and nothing else.
+ * Writes the computed digests to the cache, each with its file's identity (device, inode, size, change time), so that a
+ * file is hashed once per boot. For callers that may write. When the cache cannot be written, the next program takes
+ * longer; nothing else follows.
  */
 export function rememberDigests(): void {
   if (computed.size === 0) return;
@@ -41,7 +42,7 @@ export function rememberDigests(): void {
     writeAtomic(CACHE, JSON.stringify({ ...readCache(), ...Object.fromEntries(computed) }), 0o600);
     computed.clear();
   } catch {
-    // The next program computes them again.
+    // The next program computes the digests again.
   }
 }
 

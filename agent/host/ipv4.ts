@@ -6,7 +6,7 @@ export interface Range {
   last: number;
 }
 
-/** The addresses of a CIDR. Throws INTERNAL for text that is not one: callers validate first. */
+/** The addresses of a CIDR. Throws INTERNAL for text that is not a CIDR: callers validate first. */
 export function rangeOf(cidr: string): Range {
   const [address = '', length = '32'] = cidr.split('/');
   const bits = Number(length);
@@ -16,7 +16,7 @@ export function rangeOf(cidr: string): Range {
   return { first, last: first + size - 1 };
 }
 
-/** Throws INTERNAL for text that is no address. */
+/** Throws INTERNAL for text that is not an address. */
 export function toNumber(address: string): number {
   const value = parse(address);
   if (value === undefined) throw new Failure('INTERNAL', `not an IPv4 address: ${address}`);

@@ -1,14 +1,14 @@
-// A pod's IPv6 address: the /80 prefix of its ENI, and in its last 32 bits the pod's IPv4 address. One lease
-// serves both families, and either address is told from the other.
+// A pod's IPv6 address: the /80 prefix of its ENI, and the pod's IPv4 address in the last 32 bits. One lease serves
+// both families, and each address can be computed from the other.
 import { Failure } from '../messages/failure.ts';
 import { toNumber } from './ipv4.ts';
 
-/** Length of the prefix an ENI gets from EC2. */
+/** Length of the prefix that EC2 gives to an ENI. */
 export const ENI_PREFIX_LENGTH = 80;
 
 /**
- * @param prefix the ENI's /80 as a CIDR. Of the 48 bits it leaves, the first 16 stay zero.
- * @returns the address in the form the kernel prints (RFC 5952).
+ * @param prefix the ENI's /80 as a CIDR. Of the 48 bits behind it, the first 16 stay zero.
+ * @returns the address in the form that the kernel prints (RFC 5952).
  */
 export function podIpv6(prefix: string, ipv4: string): string {
   const groups = groupsOf(prefix.slice(0, prefix.indexOf('/')));
@@ -16,7 +16,7 @@ export function podIpv6(prefix: string, ipv4: string): string {
   return ipv6Text([...groups.slice(0, 5), 0, Math.floor(value / 2 ** 16), value % 2 ** 16]);
 }
 
-/** 16 bytes in network order, in the same form. */
+/** The address of 16 bytes in network order, in the form of RFC 5952. */
 export function ipv6FromBytes(bytes: Uint8Array): string {
   const view = new DataView(bytes.buffer, bytes.byteOffset, 16);
   return ipv6Text(Array.from({ length: 8 }, (_, at) => view.getUint16(2 * at)));
@@ -41,8 +41,8 @@ export function isCidr6(text: string): boolean {
   );
 }
 
-/** Eight numbers of 16 bits. Throws INTERNAL for text that is not an address: callers validate first. */
-function groupsOf(address: string): number[] {
+/** An address as eight numbers of 16 bits. Throws INTERNAL for text that is not an address: callers validate first. */
+export function groupsOf(address: string): number[] {
   const halves = address.split('::').map((half) => (half === '' ? [] : half.split(':')));
   const [left = [], right = []] = halves;
   const zeros = halves.length === 2 ? 8 - left.length - right.length : 0;

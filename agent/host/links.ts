@@ -1,12 +1,12 @@
-// Network devices, addresses, routes and rules through iproute2: `ip -j` to look, `ip -batch` to change.
-// Devices are found by MAC, never by name: udev renames them while we look.
+// Network devices and their addresses as iproute2 lists them. Devices are found by MAC and never by name: udev may rename one
+// at any moment.
 
 import { basename } from 'node:path';
 import { Failure } from '../messages/failure.ts';
-import { run } from '../port/exec.ts';
 import { follow } from '../port/follow.ts';
 import { linkIfPresent } from '../port/fs.ts';
 import { must } from './command.ts';
+import { parseIp, text } from './ip-json.ts';
 import { readSysctl } from './sysctl.ts';
 
 export interface Link {
@@ -19,9 +19,9 @@ export interface Link {
   carrier: boolean;
   /** Kernel kind (veth, ipvlan, bridge …); undefined for hardware. */
   kind: string | undefined;
-  /** The device sits on another one or carries others: bridge, bond, VLAN, ipvlan. */
+  /** The device is on top of another or below others: bridge, bond, VLAN, ipvlan. */
   stacked: boolean;
-  /** Bus of a real or paravirtual NIC (pci, virtio); undefined for purely virtual devices. */
+  /** Bus of a real or paravirtual NIC (pci, virtio); undefined for a purely virtual device. */
   bus: string | undefined;
   /** The kernel would give the device an IPv6 address by itself (link-local or autoconfigured). */
   ipv6Auto: boolean;
@@ -34,21 +34,6 @@ export interface LinkAddress {
   prefixLength: number;
   scope: string;
   dynamic: boolean;
-}
-
-export interface Route {
-  family: 4 | 6;
-  destination: string;
-  gateway: string | undefined;
-  device: string | undefined;
-  protocol: string;
-}
-
-export interface Rule {
-  priority: number;
-  mark: number | undefined;
-  mask: number | undefined;
-  table: string;
 }
 
 const STACKED_KINDS = new Set([
@@ -64,11 +49,11 @@ const STACKED_KINDS = new Set([
   'dummy',
 ]);
 
-/** All devices with their addresses: one spawn. */
+/** All devices with their addresses. Starts one process. */
 export async function listLinks(): Promise<Link[]> {
   const result = await must('KERNEL_QUERY', 'ip', ['-j', '-d', 'address', 'show']);
-  const entries = parse(result.stdout);
-  // Every namespace has it: where the kernel has not answered, `ip` lists nothing and ends with 0 all the same.
+  const entries = parseIp(result.stdout);
+  // Every namespace has a loopback device. When the kernel has not answered, `ip` lists nothing and still exits with 0.
   if (!entries.some((entry) => entry['ifname'] === 'lo'))
     throw new Failure('KERNEL_QUERY', 'ip address show lists no device, not even lo', {
       stderr: result.stderr.trim(),
@@ -101,52 +86,9 @@ export async function listLinks(): Promise<Link[]> {
   });
 }
 
-/** The main table. */
-export async function listRoutes(family: 4 | 6 = 4): Promise<Route[]> {
-  const result = await must('KERNEL_QUERY', 'ip', ['-j', `-${family}`, 'route', 'show', 'table', 'main']);
-  return parse(result.stdout).map((entry) => ({
-    family,
-    destination: String(entry['dst']),
-    gateway: text(entry['gateway']),
-    device: text(entry['dev']),
-    protocol: String(entry['protocol'] ?? ''),
-  }));
-}
-
-export async function listRules(family: 4 | 6 = 4): Promise<Rule[]> {
-  const result = await must('KERNEL_QUERY', 'ip', ['-j', `-${family}`, 'rule', 'show']);
-  return parse(result.stdout).map((entry) => ({
-    priority: Number(entry['priority']),
-    mark: number(entry['fwmark']),
-    mask: number(entry['fwmask']),
-    table: String(entry['table'] ?? ''),
-  }));
-}
-
-/** Which device and source address the kernel would use to reach an address. */
-export async function routeTo(address: string): Promise<{ device: string; source: string } | undefined> {
-  const result = await run('ip', ['-j', '-4', 'route', 'get', address]);
-  if (result.exitCode !== 0) return undefined;
-  const entry = parse(result.stdout)[0];
-  if (entry === undefined) return undefined;
-  return { device: String(entry['dev'] ?? ''), source: String(entry['prefsrc'] ?? '') };
-}
-
 /**
- * Applies lines of `ip` commands in one process. Not atomic: every line must be safe to repeat.
- *
- * @param family needed for rules and for flushing routes, which otherwise are IPv4's.
- */
-export async function ipBatch(lines: string[], family?: 6): Promise<void> {
-  if (lines.length === 0) return;
-  await must('KERNEL_CHANGE', 'ip', [...(family === undefined ? [] : ['-6']), '-batch', '-'], {
-    input: `${lines.join('\n')}\n`,
-  });
-}
-
-/**
- * Waits until `found` is true of the devices, woken by the kernel's own link events instead of polling.
- * Returns the devices, or undefined when `timeoutMs` is over.
+ * Waits until `found` is true for the devices. The kernel's link events wake it, so it does not poll. Returns the
+ * devices, or undefined after `timeoutMs`.
  */
 export async function waitForLinks(
   found: (links: Link[]) => boolean,
@@ -154,7 +96,7 @@ export async function waitForLinks(
 ): Promise<Link[] | undefined> {
   const before = await listLinks();
   if (found(before)) return before;
-  // The monitor runs before the second look, so that nothing between the two is missed.
+  // The monitor is started before the second look, so that no change in between is missed.
   const events = follow('ip', ['monitor', 'link'], timeoutMs);
   try {
     for (;;) {
@@ -167,7 +109,7 @@ export async function waitForLinks(
   }
 }
 
-/** From /proc/sys: `ip -j address` leaves it out. Absent where IPv6 is off. Mode 1 is `none`. */
+/** From /proc/sys, since `ip -j address` leaves the mode out. The file is absent where IPv6 is off. Mode 1 is `none`. */
 function configuresItself(device: string): boolean {
   const mode = readSysctl(`net/ipv6/conf/${device}/addr_gen_mode`);
   return mode !== undefined && (mode !== '1' || readSysctl(`net/ipv6/conf/${device}/accept_ra`) !== '0');
@@ -177,17 +119,4 @@ function configuresItself(device: string): boolean {
 export function driverOf(device: string): string | undefined {
   const driver = linkIfPresent(`/sys/class/net/${device}/device/driver`);
   return driver === undefined ? undefined : basename(driver);
-}
-
-function parse(json: string): Record<string, unknown>[] {
-  return json.trim() === '' ? [] : (JSON.parse(json) as Record<string, unknown>[]);
-}
-
-function text(value: unknown): string | undefined {
-  return typeof value === 'string' && value !== '' ? value : undefined;
-}
-
-function number(value: unknown): number | undefined {
-  if (typeof value === 'number') return value;
-  return typeof value === 'string' ? Number(value) : undefined;
 }

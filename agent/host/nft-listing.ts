@@ -1,13 +1,12 @@
-// What `nft -j list` says, in a form that can be compared. A file of its own, because the CNI path needs it and must
-// not load what else knows of nftables.
+// The output of `nft -j list`, in a form that can be compared.
 
-/** The entries of one listing or several, a line each. */
+/** The entries of one or several listings, one per line. */
 export function entriesOf(json: string): Record<string, unknown>[] {
   const lines = json.split('\n').filter((line) => line !== '');
   return lines.flatMap((line) => (JSON.parse(line) as { nftables: Record<string, unknown>[] }).nftables);
 }
 
-/** Drops what differs between equal tables: handles, the tool's version, counters' values. A JSON array. */
+/** Drops what differs between equal tables: handles, the tool's version, counter values. Returns a JSON array. */
 export function canonical(json: string): string {
   const kept = entriesOf(json).filter((entry) => !('metainfo' in entry));
   return JSON.stringify(kept, (key, value: unknown) => {

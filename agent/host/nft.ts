@@ -1,58 +1,68 @@
-// nftables: the node's own tables, replaced in one transaction and compared with what the kernel made of them.
+// nftables: the node's own tables, which are replaced in one transaction and compared with the kernel's listing.
 import { release } from 'node:os';
 import { Failure } from '../messages/failure.ts';
 import { run } from '../port/exec.ts';
-import { endingOf, notRun, succeeded } from '../port/exec-result.ts';
+import { succeeded } from '../port/exec-result.ts';
 import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
 import { version } from '../port/runtime.ts';
-import { must } from './command.ts';
+import { commandFailed, must } from './command.ts';
 import { NFT_TABLE, NODE_TABLES, RUN_DIR } from './names.ts';
 import { canonical, entriesOf, objectsOf } from './nft-listing.ts';
 
-/** Where the form the kernel gave our tables is kept, with the text they were made from. */
+/** The file that holds the text of the tables and the kernel's listing of them right after they were loaded. */
 const APPLIED = `${RUN_DIR}/egress.json`;
 
 interface Applied {
-  /** Of eniboot, that loaded them. */
+  /** The version of eniboot that loaded them. */
   version: string;
   text: string;
   listing: string;
 }
 
 export interface TableState {
-  /** The kernel has the tables, unchanged since they were loaded from the text. */
+  /** The kernel has the tables unchanged since they were loaded from this text. */
   intact: boolean;
   present: boolean;
-  /** Another version of eniboot has loaded them, and they are unchanged since. */
+  /** Another version of eniboot has loaded the tables, and they are unchanged since. */
   ofVersion?: string;
-  /** What their counters have counted. */
+}
+
+/** Values of counters, by name of the counter. */
+export type Counted = Map<string, { packets: number; bytes: number }>;
+
+/** The kernel's tables now, and what is known about how they were loaded. */
+export interface NodeTables {
+  /** In a form that does not depend on the order of the kernel's listing; undefined when one of the tables is not there. */
+  listing: string | undefined;
+  applied: Applied | undefined;
   counted: Counted;
 }
 
-/** By name of the counter. */
-type Counted = Map<string, { packets: number; bytes: number }>;
-
-/**
- * Compares the kernel's tables with a planned text. nft prints a table in another form than it was written
- * in, so the form it had right after it was loaded is kept beside the text, and both must match.
- */
-export async function compareTables(text: string): Promise<TableState> {
+export async function readTables(): Promise<NodeTables> {
   const answers = await ask('list table');
-  if (answers === undefined) return { intact: false, present: false, counted: new Map() };
-  const [applied, counted] = [readApplied(), countersIn(answers)];
-  const unchanged = applied?.listing === canonical(answers);
-  if (unchanged && applied.text === text) return { intact: true, present: true, counted };
-  const ofVersion = unchanged && applied.version !== version().version ? applied.version : undefined;
-  return { intact: false, present: true, counted, ...(ofVersion === undefined ? {} : { ofVersion }) };
+  if (answers === undefined) return { listing: undefined, applied: undefined, counted: new Map() };
+  return { listing: canonical(answers), applied: readApplied(), counted: countersIn(answers) };
 }
 
 /**
- * Each chain, set and map of the tables as they were loaded, and whether the kernel still has it so. Empty when nothing is
- * known to have been loaded in this boot.
+ * Compares the kernel's tables with a planned text. Pure. nft lists a table in another form than that of the text, so
+ * the listing right after loading is kept beside the text, and both must match.
+ */
+export function compareTables({ listing, applied }: NodeTables, text: string): TableState {
+  if (listing === undefined) return { intact: false, present: false };
+  const unchanged = applied?.listing === listing;
+  if (unchanged && applied.text === text) return { intact: true, present: true };
+  const ofVersion = unchanged && applied.version !== version().version ? applied.version : undefined;
+  return { intact: false, present: true, ...(ofVersion === undefined ? {} : { ofVersion }) };
+}
+
+/**
+ * Each chain, set and map of the tables as they were loaded, and whether the kernel still has it unchanged. Empty when
+ * no tables are known to have been loaded in this boot.
  */
 export async function compareObjects(): Promise<Map<string, 'present' | 'missing' | 'wrong'>> {
   const wanted = objectsOf(readApplied()?.listing ?? '[]');
-  const found = objectsOf((await listTables()) ?? '[]');
+  const found = objectsOf((await readTables()).listing ?? '[]');
   return new Map(
     [...wanted].map(([name, content]) => {
       const there = found.get(name);
@@ -62,8 +72,8 @@ export async function compareObjects(): Promise<Map<string, 'present' | 'missing
 }
 
 /**
- * What a set or map of the table says of an address: for a map its verdict, for a set an empty text; undefined when the
- * address is in none of its intervals.
+ * What a set or map of the table has for an address: a map's verdict, or an empty text for a set; undefined when no
+ * interval contains the address.
  */
 export async function lookUp(name: string, address: string): Promise<string | undefined> {
   const result = await run('nft', ['get', 'element', 'inet', NFT_TABLE, name, `{ ${address} }`]);
@@ -74,54 +84,57 @@ export async function lookUp(name: string, address: string): Promise<string | un
 }
 
 /**
- * Replaces the tables in one transaction: packets see the old ones or the new ones. Counters go on from where they are.
- * @throws KERNEL_NO_EGRESS_HOOK where they are loaded for the first time, NFT_FAILED
+ * Replaces the tables in one transaction: a packet meets either the old tables or the new ones.
+ *
+ * @param tables `text` identifies the tables later; `loaded` is the same text with initial values for its counters.
+ * @throws KERNEL_NO_EGRESS_HOOK when the tables are loaded for the first time, NFT_FAILED
  */
-export async function replaceTables(text: string, { present, counted }: TableState): Promise<void> {
+export async function replaceTables(tables: {
+  text: string;
+  loaded: string;
+  present: boolean;
+}): Promise<void> {
+  const { text, loaded, present } = tables;
   const emptied = NODE_TABLES.map((family) => emptying(family));
-  const body = text.replace(/counter (\w+) \{ \}/g, (declaration, name: string) => {
-    const { packets, bytes } = counted.get(name) ?? { packets: 0, bytes: 0 };
-    return packets === 0 ? declaration : `counter ${name} { packets ${packets} bytes ${bytes} }`;
-  });
-  // A node without pod ENIs has no chain there yet: whether it could have one is tried with the rest.
+  // A node without pod ENIs has no chain at the egress hook yet, so the transaction also tests whether the kernel has
+  // the hook.
   const tried = present ? '' : `${EGRESS_HOOK}${emptying('netdev', `${NFT_TABLE}_probe`)}`;
   try {
-    await must('NFT_FAILED', 'nft', ['-f', '-'], { input: `${tried}${emptied.join('')}${body}` });
+    await must('NFT_FAILED', 'nft', ['-f', '-'], { input: `${tried}${emptied.join('')}${loaded}` });
   } catch (error) {
     if (!present && !(await hasEgressHook()))
-      throw new Failure(
-        'KERNEL_NO_EGRESS_HOOK',
-        'the kernel has no egress hook for nftables, without which pods could send as anybody',
-        { kernel: release() },
-      );
+      throw new Failure('KERNEL_NO_EGRESS_HOOK', NO_EGRESS_HOOK, { kernel: release() });
     throw error;
   }
-  const applied = { version: version().version, text, listing: await listTables() };
+  const applied = { version: version().version, text, listing: (await readTables()).listing };
   writeAtomic(APPLIED, JSON.stringify(applied), 0o600);
 }
 
-/** A table that is not there afterwards. Declared first, since nft before 1.0.8 knows no `destroy`. */
+/** Makes sure that a table does not exist. The table is declared first, since nft before 1.0.8 has no `destroy`. */
 function emptying(family: string, name = NFT_TABLE): string {
   return `table ${family} ${name}\ndelete table ${family} ${name}\n`;
 }
 
-/** By which frames are looked at as they leave a device (Linux 5.16, CONFIG_NETFILTER_EGRESS). */
+/** A chain at the hook for frames that leave a device (Linux 5.16, CONFIG_NETFILTER_EGRESS). */
 const EGRESS_HOOK = `table netdev ${NFT_TABLE}_probe {
   chain probe { type filter hook egress device "lo" priority 0; }
 }
 `;
+
+const NO_EGRESS_HOOK =
+  'the kernel has no egress hook for nftables, without which pods could send as any other';
 
 async function hasEgressHook(): Promise<boolean> {
   const result = await run('nft', ['--check', '-f', '-'], { input: EGRESS_HOOK });
   return !/not supported/i.test(result.stderr);
 }
 
-/** Takes a table away that another version of eniboot does not keep; one that is not there is none. */
+/** Removes a table that another version of eniboot has made and this version does not use. The table may be gone already. */
 export async function removeTable(family: string): Promise<void> {
   await must('NFT_FAILED', 'nft', ['-f', '-'], { input: emptying(family) });
 }
 
-/** What the named counters of our tables have counted since boot; empty where there are none. */
+/** Values of the named counters of eniboot's tables since boot; empty when there are none. */
 export async function readCounters(): Promise<Counted> {
   return countersIn((await ask('list counters table')) ?? '');
 }
@@ -135,26 +148,18 @@ function countersIn(answers: string): Counted {
   return counts;
 }
 
-/** Undefined where one of the tables is not there. */
-async function listTables(): Promise<string | undefined> {
-  const listings = await ask('list table');
-  return listings === undefined ? undefined : canonical(listings);
-}
-
 /**
- * The answers for both tables; undefined where one is not there. Asked one by one: nft 1.0.6 does not find the first
- * table of two that one call names.
+ * The listings of both tables; undefined when one does not exist. Each table is asked for separately: nft 1.0.6 does
+ * not find the first of two tables in one call.
  */
 async function ask(question: string): Promise<string | undefined> {
   const answers = await Promise.all(
     NODE_TABLES.map(async (family) => {
-      const args = [...question.split(' '), family, NFT_TABLE];
-      const result = await run('nft', ['-j', ...args]);
+      const args = ['-j', ...question.split(' '), family, NFT_TABLE];
+      const result = await run('nft', args);
       if (succeeded(result)) return result.stdout;
       if (result.stderr.includes('No such file or directory')) return undefined;
-      const said = result.stderr.trim();
-      const why = `${endingOf(result)}${said === '' ? '' : `: ${said}`}`;
-      throw notRun(result) ?? new Failure('NFT_FAILED', `nft ${args.join(' ')}: ${why}`, { stderr: said });
+      throw commandFailed('NFT_FAILED', ['nft', ...args], result);
     }),
   );
   return answers.includes(undefined) ? undefined : answers.join('\n');

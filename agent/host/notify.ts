@@ -2,7 +2,7 @@ import { run } from '../port/exec.ts';
 import { isThere } from '../port/fs.ts';
 import { environment } from '../port/runtime.ts';
 
-/** Whether systemd started this process as a unit that reports when it is ready. */
+/** Whether systemd started this process as a unit that reports its readiness. */
 export function isStartedBySystemd(): boolean {
   return environment('NOTIFY_SOCKET') !== undefined;
 }
@@ -13,12 +13,13 @@ export function hasSystemd(): boolean {
 }
 
 /**
- * Tells systemd about readiness and progress, when it listens: options of systemd-notify (`--ready`,
- * `--status=…`), then assignments of sd_notify(3). Through systemd-notify, since the shipped
- * runtime has no unix datagram sockets. A lost notification is not a failure of the boot.
+ * Tells systemd about readiness and progress, when systemd listens: options of systemd-notify (`--ready`,
+ * `--status=…`), then assignments of sd_notify(3). Uses systemd-notify, since the shipped runtime has no unix datagram
+ * sockets. A lost notification does not fail the boot.
  */
 export async function notifySystemd(words: string[]): Promise<void> {
   if (!isStartedBySystemd()) return;
-  // No `--` before them: what follows it is sent as it stands, and systemd knows no field called --ready.
+  // No `--` before the words: systemd-notify sends the words after it unchanged, and systemd has no field called
+  // --ready.
   await run('systemd-notify', words, { timeoutMs: 5_000 });
 }

@@ -1,28 +1,28 @@
-// The pod sandboxes a container runtime has, through crictl. Whoever frees an address because its pod is gone
-// must know that the list is whole: every state, every runtime of the machine, or no list at all.
+// The pod sandboxes of the container runtimes, listed by crictl. Code that frees an address because its pod is gone
+// needs a complete list: every state and every runtime of the machine, or no list at all.
 import { Failure } from '../messages/failure.ts';
-import { statIfPresent } from '../port/fs.ts';
+import { isThere, statIfPresent } from '../port/fs.ts';
 import { must } from './command.ts';
 
 export interface Sandbox {
-  /** The container ID its CNI calls carry. */
+  /** The container ID in the sandbox's CNI calls. */
   id: string;
   namespace: string;
   name: string;
 }
 
-/** Where cri-o and containerd listen unless told otherwise. */
+/** Sockets on which cri-o and containerd listen by default. */
 const SOCKETS = ['/run/crio/crio.sock', '/run/containerd/containerd.sock'];
 
-/** Sockets of the runtimes this machine has; a runtime that has never listened has none. */
+/** Sockets of the runtimes on this machine; a runtime that has never listened has no socket. */
 export function runtimeSockets(): string[] {
   return SOCKETS.filter(isSocket);
 }
 
 /**
- * Sandboxes of all states, of every runtime that has a socket.
+ * Sandboxes in all states, of every runtime that has a socket.
  *
- * @throws NO_SANDBOX_LIST when there is no runtime, one of them does not answer, or its answer is not understood.
+ * @throws NO_SANDBOX_LIST when there is no runtime, a runtime does not answer, or its answer is not understood.
  */
 export async function listSandboxes(): Promise<Sandbox[]> {
   const sockets = runtimeSockets();
@@ -33,16 +33,13 @@ export async function listSandboxes(): Promise<Sandbox[]> {
 }
 
 async function listOf(socket: string): Promise<Sandbox[]> {
-  // Without --state and --latest, crictl lists sandboxes of every state.
+  // Without --state and --latest, crictl lists sandboxes in every state.
   const args = ['--runtime-endpoint', `unix://${socket}`, '--timeout', '10s', 'pods', '--output', 'json'];
   const { stdout } = await must('NO_SANDBOX_LIST', 'crictl', args, { timeoutMs: 15_000 });
   const items = parseItems(stdout);
-  if (items === undefined)
-    throw new Failure('NO_SANDBOX_LIST', `crictl's list of the sandboxes at ${socket} is not understood`, {
-      socket,
-      output: stdout.slice(0, 500),
-    });
-  return items;
+  if (items !== undefined) return items;
+  const message = `crictl's list of the sandboxes at ${socket} is not understood`;
+  throw new Failure('NO_SANDBOX_LIST', message, { socket, output: stdout.slice(0, 500) });
 }
 
 function parseItems(text: string): Sandbox[] | undefined {
@@ -71,4 +68,11 @@ function toSandbox(item: unknown): Sandbox | undefined {
 
 function isSocket(path: string): boolean {
   return statIfPresent(path)?.isSocket() === true;
+}
+
+/** The container runtime of this machine; cri-o when both are installed. */
+export function installedRuntime(): 'crio' | 'containerd' {
+  const isHere = (name: string) =>
+    ['/usr/bin', '/usr/local/bin'].some((folder) => isThere(`${folder}/${name}`));
+  return !isHere('crio') && isHere('containerd') ? 'containerd' : 'crio';
 }

@@ -1,27 +1,27 @@
-// The base image of the next build: Fedora's newest of a release for each CPU, as an encrypted copy that is this account's,
-// and the lock file that names both copies. Whole or not: a lock never mixes two looks.
+// The base image of the next build: for each CPU an encrypted copy, in this account, of Fedora's newest image of a release, and
+// the lock file that names both copies. The lock is written whole or not at all: it never mixes the results of two runs.
 import type { ImageAws } from '../aws/images.ts';
 import type { MachineImage } from '../aws/machine-images.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { writeAtomic } from '../port/fs.ts';
 
-/** Fedora's account for cloud images. Source: fedoraproject.org/cloud/download, and the AMIs' own owner. */
+/** Fedora's account for cloud images. Source: fedoraproject.org/cloud/download, and the owner of the AMIs. */
 const FEDORA = '125523088429';
-/** Their names have the kernel's word for the CPU, EC2 has its own. */
+/** Fedora's names of images use the kernel's name of the CPU; EC2 has other names. */
 const CPUS = { x86_64: 'x86_64', arm64: 'aarch64' } as const;
 type Arch = keyof typeof CPUS;
-/** A copy of 5 GB inside a region takes minutes. */
+/** Milliseconds to wait for a copy of 5 GB inside a region, which takes minutes. */
 const COPIED_MS = 30 * 60_000;
-/** Between looks: twice as long each time, up to the second. */
+/** Milliseconds between looks: doubled each time, up to `most`. */
 const LOOK_MS = { first: 500, most: 15_000 };
-/** On a copy: the image of Fedora's that it is of. */
+/** Tag on a copy: the ID of Fedora's image. */
 const SOURCE_TAG = 'eniboot:base-of';
 
 export interface BaseImage {
   id: string;
   name: string;
-  /** Fedora's own image, and when it was made: what the copy is of. */
+  /** Fedora's image and its creation time, of which this is a copy. */
   source: string;
   created: string;
   snapshot: string;
@@ -36,7 +36,7 @@ export interface BaseLock {
 }
 
 /**
- * Looks both up before it copies anything, and writes when both copies can be launched. A copy that is there is taken.
+ * Finds both images before it copies one, and writes the lock when both copies can be launched. An existing copy is used.
  *
  * @param copy false: the lock names Fedora's own images, for an account that may not copy them
  * @throws BASE_IMAGE_MISSING, BASE_IMAGE_COPY, BASE_IMAGE_FORBIDDEN, IMAGE_KEY_UNUSABLE
@@ -76,14 +76,14 @@ export async function refreshBaseImages(
   return lock;
 }
 
-/** A digit after the release: "Prerelease" and other releases share its first characters. */
+/** The pattern has a digit after the release: "Prerelease" and other releases begin with the same characters. */
 async function newestOf(aws: ImageAws, arch: Arch, release: number): Promise<Source> {
   const start = `Fedora-Cloud-Base-AmazonEC2.${CPUS[arch]}-${release}-`;
   const pattern = `${start}*`;
   const isOfRelease = (name: string) => name.startsWith(start) && /^\d[\d.]*$/.test(name.slice(start.length));
   const found = (await aws.findImages(FEDORA, pattern))
     .filter((one) => isOfRelease(one.name) && one.arch === arch && one.state === 'available')
-    // Of one without a date nobody can tell whether it is the newest.
+    // An image without a date cannot be compared with the others.
     .filter((one): one is Source => one.createdAt !== undefined)
     .sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))
     .at(-1);
@@ -121,8 +121,8 @@ async function copyOf(
 }
 
 /**
- * "The owner of the source AMI must grant you read permissions for the storage that backs the AMI." Source: EC2 user guide, "Copy
- * an Amazon EC2 AMI". The code, InvalidRequest, is that of other refusals as well: only the words tell.
+ * "The owner of the source AMI must grant you read permissions for the storage that backs the AMI." Source: EC2 user guide,
+ * "Copy an Amazon EC2 AMI". Other refusals have the same code, InvalidRequest: only the message tells them apart.
  */
 function mayNotRead(error: unknown): boolean {
   return isFailure(error, 'EC2_REFUSED') && /permission to access the storage/i.test(error.message);
@@ -142,7 +142,7 @@ async function launchable(aws: ImageAws, clock: Clock, imageId: string): Promise
   for (let pause = LOOK_MS.first; ; pause = Math.min(2 * pause, LOOK_MS.most)) {
     const image = await aws.describeImage(imageId);
     if (image?.state === 'available' && hasSnapshot(image)) return image;
-    // A copy that was just asked for may be unknown for some seconds.
+    // EC2 may not know a new copy for some seconds.
     const over = clock.bootMs() >= until;
     if (over || (image !== undefined && image.state !== 'pending'))
       throw new Failure(

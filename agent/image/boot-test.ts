@@ -1,4 +1,4 @@
-// Boots the finished image as a node and waits for that node's own verdict. The instance goes in any case.
+// Boots the finished image as a node and waits for the node's own verdict. The instance is terminated in any case.
 import type { ImageAws } from '../aws/images.ts';
 import type { MachineImage } from '../aws/machine-images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG, VERDICT_TAG } from '../aws/tags.ts';
@@ -14,7 +14,7 @@ export interface BootTest {
   subnetId: string;
   securityGroupId: string | undefined;
   profile: string | undefined;
-  /** As it is: it may be compressed. */
+  /** Passed on unchanged: it may be compressed. */
   userData: string | Uint8Array;
   /** Milliseconds from launch to verdict. */
   timeoutMs: number;
@@ -27,31 +27,32 @@ export interface BootTestResult extends NodeStatus {
   instanceId: string;
   instanceType: string;
   zoneId: string | undefined;
-  /** As the node's tag or console has it. */
+  /** The verdict in the node's tag or console. */
   verdict: string;
   version: string;
-  /** From launch to verdict. */
+  /** Seconds from launch to verdict. */
   seconds: number;
 }
 
 const TYPES: Record<string, string> = { x86_64: 'm6i.large', arm64: 'm6g.large' };
 const LOOK_MS = 5_000;
-/** A young instance is unknown to a describe for some seconds: eventual consistency. */
+/** Milliseconds for which EC2 may not know a new instance (eventual consistency). */
 const UNKNOWN_MS = 60_000;
-/** AWS names no limit. */
+/** Milliseconds to wait for the tag to become visible. AWS gives no limit. */
 const TAG_MS = 30_000;
 const TAG_LOOK_MS = 500;
-/** No boot test takes so long: an hour is the most that it waits for a verdict. */
+/** Milliseconds after which an instance of a boot test is certainly abandoned: a test waits for an hour at most. */
 const ABANDONED_MS = 2 * 3_600_000;
 /**
- * What is left of an instance whose volume could not be decrypted: the first also says it of other faults at a launch, rarely.
- * Source: EC2 user guide, "Instance terminates immediately"; Auto Scaling user guide, "Troubleshoot: instance launch failure".
+ * State reasons of an instance whose volume could not be decrypted. Rarely, the first one is also given for other faults at a
+ * launch. Source: EC2 user guide, "Instance terminates immediately"; Auto Scaling user guide, "Troubleshoot: instance launch
+ * failure".
  */
 const KEY_UNUSABLE = /^Client\.(InternalError|InvalidKMSKey)\b/;
 const GONE = new Set(['shutting-down', 'terminated', 'stopping', 'stopped']);
 
 /**
- * What the node said, also recorded as a tag of the image. Rejects when it did not get READY.
+ * The node's verdict, which is also written into a tag of the image. Rejects when the node did not become READY.
  * @throws IMAGE_UNKNOWN, IMAGE_TEST_FAILED, IMAGE_KEY_UNUSABLE, IMAGE_TEST_LEFT (the instance could not be terminated)
  */
 export async function bootTest(aws: ImageAws, clock: Clock, test: BootTest): Promise<BootTestResult> {
@@ -88,8 +89,8 @@ export async function bootTest(aws: ImageAws, clock: Clock, test: BootTest): Pro
 }
 
 /**
- * Instances of tests that were killed, or never heard that EC2 had launched one: nobody else ends them. That one of them
- * cannot be ended says nothing about the image.
+ * Terminates instances of earlier tests that were killed, or that did not get EC2's answer to the launch: no other process
+ * does. A failure here says nothing about the image of this test.
  */
 async function endAbandoned(aws: ImageAws, clock: Clock, { tell }: BootTest): Promise<void> {
   for (const { instanceId, launchedMs } of await aws.describeTests(BOOT_TEST_TAG)) {
@@ -118,7 +119,10 @@ async function judge(
   if (why !== '') throw new Failure('IMAGE_TEST_FAILED', `${image.imageId}: ${why}`, { ...result });
 }
 
-/** EC2 shows a tag seconds after it took it: whoever publishes next must find this one. One that stays away is publish's to tell. */
+/**
+ * Waits until EC2 shows the tag, which takes seconds: a publish right after must see this test. If the tag stays hidden,
+ * publish reports it.
+ */
 async function becomesVisible(aws: ImageAws, clock: Clock, imageId: string, value: string): Promise<void> {
   for (const until = clock.bootMs() + TAG_MS; clock.bootMs() < until; await clock.sleep(TAG_LOOK_MS)) {
     const seen = await aws.describeImage(imageId);
@@ -126,7 +130,7 @@ async function becomesVisible(aws: ImageAws, clock: Clock, imageId: string, valu
   }
 }
 
-/** What the image's tag says, and why where it is not `passed`. */
+/** The value for the image's tag, and the reason when it is not `passed`. */
 function judgement(image: MachineImage, { verdict, version, check }: BootTestResult): [string, string] {
   if (verdict !== 'ready') return [verdict, `the node says ${verdict}`];
   const wanted = image.tags[IMAGE_VERSION_TAG];
@@ -160,7 +164,7 @@ async function waitForVerdict(
     const tagged = /^(ready|failed:\w+)@(\S+)$/.exec(seen?.tags[VERDICT_TAG] ?? '');
     const zoneId = seen?.zoneId;
     if (tagged !== null) return { verdict: tagged[1] ?? '', version: tagged[2] ?? '', zoneId };
-    // A node that may not tag itself still writes its line to the console.
+    // A node that may not tag itself still writes its verdict to the console.
     const console = await aws.readConsole(instanceId);
     const [, word, code, version = ''] = /eniboot: (READY|FAILED) (\w+) (\S+) [\d.]+s/.exec(console) ?? [];
     if (word !== undefined)

@@ -1,4 +1,4 @@
-// Which capabilities containers get that ask for none: NET_RAW and NET_ADMIN are what docs/security.md leaves open.
+// The capabilities of containers that ask for none: NET_RAW and NET_ADMIN are the ones that docs/security.md leaves open.
 import { parse } from 'smol-toml';
 import { type Check, fail, pass } from '../boot/phase.ts';
 import { type Machine, namesIn, textOf } from './machine.ts';
@@ -8,7 +8,7 @@ const CRIO_FOLDER = '/etc/crio/crio.conf.d';
 const CONTAINERD = '/etc/containerd/config.toml';
 
 /**
- * cri-o gives neither unless its configuration says so (crio.conf(5), default_capabilities). containerd gives NET_RAW
+ * cri-o gives neither of them unless its configuration says so (crio.conf(5), default_capabilities). containerd gives NET_RAW
  * unless each runtime has a base_runtime_spec without it (containerd, docs/cri/config.md).
  */
 export function checkCapabilities(machine: Machine): Check {
@@ -25,7 +25,7 @@ export function checkCapabilities(machine: Machine): Check {
       );
 }
 
-/** The last file that names them counts. */
+/** The last file that sets default_capabilities counts. */
 function givenByCrio(machine: Machine): string[] {
   const files = [
     '/etc/crio/crio.conf',
@@ -69,7 +69,7 @@ function dangerousIn(list: unknown[], path: string): string[] {
   return found.length === 0 ? [] : [`${path} gives ${found.join(' and ')}`];
 }
 
-/** What is not TOML is the runtime's to refuse. */
+/** undefined for text that is no TOML: the runtime itself refuses it. */
 function tomlOf(machine: Machine, path: string): unknown {
   try {
     return parse(textOf(machine, path) ?? '');

@@ -1,15 +1,16 @@
-// What the image carries: files by digest, versions; and after a boot its verdict.
-import { checkFiles, readManifest } from '../boot/manifest.ts';
+// The contents of the image: files by digest, versions; and after a boot its verdict.
+
 import { type Check, fail, pass, warn } from '../boot/phase.ts';
+import { checkFiles, readManifest } from '../boot/version/manifest.ts';
 import { KUBELET_VERSION, LIBEXEC_DIR, STATUS_FILE } from '../host/names.ts';
-import { isFailure } from '../messages/failure.ts';
+import { isFailure, messageOf } from '../messages/failure.ts';
 import { sha256Of } from '../port/fs.ts';
 import { linkOf, type Machine, textOf } from './machine.ts';
 
 const CURRENT = `${LIBEXEC_DIR}/current`;
 const PACKAGES = ['kubelet', 'cri-o', 'kernel-core'];
 
-/** Executable and plugins against the manifest beside them, and that the licences are with them. Takes as long as reading 120 MB. */
+/** Compares executable and plugins with the manifest beside them, and checks that the licences are there. Reads 120 MB. */
 export async function checkDigests(machine: Machine): Promise<Check> {
   try {
     const folder = `${machine.root}${CURRENT}`;
@@ -26,7 +27,7 @@ export async function checkDigests(machine: Machine): Promise<Check> {
         `/opt/cni/bin: ${stray.join(', ')} is not a link to ${CURRENT}/eniboot`,
         { stray },
       );
-    // What is passed on has to come with them.
+    // Licences must be passed on together with the executable.
     const absent = ['LICENSE', 'NOTICE'].filter(
       (name) => (textOf(machine, `${CURRENT}/${name}`) ?? '') === '',
     );
@@ -42,15 +43,11 @@ export async function checkDigests(machine: Machine): Promise<Check> {
     );
   } catch (error) {
     if (isFailure(error)) return { ...fail('digests', error.code, error.message, error.facts) };
-    return fail(
-      'digests',
-      'IMAGE_UNFIT',
-      `${CURRENT}: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    return fail('digests', 'IMAGE_UNFIT', `${CURRENT}: ${messageOf(error)}`);
   }
 }
 
-/** `expected`: package → version. Packages that are not RPMs are not found. */
+/** `expected`: package → version. Only RPMs are found. */
 export async function checkVersions(machine: Machine, expected: Map<string, string>): Promise<Check> {
   const versions: Record<string, string> = {};
   const wrong: string[] = [];
@@ -66,7 +63,7 @@ export async function checkVersions(machine: Machine, expected: Map<string, stri
     : fail('versions', 'IMAGE_UNFIT', `${wrong.join('; ')}: see packer/scripts/20-packages.sh`, versions);
 }
 
-/** A boot that lacks the file asks kubelet, which reads 80 MB of a cold volume. */
+/** Without this file a boot runs kubelet, which reads 80 MB of a cold volume. */
 export async function checkKubeletVersion(machine: Machine): Promise<Check> {
   const noted = textOf(machine, KUBELET_VERSION)?.trim();
   const installed = await versionOf(machine, 'kubelet');
@@ -91,7 +88,7 @@ async function versionOf(machine: Machine, name: string): Promise<string | undef
   return exitCode === 0 ? stdout.trim().split('\n').at(-1) : undefined;
 }
 
-/** What checkBooted looks at. */
+/** IDs of the checks of checkBooted. */
 export const BOOTED_CHECKS = [
   'verdict',
   'runtime',
@@ -102,7 +99,7 @@ export const BOOTED_CHECKS = [
   'failed-units',
 ];
 
-/** After a boot of the finished image: what the boot itself says, and what went wrong beside it. */
+/** After a boot of the finished image: the boot's verdict, and faults besides it. */
 export async function checkBooted(machine: Machine): Promise<Check[]> {
   const checks: Check[] = [];
   if (!machine.running)
@@ -117,7 +114,8 @@ export async function checkBooted(machine: Machine): Promise<Check[]> {
           `the boot is ${verdict ?? 'without a verdict'}: eniboot status says why`,
         ),
   );
-  // The boot of a node is READY before the rest has started. The answer is how it went, which the other checks say better.
+  // The verdict READY comes before all units have started: wait for the rest. The exit code is not used, since the other checks
+  // tell more.
   await machine.run('systemctl', ['is-system-running', '--wait']);
   const runtime = (await machine.run('systemctl', ['is-active', 'crio.service'])).stdout.trim();
   checks.push(
@@ -161,7 +159,7 @@ export async function checkBooted(machine: Machine): Promise<Check[]> {
     ]);
     const heard = stdout.trim().split('\n').filter(Boolean);
     if (check === 'selinux-denials') heard.push(...(await deniedByAudit(machine)));
-    // Logged, and allowed: a domain that Fedora is still learning.
+    // Such a denial is logged but allowed: Fedora runs that domain in permissive mode.
     const enforced = heard.filter((line) => !line.includes('permissive=1'));
     const said = check === 'selinux-denials' ? enforced.filter((line) => !isOfOthers(line)) : enforced;
     // With --grep, 1 means that no entry matches. Source: journalctl(1).
@@ -171,7 +169,7 @@ export async function checkBooted(machine: Machine): Promise<Check[]> {
           ? pass(check, 'none')
           : warn(
               check,
-              `none of eniboot, the runtime or kubelet; of others ${enforced.length}: ${enforced[0]}`,
+              `none of eniboot, the runtime or kubelet; ${enforced.length} of other programs: ${enforced[0]}`,
               {
                 said: enforced.slice(0, 20),
               },
@@ -195,9 +193,10 @@ export async function checkBooted(machine: Machine): Promise<Check[]> {
 }
 
 /**
- * A plain boot of Fedora has some denials of its own services: those are Fedora's. Ours name a program, a file or a domain
- * of eniboot, the runtime, kubelet or containers. What is no AVC (auditd's log unread) counts as ours. Domains and files:
- * container-selinux, container.fc and container.te; nft runs as iptables_t: selinux-policy, iptables.fc.
+ * A plain boot of Fedora has denials of its own services: they do not count here. A denial counts when it names a program, a
+ * file or a domain of eniboot, the runtime, kubelet or containers, and so does a line that is no AVC (auditd's log could not be
+ * read). Domains and files: container-selinux, container.fc and container.te; nft runs as iptables_t: selinux-policy,
+ * iptables.fc.
  */
 function isOfOthers(line: string): boolean {
   return (
@@ -208,10 +207,10 @@ function isOfOthers(line: string): boolean {
   );
 }
 
-/** Denials of this boot in auditd's log: with auditd running, whether the journal has them too is a setting of journald's. */
+/** Denials of this boot in auditd's log. When auditd runs, a setting of journald decides whether the journal has them too. */
 async function deniedByAudit(machine: Machine): Promise<string[]> {
   const { stdout, stderr, exitCode, missing } = await machine.run('ausearch', [
-    // Its standard input is no terminal, and it would read that.
+    // Without this ausearch reads standard input when that is no terminal.
     '--input-logs',
     '--message',
     'AVC,USER_AVC,SELINUX_ERR',
@@ -220,7 +219,8 @@ async function deniedByAudit(machine: Machine): Promise<string[]> {
   ]);
   if (missing) return [];
   const denied = stdout.split('\n').filter((line) => /denied|SELINUX_ERR/.test(line));
-  // 1 is "no matches" as well as an error, and only the words tell; with --raw it says none. Source: ausearch(8), ausearch.c.
+  // Exit code 1 means "no matches" or an error, and only the message tells which; with --raw there is no message. Source:
+  // ausearch(8), ausearch.c.
   const unread = exitCode !== 0 && !/no matches/.test(stdout + stderr);
   return unread ? [`ausearch: ${stderr.trim()}`] : denied;
 }

@@ -1,22 +1,22 @@
-// Whatever an instance would take for its own, or a reader learn of the machine that built the image.
+// Files of the build machine that an instance would use as its own, or that tell a reader about that machine.
 import { lstatSync } from 'node:fs';
 import { type Check, fail, pass, warn } from '../boot/phase.ts';
 import { EXPECTED_FILES, type ExpectedFile, isExpected, mayHold } from './expected-files.ts';
 import { filesIn, linkOf, type Machine, namesIn, textOf } from './machine.ts';
 
-/** Where a boot keeps what it made. */
+/** Folders in which a boot keeps its files. */
 const FOLDERS = ['/etc', '/root', '/var/lib'];
 
-/** Those that the machine writes to after the build's last step as well; what of them is of the build is emptied before. */
+/** Logs that the machine still writes after the build's last step, which empties them. */
 const GROWING_LOGS = /^\/var\/log\/(audit\/|[wb]tmp$|lastlog$)/;
 
-/** Files that an image has, and that hold nothing: at the first boot each instance fills its own. */
+/** Files that are in an image but empty: each instance fills its own at the first boot. */
 const EMPTY = /^\/etc\/machine-id$|^\/var\/lib\/lastlog\//;
 
-/** Named in any list: an instance takes them for its own. No package and no reason makes them part of an image. */
+/** Never allowed, whatever list names them: an instance would use them as its own. */
 const NEVER = /^\/etc\/(hostname|ssh\/ssh_host_.*)$|^\/var\/lib\/systemd\/(random-seed|credential\.secret)$/;
 
-/** @param allowed what a build of yours adds: globs, as in expected-files.ts. */
+/** @param allowed files that the operator's build adds: globs, as in expected-files.ts. */
 export async function checkHygiene(machine: Machine, allowed: readonly string[]): Promise<Check> {
   const packaged = await packagedFiles(machine);
   if (packaged === undefined)
@@ -56,7 +56,7 @@ const few = (paths: string[]) =>
   `${paths.slice(0, 20).join(', ')}${paths.length > 20 ? ` and ${paths.length - 20} more` : ''}`;
 
 /**
- * Paths whose contents packages bring. A %ghost is a package's only by name: who runs it makes what is in it.
+ * Paths whose contents come from packages. Of a %ghost the package only owns the name: its contents are made on the machine.
  * Source: rpm, docs/man/rpm-queryformat.7.scd (fflags: `g` is %ghost).
  */
 async function packagedFiles(machine: Machine): Promise<Set<string> | undefined> {
@@ -78,11 +78,11 @@ async function packagedFiles(machine: Machine): Promise<Set<string> | undefined>
 
 interface Stranger {
   path: string;
-  /** As it is since before the machine started: the base image's, the same for all who have that. */
+  /** Unchanged since before the machine started: a file of the base image, the same for all users of it. */
   old: boolean;
 }
 
-/** Files and links that neither a package nor the list explains; a folder of nothing else by its own name. */
+/** Files and links that neither a package nor the list explains. A folder with only such files is reported by its own name. */
 function strangersIn(
   machine: Machine,
   folder: string,
@@ -99,10 +99,10 @@ function strangersIn(
         ? [{ path: `${path}/`, old }]
         : found;
     }
-    // The one of its times that nobody can set: also what was copied with an older date has it.
+    // A program cannot set the change time: it is right even for a file that was copied with an older date.
     const stranger = [{ path, old: status.ctimeMs < machine.since }];
     const isLink = status.isSymbolicLink();
-    // Sockets and pipes are of whoever runs.
+    // Sockets and pipes are made by running programs.
     if (!isLink && !status.isFile()) return [];
     if (!isLink && EMPTY.test(path)) {
       const text = textOf(machine, path) ?? '';

@@ -2,7 +2,7 @@
 import { type Check, fail, pass, skip } from '../boot/phase.ts';
 import { linkOf, type Machine, namesIn, textOf } from './machine.ts';
 
-/** What egress, pods and the runtime need of the kernel. */
+/** Kernel modules that egress, pods and the runtime need. */
 const MODULES = [
   'ipvlan',
   'veth',
@@ -21,24 +21,24 @@ const MASKED = [
   'nm-cloud-setup.timer',
   'cloud-init-hotplugd.socket',
   'cloud-init-hotplugd.service',
-  // Fedora enables it, and has it kill within system.slice (systemd-oomd-defaults): where kubelet and the runtime are.
+  // Fedora enables it, and lets it kill within system.slice (systemd-oomd-defaults): kubelet and the runtime are there.
   'systemd-oomd.service',
   'systemd-oomd.socket',
 ];
-/** Who may listen on addresses other than loopback. */
+/** Programs that may listen on addresses other than loopback. */
 const LISTENERS = /^(sshd|systemd|chronyd|NetworkManager|amazon-ssm|ssm-|crio|kubelet|kube-proxy)/;
-/** The label with which cri-o may run a plugin: set by packer/scripts/50-host.sh. */
+/** The SELinux type with which cri-o may run a plugin; packer/scripts/50-host.sh sets it. */
 const PLUGIN_TYPE = 'bin_t';
 const PLUGIN = '/opt/cni/bin/eniboot';
 const BOOT_ENTRIES = '/boot/loader/entries';
 const SYSCTLS = '/usr/lib/sysctl.d/90-eniboot.conf';
-/** A second apart: NetworkManager takes a device that it has a connection for some time after udev is done with it. */
+/** Number of looks, one second apart: NetworkManager may connect a device some time after udev has finished with it. */
 const LOOKS_AT_DEVICES = 5;
-/** Images and logs of the first pods, until garbage collection begins. */
+/** MiB for images and logs of the first pods, until garbage collection begins. */
 const FREE_MEBIBYTES = 4096;
 const FREE_INODES_PERCENT = 10;
 
-/** By the kernel's own lists; on a running machine each is loaded too, which is no change that outlives it. */
+/** By the kernel's own lists of modules. On a running machine each module is also loaded, which lasts until the next boot. */
 export async function checkModules(machine: Machine): Promise<Check> {
   const running = machine.running
     ? (await machine.run('uname', ['--kernel-release'])).stdout.trim()
@@ -71,7 +71,7 @@ export async function checkModules(machine: Machine): Promise<Check> {
   );
 }
 
-/** systemd-analyze exits with 0 when it deletes a job to break a cycle: its words count. */
+/** systemd-analyze exits with 0 even when it deletes a job to break a cycle: its output counts. */
 export async function checkUnitGraph(machine: Machine): Promise<Check> {
   const { stdout, stderr, missing, timedOut } = await machine.run('systemd-analyze', [
     ...rootOption(machine),
@@ -89,7 +89,7 @@ export async function checkUnitGraph(machine: Machine): Promise<Check> {
       `systemd-analyze ${missing ? 'is not installed' : 'gave no answer'}`,
     );
   const said = `${stdout}${stderr}`.split('\n');
-  // What it does not know in others' units is as old as they are, and none of ours to mend.
+  // Keys that systemd does not know in units of other packages are old faults of those packages: they do not count.
   const broken = said.filter(
     (line) =>
       /ordering cycle|deleted to break|not found|failed to load/i.test(line) ||
@@ -105,7 +105,7 @@ export async function checkUnitGraph(machine: Machine): Promise<Check> {
       );
 }
 
-/** As the preset wants them; what would take pod ENIs, or kill the runtime, stays masked. */
+/** Units as the preset wants them. Units that would take pod ENIs, or kill the runtime, must be masked. */
 export async function checkEnabled(machine: Machine): Promise<Check> {
   const preset = [...(textOf(machine, PRESET) ?? '').matchAll(/^(enable|disable) (\S+)$/gm)];
   const wrong: string[] = [];
@@ -168,7 +168,7 @@ export async function checkSelinux(machine: Machine): Promise<Check[]> {
   return checks;
 }
 
-/** Swap in use, in fstab, or that zram-generator would make at the next boot. */
+/** Swap in use, in fstab, or made by zram-generator at the next boot. */
 export function checkSwap(machine: Machine): Check {
   const found: string[] = [];
   if (machine.running) {
@@ -193,17 +193,17 @@ export function checkSwap(machine: Machine): Check {
 }
 
 /**
- * EC2 shows ttyS0 on both CPUs, and the verdict goes to /dev/console: the last console that is named. Sources:
- * Linux, Documentation/admin-guide/serial-console.rst; Boot Loader Specification, `options`.
+ * EC2 shows ttyS0 on both CPUs. The verdict goes to /dev/console, which is the last console= of the kernel's arguments.
+ * Sources: Linux, Documentation/admin-guide/serial-console.rst; Boot Loader Specification, `options`.
  */
 export function checkConsole(machine: Machine, booted: boolean): Check {
   const entries = namesIn(machine, BOOT_ENTRIES).filter((name) => name.endsWith('.conf'));
   const places = entries.map((name): [path: string, options: string] => {
-    // A key may be there more than once: its values count as one.
+    // `options` may occur more than once: all its values together count.
     const options = (textOf(machine, `${BOOT_ENTRIES}/${name}`) ?? '').match(/^options[ \t].*$/gm) ?? [];
     return [`${BOOT_ENTRIES}/${name}`, options.join(' ')];
   });
-  // While the image is built, they are those of the base image.
+  // While the image is built, /proc/cmdline has the arguments of the base image.
   if (booted && machine.running) places.push(['/proc/cmdline', textOf(machine, '/proc/cmdline') ?? '']);
   const wrong = places.flatMap(([path, options]) => {
     const last = options.match(/(?<=^|\s)console=\S+/g)?.at(-1);
@@ -221,7 +221,7 @@ export function checkConsole(machine: Machine, booted: boolean): Check {
       );
 }
 
-/** By process: a port says little. */
+/** Judged by process: a port number says little. */
 export async function checkListening(machine: Machine): Promise<Check> {
   if (!machine.running) return notRunning('listening');
   const { stdout, exitCode } = await machine.run('ss', [
@@ -252,7 +252,7 @@ export async function checkListening(machine: Machine): Promise<Check> {
       );
 }
 
-/** What systemd-sysctl would leave: a later name overrides, a file in /etc replaces that of the same name. */
+/** The values after systemd-sysctl: a later name overrides an earlier one, a file in /etc replaces one of the same name. */
 export function checkSysctls(machine: Machine): Check {
   const wanted = settingsOf(textOf(machine, SYSCTLS) ?? '');
   const folders = ['/usr/lib/sysctl.d', '/usr/local/lib/sysctl.d', '/etc/sysctl.d'];
@@ -306,19 +306,19 @@ export function checkDisk(machine: Machine): Check {
 }
 
 /**
- * A pair of fresh devices: one with a pod link's name, which NetworkManager must leave alone, and one that it takes for a
- * card (eth and a number), which must get no connection by itself. Both are gone afterwards.
+ * Makes a pair of devices. One has a pod link's name: NetworkManager must not manage it. The other looks like a network card
+ * (eth and a number): it must not get a connection by itself. Both are removed afterwards.
  */
 export async function checkFreshDevice(machine: Machine): Promise<Check> {
   if (!machine.running) return notRunning('fresh-device');
   const [card, podLink] = ['eth9990', 'enbcheck0'];
-  // What a killed check left.
+  // A check that was killed may have left its pair.
   await machine.run('ip', ['link', 'del', podLink]);
   const made = await machine.run('ip', ['link', 'add', card, 'type', 'veth', 'peer', 'name', podLink]);
   if (made.exitCode !== 0)
     return fail('fresh-device', 'IMAGE_UNFIT', `no device can be made: ${made.stderr.trim()}`);
   try {
-    // Both, so that either has carrier: before that, no connection is tried.
+    // Both must be up for either to have carrier; NetworkManager connects a device only with carrier.
     for (const device of [podLink, card]) await machine.run('ip', ['link', 'set', device, 'up']);
     await machine.run('udevadm', ['settle', '--timeout=10']);
     let ofCard: string | undefined;
@@ -333,7 +333,7 @@ export async function checkFreshDevice(machine: Machine): Promise<Check> {
         'device',
         'status',
       ]);
-      // Without NetworkManager nobody takes a device: systemd-networkd is not in a Fedora image.
+      // Without NetworkManager no program takes a device: a Fedora image has no systemd-networkd.
       if (missing) return pass('fresh-device', 'there is no NetworkManager');
       const states = new Map(stdout.split('\n').map((line) => line.split(':') as [string, string]));
       [ofCard, ofPodLink] = [states.get(card), states.get(podLink)];

@@ -1,4 +1,4 @@
-// The self-test of an image: the last step of its build, and again on an instance booted from it.
+// The self-test of an image: it runs as the last step of the build, and again on an instance booted from the image.
 import { type Check, skip } from '../boot/phase.ts';
 import { checkCapabilities } from './check-capabilities.ts';
 import {
@@ -25,15 +25,15 @@ import {
 import type { Machine } from './machine.ts';
 
 export interface ImageCheckOptions {
-  /** It has booted from the finished image: its verdict is looked at, instead of what a boot leaves behind. */
+  /** The machine has booted from the finished image: its verdict is checked, and no files of a boot are looked for. */
   booted: boolean;
   /** Package → version that must be installed. */
   expected: Map<string, string>;
-  /** Globs: files below /etc, /root and /var/lib that a build of yours adds. */
+  /** Globs: files below /etc, /root and /var/lib that the operator's build adds. */
   allowed?: readonly string[];
 }
 
-/** All findings, also after a failing one. Loads kernel modules and makes a pair of devices for a moment; changes no more. */
+/** All results, even after a failure. Loads kernel modules and makes a pair of devices for a moment; changes nothing else. */
 export async function checkImage(machine: Machine, options: ImageCheckOptions): Promise<Check[]> {
   return [
     await checkModules(machine),
@@ -53,7 +53,7 @@ export async function checkImage(machine: Machine, options: ImageCheckOptions): 
     await checkFreshDevice(machine),
     ...(options.booted
       ? [
-          skip('hygiene', 'only before the first boot: a boot makes what it looks for'),
+          skip('hygiene', 'only before the first boot: a boot makes such files'),
           ...(await checkBooted(machine)),
         ]
       : [

@@ -1,22 +1,22 @@
-// What an image may have below /etc, /var/lib and /root although no package of it brings it. Everything else there was made
-// by the boot of the machine that built it, and fails `image check` by its name: what is not known is not passed on.
+// Files that an image may have below /etc, /var/lib and /root although no package brings them. Any other such file was made by
+// the boot of the build machine and fails `image check`, which names it: an image passes on only known files.
 
 export interface ExpectedFile {
-  /** `*` is anything within a name, `**` anything below. */
+  /** `*` is any text within a name, `**` any path below. */
   path: string;
-  /** Only a symbolic link is expected there, to a target that begins so. */
+  /** Only a symbolic link is expected there; its target begins with this. */
   linkTo?: string;
   why: string;
 }
 
-/** Marked as such: files of the image's own build. */
+/** A file that the image's own build makes. */
 const ours = (path: string, script: string, why: string): ExpectedFile => ({
   path,
   why: `packer/scripts/${script}: ${why}`,
 });
 
 export const EXPECTED_FILES: readonly ExpectedFile[] = [
-  // What the build writes. test/image/node-files.test.ts compares it with what its scripts write.
+  // Files that the build writes. test/image/node-files.test.ts compares this list with the scripts.
   ours('/etc/yum.repos.d/kubernetes.repo', '20-packages.sh', 'where kubelet is from, turned off'),
   ours('/etc/yum.repos.d/crio.repo', '20-packages.sh', 'where cri-o is from, turned off'),
   ours('/etc/pki/rpm-gpg/RPM-GPG-KEY-kubernetes', '20-packages.sh', 'the key of that repository'),
@@ -31,7 +31,7 @@ export const EXPECTED_FILES: readonly ExpectedFile[] = [
     why: 'units that systemd/ and packer/scripts/ mask, systemctl(1) mask',
   },
 
-  // Units that are enabled, and aliases: links of systemctl(1) enable and preset.
+  // Links that systemctl(1) enable and preset make for enabled units and aliases.
   { path: '/etc/systemd/system/**', linkTo: '/usr/lib/systemd/', why: 'systemctl(1) enable' },
   {
     path: '/etc/systemd/system/**',
@@ -40,7 +40,7 @@ export const EXPECTED_FILES: readonly ExpectedFile[] = [
   },
   { path: '/etc/systemd/user/**', linkTo: '/usr/lib/systemd/', why: 'systemctl(1) --global enable' },
 
-  // Accounts, as packages and cloud-init make them. No package has the copies.
+  // Accounts that packages and cloud-init make. No package has these files with their contents.
   ...['passwd', 'group', 'shadow', 'gshadow', 'subuid', 'subgid'].flatMap((name) => [
     { path: `/etc/${name}`, why: 'accounts of packages: setup, useradd(8)' },
     { path: `/etc/${name}-`, why: 'the same, one account before: useradd(8)' },
@@ -51,7 +51,7 @@ export const EXPECTED_FILES: readonly ExpectedFile[] = [
     why: 'what the default user may, as every new instance writes it: cloud-init, cc_users_groups. The check itself runs by it',
   },
 
-  // Made by scriptlets or triggers of packages. Most are %ghost in a package's list: its contents are not in the package.
+  // Made by scriptlets or triggers of packages. Most are %ghost: the package lists the name, without contents.
   { path: '/etc/.updated', why: 'the time of /usr: systemd-update-done.service(8)' },
   { path: '/var/lib/.updated', why: 'the same' },
   { path: '/etc/ld.so.cache', why: '%ghost of glibc: ldconfig(8)' },
@@ -82,7 +82,7 @@ export const EXPECTED_FILES: readonly ExpectedFile[] = [
     why: 'which packages were asked for, and when: dnf(8). 80-clean.sh takes the cookies of repositories',
   },
 
-  // Of Fedora's image, the same in each: kiwi and fedora-kiwi-descriptions, config.sh; %ghost of systemd.
+  // Files of Fedora's image, the same in each image: kiwi and fedora-kiwi-descriptions, config.sh; %ghost of systemd.
   { path: '/etc/fstab', why: 'the file systems of the base image: kiwi' },
   { path: '/etc/localtime', why: '%ghost of systemd: localtime(5)' },
   { path: '/etc/locale.conf', why: '%ghost of systemd: locale.conf(5)' },
@@ -105,7 +105,7 @@ export const EXPECTED_FILES: readonly ExpectedFile[] = [
     why: 'copied from /usr/share/rootfiles: rootfiles.conf, tmpfiles.d(5)',
   })),
 
-  // Written again by what runs until the machine stops, with nothing of the machine but a time.
+  // Files that programs write until the machine stops. Of the machine they contain only a time.
   {
     path: '/var/lib/NetworkManager/timestamps',
     why: 'when which connection was used last; every five minutes: NetworkManager(8)',
@@ -120,7 +120,7 @@ export const EXPECTED_FILES: readonly ExpectedFile[] = [
   },
 ];
 
-/** Whether a path is one of these. `target`: where it points, for a link. */
+/** Whether a path is in the list. `target`: the target of a link. */
 export function isExpected(list: readonly ExpectedFile[], path: string, target: string | undefined): boolean {
   return list.some(
     (one) =>
@@ -129,7 +129,7 @@ export function isExpected(list: readonly ExpectedFile[], path: string, target: 
   );
 }
 
-/** Whether anything below a folder can be one of these. */
+/** Whether a path below a folder can be in the list. */
 export function mayHold(list: readonly ExpectedFile[], folder: string): boolean {
   const names = folder.split('/');
   return list.some(({ path }) => {
@@ -148,7 +148,7 @@ function covers([part, ...parts]: string[], [name, ...names]: string[]): boolean
   return covers(parts, names) || (names.length > 0 && covers(['**', ...parts], names));
 }
 
-/** A name against a part with stars: its texts in their order, the first and the last at its ends. */
+/** Whether a name matches a part with stars: the texts between stars occur in order, the first and last at the name's ends. */
 function fits(part: string, name: string): boolean {
   const [first = '', ...texts] = part.split('*');
   const last = texts.pop();

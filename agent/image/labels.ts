@@ -1,6 +1,6 @@
-// The labels of an image parameter, which say what a zone launches: `candidate` for canaries, `stable` for all others,
-// `previous` for what was stable before. Whoever launches instances names a label, so a label that moves is all it takes;
-// no value is ever written over.
+// The labels of an image parameter decide what a zone launches: `candidate` for canaries, `stable` for all other instances,
+// `previous` for the image that was stable before. Launch templates name a label, so to move a label is enough; no value is
+// ever overwritten.
 import type { MachineImages } from '../aws/machine-images.ts';
 import type { ParameterVersion, ParameterVersions } from '../aws/parameter-versions.ts';
 import { Failure, isFailure } from '../messages/failure.ts';
@@ -10,14 +10,19 @@ export const CANDIDATE = 'candidate';
 export const STABLE = 'stable';
 export const PREVIOUS = 'previous';
 
-/** Parameter Store keeps 100 versions and refuses a new one while the oldest has a label: they move on before. */
+/**
+ * Versions after which labels move on: Parameter Store keeps 100 versions and refuses a new one while the oldest has a label.
+ */
 const CROWDED = 90;
-/** PutParameter answers before EC2 has confirmed the image. AWS gives no figure; a minute and a half is an assumption. */
+/**
+ * Milliseconds: PutParameter answers before EC2 has confirmed the image. AWS gives no figure; a minute and a half is an
+ * assumption.
+ */
 const CONFIRMED_MS = 90_000;
 const LOOK_MS = 1_000;
 
 /**
- * The image as candidate; the number of its version. Done already is done.
+ * Makes the image the candidate; returns the number of its version. Idempotent.
  * @throws IMAGE_NOT_CONFIRMED, IMAGE_VERSION_LIMIT, IMAGE_LABEL_MOVED
  */
 export async function offerImage(
@@ -31,15 +36,15 @@ export async function offerImage(
   if (offered?.value === imageId) return offered.version;
   await moveLabelsOn(aws, clock, name, versions);
   const last = (await aws.readVersions(name)).at(-1);
-  // The label may be missing since whoever wrote the version was interrupted.
+  // A run that was interrupted may have written the version without its label.
   const version = last?.value === imageId ? last.version : await put(aws, clock, name, imageId);
   await labelVersion(aws, name, version, CANDIDATE);
   return version;
 }
 
 /**
- * What the zone launched becomes `previous`, then the version `stable`: whoever is interrupted between the two has
- * changed nothing that launches. Done already is done. @throws IMAGE_LABEL_MOVED
+ * Puts `previous` on the zone's present image, then `stable` on the version. An interruption between the two changes nothing
+ * that is launched. Idempotent. @throws IMAGE_LABEL_MOVED
  */
 export async function makeStable(aws: ParameterVersions, name: string, version: number): Promise<void> {
   const stable = withLabel(await aws.readVersions(name), STABLE);
@@ -48,7 +53,7 @@ export async function makeStable(aws: ParameterVersions, name: string, version: 
   await labelVersion(aws, name, version, STABLE);
 }
 
-/** @throws IMAGE_LABEL_MOVED when somebody else moves the same label at this moment. */
+/** @throws IMAGE_LABEL_MOVED when another process moves the same label at this moment. */
 export async function labelVersion(
   aws: ParameterVersions,
   name: string,
@@ -70,8 +75,8 @@ export function withLabel(versions: ParameterVersion[], label: string): Paramete
 }
 
 /**
- * A label on one of the oldest versions goes to a new version with the same image; EC2 would never confirm one with an
- * image that is gone, and nobody can go back to it.
+ * Moves labels from the oldest versions to new versions with the same image. A label on an image that is gone stays: EC2 would
+ * never confirm a new version with it, and no zone can go back to it.
  */
 async function moveLabelsOn(
   aws: ParameterVersions & MachineImages,
@@ -87,7 +92,7 @@ async function moveLabelsOn(
   }
 }
 
-/** A new version that can be read. */
+/** Writes a new version and waits until it can be read. */
 async function put(aws: ParameterVersions, clock: Clock, name: string, imageId: string): Promise<number> {
   const version = await aws.putImage(name, imageId).catch((error: unknown) => {
     if (isFailure(error, 'SSM_REFUSED') && error.facts['ssmCode'] === 'ParameterMaxVersionLimitExceeded')

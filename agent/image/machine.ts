@@ -1,4 +1,4 @@
-// What a self-test looks at: the running machine, or an image mounted somewhere, whose files alone can be looked at.
+// The object of a self-test: the running machine, or a mounted image, of which only the files can be looked at.
 import { lstatSync, statfsSync } from 'node:fs';
 import { normalize } from 'node:path';
 import { systemClock } from '../port/clock.ts';
@@ -7,20 +7,20 @@ import type { ExecResult } from '../port/exec-result.ts';
 import { linkIfPresent, listIfPresent, readIfPresent } from '../port/fs.ts';
 
 export interface Machine {
-  /** The folder that is `/` of what is looked at: empty for the running machine. */
+  /** The folder that is `/` of the machine: empty for the running machine. */
   root: string;
-  /** False for files alone. */
+  /** False for a mounted image. */
   running: boolean;
-  /** When its first program began, in milliseconds since 1970. 0 for files alone, of which nobody knows. */
+  /** When the machine's first program began, in milliseconds since 1970. 0 for a mounted image, where it is not known. */
   since: number;
   run(file: string, args: string[]): Promise<ExecResult>;
-  /** Waits for what reacts to a change a moment later. */
+  /** Waits for programs that react to a change a moment later. */
   pause(ms: number): Promise<void>;
-  /** What ordinary processes may still write to the root file system. */
+  /** Space that processes without privileges may still use on the root file system. */
   free(): { mebibytes: number; inodesPercent: number };
 }
 
-/** A unit graph of a whole system takes systemd-analyze seconds on a small instance. */
+/** Milliseconds: systemd-analyze takes seconds for all units on a small instance. */
 const TOOL_MS = 60_000;
 
 export function machineAt(root: string): Machine {
@@ -32,7 +32,7 @@ export function machineAt(root: string): Machine {
     pause: (ms) => systemClock.sleep(ms),
     free: () => {
       const { bavail, bsize, ffree, files } = statfsSync(root === '' ? '/' : root);
-      // btrfs counts no inodes.
+      // btrfs has no number of inodes.
       return {
         mebibytes: Math.floor((bavail * bsize) / 1024 ** 2),
         inodesPercent: files === 0 ? 100 : Math.floor((ffree / files) * 100),
@@ -41,25 +41,25 @@ export function machineAt(root: string): Machine {
   };
 }
 
-/** Of process 1, which is the kernel's own start but for a moment. Source: proc_pid_stat(5), proc_stat(5); ticks are 100 Hz. */
+/** The start of process 1, a moment after the kernel's. Source: proc_pid_stat(5), proc_stat(5); ticks are 100 Hz. */
 function beginOfFirstProgram(): number {
   const boot = Number(/^btime (\d+)$/m.exec(readIfPresent('/proc/stat') ?? '')?.[1] ?? 0);
-  // The second field is a name in brackets, and may hold anything.
+  // The second field is a name in brackets, which may contain spaces and brackets.
   const fields = (readIfPresent('/proc/1/stat') ?? '').replace(/^.*\) /s, '').split(' ');
   return (boot + Number(fields[19] ?? 0) / 100) * 1000;
 }
 
-/** The text of a file of it; undefined when there is none. */
+/** The text of a file of the machine; undefined when there is none. */
 export function textOf({ root }: Machine, path: string): string | undefined {
   return readIfPresent(`${root}${path}`);
 }
 
-/** Names in a folder of it, sorted; an absent folder, or none at all, is empty. */
+/** Names in a folder of the machine, sorted; empty when the folder is absent. */
 export function namesIn({ root }: Machine, path: string): string[] {
   return listIfPresent(`${root}${path}`);
 }
 
-/** Files of it below a folder that hold anything, links not followed; an absent folder has none. */
+/** Files below a folder of the machine that are not empty; links are not followed; none when the folder is absent. */
 export function filesIn(machine: Machine, path: string): string[] {
   return namesIn(machine, path).flatMap((name) => {
     const below = `${path}/${name}`;
@@ -69,7 +69,10 @@ export function filesIn(machine: Machine, path: string): string[] {
   });
 }
 
-/** Where a link of it points; undefined for anything else. Never followed: in a mounted image it would lead out of it. */
+/**
+ * The target of a link of the machine; undefined for anything else. The link is not followed: in a mounted image it would lead
+ * out of the image.
+ */
 export function linkOf({ root }: Machine, path: string): string | undefined {
   return linkIfPresent(`${root}${path}`);
 }

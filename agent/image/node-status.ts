@@ -1,6 +1,6 @@
-// What a node that is being tested says of itself beside its verdict: its status JSON (what it found, and how long each phase
-// took), and whether it is what an instance of the image should be. By Run Command, since nothing else reaches an instance without a
-// key. That it cannot be asked never fails a test.
+// What a tested node reports besides its verdict: its status JSON (facts and the time of each phase), and its own check of the
+// booted image. Asked by Run Command, since an instance without a key cannot be reached in another way. When the node cannot be
+// asked, the test does not fail for it.
 import type { ImageAws } from '../aws/images.ts';
 import { LIBEXEC_DIR } from '../host/names.ts';
 import { isFailure } from '../messages/failure.ts';
@@ -9,23 +9,26 @@ import type { Clock } from '../port/clock.ts';
 export interface NodeStatus {
   /** As `eniboot status --json` prints it. */
   status?: Record<string, unknown>;
-  /** Why there is none. */
+  /** Why there is no status. */
   statusMissing?: string;
-  /** As `eniboot image check --booted --json` prints it; only of a node that is READY. */
+  /** As `eniboot image check --booted --json` prints it; only for a node that is READY. */
   check?: { fit: boolean; checks: { id: string; result: string; summary: string }[] };
-  /** Why there is none. */
+  /** Why there is no check. */
   checkMissing?: string;
 }
 
-/** The SSM agent starts beside the boot and registers within seconds of it; a profile without its policy never does. */
+/**
+ * Milliseconds: the SSM agent starts beside the boot and registers within seconds; without its policy in the profile it never
+ * does.
+ */
 const REGISTERED_MS = 60_000;
 const STATUS_MS = 60_000;
-/** It waits for the rest of the boot, and each program that it asks has a minute. */
+/** Milliseconds: the check waits for the rest of the boot, and each program that it runs may take a minute. */
 const CHECK_MS = 240_000;
 const LOOK_MS = 2_000;
 const ENIBOOT = `${LIBEXEC_DIR}/current/eniboot`;
 
-/** `ready`: whether the node is. */
+/** `ready`: whether the node is READY. */
 export async function askNode(
   aws: ImageAws,
   clock: Clock,
@@ -41,7 +44,7 @@ export async function askNode(
       await clock.sleep(LOOK_MS, stopped).catch(() => undefined); // rejects when interrupted
     }
   };
-  /** What it prints, or why it is not known. */
+  /** The printed JSON, or why it is missing. */
   const ask = async (script: string, ms: number): Promise<{ said: object } | { missing: string }> => {
     try {
       const managed = await until(REGISTERED_MS, async () =>

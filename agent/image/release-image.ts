@@ -1,5 +1,5 @@
-// Which image each zone launches: a parameter for each architecture and zone, one version for each image that was
-// published, and labels that say what it is.
+// The image that each zone launches: one parameter for each architecture and zone, one version for each published image, and
+// labels that give each its role.
 import type { ImageAws } from '../aws/images.ts';
 import type { MachineImage, MachineImages } from '../aws/machine-images.ts';
 import { BOOT_TEST_TAG, IMAGE_VERSION_TAG } from '../aws/tags.ts';
@@ -40,7 +40,7 @@ export async function findTestedImage(aws: MachineImages, imageId: string): Prom
 }
 
 /**
- * The image as candidate of the zone. Done already is done.
+ * Makes the image the candidate of the zone. Idempotent.
  * @throws IMAGE_UNTESTED, IMAGE_NOT_CONFIRMED, IMAGE_VERSION_LIMIT
  */
 export async function publishImage(
@@ -55,7 +55,7 @@ export async function publishImage(
 }
 
 /**
- * The candidate becomes what the zone launches. `imageId` is what the candidate must be.
+ * Makes the candidate the image that the zone launches. `imageId`: the image that the candidate must be.
  * @throws IMAGE_UNTESTED, IMAGE_LABEL_MOVED
  */
 export async function promoteImage(aws: ImageAws, imageId: string, zoneId: string): Promise<ZoneImage> {
@@ -72,13 +72,13 @@ export async function promoteImage(aws: ImageAws, imageId: string, zoneId: strin
   return { parameter: name, version: candidate.version, imageId };
 }
 
-/** The zone launches again what it launched before. @throws IMAGE_UNKNOWN when there is no such image any more. */
+/** The zone launches its previous image again. @throws IMAGE_UNKNOWN when that image no longer exists. */
 export async function rollBackImage(aws: ImageAws, arch: string, zoneId: string): Promise<ZoneImage> {
   const name = parameterOf(arch, zoneId);
   const previous = withLabel(await aws.readVersions(name), PREVIOUS);
   if (previous === undefined)
     throw new Failure('IMAGE_UNKNOWN', `${name} has no version with the label ${PREVIOUS}`, { name });
-  // It has run here: what a test of it said since is no reason to stay with what is worse.
+  // The image has run in this zone: a failed test since then must not keep the zone on a worse image.
   const { state } = await findImage(aws, previous.value);
   if (state !== 'available')
     throw new Failure('IMAGE_UNKNOWN', `${previous.value} is ${state}: no instance can be launched from it`, {
@@ -94,7 +94,7 @@ export interface ListedImage {
   arch: string;
   version: string;
   name: string;
-  /** As EC2 has it, or `gone` where a label is left of it. */
+  /** EC2's state, or `gone` when only a label is left of the image. */
   state: string;
   bootTest: string | undefined;
   deprecatedAt: string | undefined;
@@ -102,8 +102,8 @@ export interface ListedImage {
 }
 
 /**
- * The images of this account that eniboot's build made, newest name last, and where each has which label; first those that
- * have a label and are no such images: gone, or another account's.
+ * This account's images from eniboot's build, newest name last, with their labels in each zone. Before them: images with a
+ * label that are not among these, because they are gone or belong to another account.
  */
 export async function listImages(aws: ImageAws): Promise<ListedImage[]> {
   const labelled: { imageId: string; arch: string; zoneId: string; labels: string[] }[] = [];
@@ -145,7 +145,7 @@ function goneImage(imageId: string, arch: string): MachineImage {
   return { imageId, arch, name: '', state: 'gone', tags: {}, ...unknown };
 }
 
-/** @throws IMAGE_IN_USE while a zone launches it, or could go back to it. */
+/** @throws IMAGE_IN_USE while a zone launches the image, or could go back to it. */
 export async function deprecateImage(aws: ImageAws, imageId: string, at: Date): Promise<void> {
   await findImage(aws, imageId);
   const inUse: string[] = [];

@@ -1,5 +1,5 @@
-// Every way eniboot can fail, in one table: docs/failures.md is generated from it, and a test fails when a
-// code has no remedy or no test that provokes it.
+// Every way in which eniboot can fail, in one table. docs/failures.md is generated from it. A test fails when a code has no
+// remedy, or no test provokes it.
 
 interface FailureText {
   /** What it means, one sentence. */
@@ -46,13 +46,13 @@ export const failureCodes = {
     transient: false,
   },
   KUBELET_UNSUPPORTED: {
-    title: 'This version of kubelet is not one eniboot can configure.',
+    title: 'eniboot cannot configure this version of kubelet.',
     remedy:
       'Install a kubelet whose minor version is in the range that the message names, or an eniboot that supports this one.',
     transient: false,
   },
   IMAGE_UNFIT: {
-    title: 'The image lacks something a node needs, or carries something it must not.',
+    title: 'The image does not have something that a node needs, or has something that it must not have.',
     remedy:
       'Each failing check says what to change. Correct that and build again; docs/images.md explains each.',
     transient: false,
@@ -79,8 +79,9 @@ export const failureCodes = {
     transient: false,
   },
   IMAGE_LABEL_MOVED: {
-    title: 'A label is not where it was expected: somebody else moved it.',
-    remedy: 'Look at `eniboot image list`, agree on who publishes, then repeat the command.',
+    title: 'A label is not where it was expected: another person or process moved it.',
+    remedy:
+      'Look at `eniboot image list`, agree with the other operators on who publishes, then repeat the command.',
     transient: false,
   },
   IMAGE_VERSION_LIMIT: {
@@ -103,13 +104,13 @@ export const failureCodes = {
   BASE_IMAGE_FORBIDDEN: {
     title: "The owner of a base image does not let other accounts copy the image's snapshot.",
     remedy:
-      "Build from Fedora's own images: `eniboot image base --no-copy` writes their IDs into the lock file; the build encrypts what it makes. They stay only as long as Fedora keeps them, so try the copy again, or from another Region, before you rely on the lock.",
+      "Build from Fedora's own images: `eniboot image base --no-copy` writes their IDs into the lock file; the build encrypts its own images. Fedora deletes its images after some time, so try the copy again, or from another Region, before you rely on the lock.",
     transient: false,
   },
   IMAGE_KEY_UNUSABLE: {
     title: 'An image could not be decrypted or encrypted under its KMS key.',
     remedy:
-      "See in CloudTrail which kms: call was denied just after RunInstances or CopyImage. Whoever launches or copies needs the statements of `eniboot iam-policy image --kms-key ARN`, and the key's policy must let them (Auto Scaling's role, too); the key must be enabled. docs/iam.md has both. With an AWS managed key other accounts cannot launch it at all. Deregister a copy that has failed: it holds the name.",
+      "See in CloudTrail which kms: call was denied just after RunInstances or CopyImage. The role that launches or copies needs the statements of `eniboot iam-policy image --kms-key ARN`, and the key's policy must allow it (Auto Scaling's role, too); the key must be enabled. docs/iam.md has both. An image under an AWS managed key cannot be launched by other accounts at all. Deregister a copy that has failed: it holds the name.",
     transient: false,
   },
   IMAGE_IN_USE: {
@@ -130,7 +131,7 @@ export const failureCodes = {
   CRASH_LOOP: {
     title: 'The agent has crashed again and again in this boot.',
     remedy:
-      '`journalctl -u eniboot` and `coredumpctl` show each crash; `oom-kill` there is one for the memory of the unit (MemoryMax=). Take a support bundle, then boot again with `systemctl start eniboot.service`.',
+      '`journalctl -u eniboot` and `coredumpctl` show each crash; `oom-kill` there means that the unit reached its memory limit (MemoryMax=). Take a support bundle, then boot again with `systemctl start eniboot.service`.',
     transient: false,
   },
   DEADLINE: {
@@ -152,13 +153,13 @@ export const failureCodes = {
     transient: false,
   },
   IMDS_ERROR: {
-    title: 'The instance metadata service answers with errors, or with what makes no sense.',
+    title: 'The instance metadata service answers with errors, or with values that make no sense.',
     remedy:
-      'It usually recovers by itself. If it does not, see whether something on the node answers in its place (`ip route get 169.254.169.254`, `nft list ruleset`); stop and start the instance, and give AWS support the facts.',
+      'It usually recovers by itself. If it does not, see whether another program on the node answers in its place (`ip route get 169.254.169.254`, `nft list ruleset`); stop and start the instance, and give AWS support the facts.',
     transient: true,
   },
   IMDS_INCOMPLETE: {
-    title: 'The instance metadata service lacks something every instance has.',
+    title: 'The instance metadata service does not have data that every instance has.',
     remedy:
       'After a launch it lags behind EC2 for seconds. If it stays incomplete, stop and start the instance. The subnet of a node needs an IPv4 CIDR.',
     transient: true,
@@ -189,7 +190,7 @@ export const failureCodes = {
   BOOT_ENI_AMBIGUOUS: {
     title: "More than one device has the boot ENI's MAC.",
     remedy:
-      'Remove the device that copies it (the message has the names): a bond, bridge or clone made by the image or by user data.',
+      'Remove the device that copied the MAC (the message has the names): a bond, bridge or clone made by the image or by user data.',
     transient: false,
   },
   BOOT_ENI_NO_ADDRESS: {
@@ -214,20 +215,27 @@ export const failureCodes = {
     transient: true,
   },
   TOOL_MISSING: {
-    title: 'A host tool eniboot needs is not installed.',
+    title: 'A host tool that eniboot needs is not installed.',
     remedy:
       'Install the tool named in the message (iproute, nftables, util-linux, coreutils); the image build checks for all of them.',
     transient: false,
   },
   KERNEL_QUERY: {
     title: "The kernel's network state could not be read.",
-    remedy: 'Run the command in the message by hand; iproute2 must be 5.15 or newer.',
+    remedy:
+      'Run the command in the message by hand; iproute2 must be 5.15 or newer. When it names no command, the kernel itself has not answered: the runtime tries again, and `journalctl -k` may say why.',
     transient: true,
   },
   KERNEL_CHANGE: {
     title: 'The kernel refused a change of the network state.',
     remedy:
       "Run the command in the message by hand; its error names the reason. A read-only /proc/sys means that the unit's sandbox is wrong.",
+    transient: true,
+  },
+  NETLINK_UNAVAILABLE: {
+    title: 'This executable cannot use netlink, by which eniboot makes the network of node and pods.',
+    remedy:
+      "Undo restrictions that a drop-in has added to the unit (`systemctl cat eniboot.service`): RestrictAddressFamilies= needs AF_NETLINK, MemoryDenyWriteExecute= must be off, and LimitDATA= and LimitAS= unset. If there are none, install the released executable: an executable built with another runtime cannot call the system's C library.",
     transient: true,
   },
   KERNEL_MODULE_MISSING: {
@@ -237,9 +245,9 @@ export const failureCodes = {
     transient: true,
   },
   KERNEL_NO_EGRESS_HOOK: {
-    title: 'The kernel cannot look at what leaves a device, which holds pods to their own addresses.',
+    title: 'The kernel cannot filter packets that leave a device, which keeps pods to their own addresses.',
     remedy:
-      'Run Linux 5.16 or later with CONFIG_NETFILTER_EGRESS (`grep NETFILTER_EGRESS /boot/config-$(uname -r)`); every Fedora since 36 has it. Build the image from a current base.',
+      'Run Linux 5.16 or later with CONFIG_NETFILTER_EGRESS (`grep NETFILTER_EGRESS /boot/config-$(uname -r)`); Fedora has had it since 36. Build the image from a current base.',
     transient: false,
   },
   NFT_FAILED: {
@@ -250,19 +258,19 @@ export const failureCodes = {
   },
   EGRESS_TABLE_DIFFERS: {
     title: 'The egress table is not as planned.',
-    remedy: 'Something flushes or edits it; `nft monitor` shows what. `eniboot repair` puts it back.',
+    remedy: 'Another program flushes or edits it; `nft monitor` shows which. `eniboot repair` puts it back.',
     transient: true,
   },
   SERVICE_CIDR_OVERLAP: {
-    title: 'A Service CIDR holds addresses that the node, its subnets, its pool or its DNS server have.',
+    title: 'A Service CIDR contains addresses of the node, its subnets, its pool or its DNS server.',
     remedy:
-      'Give Services a CIDR that the VPC does not have (kube-apiserver: `--service-cluster-ip-range`), and kubernetes.serviceCidrs the same. Inside the VPC it may lie only where no subnet is.',
+      "Give Services a CIDR outside of the VPC's (kube-apiserver: `--service-cluster-ip-range`), and set kubernetes.serviceCidrs to the same. A CIDR inside the VPC must not overlap a subnet.",
     transient: false,
   },
   EGRESS_RULE_MISSING: {
     title: 'The policy rule for marked replies is missing.',
     remedy:
-      'Something removes foreign rules (systemd-networkd does unless told not to); `eniboot repair` puts it back.',
+      'Another program removes rules that it did not make (systemd-networkd does so unless configured otherwise); `eniboot repair` puts it back.',
     transient: true,
   },
   SYSCTL_DIFFERS: {
@@ -274,7 +282,7 @@ export const failureCodes = {
   NO_PUBLIC_ADDRESS: {
     title: 'Egress needs a public IPv4 address and the boot ENI has none.',
     remedy:
-      'After a stop and start with several ENIs, EC2 assigns none. Set egress.publicAddress to request, associate an Elastic IP, or route through a NAT gateway and set it to ignore.',
+      'After a stop and start with several ENIs, EC2 assigns no public address. Set egress.publicAddress to request, associate an Elastic IP, or route through a NAT gateway and set it to ignore.',
     transient: false,
   },
   EC2_UNAVAILABLE: {
@@ -290,7 +298,7 @@ export const failureCodes = {
     transient: true,
   },
   EC2_DENIED: {
-    title: 'The role may not make a call it needs.',
+    title: 'The role may not make a call that eniboot needs.',
     remedy:
       'Attach the policy that `eniboot iam-policy` prints, or for an operator `eniboot iam-policy sweep`, `rollout` or `image`; the message names the action.',
     transient: false,
@@ -303,11 +311,11 @@ export const failureCodes = {
   NO_CREDENTIALS: {
     title: 'No AWS credentials were found.',
     remedy:
-      'Set AWS_PROFILE, log in with `aws sso login`, or run it under a role; `aws sts get-caller-identity` shows who you are.',
+      'Set AWS_PROFILE, log in with `aws sso login`, or run the command under a role; `aws sts get-caller-identity` shows who you are.',
     transient: false,
   },
   CREDENTIALS_REFUSED: {
-    title: 'AWS does not accept the credentials of whoever runs this.',
+    title: 'AWS does not accept the credentials of this command.',
     remedy:
       'Log in again (`aws sso login`), or correct AWS_PROFILE or the AWS_* variables; `aws sts get-caller-identity` shows whether they work. A clock that is minutes off has the same effect.',
     transient: false,
@@ -318,31 +326,54 @@ export const failureCodes = {
     transient: false,
   },
   EC2_INCONSISTENT: {
-    title: 'EC2 contradicts itself about an ENI.',
-    remedy: 'Its describe calls lag behind; the next try usually settles it.',
+    title: 'Two answers of EC2 about an ENI contradict each other.',
+    remedy: "EC2's describe calls lag behind; the next attempt usually succeeds.",
     transient: true,
   },
   SSM_FAILED: {
     title: 'Systems Manager does not give a usable answer.',
     remedy:
-      'Check the route to the SSM endpoint (NAT, interface endpoint); the facts name the call and what it was for.',
+      'Check the route to the SSM endpoint (NAT, interface endpoint); the facts name the call and its purpose.',
     transient: true,
   },
   SSM_DENIED: {
     title: 'The role may not make a call to Systems Manager.',
     remedy:
-      'Allow the call in the facts: `eniboot iam-policy` prints the policy of a node, `eniboot iam-policy rollout` that of an operator. SendCommand of a spec with `alarm` also needs iam:CreateServiceLinkedRole: `eniboot iam-policy rollout --alarm`.',
+      'Allow the call in the facts: `eniboot iam-policy` prints the policy of a node, `eniboot iam-policy rollout` the policy of an operator. SendCommand of a spec with `alarm` also needs iam:CreateServiceLinkedRole: `eniboot iam-policy rollout --alarm`.',
     transient: false,
   },
   SSM_THROTTLED: {
     title: "Systems Manager throttles this account's calls.",
     remedy:
-      'Nothing yet: eniboot tries again, more slowly. Find out what else calls it in this account and region.',
+      'Nothing yet: eniboot tries again, more slowly. Find out which other programs call it in this account and region.',
     transient: true,
   },
   SSM_REFUSED: {
     title: 'Systems Manager refused a request.',
     remedy: 'Look up the code in the message in the SSM API reference; the facts have the parameters.',
+    transient: false,
+  },
+  CLOUDWATCH_FAILED: {
+    title: 'CloudWatch does not give a usable answer.',
+    remedy:
+      'Check the route to the CloudWatch endpoint (monitoring.REGION.amazonaws.com); the facts name the call. A rollout with alarms begins no step while their state is not known.',
+    transient: true,
+  },
+  CLOUDWATCH_DENIED: {
+    title: 'The role may not read CloudWatch alarms.',
+    remedy:
+      'Allow cloudwatch:DescribeAlarms and cloudwatch:DescribeAlarmHistory on all resources: `eniboot iam-policy rollout` prints the policy of an operator.',
+    transient: false,
+  },
+  CLOUDWATCH_THROTTLED: {
+    title: "CloudWatch throttles this account's calls.",
+    remedy:
+      'Try again later. Find out which other programs read alarms in this account and Region, or watch one composite alarm instead of many.',
+    transient: true,
+  },
+  CLOUDWATCH_REFUSED: {
+    title: 'CloudWatch refused a request.',
+    remedy: 'Look up the code in the message in the CloudWatch API reference; the facts have the parameters.',
     transient: false,
   },
   NO_POD_SUBNET: {
@@ -382,19 +413,19 @@ export const failureCodes = {
   ENI_LIMIT: {
     title: 'The instance cannot have another ENI.',
     remedy:
-      "Detach ENIs that are not eniboot's, or use an instance type with more; `eniboot capacity TYPE` shows the limits.",
+      "Detach ENIs that are not eniboot's, or use an instance type with more ENIs; `eniboot capacity TYPE` shows the limits.",
     transient: false,
   },
   ENI_QUOTA: {
     title: 'The account cannot have another ENI in this region.',
     remedy:
-      'Ask AWS for more of the quota `Network interfaces per Region`; `eniboot eni sweep --apply` removes pod ENIs of dead instances.',
+      'Ask AWS to raise the quota `Network interfaces per Region`; `eniboot eni sweep --apply` removes pod ENIs of dead instances.',
     transient: false,
   },
   ATTACH_STUCK: {
     title: 'EC2 does not finish attaching a pod ENI.',
     remedy:
-      "The host is at fault: terminate the instance so that another takes its place, and give AWS support the ENI's ID.",
+      "The host is at fault: terminate the instance so that another instance replaces it, and give AWS support the ENI's ID.",
     transient: true,
   },
   DEVICE_MISSING: {
@@ -410,7 +441,7 @@ export const failureCodes = {
   POD_ENI_DOWN: {
     title: "A pod ENI's device is down, gone or without carrier.",
     remedy:
-      '`eniboot repair` brings it up; if it is gone, `eniboot enis --ec2` says whether EC2 has it; without carrier, the attachment is broken: drain and terminate the instance.',
+      "`eniboot repair` brings it up. If it is gone, `eniboot enis --ec2` says whether EC2 has the ENI. Without carrier, the ENI's attachment is broken: drain and terminate the instance.",
     transient: true,
   },
   POD_ENI_MTU: {
@@ -419,9 +450,9 @@ export const failureCodes = {
     transient: true,
   },
   POD_ENI_CONFIGURED: {
-    title: 'Something configures a pod ENI in the host.',
+    title: 'Another program configures a pod ENI in the host.',
     remedy:
-      'Find out what does (a DHCP client, NetworkManager, cloud-init hotplug) and keep it away from the ENI; `eniboot repair` removes the address.',
+      'Find out which (a DHCP client, NetworkManager, cloud-init hotplug) and keep it away from the ENI; `eniboot repair` removes the address.',
     transient: true,
   },
   POOL_EMPTY: {
@@ -444,7 +475,7 @@ export const failureCodes = {
   PLUGINS_MISSING: {
     title: 'The CNI plugins are not installed.',
     remedy:
-      'See the install phase; something else writes to /opt/cni/bin. `eniboot repair` installs them again.',
+      'See the install phase; another program writes to /opt/cni/bin. `eniboot repair` installs them again.',
     transient: true,
   },
   KUBELET_MISSING: {
@@ -453,25 +484,48 @@ export const failureCodes = {
     transient: false,
   },
   KUBELET_SILENT: {
-    title: 'kubelet did not say its version in time.',
+    title: 'kubelet did not print its version in time.',
     remedy:
-      'Its volume was still being read, and the boot tries again. Write the version into /usr/libexec/eniboot/kubelet-version in the image, as packer/ does.',
+      'Its file was still being read from the volume, and the boot tries again. Write the version into /usr/libexec/eniboot/kubelet-version in the image, as packer/ does.',
     transient: true,
   },
   KUBELET_FILES_DIFFER: {
     title: "kubelet's or cri-o's drop-in is not as written.",
     remedy:
-      'Something else writes the files named in the message; put your settings into a drop-in that sorts after them.',
+      'Another program writes the files named in the message; put your settings into a drop-in that sorts after them.',
     transient: true,
+  },
+  JOIN_TOKEN_UNUSABLE: {
+    title: 'The token to join the cluster with is not where the configuration says.',
+    remedy:
+      'Put a bootstrap token (`kubeadm token create`) where `join.token` says: into a parameter of type SecureString in this region, or into a file that is not below /home or /root. docs/join.md has the commands.',
+    transient: false,
+  },
+  JOIN_CA_UNUSABLE: {
+    title: "The cluster's CA is not there, or is not the one that the configuration names by its digest.",
+    remedy:
+      'Compare join.ca with the CA of the cluster. If the CA was changed, add its digest to join.caCertHashes (docs/join.md has the command); if it was not changed, find out who wrote this one.',
+    transient: false,
   },
   API_SERVER_UNREACHABLE: {
     title: 'The API server does not answer.',
     remedy: 'Check apiServer.endpoint, its security group and the route from the boot ENI.',
     transient: true,
   },
+  POLICY_OFF: {
+    title: 'Network policies are not in force on this node.',
+    remedy: 'Add a `policy` section to the configuration and boot again (docs/network-policy.md).',
+    transient: false,
+  },
+  POLICY_API_FAILED: {
+    title: 'The API server does not return the network policies.',
+    remedy:
+      'The rules decided before stay in force. See the message: 401 and 403 are about the identity in policy.identity and its RBAC rules (docs/network-policy.md).',
+    transient: true,
+  },
   CONFLIST_DIFFERS: {
     title: 'The CNI configuration is not as written.',
-    remedy: 'Something else writes to /etc/cni/net.d; the image must hold no other conflist.',
+    remedy: 'Another program writes to /etc/cni/net.d; the image must contain no other conflist.',
     transient: true,
   },
   NO_SANDBOX_LIST: {
@@ -503,19 +557,19 @@ export const failureCodes = {
   NODE_FILE_DAMAGED: {
     title: 'The node file, which tells the CNI plugin about this node, cannot be read.',
     remedy:
-      'Run `eniboot repair`: it writes /run/eniboot/node.json anew. Find out what else writes below /run/eniboot. Running pods are not touched.',
+      'Run `eniboot repair`: it writes /run/eniboot/node.json anew. Find out which other program writes below /run/eniboot. Running pods are not touched.',
     transient: true,
   },
   BOOTED_CONFIG_DAMAGED: {
-    title: 'The configuration this node booted with cannot be read.',
+    title: 'The configuration with which this node booted cannot be read.',
     remedy:
-      'Run `eniboot boot`: it reads the configuration from files and user data and writes /run/eniboot/config.json anew. Find out what else writes below /run/eniboot. Running pods are not touched.',
+      'Run `eniboot boot`: it reads the configuration from files and user data and writes /run/eniboot/config.json anew. Find out which other program writes below /run/eniboot. Running pods are not touched.',
     transient: false,
   },
   POD_UNKNOWN: {
     title: 'No pod of this node has that name or address.',
     remedy:
-      '`eniboot pods` lists those that have an address here; a pod with hostNetwork has none of its own.',
+      '`eniboot pods` lists the pods that have an address here; a pod with hostNetwork has no address of its own.',
     transient: false,
   },
   POD_AMBIGUOUS: {
@@ -535,7 +589,7 @@ export const failureCodes = {
     transient: false,
   },
   CNI_FIELD: {
-    title: 'The network configuration or the runtime asks for something eniboot does not do.',
+    title: 'The network configuration or the runtime asks for something that eniboot does not do.',
     remedy: 'Remove the field named in the message; pods get an address of the pool, never a fixed one.',
     transient: false,
   },
@@ -561,9 +615,9 @@ export const failureCodes = {
     transient: true,
   },
   NETNS_UNREADABLE: {
-    title: "Whether the container's network namespace is still there cannot be told.",
+    title: "It cannot be determined whether the container's network namespace still exists.",
     remedy:
-      '`stat` on the path in the message, as root, says why; a link or a mount that leads astray has to go. The address stays leased, and the runtime asks again.',
+      '`stat` on the path in the message, as root, says why; remove a link or a mount that leads to a wrong place. The address stays leased, and the runtime tries again.',
     transient: true,
   },
   NETNS_OWN: {
@@ -573,37 +627,38 @@ export const failureCodes = {
   },
   ALREADY_ATTACHED: {
     title: 'The container already has this interface.',
-    remedy: 'Detach it first (CNI DEL); a runtime adds an interface once.',
+    remedy: 'Detach it first (CNI DEL); a runtime must add an interface only once.',
     transient: false,
   },
   NETNS_TAKEN: {
-    title: "The pod's namespace has routes that another network gave it.",
+    title: "The pod's namespace has routes of another network.",
     remedy:
-      "Make eniboot the pod's first network, and others the additional ones (Multus: `clusterNetwork`). As an additional network it would take the pod's default route, and Services with it.",
+      "Make eniboot the pod's first network, and other networks the additional ones (Multus: `clusterNetwork`). As an additional network eniboot would take over the pod's default route, and Services with it.",
     transient: false,
   },
   ADDRESS_IN_USE: {
-    title: 'Somebody who has not leased the address carries it on an interface of the same ENI.',
+    title: 'A network namespace without a lease carries the address on an interface of the same ENI.',
     remedy:
-      '`eniboot pool` shows who: a pod that has NET_ADMIN and gave itself more addresses, or a namespace that outlived its pod (`lsns -t net`). Other addresses were tried for 10 s, and the next ADD goes on from there; end that pod, or take NET_ADMIN from it.',
+      '`eniboot pool` shows which: a pod that has NET_ADMIN and gave itself more addresses, or a namespace that outlived its pod (`lsns -t net`). End that pod, or take NET_ADMIN from it. ADD tried other addresses for 10 s; the next ADD goes on from there.',
     transient: true,
   },
   LEASE_LOST: {
     title: "A garbage collection ended the lease of a pod's address while the pod's network was being made.",
     remedy:
-      'Nothing: the pod has nothing of it left, and the runtime tries again. Where two runtimes share a node, give the network of each a name of its own.',
+      "Nothing: the pod's partly made network was removed, and the runtime tries again. When two runtimes share a node, give each network its own name.",
     transient: true,
   },
   ATTACHMENT_DIFFERS: {
     title: "A pod's network has changed since it was made.",
     remedy:
-      '`eniboot trace POD` names what differs and the command that puts it back; where it names none, delete the pod.',
+      '`eniboot trace POD` names what differs and the command that puts it back; when it names no command, delete the pod.',
     transient: false,
   },
   PROBE_FAILED: {
-    title: 'Packets of a pod did not go where they should, or its network could not be made or taken away.',
+    title:
+      "Packets of the probe's pod did not go where they should, or its network could not be made or removed.",
     remedy:
-      'The row says which path; the rows of `neighbours` and `egress` above it say who is in the way, and `eniboot trace POD` shows each object on it.',
+      'The row names the path; the rows of `neighbours` and `egress` above it name programs that are in the way, and `eniboot trace POD` shows each object on the path.',
     transient: false,
   },
   SPEC_INVALID: {
@@ -613,39 +668,39 @@ export const failureCodes = {
     transient: false,
   },
   BUNDLE_UNUSABLE: {
-    title: 'What is to be packed or published is not an intact version of eniboot.',
+    title: 'The files to be packed or published are not an intact version of eniboot.',
     remedy:
-      'Name an archive that `npm run build` or `eniboot bundle build` made; with --from, a folder with manifest.json and, unchanged, the files it names.',
+      'Name an archive that `npm run build` or `eniboot bundle build` made; with --from, a folder with manifest.json and the unchanged files that it names.',
     transient: false,
   },
   BUNDLE_NOT_SERVED: {
     title: 'An address does not serve the archive that is to be published for it.',
     remedy:
-      'Put exactly this file there first: nodes will download it from that address, without credentials. Then publish; nothing has been written yet.',
+      'First put exactly this file at the address: nodes download it from there, without credentials. Then publish again; nothing has been written yet.',
     transient: false,
   },
   BUNDLE_REFUSED: {
-    title: 'The archive of a version holds what no version has, and is not unpacked.',
+    title: 'The archive of a version contains files that no version has, and is not unpacked.',
     remedy:
-      'Do not trust the archive: find out who made it and who published it. `eniboot bundle build` makes archives that hold the files of the manifest, the manifest and the licences, and nothing else.',
+      'Do not trust the archive: find out who made it and who published it. An archive of `eniboot bundle build` contains only the manifest, the files that it names, and the licences.',
     transient: false,
   },
   BUNDLE_UNSIGNED: {
     title: 'No key of bundle.keys has signed this version, its CPU and its digest.',
     remedy:
-      'If it is yours, publish it again with `eniboot bundle publish --sign KEYFILE`, and write it into the zones again; the public half of that key must be in the nodes’ bundle.keys. If it is not, find out who wrote the parameter.',
+      'If it is your version, publish it again with `eniboot bundle publish --sign KEYFILE`, and write it into the zones again; the public half of that key must be in the nodes’ bundle.keys. If not, find out who wrote the parameter.',
     transient: false,
   },
   BUNDLE_TOO_OLD: {
-    title: 'The version is below the lowest that this node takes (bundle.lowest).',
+    title: 'The version is lower than the lowest that this node accepts (bundle.lowest).',
     remedy:
-      'Roll out a newer version. The version that the node ran before is always taken; for any other, lower bundle.lowest in the nodes’ configuration.',
+      'Roll out a newer version. The version that the node ran before is always accepted; for any other, lower bundle.lowest in the nodes’ configuration.',
     transient: false,
   },
   SIGNING_KEY_UNUSABLE: {
     title: 'The key file does not hold a private key that can sign.',
     remedy:
-      'Make one with `openssl genpkey -algorithm ed25519 -out FILE`: an Ed25519 key in PEM, without a passphrase.',
+      'Make a key with `openssl genpkey -algorithm ed25519 -out FILE`: an Ed25519 key in PEM, without a passphrase.',
     transient: false,
   },
   RELEASE_UNKNOWN: {
@@ -662,7 +717,7 @@ export const failureCodes = {
   IMAGE_NOT_CONFIRMED: {
     title: 'EC2 has not confirmed the AMI of an image parameter.',
     remedy:
-      'Check that the AMI exists in this region and is available, and that whoever runs this may call ec2:DescribeImages; then publish again, or `eniboot rollout resume`.',
+      'Check that the AMI exists in this region and is available, and that the caller may call ec2:DescribeImages; then publish again, or `eniboot rollout resume`.',
     transient: false,
   },
   ROLLOUT_NO_TARGETS: {
@@ -672,33 +727,45 @@ export const failureCodes = {
     transient: false,
   },
   INSTANCE_ZONE_UNKNOWN: {
-    title: 'EC2 does not tell in which zone an instance of the rollout is.',
+    title: "EC2's answer does not name the zone of an instance of the rollout.",
     remedy:
-      'Nothing was written and no node was touched: run it again in a minute. When it stays so, look at Placement in `aws ec2 describe-instances --instance-ids ID`: replace an instance that has no AvailabilityZoneId, or take its tag eniboot:cluster away.',
+      'Nothing was written and no node was touched: run it again in a minute. If it fails again, look at Placement in `aws ec2 describe-instances --instance-ids ID`: replace an instance that has no AvailabilityZoneId, or remove its tag eniboot:cluster.',
     transient: false,
   },
   VERDICT_NOT_TAGGED: {
     title: 'EC2 refuses the tag that carries the verdict.',
     remedy:
-      'Pods are not affected, but whoever reads the tag (a rollout of an AMI, a boot test) takes this node for late. Let the role tag its own instance (`eniboot iam-policy` has it), and look for what else refuses: 50 tags on the instance, a tag policy or service control policy; then run `eniboot boot` again.',
+      'Pods are not affected, but a rollout of an AMI or a boot test, which reads the tag, takes this node for late. Let the role tag its own instance (`eniboot iam-policy` has it). Other causes: 50 tags on the instance, a tag policy or a service control policy. Then run `eniboot boot` again.',
     transient: false,
   },
   ROLLOUT_DOCUMENT_UNUSABLE: {
-    title: 'The SSM document of rollouts is not Active, or does not have the contents it needs.',
+    title: 'The SSM document of rollouts is not Active, or does not have the needed contents.',
     remedy:
-      'Nothing was written and no node was touched: run it again in a minute. When it stays so, `aws ssm describe-document --name eniboot-update` says why; delete the document (`aws ssm delete-document`), and the next rollout makes it again.',
+      'Nothing was written and no node was touched: run it again in a minute. If it fails again, `aws ssm describe-document --name eniboot-update` says why; delete the document (`aws ssm delete-document`), and the next rollout creates it.',
     transient: true,
   },
   ROLLOUT_UNREACHABLE: {
-    title: 'More nodes are unreachable through SSM than may be (budget.unreachablePercent).',
+    title: 'More nodes are unreachable through SSM than budget.unreachablePercent allows.',
     remedy:
       'Repair, terminate or exclude (`where.exclude`) the instances listed (is their SSM agent running, does their role allow it, is there a route?), then plan again.',
+    transient: false,
+  },
+  ALARM_UNKNOWN: {
+    title: 'An alarm of the spec does not exist.',
+    remedy:
+      'Correct its name in `alarm` or `alarms`: a metric alarm or a composite alarm of this account and Region. Upper and lower case differ.',
+    transient: false,
+  },
+  ALARM_FIRING: {
+    title: 'An alarm of the spec is in ALARM.',
+    remedy:
+      'Wait until it is over, repair the cause, or remove the alarm from the spec: an alarm that fires already says nothing about the new version.',
     transient: false,
   },
   ROLLOUT_BUSY: {
     title: 'A rollout of this cluster is not finished.',
     remedy:
-      'See `eniboot rollout status`. `rollout resume` continues a halted one, `rollout rollback` takes it back, `rollout run --over ID` puts another version in its place, and `rollout abandon` ends it where it stands. A running one ends by itself, or with `rollout halt`; where its operator is dead, `rollout takeover` goes on at once.',
+      'See `eniboot rollout status`. `rollout resume` continues a halted one, `rollout rollback` takes it back, `rollout run --over ID` replaces it by a rollout of another version, and `rollout abandon` ends it where it stands. A running rollout ends by itself, or with `rollout halt`; if its process is dead, `rollout takeover` goes on at once.',
     transient: false,
   },
   ROLLOUT_NONE: {
@@ -710,11 +777,11 @@ export const failureCodes = {
   ROLLOUT_DAMAGED: {
     title: 'The record of the rollout in Parameter Store has been deleted or overwritten.',
     remedy:
-      'See how far it was: `~/.local/state/eniboot/rollouts` of whoever ran it, and `eniboot bundle list`. Delete the parameter `/eniboot/rollout/<cluster>/state`, then run the rollout again, or that of the version before: nodes that run it already do nothing.',
+      'See how far it was: `~/.local/state/eniboot/rollouts` of the user who ran it, and `eniboot bundle list`. Delete the parameter `/eniboot/rollout/<cluster>/state`, then run the rollout again, or a rollout of the version before: nodes that run the version already do nothing.',
     transient: false,
   },
   ROLLOUT_LEASE_LOST: {
-    title: 'Somebody else has taken over the rollout.',
+    title: 'Another process has taken over the rollout.',
     remedy: 'Nothing: it continues there. `eniboot rollout watch` shows it.',
     transient: false,
   },
@@ -732,26 +799,26 @@ export const failureCodes = {
   },
   UPDATE_NOT_WANTED: {
     title:
-      'The command is of a rollout that is no longer under way, or of its other direction, so this node was not touched.',
+      'The command belongs to a rollout that is no longer under way, or to its other direction, so this node was not touched.',
     remedy:
-      'Nothing: a command that was interrupted has run again. `eniboot rollout status` shows the rollout that counts.',
+      'Nothing: a command that was interrupted has run again. `eniboot rollout status` shows the present rollout.',
     transient: false,
   },
   UPDATE_EXPIRED: {
     title:
-      'The command came to this node, or began on it, after it had expired, so the node was not touched.',
+      'The command reached this node, or began on it, after it had expired, so the node was not touched.',
     remedy:
       "Run the rollout again. If it happens to many nodes, compare the node's clock (`chronyc tracking`) with the operator's.",
     transient: false,
   },
   UPDATE_NOT_OF_ROLLOUT: {
-    title: 'This node ran the version before the rollout that takes it back, so it keeps it.',
-    remedy: 'Nothing: to change it roll out another version.',
+    title: 'This node ran the version before the rollout began, so a rollback leaves the version there.',
+    remedy: 'Nothing: to change the version, roll out another one.',
     transient: false,
   },
   UPDATE_UNHEALTHY_BEFORE: {
     title: 'This node was not healthy before the update, so it was not touched.',
-    remedy: 'Fix what `eniboot check` names, then update it again.',
+    remedy: 'Fix what `eniboot check` names, then update the node again.',
     transient: false,
   },
   UPDATE_WENT_BACK: {
@@ -779,17 +846,17 @@ export const failureCodes = {
   FILE_WRITE: {
     title: 'A file could not be read or written.',
     remedy:
-      'Check free space (`df`), that the path in the message is on a writable file system, and what `dmesg` says of its disk.',
+      'Check free space (`df`), that the path in the message is on a writable file system, and what `dmesg` says about its disk.',
     transient: true,
   },
   SYSTEM_EXHAUSTED: {
     title: 'The system has no memory or no file descriptor left.',
     remedy:
-      'See who takes them: `free -m`, `journalctl -k` (oom), `cat /proc/sys/fs/file-nr`, and LimitNOFILE= of the unit. If it is eniboot, report it with an `eniboot support-bundle`.',
+      'See which programs use them: `free -m`, `journalctl -k` (oom), `cat /proc/sys/fs/file-nr`, and LimitNOFILE= of the unit. If it is eniboot, report it with an `eniboot support-bundle`.',
     transient: true,
   },
   INTERNAL: {
-    title: 'eniboot met an error that it has no code for.',
+    title: 'eniboot met an error for which it has no code.',
     remedy: 'Take an `eniboot support-bundle` and report it with the message.',
     transient: false,
   },

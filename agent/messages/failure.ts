@@ -4,9 +4,9 @@ import { redact, redactValue } from './redact.ts';
 export type FailureCode = keyof typeof failureCodes;
 
 /**
- * The one error type of the agent: what failed, with facts beside it. Its texts for people, its remedy and
- * whether a retry can help stand in codes.ts. What others have said (programs, EC2, a configuration) ends up in it, and it
- * ends up in logs, status and reports: so secrets are taken out here.
+ * The one error type of the agent: a code with facts. codes.ts has the code's texts, its remedy, and whether a retry can help.
+ * Messages and facts may quote programs, EC2 or a configuration, and end up in logs, status and reports: so secrets are taken
+ * out here.
  */
 export class Failure extends Error {
   override readonly name = 'Failure';
@@ -20,7 +20,7 @@ export class Failure extends Error {
     this.facts = redactValue(facts) as Record<string, unknown>;
   }
 
-  /** A transient failure is retried inside the deadline, a permanent one ends the boot at once. */
+  /** A transient failure is retried inside the deadline; a permanent one ends the boot at once. */
   get transient(): boolean {
     return failureCodes[this.code].transient;
   }
@@ -32,4 +32,9 @@ export class Failure extends Error {
 
 export function isFailure(error: unknown, ...codes: FailureCode[]): error is Failure {
   return error instanceof Failure && (codes.length === 0 || codes.includes(error.code));
+}
+
+/** What a thrown value says. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -1,25 +1,25 @@
-// What goes wrong outside of eniboot has few kinds, whoever it happens with: this table says which code each of them has.
-// Whether trying again can help stands beside the code, in codes.ts.
-import { Failure, type FailureCode, isFailure } from './failure.ts';
+// Errors outside of eniboot have few kinds, which are the same for every service: this table has the code for each kind and
+// service. codes.ts says of each code whether a retry can help.
+import { Failure, type FailureCode, isFailure, messageOf } from './failure.ts';
 
 export type Kind =
-  /** Too many requests: the same is taken later. */
+  /** Too many requests: the same request is accepted later. */
   | 'throttled'
   | 'denied'
   /** The credentials are not accepted; new ones may be. */
   | 'unauthenticated'
-  /** Understood, and turned down for what it asks. */
+  /** The request was understood, and refused for its contents. */
   | 'refused'
-  /** No answer, or one that says that there is none now. */
+  /** No answer, or an answer that says that there is none now. */
   | 'unanswered'
-  /** An answer that does not parse, is not the one that was asked for, or is longer than any can be. */
+  /** An answer that does not parse, is not the answer to the request, or is longer than any answer can be. */
   | 'unreadable'
-  /** An answer that can be read, with a value that cannot be one. */
+  /** An answer that parses, but has a value that makes no sense. */
   | 'senseless'
-  /** This machine has no memory or file descriptor left to ask with. */
+  /** This machine has no memory or file descriptor left for the request. */
   | 'exhausted';
 
-export type Service = 'EC2' | 'SSM' | 'IMDS';
+export type Service = 'EC2' | 'SSM' | 'CloudWatch' | 'IMDS';
 
 export const codeOfKind: Record<Service, Record<Kind, FailureCode>> = {
   EC2: {
@@ -42,6 +42,16 @@ export const codeOfKind: Record<Service, Record<Kind, FailureCode>> = {
     senseless: 'SSM_FAILED',
     exhausted: 'SYSTEM_EXHAUSTED',
   },
+  CloudWatch: {
+    throttled: 'CLOUDWATCH_THROTTLED',
+    denied: 'CLOUDWATCH_DENIED',
+    unauthenticated: 'CLOUDWATCH_FAILED',
+    refused: 'CLOUDWATCH_REFUSED',
+    unanswered: 'CLOUDWATCH_FAILED',
+    unreadable: 'CLOUDWATCH_FAILED',
+    senseless: 'CLOUDWATCH_FAILED',
+    exhausted: 'SYSTEM_EXHAUSTED',
+  },
   IMDS: {
     throttled: 'IMDS_ERROR',
     denied: 'IMDS_FORBIDDEN',
@@ -54,11 +64,7 @@ export const codeOfKind: Record<Service, Record<Kind, FailureCode>> = {
   },
 };
 
-/**
- * EC2 has not said no: it has not answered, or cannot be asked, its credentials among the reasons. A node that has what it
- * needs goes on without it.
- */
-export const CLOUD_SILENT: readonly FailureCode[] = [
+const CLOUD_SILENT: readonly FailureCode[] = [
   'EC2_UNAVAILABLE',
   'EC2_THROTTLED',
   'EC2_AUTH',
@@ -68,7 +74,20 @@ export const CLOUD_SILENT: readonly FailureCode[] = [
   'IMDS_INCOMPLETE',
 ];
 
-/** Errors of the system, and those of agent/port that have a code like them. Source: errno(3). */
+/**
+ * EC2 has not refused: it has not answered, or it cannot be asked, for example without credentials. A node that already has
+ * what it needs goes on without EC2.
+ */
+export function isSilence(error: unknown): error is Failure {
+  return isFailure(error) && isSilentCode(error.code);
+}
+
+/** As isSilence, by code. */
+export function isSilentCode(code: string | undefined): boolean {
+  return CLOUD_SILENT.some((silent) => silent === code);
+}
+
+/** Kinds of errors of the system, and of errors of agent/port with codes of the same form. Source: errno(3). */
 const kindOfErrno: Record<string, Kind> = {
   EMFILE: 'exhausted',
   ENFILE: 'exhausted',
@@ -77,19 +96,19 @@ const kindOfErrno: Record<string, Kind> = {
   EBADMSG: 'unreadable',
 };
 
-/** Undefined for what is no error of the system, and for one that says nothing but that there was no answer. */
+/** undefined for a value that is no error of the system, and for an error that only says that there was no answer. */
 export function kindOfSystemError(error: unknown): Kind | undefined {
   const code = codeOf(error);
   return code === undefined ? undefined : kindOfErrno[code];
 }
 
 /**
- * What a thrown value is called that nobody expected where it was thrown. The system's refusals of a file have a code;
- * what has no name is a defect.
+ * The failure for a thrown value of any kind. The system's errors about a file have a code; a value without a known code is a
+ * defect (INTERNAL).
  */
 export function failureOf(error: unknown): Failure {
   if (isFailure(error)) return error;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const errno = codeOf(error);
   if (kindOfSystemError(error) === 'exhausted')
     return new Failure('SYSTEM_EXHAUSTED', message, { errno }, error);
@@ -97,7 +116,14 @@ export function failureOf(error: unknown): Failure {
     const path = 'path' in error ? error.path : undefined;
     return new Failure('FILE_WRITE', message, { errno, path }, error);
   }
-  return new Failure('INTERNAL', message, { stack: error instanceof Error ? error.stack : undefined }, error);
+  return new Failure('INTERNAL', message, { stack: stackOf(error) }, error);
+}
+
+/**
+ * Where it was thrown: files and lines of the source; undefined when no error was thrown. build.ts puts the plugin's sources into a folder of their own.
+ */
+export function stackOf(error: unknown): string | undefined {
+  return error instanceof Error ? error.stack?.replaceAll(/\bplugin\/(?=agent\/|cni\/)/g, '') : undefined;
 }
 
 function codeOf(error: unknown): string | undefined {

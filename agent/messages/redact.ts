@@ -1,41 +1,41 @@
-// Takes secrets out of what leaves the machine or is kept: logs, failures, status, reports, the support bundle. In doubt
-// it takes too much, but what people need to find a fault stays (test/input/redact.ts has both as tables).
+// Takes secrets out of texts that leave the machine or are kept: logs, failures, status, reports, the support bundle. In doubt
+// it takes out too much, but keeps what people need to find a fault (test/input/redact.ts has tables of both).
 //
-// A secret is told by the name beside it (redactLine), by what is around it (armour, blocks), or by its own form (byForm).
-// Each text is gone through once, line by line, and nothing looks back or ahead without a bound: a log of 10 MB takes
-// about a second, whatever is in it.
+// A secret is recognised by the name beside it (redactLine), by its surroundings (armour, blocks), or by its own form (byForm).
+// Each text is read once, line by line, and every look back or ahead has a limit: a log of 10 MB takes about a second,
+// whatever its contents.
 //
 // Sources of names and forms: gitleaks (cmd/generate/config/rules), detect-secrets (plugins/keyword.py), and
 // k8s.io/cluster-bootstrap/token/api for kubeadm's tokens.
 
-/** What stands in place of a secret. */
+/** The text that replaces a secret. */
 const REMOVED = '[removed]';
 
 /** Words in a name that make its value a secret. */
 const SECRET_WORD =
   /passw(?:or)?d|passwd|passphrase|secret|token|credential|authorization|cookie|signature|(?:api|access|account|auth|service|private|priv|signing|encryption|master|session|certificate|cert|client|ssh|db|database)[-_]?key(?!s?[-_]?(?:size|usage)s?$)|client[-_]certificate|connection[-_]?string|session[-_]?id|(?<![a-z])(?:pass|pwd|sig|psk|dsn|otp)(?![a-z])|_pass$|auth$/i;
-/** Ends of names that say where a secret is or what kind it is, and names that only contain such a word. */
+/** Ends of names whose value is the place or the kind of a secret, and names that only contain a word for secrets. */
 const NO_SECRET =
   /(?:file|path|dir|name|namespace|ttl|ttl[-_]seconds|seconds|expiration|expires(?:at)?|type|count|ref|cert[-_]hash|url|endpoint|policy|review|provider|controller|cleaner|class)$|^(?:secretsmanager|system|automount\w*|imagepullsecrets|tokenization)$/i;
-/** What is no secret whatever its name. */
+/** Values that are no secret, whatever their name. */
 const EMPTY =
   /^(?:|true|false|yes|no|null|nil|none|undefined|~|<nil>|\{\}|\[\]|\[removed\]|<redacted>|\(hidden\)|\*+)$/i;
-/** Names whose value runs to the end of a header. */
+/** Names of headers, whose value goes on to the end of the header. */
 const HEADER = /authorization$|cookie$/i;
-/** Beside a name of its own: `{"name": "DB_PASSWORD", "value": "…"}`. */
+/** Keys whose value is a name, beside a key with the value: `{"name": "DB_PASSWORD", "value": "…"}`. */
 const NAMES = /^(?:name|key|field|header|variable|parameter(?:name|key))$/i;
 const VALUES = /^(?:value|val|parametervalue)$/i;
 
-/** Characters in a line; a longer one is no text for people. */
+/** Characters in a line; a longer line is no text for people, and is removed as a whole. */
 const LINE_LIMIT = 200_000;
-/** Characters of a name that are looked at. */
+/** Characters of a name that are read. */
 const NAME_LIMIT = 100;
 
 export function isSecretName(name: string): boolean {
   return SECRET_WORD.test(name) && !NO_SECRET.test(name);
 }
 
-/** The text without what looks like a secret, and how often something was taken out. */
+/** The text without likely secrets, and how many were taken out. */
 export function redact(text: string): { text: string; removed: number } {
   const state: State = { out: [], removed: 0, block: undefined, armour: false, item: newItem() };
   for (let at = 0; at <= text.length; ) {
@@ -43,7 +43,7 @@ export function redact(text: string): { text: string; removed: number } {
     const end = newline === -1 ? text.length : newline;
     const before = state.out.length;
     wholeLine(text.slice(at, end), state);
-    // A line of a block goes with its end; the last one of a text may lack it.
+    // The removed line of a block loses its end of line too. The last line of a text may have no end.
     if (newline !== -1 && (state.out.length > before || end === at)) state.out.push('\n');
     at = end + 1;
   }
@@ -51,8 +51,8 @@ export function redact(text: string): { text: string; removed: number } {
 }
 
 /**
- * A value with the secrets taken out of its texts, and whole where its key says that it is one. Objects other than plain
- * ones stay as they are.
+ * A value with the secrets taken out of its texts. A value whose key is the name of a secret is replaced as a whole. Objects
+ * other than plain ones are returned as they are.
  */
 export function redactValue(value: unknown, name = ''): unknown {
   const hidden = name !== '' && isSecretName(name);
@@ -80,18 +80,18 @@ export function redactValue(value: unknown, name = ''): unknown {
 interface State {
   out: string[];
   removed: number;
-  /** The lines that belong to a secret's name: those further in than it. */
+  /** Lines that belong to a secret's name above: lines with more indentation than the name. */
   block: { column: number; prefix: number; said: boolean } | undefined;
-  /** Inside a key or a message in ASCII armour. */
+  /** Whether the line is inside a key or a message in ASCII armour. */
   armour: boolean;
   item: Item;
 }
 
-/** An object or list entry that may be a name with its value. */
+/** An object or list entry that may hold a name and its value in two keys. */
 interface Item {
-  /** Its name is a secret's. */
+  /** Its name is the name of a secret. */
   secret: boolean;
-  /** Where in `out` its value stands: from a piece to before another. */
+  /** The pieces of `out` with its value: the first, and the one after the last. */
   value: [from: number, to: number] | undefined;
   column: number;
 }
@@ -107,7 +107,7 @@ function wholeLine(line: string, state: State): void {
     return;
   }
   const prefix = LOG_PREFIX.exec(line)?.[0].length ?? 0;
-  // A blank line ends no block, and is none of it.
+  // A blank line does not end a block, and is not kept.
   if (state.block !== undefined && line === '') return;
   if (state.block !== undefined && isOfBlock(line, prefix, state.block)) {
     if (!state.block.said) {
@@ -124,10 +124,10 @@ function wholeLine(line: string, state: State): void {
   else state.out.push(armoured);
 }
 
-/** What a line has that holds a secret: most texts have none of it, and are done with. */
+/** A line without any of these holds no secret: most lines need no further work. */
 const MAY_HOLD_ONE = /[:=@]|(?:^|[\s"'(,[])-|[\w+/=.~-]{20}|bearer|basic/i;
 
-/** As journald (short, short-iso) and dmesg begin a line. */
+/** The beginning of a line as journald (short, short-iso) and dmesg write it. */
 const LOG_PREFIX =
   /^(?:(?:[A-Z][a-z]{2} [ \d]\d [\d:]{8}|\d{4}-\d\d-\d\d[T ][\d:.,]{8,20}(?:Z|[+-][\d:]{4,6})?) [^\s:]{1,64} [^\s:]{1,64}: ?|\[[ \d.]{1,20}\] ?)/;
 
@@ -138,7 +138,7 @@ function indentOf(line: string, from: number): number {
 }
 
 function isOfBlock(line: string, prefix: number, block: NonNullable<State['block']>): boolean {
-  // A line of another program, or of the same one about something else.
+  // Another prefix means another program, or another message of the same program.
   if (prefix !== 0 && prefix !== block.prefix) return false;
   const column = indentOf(line, prefix);
   return (
@@ -148,11 +148,11 @@ function isOfBlock(line: string, prefix: number, block: NonNullable<State['block
 
 const ARMOUR_BEGIN = /-----?[ ]?BEGIN [A-Z0-9 ]{1,40}-----?|PuTTY-User-Key-File-\d/;
 const ARMOUR_END = /-----?[ ]?END [A-Z0-9 ]{1,40}-----?/;
-/** What stands between them: one word to a line that is none of a language, or a header. */
+/** A line between begin and end of armour: one word that is not a plain lower-case word, or a header. */
 const ARMOUR_BODY = /^(?![a-z]{1,7}$)(?:[\w+/=.\\-]*|[A-Z][\w-]{2,20}: .{0,200})["',]{0,3}$/;
 const ARMOUR_RUN = /(?:\\[nr]|[A-Za-z0-9+/=:,\- ])*/y;
 
-/** The line without keys and messages in armour, also cut ones; undefined when nothing of it is left. */
+/** The line without keys and messages in armour, even when their begin or end is missing; undefined when nothing is left. */
 function withoutArmour(line: string, prefix: number, state: State): string | undefined {
   const begin = ARMOUR_BEGIN.exec(line);
   const end = ARMOUR_END.exec(line);
@@ -172,7 +172,7 @@ function withoutArmour(line: string, prefix: number, state: State): string | und
     return cut(begin.index, end.index + end[0].length);
   }
   if (end !== null) {
-    // Its beginning is missing, as in a log of which the end was kept: the lines before it are taken back.
+    // The beginning is missing, as in a log of which only the end was kept: lines of Base64 before this line are removed.
     if (!state.armour) takeBackBase64(state);
     state.armour = false;
     return cut(end.index, end.index + end[0].length);
@@ -187,12 +187,12 @@ function takeBackBase64({ out }: State): void {
     const last = out.at(-1) === '\n' ? out.at(-2) : out.at(-1);
     if (last === undefined || !/(?:[A-Za-z0-9+/=]{40}|\[removed\])["',]{0,3}$/.test(last.slice(-60))) return;
     while (out.length > 0 && out.pop() !== last);
-    // What else the line had, down to the end of the one before.
+    // The other pieces of that line go too, back to the end of the line before.
     while (out.length > 0 && out.at(-1) !== '\n') out.pop();
   }
 }
 
-/** One line whose secrets have names, and those that are told by their form. */
+/** Handles one line: secrets that have names, and secrets that are recognised by their form. */
 function redactLine(line: string, prefix: number, state: State): void {
   const { out } = state;
   const first = out.length;
@@ -211,7 +211,7 @@ function redactLine(line: string, prefix: number, state: State): void {
   const dashes = /(?:- )*/y;
   dashes.lastIndex = start;
   dashes.exec(line);
-  // Of the key that a line of YAML or of a configuration file begins with.
+  // The column of the key with which a line of YAML or of a configuration file begins.
   const column = dashes.lastIndex;
   if (column > start || (state.item.column !== column && state.item.column !== -1))
     state.item = newItem(column);
@@ -236,7 +236,7 @@ function redactLine(line: string, prefix: number, state: State): void {
       const isValue = VALUES.test(name.text);
       if ((isSecretName(name.text) && !isOfArn(line, name.from)) || (state.item.secret && isValue)) {
         const value = valueAfter(line, at, name, isFirst);
-        // What belongs to it stands further in, on the lines below.
+        // The rest of the value stands on the lines below, with more indentation.
         if (value.open || (isFirst && code === COLON)) state.block = { column, prefix, said: !value.open };
         if (value.open) break;
         if (EMPTY.test(line.slice(value.from, value.to))) continue;
@@ -269,10 +269,10 @@ const [COLON, EQUALS, OPEN, CLOSE, DASH, BACKSLASH, BLANK, TAB] = [...':={}-\\ \
   one.charCodeAt(0),
 ) as [number, number, number, number, number, number, number, number];
 
-/** As much of a value as a name may have. */
+/** The part of a value that can be a name. */
 const SHORT_VALUE = /[ \t]*\\{0,8}["']?([\w.-]{1,100})/y;
 
-/** The value came before the name that makes it a secret. */
+/** Removes a value that came before the name that makes it a secret. */
 function takeBackValue(state: State): void {
   if (state.item.value === undefined) return;
   const [from, to] = state.item.value;
@@ -286,11 +286,11 @@ function takeBackValue(state: State): void {
 interface Name {
   text: string;
   from: number;
-  /** The quote that is around it, with its backslashes; empty when it is closed before the separator, or there is none. */
+  /** The quote in which the name stands, with its backslashes; empty when it closes before the separator, or there is none. */
   within: string;
 }
 
-/** The name that ends before a separator, without its quotes; not what was taken out already. */
+/** The name that ends before a separator, without its quotes; text that was already taken out is not part of it. */
 function nameBefore(line: string, separator: number, done: number): Name | undefined {
   let to = separator;
   const least = Math.max(done, separator - NAME_LIMIT);
@@ -312,7 +312,7 @@ function isQuote(code: number): boolean {
   return code === 0x22 || code === 0x27 || code === BACKSLASH;
 }
 
-/** [\w.-] */
+/** Whether a character can be part of a name: [\w.-]. */
 function isOfName(code: number): boolean {
   return (
     (code >= 0x61 && code <= 0x7a) ||
@@ -324,7 +324,7 @@ function isOfName(code: number): boolean {
   );
 }
 
-/** `arn:aws:secretsmanager:…:secret:name` names a secret and is none. */
+/** `arn:aws:secretsmanager:…:secret:name` names a secret, but is not one. */
 function isOfArn(line: string, from: number): boolean {
   if (line.charCodeAt(from - 1) !== COLON) return false;
   const before = line.slice(Math.max(0, from - NAME_LIMIT), from);
@@ -334,20 +334,20 @@ function isOfArn(line: string, from: number): boolean {
 interface Value {
   from: number;
   to: number;
-  /** It goes on in the lines below. */
+  /** The value goes on in the lines below. */
   open: boolean;
 }
 
 const QUOTE = /\\*["']/y;
-/** Up to what ends a value in a list or an object; a comma inside it does not. */
+/** A value in a list or an object, up to what ends it; a comma inside the value does not end it. */
 const WORD = /(?:[^\s,;}\]"']|[,;](?![\s"']|[\w.-]{1,60}[:=]|$))+/y;
 const REST = /[^"'\n]*/y;
-/** Of YAML: a block follows. Also an anchor or a tag before it. */
+/** YAML before a block: the block's indicator, and an anchor or a tag before it. */
 const BLOCK = /(?:[&!][\w!.-]{0,60} {0,4})?(?:[|>][-+\d]{0,2})?[ \t\r]*(?:#.*)?$/y;
 const BRACKET = /(?:map|&?[A-Za-z][\w.]{0,40})?(?=[[{])/y;
 const SCHEME = /(?:bearer|basic|digest|negotiate|token)[ \t]{1,4}(?=[^\s"'])/iy;
 
-/** Where a value stands that begins after the separator; without its quotes. */
+/** The position of the value after a separator, without its quotes. */
 function valueAfter(line: string, separator: number, name: Name, whole: boolean): Value {
   let from = separator + 1;
   while (isBlank(line.charCodeAt(from))) from += 1;
@@ -366,7 +366,7 @@ function valueAfter(line: string, separator: number, name: Name, whole: boolean)
     return { from, to: line.length, open: alone };
   }
   if (HEADER.test(name.text) && line.charCodeAt(separator) === COLON) {
-    // Up to the quote that it began within; `'Cookie: a="b"'` has others inside.
+    // Up to the quote in which the header began; `'Cookie: a="b"'` has other quotes inside.
     const close = name.within === '' ? -1 : line.indexOf(name.within, from);
     return { from, to: close === -1 ? line.length : close, open: false };
   }
@@ -385,13 +385,13 @@ function trimmedEnd(line: string, end: number): number {
   return to;
 }
 
-/** Where a sticky pattern ends that begins at `from`; -1 when it does not. */
+/** The end of a match of a sticky pattern at `from`; -1 when it does not match there. */
 function endOf(pattern: RegExp, line: string, from: number): number {
   pattern.lastIndex = from;
   return pattern.test(line) ? pattern.lastIndex : -1;
 }
 
-/** Where the quote begins that closes the one from `open` to `from`, in a text that may be quoted itself; -1 without one. */
+/** The start of the quote that closes the one from `open` to `from`, in a text that may be quoted itself; -1 without one. */
 function closingQuote(line: string, open: number, from: number): number {
   const quote = line[from - 1] ?? '"';
   const level = from - 1 - open;
@@ -399,16 +399,16 @@ function closingQuote(line: string, open: number, from: number): number {
     let slashes = 0;
     while (slashes < 64 && at - slashes > from && line.charCodeAt(at - 1 - slashes) === BACKSLASH)
       slashes += 1;
-    // In single quotes a backslash means itself.
+    // Within single quotes a backslash has no special meaning.
     if (quote === "'" && level === 0) return at;
     if (slashes % (2 * (level + 1)) === level) return at - level;
-    // The text around it ends here: so does what is in it.
+    // The surrounding text ends here, and with it all text inside.
     if (slashes < level) return at - slashes;
   }
   return -1;
 }
 
-/** After the bracket that closes the one at `open`, quoted ones apart; -1 without one. */
+/** The position after the bracket that closes the one at `open`; brackets in quotes do not count; -1 without one. */
 function closingBracket(line: string, open: number): number {
   let depth = 0;
   for (let at = open; at < line.length; at += 1) {
@@ -430,11 +430,11 @@ function closingBracket(line: string, open: number): number {
 
 const FLAG =
   /(--?[A-Za-z][\w-]{0,80})(?:["']?[ \t]{1,8}|["'],[ \t]?)(?=["']?(?!--[A-Za-z]|-[A-Za-z](?:[\s=]|$))\S)/y;
-/** A user with a password, not the numbers of user and group. */
+/** An option with user and password, but not one with the numbers of user and group. */
 const LOGIN =
   /(?:-u|-U|--user|--proxy-user)(?:["']?[ =\t]{1,8}|["'],[ \t]?)["']?(?!\d+:\d+(?:\D|$))[^\s:"']{0,100}["']?:["']?(?=[^\s"'])/y;
 
-/** Takes out what follows a flag that begins at `at`; where to go on. */
+/** Takes out the value of a flag that begins at `at`; returns where to go on. */
 function flagAt(line: string, at: number, cut: (from: number, to: number) => void): number {
   const before = line[at - 1];
   if (before !== undefined && !/[\s"'=(,[]/.test(before)) return at + 1;
@@ -452,14 +452,14 @@ function flagAt(line: string, at: number, cut: (from: number, to: number) => voi
   return to;
 }
 
-/** Characters below which nothing is a secret by its form alone. */
+/** Characters: a shorter text is never a secret by its form alone. */
 const SHORTEST = 16;
 const LONG_WORD = /[A-Za-z0-9+/=_.~-]{20,}/g;
 const URL_USER = /((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,20}:\/\/)[^\s/"'<>]{1,512}@(?!sha256:)/gi;
-/** Of Go's MySQL driver. */
+/** The address of a database for Go's MySQL driver. */
 const DSN = /((?<![\w.-])[\w.-]{1,64}:)[^\s@"']{1,256}(?=@(?:tcp|unix)\()/g;
 const SCHEME_AND_TOKEN = /\b(bearer|basic)([ \t]{1,4})([A-Za-z0-9._~+/=-]{8,})/gi;
-/** By their beginnings; one of them without a digit is a word. */
+/** Tokens with a known beginning; without a digit such a text is a word. */
 const ISSUED =
   /(?<![A-Za-z0-9])(?:(?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16,20}(?![A-Za-z0-9])|(?=[^\s]{0,40}\d)(?:gh[oprsu]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|oas|soat|ffct)-[\w.-]{20,}|xox[a-z][-.][\w.-]{10,}|xapp-\d-[\w-]{10,}|[sr]k[-_](?:[a-z]{2,10}[-_])?[\w-]{20,}|npm_[A-Za-z0-9]{20,}|dckr_[a-z]{3}_[\w-]{20,}|hv[bsr]\.[\w-]{20,}|AIza[\w-]{30,}|ya29\.[\w.-]{20,}|pypi-[\w-]{20,}|SG\.[\w.-]{20,}|dop_v1_[a-f0-9]{20,}|AGE-SECRET-KEY-1[A-Z0-9]{20,}))/g;
 const JSON_WEB_TOKEN = /(?<![A-Za-z0-9])eyJ[\w-]{8,}\.[\w.-]+/g;
@@ -468,7 +468,7 @@ const BOOTSTRAP = /(?<![\w.])[a-z0-9]{6}\.[a-z0-9]{16}(?![\w.])/g;
 /** AWS secret keys (40 characters), metadata tokens (56), session tokens, keys. */
 const BASE64 = /[A-Za-z0-9+/_-]{40,}={0,2}/g;
 
-/** A piece of a line without what is a secret by its form. */
+/** A piece of a line without secrets that are recognised by their form. */
 function byForm(piece: string, state: State): string {
   const cut = (kept = '') => {
     state.removed += 1;
@@ -492,12 +492,12 @@ function byForm(piece: string, state: State): string {
   );
 }
 
-/** An Ed25519 public key, which versions are signed for: for everybody to see. Source: RFC 8410, section 4. */
+/** An Ed25519 public key, with which signatures of versions are verified: it is public. Source: RFC 8410, section 4. */
 const PUBLIC_KEY = /^MCowBQYDK2VwAyEA[A-Za-z0-9+/]{43}={0,2}$/;
 
 /**
- * Digests in hexadecimal, paths and long names are no secrets: a random run mixes cases and digits. Of a path each word
- * is looked at by itself.
+ * Digests in hexadecimal, paths and long names are no secrets: a random text mixes cases and digits. Each word of a path is
+ * judged by itself.
  */
 function isRandom(run: string): boolean {
   if (PUBLIC_KEY.test(run)) return false;

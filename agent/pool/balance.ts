@@ -1,33 +1,39 @@
-// Whether the pool is to grow, to shrink or to stay: pure, from what each prefix is doing and the configured marks.
+// Whether the pool must grow, shrink or stay as it is. Pure: computed from the state of each prefix and the configured
+// limits.
+
+import type { Owned } from './entry.ts';
 import type { PrefixState } from './inventory.ts';
-import type { Owned } from './pool.ts';
 
 export interface Marks {
-  /** Addresses the pool never shrinks below, and is brought back to. */
+  /** The pool never shrinks below this number of addresses, and grows back to it. */
   target: number;
-  /** With fewer ready addresses than this, the pool grows. */
+  /** The pool grows when it has fewer ready addresses than this. */
   lowWater: number;
-  /** With more ready addresses than `lowWater` and this, it shrinks. At least two prefixes: growth never overshoots it. */
+  /**
+   * The pool shrinks when it has more ready addresses than `lowWater` plus this. At least two prefixes, so that growth
+   * never overshoots it.
+   */
   surplus: number;
-  /** Pods kubelet may run. */
+  /** Number of pods that kubelet may run. */
   maxPods: number;
 }
 
 export type Balance =
   | { kind: 'enough' }
-  /** So many addresses are missing. */
+  /** Number of addresses to ask for. */
   | { kind: 'grow'; missing: number }
-  /** Prefixes nobody uses and nobody will miss, and at most one ENI, which holds nothing else. */
+  /** Prefixes to give back, which no pod uses or will need, and at most one ENI, which has no other prefixes. */
   | { kind: 'give'; prefixes: Owned[]; eniIds: string[] };
 
 /**
- * @param prefixes those that stay in the pool: without the ones already on their way back to EC2.
- * @param eniIds pod ENIs in the order they are filled; given back from the last on, never the first.
+ * @param prefixes of the pool, without those that are already on their way back to EC2.
+ * @param eniIds pod ENIs in the order in which they are filled. They are given back from the last on; the first is
+ *   never given back.
  */
 export function balance(prefixes: PrefixState[], eniIds: string[], marks: Marks): Balance {
   const total = sum(prefixes, 'size');
   const ready = sum(prefixes, 'ready');
-  // A full node needs no free address: nobody is left to ask for one.
+  // A full node needs no free address: no further pod can ask for one.
   const room = Math.max(0, marks.maxPods - sum(prefixes, 'leased'));
   const middle = marks.lowWater + Math.floor(marks.surplus / 2);
   const short = ready < Math.min(marks.lowWater, room) ? Math.min(middle, room) - ready : 0;
@@ -48,7 +54,7 @@ export function balance(prefixes: PrefixState[], eniIds: string[], marks: Marks)
       left = { total: left.total - size, ready: left.ready - size };
       taken += 1;
     }
-    // One ENI a run: a detachment takes its time, and the next run is minutes away.
+    // One ENI per run: detaching takes time, and the next run is minutes away.
     if (taken === ofEni.length && eniId !== eniIds[0] && givenEnis.length === 0) givenEnis.push(eniId);
   }
   return given.length === 0 && givenEnis.length === 0

@@ -1,24 +1,26 @@
-// Addresses of the pool that somebody carries who has not leased them, and who that is.
-import { findCarriers } from '../host/carriers.ts';
+// Addresses of the pool that a network namespace has on an interface without a lease, and which namespace that is.
+import { findCarriers } from '../attachment/carriers.ts';
 import { podIpv6 } from '../host/ipv6.ts';
 import type { NodePodEni } from '../host/node-file.ts';
 import { statIfPresent } from '../port/fs.ts';
+import { type Entry, listEntries } from './entry.ts';
 import { type Lease, listLeases } from './lease.ts';
-import { noteOf } from './lease-note.ts';
-import { type Entry, listEntries } from './pool.ts';
+import { noteOf, podOf } from './lease-note.ts';
 
 export interface Carried {
   address: string;
   eniId: string;
-  /** What carries it: a path of the network namespace. */
+  /** A path of the network namespace that has the address. */
   netns: string;
-  /** `namespace/name` of the pod whose namespace that is, or its container ID; undefined where it is no pod's. */
+  /** The pod to which the namespace belongs; undefined when it is no pod's. */
   pod: string | undefined;
 }
 
 /**
- * @returns beside them the namespaces that could not be looked into, each with why; undefined where this runtime cannot
- *   look at all.
+ *
+ *
+ * @returns the addresses, and in `unseen` the namespaces that could not be looked into, each with the reason; undefined
+ *   when this runtime cannot look into namespaces.
  */
 export function listCarried(podEnis: NodePodEni[]): { carried: Carried[]; unseen: string[] } | undefined {
   const found = findCarriers(new Set(podEnis.map((eni) => eni.mac)));
@@ -35,16 +37,20 @@ export function listCarried(podEnis: NodePodEni[]): { carried: Carried[]; unseen
     }
   }
   const carried = found.carriers.flatMap(({ netns, inode, addresses }) => {
-    const pods = leases.filter((one) => one.inode === inode).map(({ lease }) => lease);
+    const lease = leases.find((one) => one.inode === inode)?.lease;
+    const pod = lease && podOf(lease);
     const entries = new Set(addresses.flatMap(({ mac, address }) => known.get(`${mac} ${address}`) ?? []));
     return [...entries]
       .filter((entry) => !isTheirs(entry, inode, leases))
-      .map(({ address, eniId }) => ({ address, eniId, netns, pod: nameOf(pods[0]) }));
+      .map(({ address, eniId }) => ({ address, eniId, netns, pod }));
   });
   return { carried, unseen: found.unseen };
 }
 
-/** Leased to whoever this namespace was noted for; where nothing is noted nobody can tell. */
+/**
+ * Whether the address is leased to this namespace. A lease without a noted namespace counts as this one's, since its
+ * namespace is unknown.
+ */
 function isTheirs(
   entry: Entry,
   inode: number,
@@ -54,13 +60,7 @@ function isTheirs(
   return owner !== undefined && (owner.inode === undefined || owner.inode === inode);
 }
 
-function nameOf(lease: Lease | undefined): string | undefined {
-  if (lease === undefined) return undefined;
-  const pod = noteOf(lease)?.pod;
-  return pod === undefined ? lease.owner.containerId : `${pod.namespace}/${pod.name}`;
-}
-
-/** Of the namespace that was noted; undefined where none was, or it is gone or nobody can look at it. */
+/** The inode of the lease's noted namespace; undefined when no namespace is noted, or it is gone or cannot be looked at. */
 function inodeOf(lease: Lease): number | undefined {
   const netns = noteOf(lease)?.netns;
   try {

@@ -1,44 +1,44 @@
-// collect: frees leases whose pods are provably gone, and removes from the kernel what no lease accounts for.
-// A lease is freed only when its link and namespace have been gone for ten minutes and every runtime then says that it
-// does not know the sandbox; one that is silent frees nothing. A probe's lease is freed as soon as its process is gone.
+// collect frees leases whose pods are provably gone, and removes from the kernel the objects of addresses without a
+// lease. A lease is freed only when its link and namespace have been gone for ten minutes and every runtime then says
+// that it does not know the sandbox. When a runtime does not answer, no such lease is freed. A probe's lease is freed
+// as soon as its process is gone.
 import { renameSync } from 'node:fs';
-import { listPodTraces, removePodTraces } from '../host/pod-links.ts';
+import { listPodTraces, removePodTraces } from '../attachment/remains.ts';
 import { listSandboxes } from '../host/sandboxes.ts';
 import { isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { readJsonIfPresent, writeIfChanged } from '../port/fs.ts';
+import { entryName, leasePath, moved, POOL, pathOf } from './entry.ts';
 import { expireInUse } from './in-use.ts';
-import { type Lease, leasePath, listLeases, releaseLease } from './lease.ts';
+import { type Lease, listLeases, releaseLease } from './lease.ts';
 import { isOfGoneProbe, namespaceOf } from './lease-note.ts';
-import { claim, type Entry, moved, POOL_DIR, pathOf } from './pool.ts';
+import { claim } from './prefixes.ts';
 
 export interface Collected {
-  /** Leases freed; their addresses rest now. */
+  /** Leases that were freed; their addresses rest now. */
   freed: Lease[];
-  /** Leases without link and namespace, not freed, and why. */
+  /** Leases without link and namespace that were not freed, each with the reason. */
   kept: { lease: Lease; reason: string }[];
   /** Addresses without a lease whose link or rules were removed from the kernel. */
   removed: string[];
 }
 
-/** Milliseconds a lease must have looked abandoned before it is freed. */
+/** Milliseconds for which a lease must look abandoned before it is freed. */
 const SUSPICION_MS = 600_000;
-/** When each suspected lease was first seen so: boot-clock milliseconds by path. */
-const SUSPECTS = `${POOL_DIR}/suspects.json`;
 
 /** The caller holds the pool's flock. */
 export async function collect(clock: Clock): Promise<Collected> {
-  // The leases first: a link that is missing later belongs to none that was made meanwhile.
+  // Leases are listed before links: a link that is missing later then belongs to no lease that was made in between.
   const leases = listLeases();
-  const { links } = await listPodTraces();
+  const { links } = listPodTraces();
   const abandoned = leases.filter((lease) => !links.has(lease.address) && namespaceOf(lease) !== 'there');
   const suspects = remember(abandoned, clock.bootMs());
   const ripe = abandoned.filter(
-    (lease) => isOfGoneProbe(lease) || clock.bootMs() - (suspects[keyOf(lease)] ?? 0) >= SUSPICION_MS,
+    (lease) => isOfGoneProbe(lease) || clock.bootMs() - (suspects[leasePath(lease)] ?? 0) >= SUSPICION_MS,
   );
   const { freed, kept } = await free(ripe, clock);
   expireInUse(clock.bootMs());
-  return { freed, kept, removed: await removeOrphans(clock) };
+  return { freed, kept, removed: removeOrphans(clock) };
 }
 
 async function free(ripe: Lease[], clock: Clock): Promise<Pick<Collected, 'freed' | 'kept'>> {
@@ -48,10 +48,10 @@ async function free(ripe: Lease[], clock: Clock): Promise<Pick<Collected, 'freed
   for (const lease of ripe)
     if (!known.includes(lease))
       kept.push({ lease, reason: 'its network namespace is not known, or cannot be looked at' });
-  // No runtime has anything to say about a probe.
+  // Runtimes do not know probes.
   const probes = known.filter(isOfGoneProbe);
   const pods = known.filter((lease) => !probes.includes(lease));
-  for (const lease of probes) await end(lease);
+  for (const lease of probes) end(lease);
   if (pods.length === 0) return { freed, kept };
 
   const sandboxes = await listSandboxes().catch((error: unknown) => {
@@ -63,53 +63,47 @@ async function free(ripe: Lease[], clock: Clock): Promise<Pick<Collected, 'freed
   for (const lease of pods) {
     if (sandboxes.some((sandbox) => sandbox.id === lease.owner.containerId))
       kept.push({ lease, reason: 'the runtime still lists its sandbox' });
-    else await end(lease);
+    else end(lease);
   }
   return { freed, kept };
 
-  async function end(lease: Lease): Promise<void> {
-    if (!(await removePodTraces(lease.address)))
-      kept.push({ lease, reason: 'the kernel keeps its rules or link' });
+  function end(lease: Lease): void {
+    if (!removePodTraces(lease.address)) kept.push({ lease, reason: 'the kernel keeps its rules or link' });
     else if (releaseLease(lease, clock.bootMs())) freed.push(lease);
   }
 }
 
 /**
- * Removes links and rules of addresses that nobody leases. The address is taken out of circulation first: a
- * pod that gets it meanwhile would lose its own link.
+ * Removes links and rules of addresses without a lease. The address is first taken out of circulation: a pod that got
+ * it at that moment would lose its own link.
  */
-async function removeOrphans(clock: Clock): Promise<string[]> {
+function removeOrphans(clock: Clock): string[] {
   const removed: string[] = [];
-  const { all } = await listPodTraces();
+  const { all } = listPodTraces();
   for (const address of all) {
-    const retired = (entry: Entry): Entry => ({ ...entry, state: 'retiring' });
-    const entry = claim(address, (one) => moved(pathOf(one), pathOf(retired(one))));
+    const retired = (name: string) => pathOf({ state: 'retiring', name });
+    const entry = claim(address, (one) => moved(pathOf(one), retired(one.name)));
     if (entry === 'leased') continue;
-    if (await removePodTraces(address)) removed.push(address);
-    if (entry !== 'nobody')
-      renameSync(
-        pathOf(retired(entry)),
-        pathOf({ ...entry, state: 'cooling', rest: String(clock.bootMs()) }),
-      );
+    if (removePodTraces(address)) removed.push(address);
+    if (entry !== 'absent')
+      renameSync(retired(entry.name), pathOf({ state: 'cooling', name: entryName(entry, clock.bootMs()) }));
   }
   return removed;
 }
 
-/** Brings the list of suspects up to date: those no longer abandoned are forgotten. */
+/** Updates the list of suspects; leases that no longer look abandoned are dropped from it. */
 function remember(abandoned: Lease[], nowMs: number): Record<string, number> {
   const before = readSuspects();
-  const now = Object.fromEntries(abandoned.map((lease) => [keyOf(lease), before[keyOf(lease)] ?? nowMs]));
+  const now = Object.fromEntries(
+    abandoned.map((lease) => [leasePath(lease), before[leasePath(lease)] ?? nowMs]),
+  );
   if (abandoned.length > 0 || Object.keys(before).length > 0)
-    writeIfChanged(SUSPECTS, JSON.stringify(now), 0o600);
+    writeIfChanged(POOL.suspects, JSON.stringify(now), 0o600);
   return now;
 }
 
 function readSuspects(): Record<string, number> {
-  const value = readJsonIfPresent(SUSPECTS);
+  const value = readJsonIfPresent(POOL.suspects);
   if (typeof value !== 'object' || value === null) return {};
   return Object.fromEntries(Object.entries(value).filter(([, since]) => typeof since === 'number'));
-}
-
-function keyOf({ address, eniId, owner }: Lease): string {
-  return leasePath(address, eniId, owner);
 }

@@ -1,20 +1,12 @@
-// Addresses that somebody carries who has no lease: a pod that gives its own interface more of them than it got, or a
-// network namespace that outlived its pod. The kernel tells an ADD so, which leaves a note of it here: ADD then tries
-// such an address last, and refill does not count on it. Only a note: the entry stays as it is, in its state.
+// Addresses that a network namespace has without a lease: a pod added them to its own interface, or a namespace has
+// outlived its pod. The kernel refuses such an address to an ADD, and the ADD leaves a note here. Later ADDs try the
+// address last, and refill does not count it as available. It is only a note: the entry keeps its state.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { listIfPresent } from '../port/fs.ts';
-import { POOL_DIR } from './pool.ts';
+import { entryName, type Place, POOL, splitName } from './entry.ts';
 
-const IN_USE = `${POOL_DIR}/in-use`;
-
-/** How long a note counts; then an ADD tries as usual and finds out. Milliseconds. */
+/** Milliseconds for which a note counts. After that an ADD tries the address as usual. */
 const BELIEVED_MS = 600_000;
-
-/** An address of an ENI. */
-interface Place {
-  address: string;
-  eniId: string;
-}
 
 interface Note extends Place {
   /** Boot-clock milliseconds. */
@@ -22,12 +14,12 @@ interface Note extends Place {
 }
 
 export function noteInUse(place: Place, nowMs: number): void {
-  mkdirSync(IN_USE, { recursive: true, mode: 0o700 });
+  mkdirSync(POOL.inUse, { recursive: true, mode: 0o700 });
   writeFileSync(pathOf({ ...place, seenMs: nowMs }), '');
   for (const note of notes()) if (isOf(note, place) && note.seenMs < nowMs) remove(note);
 }
 
-/** The kernel has granted it to a pod. */
+/** Removes the note: the kernel has let a pod have the address. */
 export function forgetInUse(place: Place): void {
   for (const note of notes()) if (isOf(note, place)) remove(note);
 }
@@ -37,7 +29,7 @@ export function expireInUse(nowMs: number): void {
   for (const note of notes()) if (!isBelieved(note, nowMs)) remove(note);
 }
 
-/** Keys of addresses that somebody carries, as far as is known: `address,eni`, as an entry's name begins. */
+/** Keys of the addresses that are known to be in use: `address,eni`, which is how an entry's name begins. */
 export function inUse(nowMs: number): Set<string> {
   return new Set(
     notes()
@@ -47,9 +39,11 @@ export function inUse(nowMs: number): Set<string> {
 }
 
 function notes(): Note[] {
-  return listIfPresent(IN_USE).map((name) => {
-    const [address = '', eniId = '', seen = ''] = name.split(',');
-    return { address, eniId, seenMs: Number(seen) };
+  return listIfPresent(POOL.inUse).flatMap((name) => {
+    const parts = splitName(name);
+    return parts === undefined
+      ? []
+      : [{ address: parts.address, eniId: parts.eniId, seenMs: Number(parts.rest) }];
   });
 }
 
@@ -65,6 +59,6 @@ function remove(note: Note): void {
   rmSync(pathOf(note), { force: true });
 }
 
-function pathOf({ address, eniId, seenMs }: Note): string {
-  return `${IN_USE}/${address},${eniId},${seenMs}`;
+function pathOf(note: Note): string {
+  return `${POOL.inUse}/${entryName(note, note.seenMs)}`;
 }

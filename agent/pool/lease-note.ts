@@ -1,13 +1,14 @@
-// Which network namespace, CNI network and pod a lease was made for, and with which limits: written into the lease's
-// file by ADD, read by DEL, CHECK, GC, collect and the tools. Only a note: the file's name alone says who has the address.
+// The network namespace, CNI network, pod and bandwidth limits of a lease. ADD writes them into the lease's file; DEL,
+// CHECK, GC, collect and the tools read them. It is only a note: the file's name alone says who has the address.
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import type { Limit, PodLimits } from '../attachment/limits.ts';
 import { PROBE_ID } from '../host/names.ts';
-import type { Limit, PodLimits } from '../host/pod-limits.ts';
 import { hasCode, isThere, readIfPresent } from '../port/fs.ts';
-import { isLeased, type Lease, leasePath, type Owner } from './lease.ts';
-import { claim, moved, pathOf } from './pool.ts';
+import { leasePath, moved, type Owner, pathOf } from './entry.ts';
+import { isLeased, type Lease } from './lease.ts';
+import { claim } from './prefixes.ts';
 
-/** What Kubernetes calls the pod. */
+/** Namespace and name of the pod in Kubernetes. */
 export interface PodName {
   namespace: string;
   name: string;
@@ -16,33 +17,31 @@ export interface PodName {
 interface Note {
   netns: string;
   network: string | undefined;
-  /** undefined where the runtime did not say. */
+  /** undefined when the runtime did not name the pod. */
   pod: PodName | undefined;
-  /** Bandwidth limits that the kernel was given; empty without any. */
+  /** Bandwidth limits that ADD has set in the kernel; empty when there are none. */
   limits: PodLimits;
-  /** When it was noted: boot-clock milliseconds. Long ago in the notes of versions that did not say. */
+  /** Boot-clock milliseconds of the note. A note of a version that did not write the time counts as old. */
   madeMs: number;
 }
 
 type Known = Pick<Note, 'netns' | 'network' | 'madeMs'> & Partial<Note>;
 
-/** Notes what a lease was made for. False when the lease has ended meanwhile. */
+/** Writes the note of a lease. False when the lease has ended in the meantime. */
 export function noteLease(lease: Lease, known: Known): boolean {
-  // It may end between opening and writing.
-  return (
-    writeNote(leasePath(lease.address, lease.eniId, lease.owner), lease.owner.containerId, known) &&
-    isLeased(lease)
-  );
+  // The lease may end between opening and writing.
+  return writeNote(leasePath(lease), lease.owner.containerId, known) && isLeased(lease);
 }
 
 /**
- * Leases an address that no pod has to whoever cleans up after one, who writes the note first: when he is killed, the
- * lease is one of a namespace that is gone. `nobody` when no pod can get the address, `leased` when one has it.
+ * Leases an address that no pod has to a process that cleans up after a pod. The note is written first: when the
+ * process is killed, the lease's namespace is one that is gone. `leased` when a pod has the address; `absent` when the
+ * pool has no entry of it that a pod can get.
  */
-export function leaseForCleaning(address: string, owner: Owner, known: Known): Lease | 'leased' | 'nobody' {
+export function leaseForCleaning(address: string, owner: Owner, known: Known): Lease | 'leased' | 'absent' {
   const entry = claim(address, (one) => {
     const path = pathOf(one);
-    return writeNote(path, owner.containerId, known) && moved(path, leasePath(address, one.eniId, owner));
+    return writeNote(path, owner.containerId, known) && moved(path, leasePath({ ...one, owner }));
   });
   return typeof entry === 'string' ? entry : { address, eniId: entry.eniId, owner };
 }
@@ -55,7 +54,7 @@ function writeNote(
 ): boolean {
   let fd: number;
   try {
-    // Not 'w', which would make an entry of its own where this one has moved.
+    // Not 'w', which would create a new entry where this one has been moved away.
     fd = openSync(path, 'r+');
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return false;
@@ -72,16 +71,16 @@ function writeNote(
   return true;
 }
 
-/** The noted path; undefined when no note of this owner is there. */
+/** The noted path of the namespace; undefined when there is no note of this owner. */
 export function notedNamespace(lease: Lease): string | undefined {
   return noteOf(lease)?.netns;
 }
 
-/** What is noted of a lease; undefined when no note of this owner is there. */
+/** The note of a lease; undefined when there is no note of this owner. */
 export function noteOf(lease: Lease): Note | undefined {
-  const text = readIfPresent(leasePath(lease.address, lease.eniId, lease.owner));
+  const text = readIfPresent(leasePath(lease));
   const [containerId, netns = '', network = '', named = '', limits, made = ''] = text?.split('\n') ?? [];
-  // A file keeps the note of its last owner until the next one writes its own.
+  // A file keeps the note of its last owner until the next owner writes its own.
   if (containerId !== lease.owner.containerId || !/^\/[\w./:@+=,~-]+$/.test(netns)) return undefined;
   const [namespace = '', name] = named.split('/');
   return {
@@ -93,7 +92,13 @@ export function noteOf(lease: Lease): Note | undefined {
   };
 }
 
-/** Empty in a note that another version wrote, or that is damaged: they become lines for `tc` and `nft`. */
+/** `NAMESPACE/NAME`, or the container's ID when the runtime has not named the pod. */
+export function podOf(lease: Lease): string {
+  const pod = noteOf(lease)?.pod;
+  return pod === undefined ? lease.owner.containerId : `${pod.namespace}/${pod.name}`;
+}
+
+/** Empty when another version wrote the note or the note is damaged: limits become lines for `tc` and `nft`. */
 function limitsIn(text: string | undefined): PodLimits {
   try {
     const { ingress, egress } = JSON.parse(text ?? '') as Record<keyof PodLimits, unknown>;
@@ -109,8 +114,8 @@ function isLimit(value: unknown): value is Limit {
 }
 
 /**
- * `unknown` when no note of this owner is there, or nobody can look at what is noted: then nobody may take the namespace
- * for gone.
+ * `unknown` when there is no note of this owner or the noted path cannot be looked at. The caller must then not treat
+ * the namespace as gone.
  */
 export function namespaceOf(lease: Lease): 'there' | 'gone' | 'unknown' {
   const path = notedNamespace(lease);
@@ -127,12 +132,15 @@ function pathIs(path: string): 'there' | 'gone' | 'unknown' {
   }
 }
 
-/** Of a probe whose process is gone: it cannot come back for it, and no runtime knows it. */
+/**
+ * Whether the lease belongs to a probe whose process is gone. The process will not end the lease, and no runtime knows
+ * it.
+ */
 export function isOfGoneProbe(lease: Lease): boolean {
   return lease.owner.containerId.startsWith(`${PROBE_ID}-`) && namespaceOf(lease) === 'gone';
 }
 
-/** By signal 0: a unit's sandbox hides other users' processes from /proc, not from kill(2). */
+/** Uses signal 0: a unit's sandbox hides other users' processes in /proc, but not from kill(2). */
 function processIs(pid: number): 'there' | 'gone' {
   try {
     process.kill(pid, 0);

@@ -1,51 +1,54 @@
-// Leases: which attachment has which address. Taken and given back by rename(2) alone, without a lock: of all
-// that want an entry, exactly one gets it. A lease knows its owner and outlives the pod's namespace.
+// Leases: which attachment has which address. A lease is taken and given back by rename(2) alone, without a lock: when
+// several callers want an entry, exactly one gets it. A lease names its owner and outlives the pod's namespace.
 import { writeFileSync } from 'node:fs';
 import { isAddress, toNumber } from '../host/ipv4.ts';
 import { Failure } from '../messages/failure.ts';
-import { isThere, listIfPresent } from '../port/fs.ts';
+import { isThere } from '../port/fs.ts';
+import {
+  entryName,
+  leasePath,
+  listEntries,
+  moved,
+  NEVER_USED,
+  namesIn,
+  type Owner,
+  type Place,
+  POOL,
+  pathOf,
+  splitName,
+  stampOf,
+} from './entry.ts';
 import { inUse } from './in-use.ts';
-import { leavingRanges, listEntries, moved, NEVER_USED, POOL_DIR, pathOf } from './pool.ts';
+import { leavingRanges } from './prefixes.ts';
 
-/** Asks eniboot-refill.path for more addresses. */
-const REFILL_WANTED = `${POOL_DIR}/refill-wanted`;
-
-/** One attachment of a container: what CNI calls the pair of container ID and interface name. */
-export interface Owner {
-  containerId: string;
-  ifName: string;
-}
-
-export interface Lease {
-  address: string;
-  eniId: string;
+export interface Lease extends Place {
   owner: Owner;
-  /** The entry it was made from, so that an attachment that failed can be undone without a trace. */
+  /** The entry that became this lease, so that an attachment that failed can be undone completely. */
   from?: string;
 }
 
 export interface LeaseOptions {
-  /** ENIs that can be used, in the order they are filled. */
+  /** Usable ENIs, in the order in which they are filled. */
   eniIds: string[];
-  /** Milliseconds an address rests between two owners. */
+  /** Milliseconds that an address rests between two owners. */
   restMs: number;
   /** Boot-clock milliseconds. */
   nowMs: number;
-  /** Below this many addresses left, a refill is asked for. */
+  /** A refill is requested when fewer addresses than this are left. */
   lowWater: number;
-  /** Addresses that are not to be leased: this ADD has tried them. */
+  /** Addresses that must not be leased: this ADD has tried them. */
   passOver?: ReadonlySet<string>;
 }
 
 /**
- * Leases an address: from the first ENI that has one, in it from the fullest prefix, in it the one that has
- * rested longest. Rested addresses of `cooling/` are taken as they are; nobody has to move them first. Those that
- * somebody is known to carry come last: whoever did so may be gone.
+ * Leases an address: of the first ENI that has one, of that ENI's fullest prefix, the address that has rested longest.
+ * Rested addresses in `cooling/` are leased directly; no process has to move them to `free/` first. Addresses that are
+ * known to be in use come last: they may be free again by now.
  *
- * @throws POOL_EXHAUSTED at once when none is left; a refill has been asked for by then.
+ * @throws POOL_EXHAUSTED at once when no address is left; a refill has been requested by then.
  */
 export function takeLease(owner: Owner, options: LeaseOptions): Lease {
-  // Four directories cannot be read as one snapshot: at full churn a look misses entries that exist.
+  // Four directories cannot be read as one snapshot: when many pods come and go, one listing misses entries that exist.
   for (let looks = 0; looks < 2; looks += 1) {
     const { groups, carried } = groupsOf(options);
     let left = groups.reduce((sum, group) => sum + group.ready.length, 0);
@@ -71,22 +74,19 @@ export function takeLease(owner: Owner, options: LeaseOptions): Lease {
   const why = [
     'no address is free on this node',
     ...(resting === 0 ? [] : [`${resting} rest after their pod is gone`]),
-    ...(carried === 0 ? [] : [`${carried} are carried by somebody who has not leased them`]),
+    ...(carried === 0 ? [] : [`${carried} are carried without a lease`]),
     'a refill has been asked for',
   ];
-  throw new Failure('POOL_EXHAUSTED', why.join('; '), {
-    leased: listEntries('leased').length,
-    resting,
-    inUse: carried,
-  });
+  const leased = listEntries('leased').length;
+  throw new Failure('POOL_EXHAUSTED', why.join('; '), { leased, resting, inUse: carried });
 }
 
 function take({ address, eniId, from }: Ready, owner: Owner): Lease | undefined {
-  if (!isAddress(address) || !moved(from, leasePath(address, eniId, owner))) return undefined;
+  if (!isAddress(address) || !moved(from, leasePath({ address, eniId, owner }))) return undefined;
   return { address, eniId, owner, from };
 }
 
-/** The lease of an attachment, if it has one. */
+/** The lease of an attachment; undefined when it has none. */
 export function findLease(owner: Owner): Lease | undefined {
   return listLeases().find(
     (lease) => lease.owner.containerId === owner.containerId && lease.owner.ifName === owner.ifName,
@@ -94,36 +94,27 @@ export function findLease(owner: Owner): Lease | undefined {
 }
 
 export function listLeases(): Lease[] {
-  return listEntries('leased').map(({ address, eniId, rest }) => {
-    // A container ID has no comma; an interface name may have one.
-    const comma = rest.indexOf(',');
-    return {
-      address,
-      eniId,
-      owner: { containerId: rest.slice(0, comma), ifName: rest.slice(comma + 1) },
-    };
-  });
+  return listEntries('leased').map(({ address, eniId, owner }) => ({ address, eniId, owner }));
 }
 
-/** Ends a lease: the address rests from `nowMs` (boot clock) on. False when somebody else ended it before. */
+/** Ends a lease: the address rests from `nowMs` (boot clock) on. False when the lease had ended already. */
 export function releaseLease(lease: Lease, nowMs: number): boolean {
-  const { address, eniId, owner } = lease;
-  return moved(leasePath(address, eniId, owner), `${POOL_DIR}/cooling/${address},${eniId},${nowMs}`);
+  return moved(leasePath(lease), pathOf({ state: 'cooling', name: entryName(lease, nowMs) }));
 }
 
-/** Takes back a release of a lease whose pod turns out to live. False when it is too late. */
-export function resumeLease({ address, eniId, owner }: Lease): boolean {
+/** Undoes releaseLease for a pod that turns out to be alive. False when it is too late. */
+export function resumeLease(lease: Lease): boolean {
   return listEntries('cooling')
-    .filter((entry) => entry.address === address && entry.eniId === eniId)
-    .some((entry) => moved(pathOf(entry), leasePath(address, eniId, owner)));
+    .filter((entry) => entry.address === lease.address && entry.eniId === lease.eniId)
+    .some((entry) => moved(pathOf(entry), leasePath(lease)));
 }
 
-/** Whether this owner has it still. */
-export function isLeased({ address, eniId, owner }: Lease): boolean {
-  return isThere(leasePath(address, eniId, owner));
+/** Whether the owner still has the lease. */
+export function isLeased(lease: Lease): boolean {
+  return isThere(leasePath(lease));
 }
 
-/** Does what belongs to taking a lease; when it fails, the lease was never taken. */
+/** Runs the work that belongs to taking a lease. When it fails, the lease is undone. */
 export function orUndo<T>(lease: Lease, work: () => T): T {
   try {
     return work();
@@ -133,34 +124,34 @@ export function orUndo<T>(lease: Lease, work: () => T): T {
   }
 }
 
-/** Undoes takeLease for an attachment that never came to be: the address is as it was before. */
+/** Undoes takeLease for an attachment that was not made: the address is again as it was before. */
 export function undoLease(lease: Lease): void {
-  if (lease.from !== undefined) moved(leasePath(lease.address, lease.eniId, lease.owner), lease.from);
+  if (lease.from !== undefined) moved(leasePath(lease), lease.from);
 }
 
-/** The addresses of one /28 of an ENI that nobody has: a prefix, or single addresses that happen to lie in one. */
+/** The unleased addresses in one /28 of an ENI: a prefix, or single addresses in the same /28. */
 interface Group {
-  /** Position of its ENI. */
+  /** Position of the ENI in `eniIds`. */
   eni: number;
-  /** The /28's number. */
+  /** Number of the /28. */
   prefix: number;
   unleased: number;
-  /** Those that have rested. */
+  /** The addresses that have rested. */
   ready: Ready[];
 }
 
 interface Ready {
   address: string;
   eniId: string;
-  /** The entry's path. */
+  /** Path of the entry. */
   from: string;
   stamp: number;
   last: number;
 }
 
 /**
- * What can be leased, by /28, and beside it what somebody carries. Little is done for each entry, since an ADD reads hundreds of them before the runtime
- * has compiled anything: names are cut by hand, and only the last part of an address is made a number.
+ * The leasable addresses by /28, and separately those that are known to be in use. An ADD reads hundreds of entries, so
+ * each costs little: only the last part of an address becomes a number.
  */
 function groupsOf(options: LeaseOptions): { groups: Group[]; carried: Ready[] } {
   const { eniIds, restMs, nowMs, passOver } = options;
@@ -170,14 +161,11 @@ function groupsOf(options: LeaseOptions): { groups: Group[]; carried: Ready[] } 
   const known = inUse(nowMs);
   const carried: Ready[] = [];
   for (const state of ['free', 'cooling'] as const) {
-    const folder = `${POOL_DIR}/${state}`;
-    for (const name of listIfPresent(folder)) {
-      const comma = name.indexOf(',');
-      const second = name.indexOf(',', comma + 1);
-      const eniId = name.slice(comma + 1, second);
-      const eni = eniIds.indexOf(eniId);
-      if (eni === -1) continue;
-      const address = name.slice(0, comma);
+    for (const name of namesIn(state)) {
+      const parts = splitName(name);
+      const eni = parts === undefined ? -1 : eniIds.indexOf(parts.eniId);
+      if (parts === undefined || eni === -1) continue;
+      const { address, eniId } = parts;
       const dot = address.lastIndexOf('.');
       const last = Number(address.slice(dot + 1));
       if (!Number.isInteger(last)) continue;
@@ -189,18 +177,23 @@ function groupsOf(options: LeaseOptions): { groups: Group[]; carried: Ready[] } 
         groups.set(key, group);
       }
       if (leaving.length > 0 && isLeaving(leaving, eniId, address)) continue;
-      const isCarried = known.size > 0 && known.has(name.slice(0, second));
+      const isCarried = known.size > 0 && known.has(`${address},${eniId}`);
       if (!isCarried) group.unleased += 1;
-      const stamp = stampOf(name.slice(second + 1));
+      const releasedAt = stampOf(parts.rest);
+      if (releasedAt === 'unreadable') continue;
+      const stamp = releasedAt === NEVER_USED ? Number.NEGATIVE_INFINITY : releasedAt;
       if (nowMs - stamp < restMs || passOver?.has(address) === true) continue;
       const ready = isCarried ? carried : group.ready;
-      ready.push({ address, eniId, from: `${folder}/${name}`, stamp, last });
+      ready.push({ address, eniId, from: pathOf({ state, name }), stamp, last });
     }
   }
   return { groups: [...groups.values()], carried };
 }
 
-/** The first ENI's, in it the fullest. Numbers are compared, never texts: a collator's first use costs milliseconds. */
+/**
+ * Sorts by ENI, then the fullest group first. It compares numbers only: the first use of a collator for texts costs
+ * milliseconds.
+ */
 function comesBefore(a: Group, b: Group): number {
   return a.eni - b.eni || a.unleased - b.unleased || a.prefix - b.prefix;
 }
@@ -211,17 +204,6 @@ function isLeaving(ranges: ReturnType<typeof leavingRanges>, eniId: string, addr
   return ranges.some((one) => one.eniId === eniId && one.first <= value && value <= one.last);
 }
 
-/** Boot-clock milliseconds of the release; an unreadable stamp counts as just released. */
-function stampOf(text: string): number {
-  if (text === NEVER_USED) return Number.NEGATIVE_INFINITY;
-  const stamp = Number(text);
-  return text !== '' && Number.isFinite(stamp) ? stamp : Number.POSITIVE_INFINITY;
-}
-
-export function leasePath(address: string, eniId: string, owner: Owner): string {
-  return `${POOL_DIR}/leased/${address},${eniId},${owner.containerId},${owner.ifName}`;
-}
-
 function askForRefill(): void {
-  writeFileSync(REFILL_WANTED, '');
+  writeFileSync(POOL.refillWanted, '');
 }

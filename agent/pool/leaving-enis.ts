@@ -1,21 +1,19 @@
-// ENIs on their way back to EC2. Written down before EC2 is asked to detach one, so that a killed run's successor
-// finishes it: a detached ENI that nobody deletes is paid for until the account's limit is reached.
+// ENIs on their way back to EC2. Each is written down before EC2 is asked to detach it, so that the next run finishes
+// what a killed run began: a detached ENI that is never deleted counts against the account's limit and is paid for.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { listIfPresent } from '../port/fs.ts';
-import { POOL_DIR } from './pool.ts';
-
-const LEAVING = `${POOL_DIR}/leaving-enis`;
+import { POOL } from './entry.ts';
 
 export function leavingEnis(): string[] {
-  return listIfPresent(LEAVING);
+  return listIfPresent(POOL.leavingEnis);
 }
 
 export function startLeavingEni(eniId: string): void {
-  mkdirSync(LEAVING, { recursive: true, mode: 0o700 });
-  writeFileSync(`${LEAVING}/${eniId}`, '');
+  mkdirSync(POOL.leavingEnis, { recursive: true, mode: 0o700 });
+  writeFileSync(`${POOL.leavingEnis}/${eniId}`, '');
 }
 
-/** It is gone, or it stays. */
+/** The ENI is gone, or it stays. */
 export function endLeavingEni(eniId: string): void {
-  rmSync(`${LEAVING}/${eniId}`, { force: true });
+  rmSync(`${POOL.leavingEnis}/${eniId}`, { force: true });
 }

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /**
- * Time as the agent sees it. Deadlines and rest times use the boot clock, which neither a step of the
- * wall clock nor a restart of the process moves; the wall clock is for people only.
+ * Time as the agent sees it. Deadlines and rest times use the boot clock, which neither a step of the wall clock nor a restart
+ * of the process moves. The wall clock is only for people.
  */
 export interface Clock {
   /** Milliseconds since this kernel booted (10 ms resolution), suspend included. */
@@ -14,10 +14,10 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
-/** What the boot clock said last, and the monotonic clock at that moment. */
+/** The last value read from the boot clock, and the monotonic clock at that moment. */
 let last: { bootMs: number; monotonicMs: number } | undefined;
 
-/** Without a file descriptor left the time goes on all the same: by the monotonic clock, from what was read last. */
+/** Without a free file descriptor, the time still goes on: the monotonic clock is added to the last value read. */
 function bootMs(): number {
   try {
     last = {
@@ -39,12 +39,18 @@ export const systemClock: Clock = {
   },
 };
 
-/** For the CNI path, which is synchronous: nothing else happens meanwhile. */
+/** For the CNI path, which is synchronous: nothing else runs meanwhile. */
 export function pause(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
-/** The kernel's random identifier of this boot: a changed value means every stamp from before is void. */
+let knownBootId: string | undefined;
+
+/**
+ * The kernel's random identifier of this boot: when it has changed, every stamp from before is void. The kernel is asked once,
+ * so that the verdict of a boot that has no file descriptor left still has it.
+ */
 export function bootId(): string {
-  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  knownBootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  return knownBootId;
 }

@@ -1,7 +1,7 @@
 import { Failure } from '../messages/failure.ts';
 import { bounds } from './bounds.ts';
 
-/** What became of a child process: the one type both exec ports return. */
+/** What became of a child process: the type that both exec ports return. */
 export interface ExecResult {
   command: string[];
   /** null when the process did not exit by itself (signal, time-out, never started). */
@@ -12,9 +12,9 @@ export interface ExecResult {
   stdout: string;
   stderr: string;
   timedOut: boolean;
-  /** It said more than any program may (bounds.programBytes) and was killed for it; what it said is not whole. */
+  /** The program printed more than any program may (bounds.programBytes) and was killed for it; its output is not whole. */
   overflowed?: boolean;
-  /** The system's code where the program could not be started, such as EMFILE. */
+  /** The system's error code when the program could not be started, such as EMFILE. */
   errno?: string | undefined;
   /** Wall time in milliseconds. */
   ms: number;
@@ -34,7 +34,7 @@ export function succeeded(result: ExecResult): boolean {
   return result.exitCode === 0;
 }
 
-/** How it ended, for a person. */
+/** How the process ended, for a person. */
 export function endingOf(result: ExecResult): string {
   if (result.missing) return 'is not installed';
   if (result.timedOut) return 'ran out of time';
@@ -43,7 +43,7 @@ export function endingOf(result: ExecResult): string {
   return `exit ${result.exitCode ?? result.signal}`;
 }
 
-/** Why there is no answer of the program at all, whatever it was asked; undefined when it ran to an end of its own. */
+/** Why there is no answer of the program at all, whatever it was asked; undefined when it ended by itself. */
 export function notRun(result: ExecResult): Failure | undefined {
   const [file = ''] = result.command;
   if (result.missing) return new Failure('TOOL_MISSING', `${file} is not installed`, { tool: file });
@@ -52,5 +52,5 @@ export function notRun(result: ExecResult): Failure | undefined {
   return undefined;
 }
 
-/** What fork(2) and pipe(2) say when the system has no more to give. */
+/** Errors of fork(2) and pipe(2) when the system has no more processes or descriptors to give. */
 const OUT_OF_PROCESSES = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN']);

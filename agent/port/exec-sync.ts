@@ -1,5 +1,5 @@
-// Child processes for the CNI path: synchronous, since a plugin call is one straight line and an event loop
-// with execa costs more than the whole call may take. The result is the same type as exec.ts returns.
+// Child processes for the CNI path. Synchronous, since a plugin call does one step after another, and an event loop with execa
+// costs more than the whole call may take. The result has the same type as in exec.ts.
 import type { SpawnSyncReturns } from 'node:child_process';
 import { bounds } from './bounds.ts';
 import type { ExecOptions, ExecResult } from './exec-result.ts';
@@ -8,11 +8,11 @@ import { hasLibc } from './libc.ts';
 import { onPipes } from './pipe.ts';
 
 /**
- * Runs one program to its end; a non-zero exit is a result, not an exception. Never goes through a shell. The
- * time-out (default 10 s) ends it with SIGKILL; what it had started may live on.
+ * Runs one program to its end; a non-zero exit is a result, not an exception. Never goes through a shell. The time-out (default
+ * 10 s) ends the program with SIGKILL; processes that it started may live on.
  */
 export function runSync(file: string, args: string[], options: Omit<ExecOptions, 'signal'> = {}): ExecResult {
-  // Loaded by the first call: most plugin calls make none.
+  // Loaded by the first call: most plugin calls start no program.
   const { spawnSync } = process.getBuiltinModule('node:child_process');
   const started = performance.now();
   const settings = {
@@ -32,13 +32,14 @@ export function runSync(file: string, args: string[], options: Omit<ExecOptions,
     try {
       return byPipes();
     } catch (error) {
-      // No pipe is left, or no memory for foreign calls: the other way says what the program needs and lacks.
+      // No pipe is free, or no memory for foreign calls. The runtime's own streams are tried: their error says what the program
+      // could not get.
       if (ran) throw error;
       return byOwn();
     }
   };
   const { result, stdout, stderr, full } = said();
-  // It waits for a reader then, until its time is over.
+  // A program that has filled the pipe waits for a reader until its time is over.
   const overflowed = full || hasCode(result.error, 'ENOBUFS');
   return {
     command: [file, ...args],
@@ -61,11 +62,11 @@ interface Output {
   result: Pick<SpawnSyncReturns<Buffer>, 'status' | 'signal' | 'error'>;
   stdout: Buffer;
   stderr: Buffer;
-  /** There may have been more. */
+  /** The output filled the pipe, so there may have been more. */
   full: boolean;
 }
 
-/** By the runtime's own streams. */
+/** Uses the runtime's own streams. */
 function withOwn(
   input: string | undefined,
   run: (own: { stdio: ('ignore' | 'pipe')[]; input?: string; maxBuffer: number }) => SpawnSyncReturns<Buffer>,

@@ -1,17 +1,17 @@
-// Child processes for the agent and the CLI, through execa. The CNI path uses exec-sync.ts instead:
-// loading execa costs more than a whole plugin call may take.
+// Child processes for the agent and the CLI, through execa. The CNI path uses exec-sync.ts instead: loading execa costs more
+// than a whole plugin call may take.
 import type { Readable } from 'node:stream';
 import { bounds } from './bounds.ts';
 import type { ExecOptions, ExecResult } from './exec-result.ts';
 import { runSync } from './exec-sync.ts';
 
-/** Milliseconds that a killed child's last words may take. */
+/** Milliseconds to wait for the last output of a killed child. */
 const OUTPUT_MS = 500;
 
 /**
- * Runs one program to its end and reports what happened; a non-zero exit is a result, not an exception.
- * Never goes through a shell. The time-out (default 10 s) ends it with SIGKILL; what it had started may live on, and
- * is not waited for.
+ * Runs one program to its end and reports what happened; a non-zero exit is a result, not an exception. Never goes through a
+ * shell. The time-out (default 10 s) ends the program with SIGKILL; processes that it started may live on, and are not waited
+ * for.
  */
 export async function run(file: string, args: string[], options: ExecOptions = {}): Promise<ExecResult> {
   const { execa } = await import('execa');
@@ -23,13 +23,13 @@ export async function run(file: string, args: string[], options: ExecOptions = {
       timeout: timeoutMs,
       killSignal: 'SIGKILL',
       reject: false,
-      // Collected here: execa quotes all of it in the message of a failure, which takes 20 s for 32 MB.
+      // Collected here: execa quotes the whole output in the message of a failure, which takes 20 s for 32 MB.
       buffer: false,
       env: { LC_ALL: 'C.UTF-8', ...options.env },
       ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
     }),
   );
-  // Why it was not, the other port can say.
+  // The synchronous port can say why the program was not started.
   if (child === undefined) return runSync(file, args, options);
   let left: number = bounds.programBytes;
   let overflowed = false;
@@ -44,7 +44,7 @@ export async function run(file: string, args: string[], options: ExecOptions = {
     return chunks;
   };
   const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
-  // execa waits for the end of the output, which whoever the child has started may hold open for ever.
+  // execa waits for the end of the output, which a process that the child started may hold open for ever.
   const timer = setTimeout(() => {
     child.stdout.destroy();
     child.stderr.destroy();
@@ -53,7 +53,7 @@ export async function run(file: string, args: string[], options: ExecOptions = {
   clearTimeout(timer);
   return {
     command: [file, ...args],
-    // Cut off, no exit code says that it is whole.
+    // Output that was cut off must not come with an exit code, which would say that it is whole.
     exitCode: overflowed ? null : (result.exitCode ?? null),
     signal: result.signal ?? null,
     missing: result.code === 'ENOENT',
@@ -61,15 +61,15 @@ export async function run(file: string, args: string[], options: ExecOptions = {
     stderr: Buffer.concat(stderr).toString('utf8'),
     timedOut: result.timedOut,
     overflowed,
-    // Set by execa for its own reasons too.
+    // execa also sets a code for its own reasons.
     errno: result.exitCode === undefined && result.signal === undefined ? result.code : undefined,
     ms: performance.now() - begun,
   };
 }
 
 /**
- * Undefined where the system has no descriptor left for a child: the compiled runtime lets execa make no stand-in for it,
- * and what execa throws then (a TypeError) says nothing.
+ * Undefined when the system has no free descriptor for a child. In the compiled runtime, execa cannot replace the missing
+ * child, and throws a TypeError that does not name the cause.
  */
 function started<Child>(start: () => Child): Child | undefined {
   try {

@@ -1,13 +1,13 @@
-// A program that is fed lines for as long as it reads them.
+// A program that gets lines for as long as it reads them.
 import { execa } from 'execa';
 
 export interface Feed {
   write(line: string): void;
-  /** Closes its input; resolves when it has ended, at the latest after `ms` milliseconds. */
+  /** Closes the program's input; resolves when the program has ended, at the latest after `ms` milliseconds. */
   end(ms: number): Promise<void>;
 }
 
-/** @param lost is told once, and why, when it reads no more. */
+/** @param lost is called once, with the reason, when the program reads no more. */
 export function feed(file: string, args: string[], lost: (reason: string) => void): Feed {
   let over = false;
   const lose = (reason: string) => {

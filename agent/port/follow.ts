@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 
 /** A long-running child whose output lines are events; the reader asks for the next one. */
 export interface Events {
-  /** Resolves at the next output, `ended` when the child has ended or the time is over. */
+  /** Resolves at the next output; `ended` when the child has ended or the time is over. */
   next(): Promise<'event' | 'ended'>;
   stop(): void;
 }
@@ -17,7 +17,7 @@ export function follow(file: string, args: string[], timeoutMs: number): Events 
     wake?.();
     wake = undefined;
   };
-  // Without a descriptor left there is no stream, and the error comes a moment later.
+  // Without a free descriptor there is no stream, and the error comes a moment later.
   child.stdout?.on('data', () => {
     pending = true;
     notify();
@@ -27,7 +27,7 @@ export function follow(file: string, args: string[], timeoutMs: number): Events 
     clearTimeout(timer);
     notify();
   };
-  // Ended whatever becomes of the child: `close` waits for everybody who has its output open.
+  // The events end at once: `close` would wait for every process that has the child's output open.
   const stop = () => {
     child.kill('SIGKILL');
     child.stdout?.destroy();

@@ -1,7 +1,7 @@
-// Files as the agent needs them: whole or not at all. Synchronous throughout, because boot is sequential
-// and the CNI path must not start the runtime's thread pool.
-// Only ENOENT and ENOTDIR mean that something is not there. Any other error means that nobody knows, and is thrown: who
-// takes a pod's namespace for gone because a look at it was refused gives the pod's address to another pod.
+// Files, read and written whole or not at all. Synchronous throughout, because boot is sequential and the CNI path must not
+// start the runtime's thread pool. Only ENOENT and ENOTDIR mean that a file is absent. After any other error this is unknown,
+// and the error is thrown: code that took a pod's namespace for gone because the kernel refused a look at it would give the
+// pod's address to another pod.
 import {
   closeSync,
   fchmodSync,
@@ -19,6 +19,7 @@ import {
   type Stats,
   statSync,
   symlinkSync,
+  watch,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -29,8 +30,8 @@ export function hasCode(error: unknown, ...codes: string[]): boolean {
 }
 
 /**
- * SHA-256 of a file in hexadecimal, and the milliseconds of processor time it took. Read in pieces into one buffer, so
- * that neither other work nor memory waits for the whole.
+ * SHA-256 of a file in hexadecimal, and the milliseconds of processor time that it took. The file is read in pieces into one
+ * buffer, so that other work need not wait, and little memory is used.
  */
 export async function sha256Of(path: string, signal?: AbortSignal): Promise<{ sha256: string; ms: number }> {
   const { createHash } = await import('node:crypto');
@@ -58,7 +59,7 @@ export function readIfPresent(path: string): string | undefined {
   return ifPresent(() => readFileSync(path, 'utf8'));
 }
 
-/** The file's JSON; undefined when it does not exist, or holds something else. Other errors are thrown. */
+/** The file's JSON; undefined when the file does not exist, or does not hold JSON. Other errors are thrown. */
 export function readJsonIfPresent(path: string): unknown {
   const text = readIfPresent(path);
   if (text === undefined) return undefined;
@@ -69,17 +70,17 @@ export function readJsonIfPresent(path: string): unknown {
   }
 }
 
-/** What a path leads to, or undefined when it leads nowhere. Other errors are thrown. */
+/** The stat of the path's target, or undefined when there is none. Other errors are thrown. */
 export function statIfPresent(path: string): Stats | undefined {
   return ifPresent(() => statSync(path));
 }
 
-/** Where a link points, not followed; undefined when the path is absent or something else than a link. */
+/** The target of a link, not followed further; undefined when the path is absent or is no link. */
 export function linkIfPresent(path: string): string | undefined {
   return ifPresent(() => (lstatSync(path).isSymbolicLink() ? readlinkSync(path) : undefined));
 }
 
-/** Whether a path leads to something. Throws where that cannot be told. */
+/** Whether a path leads to something. Throws when this cannot be told. */
 export function isThere(path: string): boolean {
   return statIfPresent(path) !== undefined;
 }
@@ -105,8 +106,8 @@ function ifPresent<T>(look: () => T): T | undefined {
 }
 
 /**
- * Writes a file so that a reader, a crash or a full disk sees either the old text or the new one:
- * temporary file in the same directory, fsync, rename, fsync of the directory.
+ * Writes a file so that a reader, a crash or a full disk sees either the old text or the new one: temporary file in the same
+ * directory, fsync, rename, fsync of the directory.
  */
 export function writeAtomic(path: string, text: string | Uint8Array, mode = 0o644): void {
   const directory = dirname(path);
@@ -132,8 +133,8 @@ export function writeAtomic(path: string, text: string | Uint8Array, mode = 0o64
 }
 
 /**
- * Removes temporary files, of one file or of all in a folder, that a killed run left: some programs read every file of a
- * folder that eniboot writes to, whatever its name.
+ * Removes temporary files that a killed run left, of one file or of all in a folder. Some programs read every file of a folder
+ * that eniboot writes to, whatever its name.
  */
 export function removeHalfWritten(directory: string, file?: string): void {
   for (const name of listIfPresent(directory)) {
@@ -143,7 +144,7 @@ export function removeHalfWritten(directory: string, file?: string): void {
   }
 }
 
-/** Whether this very program runs under that number: numbers are used again soon, in a container at once. */
+/** Whether this same program runs with that process number. Numbers are used again soon; in a container, at once. */
 function isAlive(pid: number): boolean {
   try {
     return readlinkSync(`/proc/${pid}/exe`) === readlinkSync('/proc/self/exe');
@@ -153,8 +154,8 @@ function isAlive(pid: number): boolean {
 }
 
 /**
- * Writes a file that must not exist yet, whole or not at all. Safe in a folder others may write to: nothing that was
- * there before is followed or replaced. Throws EEXIST.
+ * Writes a file that must not exist yet, whole or not at all. Safe in a folder that other users can write to: an existing file
+ * or link is neither followed nor replaced. Throws EEXIST.
  */
 export function writeNew(path: string, bytes: Uint8Array, mode: number): void {
   const temporary = join(dirname(path), `.${basename(path)}.${crypto.randomUUID()}.tmp`);
@@ -172,14 +173,14 @@ export function writeNew(path: string, bytes: Uint8Array, mode: number): void {
   syncDirectory(dirname(path));
 }
 
-/** A folder for root alone or for all, as `mode` says, and those above it. */
+/** Makes a folder and the folders above it. `mode` says whether it is for root alone or for all users. */
 export function makeFolder(path: string, mode: number): void {
   mkdirSync(path, { recursive: true, mode });
 }
 
-/** Writes only when the text differs; true when it wrote. */
+/** Writes only when text or mode differ; returns true when it wrote. */
 export function writeIfChanged(path: string, text: string, mode = 0o644): boolean {
-  if (readIfPresent(path) === text) return false;
+  if (readIfPresent(path) === text && ((statIfPresent(path)?.mode ?? 0) & 0o777) === mode) return false;
   writeAtomic(path, text, mode);
   return true;
 }
@@ -195,8 +196,8 @@ export function syncDirectory(path: string): void {
 }
 
 /**
- * The file's bytes, at most `limit` of them (so that /dev/zero ends too), or undefined when it does not exist.
- * Other errors are thrown.
+ * The file's bytes, at most `limit` of them (so that /dev/zero ends too), or undefined when the file does not exist. Other
+ * errors are thrown.
  */
 export function readBytesIfPresent(path: string, limit: number): Uint8Array | undefined {
   const fd = ifPresent(() => openSync(path, 'r'));
@@ -211,7 +212,7 @@ export function readBytesIfPresent(path: string, limit: number): Uint8Array | un
   }
 }
 
-/** Points a link at a target by one rename, whatever stood at the path before (but a directory). */
+/** Points a link at a target by one rename, and replaces whatever was at the path before, except a directory. */
 export function linkAtomic(path: string, target: string): void {
   const directory = dirname(path);
   mkdirSync(directory, { recursive: true });
@@ -221,4 +222,18 @@ export function linkAtomic(path: string, target: string): void {
   symlinkSync(target, temporary);
   renameSync(temporary, path);
   syncDirectory(directory);
+}
+
+/**
+ * Calls `changed` when something below a folder comes or goes. A folder that cannot be watched is not an error: `changed` is
+ * then never called. @returns a function that ends the watch.
+ */
+export function watchFolder(path: string, changed: () => void): () => void {
+  try {
+    const watcher = watch(path, changed);
+    watcher.on('error', () => watcher.close());
+    return () => watcher.close();
+  } catch {
+    return () => undefined;
+  }
 }

@@ -1,14 +1,14 @@
 import { spawn } from 'node:child_process';
 import { bounds } from './bounds.ts';
 
-/** Milliseconds in which a child says that it has it: long for a shell, even where everything is slow. */
+/** Milliseconds within which a child must say that it holds the thing: long for a shell, even when everything is slow. */
 const PATIENCE_MS = 10_000;
 
 /**
- * Starts a child that stands for something held: it says one line when it has it and ends when its input
- * does. Resolves to undefined when it ends without a word and with exit code 1: somebody else has it. Rejects
- * when it cannot be started (code ENOENT), ends in another way, or is killed because it says nothing for
- * `patienceMs`: a line that a full disk or a stopped process keeps back never comes.
+ * Starts a child that holds something, for example a lock. It prints one line when it holds it, and ends when its input ends.
+ * Resolves to undefined when the child ends without output and with exit code 1: another process holds it. Rejects when the
+ * child cannot be started (code ENOENT), ends in another way, or is killed because it prints nothing for `patienceMs`: a line
+ * that a full disk or a stopped process keeps back never comes.
  */
 export function hold(
   file: string,
@@ -27,7 +27,7 @@ export function hold(
       reject(error);
     });
     let said = '';
-    // Without a descriptor left there are no streams, and the error comes a moment later.
+    // Without a free descriptor there are no streams, and the error comes a moment later.
     child.stderr?.on('data', (chunk: Buffer) => {
       if (said.length < bounds.holderBytes) said += chunk.toString().slice(0, bounds.holderBytes);
     });
@@ -43,7 +43,7 @@ export function hold(
         pid: child.pid ?? 0,
         release() {
           child.stdin?.end();
-          // One that is stopped would not see the end of its input.
+          // A stopped child would not see the end of its input.
           child.kill('SIGKILL');
         },
       });

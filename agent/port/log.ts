@@ -1,5 +1,5 @@
-// The one log of the agent: winston, JSON lines on standard error for the journal, a short text line on a
-// terminal. Messages are constant texts; what varies stands in fields.
+// The agent's only log: winston; JSON lines on standard error for the journal, a short text line on a terminal. Messages are
+// constant texts; what varies is in fields.
 import { createLogger, format, type Logger, transports } from 'winston';
 import { redactValue } from '../messages/redact.ts';
 
@@ -27,7 +27,7 @@ export function createLog(options: LogOptions): Log {
   });
 }
 
-/** Fields hold what programs and EC2 have said. winston keeps things of its own under symbols. */
+/** Fields hold output of programs and of EC2, which may contain secrets. winston keeps its own data under symbols. */
 const withoutSecrets = format((info) => Object.assign(info, redactValue({ ...info }) as object));
 
 function showFields(fields: Record<string, unknown>): string {

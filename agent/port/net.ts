@@ -1,5 +1,5 @@
-// Plain HTTP and TCP for the agent. Not fetch(): it would send instance metadata requests through a proxy
-// named in the environment, and pulls in much more at start-up.
+// Plain HTTP and TCP for the agent. Not fetch(): it would send instance metadata requests through a proxy named in the
+// environment, and loads much more at start-up.
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
@@ -18,7 +18,7 @@ export interface HttpCall {
   headers?: Record<string, string>;
   /** Milliseconds for the whole exchange. */
   timeoutMs: number;
-  /** The most the body may have. */
+  /** The most bytes that the body may have. */
   maxBytes: number;
 }
 
@@ -27,7 +27,7 @@ const keepAlive = new Agent({ keepAlive: true, maxSockets: 8 });
 /** An answer whose head has come. */
 export type Incoming = IncomingMessage;
 
-/** One plain HTTP exchange on port 80. Rejects with the system's error, ETIMEDOUT, or as readBody does. */
+/** One plain HTTP exchange on port 80. Rejects with the system's error, with ETIMEDOUT, or as readBody does. */
 export function http(call: HttpCall): Promise<HttpAnswer> {
   const endsAt = performance.now() + call.timeoutMs;
   return new Promise((resolve, reject) => {
@@ -58,8 +58,8 @@ export function http(call: HttpCall): Promise<HttpAnswer> {
 }
 
 /**
- * The body of an answer to its end: the one way in which any is held in memory. Rejects with code EMSGSIZE as soon as it
- * is longer than it may be, ETIMEDOUT, or ECONNRESET when it was cut short; the connection is closed then.
+ * The whole body of an answer: the only function that holds a body in memory. Rejects with code EMSGSIZE as soon as the body is
+ * longer than allowed, with ETIMEDOUT, or with ECONNRESET when it was cut short; the connection is then closed.
  */
 export function readBody(
   incoming: Incoming,
@@ -97,7 +97,7 @@ export function readBody(
   });
 }
 
-/** `transient`: the same may succeed a moment later. */
+/** `transient`: the same download may succeed a moment later. */
 export class DownloadError extends Error {
   readonly transient: boolean;
 
@@ -108,8 +108,8 @@ export class DownloadError extends Error {
 }
 
 /**
- * Downloads to a file, whole or not at all as far as the caller can see: it gets the SHA-256 of what was
- * written, or a DownloadError (status, size, time-out, connection). No redirects: an address is what was published.
+ * Downloads to a file. For the caller, the file is whole or absent: it gets the SHA-256 of what was written, or a DownloadError
+ * (status, size, time-out, connection). No redirects are followed: the address is the one that was published.
  */
 export function download(
   url: string,
@@ -158,7 +158,7 @@ export function download(
   });
 }
 
-/** Whether a TCP connection (from `localAddress`, where one is given) opens within `timeoutMs`; otherwise the reason it did not. */
+/** Whether a TCP connection (from `localAddress`, if given) opens within `timeoutMs`; otherwise the reason why it did not. */
 export function tcpReaches(
   host: string,
   port: number,
@@ -179,7 +179,7 @@ export function tcpReaches(
   });
 }
 
-/** An error with a code of the system's, for what the system itself does not call one. */
+/** An error with a code of the system, for a condition that the system itself does not report as an error. */
 export function systemError(code: string, message: string): Error {
   return Object.assign(new Error(message), { code });
 }

@@ -1,5 +1,5 @@
-// The kernel's netlink sockets and network namespaces, which JavaScript has no call for: libc through the compiled
-// runtime's own foreign calls. Where they are missing (Node) nothing here works, and callers use programs instead.
+// The kernel's netlink sockets and network namespaces, for which JavaScript has no calls: libc through the foreign calls of the
+// compiled runtime.
 import { closeSync, openSync } from 'node:fs';
 import { statIfPresent } from './fs.ts';
 import { loadCalls, SystemCallError } from './libc.ts';
@@ -7,6 +7,8 @@ import { loadCalls, SystemCallError } from './libc.ts';
 /** Numbers of linux/socket.h and linux/netlink.h; the same on every CPU. */
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 0x80003;
+const SOL_SOCKET = 1;
+const SO_SNDBUFFORCE = 32;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
@@ -19,16 +21,16 @@ const EAGAIN = 11;
 
 type Libc = ReturnType<typeof load>;
 
-/** A socket belongs to the namespace its maker was in, for good. */
+/** A socket stays for good in the namespace in which it was made. */
 export interface NetlinkSocket {
-  /** Sends one buffer; the kernel has done what it says when this returns. */
+  /** Sends one buffer. When this returns, the kernel has done what the buffer asks. */
   send(bytes: Uint8Array): void;
-  /** One datagram of its answers, undefined when there is no more. Valid until the next call. */
+  /** One datagram of the kernel's answers, undefined when there is no more. Valid until the next call. */
   receive(): Uint8Array | undefined;
 }
 
 export interface TwoNamespaces {
-  /** Netlink of the namespace this process is in, of its routing half. */
+  /** A routing socket (NETLINK_ROUTE) in the namespace of this process. */
   node: NetlinkSocket;
   pod: NetlinkSocket;
   podNetfilter: NetlinkSocket;
@@ -36,13 +38,8 @@ export interface TwoNamespaces {
   podFd: number;
 }
 
-/** Whether a path leads to a namespace. All of them are files of one file system: what an unmounted one leaves is not. */
-export function isNamespace(path: string): boolean {
-  return statIfPresent(path)?.dev === statIfPresent('/proc/self/ns/net')?.dev;
-}
-
 /**
- * Runs `work` with sockets in both namespaces. Meanwhile this thread is in the pod's: what `work` writes below
+ * Runs `work` with sockets in both namespaces. Meanwhile this thread is in the pod's namespace: what `work` writes below
  * /proc/sys/net is the pod's. It must neither wait nor start anything. Everything is closed at the end.
  *
  * @throws SystemCallError, or Node's error when the path cannot be opened.
@@ -58,18 +55,55 @@ export function inTwoNamespaces<T>(netns: string, work: (sockets: TwoNamespaces)
       const podNetfilter = openSocket(libc, 'netfilter', keep);
       return work({ node, pod, podNetfilter, podFd });
     } finally {
-      // What comes next belongs to the node: a process that cannot go back must not go on.
+      // What comes next belongs to the node, so a process that cannot go back to its namespace must not go on.
       if (libc.setns(ownFd, CLONE_NEWNET) !== 0) process.abort();
     }
   });
 }
 
-/** Runs `work` with a socket of the namespace this process is in, of its routing half. @throws SystemCallError */
+/**
+ * Whether a path leads to a namespace. All namespaces are files of one file system; the file that an unmounted namespace leaves
+ * is not.
+ */
+export function isNamespace(path: string): boolean {
+  return statIfPresent(path)?.dev === statIfPresent('/proc/self/ns/net')?.dev;
+}
+
+/** A netfilter socket (NETLINK_NETFILTER) that stays open in a pod's namespace, for transactions of up to `mostBytes`. */
+export interface OpenSocket extends NetlinkSocket {
+  close(): void;
+}
+
+/** @throws SystemCallError, or Node's error when the path cannot be opened. */
+export function openNetfilter(netns: string, mostBytes: number): OpenSocket {
+  let opened: { fd: number; socket: NetlinkSocket } | undefined;
+  withDescriptors((libc, keep) => {
+    const podFd = keep(openSync(netns, 'r'));
+    const ownFd = keep(openSync('/proc/self/ns/net', 'r'));
+    check(libc, 'setns', libc.setns(podFd, CLONE_NEWNET));
+    try {
+      let fd = -1;
+      const socket = openSocket(libc, 'netfilter', (made) => {
+        fd = made;
+        return made;
+      });
+      libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, new Uint8Array(new Uint32Array([mostBytes]).buffer), 4);
+      opened = { fd, socket };
+    } finally {
+      if (libc.setns(ownFd, CLONE_NEWNET) !== 0) process.abort();
+    }
+  });
+  if (opened === undefined) throw new Error('no socket was opened');
+  const { fd, socket } = opened;
+  return { ...socket, close: () => closeSync(fd) };
+}
+
+/** Runs `work` with a routing socket (NETLINK_ROUTE) in the namespace of this process. @throws SystemCallError */
 export function inOwnNamespace<T>(work: (node: NetlinkSocket) => T): T {
   return withDescriptors((libc, keep) => work(openSocket(libc, 'route', keep)));
 }
 
-/** Closes whatever `work` keeps. */
+/** Closes every descriptor that `work` keeps. */
 function withDescriptors<T>(work: (libc: Libc, keep: (fd: number) => number) => T): T {
   loaded ??= load();
   const libc = loaded;
@@ -104,11 +138,11 @@ function openSocket(
   const fd = libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocols[protocol]);
   check(libc, 'socket', fd);
   keep(fd);
-  // The kernel says in words what is wrong with a message, and does not repeat the message.
+  // The kernel then says in words what is wrong with a message, and does not repeat the message.
   const on = new Uint8Array([1, 0, 0, 0]);
   libc.setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, on, 4);
   libc.setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, on, 4);
-  // It answers a question with what the question names, and not with all there is.
+  // The kernel then answers a question with what the question names, and not with everything there is.
   if (protocol === 'route') libc.setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, on, 4);
   const buffer = new Uint8Array(32_768);
   return {

@@ -1,12 +1,12 @@
-// Pipes for a program's standard streams. What the runtime gives a child by itself are sockets and a file in memory, and
-// SELinux lets the domains that container runtimes' children enter (nft becomes iptables_t, ip and tc ifconfig_t) use
-// pipes of the runtime alone: the kernel replaces anything else by /dev/null as the program starts, and says so
-// nowhere (flush_unauthorized_files in security/selinux/hooks.c).
+// Pipes for a program's standard streams. By itself, the runtime gives a child sockets and a file in memory. SELinux lets the
+// domains that children of container runtimes enter (nft becomes iptables_t, ip and tc ifconfig_t) use only pipes of the
+// runtime. When the program starts, the kernel replaces anything else by /dev/null, and reports it nowhere
+// (flush_unauthorized_files in security/selinux/hooks.c).
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { hasCode } from './fs.ts';
 import { loadCalls, SystemCallError } from './libc.ts';
 
-/** Of linux/fcntl.h and asm-generic/fcntl.h; the same on x86-64 and arm64. */
+/** From linux/fcntl.h and asm-generic/fcntl.h; the same on x86-64 and arm64. */
 const O_CLOEXEC = 0o2000000;
 const O_NONBLOCK = 0o4000;
 const F_SETFL = 4;
@@ -22,11 +22,11 @@ function load() {
 }
 
 /**
- * Calls `run` with a program's standard streams: its input, which holds all of `input`, or nothing; and two pipes for
- * what it says. What does not fit into `capacity` bytes makes the program wait: nobody reads before it has ended.
+ * Calls `run` with a program's standard streams: an input that holds all of `input`, or nothing; and two pipes for its output.
+ * Output that does not fit into `capacity` bytes makes the program wait, since the pipes are read only after it has ended.
  *
- * @returns what it said, by `run`'s end; whatever it has started may still hold the other ends.
- * @throws SystemCallError, or Node's error with EAGAIN where the input does not fit into a pipe.
+ * @returns the output at the end of `run`; processes that the program started may still hold the other ends.
+ * @throws SystemCallError, or Node's error with EAGAIN when the input does not fit into a pipe.
  */
 export function onPipes<T>(
   input: string | undefined,
@@ -66,7 +66,7 @@ export function onPipes<T>(
 interface Pipe {
   reading: number;
   writing: number;
-  /** What it holds. */
+  /** The pipe's capacity. */
   bytes: number;
 }
 
@@ -76,7 +76,7 @@ function openPipe(bytes: number): Pipe {
   const ends = new Int32Array(2);
   if (pipe2(new Uint8Array(ends.buffer), O_CLOEXEC) < 0) throw new SystemCallError('pipe2', errno());
   const [reading = -1, writing = -1] = ends;
-  // More than the system's limit is root's alone.
+  // Only root may exceed the system's limit.
   for (const size of [bytes, Math.min(bytes, MOST)]) {
     const granted = size <= USUAL ? USUAL : fcntl(reading, F_SETPIPE_SZ, size);
     if (granted > 0) return { reading, writing, bytes: granted };
@@ -84,10 +84,10 @@ function openPipe(bytes: number): Pipe {
   return { reading, writing, bytes: USUAL };
 }
 
-/** fs.pipe-max-size, unless somebody has set it. Source: pipe(7). */
+/** fs.pipe-max-size, when it was not changed. Source: pipe(7). */
 const MOST = 1_048_576;
 
-/** Bytes of a pipe that nobody has resized. Source: pipe(7). */
+/** Bytes of a pipe that was not resized. Source: pipe(7). */
 const USUAL = 65_536;
 
 function neverBlock(fd: number): void {

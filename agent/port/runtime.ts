@@ -4,11 +4,11 @@ import { basename } from 'node:path';
 import { Failure } from '../messages/failure.ts';
 import { hasCode, readIfPresent } from './fs.ts';
 
-/** How this process was called: differs between Node and the compiled executable, nowhere else. */
+/** How this process was called. Only this differs between Node and the compiled executable. */
 export interface Invocation {
-  /** The name it was called by, for multi-call dispatch. */
+  /** The name by which the executable was called, which selects the program (multi-call). */
   name: string;
-  /** User arguments. */
+  /** The user's arguments. */
   args: string[];
   /** The file that is running; the executable itself when compiled. */
   executable: string;
@@ -21,8 +21,8 @@ declare const ENIBOOT_COMMIT: string | undefined;
 const compiled = process.versions['bun'] !== undefined;
 
 export function invocation(): Invocation {
-  // The compiled runtime reports argv[0] as "bun" and argv[1] as a virtual path; both runtimes put
-  // user arguments at index 2, and both keep the called name in argv0.
+  // The compiled runtime reports argv[0] as "bun" and argv[1] as a virtual path. Both runtimes put the user's arguments at
+  // index 2, and both keep the called name in argv0.
   return {
     name: compiled ? basename(process.argv0) : 'eniboot',
     args: process.argv.slice(2),
@@ -39,8 +39,8 @@ export function version(): { version: string; commit: string } {
 }
 
 /**
- * The executable starts with compilation to machine code put off (build.ts), which suits a call of milliseconds.
- * What runs longer asks for the runtime's normal policy.
+ * At its start the executable delays compilation to machine code (build.ts), which suits a call of milliseconds. A longer run
+ * asks for the runtime's normal policy.
  */
 export function expectLongRun(): void {
   const { Bun } = globalThis as { Bun?: { unsafe: { setJITPolicy(scale: number): void } } };
@@ -52,15 +52,20 @@ export function environment(name: string): string | undefined {
   return process.env[name];
 }
 
+/** The kernel's host name: kubelet's default for the node's name, which it writes in lower case. */
+export function hostName(): string {
+  return hostname().toLowerCase();
+}
+
 /** user@host, for records that people read. */
 export function whoami(): string {
   return `${userInfo().username}@${hostname()}`;
 }
 
-/** The CPU as bundles name it. */
+/** The CPU architecture, as bundles name it. */
 export const architecture: 'x64' | 'arm64' = process.arch === 'arm64' ? 'arm64' : 'x64';
 
-/** Processors this process may use: what the scheduler and cgroups leave of the machine. */
+/** Processors that this process may use: what the scheduler and cgroups leave of the machine. */
 export function processors(): number {
   return availableParallelism();
 }
@@ -70,12 +75,12 @@ export function requireRoot(command: string): void {
   if (process.geteuid?.() !== 0) throw new Failure('NOT_ROOT', `eniboot ${command} needs root`);
 }
 
-/** Standard output and error as the commands see them; whole texts, written before the process ends. */
+/** Standard output and error for the commands. Each text is written whole, before the process ends. */
 export function standardStreams() {
   return {
     stdout: (text: string) => writeWhole(1, text),
     stderr: (text: string) => writeWhole(2, text),
-    // Looked at only when asked for: the stream behind it costs a CNI call milliseconds.
+    // Read only on demand: the stream behind it costs a CNI call milliseconds.
     get isTTY() {
       return process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '';
     },
@@ -85,12 +90,12 @@ export function standardStreams() {
   };
 }
 
-/** Exit code of a command a person stopped: 128 + SIGINT, what a shell makes of Ctrl-C. */
+/** Exit code of a command that a person stopped: 128 + SIGINT, as in a shell after Ctrl-C. */
 export const INTERRUPTED = 130;
 
 /**
- * Aborted by Ctrl-C, SIGTERM or a terminal that goes away, so that a command can tidy up; the second one ends the process
- * at once.
+ * Aborted by Ctrl-C, SIGTERM or a terminal that goes away, so that a command can tidy up. The second signal ends the process at
+ * once.
  */
 export function interruption(): AbortSignal {
   const controller = new AbortController();
@@ -98,21 +103,24 @@ export function interruption(): AbortSignal {
     if (controller.signal.aborted) process.exit(INTERRUPTED);
     controller.abort();
   };
-  // Not `once`: execa raises a signal again that nobody else listens to any more.
+  // Not `once`: execa raises a signal again when no other listener is left.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
   process.on('SIGHUP', ignoresHangup() ? () => {} : stop);
   return controller.signal;
 }
 
-/** What nohup(1) started is to outlive its terminal. It needs a handler too: execa's ends the process where there is no other. */
+/**
+ * A command started by nohup(1) must outlive its terminal. It needs a handler too: execa's handler ends the process when there
+ * is no other.
+ */
 function ignoresHangup(): boolean {
   const ignored = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readIfPresent('/proc/self/status') ?? '')?.[1] ?? '0';
   return (Number.parseInt(ignored.slice(-1), 16) & 1) === 1;
 }
 
-/** Standard input to its end, at most `limit` bytes of it: what does not end is cut there. */
+/** Standard input to its end, at most `limit` bytes: longer input is cut there. */
 export function readInput(limit: number): string {
-  // Filled before the next one is taken: a writer of single bytes would keep a piece for each.
+  // A buffer is filled before the next one is allocated: otherwise a writer of single bytes would cost a buffer for each byte.
   const full: Buffer[] = [];
   let piece = Buffer.alloc(65_536);
   let at = 0;
@@ -122,7 +130,7 @@ export function readInput(limit: number): string {
       got = readSync(0, piece, at, Math.min(left, piece.length - at), null);
     } catch (error) {
       if (hasCode(error, 'EAGAIN')) {
-        // A writer that is slower than we are, on a descriptor that does not block.
+        // The writer is slower than this process, and the descriptor does not block.
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
         continue;
       }
@@ -142,8 +150,8 @@ export function readInput(limit: number): string {
 }
 
 /**
- * Ends the process with a code. Explicitly, because idle keep-alive connections would hold it; nothing is
- * lost, since everything was written synchronously.
+ * Ends the process with a code. Explicitly, because idle keep-alive connections would keep it alive. Nothing is lost, since
+ * everything was written synchronously.
  */
 export function finish(code: number): never {
   process.exit(code);
@@ -155,8 +163,8 @@ function writeWhole(fd: number, text: string): void {
     try {
       at += writeSync(fd, bytes, at);
     } catch (error) {
-      // A full pipe is tried again; a reader that went away (a closed pager) is no failure, and for messages
-      // about messages there is no place at all.
+      // A write to a full pipe is tried again. A reader that went away (a closed pager) is no failure, and an error of standard
+      // error cannot be reported anywhere.
       if (hasCode(error, 'EAGAIN')) continue;
       if (hasCode(error, 'EPIPE') || fd === 2) return;
       throw new Failure(

@@ -1,28 +1,39 @@
-// What has to be known and hold before a rollout begins. Looking changes nothing.
+// What has to be known and to hold before a rollout begins. These checks change nothing.
 import type { FleetAws, FleetInstance } from '../aws/fleet.ts';
 import { isOlder, parseRelease, RELEASES, type Release } from '../aws/release.ts';
 import { findTestedImage } from '../image/release-image.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure, type FailureCode, isFailure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
 import { ensureDocument } from './document.ts';
 import { imageParameter } from './image.ts';
-import { type Notes, type PlacedInstance, reportedVersion, resolveTargets, type Zone } from './plan.ts';
+import { LONGEST_BOOT_MS, type Notes, reportedVersion, resolveTargets, type Zone } from './plan.ts';
 import { begin, type Rollout } from './progress.ts';
 import { createRecord, type Owner, type RolloutRecord, refuseBusy } from './record.ts';
-import { allowedUnreachable, type BundleSpec, isExcluded, isImage, type Spec, targetTags } from './spec.ts';
+import {
+  allowedUnreachable,
+  type BundleSpec,
+  isExcluded,
+  isImage,
+  type Spec,
+  targetTags,
+  watchedAlarms,
+} from './spec.ts';
+import type { PlacedInstance } from './strata.ts';
 
 export interface Prepared {
   spec: Spec;
-  /** The release as its parameter holds it. */
+  /** The release as the zone's parameter will hold it. */
   release: string;
   digests: string[];
   zones: Zone[];
   notes: Notes;
+  /** By instance ID, when each unreachable node was launched: milliseconds since 1970 by EC2's clock. */
+  launchedMs: ReadonlyMap<string, number>;
 }
 
 /**
  * Resolves version and targets. Throws RELEASE_UNKNOWN, RELEASE_DIFFERS, IMAGE_UNKNOWN, IMAGE_UNTESTED,
- * INSTANCE_ZONE_UNKNOWN, ROLLOUT_NO_TARGETS.
+ * INSTANCE_ZONE_UNKNOWN, ROLLOUT_NO_TARGETS, and CLOUDWATCH_… where alarms cannot be read.
  */
 export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
   if (isImage(spec)) await findTestedImage(aws, spec.what.image.id);
@@ -31,7 +42,7 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
   const found = await aws.describeInstances(tags);
   const instances = found.filter((one) => !isExcluded(spec, one));
   const excluded = found.filter((one) => isExcluded(spec, one)).map((one) => one.instanceId);
-  // An AMI's nodes are replaced: whether the present ones answer does not matter.
+  // A rollout of an AMI replaces nodes: whether the present ones answer does not matter.
   const online = isImage(spec) ? instances.map((one) => one.instanceId) : await aws.describeOnline(tags);
   const { zones, notes: known } = resolveTargets(spec, inZones(instances), online);
   const missing = (spec.where.zones ?? []).filter((zoneId) => !zones.some((zone) => zone.zoneId === zoneId));
@@ -43,15 +54,31 @@ export async function prepare(aws: FleetAws, spec: Spec): Promise<Prepared> {
     });
   }
   const downgrades = isImage(spec) ? [] : await findDowngrades(aws, spec as BundleSpec, zones, instances);
-  const notes = { ...known, excluded, downgrades };
-  if (isImage(spec)) return { spec, release: spec.what.image.id, digests: [], zones, notes };
+  const notes = { ...known, excluded, downgrades, alarms: await readAlarms(aws, spec) };
+  const unreachable = new Set(known.unreachable);
+  const launchedMs = new Map(
+    instances
+      .filter(({ instanceId }) => unreachable.has(instanceId))
+      .map((one) => [one.instanceId, one.launchedMs]),
+  );
+  if (isImage(spec)) return { spec, release: spec.what.image.id, digests: [], zones, notes, launchedMs };
   if (published !== undefined) refuseOtherCpus(published.release, zones, instances);
   const { x64, arm64 } = published?.release ?? {};
   const digests = [x64, arm64].flatMap((archive) => archive?.sha256 ?? []);
-  return { spec, release: published?.text ?? '', digests, zones, notes };
+  return { spec, release: published?.text ?? '', digests, zones, notes, launchedMs };
 }
 
-/** An older version is brought to nodes if somebody asks for it, but nobody should be surprised by it. */
+async function readAlarms(aws: FleetAws, spec: Spec): Promise<Notes['alarms']> {
+  const names = watchedAlarms(spec);
+  if (names.length === 0) return [];
+  const found = new Map((await aws.describeAlarms(names)).map((one) => [one.name, one]));
+  return names.map((name) => {
+    const { state = 'none', reason = '' } = found.get(name) ?? {};
+    return { name, state, reason };
+  });
+}
+
+/** A downgrade goes ahead when the operator asks for it, but the plan has to show it. */
 async function findDowngrades(
   aws: FleetAws,
   spec: BundleSpec,
@@ -63,7 +90,7 @@ async function findDowngrades(
   const found: Notes['downgrades'] = [];
   for (const { zoneId, nodes } of zones) {
     const stored = await aws.readParameter(zoneParameter(spec, zoneId));
-    // In place the tag stays what the last boot has written: the parameter knows more.
+    // An update in place does not change the tag, which the last boot wrote: the parameter is more recent.
     const named = releaseIn(stored?.value)?.version;
     const newer = nodes.flatMap((node) => reported.get(node) ?? []).filter((one) => isOlder(version, one));
     const known = [...(named === undefined ? [] : [named]), ...newer];
@@ -73,7 +100,7 @@ async function findDowngrades(
   return found;
 }
 
-/** What a zone's parameter names; undefined when it holds nothing that can be read. */
+/** The release that a zone's parameter names; undefined when its text cannot be read as one. */
 export function releaseIn(text: string | undefined): Release | undefined {
   try {
     return text === undefined ? undefined : parseRelease(text);
@@ -82,7 +109,9 @@ export function releaseIn(text: string | undefined): Release | undefined {
   }
 }
 
-/** Zones go one after the other: a node whose zone is not known can be in none of them, named or not. */
+/**
+ * Zones go one after the other: a node without a known zone has no place in that order, whether the spec names zones or not.
+ */
 function inZones(instances: readonly FleetInstance[]): PlacedInstance[] {
   const lost = instances.filter((one) => one.zoneId === undefined).map((one) => one.instanceId);
   if (lost.length === 0) return instances as PlacedInstance[];
@@ -93,7 +122,27 @@ function inZones(instances: readonly FleetInstance[]): PlacedInstance[] {
   );
 }
 
-/** More of them than may be, and it would halt half-way. */
+/**
+ * Without the instances that are still booting. They boot on what their zone's parameter names, and are looked up at the end of
+ * their zone, as are instances that are launched later. A zone that has only such instances keeps them.
+ */
+function withoutBooting(prepared: Prepared, nowMs: number): Prepared {
+  const { notes, zones, launchedMs } = prepared;
+  const isBooting = (node: string) => nowMs - (launchedMs.get(node) ?? 0) < LONGEST_BOOT_MS;
+  const settled = zones.map((zone) => {
+    const canaries = zone.canaries.reduce((sum, size) => sum + size, 0);
+    const nodes = zone.nodes.filter((node, at) => at < canaries || !isBooting(node));
+    return nodes.length === 0 ? zone : { ...zone, nodes };
+  });
+  const left = new Set(settled.flatMap(({ nodes }) => nodes));
+  return {
+    ...prepared,
+    zones: settled,
+    notes: { ...notes, unreachable: notes.unreachable.filter((node) => left.has(node)) },
+  };
+}
+
+/** With more unreachable nodes than the budget allows, the rollout would halt half-way. */
 function refuseUnreachable({ spec, zones, notes }: Prepared): void {
   const unreachable = new Set(notes.unreachable);
   for (const zone of zones) {
@@ -108,7 +157,37 @@ function refuseUnreachable({ spec, zones, notes }: Prepared): void {
   }
 }
 
-/** Why `run` would refuse what can be planned. Reads only. */
+/** An alarm that is already in ALARM would halt the rollout at once, and one that does not exist would never halt it. */
+function refuseAlarms({ notes }: Prepared): void {
+  const having = (state: string) => notes.alarms.filter((one) => one.state === state);
+  const say = (alarms: Notes['alarms']) => ({ alarms: alarms.slice(0, 50).map((one) => one.name) });
+  const unknown = having('none');
+  const names = unknown.slice(0, 5).map((one) => one.name);
+  if (unknown.length > 0)
+    throw new Failure(
+      'ALARM_UNKNOWN',
+      `${unknown.length} of ${notes.alarms.length} alarms do not exist: ${names.join(', ')}`,
+      say(unknown),
+    );
+  const firing = having('ALARM');
+  const [first] = firing;
+  if (first !== undefined)
+    throw new Failure(
+      'ALARM_FIRING',
+      `${firing.length} of ${notes.alarms.length} alarms are in ALARM: ${first.name}: ${first.reason}`,
+      say(firing),
+    );
+}
+
+const REFUSALS: FailureCode[] = [
+  'ROLLOUT_UNREACHABLE',
+  'ALARM_UNKNOWN',
+  'ALARM_FIRING',
+  'ROLLOUT_BUSY',
+  'ROLLOUT_DAMAGED',
+];
+
+/** The reasons for which `run` would refuse a spec that can be planned. Reads only. */
 export async function refusalsOf(
   aws: FleetAws,
   clock: Clock,
@@ -117,32 +196,35 @@ export async function refusalsOf(
 ): Promise<Failure[]> {
   const refusals: Failure[] = [];
   const checks = [
-    async () => refuseUnreachable(prepared),
+    async () => refuseUnreachable(withoutBooting(prepared, clock.now().getTime())),
+    async () => refuseAlarms(prepared),
     () => refuseBusy(aws, clock, prepared.spec.where.cluster, over),
   ];
   for (const check of checks)
     await check().catch((error: unknown) => {
       if (!(error instanceof Failure)) throw error;
-      if (!isFailure(error, 'ROLLOUT_UNREACHABLE', 'ROLLOUT_BUSY', 'ROLLOUT_DAMAGED')) throw error;
+      if (!isFailure(error, ...REFUSALS)) throw error;
       refusals.push(error);
     });
   return refusals;
 }
 
 /**
- * Writes the rollout down and takes its lease. `over`: ID of the halted one whose place it takes. Throws ROLLOUT_BUSY,
- * ROLLOUT_UNREACHABLE, ROLLOUT_DOCUMENT_UNUSABLE.
+ * Records the rollout and takes its lease. `over`: ID of the halted rollout that this one replaces. Throws ROLLOUT_BUSY,
+ * ROLLOUT_UNREACHABLE, ALARM_UNKNOWN, ALARM_FIRING, ROLLOUT_DOCUMENT_UNUSABLE.
  */
 export async function beginRollout(
   aws: FleetAws,
   clock: Clock,
   owner: Owner,
-  prepared: Prepared,
+  planned: Prepared,
   over?: string,
 ): Promise<RolloutRecord> {
-  refuseUnreachable(prepared);
-  const { spec, release, digests } = prepared;
   const nowMs = clock.now().getTime();
+  const prepared = withoutBooting(planned, nowMs);
+  refuseUnreachable(prepared);
+  refuseAlarms(prepared);
+  const { spec, release, digests } = prepared;
   const zones: Rollout['zones'] = [];
   for (const zone of prepared.zones) {
     if (isImage(spec)) {
@@ -154,7 +236,10 @@ export async function beginRollout(
       });
     } else {
       const parameter = await aws.readParameter(zoneParameter(spec as BundleSpec, zone.zoneId));
-      zones.push({ ...zone, planned: zone.nodes.length, before: parameter?.value });
+      const stands = prepared.notes.canaries
+        .filter((one) => one.zoneId === zone.zoneId)
+        .map((one) => one.standsFor);
+      zones.push({ ...zone, stands, planned: zone.nodes.length, before: parameter?.value });
     }
   }
   const rollout: Rollout = {
@@ -167,6 +252,7 @@ export async function beginRollout(
     digests,
     document: isImage(spec) ? undefined : await ensureDocument(aws, clock),
     zones,
+    strata: { canaries: prepared.notes.canaries, uncovered: prepared.notes.uncovered },
   };
   return createRecord(aws, clock, owner, rollout, begin(nowMs), over);
 }
@@ -203,20 +289,20 @@ async function readRelease(aws: FleetAws, { what }: BundleSpec): Promise<{ text:
   return { text: stored.value, release };
 }
 
-/** Every node would refuse one that names no archive, and the canary would only be the first of them. */
+/** Every node would refuse a release that names no archive, and the canary would be the first of them. */
 function readable(name: string, text: string): Release {
   try {
     const release = parseRelease(text);
     if (release.x64 !== undefined || release.arm64 !== undefined) return release;
   } catch {
-    // As one without archives.
+    // Text that is no release is refused like a release without archives.
   }
   throw new Failure('RELEASE_UNKNOWN', `the parameter ${name} names no archive with address and SHA-256`, {
     name,
   });
 }
 
-/** Nodes of a CPU that the release has no archive for would fail one by one, the first of them perhaps in the last zone. */
+/** Without an archive for their CPU, nodes would fail one by one, the first of them perhaps in the last zone. */
 function refuseOtherCpus(
   release: Release,
   zones: readonly Zone[],
@@ -234,7 +320,7 @@ function refuseOtherCpus(
   }
 }
 
-/** Sorts by time; two that begin in the same second differ. */
+/** IDs sort by time; two rollouts that begin in the same second get different IDs. */
 function idOf(nowMs: number, owner: Owner): string {
   const stamp = new Date(nowMs)
     .toISOString()

@@ -6,6 +6,7 @@ import { haltParameter } from '../aws/halt-flag.ts';
 import { wantedParameter } from '../aws/wanted.ts';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
+import type { Spec } from './spec.ts';
 
 const DOCUMENT = 'eniboot-update';
 
@@ -15,11 +16,15 @@ const content = {
   schemaVersion: '2.2',
   description: 'Updates eniboot in place on a node, or takes a version back. Called by `eniboot rollout`.',
   parameters: {
-    action: { type: 'String', allowedValues: ['update', 'rollback', 'check'], description: 'What to do.' },
+    action: {
+      type: 'String',
+      allowedValues: ['update', 'rollback', 'follow', 'check'],
+      description: 'What to do.',
+    },
     version: {
       type: 'String',
       allowedPattern: VERSION,
-      description: 'The version to update to, to take back, or to ask after.',
+      description: 'The version to update to, to take back, or to check.',
     },
     digests: {
       type: 'String',
@@ -39,9 +44,13 @@ const content = {
     until: {
       type: 'String',
       allowedPattern: '^\\d{10}$',
-      description: 'When nobody wants it any more: seconds since the epoch.',
+      description: 'When the request expires: seconds since the epoch.',
     },
-    seconds: { type: 'String', allowedPattern: '^\\d{2,4}$', description: 'Time the node has.' },
+    seconds: {
+      type: 'String',
+      allowedPattern: '^\\d{2,4}$',
+      description: 'Time that the node has, in seconds.',
+    },
     rollout: {
       type: 'String',
       allowedPattern: '^[A-Za-z0-9-]+$',
@@ -66,20 +75,24 @@ const content = {
 /** Instances of one command. Source: SSM API reference, Target: at most 50 values. */
 export const NODES_PER_COMMAND = 50;
 
-/** What a node is asked; those of a `check` change nothing and look at version and time alone. */
+/**
+ * What a node is asked. `rollback`: leave the version for the one that ran before this rollout. `follow`: leave it for the one
+ * that the zone's parameter names. `check`: report version and health; changes nothing, and the node reads only the version and
+ * the time of this question.
+ */
 export interface Question {
-  action: 'update' | 'rollback' | 'check';
+  action: 'update' | 'rollback' | 'follow' | 'check';
   version: string;
   digests: readonly string[];
   cluster: string;
-  /** When nobody wants an answer any more, in milliseconds since the epoch. */
+  /** When the request expires, in milliseconds since the epoch. */
   untilMs: number;
   seconds: number;
   /** ID of the rollout. */
   rollout: string;
 }
 
-/** As the document's parameters. */
+/** The question as parameters of the document. */
 export function parametersOf(question: Question): Record<string, string> {
   const { action, version, digests, cluster, untilMs, seconds, rollout } = question;
   return {
@@ -94,13 +107,22 @@ export function parametersOf(question: Question): Record<string, string> {
   };
 }
 
-/** A document is Active after seconds. AWS names no limit. */
+/**
+ * Milliseconds until a command has expired: the time for delivery plus the time for execution. After that no node starts the
+ * command, and a node that is at it stops (boot/update.ts).
+ */
+export function commandMs({ node }: Spec): number {
+  return (node.deliverySeconds + node.updateSeconds) * 1000;
+}
+
+/** Milliseconds to wait for a document to become Active, which takes seconds. AWS gives no limit. */
 const ACTIVE_MS = 60_000;
 const LOOK_MS = 1_000;
 
 /**
- * The document as it is in this version of eniboot, and Active. One that is there and the same is not written: whoever may
- * only send it needs no more. Nothing is pinned whose contents are not known to be these. Throws ROLLOUT_DOCUMENT_UNUSABLE.
+ * The document with the contents that this version of eniboot needs, in status Active. A document that already has these
+ * contents is not written again, so an operator who may only send it needs no further rights. A version with unknown contents
+ * is never pinned. Throws ROLLOUT_DOCUMENT_UNUSABLE.
  */
 export async function ensureDocument(
   aws: FleetAws,
@@ -119,7 +141,7 @@ async function findOrWrite(aws: FleetAws): Promise<DescribedDocument> {
       ? await aws.createDocument(DOCUMENT, text)
       : await aws.updateDocument(DOCUMENT, text);
   if (written !== undefined) return written;
-  // Somebody else was faster, the answer to our own first attempt was lost, or AWS has the contents in another version: the
+  // Another operator was faster, or the answer to the first attempt was lost, or an older version has these contents: the
   // reference of DuplicateDocumentContent says "matches another document", not which.
   const now = await aws.describeDocument(DOCUMENT);
   if (now !== undefined && (await isOurs(aws, now))) return now;
@@ -130,7 +152,7 @@ async function findOrWrite(aws: FleetAws): Promise<DescribedDocument> {
   );
 }
 
-/** AWS may lay JSON out anew, so its meaning is compared. */
+/** AWS may format JSON differently, so parsed values are compared. */
 async function isOurs(aws: FleetAws, { version }: DescribedDocument): Promise<boolean> {
   const text = await aws.readDocument(DOCUMENT, version);
   try {
@@ -140,7 +162,7 @@ async function isOurs(aws: FleetAws, { version }: DescribedDocument): Promise<bo
   }
 }
 
-/** Also for one that was there: another operator may have written it a moment ago. */
+/** A document that was already there is awaited too: another operator may have written it a moment ago. */
 async function becomeActive(
   aws: FleetAws,
   clock: Clock,
@@ -156,7 +178,7 @@ async function becomeActive(
         { document: DOCUMENT, version: now.version, status: now.status },
       );
     await clock.sleep(LOOK_MS);
-    // It may not be shown yet.
+    // DescribeDocument may not return the new version yet.
     now = (await aws.describeDocument(DOCUMENT, written.version)) ?? now;
   }
 }

@@ -1,4 +1,4 @@
-// The steps of an AMI's rollout that touch AWS: labels that move, and a look at what booted.
+// The steps of an AMI's rollout that call AWS: moving labels, and looking at what booted.
 import type { FleetAws, FleetInstance } from '../aws/fleet.ts';
 import { VERDICT_TAG } from '../aws/tags.ts';
 import { CANDIDATE, labelVersion, makeStable, offerImage, STABLE, withLabel } from '../image/labels.ts';
@@ -7,14 +7,14 @@ import type { Boots } from './plan.ts';
 import type { BootFailure, Rollout } from './progress.ts';
 import { type ImageSpec, targetTags } from './spec.ts';
 
-/** Clocks of AWS and of this machine may be apart by so much. */
+/** The clocks of AWS and of this machine may differ by this much. */
 const CLOCK_MARGIN_MS = 60_000;
 
 export function imageParameter({ what }: ImageSpec, zoneId: string): string {
   return what.image.parameter.replaceAll('{zone-id}', zoneId);
 }
 
-/** Idempotent. All new nodes of the zone come up on the AMI from now on. Throws as offerImage and makeStable do. */
+/** Idempotent. From now on all new nodes of the zone boot from the AMI. Throws as offerImage and makeStable do. */
 export async function promoteImage(
   aws: FleetAws,
   clock: Clock,
@@ -26,7 +26,7 @@ export async function promoteImage(
   await makeStable(aws, name, await offerImage(aws, clock, name, imageId));
 }
 
-/** Idempotent. `before`: the version that was stable. An AMI of somebody else's is left where it is. */
+/** Idempotent. `before`: the version that was stable. A label on an AMI of another rollout stays where it is. */
 export async function restoreImage(
   aws: FleetAws,
   name: string,
@@ -43,8 +43,9 @@ export async function restoreImage(
 }
 
 /**
- * What of a zone runs the AMI, whenever it booted, and what has failed since the rollout began. One that is gone without
- * having been READY has failed. `enough`: so many have to be READY, of a zone that has shrunk meanwhile fewer.
+ * How many instances of a zone are READY on the AMI, whenever they booted, and which have failed since the rollout began. An
+ * instance that ended without having been READY has failed. `enough`: how many have to be READY; fewer when the zone has shrunk
+ * meanwhile.
  */
 export async function lookAtBoots(
   aws: FleetAws,
@@ -55,12 +56,12 @@ export async function lookAtBoots(
   const { spec, zones, startedMs } = rollout;
   const tags = targetTags(spec);
   const inZone = (one: FleetInstance) => one.zoneId === zones[zone]?.zoneId;
-  // One whose zone EC2 does not tell may be of this one: its failure counts, and that it is READY proves nothing here.
-  const instances = (await aws.describeInstances(tags, spec.what.image.id)).filter(
+  // An instance without a zone in EC2's answer may be of this zone: its failure counts here, its READY does not.
+  const instances = (await aws.describeInstances(tags, { imageId: spec.what.image.id })).filter(
     (one) => one.zoneId === undefined || inZone(one),
   );
   let ready = 0;
-  /** Those whose SSM agent answers; asked for when there is a late one. */
+  /** Instances whose SSM agent answers; asked for at the first late instance. */
   let online: Set<string> | undefined;
   const failed: Omit<BootFailure, 'zone' | 'canary'>[] = [];
   for (const one of instances) {
@@ -82,7 +83,7 @@ export async function lookAtBoots(
     } else if (late) {
       online ??= new Set(await aws.describeOnline(tags));
       const silent = `no verdict within ${spec.boot.verdictSeconds} s`;
-      // EC2 may have refused the tag: of that the node alone can tell.
+      // EC2 may have refused the tag: only the node itself can tell.
       const reason = online.has(instanceId)
         ? `${silent}, though its SSM agent answers: \`eniboot status\` there says whether it booted and could not tag itself`
         : silent;

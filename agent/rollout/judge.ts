@@ -1,15 +1,17 @@
-// What became of a node: judged by what it reports, never by what Run Command makes of it. A node that says nothing
+// What became of a node: judged by its own report, never by the status that Run Command gives it. A node that reports nothing
 // has failed. Pure.
 import type { Invocation } from '../aws/fleet.ts';
-import { type NodeReport, readReport } from './node-report.ts';
+import { type CounterName, counterNames, type NodeReport, readReport } from './node-report.ts';
 
 /**
- * Good: updated, already. Left over, and no failure: unsent (Run Command stopped before it), held (the node saw the
- * halt flag), cancelled (by an alarm or a person, wherever the node was by then). No failure either: gone (EC2 no longer
- * has it, and it was never asked, or is to be restored), unreachable (its SSM agent did not answer before it was to be asked:
- * these have a budget of their own), deferred (it was, and is asked among those that came late). All others are failures:
- * went-back, untouched and refused (by Run Command) left the old version; of the rest nobody knows what they run, lost
- * among them: EC2 no longer has it, and it may have been the version that ended it.
+ * Good: updated, already (it ran the version before).
+ * Left to be asked, and no failure: unsent (Run Command stopped before this node), held (the node saw the halt flag), cancelled
+ * (by an alarm or a person, at any point of the update).
+ * No failure either: gone (EC2 no longer has the node, and it was never asked, or was to be restored), unreachable (its SSM
+ * agent did not answer before the node was asked; unreachable nodes have a budget of their own), deferred (was unreachable, and
+ * is asked again among the late nodes).
+ * All others are failures. After went-back, untouched and refused (by Run Command) the node runs the old version. After the
+ * rest its version is not known; this includes lost: EC2 no longer has the node, and the new version may have ended it.
  */
 export type Outcome =
   | 'updated'
@@ -35,9 +37,9 @@ export type Outcome =
 export interface Judgement {
   instanceId: string;
   outcome: Outcome;
-  /** For people. */
+  /** Text for operators. */
   reason: string;
-  /** By its own report it ran the version before the rollout did anything: it is not the rollout's to take back. */
+  /** By its own report the node ran the version before the rollout did anything: a rollback leaves it there. */
   there?: true;
 }
 
@@ -47,7 +49,12 @@ export interface Expected {
   /** Digests of the version's archives. */
   digests: readonly string[];
   warnings: 'allow' | 'fail';
+  /** At a gate: how much each counter may have grown since the switch. */
+  limits?: Limits | undefined;
 }
+
+/** `most`: the largest growth that passes; `demanded`: a node that does not report the counter has failed. */
+export type Limits = Partial<Record<CounterName, { most: number; demanded: boolean }>>;
 
 const GOOD: ReadonlySet<Outcome> = new Set<Outcome>(['updated', 'already']);
 const LEFT: ReadonlySet<Outcome> = new Set<Outcome>(['unsent', 'held', 'cancelled']);
@@ -58,7 +65,7 @@ const NO_FAILURE: ReadonlySet<Outcome> = new Set<Outcome>([
   'unreachable',
   'deferred',
 ]);
-/** The node is known to run what it ran before. Whatever is not in here counts as touched. */
+/** The node is known to run what it ran before. All outcomes that are not listed here count as touched. */
 const UNTOUCHED: ReadonlySet<Outcome> = new Set<Outcome>([
   'unsent',
   'held',
@@ -70,19 +77,27 @@ const UNTOUCHED: ReadonlySet<Outcome> = new Set<Outcome>([
   'unreachable',
   'deferred',
 ]);
-/** Nobody has heard of the node itself: it may be gone. Of the first two it is known that they were never asked. */
-const UNHEARD: ReadonlySet<Outcome> = new Set<Outcome>(['missing', 'undelivered', 'late', 'cancelled']);
+/** Run Command had no report of the node: it may be gone. */
+const UNHEARD: ReadonlySet<Outcome> = new Set<Outcome>([
+  'missing',
+  'undelivered',
+  'unreachable',
+  'late',
+  'cancelled',
+]);
+/** The command is known not to have reached the node. */
+const UNASKED: ReadonlySet<Outcome> = new Set<Outcome>(['missing', 'undelivered', 'unreachable']);
 
-/** Of an invocation, or of a whole command, which then has none. */
+/** For an invocation, or for each node of a command that has no invocations because of it. */
 const RATE_EXCEEDED: Omit<Judgement, 'instanceId'> = {
   outcome: 'unsent',
   reason: "RateExceeded: more invocations of this account's were open than Run Command allows",
 };
 
 /**
- * What Run Command says of a node that itself says nothing, by the invocation's StatusDetails. A command that expires turns
- * every invocation without an end into DeliveryTimedOut, those in progress too: the node may have switched. Sources: SSM API
- * reference, Command, ExpiresAfter; "Understanding command statuses".
+ * What the invocation's StatusDetails mean for a node without a report. When a command expires, every invocation without an end
+ * becomes DeliveryTimedOut, also one in progress: the node may have switched. Sources: SSM API reference, Command,
+ * ExpiresAfter; "Understanding command statuses".
  */
 const ENDINGS: Record<string, Omit<Judgement, 'instanceId'>> = {
   Undeliverable: { outcome: 'undelivered', reason: 'Run Command could not reach the node' },
@@ -94,7 +109,7 @@ const ENDINGS: Record<string, Omit<Judgement, 'instanceId'>> = {
   ExecutionTimedOut: { outcome: 'late', reason: 'the node did not end in time' },
   AccessDenied: {
     outcome: 'refused',
-    reason: 'AccessDenied: whoever sent the command may not send it to this node',
+    reason: 'AccessDenied: the sender of the command may not send it to this node',
   },
   InvalidPlatform: {
     outcome: 'refused',
@@ -111,20 +126,19 @@ export function isFailed(outcome: Outcome): boolean {
   return !NO_FAILURE.has(outcome);
 }
 
-/** Whether it still has to be asked, or asked again. */
+/** Whether the node still has to be asked, or asked again. */
 export function isLeft(outcome: Outcome): boolean {
   return LEFT.has(outcome);
 }
 
-/** EC2 has to be asked whether it still is there. */
+/** Whether EC2 has to be asked if the node still exists. */
 export function isUnheard(outcome: Outcome): boolean {
   return UNHEARD.has(outcome);
 }
 
-/** Of a node that EC2 no longer has. */
+/** The judgement once EC2 no longer has the node. */
 export function asGone(judgement: Judgement, direction: Expected['direction']): Judgement {
-  const never =
-    direction === 'back' || judgement.outcome === 'missing' || judgement.outcome === 'undelivered';
+  const never = direction === 'back' || UNASKED.has(judgement.outcome);
   return {
     ...judgement,
     outcome: never ? 'gone' : 'lost',
@@ -136,12 +150,12 @@ export function isUntouched(outcome: Outcome): boolean {
   return UNTOUCHED.has(outcome);
 }
 
-/** Why nothing will change any more: the command has ended, somebody has cancelled it, or its time is up. */
+/** Why an invocation will not change any more: the command has ended, was cancelled, has run out of time, or was refused. */
 export type Over = 'ended' | 'cancelled' | 'late' | 'rate-exceeded';
 
 /**
- * One node's outcome; undefined while it may still change. `undelivered`: the time for delivery is over; what has not begun
- * by then does not begin. Source: SSM API reference, SendCommand, TimeoutSeconds.
+ * One node's outcome; undefined while it may still change. `undelivered`: the time for delivery is over, and a command that has
+ * not begun by then does not begin. Source: SSM API reference, SendCommand, TimeoutSeconds.
  */
 export function judge(
   instanceId: string,
@@ -158,7 +172,7 @@ export function judge(
     return over === undefined ? undefined : as('missing', 'Run Command does not know this node');
   }
   const { status, details, output, exitCode } = invocation;
-  // Each of them is told at an end alone.
+  // These details appear only on invocations that have ended.
   const ending = ENDINGS[details];
   if (ending !== undefined) return { instanceId, ...ending };
   if (undelivered && (status === 'Pending' || status === 'Delayed'))
@@ -175,7 +189,7 @@ export function judge(
     case 'TimedOut':
       return as('late', `no end in time: ${details}`);
     case 'Cancelled':
-      // What is late the orchestrator cancels itself.
+      // A late command is cancelled by the rollout itself (look.ts).
       return over === 'late' ? as('late', 'no end in time: cancelled') : cancelled();
     default:
       if (over === 'cancelled') return cancelled();
@@ -191,18 +205,18 @@ function judgeReport(
 ): Judgement {
   const as = (outcome: Outcome, reason: string): Judgement => ({ instanceId, outcome, reason });
   const said = `${report.code ?? report.result}: ${report.message ?? 'no reason given'}`;
-  // It was refused before the node had asked for its own ID.
+  // The node refused before it had read its own ID from instance metadata.
   const nameless = report.node === '' && report.result === 'untouched';
   if (report.node !== instanceId && !nameless) return as('lied', `the report is that of ${report.node}`);
   if (report.code === 'UPDATE_HALTED') return as('held', report.message ?? 'the halt flag is up');
-  // Whoever reports the very version has not left the old one, whatever else it says.
+  // A node that reports the new version has not kept the old one, whatever result it reports.
   const remains = report.result === 'went-back' || report.result === 'untouched';
   if (remains && expected.direction === 'forward' && report.version === expected.version)
     return as('failed', said);
   if (report.result === 'went-back') return as('went-back', said);
   if (report.result === 'untouched') return as('untouched', said);
   if (report.result === 'failed') return as('failed', said);
-  // It ran the version before the rollout began.
+  // The node ran the version before the rollout began.
   if (report.code === 'UPDATE_NOT_OF_ROLLOUT' && expected.direction === 'back')
     return { ...as('already', said), there: true };
   const wrong = differs(report, expected);
@@ -216,10 +230,26 @@ function judgeReport(
   if (!success) return ran('failed', said);
   if (expected.warnings === 'fail' && report.warnings > 0)
     return ran('unhealthy', `${report.warnings} checks warn`);
-  return ran(report.result, '');
+  const exceeded = exceeds(report, expected.limits ?? {});
+  return exceeded === undefined ? ran(report.result, '') : ran('unhealthy', exceeded);
 }
 
-/** Why what runs now is not what was asked for. */
+/** The counter that has grown too much since the switch, or that the node does not report although the spec demands it. */
+function exceeds({ counters = {} }: NodeReport, limits: Limits): string | undefined {
+  for (const [name, { most, demanded }] of Object.entries(limits) as [
+    CounterName,
+    NonNullable<Limits[CounterName]>,
+  ][]) {
+    const count = counters[name];
+    if (count === undefined && demanded)
+      return `it does not say how many ${counterNames[name]} there were since the switch`;
+    if (count !== undefined && count > most)
+      return `${count} ${counterNames[name]} since the switch, ${most} may be`;
+  }
+  return undefined;
+}
+
+/** How the version that runs now differs from what was asked for. */
 function differs(report: NodeReport, { direction, version, digests }: Expected): string | undefined {
   if (direction === 'back')
     return report.version === version ? `it still runs ${version}, which was taken back` : undefined;

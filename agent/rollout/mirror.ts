@@ -1,20 +1,21 @@
-// What happened, on this machine's disk too: for the report, and for whoever has no access to AWS at that moment. The
-// record in Parameter Store is what counts.
+// The events of a rollout, also on this machine's disk: for the report, and for an operator who has no access to AWS at that
+// moment. The record in Parameter Store is what counts.
 import { appendFileSync } from 'node:fs';
+import { messageOf } from '../messages/failure.ts';
 import { makeFolder, readIfPresent, writeAtomic } from '../port/fs.ts';
 import { environment } from '../port/runtime.ts';
-import type { Happening } from './orchestrate.ts';
 import type { Progress, Rollout } from './progress.ts';
+import type { RolloutEvent } from './work.ts';
 
-export type Event = Happening & { atMs: number };
+export type Event = RolloutEvent & { atMs: number };
 
 export interface Mirror {
-  note(happening: Happening, progress: Progress, atMs: number): Event;
+  note(happening: RolloutEvent, progress: Progress, atMs: number): Event;
 }
 
 /**
- * A folder of its own for each rollout, below the user's state directory. A disk that is full, or that may not be written
- * to, costs the events and not the rollout: `warn` is told once.
+ * One folder for each rollout, below the user's state directory. When the disk is full or not writable, events are lost and the
+ * rollout goes on: `warn` is called once.
  */
 export function openMirror(rollout: Rollout, warn: (text: string) => void): Mirror {
   const folder = folderOf(rollout.id);
@@ -25,7 +26,7 @@ export function openMirror(rollout: Rollout, warn: (text: string) => void): Mirr
       write();
     } catch (error) {
       broken = true;
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       warn(`events are no longer noted on this machine: ${reason}`);
     }
   };
@@ -46,7 +47,10 @@ export function openMirror(rollout: Rollout, warn: (text: string) => void): Mirr
   };
 }
 
-/** Events noted on this machine, in order; none when it ran elsewhere. A line cut by a crash is passed over. */
+/**
+ * Events noted on this machine, in order; none when the rollout ran on another machine. A line that a crash cut short is
+ * skipped.
+ */
 export function readEvents(id: string): Event[] {
   return (readIfPresent(`${folderOf(id)}/events.jsonl`) ?? '').split('\n').flatMap((line) => {
     try {

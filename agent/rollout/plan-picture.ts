@@ -1,4 +1,4 @@
-// The plan for people: a table of waves with the blast radius of each, bars, and the same as SVG. Pure.
+// The plan for operators: a table of waves with the blast radius of each, bars, and the same as SVG. Pure.
 import type { Prepared } from './begin.ts';
 import { total, type Wave, wavesOf } from './plan.ts';
 import { subjectOf } from './spec.ts';
@@ -10,6 +10,7 @@ const names = {
   share: 'first share',
   rest: 'rest',
   late: 'latecomers',
+  stray: 'came up on it',
   bake: 'wait',
   promote: 'new nodes follow',
 };
@@ -46,7 +47,8 @@ export function planText(prepared: Prepared): string {
     columns([['zone', 'step', 'nodes', 'in flight', 'at worst', 'of the fleet'], ...rows]),
     '',
     '█ nodes a failure could reach before it halts, ░ nodes of the step',
-    'At worst: every node of the step fails. It halts once more have failed than the budget allows, and what is in flight then still ends.',
+    'At worst: every node of the step fails. It halts once more nodes have failed than the budget allows; nodes in flight then still end.',
+    ...alarmNotes(notes),
     ...canaryLines(notes),
     ...note(notes.unreachable, 'not reachable through SSM: asked last, and again at the end of their zone'),
     ...note(notes.excluded, 'left as they are: where.exclude'),
@@ -70,6 +72,20 @@ function canaryLines({ canaries, uncovered }: Prepared['notes']): string[] {
         `no canary in ${zoneId} stands for ${stratum}, which ${nodes} of its nodes ${nodes === 1 ? 'has' : 'have'}`,
     ),
   ];
+}
+
+/** One line for each state, naming alarms; for OK only some. */
+function alarmNotes({ alarms }: Prepared['notes']): string[] {
+  const says: Record<string, string> = {
+    INSUFFICIENT_DATA: ', which does not stop it',
+    none: ', which CloudWatch does not know: `run` is refused',
+    ALARM: ': `run` is refused',
+  };
+  return [...Map.groupBy(alarms, (one) => one.state)].map(([state, some]) => {
+    const names = some.slice(0, 5).map((one) => one.name);
+    const which = `${names.join(', ')}${some.length > 5 ? ', …' : ''}`;
+    return `watches ${some.length} alarm${some.length === 1 ? '' : 's'} in state ${state} (${which})${says[state] ?? ''}`;
+  });
 }
 
 function note(nodes: readonly string[], what: string): string[] {
@@ -96,7 +112,7 @@ function columns(rows: string[][]): string {
     .join('\n');
 }
 
-/** Steps from left to right as wide as they have nodes, zones as rows; red is what a failure could reach. */
+/** One row for each zone, steps from left to right with a width by their nodes; red is what a failure could reach. */
 export function planSvg(prepared: Prepared): string {
   const { spec, zones } = prepared;
   const waves = wavesOf(spec, zones).filter((wave) => wave.nodes > 0);

@@ -1,42 +1,46 @@
-// From a spec and the nodes there are to the steps that will be taken. Pure: everything here is plain data.
+// From a spec and the present nodes to the steps of a rollout. Pure: everything here is plain data.
 import type { FleetInstance } from '../aws/fleet.ts';
 import { VERDICT_TAG } from '../aws/tags.ts';
-import { allowedFailures, isImage, type Spec, subjectOf } from './spec.ts';
-import { type Canary, type CanaryPlan, chooseCanaries, strataOf } from './strata.ts';
+import { allowedFailures, isImage, type Spec, subjectOf, watchedAlarms } from './spec.ts';
+import { type Canary, type CanaryPlan, chooseCanaries, type PlacedInstance, strataOf } from './strata.ts';
 
-export type PlacedInstance = FleetInstance & { zoneId: string };
+/** Milliseconds of a boot: its deadline is 300 s unless configured otherwise, and EC2 may have delayed its beginning. */
+export const LONGEST_BOOT_MS = 600_000;
 
 export interface Zone {
   zoneId: string;
   /** Instance IDs in the order in which they are updated. */
   nodes: string[];
-  /** The first of them are canaries: so many in a batch, one batch after another. */
+  /** The sizes of the batches of canaries, one batch after another. The canaries are the first nodes of `nodes`. */
   canaries: number[];
 }
 
-/** A batch is in flight as a whole, and judged as a whole. */
+/** Nodes that are sent together and judged together. */
 export interface Batch {
   do: 'update';
   /** Index of the zone. */
   zone: number;
-  /** `late`: they came up, or could be reached, only when the rest of the zone was done. */
-  kind: 'canary' | 'share' | 'rest' | 'late';
-  /** Nodes of the zone, from…to, `to` excluded. */
+  /**
+   * `late`: nodes that came up, or became reachable, only after the rest of the zone had been sent. `stray`, on the way back:
+   * nodes that came up on the version that is taken back, as their zone's parameter named it.
+   */
+  kind: 'canary' | 'share' | 'rest' | 'late' | 'stray';
+  /** Nodes of the zone, as places in its list from `from` on, before `to`. */
   from: number;
   to: number;
 }
 
-/** The nodes that a wait was about are asked for their health again. */
+/** The nodes that a wait was for are asked for their health again. */
 export interface Gate {
   do: 'gate';
   zone: number;
   after: 'canary' | 'share' | 'zone';
-  /** Nodes of the zone, from…to, `to` excluded. */
+  /** Nodes of the zone, as places in its list from `from` on, before `to`. */
   from: number;
   to: number;
 }
 
-/** Until so many instances of the zone have booted from the AMI and are READY. */
+/** The step goes on until `nodes` instances of the zone have booted from the AMI and are READY. */
 export interface Boots {
   do: 'boots';
   zone: number;
@@ -48,44 +52,52 @@ export type Step =
   | Batch
   | Gate
   | Boots
-  /** The label `candidate` is on the AMI: what is launched by it proves the AMI first. */
+  /** Puts the label `candidate` on the AMI: instances launched by that label prove the AMI first. */
   | { do: 'offer'; zone: number }
   | { do: 'bake'; zone: number; after: 'canary' | 'share' | 'zone'; seconds: number }
-  /** The operator's own program has the word (gate.command). */
+  /** Runs the operator's own program (gate.command), which decides. */
   | { do: 'ask'; zone: number; after: 'canary' | 'share' | 'zone' }
-  /** The zone's parameter names the new version from now on: what boots there comes up on it. */
+  /** Writes the new version into the zone's parameter: nodes that boot in the zone from then on come up on it. */
   | { do: 'promote'; zone: number }
-  /** Who came up in the zone on another version, or can be reached by now, is added to it. */
+  /**
+   * Forward: adds nodes of the zone that came up on another version, or became reachable. On the way back: adds nodes that came
+   * up on the version.
+   */
   | { do: 'join'; zone: number }
-  /** The zone's parameter names again what it named before. */
+  /** Writes into the zone's parameter what it named before. */
   | { do: 'restore'; zone: number };
 
-/** Nodes of a zone: those there were when the rollout began, and those that joined since. */
+/** Nodes of a zone: `planned` when the rollout began, `late` have joined since, `strays` have joined its way back. */
 export interface Size {
   planned: number;
   late: number;
+  strays: number;
   canaries: readonly number[];
 }
 
-/** A node the plan says something about beside its place. */
+/** What the plan says about nodes, zones and alarms besides the order of the nodes. */
 export interface Notes {
-  /** Nodes whose SSM agent does not answer: they are asked last, and count as failures. */
+  /** Nodes whose SSM agent does not answer: they are asked last. */
   unreachable: string[];
-  /** Nodes whose last boot reported the version already. */
+  /** Nodes that reported the version at their last boot. */
   current: string[];
-  /** Instances that the spec leaves as they are. */
+  /** Instances that where.exclude of the spec names. */
   excluded: string[];
-  /** Zones whose parameter names a newer version, or in which so many nodes reported one at their last boot. */
+  /**
+   * Zones that would go to an older version: the parameter names a newer one, or `nodes` nodes reported one at their last boot.
+   */
   downgrades: { zoneId: string; from: string; nodes: number }[];
-  /** Nodes that go first in their zone, with what they stand for. */
+  /** Canaries, with the strata that each of them stands for. */
   canaries: (Canary & { zoneId: string })[];
-  /** Strata that so many nodes of a zone have and nothing before has proven, without a canary that stands for them. */
+  /** The alarms that are watched, with their state; `none`: CloudWatch has no alarm of that name. */
+  alarms: { name: string; state: string; reason: string }[];
+  /** Strata without a canary that earlier zones do not prove either; `nodes`: how many nodes of the zone have the stratum. */
   uncovered: { zoneId: string; stratum: string; nodes: number }[];
 }
 
 /**
- * Zones in order, each with its nodes in order: canaries, then what can prove something, nodes that do not answer last.
- * Independent of the order of `instances`.
+ * Zones in order, each with its nodes in order: canaries, then nodes that can prove the version, then nodes that run it
+ * already, then nodes that do not answer. Independent of the order of `instances`.
  */
 export function resolveTargets(
   spec: Spec,
@@ -121,7 +133,8 @@ export function resolveTargets(
     if (isStratified(spec))
       for (const [stratum, count] of countStrata(nodes.filter((one) => rank(one) !== 1)))
         if (!proven.has(stratum)) uncovered.push({ zoneId, stratum, nodes: count });
-    // Later zones need no canary for what so many nodes have that one at least runs the version well when this zone is done.
+    // With more nodes of a stratum than may fail in this zone, at least one of them runs the version well when the zone is
+    // done: later zones need no canary for it.
     const mayFail = allowedFailures(nodes.length, spec.budget.zonePercent);
     for (const [stratum, count] of countStrata(nodes.filter((one) => rank(one) < 2)))
       if (count > mayFail) proven.add(stratum);
@@ -138,12 +151,12 @@ export function resolveTargets(
   };
 }
 
-/** Canaries of an AMI are launched: its labels make them. */
+/** Canaries of an AMI are new instances, launched by its label: they stand for no stratum. */
 function isStratified(spec: Spec): boolean {
   return spec.steps.stratify && !isImage(spec);
 }
 
-/** `proves`: whether a node can prove something: it answers, and does not run the version yet. */
+/** `proves`: whether a node can prove the version: it answers, and does not run the version yet. */
 function canariesOf(
   spec: Spec,
   nodes: readonly PlacedInstance[],
@@ -164,21 +177,21 @@ function countStrata(nodes: readonly PlacedInstance[]): Map<string, number> {
   return counts;
 }
 
-/** The version a node's last boot reported in its tag `eniboot:verdict` (`ready@1.2.3`). */
+/** The version that a node's last boot reported in its tag `eniboot:verdict` (`ready@1.2.3`). */
 export function reportedVersion({ tags }: FleetInstance): string | undefined {
   return /^ready@(.+)$/.exec(tags[VERDICT_TAG] ?? '')?.[1];
 }
 
-/** Nodes of a zone that may be in flight at once. */
+/** Number of nodes of a zone that may be in flight at once. */
 function batchSize(spec: Spec, nodesOfZone: number): number {
   const share = Math.floor((nodesOfZone * spec.steps.zonePercent) / 100);
   return Math.max(1, Math.min(spec.steps.concurrency, share));
 }
 
-/** Nodes a gate asks at most: in the order of their IDs, which is one of chance. */
-const MOST_AT_GATE = 200;
+/** Nodes that a gate asks at most: the first of the zone's list. Instance IDs are random, and so is this sample. */
+export const MOST_AT_GATE = 200;
 
-/** All steps of a rollout, in order. */
+/** All steps of a rollout, in order. After the last zone there is a wait only when alarms are watched meanwhile. */
 export function stepsForward(spec: Spec, sizes: readonly Size[]): Step[] {
   if (isImage(spec))
     return imageSteps(
@@ -196,7 +209,7 @@ export function stepsForward(spec: Spec, sizes: readonly Size[]): Step[] {
         : [
             { do: 'bake', zone, after, seconds },
             { do: 'gate', zone, after, from: 0, to: Math.min(to, MOST_AT_GATE) },
-            ...(spec.gate === undefined ? [] : [{ do: 'ask', zone, after } as const]),
+            ...(spec.gate?.command === undefined ? [] : [{ do: 'ask', zone, after } as const]),
           ];
     return [
       ...batchesOfCanaries.flatMap((count, at) => {
@@ -211,11 +224,12 @@ export function stepsForward(spec: Spec, sizes: readonly Size[]): Step[] {
       ...(last ? [] : bake('zone', spec.bake.zoneSeconds, size)),
       { do: 'join', zone } as const,
       ...batches(zone, 'late', size, size + late, most),
+      ...(last && watchedAlarms(spec).length > 0 ? bake('zone', spec.bake.zoneSeconds, size) : []),
     ];
   });
 }
 
-/** A zone's label moves first, since only then anything boots from the AMI. */
+/** The label of a zone moves before its nodes count: instances boot from the AMI only after that. */
 function imageSteps(spec: Spec, sizes: readonly number[]): Step[] {
   return sizes.flatMap((size, zone): Step[] => {
     const bake = (after: 'canary' | 'zone', seconds: number): Step[] =>
@@ -229,22 +243,35 @@ function imageSteps(spec: Spec, sizes: readonly number[]): Step[] {
       ...(zone === 0 ? canaries : []),
       { do: 'promote', zone },
       { do: 'boots', zone, kind: 'rest', nodes: Math.ceil((size * spec.boot.zonePercent) / 100) },
-      ...(zone === sizes.length - 1 ? [] : bake('zone', spec.bake.zoneSeconds)),
+      ...(zone === sizes.length - 1 && watchedAlarms(spec).length === 0
+        ? []
+        : bake('zone', spec.bake.zoneSeconds)),
     ];
   });
 }
 
-/** The steps back from a rollout that had begun its first `begun` steps: zone by zone in reverse. */
-export function stepsBack(forward: readonly Step[], begun: number): Step[] {
-  // A parameter may have been written just before the step would have been recorded as done.
+/** The steps back from a rollout that had begun its first `begun` steps: its zones in reverse order. */
+export function stepsBack(spec: Spec, sizes: readonly Size[], begun: number): Step[] {
+  const forward = stepsForward(spec, sizes);
+  // A crash may come after a parameter was written and before the record says so: that step counts as begun.
   const writing = forward[begun]?.do === 'promote' || forward[begun]?.do === 'offer';
   const touched = forward.slice(0, writing ? begun + 1 : begun);
   const reached = touched.at(-1)?.zone ?? -1;
-  return Array.from({ length: reached + 1 }, (_, at) => reached - at).flatMap((zone): Step[] => [
-    // First, so that what boots meanwhile does not come up on the version that is taken back.
-    { do: 'restore', zone },
-    ...touched.filter((step): step is Batch => step.do === 'update' && step.zone === zone).reverse(),
-  ]);
+  const zones = Array.from({ length: reached + 1 }, (_, at) => reached - at);
+  // Strays come last: by then instances that were booting when their zone's parameter was written have come up.
+  const strays = zones.flatMap((zone): Step[] => {
+    const { planned = 0, late = 0, strays: count = 0 } = sizes[zone] ?? {};
+    const from = planned + late;
+    return [{ do: 'join', zone }, ...batches(zone, 'stray', from, from + count, batchSize(spec, planned))];
+  });
+  return [
+    ...zones.flatMap((zone): Step[] => [
+      // The parameter comes first: instances that boot from now on do not come up on the version that is taken back.
+      { do: 'restore', zone },
+      ...touched.filter((step): step is Batch => step.do === 'update' && step.zone === zone).reverse(),
+    ]),
+    ...(isImage(spec) ? [] : strays),
+  ];
 }
 
 function batches(zone: number, kind: Batch['kind'], from: number, to: number, most: number): Batch[] {
@@ -254,7 +281,7 @@ function batches(zone: number, kind: Batch['kind'], from: number, to: number, mo
   return found;
 }
 
-/** One line of the plan as people read it: consecutive batches of a kind together. */
+/** One line of the plan as it is shown: consecutive batches of a kind. */
 export interface Wave {
   zoneId: string;
   kind: Batch['kind'] | 'bake' | 'promote';
@@ -262,7 +289,7 @@ export interface Wave {
   batches: number;
   /** Largest number of nodes in flight. */
   inFlight: number;
-  /** If every node from here on failed: so many would have, at most, when it halts. */
+  /** If every node of this wave failed: how many would have failed, at most, when the rollout halts. */
   worst: number;
   /** The same as a share of the zone, in percent. */
   worstPercent: number;
@@ -275,13 +302,13 @@ export function wavesOf(spec: Spec, zones: readonly Zone[]): Wave[] {
   const fleet = allowedFailures(total(zones), spec.budget.fleetPercent);
   for (const step of stepsForward(
     spec,
-    zones.map((zone) => ({ planned: zone.nodes.length, late: 0, canaries: zone.canaries })),
+    zones.map((zone) => ({ planned: zone.nodes.length, late: 0, strays: 0, canaries: zone.canaries })),
   )) {
     const zone = zones[step.zone];
     if (zone === undefined) continue;
     const size = zone.nodes.length;
     if (step.do === 'boots') {
-      // How many are replaced at once is the autoscaling group's affair: all of them, at worst.
+      // The autoscaling group decides how many it replaces at once: at worst all of them.
       const worst = step.kind === 'canary' ? step.nodes : size;
       const wave = { ...idle, zoneId: zone.zoneId, kind: step.kind, nodes: step.nodes, batches: 1 };
       waves.push({
@@ -311,7 +338,7 @@ export function wavesOf(spec: Spec, zones: readonly Zone[]): Wave[] {
     wave.inFlight = Math.max(wave.inFlight, nodes);
     const allowed =
       step.kind === 'canary' ? 0 : Math.min(fleet, allowedFailures(size, spec.budget.zonePercent));
-    // It halts once more than `allowed` have failed: at worst the batch that passes the line fails as a whole.
+    // A rollout halts once more than `allowed` have failed. At worst that many fail, and then all nodes in flight.
     wave.worst = Math.min(wave.nodes, allowed + wave.inFlight);
     wave.worstPercent = Math.round((wave.worst / size) * 1000) / 10;
   }

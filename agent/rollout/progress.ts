@@ -1,10 +1,12 @@
-// How far a rollout is, and what follows from it. Pure: the record and what was seen go in, the next action or the next
-// record comes out. Every change of it is written down before and after something is done (record.ts).
+// How far a rollout is, and what follows from it. Pure: record and observations go in, the next action or the next record comes
+// out. Every change of the record is written before and after something is done (record.ts).
 import { isFailed, isGood, isLeft, isUntouched, type Judgement, type Outcome } from './judge.ts';
 import {
   type Batch,
   type Boots,
   type Gate,
+  MOST_AT_GATE,
+  type Notes,
   type Step,
   stepsBack,
   stepsForward,
@@ -14,79 +16,108 @@ import {
 import { allowedFailures, allowedUnreachable, isImage, type Spec } from './spec.ts';
 import { isOpen } from './window.ts';
 
-/** What was settled when the rollout began; it never changes. */
+/** What was fixed when the rollout began; it does not change. */
 export interface Rollout {
   schema: 1;
   id: string;
   startedMs: number;
   startedBy: string;
   spec: Spec;
-  /** What the zones' parameters will hold: the release as published, or the ID of the AMI. */
+  /** What the rollout writes into the zones' parameters: the release as published, or the ID of the AMI. */
   release: string;
-  /** Digests of its archives; none of an AMI. */
+  /** SHA-256 digests of the release's archives; empty for an AMI. */
   digests: string[];
-  /** undefined for an AMI: it needs no command. */
+  /** undefined for an AMI, which needs no command. */
   document: { name: string; version: string; hash: string } | undefined;
   zones: (Zone & {
-    /** The first so many of its nodes were there when it began; the others have joined since. */
+    /** The first `planned` of the zone's nodes existed when the rollout began; the others have joined since. */
     planned: number;
-    /** What the zone's parameter held, of an AMI the number of its stable version; undefined when there was none. */
+    /** By place of a canary, the strata that it stands for, see strata.ts. */
+    stands?: string[][];
+    /** The last `strays` of the zone's nodes have joined the way back: they came up on the version that is taken back. */
+    strays?: number;
+    /** What the zone's parameter held; for an AMI the number of its stable version; undefined when there was none. */
     before: string | undefined;
   })[];
+  /** Canaries with their strata, and strata without a canary; undefined when an older version of eniboot began the rollout. */
+  strata?: Pick<Notes, 'canaries' | 'uncovered'>;
 }
 
-/** A node that was not updated, by its place. */
+/** A node that was not updated: its zone and its place in the zone's list. */
 export interface Exception {
   zone: number;
   node: number;
   outcome: Outcome;
 }
 
-/** An instance that booted from the AMI, and is not READY. */
+/**
+ * A node that is moved forward to be a canary by itself: to the place `to`, after the zone's first `batches` batches of
+ * canaries.
+ */
+export interface StandIn {
+  zone: number;
+  instanceId: string;
+  to: number;
+  batches: number;
+  standsFor: string[];
+}
+
+/** An instance that booted from the AMI and is not READY. */
 export interface BootFailure {
   zone: number;
   instanceId: string;
   outcome: 'failed' | 'late' | 'missing';
   reason: string;
-  /** It was seen before any zone was promoted. */
+  /** The failure was seen before any zone was promoted. */
   canary: boolean;
 }
 
 export interface Progress {
   direction: 'forward' | 'back';
-  /** `abandoned`: an operator has ended it where it stood. */
+  /** `abandoned`: an operator has ended the rollout where it stood. */
   state: 'running' | 'halted' | 'done' | 'rolled-back' | 'abandoned';
-  /** Why it is halted. */
+  /** Why the rollout is halted. */
   why: string | undefined;
   /** Index into the steps of its direction. */
   step: number;
-  /** Of a batch: not begun; about to be sent; sent. */
+  /** Stage of a batch: not begun; about to be sent; sent. */
   stage: 'ready' | 'intended' | 'sent';
-  /** When step and stage were entered, milliseconds since the epoch. */
+  /** When the present step and stage were entered, milliseconds since the epoch. */
   sinceMs: number;
-  /** Run Command's IDs of the batch in flight. */
+  /** Run Command's IDs of the commands of the batch in flight. */
   commands: string[];
   /**
-   * Nodes of this batch that a halt was faster than: what is left of it for whoever resumes. `round`: how often that has
-   * happened to it.
+   * Nodes of this batch that a halt kept from being asked: a resume sends them. `round`: how often this batch was cut short in
+   * that way.
    */
   left: { nodes: Exception[]; round: number } | undefined;
   updated: number;
   already: number;
-  /** Of each zone the places of those that ran the version already: they are not this rollout's to take back. */
+  /** By zone, the places of the nodes that ran the version before: a rollback leaves it there. */
   there: number[][];
   exceptions: Exception[];
-  /** The first so many exceptions count no more: an operator has said to go on. */
+  /** By zone, the number of nodes that are gone and not among the exceptions, see `withExceptions`. */
+  gone?: number[];
+  /** The first `forgiven` exceptions no longer count: an operator has said to go on. */
   forgiven: number;
-  /** Going back: forward steps that had begun, and nodes that are back, or could not be brought back. */
+  /** On the way back: how many forward steps had begun, and nodes that are back or could not be brought back. */
   back: Back | undefined;
-  /** A step at which an operator has said to go on though its program said no. */
+  /** The step at which an operator has said to go on although gate.command had failed. */
   passedBy?: number;
-  /** In the end: instances that came up meanwhile, and do not run what the rollout leaves behind. */
+  /** Alarms that go off from this time on count, milliseconds since the epoch; undefined: since the rollout began. */
+  watchedFromMs?: number;
+  /**
+   * An alarm has gone off: the rollout halts once the batch in flight is judged. `why` does not cover what goes off from
+   * `seenMs` on.
+   */
+  alarmed?: { why: string; seenMs: number } | undefined;
+  /** At the end: the number of instances that came up during the rollout and do not run the version that it leaves in place. */
   strays?: number;
-  /** When each wave began, in seconds since the rollout did; 1: on the way back. */
+  /** Nodes that replace canaries that are gone, in order. */
+  standIns?: StandIn[];
+  /** When each wave began, in seconds since the beginning of the rollout; 1 stands for the way back. */
   course?: Noted[];
-  /** Of an AMI: READY instances of each zone at the last look, and what has failed so far. */
+  /** For an AMI: number of READY instances by zone at the last look, and failures so far. */
   boots?: { ready: number[]; failed: BootFailure[]; forgiven: number };
 }
 
@@ -96,25 +127,28 @@ export interface Back {
   begun: number;
   restored: number;
   exceptions: Exception[];
+  gone?: number[];
   forgiven: number;
-  /** Only these are asked once more: they could not be brought back before. */
+  /** Only these nodes are asked once more: an earlier attempt could not bring them back. */
   again?: Exception[];
-  /** An operator has said to end without those that could not be brought back. */
+  /** An operator has said to end without the nodes that could not be brought back. */
   givenUp?: boolean;
 }
 
-/** Nodes that may fail in all, forgiven ones included: the record of one that goes on and on would no longer fit. */
+/** Nodes that may fail in all, forgiven ones included: with more of them the record would not fit into its parameter. */
 const MOST_EXCEPTIONS = 800;
-/** Milliseconds until a closed window is looked at again. */
+/** Milliseconds until a closed window is checked again. */
 const WINDOW_MS = 60_000;
-/** Waves that are noted: one that is taken back again and again would fill the record. */
+/** Milliseconds until CloudWatch is asked again when it could not be asked. */
+const UNSEEN_MS = 15_000;
+/** Waves that are noted: a rollout that is taken back again and again would otherwise fill the record. */
 const MOST_NOTED = 100;
-/** Failures of an AMI that are told apart, and reasons that are kept: the record has to fit into one parameter. */
+/** Failures of an AMI that are listed singly, and reasons that are kept: the record has to fit into one parameter. */
 const MOST_BOOT_FAILURES = 100;
 const REASONS = 20;
-/** A canary that is gone is replaced by the next node; so many in a row are no chance any more. */
+/** A canary that is gone is replaced by the next node. With this many in a row, the version may be the cause. */
 const MOST_GONE_CANARIES = 2;
-/** Characters of why it halted: what a halt flag says may be longer than the record's parameter. */
+/** Characters of the reason of a halt: a halt flag may be longer than the record's parameter allows. */
 const MOST_WHY = 300;
 
 export function begin(nowMs: number): Progress {
@@ -136,29 +170,51 @@ export function begin(nowMs: number): Progress {
   };
 }
 
-export function stepsOf(rollout: Rollout, progress: Progress): Step[] {
-  const forward = stepsForward(
-    rollout.spec,
-    rollout.zones.map(({ nodes, planned, canaries }) => ({
-      planned,
-      late: nodes.length - planned,
-      canaries,
-    })),
-  );
-  return progress.back === undefined ? forward : stepsBack(forward, progress.back.begun);
+/** Moves the stand-in to its place in the zone. No node from that place on has been asked yet. */
+export function putStandIn(
+  rollout: Rollout,
+  { zone: at, instanceId, to, batches, standsFor }: StandIn,
+): void {
+  const zone = rollout.zones[at];
+  if (zone === undefined) return;
+  const { nodes, canaries, stands = [] } = zone;
+  nodes.splice(to, 0, ...nodes.splice(nodes.indexOf(instanceId), 1));
+  canaries.splice(batches, 0, 1);
+  stands.splice(to, 0, standsFor);
 }
 
-/** A step's wave: batches that follow each other in a zone for the same reason. */
+export function stepsOf(rollout: Rollout, progress: Progress): Step[] {
+  const sizes = rollout.zones.map(({ nodes, planned, strays = 0, canaries }) => ({
+    planned,
+    late: nodes.length - planned - strays,
+    strays,
+    canaries,
+  }));
+  // The steps are needed several times for each look, and depend on the sizes alone.
+  const key = JSON.stringify([sizes, progress.back?.begun]);
+  const known = lastSteps.get(rollout);
+  if (known?.key === key) return known.steps;
+  const steps =
+    progress.back === undefined
+      ? stepsForward(rollout.spec, sizes)
+      : stepsBack(rollout.spec, sizes, progress.back.begun);
+  lastSteps.set(rollout, { key, steps });
+  return steps;
+}
+
+const lastSteps = new WeakMap<Rollout, { key: string; steps: Step[] }>();
+
+/** The wave of a step: batches of one zone and kind that follow each other. */
 export function waveOf(rollout: Rollout, back: 0 | 1, progress: Progress, at: number): Step | undefined {
   return stepsOf(rollout, back === 1 ? progress : { ...progress, back: undefined })[at];
 }
 
-/** With the beginning of its wave noted down, for whoever looks at it later and elsewhere. */
-export function noted(rollout: Rollout, progress: Progress): Progress {
+/** Notes when a wave begins, for a report that is made later or on another machine. */
+export function withWaveNoted(rollout: Rollout, progress: Progress): Progress {
   if (progress.state !== 'running' || progress.stage !== 'ready') return progress;
   const back = progress.back === undefined ? 0 : 1;
   const step = waveOf(rollout, back, progress, progress.step);
-  // A gate is the end of its wait.
+  // A gate belongs to its wait.
   if (step === undefined || step.do === 'gate' || step.do === 'ask' || step.do === 'join') return progress;
   const [lastBack, lastStep = 0] = progress.course?.at(-1) ?? [];
   const last = lastBack === back ? waveOf(rollout, back, progress, lastStep) : undefined;
@@ -173,7 +229,7 @@ function kindOf(step: Step): string {
 }
 
 export type Action =
-  /** Nothing more to do. */
+  /** Nothing is left to do. */
   | { do: 'end' }
   | { do: 'halt'; why: string }
   | { do: 'wait'; untilMs: number }
@@ -186,30 +242,36 @@ export type Action =
   | { do: 'join'; zone: number }
   | { do: 'ask'; zone: number; after: 'canary' | 'share' | 'zone' }
   | { do: 'advance' };
+export type ActionOf<Do> = Extract<Action, { do: Do }>;
 
-/** The next thing to do. `haltFlag`: what the operator's flag says, if it is up. */
+/**
+ * The next thing to do. `haltFlag`: the text of the operator's flag, undefined while it is down. `unseen`: CloudWatch does not
+ * tell the state of the alarms, so no step begins.
+ */
 export function decide(
   rollout: Rollout,
   progress: Progress,
-  seen: { nowMs: number; haltFlag: string | undefined },
+  seen: { nowMs: number; haltFlag: string | undefined; unseen: boolean },
 ): Action {
   if (progress.state !== 'running') return { do: 'end' };
   const step = stepsOf(rollout, progress)[progress.step];
-  // A batch that is out is brought home first, whatever the flag says.
+  // A batch in flight is judged first, whether the flag is up or not.
   if ((step?.do === 'update' || step?.do === 'gate') && progress.stage !== 'ready') {
     const instanceIds = nodesOf(rollout, progress, step);
     return { do: progress.stage === 'intended' ? 'send' : 'look', batch: step, instanceIds };
   }
-  const why = seen.haltFlag ?? overBudget(rollout, progress);
+  const forward = progress.back === undefined;
+  const why = seen.haltFlag ?? progress.alarmed?.why ?? overBudget(rollout, progress);
   if (why !== undefined) return { do: 'halt', why };
+  if (seen.unseen && forward) return { do: 'wait', untilMs: seen.nowMs + UNSEEN_MS };
   if (step === undefined) {
     const lacking = unrestored(progress).length;
     return lacking === 0 || progress.back?.givenUp === true
       ? { do: 'end' }
-      : { do: 'halt', why: `${lacking} nodes could not be brought back, or nobody knows` };
+      : { do: 'halt', why: `${lacking} nodes could not be brought back, or their version is not known` };
   }
-  // A wait may end outside of a window, and an answer come home.
-  if (progress.back === undefined && step.do !== 'bake' && !isOpen(rollout.spec.when, seen.nowMs))
+  // Outside of the windows a wait may end, and nodes in flight may answer; nothing else begins.
+  if (forward && step.do !== 'bake' && !isOpen(rollout.spec.when, seen.nowMs))
     return { do: 'wait', untilMs: seen.nowMs + WINDOW_MS };
   switch (step.do) {
     case 'ask':
@@ -243,13 +305,13 @@ export function decide(
   }
 }
 
-/** The nodes of the batch it is at that are asked at once: one alone while nothing has proven the version. */
+/** The nodes of the present batch that are asked together: only one while no node has proven the version. */
 export function nodesOf(rollout: Rollout, progress: Progress, batch: Batch | Gate): string[] {
   const nodes = stillOf(rollout, progress, batch);
   return isUnproven(progress) ? nodes.slice(0, 1) : nodes;
 }
 
-/** All nodes that are still to be asked; going back, without those known to run what they ran before the rollout. */
+/** All nodes that are still to be asked. On the way back: without nodes known to run what they ran before the rollout. */
 function stillOf(rollout: Rollout, progress: Progress, batch: Batch | Gate): string[] {
   const zone = rollout.zones[batch.zone]?.nodes ?? [];
   if (progress.left !== undefined) return progress.left.nodes.flatMap((one) => zone[one.node] ?? []);
@@ -272,12 +334,12 @@ function stillOf(rollout: Rollout, progress: Progress, batch: Batch | Gate): str
   return nodes.filter((_, at) => !untouched.has(batch.from + at));
 }
 
-/** No node runs the version in good health: so it is at first, and behind a canary whose failure was forgiven. */
+/** No node runs the version in good health: at the beginning, and after a canary whose failure was forgiven. */
 function isUnproven({ direction, updated, already }: Progress): boolean {
   return direction === 'forward' && updated + already === 0;
 }
 
-/** Why no further node may be touched. */
+/** Why no further node may be touched; undefined while the budget allows it. */
 export function overBudget(rollout: Rollout, progress: Progress): string | undefined {
   const { spec, zones } = rollout;
   const boots =
@@ -322,15 +384,15 @@ export function overBudget(rollout: Rollout, progress: Progress): string | undef
   return undefined;
 }
 
-/** Failures that still count, of the direction it goes in. */
+/** Failures that still count in the present direction. */
 function countedFailures(progress: Progress): Exception[] {
   const { exceptions, forgiven } = progress.back ?? progress;
   return exceptions.slice(forgiven).filter((one) => isFailed(one.outcome));
 }
 
-/** Nodes that may still fail before it halts: what Run Command is told as MaxErrors. */
+/** Nodes that may still fail before the rollout halts: Run Command's MaxErrors. */
 export function failuresLeft(rollout: Rollout, progress: Progress, batch: Batch | Gate): number {
-  // A question stops at nobody.
+  // A gate asks all of its nodes, however many fail.
   if (batch.do === 'gate') return batch.to - batch.from;
   if (batch.kind === 'canary' && progress.direction === 'forward') return 0;
   const { spec, zones } = rollout;
@@ -350,8 +412,8 @@ export function intended(progress: Progress, nowMs: number): Progress {
 }
 
 /**
- * Nodes that cannot be asked: EC2 no longer has them, or their SSM agent does not answer. The rest of the batch is left to be
- * asked.
+ * Records nodes that cannot be asked, as EC2 no longer has them or their SSM agent does not answer. The rest of the batch is
+ * still to be asked.
  */
 export function without(
   rollout: Rollout,
@@ -381,11 +443,30 @@ export function without(
   }
   const { back } = progress;
   return back === undefined
-    ? { ...progress, left, exceptions: [...progress.exceptions, ...exceptions] }
-    : { ...progress, left, back: { ...back, exceptions: [...back.exceptions, ...exceptions] } };
+    ? { ...withExceptions(progress, exceptions, MOST_AT_GATE), left }
+    : { ...progress, left, back: withExceptions(back, exceptions, 0) };
 }
 
-/** Of a batch's nodes: a node that has joined its zone once more has two places, and the later one is meant. */
+/**
+ * Adds exceptions. In a fleet that changes, thousands of nodes are gone before they are asked, more than the record can list.
+ * Gates ask only about places before `unasked`: nodes that are gone from that place on are counted, not listed. A rollback asks
+ * EC2 about them once more.
+ */
+function withExceptions<Of extends Pick<Progress, 'exceptions' | 'gone'>>(
+  before: Of,
+  news: readonly Exception[],
+  unasked: number,
+): Of {
+  const isCounted = ({ outcome, node }: Exception) => outcome === 'gone' && node >= unasked;
+  const gone = [...(before.gone ?? [])];
+  for (const { zone } of news.filter(isCounted)) {
+    while (gone.length <= zone) gone.push(0);
+    gone[zone] = (gone[zone] ?? 0) + 1;
+  }
+  return { ...before, gone, exceptions: [...before.exceptions, ...news.filter((one) => !isCounted(one))] };
+}
+
+/** From a node of a batch to its place. A node that has joined its zone once more has two places: the later one counts. */
 function placing(rollout: Rollout, { zone, from }: Pick<Batch, 'zone' | 'from'>) {
   const nodes = rollout.zones[zone]?.nodes ?? [];
   return ({ instanceId, outcome }: Pick<Judgement, 'instanceId' | 'outcome'>): Exception => ({
@@ -395,7 +476,7 @@ function placing(rollout: Rollout, { zone, from }: Pick<Batch, 'zone' | 'from'>)
   });
 }
 
-/** Nodes that had been updated, and no longer count as that. */
+/** Nodes that counted as updated become exceptions. */
 function unmade(progress: Progress, exceptions: readonly Exception[]): Progress {
   const already = exceptions.filter((one) => progress.there[one.zone]?.includes(one.node)).length;
   return {
@@ -406,8 +487,8 @@ function unmade(progress: Progress, exceptions: readonly Exception[]): Progress 
   };
 }
 
-/** The nodes of a wait have been asked again. */
-export function gated(
+/** The nodes of a wait have answered again. */
+function gated(
   rollout: Rollout,
   progress: Progress,
   gate: Gate,
@@ -438,13 +519,22 @@ function heldAtGate(
   return halted(progress, nowMs, `${where}: ${why}: ${first.instanceId}: ${first.reason}`);
 }
 
-/** It ran the version, so none of what says that it was never touched can be said. */
+/** Before the gate the node ran the new version: an outcome that means it was never touched becomes one that does not. */
 function atGate(outcome: Outcome): Outcome {
   return outcome === 'gone' || !isUntouched(outcome) ? outcome : 'unhealthy';
 }
 
-/** A zone's nodes have been looked up again: those that could be reached by now are asked among the late ones. */
-export function joined(progress: Progress, zone: number, again: readonly number[], nowMs: number): Progress {
+/**
+ * A zone's nodes have been looked up again. `again`: places of nodes that have become reachable; they are asked as late nodes.
+ * `added`: places of the nodes that join the zone.
+ */
+export function joined(
+  progress: Progress,
+  zone: number,
+  { again, added }: { again: readonly number[]; added: readonly number[] },
+  nowMs: number,
+): Progress {
+  if (progress.back !== undefined) return advanced(withStrays(progress, progress.back, zone, added), nowMs);
   const places = new Set(again);
   const exceptions = progress.exceptions.map((one) =>
     one.zone === zone && one.outcome === 'unreachable' && places.has(one.node)
@@ -454,18 +544,29 @@ export function joined(progress: Progress, zone: number, again: readonly number[
   return advanced({ ...progress, exceptions }, nowMs);
 }
 
+/** A rollback that only repeats nodes which could not be brought back asks the strays too. */
+function withStrays(progress: Progress, back: Back, zone: number, added: readonly number[]): Progress {
+  if (back.again === undefined) return progress;
+  const strays = added.map((node) => ({ zone, node, outcome: 'unsent' as const }));
+  return { ...progress, back: { ...back, again: [...back.again, ...strays] } };
+}
+
 export function sent(progress: Progress, nowMs: number, commands: string[]): Progress {
   return { ...progress, stage: 'sent', sinceMs: nowMs, commands };
 }
 
-/** The batch is home, or halted with a part of it left: nobody goes past nodes that were not even asked. */
+/**
+ * The batch is judged, or halted with a part of it left. A rollout does not move on while a node of the batch has not been
+ * asked.
+ */
 export function judged(
   rollout: Rollout,
   progress: Progress,
-  batch: Batch,
+  batch: Batch | Gate,
   judgements: readonly Judgement[],
   nowMs: number,
 ): Progress {
+  if (batch.do === 'gate') return gated(rollout, progress, batch, judgements, nowMs);
   const placed = placing(rollout, batch);
   const count = (outcome: Outcome) => judgements.filter((one) => one.outcome === outcome).length;
   const there = judgements.filter((one) => one.there);
@@ -475,21 +576,19 @@ export function judged(
   const counted: Progress =
     next.back === undefined
       ? {
-          ...next,
+          ...withExceptions(next, exceptions, MOST_AT_GATE),
           updated: next.updated + count('updated'),
           already: next.already + count('already'),
           there: rollout.zones.map((_, at) => [
             ...(next.there[at] ?? []),
             ...(at === batch.zone ? there.map((one) => placed(one).node) : []),
           ]),
-          exceptions: [...next.exceptions, ...exceptions],
         }
       : {
           ...next,
           back: {
-            ...next.back,
+            ...withExceptions(next.back, exceptions, 0),
             restored: next.back.restored + count('updated') + count('already'),
-            exceptions: [...next.back.exceptions, ...exceptions],
           },
         };
   const asked = new Set(judgements.map((one) => one.instanceId));
@@ -521,12 +620,17 @@ export function halted(progress: Progress, nowMs: number, why: string): Progress
   return { ...progress, state: 'halted', why: why.slice(0, MOST_WHY), sinceMs: nowMs };
 }
 
-/** Ends it where it stands: nodes stay on the version that they run. */
+/** `seenMs`: when the look at the alarms began, milliseconds since the epoch. */
+export function alarmed(progress: Progress, why: string, seenMs: number): Progress {
+  return { ...progress, alarmed: { why: why.slice(0, MOST_WHY), seenMs } };
+}
+
+/** Ends the rollout where it stands: nodes keep the version that they run. */
 export function abandoned(progress: Progress, nowMs: number): Progress {
   return { ...progress, state: 'abandoned', why: undefined, sinceMs: nowMs };
 }
 
-/** Nothing of it goes on: another may begin. */
+/** The rollout does not go on: another one may begin. */
 export function isOver({ state }: Progress): boolean {
   return state === 'done' || state === 'rolled-back' || state === 'abandoned';
 }
@@ -536,10 +640,13 @@ export function ended(progress: Progress, nowMs: number, strays: number): Progre
   return { ...progress, state, why: undefined, sinceMs: nowMs, strays };
 }
 
-/** Goes on where it halted. With `forgive`, what has failed so far counts no more. */
+/** Continues a halted rollout. With `forgive`, failures so far no longer count. */
 export function resumed(progress: Progress, nowMs: number, forgive: boolean): Progress {
   if (progress.state !== 'halted') return progress;
   const next: Progress = { ...progress, state: 'running', why: undefined, sinceMs: nowMs };
+  // An alarm that has been reported no longer counts; what went off since then does.
+  const fromMs = forgive ? nowMs : progress.alarmed?.seenMs;
+  if (fromMs !== undefined) Object.assign(next, { alarmed: undefined, watchedFromMs: fromMs });
   if (!forgive) return next;
   next.passedBy = next.step;
   if (next.boots !== undefined && next.back === undefined)
@@ -549,12 +656,15 @@ export function resumed(progress: Progress, nowMs: number, forgive: boolean): Pr
     : { ...next, back: { ...next.back, forgiven: next.back.exceptions.length, givenUp: true } };
 }
 
-/** Nodes that a rollback has not brought back, as far as anybody knows. */
+/** Nodes that a rollback has not brought back, as far as is known. */
 export function unrestored({ back }: Progress): Exception[] {
   return back?.exceptions.filter((one) => isFailed(one.outcome) || one.outcome === 'unreachable') ?? [];
 }
 
-/** Takes it back, or goes on with that past what has failed; at its end those that have failed are asked once more. */
+/**
+ * Takes the rollout back. If it is going back already, goes on past failures and asks the nodes that have failed once more at
+ * the end.
+ */
 export function takenBack(rollout: Rollout, progress: Progress, nowMs: number): Progress {
   const { back } = progress;
   if (back === undefined) return turnedBack(progress, nowMs);
@@ -566,19 +676,21 @@ export function takenBack(rollout: Rollout, progress: Progress, nowMs: number): 
     ...resumed(progress, nowMs, false),
     step: 0,
     stage: 'ready',
-    back: { ...back, exceptions: [], forgiven: 0, again: unrestored(progress) },
+    back: { ...back, exceptions: [], gone: [], forgiven: 0, again: unrestored(progress) },
   };
 }
 
-/** Turns it round: from now on it goes back. A batch that is out has to be home. */
+/** Reverses the direction. A batch in flight has to be judged first. */
 function turnedBack(progress: Progress, nowMs: number): Progress {
-  // Of a batch that had begun in part, what was left over is known by what has kept it.
+  // The left nodes of a batch that was cut short become exceptions, with the outcome that kept them from being asked.
   const { left } = progress;
   return {
     ...progress,
     left: undefined,
     exceptions: [...progress.exceptions, ...(left?.nodes ?? [])],
     direction: 'back',
+    // Alarms do not count on the way back: an alarm may be its reason.
+    alarmed: undefined,
     state: 'running',
     why: undefined,
     step: 0,
@@ -589,7 +701,7 @@ function turnedBack(progress: Progress, nowMs: number): Progress {
   };
 }
 
-/** What a look at the instances that booted from the AMI has shown. What has failed stays so, whatever becomes of it. */
+/** Records a look at the instances that booted from the AMI. A failure stays one, whatever becomes of the instance. */
 export function counted(
   progress: Progress,
   { zone, kind }: Boots,
@@ -606,6 +718,6 @@ export function counted(
     at === zone ? look.ready : (before.ready[at] ?? 0),
   );
   const next: Progress = { ...progress, boots: { ...before, ready, failed } };
-  // With a new failure the budget has the word first.
+  // After a new failure the budget is checked before the step may end.
   return look.ready >= look.enough && news.length === 0 ? advanced(next, nowMs) : next;
 }

@@ -1,6 +1,6 @@
-// Where a rollout is written down: Parameter Store, so that anybody can go on with it. One parameter is record and lease
-// in one: a version of it counts only when it names the version right before it as the one its writer had read, so of two
-// writers at once exactly one wins, and whoever lost the lease cannot write any more.
+// Where a rollout is recorded: Parameter Store, so that any operator can continue it. One parameter holds both record and
+// lease. A version of it counts only when it names the version right before it as the one that its writer had read. So of two
+// writers at once exactly one wins, and a process that has lost the lease cannot write any more.
 import { createHash } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import type { FleetAws } from '../aws/fleet.ts';
@@ -10,20 +10,27 @@ import { bounds } from '../port/bounds.ts';
 import type { Clock } from '../port/clock.ts';
 import { gunzip } from '../port/gunzip.ts';
 import type { Outcome } from './judge.ts';
-import type { Back, BootFailure, Exception, Progress, Rollout } from './progress.ts';
+import {
+  type Back,
+  type BootFailure,
+  type Exception,
+  type Progress,
+  putStandIn,
+  type Rollout,
+} from './progress.ts';
 
-/** Who is at work: for people, and a number that nobody else has. */
+/** The process that works on a rollout: a text for people, and a random token that no other process has. */
 export interface Owner {
   who: string;
   token: string;
 }
 
-/** Milliseconds a lease lasts unless renewed; AWS's clock is known to a second or two. */
+/** Milliseconds that a lease lasts unless renewed. AWS's clock is known to within a second or two. */
 export const LEASE_MS = 180_000;
 const CLOCK_MARGIN_MS = 10_000;
-/** Characters of a parameter of the standard tier are 4,096. Source: "Quotas for Parameter Store". */
+/** Characters in one chunk: a parameter of the standard tier holds 4,096. Source: "Quotas for Parameter Store". */
 const CHUNK = 4_000;
-/** DeleteParameters takes at most so many names. Source: SSM API reference. */
+/** Names in one call of DeleteParameters. Source: SSM API reference. */
 const NAMES_PER_CALL = 10;
 
 interface Chunks {
@@ -32,18 +39,18 @@ interface Chunks {
 }
 
 interface Plan extends Chunks {
-  /** Nodes that have joined since, of each zone that has some. */
-  joined?: (Chunks & { zone: number })[];
+  /** Nodes that have joined since, in order. `stray`: they joined on the way back. */
+  joined?: (Chunks & { zone: number; stray?: true })[];
 }
 
 interface Head {
   schema: 1;
-  /** The version its writer had read: this one counts only if its own number is the next. */
+  /** The version that its writer had read. This one counts only if its own number is the next one. */
   follows: number;
   owner: Owner;
-  /** Milliseconds since the epoch; 0 when given up. */
+  /** When the lease ends, milliseconds since the epoch; 0 when it was given up. */
   untilMs: number;
-  /** Counts writes, so that a writer whose answer was lost recognises its own. */
+  /** Counts writes: a writer that did not get an answer recognises its own version by it. */
   turn: number;
   id: string;
   plan: Plan;
@@ -53,16 +60,16 @@ interface Head {
 export interface Standing {
   id: string;
   progress: Progress;
-  /** Who works on it now; undefined when nobody does. */
+  /** The process that works on it now; undefined when none does. */
   holder: Owner | undefined;
-  /** When its record was written last, and until when nobody else goes on with it; milliseconds since the epoch. */
+  /** When the record was last written, and until when its lease keeps others away; milliseconds since the epoch. */
   writtenMs: number;
   heldUntilMs: number;
-  /** What was settled when it began: a call for each 4,000 characters. */
+  /** What was fixed when the rollout began. Needs one call for each 4,000 characters. */
   rollout(): Promise<Rollout>;
 }
 
-/** The rollout of a cluster as it stands. Reads only. Throws ROLLOUT_NONE when there never was one. */
+/** The recorded rollout of a cluster. Reads only. Throws ROLLOUT_NONE when there never was one. */
 export async function readRollout(aws: FleetAws, cluster: string, clock: Clock): Promise<Standing> {
   const found = await readHead(aws, cluster);
   if (found === undefined) throw none(cluster);
@@ -77,23 +84,23 @@ export async function readRollout(aws: FleetAws, cluster: string, clock: Clock):
   };
 }
 
-/** A rollout that this process holds the lease of. */
+/** A rollout whose lease this process holds. */
 export interface RolloutRecord {
   readonly rollout: Rollout;
   readonly progress: Progress;
-  /** Writes the progress down and renews the lease. Throws ROLLOUT_LEASE_LOST; then nothing was written. */
+  /** Records the progress and renews the lease. Throws ROLLOUT_LEASE_LOST; then nothing was written. */
   save(progress: Progress): Promise<void>;
-  /** As save, with nodes that join a zone. */
+  /** As save, and adds nodes to a zone; on the way back they are its strays. */
   extend(zone: number, instanceIds: readonly string[], progress: Progress): Promise<void>;
-  /** Renews the lease when a third of it is over. */
+  /** Renews the lease once a third of it is over. */
   keep(): Promise<void>;
   /** Gives the lease up. */
   release(): Promise<void>;
 }
 
 /**
- * Begins one. Throws ROLLOUT_BUSY while another is not finished, unless that is the halted one of the ID `over`, which thereby
- * ends where it stands.
+ * Records a new rollout. Throws ROLLOUT_BUSY while another is not finished. Exception: a halted one with the ID `over`, which
+ * is replaced and stays where it stands.
  */
 export async function createRecord(
   aws: FleetAws,
@@ -121,7 +128,7 @@ export async function createRecord(
   try {
     await record.save(progress);
   } catch (error) {
-    // Somebody was faster; after any other error it may have been written.
+    // After ROLLOUT_LEASE_LOST another operator was faster; after any other error the record may have been written.
     if (isFailure(error, 'ROLLOUT_LEASE_LOST')) await removeChunks(aws, cluster, head);
     throw error;
   }
@@ -130,8 +137,8 @@ export async function createRecord(
 }
 
 /**
- * Goes on with the one there is. Throws ROLLOUT_NONE, and ROLLOUT_BUSY while somebody works on it, unless the lease of the token
- * `from` is to be taken away.
+ * Takes the lease of the recorded rollout. Throws ROLLOUT_NONE, and ROLLOUT_BUSY while a process holds the lease, unless that
+ * process's token is `from`: then its lease is taken away.
  */
 export async function takeRecord(
   aws: FleetAws,
@@ -145,7 +152,7 @@ export async function takeRecord(
     throw new Failure('ROLLOUT_NONE', `no rollout of ${cluster} is recorded`, { cluster });
   const { head, latest } = found;
   if (isHeld(head, clock) && ![owner.token, from].includes(head.owner.token))
-    throw busy(head, `works on it until ${new Date(head.untilMs).toISOString()}`);
+    throw busy(head, `its lease lasts until ${new Date(head.untilMs).toISOString()}`);
   const rollout = await readPlan(aws, cluster, head);
   const record = recordOver(aws, clock, rollout, { ...head, owner }, { head, latest });
   await record.save(head.progress);
@@ -162,7 +169,7 @@ function recordOver(
   const { cluster } = rollout.spec.where;
   const name = headName(cluster);
   let head = from;
-  /** What stood there when it was last read or written: as long as it does, nobody else has written. */
+  /** The record as it was last read or written: while Parameter Store holds the same, no other process has written. */
   let basis = seen.head;
   let { latest } = seen;
 
@@ -173,7 +180,7 @@ function recordOver(
       const version = await aws.writeParameter(name, encode(wanted));
       latest = version;
       if (version !== wanted.follows + 1) {
-        // Somebody wrote in between, or this was written twice since an answer was lost.
+        // Another process wrote in between, or this write was done twice, since the answer to the first was lost.
         const found = await readHead(aws, cluster);
         if (found === undefined) throw lost(undefined);
         latest = found.latest;
@@ -203,14 +210,17 @@ function recordOver(
     },
     save: (progress) => write({ ...head, progress, untilMs: until() }),
     async extend(zone, instanceIds, progress) {
-      const chunks = await writeChunks(
-        aws,
-        (at) => joinedName(cluster, head.id, zone, at),
-        instanceIds as string[],
-      );
-      const plan = { ...head.plan, joined: [...(head.plan.joined ?? []), { zone, ...chunks }] };
-      await write({ ...head, plan, progress, untilMs: until() });
-      rollout.zones[zone]?.nodes.push(...instanceIds);
+      const before = head.plan.joined ?? [];
+      const nameOf = (at: number) => joinedName(cluster, head.id, before.length, at);
+      const stray = progress.back === undefined ? {} : { stray: true as const };
+      const joined = { zone, ...(await writeChunks(aws, nameOf, instanceIds as string[])), ...stray };
+      await write({
+        ...head,
+        plan: { ...head.plan, joined: [...before, joined] },
+        progress,
+        untilMs: until(),
+      });
+      join(rollout, joined, instanceIds);
     },
     async keep() {
       if (head.untilMs - clock.now().getTime() < (LEASE_MS * 2) / 3)
@@ -224,7 +234,7 @@ function isSame(a: Head, b: Head | undefined): boolean {
   return b !== undefined && a.owner.token === b.owner.token && a.turn === b.turn;
 }
 
-/** The last version that counts, and the number of the last one at all. */
+/** The last version that counts, and the number of the newest version, counting or not. */
 async function readHead(aws: FleetAws, cluster: string): Promise<{ head: Head; latest: number } | undefined> {
   const name = headName(cluster);
   const last = await aws.readParameter(name);
@@ -261,13 +271,27 @@ async function readChunks(
   return JSON.parse(gunzip(Buffer.from(text, 'base64'), bounds.planBytes).toString());
 }
 
-async function readPlan(aws: FleetAws, cluster: string, { id, plan }: Head): Promise<Rollout> {
+async function readPlan(aws: FleetAws, cluster: string, { id, plan, progress }: Head): Promise<Rollout> {
   const rollout = (await readChunks(aws, (at) => chunkName(cluster, id, String(at)), plan, id)) as Rollout;
-  for (const one of plan.joined ?? []) {
-    const nodes = await readChunks(aws, (at) => joinedName(cluster, id, one.zone, at), one, id);
-    rollout.zones[one.zone]?.nodes.push(...(nodes as string[]));
-  }
+  for (const one of progress.standIns ?? []) putStandIn(rollout, one);
+  for (const [turn, one] of (plan.joined ?? []).entries())
+    join(
+      rollout,
+      one,
+      (await readChunks(aws, (at) => joinedName(cluster, id, turn, at), one, id)) as string[],
+    );
   return rollout;
+}
+
+function join(
+  rollout: Rollout,
+  { zone: at, stray }: { zone: number; stray?: true },
+  instanceIds: readonly string[],
+): void {
+  const zone = rollout.zones[at];
+  if (zone === undefined) return;
+  zone.nodes.push(...instanceIds);
+  if (stray) zone.strays = (zone.strays ?? 0) + instanceIds.length;
 }
 
 async function removeChunks(
@@ -278,7 +302,9 @@ async function removeChunks(
   const numbers = ({ chunks }: Chunks) => Array.from({ length: chunks }, (_, at) => at);
   const names = [
     ...numbers(plan).map((at) => chunkName(cluster, id, String(at))),
-    ...(plan.joined ?? []).flatMap((one) => numbers(one).map((at) => joinedName(cluster, id, one.zone, at))),
+    ...(plan.joined ?? []).flatMap((one, turn) =>
+      numbers(one).map((at) => joinedName(cluster, id, turn, at)),
+    ),
   ];
   for (const part of partsOf(names, NAMES_PER_CALL)) await aws.deleteParameters(part);
 }
@@ -329,15 +355,15 @@ function chunkName(cluster: string, id: string, at: string): string {
   return `${rolloutPath(cluster)}/plan/${id}/${at}`;
 }
 
-function joinedName(cluster: string, id: string, zone: number, at: number): string {
-  return chunkName(cluster, id, `joined-${zone}-${at}`);
+function joinedName(cluster: string, id: string, turn: number, at: number): string {
+  return chunkName(cluster, id, `joined-${turn}-${at}`);
 }
 
 function isUnbounded({ chunks }: Chunks): boolean {
   return !Number.isInteger(chunks) || chunks < 0 || chunks > bounds.planChunks;
 }
 
-// Exceptions are many and short-named: `{ "0 late": "1f,2a" }`, node numbers to base 36.
+// There may be many exceptions, so they are written short: `{ "0 late": "1f,2a" }`, node numbers to base 36.
 type Packed = { [zoneAndOutcome: string]: string };
 
 function encode(head: Head): string {
@@ -368,7 +394,7 @@ function packBack(back: Back): object {
   };
 }
 
-/** undefined when it is not one of ours. */
+/** undefined when the text is no record of this format. */
 function decode(text: string): Head | undefined {
   try {
     const head = JSON.parse(text) as Head;
@@ -401,7 +427,7 @@ function decode(text: string): Head | undefined {
   }
 }
 
-/** Those that are forgiven come first, and count from the first: beyond that their order says nothing. */
+/** Forgiven exceptions come first, and their number is kept: the order within each part has no meaning. */
 function pack({ exceptions, forgiven }: { exceptions: readonly Exception[]; forgiven: number }): Packed[] {
   return [exceptions.slice(0, forgiven), exceptions.slice(forgiven)].map((some) => {
     const packed = new Map<string, string[]>();
@@ -426,7 +452,7 @@ function unpack(parts: readonly Packed[]): Exception[] {
   );
 }
 
-/** May be all nodes of a fleet: a bit each, 3,400 characters for 20,000. */
+/** One bit for each node, since it may be every node of a fleet: 3,400 characters for 20,000 nodes. */
 function toBitmap(nodes: readonly number[]): string {
   const bits = Buffer.alloc(Math.ceil((Math.max(-1, ...nodes) + 1) / 8));
   for (const node of nodes) bits[node >> 3] = (bits[node >> 3] ?? 0) | (1 << (node & 7));

@@ -1,14 +1,14 @@
-// The releases there are: packing one, making it known, and looking at all of them.
+// Releases: packing an archive, publishing a version, and listing the published ones.
 import { mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { FleetAws } from '../aws/fleet.ts';
 import { type Archive, isVersion, parseRelease, RELEASES, type Release } from '../aws/release.ts';
 import type { Signed } from '../aws/signature.ts';
-import { checkFiles } from '../boot/manifest.ts';
-import { LICENCES, unpack } from '../boot/unpack.ts';
+import { checkFiles } from '../boot/version/manifest.ts';
+import { LICENCES, unpack } from '../boot/version/unpack.ts';
 import { must } from '../host/command.ts';
-import { Failure, isFailure } from '../messages/failure.ts';
+import { Failure, isFailure, messageOf } from '../messages/failure.ts';
 import { bounds } from '../port/bounds.ts';
 import { hasCode, isThere, readIfPresent, sha256Of } from '../port/fs.ts';
 import { download } from '../port/net.ts';
@@ -16,14 +16,14 @@ import { architecture } from '../port/runtime.ts';
 
 type Arch = 'x64' | 'arm64';
 
-/** Where zones' versions stand unless configured otherwise. */
+/** The parameters with the zones' versions stand below this path unless configured otherwise. */
 const ZONES = '/eniboot/bundle';
 const DOWNLOAD_MS = 10 * 60_000;
 const UNPACK_MS = 60_000;
 
 /**
- * Packs the files of a version, here and in `npm run build`; the same files give the same bytes, and an archive is there whole or
- * not at all. Throws BUNDLE_UNUSABLE when they are not what its manifest says, and when the signal comes.
+ * Packs the files of a version, here and in `npm run build`. The same files give the same bytes, and the archive appears whole
+ * or not at all. Throws BUNDLE_UNUSABLE when the files are not what the manifest says, and when the signal comes.
  */
 export async function packBundle(
   folder: string,
@@ -62,7 +62,7 @@ export async function packBundle(
           '--format=ustar',
           '--sort=name',
           '--mtime=@0',
-          // Not those of whoever builds: umask, a checkout, a copy.
+          // The modes of the build machine (umask, checkout, copy) do not get into the archive.
           '--mode=u=rwX,go=rX',
         ],
         '--use-compress-program=gzip --no-name -6',
@@ -80,8 +80,8 @@ export async function packBundle(
 }
 
 /**
- * Makes a version known. Throws BUNDLE_UNUSABLE, BUNDLE_NOT_SERVED when an address serves something else or nothing, RELEASE_DIFFERS
- * when it is known otherwise.
+ * Publishes a version. Throws BUNDLE_UNUSABLE; BUNDLE_NOT_SERVED when an address serves nothing or another archive;
+ * RELEASE_DIFFERS when the version is already published with other contents.
  */
 export async function publishRelease(
   aws: FleetAws,
@@ -111,8 +111,9 @@ export async function publishRelease(
 }
 
 /**
- * One CPU may be published after the other, or beside it by somebody else. Parameter Store has no conditional write, but tells
- * the number of what was written: whoever sees that others wrote in between reads what they wrote, and adds it.
+ * CPUs may be published one after the other, or at the same time by different people. Parameter Store has no conditional write,
+ * but returns the number of the written version: a writer that sees a gap reads the versions in between and adds their
+ * contents.
  */
 async function makeKnown(
   aws: FleetAws,
@@ -129,7 +130,7 @@ async function makeKnown(
     try {
       refuseOtherContents(name, known, release);
     } catch (error) {
-      // What was there first stays, also where this was written over it.
+      // Contents that were there first stay, even where this write has replaced them.
       if (written !== '') await aws.writeParameter(name, JSON.stringify(known));
       throw error;
     }
@@ -147,7 +148,7 @@ async function makeKnown(
   }
 }
 
-/** A signature stays when the same archive is published again by somebody without the key. */
+/** A signature stays when a person without the key publishes the same archive again. */
 function withFound(
   known: Release | undefined,
   version: string,
@@ -174,7 +175,7 @@ function refuseOtherContents(name: string, before: Release | undefined, now: Rel
   }
 }
 
-/** undefined for one that is not ours, or damaged: nothing can be rolled out from it. */
+/** undefined for a parameter that holds no release, or a damaged one: it cannot be rolled out. */
 function readable(value: string): Release | undefined {
   try {
     return parseRelease(value);
@@ -183,18 +184,21 @@ function readable(value: string): Release | undefined {
   }
 }
 
+/** `parameter`: its name. Clusters with their own parameters have them one level further down. */
 export async function listReleases(
   aws: FleetAws,
-): Promise<{ releases: Release[]; zones: { zoneId: string; version: string }[] }> {
+): Promise<{ releases: Release[]; zones: { zoneId: string; parameter: string; version: string }[] }> {
   const releases = (await aws.listParameters(RELEASES)).flatMap(({ value }) => readable(value) ?? []);
-  const zones = (await aws.listParameters(ZONES)).flatMap(({ name, value }) => {
+  const zones = (await aws.listParameters(ZONES, 'all levels')).flatMap(({ name, value }) => {
     const release = readable(value);
-    return release === undefined ? [] : [{ zoneId: basename(name), version: release.version }];
+    return release === undefined
+      ? []
+      : [{ zoneId: basename(name), parameter: name, version: release.version }];
   });
   return { releases, zones };
 }
 
-/** The manifest of an archive that a node would take. */
+/** The manifest of an archive that nodes would accept. */
 async function manifestIn(file: string): Promise<ReturnType<typeof manifestOf>> {
   const folder = mkdtempSync(join(tmpdir(), 'eniboot-publish-'));
   try {
@@ -221,11 +225,7 @@ async function compareServed(url: string, sha256: string): Promise<void> {
       timeoutMs: DOWNLOAD_MS,
       maxBytes: bounds.archiveBytes,
     }).catch((error: unknown) => {
-      throw new Failure(
-        'BUNDLE_NOT_SERVED',
-        `${url}: ${error instanceof Error ? error.message : String(error)}`,
-        { url },
-      );
+      throw new Failure('BUNDLE_NOT_SERVED', `${url}: ${messageOf(error)}`, { url });
     });
     if (served !== sha256)
       throw new Failure(
@@ -247,7 +247,7 @@ function manifestOf(
     if (typeof value.version === 'string' && isVersion(value.version) && Array.isArray(value.files))
       return value as ReturnType<typeof manifestOf>;
   } catch {
-    // As one that lacks what it must have.
+    // Text that is no JSON is refused like one without the required fields.
   }
   throw new Failure('BUNDLE_UNUSABLE', `${where} has no manifest.json that can be read`, { where });
 }

@@ -1,4 +1,4 @@
-// What an operator asks for: one schema, safe with only `what` and `where`.
+// What an operator asks for: one schema; with only `what` and `where` given, the defaults are safe.
 import * as v from 'valibot';
 import { CLUSTER_TAG } from '../aws/tags.ts';
 import { parseSource } from '../config/parse.ts';
@@ -7,6 +7,7 @@ import { type Path, positionOf, type Tree, toValue } from '../config/tree.ts';
 import { validate } from '../config/validate.ts';
 import { whole } from '../config/whole.ts';
 import { Failure } from '../messages/failure.ts';
+import type { Limits } from './judge.ts';
 import { DAYS, isTimeZone } from './window.ts';
 
 function text(form: RegExp, message: string, example: string, description: string) {
@@ -17,13 +18,13 @@ const sha256 = text(
   /^[0-9a-f]{64}$/,
   'is not a SHA-256 (64 hexadecimal digits in lower case)',
   'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
-  'Of the archive.',
+  'SHA-256 of the archive.',
 );
 
 /** HH:MM. */
 const CLOCK = /^([01]\d|2[0-3]):[0-5]\d$/;
 
-/** Nodes in flight at once, and nodes that may fail, at most: what is recorded has to fit into one parameter. */
+/** Nodes in flight at once, and nodes that may fail, at most: the record has to fit into one parameter. */
 const MOST_IN_FLIGHT = 200;
 const MOST_FAILURES = 200;
 
@@ -37,13 +38,27 @@ const tags = v.pipe(
     v.pipe(
       v.string(),
       v.maxLength(256, 'is longer than 256 characters'),
-      // EC2's filters take them as placeholders, which would make other clusters' instances targets.
+      // In EC2's filters * and ? match any text: instances of other clusters would become targets.
       v.regex(/^[^*?]*$/, 'holds * or ?'),
       v.examples(['production']),
     ),
   ),
   v.minEntries(1, 'is empty'),
 );
+
+const MOST_COUNTED = 1_000_000;
+/** Alarms that one rollout may watch. */
+const MOST_ALARMS = 500;
+
+/** Source: CloudWatch API reference, PutMetricAlarm, AlarmName: UTF-8, 255 characters, no ASCII control characters. */
+function alarmName(description: string) {
+  return text(
+    /^(?!arn:)[^\s\p{Cc}][^\p{Cc}]{0,254}$/u,
+    'is not the name of a CloudWatch alarm',
+    'api-errors',
+    description,
+  );
+}
 
 const specSchema = v.strictObject({
   what: v.pipe(
@@ -61,7 +76,7 @@ const specSchema = v.strictObject({
               v.pipe(
                 v.strictObject({ x64: v.optional(sha256), arm64: v.optional(sha256) }),
                 v.description(
-                  'Digests the published archives must have; without it, those published are recorded.',
+                  'Digests that the published archives must have; without it, the digests of the published archives are recorded.',
                 ),
               ),
             ),
@@ -70,7 +85,7 @@ const specSchema = v.strictObject({
                 /^\/(?:[\w.-]|\/)*\{zone-id\}(?:[\w.-]|\/)*$/,
                 'is not the path of a parameter with {zone-id} in it',
                 '/eniboot/bundle/{zone-id}',
-                "Where a zone's version stands; what `bundle.parameter` says in the nodes' configuration.",
+                "The parameter that names a zone's version; the same as `bundle.parameter` in the nodes' configuration.",
               ),
               '/eniboot/bundle/{zone-id}',
             ),
@@ -87,12 +102,12 @@ const specSchema = v.strictObject({
                 /^\/(?:[\w.-]|\/)*\{zone-id\}(?:[\w.-]|\/)*$/,
                 'is not the path of a parameter with {zone-id} in it',
                 '/eniboot/image/x86_64/{zone-id}',
-                "Where a zone's AMI stands; launch templates name it with the label: resolve:ssm:/eniboot/image/x86_64/use1-az1:stable.",
+                "The parameter that names a zone's AMI; launch templates use it with the label: resolve:ssm:/eniboot/image/x86_64/use1-az1:stable.",
               ),
               '/eniboot/image/x86_64/{zone-id}',
             ),
           }),
-          v.description('An AMI: labels move zone by zone, and what boots from it is counted.'),
+          v.description('An AMI: labels move zone by zone, and instances that boot from it are counted.'),
         ),
       }),
     ]),
@@ -106,12 +121,20 @@ const specSchema = v.strictObject({
         'production',
         'The fleet. One rollout at a time is under way in it.',
       ),
+      region: v.optional(
+        text(
+          /^[a-z]{2,4}(-[a-z]+)+-\d$/,
+          'is not a Region',
+          'eu-central-1',
+          'Region of the cluster; without it, --region or AWS_REGION. When one rollout has several specs, each names its Region.',
+        ),
+      ),
       tags: v.optional(
         v.pipe(
           tags,
           v.maxEntries(5, 'has more than the 5 entries Run Command takes'),
           v.description(
-            'Tags an instance must have, all of them; without it, `eniboot:cluster` with the cluster.',
+            'Tags that an instance must have, all of them; without it, `eniboot:cluster` with the cluster.',
           ),
         ),
       ),
@@ -135,9 +158,7 @@ const specSchema = v.strictObject({
             ),
             tags: v.optional(v.pipe(tags, v.description('Instances that have one of these tags.'))),
           }),
-          v.description(
-            'Instances that are left as they are, also where they come up while it is under way.',
-          ),
+          v.description('Instances that are left as they are, even if they come up during the rollout.'),
         ),
       ),
       zones: v.optional(
@@ -145,7 +166,7 @@ const specSchema = v.strictObject({
           v.array(text(/^[a-z]{2,4}\d-az\d+$/, 'is not a zone ID', 'use1-az1', 'A zone ID.')),
           v.minLength(1, 'is empty'),
           v.maxLength(12, 'has more than 12 entries'),
-          v.description('Zones by ID, in this order; without it, all that hold nodes, the smallest first.'),
+          v.description('Zones by ID, in this order; without it, all zones with nodes, the smallest first.'),
         ),
       ),
     }),
@@ -155,7 +176,7 @@ const specSchema = v.strictObject({
     v.pipe(
       v.strictObject({
         canaries: v.optional(
-          whole(1, 10, '', 'Nodes of the first zone that go first at least, one of them alone.'),
+          whole(1, 10, '', 'Least number of nodes of the first zone that go first, one of them alone.'),
           1,
         ),
         stratify: v.optional(
@@ -177,7 +198,7 @@ const specSchema = v.strictObject({
             1,
             100,
             ' of percent',
-            'Share of a zone that may be in flight at once; at least one node is.',
+            'Share of a zone that may be in flight at once; at least one node may.',
           ),
           20,
         ),
@@ -196,7 +217,7 @@ const specSchema = v.strictObject({
         ),
         zoneSeconds: v.optional(whole(0, 172_800, ' of seconds', 'Wait after each zone but the last.'), 1800),
       }),
-      v.description('Waits, in which the halt flag is looked at.'),
+      v.description('Waits. The halt flag also works during a wait.'),
     ),
     {},
   ),
@@ -208,12 +229,12 @@ const specSchema = v.strictObject({
             0,
             20,
             ' of percent',
-            `Nodes of a zone that may fail, rounded down; never more than ${MOST_FAILURES}.`,
+            `Share of a zone's nodes that may fail, rounded down; never more than ${MOST_FAILURES}.`,
           ),
           2,
         ),
         fleetPercent: v.optional(
-          whole(0, 20, ' of percent', `The same of all nodes; never more than ${MOST_FAILURES}.`),
+          whole(0, 20, ' of percent', `Share of all nodes that may fail; never more than ${MOST_FAILURES}.`),
           1,
         ),
         unreachablePercent: v.optional(
@@ -221,12 +242,12 @@ const specSchema = v.strictObject({
             0,
             100,
             ' of percent',
-            'Nodes of a zone whose SSM agent may not answer before they are asked, one at least unless 0. They are asked again at the end of the zone.',
+            'Share of the nodes of a zone that may be unreachable (SSM agent does not answer) when they are to be asked; one node at least unless 0. They are asked again at the end of the zone.',
           ),
           10,
         ),
       }),
-      v.description('What may go wrong before it halts. A canary that fails always halts it.'),
+      v.description('What may go wrong before the rollout halts. A canary that fails always halts it.'),
     ),
     {},
   ),
@@ -234,11 +255,16 @@ const specSchema = v.strictObject({
     v.pipe(
       v.strictObject({
         deliverySeconds: v.optional(
-          whole(30, 3600, ' of seconds', 'Time in which a node must have taken up the command.'),
+          whole(30, 3600, ' of seconds', 'Time in which a node must begin the command.'),
           120,
         ),
         updateSeconds: v.optional(
-          whole(60, 3600, ' of seconds', 'Time a node has for the update, going back included.'),
+          whole(
+            60,
+            3600,
+            ' of seconds',
+            'Time that a node has for the update, including the way back when it fails.',
+          ),
           600,
         ),
         warnings: v.optional(
@@ -265,37 +291,84 @@ const specSchema = v.strictObject({
           100,
         ),
         waitSeconds: v.optional(
-          whole(60, 172_800, ' of seconds', 'Time in which that many must have booted, or it halts.'),
+          whole(
+            60,
+            172_800,
+            ' of seconds',
+            'Time in which that share must have booted, or the rollout halts.',
+          ),
           14_400,
         ),
       }),
-      v.description('Of an AMI: what is waited for. eniboot replaces no instances; autoscaling does.'),
+      v.description(
+        'For an AMI: which boots the rollout waits for. eniboot replaces no instances; autoscaling does.',
+      ),
     ),
     {},
   ),
   gate: v.optional(
     v.pipe(
       v.strictObject({
-        command: v.pipe(
-          v.array(v.pipe(v.string(), v.minLength(1, 'is empty'), v.examples(['./slo-holds']))),
-          v.minLength(1, 'is empty'),
-          v.maxLength(32, 'has more than 32 entries'),
-          v.description(
-            'Program and arguments, run where the rollout runs, at each gate. Exit code 0 goes on.',
+        command: v.optional(
+          v.pipe(
+            v.array(v.pipe(v.string(), v.minLength(1, 'is empty'), v.examples(['./slo-holds']))),
+            v.minLength(1, 'is empty'),
+            v.maxLength(32, 'has more than 32 entries'),
+            v.description(
+              'Program and arguments, run at each gate on the machine that runs the rollout. With exit code 0 the rollout goes on.',
+            ),
+          ),
+        ),
+        counters: v.optional(
+          v.pipe(
+            v.strictObject({
+              restarts: v.optional(
+                whole(0, MOST_COUNTED, '', "Restarts and crashes of eniboot's units; without it, 0."),
+              ),
+              failedAdds: v.optional(
+                whole(
+                  0,
+                  MOST_COUNTED,
+                  '',
+                  'ADDs that failed, except for lack of an address or because their pod was gone; without it, 5.',
+                ),
+              ),
+              drops: v.optional(
+                whole(
+                  0,
+                  MOST_COUNTED,
+                  '',
+                  'Packets that the guards dropped, without those to instance metadata; without it, any number.',
+                ),
+              ),
+            }),
+            v.description(
+              'What may have gone wrong on a node since it was switched. A node that does not report a counter set here has failed.',
+            ),
           ),
         ),
         timeoutSeconds: v.optional(
-          whole(1, 3600, ' of seconds', 'Time it has; one that does not end has not passed.'),
+          whole(
+            1,
+            3600,
+            ' of seconds',
+            'Time that the program has. If it does not end in time, the gate has not passed.',
+          ),
           300,
         ),
       }),
-      v.description('What else has to hold at the end of a wait, beside the health of its nodes.'),
+      v.description('What has to hold at the end of a wait, besides the health of its nodes.'),
     ),
   ),
   when: v.optional(
     v.pipe(
       v.strictObject({
-        timeZone: text(/^[\w+/-]+$/, 'is not the name of a time zone', 'Europe/Berlin', 'Of the windows.'),
+        timeZone: text(
+          /^[\w+/-]+$/,
+          'is not the name of a time zone',
+          'Europe/Berlin',
+          'Time zone of the windows.',
+        ),
         windows: v.pipe(
           v.array(
             v.pipe(
@@ -304,16 +377,16 @@ const specSchema = v.strictObject({
                   v.pipe(
                     v.array(v.picklist(DAYS)),
                     v.minLength(1, 'is empty'),
-                    v.description('Days on which it begins.'),
+                    v.description('Days on which the window begins.'),
                   ),
                   [...DAYS],
                 ),
-                from: text(CLOCK, 'is not a time of day (HH:MM)', '09:00', 'First minute.'),
+                from: text(CLOCK, 'is not a time of day (HH:MM)', '09:00', 'First minute of the window.'),
                 to: text(
                   CLOCK,
                   'is not a time of day (HH:MM)',
                   '16:00',
-                  'End, excluded; over midnight when before `from`.',
+                  'End of the window, excluded; when it is before `from`, the window goes over midnight.',
                 ),
               }),
               v.description('One window.'),
@@ -322,19 +395,26 @@ const specSchema = v.strictObject({
           v.minLength(1, 'is empty'),
           v.maxLength(20, 'has more than 20 entries'),
           v.description(
-            'Nothing begins outside of them; what is in flight finishes. A rollback goes at any time.',
+            'No step begins outside of the windows; what is in flight finishes. A rollback may run at any time.',
           ),
         ),
       }),
-      v.description('When it may begin something; without it, at any time.'),
+      v.description('When the rollout may begin a step; without it, at any time.'),
     ),
   ),
   alarm: v.optional(
-    text(
-      /^[^\s:][^:]{0,254}$/,
-      'is not the name of a CloudWatch alarm',
-      'api-errors',
-      'A CloudWatch alarm that Run Command watches while a command runs: when it goes off, the rollout halts.',
+    alarmName(
+      'A CloudWatch alarm that is part of each command: when it goes off, Run Command cancels what it can. It is watched like those of `alarms`.',
+    ),
+  ),
+  alarms: v.optional(
+    v.pipe(
+      v.array(alarmName('An alarm.')),
+      v.minLength(1, 'is empty'),
+      v.maxLength(MOST_ALARMS, `has more than ${MOST_ALARMS} entries`),
+      v.description(
+        'CloudWatch alarms, metric or composite, that are watched from beginning to end: when one has gone off, the rollout halts.',
+      ),
     ),
   ),
 });
@@ -348,17 +428,35 @@ export function isImage(spec: Spec): spec is ImageSpec {
   return 'image' in spec.what;
 }
 
-/** What is rolled out, in a word: a version, or the ID of an AMI. */
+/** What a gate allows where the spec names no limit. Drops have none: pods cause them, and could stop every rollout. */
+const ALLOWED = { restarts: 0, failedAdds: 5 };
+
+/** What may have gone wrong on a node since it was switched. */
+export function counterLimits({ gate }: Spec): Limits {
+  const asked = gate?.counters ?? {};
+  const limits = Object.entries({ ...ALLOWED, ...asked }).map(([name, most]) => [
+    name,
+    { most, demanded: name in asked },
+  ]);
+  return Object.fromEntries(limits) as Limits;
+}
+
+/** The alarms that are watched. */
+export function watchedAlarms({ alarm, alarms = [] }: Spec): string[] {
+  return alarm === undefined ? alarms : [alarm, ...alarms];
+}
+
+/** The short name of what is rolled out: a version, or the ID of an AMI. */
 export function subjectOf({ what }: Spec): string {
   return 'image' in what ? what.image.id : what.bundle.version;
 }
 
-/** Nodes that may fail of so many. */
+/** How many of `nodes` nodes may fail. */
 export function allowedFailures(nodes: number, percent: number): number {
   return Math.min(MOST_FAILURES, Math.floor((nodes * percent) / 100));
 }
 
-/** Nodes of so many whose SSM agents may not answer. */
+/** How many of `nodes` nodes may have an SSM agent that does not answer. */
 export function allowedUnreachable(nodes: number, { budget }: Spec): number {
   const { unreachablePercent } = budget;
   return unreachablePercent === 0 ? 0 : Math.max(1, Math.floor((nodes * unreachablePercent) / 100));
@@ -382,13 +480,13 @@ export function isExcluded(
 export function loadSpec(source: string, content: Uint8Array | string): Spec {
   const { tree, problems } = parseSource(source, content);
   if (tree === undefined) throw invalid(problems, 'SPEC_INVALID');
-  // What was refused may hold what is lacking.
+  // A part that the parser refused may hold the key that is missing.
   const complete = problems.length === 0;
   const placed = validate(tree, specSchema).filter((one) => complete || !one.missing);
   problems.push(...placed.map((one) => one.problem));
   const result = v.safeParse(specSchema, toValue(tree));
   if (problems.length === 0 && !result.success)
-    throw new Failure('INTERNAL', 'the spec fits the walk over the schema but not the schema itself', {
+    throw new Failure('INTERNAL', 'the spec passes the walk over the schema but not the schema itself', {
       issues: v.summarize(result.issues),
     });
   if (result.success) problems.push(...crossCheck(result.output, tree));
@@ -396,7 +494,7 @@ export function loadSpec(source: string, content: Uint8Array | string): Spec {
   return result.output;
 }
 
-/** What the schema cannot say. */
+/** Rules that the schema cannot express. */
 function crossCheck(spec: Spec, tree: Tree): ConfigProblem[] {
   const problems: ConfigProblem[] = [];
   const report = (path: Path, value: unknown, finding: Finding) =>
@@ -409,7 +507,7 @@ function crossCheck(spec: Spec, tree: Tree): ConfigProblem[] {
   const { exclude } = spec.where;
   if (exclude !== undefined && isImage(spec))
     report(['where', 'exclude'], exclude, {
-      problem: 'is for bundles: what an AMI reaches is decided by whoever replaces instances',
+      problem: 'is for bundles: which instances get an AMI is decided by the tool that replaces instances',
       remedy: 'Remove it.',
     });
   if (exclude !== undefined && exclude.instances === undefined && exclude.tags === undefined)
@@ -420,9 +518,17 @@ function crossCheck(spec: Spec, tree: Tree): ConfigProblem[] {
   const digests = 'bundle' in spec.what ? spec.what.bundle.sha256 : undefined;
   if (spec.alarm !== undefined && isImage(spec))
     report(['alarm'], spec.alarm, {
-      problem: 'is watched by Run Command, which an AMI does without',
-      remedy: 'Remove it, and halt by `eniboot rollout halt` from the alarm instead.',
+      problem: 'is part of commands, and the rollout of an AMI sends none',
+      remedy: 'Write it below `alarms` instead: they are watched for an AMI, too.',
     });
+  watchedAlarms(spec).forEach((name, at, all) => {
+    const path = spec.alarm === undefined ? ['alarms', at] : ['alarms', at - 1];
+    if (all.indexOf(name) < at)
+      report(path, name, {
+        problem: 'is named twice',
+        remedy: 'Remove one of them: `alarm` is watched as well.',
+      });
+  });
   if (digests !== undefined && digests.x64 === undefined && digests.arm64 === undefined)
     report(
       ['what', 'bundle', 'sha256'],
@@ -443,14 +549,9 @@ function crossCheck(spec: Spec, tree: Tree): ConfigProblem[] {
       remedy: 'Write a name of the IANA time zone database, such as Europe/Berlin or UTC.',
     });
   if (spec.gate !== undefined && isImage(spec))
-    report(['gate'], spec.gate.command, {
-      problem: 'is asked at the gates of a bundle; an AMI has none',
+    report(['gate'], spec.gate, {
+      problem: 'is run at the gates of a bundle; an AMI has no gates',
       remedy: 'Remove it.',
-    });
-  if (spec.alarm !== undefined && spec.alarm.startsWith('arn'))
-    report(['alarm'], spec.alarm, {
-      problem: 'looks like an ARN',
-      remedy: 'Write the name of the alarm alone.',
     });
   return problems;
 }

@@ -1,11 +1,13 @@
-// Which nodes go first, so that what runs well on them runs well on the fleet. Pure.
-import type { PlacedInstance } from './plan.ts';
+// Which nodes go first, so that a version that runs well on them runs well on the fleet. Pure.
+import type { FleetInstance } from '../aws/fleet.ts';
 
-/** Canaries of a zone at most. A canary may not fail, so a fleet of canaries would be one without a budget. */
+/** Canaries of a zone at most. A canary may not fail: with too many of them the budget for failures would mean nothing. */
 const MOST_CANARIES = 10;
 const MOST_OF_ZONE = 1 / 4;
 
-/** A canary, and the strata that are proven by it and by none before it. */
+export type PlacedInstance = FleetInstance & { zoneId: string };
+
+/** A canary, and the strata that it is the first to prove. */
 export interface Canary {
   instanceId: string;
   standsFor: string[];
@@ -13,14 +15,14 @@ export interface Canary {
 
 export interface CanaryPlan {
   canaries: Canary[];
-  /** How many go together: the sizes of the batches of `canaries`. */
+  /** Sizes of the batches of `canaries`, in order. */
   batches: number[];
 }
 
 /**
- * What a version can be good on and bad on: the CPU, the AMI, the generation of the instance type. In a type's name the
- * family, the generation and their additions stand before the dot: `m7g`, `c6gn`. Source: EC2 user guide, "Amazon EC2
- * instance type naming conventions".
+ * The properties by which a version may be good on one node and bad on another: the CPU, the AMI, the generation of the
+ * instance type. In the name of a type, family, generation and options stand before the dot: `m7g`, `c6gn`. Source: EC2 user
+ * guide, "Amazon EC2 instance type naming conventions".
  */
 export function strataOf({ arch, imageId, instanceType }: PlacedInstance): string[] {
   const generation = instanceType?.split('.')[0];
@@ -28,18 +30,18 @@ export function strataOf({ arch, imageId, instanceType }: PlacedInstance): strin
 }
 
 /**
- * A greedy cover: each canary is the node whose strata not proven yet have the most nodes. `nodes`: those of a zone that can
- * prove something, in order. `least`: canaries there are at least. `size`: nodes of the zone. The first of all canaries goes
- * alone, and the first of each CPU, since each CPU has an archive of its own; the others together.
+ * A greedy cover: the next canary is always the node whose unproven strata have the most nodes. `nodes`: the zone's nodes that
+ * can prove the version, in order. `least`: the least number of canaries. `size`: number of nodes of the zone. The first canary
+ * goes alone, and so does the first of each CPU, since each CPU has its own archive; the others go together.
  */
 export function chooseCanaries(
   nodes: readonly PlacedInstance[],
   proven: ReadonlySet<string>,
   { least, size }: { least: number; size: number },
 ): CanaryPlan {
-  /** Strata that are not proven yet, with the number of their nodes. */
+  /** By stratum that is not proven yet, the number of its nodes. */
   const open = new Map<string, number>();
-  /** Nodes of the same strata are alike: the first stands for them. */
+  /** Nodes with the same strata are alike: the first of them is enough. */
   const kinds = new Map<string, PlacedInstance>();
   for (const node of nodes) {
     const strata = strataOf(node);
@@ -69,4 +71,10 @@ export function chooseCanaries(
     canaries: [...alone, ...together],
     batches: [...[...alone].map(() => 1), ...(together.length > 0 ? [together.length] : [])],
   };
+}
+
+/** Those nodes that have at least one of these strata: nodes with more of them first, otherwise in the given order. */
+export function standInsFor(strata: readonly string[], nodes: readonly PlacedInstance[]): PlacedInstance[] {
+  const shared = (node: PlacedInstance) => strataOf(node).filter((one) => strata.includes(one)).length;
+  return nodes.filter((node) => shared(node) > 0).sort((a, b) => shared(b) - shared(a));
 }

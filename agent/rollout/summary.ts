@@ -1,4 +1,4 @@
-// A rollout as people and machines look at it. Pure.
+// The state of a rollout, for operators and for programs. Pure.
 import { isFailed, isGood, isLeft, type Outcome } from './judge.ts';
 import type { Batch, Step } from './plan.ts';
 import {
@@ -10,16 +10,16 @@ import {
   stepsOf,
   unrestored,
 } from './progress.ts';
-import { isImage, subjectOf } from './spec.ts';
+import { isImage, subjectOf, watchedAlarms } from './spec.ts';
 
 export interface ZoneSummary {
   zoneId: string;
   nodes: number;
-  /** On the version that was rolled out, as far as is known. */
+  /** Nodes on the version that was rolled out, as far as is known. */
   updated: number;
   failed: number;
   inFlight: number;
-  /** `halted`: it was under way, or baking, when the rollout halted. */
+  /** `halted`: the zone was under way, or baking, when the rollout halted. */
   state: 'waiting' | 'under way' | 'baking' | 'halted' | 'done' | 'restored' | 'untouched';
 }
 
@@ -36,20 +36,22 @@ export interface Summary {
   updated: number;
   already: number;
   failed: number;
-  /** Nodes of batches that had begun, which a halt was faster than: no failures. A resume goes on with them. */
+  /** Nodes of batches that had begun, which a halt kept from being asked: no failures. A resume asks them. */
   passedOver: number;
-  /** Nodes that EC2 ended before they were asked, and those whose SSM agent does not answer: no failures. */
+  /** Nodes that EC2 no longer had when they were to be asked, and nodes whose SSM agent does not answer: no failures. */
   gone: number;
   unreachable: number;
   restored: number;
-  /** Nodes that a rollback has not brought back, as far as anybody knows; see the exceptions. */
+  /** Nodes that a rollback has not brought back, as far as is known; see the exceptions. */
   unrestored: number;
-  /** Of one that has ended: instances that came up meanwhile, and do not run what it leaves behind. */
+  /** After the end: instances that came up during the rollout and do not run the version that it leaves in place. */
   strays: number;
+  /** The alarms that are watched, the time from which they count, and what has gone off. */
+  alarms: { names: string[]; fromMs: number; wentOff: string | undefined };
   zones: ZoneSummary[];
-  /** What happens next, or would after a `resume`; undefined when nothing does. */
+  /** The next step, or the step after a `resume`; undefined when none is left. */
   next: string | undefined;
-  /** Seconds of waiting that are still to come, and batches. */
+  /** Waits that are still to come, in seconds, and the number of batches. */
   remaining: { bakeSeconds: number; batches: number };
 }
 
@@ -74,11 +76,16 @@ export function summarise(rollout: Rollout, progress: Progress): Summary {
       (progress.boots?.failed.length ?? 0),
     passedOver:
       progress.exceptions.filter((one) => isLeft(one.outcome)).length + (progress.left?.nodes.length ?? 0),
-    gone: having(progress, 'gone'),
+    gone: having(progress, 'gone') + sum(progress.gone),
     unreachable: having(progress, 'unreachable'),
     restored: progress.back?.restored ?? 0,
     unrestored: unrestored(progress).length,
     strays: isOver(progress) ? (progress.strays ?? 0) : 0,
+    alarms: {
+      names: watchedAlarms(rollout.spec),
+      fromMs: progress.watchedFromMs ?? rollout.startedMs,
+      wentOff: progress.alarmed?.why,
+    },
     zones: rollout.zones.map((_, at) => {
       const zone = zoneSummary(rollout, progress, steps, at);
       const stopped = progress.state === 'halted' && (zone.state === 'under way' || zone.state === 'baking');
@@ -96,8 +103,12 @@ function having({ exceptions }: Progress, outcome: Outcome): number {
   return exceptions.filter((one) => one.outcome === outcome).length;
 }
 
+function sum(counts: readonly number[] = []): number {
+  return counts.reduce((all, one) => all + one, 0);
+}
+
 function bootedIn({ boots }: Progress): number {
-  return boots?.ready.reduce((sum, ready) => sum + ready, 0) ?? 0;
+  return sum(boots?.ready);
 }
 
 function imageZone(rollout: Rollout, progress: Progress, steps: Step[], at: number): ZoneSummary {
@@ -131,7 +142,7 @@ function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: nu
   const count = (of: (batch: (typeof batches)[number]) => boolean) =>
     batches.filter(of).reduce((sum, { batch }) => sum + batch.to - batch.from, 0);
   const left = progress.left?.nodes.filter((one) => one.zone === at).length ?? 0;
-  // Of a batch that a halt has cut in two the first part is home.
+  // The first part of a batch that a halt has cut in two is judged.
   const cut = left > 0 ? batches.find(({ index }) => index === progress.step) : undefined;
   const part = cut === undefined ? 0 : cut.batch.to - cut.batch.from - left;
   const exceptions = (list: readonly Exception[]) => list.filter((one) => one.zone === at);
@@ -147,6 +158,10 @@ function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: nu
     const backHome = batches.filter((one) => one.home).reduce((sum, { batch }) => sum + takenBack(batch), 0);
     const partHome = cut === undefined ? 0 : Math.max(0, takenBack(cut.batch) - left);
     const stuck = failed(exceptions(progress.back.exceptions));
+    // The places of nodes that are gone are not recorded. At the end of the way back all of them have been found gone once
+    // more.
+    const gone = progress.gone?.[at] ?? 0;
+    const goneAgain = Math.min(gone, progress.back.gone?.[at] ?? 0);
     const ended = own.every(({ index }) => index < progress.step);
     return {
       zoneId: zone?.zoneId ?? '',
@@ -158,7 +173,8 @@ function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: nu
           forward,
         ) -
         backHome -
-        partHome +
+        partHome -
+        (gone - goneAgain) +
         stuck,
       failed: stuck,
       inFlight,
@@ -170,7 +186,7 @@ function zoneSummary(rollout: Rollout, progress: Progress, steps: Step[], at: nu
   return {
     zoneId: zone?.zoneId ?? '',
     nodes,
-    updated: home - forward.length,
+    updated: home - forward.length - (progress.gone?.[at] ?? 0),
     failed: failed(forward),
     inFlight,
     state: baking ? 'baking' : ended ? 'done' : home + inFlight > 0 ? 'under way' : 'waiting',
@@ -193,13 +209,19 @@ function notUpdated(batches: readonly Places[], exceptions: readonly Exception[]
   ).length;
 }
 
-/** A step in a few words: `canary 1 node in euw1-az1`. */
+/** A step in a few words: `canary: 1 node in euw1-az1`. */
 export function describeStep(rollout: Rollout, step: Step): string {
   const zone = rollout.zones[step.zone]?.zoneId ?? '';
   switch (step.do) {
     case 'update': {
       const count = step.to - step.from;
-      const kind = { canary: 'canary', share: 'first share', rest: 'batch', late: 'latecomers' }[step.kind];
+      const kind = {
+        canary: 'canary',
+        share: 'first share',
+        rest: 'batch',
+        late: 'latecomers',
+        stray: 'came up on it meanwhile',
+      }[step.kind];
       return `${kind}: ${count} node${count === 1 ? '' : 's'} in ${zone}`;
     }
     case 'bake':
@@ -209,7 +231,7 @@ export function describeStep(rollout: Rollout, step: Step): string {
     case 'ask':
       return `run gate.command after the ${step.after} in ${zone}`;
     case 'join':
-      return `look who came up in ${zone} meanwhile`;
+      return `look for instances that came up in ${zone} meanwhile`;
     case 'offer':
       return `label the image candidate in ${zone}`;
     case 'boots':
@@ -224,24 +246,42 @@ export function describeStep(rollout: Rollout, step: Step): string {
   }
 }
 
-/** What is left to do about instances that came up meanwhile; nothing when there are none. */
+/** The alarms as one line of the gates; no line when none is watched. */
+export function alarmLines({ alarms, direction }: Summary): string[] {
+  const { names, fromMs, wentOff = 'none has gone off' } = alarms;
+  if (names.length === 0) return [];
+  const which = namesOfAlarms(names);
+  return [
+    direction === 'back'
+      ? `gate: ${which}: the way back watches none`
+      : `gate: ${which}, since ${new Date(fromMs).toISOString().slice(0, 16)}Z: ${wentOff}`,
+  ];
+}
+
+/** `4 alarms (a, b, c, …)` */
+export function namesOfAlarms(names: readonly string[]): string {
+  const some = `${names.slice(0, 3).join(', ')}${names.length > 3 ? ', …' : ''}`;
+  return `${names.length} alarm${names.length === 1 ? '' : 's'} (${some})`;
+}
+
+/** What is left to do about strays; no line when there are none. */
 export function strayLines({ strays, version, direction }: Summary): string[] {
   if (strays === 0) return [];
   const who = `${strays} instance${strays === 1 ? '' : 's'} that came up meanwhile`;
   return direction === 'forward'
     ? [`${who} run another version than ${version}: run the rollout again`]
-    : [`${who} still run ${version}: roll out the version before, reboot or replace them`];
+    : [`${who} still run ${version}, and their SSM agents do not answer: reboot or replace them`];
 }
 
 export interface FailedNode {
   zoneId: string;
   instanceId: string;
   outcome: string;
-  /** Where the record keeps it. */
+  /** Only outcomes whose reason the record keeps have one. */
   reason?: string;
 }
 
-/** Nodes that were not updated, or could not be brought back. */
+/** Nodes that were not updated, or not brought back. */
 export function exceptionsOf(rollout: Rollout, progress: Progress): FailedNode[] {
   if (progress.boots !== undefined)
     return progress.boots.failed.map(({ zone, instanceId, outcome, reason }) => ({

@@ -1,4 +1,4 @@
-// What the nodes of a cluster run, against what their zones' parameters name and what the last rollout has left behind.
+// Compares what the nodes of a cluster run with what their zones' parameters name and with what the last rollout has left.
 import type { FleetAws, FleetInstance } from '../aws/fleet.ts';
 import { partsOf } from '../aws/paging.ts';
 import type { Release } from '../aws/release.ts';
@@ -13,20 +13,22 @@ import { readRollout } from './record.ts';
 import { type BundleSpec, isExcluded, isImage, subjectOf, targetTags } from './spec.ts';
 
 export type Drift =
-  /** It runs another version than its zone's parameter names, or another archive of it. */
+  /** The node runs another version than its zone's parameter names. */
   | 'version'
+  /** The node runs another archive of the version that its zone's parameter names. */
   | 'archive'
   | 'unhealthy'
-  /** Its last boot ended in FAILED. */
+  /** The node's last boot ended in FAILED. */
   | 'failed'
-  /** Its SSM agent does not answer, or it has not answered the question. */
+  /** The node's SSM agent does not answer. */
   | 'unreachable'
+  /** The node's SSM agent answers, but the node has not answered the question. */
   | 'silent';
 
 export interface VerifiedNode {
   instanceId: string;
   zoneId: string;
-  /** What runs, by its own word; of one that does not answer, what its last boot reported. */
+  /** The version that runs, by the node's own report; without a report, the version of its last boot. */
   version: string | undefined;
   drift: Drift | undefined;
   reason: string;
@@ -37,37 +39,37 @@ export interface Verified {
   rollout: { id: string; state: string; version: string } | undefined;
   zones: {
     zoneId: string;
-    /** What its parameter names; undefined when it names nothing: its nodes are on what their AMI has. */
+    /** The version that the parameter names; undefined when it names none: then nodes run the version of their AMI. */
     named: string | undefined;
-    /** Why the parameter is not what the last rollout has left behind. */
+    /** Why the parameter is not what the last rollout has left; undefined when it is. */
     drift: string | undefined;
     nodes: number;
-    /** Nodes by version. */
+    /** Number of nodes by version. */
     versions: Record<string, number>;
   }[];
-  /** Nodes that are adrift, then all others. */
+  /** Nodes that are adrift first, then the others. */
   nodes: VerifiedNode[];
-  /** Nodes that the last rollout left as they are. */
+  /** Nodes that the last rollout excluded. */
   excluded: string[];
 }
 
-/** Commands that are out at once. */
+/** Commands in flight at once. */
 const COMMANDS_AT_ONCE = 10;
-/** Seconds in which a node has to begin, and to end: what `check` waits for takes half a minute. */
+/** Seconds that a node has to begin `check`, and to end it: what it waits for takes half a minute. */
 const DELIVERY_SECONDS = 60;
 const CHECK_SECONDS = 120;
 const LOOK_MS = 3_000;
 const RUNNING: ReadonlySet<string> = new Set(['Pending', 'Delayed', 'InProgress', 'Cancelling']);
 const NO_DIGEST = '0'.repeat(64);
 
-/** Asks all nodes that answer; changes nothing on them. */
+/** Asks all nodes whose SSM agent answers; changes nothing on them. */
 export async function verifyFleet(aws: FleetAws, clock: Clock, cluster: string): Promise<Verified> {
   const standing = await readRollout(aws, cluster, clock).catch((error: unknown) => {
     if (isFailure(error, 'ROLLOUT_NONE')) return undefined;
     throw error;
   });
   const rollout = await standing?.rollout();
-  // An AMI's rollout says nothing about what nodes run in place.
+  // The rollout of an AMI says nothing about versions that nodes run by updates in place.
   const bundle = rollout === undefined || isImage(rollout.spec) ? undefined : rollout;
   const spec = bundle?.spec as BundleSpec | undefined;
   const found = await aws.describeInstances(
@@ -111,7 +113,7 @@ export async function verifyFleet(aws: FleetAws, clock: Clock, cluster: string):
     excluded: found.filter(isLeftOut).map((one) => one.instanceId),
   };
 
-  /** What an unfinished or abandoned rollout leaves behind is either of the two. */
+  /** A rollout that is unfinished or abandoned may leave either of the two values. */
   function parameterDrift(zoneId: string, value: string | undefined): string | undefined {
     const zone = bundle?.zones.find((one) => one.zoneId === zoneId);
     if (bundle === undefined || standing === undefined || zone === undefined) return undefined;
@@ -211,7 +213,7 @@ function judgeNode(
   if (named !== undefined && report.version !== named.version)
     return as('version', `its zone's parameter names ${named.version}`);
   const digest = arch === undefined ? undefined : named?.[arch]?.sha256;
-  // The version that is baked into the image comes from no archive.
+  // The version that is baked into the image was not unpacked from an archive, and has no digest.
   if (digest !== undefined && report.sha256 !== undefined && report.sha256 !== digest)
     return as('archive', `it comes from an archive with SHA-256 ${report.sha256}`);
   if (!report.healthy)
@@ -219,7 +221,7 @@ function judgeNode(
   return as(undefined);
 }
 
-/** Whether anything is not as it should be; an unfinished rollout is nothing that a script should go on from. */
+/** Whether anything is not as it should be. An unfinished rollout counts: a script should not go on from it. */
 export function isAdrift({ rollout, zones, nodes }: Verified): boolean {
   const unfinished = rollout?.state === 'running' || rollout?.state === 'halted';
   return (
@@ -227,7 +229,7 @@ export function isAdrift({ rollout, zones, nodes }: Verified): boolean {
   );
 }
 
-/** As people read it. */
+/** The result as text for operators. */
 export function verifyText(verified: Verified): string {
   const { cluster, rollout, zones, nodes, excluded } = verified;
   const adrift = nodes.filter((one) => one.drift !== undefined);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Refuses a base image that is not the one asked for, before anything is changed.
+# Refuses a base image of another system, Fedora release or CPU than asked for, before anything is changed.
 set -euo pipefail
 umask 022
 # shellcheck source=/dev/null
@@ -11,6 +11,6 @@ case $(uname -m)/$ARCH in
 x86_64/x86_64 | aarch64/arm64) ;;
 *) die "this machine is $(uname -m), and the image is for $ARCH" ;;
 esac
-# Whatever user data asked for, nothing installs or reboots beside the build.
-# 2: it is done, and has warnings.
+# Waits until cloud-init has ended, so that no user data installs or reboots during the build.
+# Exit code 2: it has ended, with warnings.
 cloud-init status --wait >/dev/null || [ $? = 2 ] || die "cloud-init failed: see cloud-init status --long"

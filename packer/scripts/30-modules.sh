@@ -1,6 +1,6 @@
 #!/bin/bash
-# Kernel modules the node cannot do without: present and loadable in the kernel the image boots, and loaded at boot
-# where systemd/ says so. Fedora's cloud image has kernel-core without kernel-modules.
+# Kernel modules that a node needs: they must be present and loadable in the kernel that the image boots, and are loaded at
+# boot where systemd/ says so. Fedora's cloud image has kernel-core without kernel-modules.
 set -euo pipefail
 umask 022
 missing=()
@@ -8,7 +8,7 @@ for module in ipvlan veth br_netfilter nf_conntrack nft_masq nft_nat nft_fib_ine
   modprobe "$module" 2>/dev/null || missing+=("$module")
 done
 if [ "${#missing[@]}" -gt 0 ]; then
-  # Without the CPU: extra_packages is for both.
+  # Without the CPU in the name: extra_packages is for both CPUs.
   package=kernel-modules-$(uname -r | sed 's/\.[^.]*$//')
   echo "modules: the kernel $(uname -r) cannot load ${missing[*]}: add $package to extra_packages (without the version, dnf would bring a newer kernel that has not booted), or take another base image" >&2
   exit 1

@@ -1,5 +1,5 @@
 #!/bin/bash
-# eniboot itself: the bundle and the node files of systemd/ as npm run build packed them, each checked against its digest.
+# eniboot itself: the bundle and the node files of systemd/ as npm run build packed them, each compared with its digest.
 set -euo pipefail
 umask 022
 # built FILE SHA256 WHAT
@@ -14,22 +14,23 @@ built node-files.tar "$NODE_FILES_SHA256" 'the archive of node files'
 home=/usr/libexec/eniboot
 install -d -m 0755 "$home/$ENIBOOT_VERSION" /opt/cni/bin
 tar --no-same-owner -xzf /tmp/eniboot/bundle.tar.gz -C "$home/$ENIBOOT_VERSION"
-# Which archive it came from: a rollout of this very version then finds the node done.
+# The archive from which it came: a rollout of the same version then counts the node as done.
 echo "$BUNDLE_SHA256" >"$home/$ENIBOOT_VERSION/bundle.sha256"
 ln -sfn "$ENIBOOT_VERSION" "$home/current"
 tar --same-owner -xf /tmp/eniboot/node-files.tar -C / --no-overwrite-dir
-for plugin in eniboot eniboot-ipam eniboot-ptp; do
+for plugin in eniboot eniboot-ipam eniboot-ptp eniboot-policy; do
   ln -sfn ../../../usr/libexec/eniboot/current/eniboot "/opt/cni/bin/$plugin"
 done
-# What the executable says of itself is what was asked for: also the proof that it runs on this CPU.
+# The executable must report the version asked for, which also proves that it runs on this CPU.
 said=$("$home/current/eniboot" version --json | grep -o '"version": *"[^"]*"' | cut -d '"' -f 4)
 [ "$said" = "$ENIBOOT_VERSION" ] || {
   echo "eniboot: the executable says it is $said, and the bundle is $ENIBOOT_VERSION" >&2
   exit 1
 }
-# Asked now, and not at each boot: kubelet is 80 MB, and the volume of a new instance is cold (agent/boot/kubelet.ts).
+# Noted now instead of at each boot: kubelet is 80 MB, and the volume of a new instance is cold
+# (agent/boot/phases/kubelet/kubelet.ts).
 kubelet --version >"$home/kubelet-version"
 systemctl daemon-reload
-# Among them cri-o, which is to start at boot, and kubelet, which is not: the boot that is READY starts it.
+# The preset enables cri-o, which starts at boot, but not kubelet: a READY boot starts it.
 mapfile -t units < <(awk '/^(enable|disable) / { print $2 }' /usr/lib/systemd/system-preset/10-eniboot.preset)
 systemctl preset "${units[@]}"

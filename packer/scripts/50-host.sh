@@ -2,25 +2,28 @@
 # The host as a node needs it: no swap, systemd's cgroups, SELinux enforcing with labels that let cri-o run plugins.
 set -euo pipefail
 umask 022
-# zram-generator went with the packages; whatever brings it back finds its units masked.
+# zram-generator was removed with the packages; if another package brings it back, its unit is masked.
 ln -sf /dev/null /etc/systemd/system/systemd-zram-setup@.service
 sed -i '/[[:space:]]swap[[:space:]]/d' /etc/fstab
 swapoff --all
 
 sed -i 's/^SELINUX=.*/SELINUX=enforcing/' /etc/selinux/config
-# The policy has no rule for this folder; plugins run as part of the runtime (container-selinux: container_runtime_t).
+# The policy has no rule for this folder; plugins run in the domain of the runtime (container-selinux: container_runtime_t).
 semanage fcontext --add --type bin_t '/opt/cni/bin(/.*)?' 2>/dev/null ||
   semanage fcontext --modify --type bin_t '/opt/cni/bin(/.*)?'
 semanage fcontext --add --type bin_t '/usr/libexec/eniboot/.*/eniboot' 2>/dev/null ||
   semanage fcontext --modify --type bin_t '/usr/libexec/eniboot/.*/eniboot'
 restorecon -RF /opt/cni /usr/libexec/eniboot
-# tar has given its files the label of its folder in /tmp or none: each gets that of its place.
+# tar has given these files the label of its folder in /tmp or none: each file gets the label of its place.
 tar -tf /tmp/eniboot/node-files.tar | sed 's,^\(\./\)*,/,' | xargs -d '\n' restorecon -F
 
-# The console that EC2 shows is ttyS0 on both CPUs, and Fedora's images for arm64 have had ttyAMA0. /dev/console, where the verdict
-# goes, is the last one that is named. Sources: coreos/fedora-coreos-config platforms.yaml (aarch64, aws); flatcar-archive/
-# coreos-overlay #1628; Linux, Documentation/admin-guide/serial-console.rst. Not by grubby, which keeps one value of an
-# argument (rhboot/grubby, grubby-bls, update_args). The second and third are what later kernels get: kernel-install(8).
+# EC2 shows the console ttyS0 on both CPUs, but Fedora's images for arm64 have had ttyAMA0. The verdict goes to /dev/console,
+# which is
+# the last console= of the kernel's arguments. Sources: coreos/fedora-coreos-config platforms.yaml (aarch64, aws);
+# flatcar-archive/coreos-overlay #1628; Linux, Documentation/admin-guide/serial-console.rst. Not set with grubby, which keeps
+# only
+# one value of an argument (rhboot/grubby, grubby-bls, update_args). Later kernels get the arguments of the second and third
+# file: kernel-install(8).
 consoles='console=tty1 console=ttyS0,115200n8'
 for file in /boot/loader/entries/*.conf /etc/kernel/cmdline /etc/default/grub; do
   [ -e "$file" ] || continue
@@ -33,7 +36,7 @@ for file in /boot/loader/entries/*.conf /etc/kernel/cmdline /etc/default/grub; d
   sed -i -E "/$lines/ { s/(^|[\"[:space:]])console=[^[:space:]\"]*/\\1/g; s/[[:space:]]+/ /g; s/=\" /=\"/; s/$end/ $consoles$quote/ }" "$file"
 done
 
-# As after a boot: NetworkManager and udev have the node files, which the check looks at by a fresh device.
+# As after a boot: NetworkManager and udev read the node files. The check tests this with a fresh device.
 udevadm control --reload
 nmcli general reload
 

@@ -1,6 +1,7 @@
 #!/bin/bash
-# The SSM agent, which fleet rollouts reach a node by: Fedora has no package of it, so AWS's own, at one version, with
-# the digest the build names and AWS's signature.
+# The SSM agent, through which rollouts reach a node. Fedora has no package of it, so AWS's own is installed, at one version,
+# with
+# the digest that the build names and with AWS's signature.
 set -euo pipefail
 umask 022
 case $ARCH in x86_64) platform=linux_amd64 ;; *) platform=linux_arm64 ;; esac
@@ -33,16 +34,17 @@ gpg --batch --status-fd 1 --verify "$work/agent.rpm.sig" "$work/agent.rpm" 2>/de
   echo "ssm agent: the signature of $url is not by the key $SSM_AGENT_KEY" >&2
   exit 1
 }
-# Its digest and AWS's signature are checked above, and a signature in the package is by no key that RPM has: from Fedora 45 on,
-# RPM takes such a package only so (fedoraproject.org/wiki/Changes/Enforcing_signature_checking_by_default). By rpm and not by dnf,
-# which the same rule overrides; and rpm brings nothing beside it that no list of packages would have.
+# Digest and AWS's signature are checked above. The package itself has no signature by a key that RPM knows: from Fedora 45 on,
+# RPM
+# installs such a package only with this option (fedoraproject.org/wiki/Changes/Enforcing_signature_checking_by_default).
+# rpm is used and not dnf, which applies the same rule; and rpm installs no further packages, which no list would have.
 rpm --query --quiet "amazon-ssm-agent-$SSM_AGENT_VERSION" || rpm --upgrade --nosignature "$work/agent.rpm" || {
   echo "ssm agent: rpm does not install it; name what it needs in extra_packages" >&2
   exit 1
 }
 systemctl enable amazon-ssm-agent.service
 
-# To what 20-packages.sh has listed; once, however often this runs.
+# Adds it to the list of 20-packages.sh, once, however often this script runs.
 list() {
   rpm --query --queryformat "%{NEVRA} $1\n" amazon-ssm-agent >>"$2"
   LC_ALL=C sort --unique --output "$2" "$2"

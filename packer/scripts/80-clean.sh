@@ -1,23 +1,25 @@
 #!/bin/bash
-# Nothing of the build's own instance stays: no identity, no key, no log, no state that an instance would take for its
-# own. 90-check.sh looks whether that is so.
+# Removes all that belongs to the build's own instance: identities, keys, logs, and state that an instance would use as its own.
+# 90-check.sh checks the result.
 set -euo pipefail
 umask 022
 dnf clean all >/dev/null
-# Keys that were only looked at, with the time of it.
+# gpg's folder, made when it printed keys: it contains the time of that.
 rm -rf /root/.gnupg /var/cache/dnf/* /var/cache/libdnf5/*
-# It writes a new seed when it is stopped, and would be when the machine is; the journal goes to memory from here on.
+# systemd-random-seed writes a new seed when it stops: it is stopped now and not with the machine. The journal goes to memory
+# from
+# here on (--relinquish-var).
 systemctl stop systemd-random-seed.service
-# The same for the SSM agent: whatever it knows of this instance, it would write again.
+# The SSM agent would write its data about this instance again.
 systemctl stop amazon-ssm-agent.service
-# And for how far this machine's clock is off: chronyd writes the drift when it ends (chrony.conf(5), driftfile).
+# chronyd writes the drift of this machine's clock when it ends (chrony.conf(5), driftfile).
 systemctl stop chronyd.service 2>/dev/null || :
 journalctl --relinquish-var --quiet
-# What cloud-init has configured for this instance: of its network and of sshd. Source: cloud-init, cloudinit/cmd/clean.py.
+# Files that cloud-init has written for this instance: network and sshd. Source: cloud-init, cloudinit/cmd/clean.py.
 rm -f /etc/NetworkManager/conf.d/*cloud-init*.conf /etc/ssh/sshd_config.d/50-cloud-init.conf \
   /etc/udev/rules.d/*persistent-net*.rules
 rm -rf /var/lib/cloud/* /var/log/cloud-init*.log /run/eniboot /var/lib/eniboot/* /var/lib/cni/*
-# Leases, DHCP identities and secrets: of cloud-init's own client (dhcpcd, before that dhclient) and of NetworkManager.
+# Leases, DHCP identities and secrets of cloud-init's own client (dhcpcd, before that dhclient) and of NetworkManager.
 rm -rf /var/lib/dhcpcd/* /var/lib/dhclient/* /var/lib/NetworkManager/* /etc/NetworkManager/system-connections/*
 rm -rf /var/lib/amazon/ssm/* /var/log/amazon/* /var/lib/chrony/* /var/lib/lastlog/* /var/lib/logrotate/* /var/lib/dnf/repos \
   /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/systemd/timers/* /var/lib/systemd/timesync/* \

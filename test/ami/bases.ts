@@ -1,5 +1,5 @@
-// What build instances start from, made outside the sandbox: a Debian with dnf under the name of Fedora 44, as a folder for
-// namespaces or as a disk for VMs, with this run's layer and a stand-in for the kernel's package.
+// The bases of build instances, made outside the sandbox: a Debian with dnf under the name of Fedora 44, as a folder for namespaces or
+// as a disk for VMs, with this run's layer and a stand-in for the kernel's package.
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,9 +13,9 @@ import { patienceWith } from '../vm/prepare.ts';
 import { makeRpm } from './hosts.ts';
 
 export interface NamespaceBase {
-  /** Never written to. */
+  /** Path of the base. No run writes to it. */
   root: string;
-  /** Laid over it for a build instance. */
+  /** Path of the files that are laid over it for a build instance. */
   layer: string;
 }
 
@@ -59,7 +59,7 @@ export function makeNamespaceBase(work: string, shared: string, say: (line: stri
   return { root, layer };
 }
 
-/** For the stand-in `rpm`: what a base image has below these folders is of its packages, what comes later is not. */
+/** For the stand-in `rpm`: files that a base image has below these folders belong to its packages, later files do not. */
 const lookedAt = ['etc', 'root', 'var/lib'];
 
 function noteBaseFiles(layer: string, roots: string[]): void {
@@ -96,14 +96,14 @@ function ensureRoot(say: (line: string) => void): string {
   return folder;
 }
 
-/** `root` is the disk with the layer on it. */
+/** `root` of the result is the disk with the layer on it. */
 export async function makeVmBase(work: string, shared: string, say: (line: string) => void): Promise<Bench> {
   const image = ensureImage('ami', say);
   const folder = join(work, 'vms');
   mkdirSync(folder);
   const layer = join(work, 'vm-layer');
   const [kernel = ''] = namesOn(image.root, '/usr/lib/modules');
-  // Fedora's names of packages and kernels end with a dot and the CPU: uname says so too.
+  // Fedora's names of packages and kernels end with a dot and the CPU: this version does so, too.
   const [, version = '', release = ''] = /^(.*)-(\w+)-amd64$/.exec(kernel) ?? [];
   installKernelPackage(work, layer, version, release);
   const from = [join(import.meta.dirname, '../vm/node'), shared, join(standIns, 'vms'), layer];
@@ -127,7 +127,7 @@ export async function makeVmBase(work: string, shared: string, say: (line: strin
   return { work: folder, root, kernel: file, initrd, accelerator, patience: patienceWith(accelerator) };
 }
 
-/** The base image's own package that says which kernel it boots, in the RPM database of `layer`. */
+/** Puts the base image's own package of the kernel that it boots into the RPM database of `layer`. */
 function installKernelPackage(work: string, layer: string, version: string, release: string): void {
   const folder = mkdtempSync(join(work, 'kernel-'));
   const rpm = makeRpm(work, { name: 'kernel-core', version, release, arch: 'x86_64' }, folder);

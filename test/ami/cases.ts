@@ -1,5 +1,5 @@
-// What happens to builds, and what must hold after each: an image with everything that was asked of it and nothing
-// else left in the account, or no image, nothing left, and a message that names the cause.
+// The events of builds, and the conditions after each: an image with everything that was asked for and nothing else left in the
+// account; or no image, nothing left, and a message that names the cause.
 import assert from 'node:assert/strict';
 import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -15,18 +15,18 @@ import { differences } from './tree.ts';
 export interface Workshop {
   cloud: Cloud;
   build(change?: Change): Promise<Built>;
-  /** Of build instances, by instance ID. */
+  /** Disks of build instances, by instance ID. */
   disks: Map<string, Disk>;
-  /** What nodes of an image say of themselves before they go, by instance ID; only virtual machines do. */
+  /** Reports of an image's nodes before they are terminated, by instance ID; only virtual machines report. */
   booted: Map<string, Report>;
-  /** How many times longer than with namespaces things may take. */
+  /** The factor by which time limits are longer than with namespaces. */
   slowness: number;
   leftovers(): Promise<string[]>;
   /** The executable, as an operator runs it. */
   eniboot(...args: string[]): Promise<Ended>;
-  /** A node's configuration that names the simulated APIs. */
+  /** A node's configuration, with the addresses of the simulated APIs. */
   userData: string;
-  /** What a case has found out, for the evidence. */
+  /** Facts that a case has found out, for the evidence. */
   facts: Record<string, string | number>;
 }
 
@@ -35,9 +35,9 @@ export interface AmiCase {
   title: string;
   /** Part of `--quick`. */
   quick?: true;
-  /** What its instances are; namespaces without it. */
+  /** The kind of its instances; default namespaces. */
   machines?: 'vms';
-  /** A kernel module that the build instance lacks. */
+  /** A kernel module that the build instance does not have. */
   missingModule?: string;
   check(shop: Workshop): Promise<unknown>;
 }
@@ -59,23 +59,23 @@ export const cases: readonly AmiCase[] = [
   {
     name: 'vm',
     title:
-      'the whole way in virtual machines: sshd, systemd and kernel of their own, a node of the resulting disk',
+      'the whole build in virtual machines: sshd, systemd and kernel of their own, a node of the resulting disk',
     machines: 'vms',
     check: inMachines,
   },
   {
     name: 'never-ready',
-    title: 'an image whose node says nothing, and one whose boot fails: neither is published',
+    title: 'an image whose node does not report, and one whose boot fails: neither is published',
     check: neverReady,
   },
   {
     name: 'same-twice',
-    title: 'two builds of one commit: their disks differ where packer/may-differ.json says, and nowhere else',
+    title: 'two builds of one commit: their disks differ only in the paths of packer/may-differ.json',
     check: sameTwice,
   },
   {
     name: 'wrong-digest',
-    title: 'a bundle that is not the one that was built',
+    title: 'another bundle than the one that was built',
     quick: true,
     check: (shop) =>
       refused(shop, /the bundle that arrived is not the one that was built/, {
@@ -84,7 +84,7 @@ export const cases: readonly AmiCase[] = [
   },
   {
     name: 'wrong-node-files',
-    title: 'node files that are not those that were built',
+    title: 'other node files than those that were built',
     check: (shop) =>
       refused(shop, /the archive of node files that arrived is not the one that was built/, {
         edit: (tree) => appendFileSync(join(tree, 'dist/node-files.tar'), 'x'),
@@ -92,7 +92,7 @@ export const cases: readonly AmiCase[] = [
   },
   {
     name: 'wrong-agent-digest',
-    title: 'an SSM agent that is not the pinned one',
+    title: 'another SSM agent than the pinned one',
     check: (shop) => {
       const sha256 = { x86_64: '0'.repeat(64), arm64: '0'.repeat(64) };
       return refused(shop, /is not the file whose digest ssm_agent names/, {
@@ -118,7 +118,7 @@ export const cases: readonly AmiCase[] = [
   },
   {
     name: 'unit-cycle',
-    title: 'a unit of the image that orders itself in a circle with the agent',
+    title: 'a unit of the image that makes an ordering cycle with the agent',
     check: (shop) =>
       unfit(shop, 'unit-graph', /ordering cycle/i, (tree) =>
         appendFileSync(
@@ -130,7 +130,7 @@ printf '[Unit]\\nAfter=kubelet.service\\n' >/usr/lib/systemd/system/eniboot.serv
   },
   {
     name: 'dirty-image',
-    title: "a machine ID, a host key, a DHCP lease and the build's own SSH key that stay",
+    title: "a machine ID, a host key, a DHCP lease and the build's own SSH key that stay in the image",
     check: (shop) =>
       unfit(
         shop,
@@ -150,7 +150,7 @@ printf '[Unit]\\nAfter=kubelet.service\\n' >/usr/lib/systemd/system/eniboot.serv
   },
   {
     name: 'throttled',
-    title: 'an API that throttles: slower, and still an image',
+    title: 'an API that throttles: the build is slower and makes an image',
     check: async (shop) => {
       for (const action of ['RunInstances', 'CreateImage', 'DescribeInstances'])
         shop.cloud.faults.ec2.add({ action, error: 'RequestLimitExceeded', status: 503, times: 2 });
@@ -172,7 +172,7 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop, change?: 
   assert.equal(status, 0, tail(said));
   const image = ownImages(cloud)[0];
   assert.ok(image !== undefined, 'no image');
-  assert.equal(ownImages(cloud).length, 1, 'one image, and the unencrypted one is gone');
+  assert.equal(ownImages(cloud).length, 1, 'one image is left, and the unencrypted one is gone');
   const manifest = JSON.parse(readFileSync(join(folder, '../dist/manifest.json'), 'utf8')) as {
     version: string;
     commit: string;
@@ -191,7 +191,7 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop, change?: 
   assert.deepEqual(
     report.checks.filter(({ result }) => result === 'skip').map(({ id }) => id),
     ['verdict', 'runtime', 'machine-id', 'forwarding', 'boot-jobs', 'selinux-denials', 'failed-units'],
-    'what only a boot shows is no pass',
+    'checks that need a boot are no pass',
   );
 
   const [disk] = [...disks.values()];
@@ -211,7 +211,7 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop, change?: 
   assert.match(lock, /^kubelet-(0:)?1\.36\.1-1\.noarch [0-9a-f]{64}$/m);
 }
 
-/** What these instances have of their own, and no image of them would: addresses, and this test's packages. */
+/** Files that these instances have of their own, unlike any image's: addresses, and this test's packages. */
 const OF_THE_STAND_IN = ['/etc/hosts'];
 
 async function sameTwice({ build, disks }: Workshop): Promise<void> {
@@ -227,7 +227,7 @@ async function sameTwice({ build, disks }: Workshop): Promise<void> {
   assert.deepEqual(differences(first, second, except), []);
 }
 
-/** The base images are those of `eniboot image base`, as its lock has them. */
+/** The base images are those in the lock file of `eniboot image base`. */
 async function inMachines(shop: Workshop): Promise<void> {
   const { cloud, eniboot, userData, booted, facts } = shop;
   for (const [cpu, architecture] of [
@@ -246,7 +246,7 @@ async function inMachines(shop: Workshop): Promise<void> {
   const variables = JSON.parse(readFileSync(lock, 'utf8')) as Record<string, unknown>;
   await wholeWay(shop, { variables });
   const [checked] = [...booted.values()];
-  assert.equal(booted.size, 1, 'one node has said whether it is what it should be');
+  assert.equal(booted.size, 1, 'one node has reported its check');
   assert.ok(checked?.fit, JSON.stringify(checked?.checks.filter(({ result }) => result === 'fail')));
   const passed = checked.checks.filter(({ result }) => result === 'pass');
   facts['image check --booted passes'] = passed.map(({ id }) => id).join(' ');
@@ -292,7 +292,7 @@ async function neverReady(shop: Workshop): Promise<void> {
     assert.equal(cloud.ssm.parameters.size, 0);
     assert.deepEqual(await leftovers(), []);
   };
-  // At once and for good: no subnet is for pods. A refused call would be tried until the deadline.
+  // No subnet is for pods, so the boot fails at once and permanently. A refused call would be tried until the deadline.
   for (const subnet of cloud.subnets.values()) subnet.tags.delete('eniboot');
   const failed = await bootTestOf(shop, image.id);
   assert.equal(failed.code, 1, failed.out);
@@ -324,7 +324,7 @@ async function refused({ cloud, build, leftovers }: Workshop, says: RegExp, chan
   return built;
 }
 
-/** The provisioners succeed, and the check of what they have left names this one. */
+/** The provisioners succeed, and the check names this fault. */
 async function unfit(shop: Workshop, id: string, says: RegExp, edit: (tree: string) => void): Promise<void> {
   const { folder } = await refused(shop, /a check above says FAIL: no image is made/, { edit });
   const report = readReport(folder);
@@ -342,7 +342,7 @@ function readReport(folder: string): Report {
   return JSON.parse(readFileSync(join(folder, 'out/check-x86_64.json'), 'utf8')) as Report;
 }
 
-/** What builds have made: the base image was there before. */
+/** Images that builds have made: the base image was there before. */
 function ownImages(cloud: Cloud) {
   return [...cloud.ec2.world.images.values()].filter((one) => !one.name.startsWith('Fedora-'));
 }

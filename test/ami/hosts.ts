@@ -1,5 +1,5 @@
-// The hosts that provisioners download from: repositories of stand-in RPMs, the SSM agent, keys and a certificate authority of
-// this run; and what a build instance has of them.
+// The hosts from which provisioners download: repositories of stand-in RPMs, the SSM agent, keys and a certificate authority of this
+// run; and the parts of them that a build instance has.
 import { createHash } from 'node:crypto';
 import {
   cpSync,
@@ -18,13 +18,13 @@ import type { Cloud } from '../aws/index.ts';
 import { must } from '../vm/must.ts';
 
 export interface Hosts {
-  /** A folder for each host that is stood in for, with what it serves. */
+  /** A folder for each host, with its files. */
   www: string;
-  /** Laid over a build instance's root: stand-in programs, repositories, trust in this run's authority alone. */
+  /** Laid over a build instance's root: stand-in programs, repositories, and trust only in this run's authority. */
   layer: string;
   certificate: string;
   key: string;
-  /** Variables of packer/variables.pkr.hcl that this run gives. */
+  /** Values of packer/variables.pkr.hcl for this run. */
   variables: Record<string, unknown>;
   /** Armoured public key that signs the SSM agent. */
   agentKey: string;
@@ -34,10 +34,10 @@ const versions = { kubernetes: '1.36.1', crio: '1.36.0', agent: '3.3.3050.0' };
 const fedora = 'mirror.fedora.stand-in.test';
 const region = 'eu-west-1';
 const agentHost = `s3.${region}.amazonaws.com`;
-/** Where a build with a lock finds what Fedora's updates have no more. */
+/** The host where a build with a lock finds packages that Fedora's updates no longer have. */
 const archive = 'fedoraproject-updates-archive.fedoraproject.org';
 const names = ['pkgs.k8s.io', 'download.opensuse.org', agentHost, fedora, archive];
-/** Of the simulated APIs, whose neighbours these hosts are. */
+/** The address of the simulated APIs, which these hosts share. */
 const address = '10.0.255.10';
 
 /** Made outside the sandbox. */
@@ -124,12 +124,12 @@ export function makeHosts(work: string): Hosts {
   };
 }
 
-/** The plugin asks STS who it is before anything else: the one answer it needs, from a stand-in. */
+/** The plugin first asks STS for its identity: a stand-in gives this one answer. */
 export const stsPort = 8081;
 const callerIdentity =
   '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/operator</Arn><UserId>AIDASIMULATED</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>';
 
-/** Serves them, and STS, in the sandbox beside the APIs. @returns how to end it. */
+/** Serves the hosts and STS in the sandbox beside the APIs. @returns a function that ends them. */
 export async function serveHosts(hosts: Hosts, cloud: Cloud): Promise<() => Promise<void>> {
   const web = createServer(
     { cert: readFileSync(hosts.certificate), key: readFileSync(hosts.key) },
@@ -161,7 +161,7 @@ interface Rpm {
   version: string;
   release?: string;
   arch?: string;
-  /** A unit of this name that runs a program which only waits. */
+  /** Name of a unit in the package, which runs a program that only waits. */
   unit?: string;
 }
 
@@ -184,7 +184,7 @@ export function makeRpm(work: string, rpm: Rpm, into: string): string {
       ? ['%files']
       : [
           `mkdir -p %{buildroot}/usr/bin %{buildroot}/usr/lib/systemd/system`,
-          // kubelet is asked for its version by the boot.
+          // The boot asks kubelet for its version.
           `printf '#!/bin/sh\\n[ "$1" != --version ] || { echo Kubernetes v${rpm.version}; exit; }\\nexec sleep infinity\\n' >%{buildroot}${program}`,
           `printf '[Unit]\\nDescription=%s (stand-in)\\n[Service]\\nExecStart=%s\\n[Install]\\nWantedBy=multi-user.target\\n' ${rpm.name} ${program} >%{buildroot}${unit}`,
           `%files\n%attr(0755,root,root) ${program}\n%attr(0644,root,root) ${unit}`,

@@ -1,4 +1,4 @@
-// What instances of a case are made of: namespaces.ts or vms.ts.
+// The interface of a case's instances: namespaces.ts or vms.ts.
 import type { Cloud, CloudOptions } from '../aws/index.ts';
 
 type Record = Parameters<NonNullable<CloudOptions['machineFor']>>[0];
@@ -6,7 +6,7 @@ type RunMachine = ReturnType<NonNullable<CloudOptions['machineFor']>>;
 
 export interface Disk {
   folder: string;
-  /** Of a folder on the disk of a build instance that has stopped; absent or empty is the same. */
+  /** Names in a folder on the disk of a stopped build instance; empty also when the folder does not exist. */
   names(path: string): Promise<string[]>;
 }
 
@@ -16,15 +16,15 @@ export interface Report {
 }
 
 export interface Machines {
-  /** An instance to build on; or, with the disk that its image was made of, a node. */
+  /** Launches a build instance; or a node, when `from` is the disk of its image's instance. */
   launch(cloud: Cloud, record: Record, from: Disk | undefined): { disk: Disk; machine: RunMachine };
-  /** Makes the copy of a template fit for them. */
+  /** Adapts the copy of a template to these machines. */
   fit(template: string): string;
-  /** How many times longer than with namespaces things may take. */
+  /** The factor by which time limits are longer than with namespaces. */
   slowness: number;
-  /** By instance ID: what `eniboot image check --booted` says on a node before it goes. */
+  /** By instance ID: the output of `eniboot image check --booted` on a node before it is terminated. */
   booted: Map<string, Report>;
-  /** Instance IDs of virtual machines that nobody has asked to go. */
+  /** IDs of virtual machines that run and were not asked to end. */
   running(): string[];
   end(): Promise<void>;
 }

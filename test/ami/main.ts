@@ -20,8 +20,8 @@ signed stand-in repositories over TLS. Failures must leave no image and nothing 
   --quick          one good build and one failure
   --case NAME      only this case; may be repeated
   --json           one JSON object on stdout, progress on stderr
-  --evidence FILE  writes that object to FILE as well; a full run writes it to docs/evidence without being asked
-  --list           name the cases and stop
+  --evidence FILE  writes that object to FILE as well; a full run always writes it to docs/evidence
+  --list           list the cases and end
 
 Exit codes: 0 all passed, 1 a case failed, 2 wrong usage.
 `;
@@ -67,7 +67,7 @@ function parse() {
 }
 
 async function run(): Promise<number> {
-  // An interrupt reaches the sandbox too and ends it; this process stays to clear up.
+  // An interrupt also reaches the sandbox and ends it; this process stays to clean up.
   process.on('SIGINT', () => undefined);
   const started = performance.now();
   if (packerTools() === undefined) say('building Packer and its Amazon plugin (once, some minutes)');

@@ -8,7 +8,7 @@ import { ENIBOOT } from '../boot/node.ts';
 import type { NamespaceBase } from './bases.ts';
 import type { Machines } from './machines.ts';
 
-/** @param missingModule a kernel module that build instances lack. */
+/** @param missingModule a kernel module that build instances do not have. */
 export function namespaces(base: NamespaceBase, work: string, missingModule: string | undefined): Machines {
   return {
     launch: (cloud, record, from) => {
@@ -52,7 +52,7 @@ function namesIn(folder: string): string[] {
   return existsSync(folder) ? readdirSync(folder) : [];
 }
 
-/** A node of a finished image: what systemd would start of it, without systemd. Its SSM agent has registered. */
+/** Starts the boot of a node of a finished image, without systemd. Its SSM agent has registered. */
 async function bootNode(cloud: Cloud, instance: Instance, lower: string, disk: string): Promise<void> {
   const shell = (script: string, timeoutMs: number, ...args: string[]) =>
     instance.run('sh', ['-euc', script, 'node', ...args], { timeoutMs });
@@ -72,7 +72,7 @@ async function bootNode(cloud: Cloud, instance: Instance, lower: string, disk: s
   writeFileSync(join(disk, 'boot.log'), booted.stdout + booted.stderr);
 }
 
-/** $1 what is below, $2 the instance's disk. */
+/** $1 is the lower folder of the overlay, $2 the instance's disk. */
 const mountRoot = `
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 root=$2/root
@@ -84,7 +84,7 @@ mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
 `;
 
-/** The image's nftables is a name and a version: the program and its libraries are this machine's. $1 the node's root. */
+/** The image's nftables package is only a name and a version: program and libraries are this machine's. $1 is the node's root. */
 const standInNft = `
 nft=$(command -v nft)
 for file in "$nft" $(ldd "$nft" | grep -o '/[^ ]*'); do
@@ -92,7 +92,7 @@ for file in "$nft" $(ldd "$nft" | grep -o '/[^ ]*'); do
 done
 `;
 
-/** $3 the public key that cloud-init would take from IMDS. */
+/** $3 is the public key, which cloud-init would get from IMDS. */
 const startInstance = `${mountRoot}
 mkdir -p "$root/run/sshd"
 chown -R 0:0 "$root/etc/sudoers.d" "$root/usr/local/bin" "$root/etc/yum.repos.d"

@@ -1,5 +1,5 @@
-// Runs the cases in the sandbox that main.ts made: real Packer with its real Amazon plugin, the simulated EC2, and instances
-// into which Packer comes by SSH.
+// Runs the cases in the sandbox that main.ts has made: real Packer with its real Amazon plugin, the simulated EC2, and instances to
+// which Packer connects by SSH.
 import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,7 +17,7 @@ import { vms } from './vms.ts';
 
 export interface Job {
   work: string;
-  /** As far as the cases need them. */
+  /** The bases that the cases need. */
   bases: { namespaces?: NamespaceBase; vms?: Bench };
   hosts: Hosts;
   packer: string;
@@ -42,7 +42,7 @@ function machinesOf(one: AmiCase, work: string): Machines {
   const { bases } = job;
   if (one.machines === 'vms' && bases.vms !== undefined) return vms(bases.vms);
   if (bases.namespaces !== undefined) return namespaces(bases.namespaces, work, one.missingModule);
-  throw new Error('its base was not prepared');
+  throw new Error('the base of its instances was not prepared');
 }
 
 async function runCase(one: AmiCase): Promise<Workshop['facts']> {
@@ -50,7 +50,7 @@ async function runCase(one: AmiCase): Promise<Workshop['facts']> {
   mkdirSync(work);
   const machines = machinesOf(one, work);
   const disks = new Map<string, Disk>();
-  /** Image → the disk of the instance it was made of, which has stopped: nothing writes to it any more. */
+  /** Image → the disk of its instance, which has stopped: nothing writes to the disk any more. */
   const snapshots = new Map<string, Disk>();
   const cloud: Cloud = await startCloud({
     machineFor: (record) => {
@@ -99,14 +99,14 @@ export interface Change {
   variables?: Record<string, unknown>;
   /** Edits a copy of packer/ and dist/ before the build. */
   edit?: (folder: string) => void;
-  /** Ends Packer with SIGINT when it has said this. */
+  /** Ends Packer with SIGINT after this output. */
   interruptAt?: RegExp;
 }
 
 export interface Built {
   status: number | null;
   said: string;
-  /** Copy of packer/ it ran in. */
+  /** The copy of packer/ in which Packer ran. */
   folder: string;
 }
 
@@ -139,7 +139,7 @@ async function build(cloud: Cloud, machines: Machines, work: string, change: Cha
     job.packer,
     ['build', '-color=false', '-only=*.x86_64', '-var-file=packer/run.pkrvars.json', 'packer'],
     {
-      // As the README has it: from the repository's root.
+      // As in the README: from the repository's root.
       cwd: join(folder, '..'),
       env: {
         PATH: process.env['PATH'],
@@ -164,7 +164,7 @@ async function build(cloud: Cloud, machines: Machines, work: string, change: Cha
     writeFileSync(join(work, 'packer.log'), said);
     if (interrupted || change.interruptAt?.test(said) !== true) return;
     interrupted = true;
-    // As Ctrl-C does: Packer's own parent process takes none, its group does.
+    // Ctrl-C signals the process group; Packer's own parent process ignores the signal.
     if (packer.pid !== undefined) process.kill(-packer.pid, 'SIGINT');
   };
   packer.stdout.on('data', hear);

@@ -1,9 +1,9 @@
-// What two disks hold, and what differs between them.
+// The contents of two disks, and their differences.
 import { createHash } from 'node:crypto';
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Paths, each with what a user of it could notice: type, mode, owner, contents; no times. */
+/** Paths, each with the attributes that a user could notice: type, mode, owner, contents; no times. */
 function treeOf(folder: string, at = '/', found = new Map<string, string>()): Map<string, string> {
   for (const name of readdirSync(join(folder, at))) {
     const path = join(at, name);
@@ -14,13 +14,13 @@ function treeOf(folder: string, at = '/', found = new Map<string, string>()): Ma
     else if (entry.isDirectory()) treeOf(folder, path, found.set(path, owner));
     else if (entry.isFile())
       found.set(path, `${owner} ${createHash('sha256').update(readFileSync(full)).digest('hex')}`);
-    // A device of numbers 0, 0: the overlay's word for a file of the base image that is gone.
+    // A device with number 0, 0 marks a deleted file of the base image (overlay whiteout).
     else found.set(path, `${owner} device ${entry.rdev}`);
   }
   return found;
 }
 
-/** Paths that are not the same in both, sorted, without those below `except`. */
+/** Paths that differ, sorted, without those below `except`. */
 export function differences(first: string, second: string, except: string[]): string[] {
   const [a, b] = [treeOf(first), treeOf(second)];
   return [...new Set([...a.keys(), ...b.keys()])]

@@ -1,5 +1,5 @@
-// Instances that are virtual machines with a kernel, systemd, sshd, NetworkManager and cloud-init of their own. A node of an
-// image boots from the disk of the instance that it was made of, with its own disk over it.
+// Instances that are virtual machines with a kernel, systemd, sshd, NetworkManager and cloud-init of their own. A node of an image
+// boots from the disk of the image's instance, with a disk of its own over it.
 import { existsSync, mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Cloud, Instance } from '../aws/index.ts';
@@ -12,7 +12,7 @@ import type { Machine } from '../vm/machine.ts';
 import { must } from '../vm/must.ts';
 import type { Machines, Report } from './machines.ts';
 
-/** dnf and the check of 120 MB need more than a node does. */
+/** dnf and the check of 120 MB need more memory than a node. */
 const memoryMiB = 2048;
 
 export function vms(base: Bench): Machines {
@@ -36,7 +36,7 @@ export function vms(base: Bench): Machines {
       });
       hosts.set(folder, host);
       const start = async (instance: Instance): Promise<void> => {
-        // An image is launched while the instance that it was made of still shuts down.
+        // An image may be launched while its instance still shuts down.
         await hosts.get(from?.folder ?? '')?.settled();
         const below = from === undefined ? [base.root, 'raw'] : [diskIn(from.folder), 'qcow2'];
         const [file = '', format = ''] = below;
@@ -55,7 +55,7 @@ export function vms(base: Bench): Machines {
         machine: { launch: { vm: host.hooks }, started: start },
       };
     },
-    // Emulated, a machine takes minutes until it lets Packer in, and its answers are slow.
+    // An emulated machine takes minutes until Packer can connect, and its answers are slow.
     fit: (template) =>
       template.replace(
         /^( *)ssh_username .*$/m,
@@ -72,7 +72,7 @@ export function vms(base: Bench): Machines {
   };
 }
 
-/** The SSM agent of the image is a stand-in: once systemd has started it, scripts run in the guest as it would run them. */
+/** The image's SSM agent is a stand-in: after systemd has started it, scripts run in the guest as the agent would run them. */
 async function agentStarts(cloud: Cloud, id: string, machine: Machine, patience: number): Promise<void> {
   await machine.ready(300_000 * patience);
   const wait = 'until systemctl is-active --quiet amazon-ssm-agent.service; do sleep 1; done';
@@ -82,14 +82,14 @@ async function agentStarts(cloud: Cloud, id: string, machine: Machine, patience:
 }
 
 async function checkBooted(machine: Machine, patience: number): Promise<Report> {
-  // The simulated EC2 has forgotten the instance by now: what asks it every minute fails, and is no failure of the image.
+  // The simulated EC2 no longer has the instance: timers that ask it fail, which is no failure of the image.
   const script = `systemctl stop 'eniboot-*'\nsystemctl reset-failed 'eniboot-*'\n${ENIBOOT} image check --booted --json`;
   const { stdout, stderr } = await machine.run(script, 300_000 * patience);
   if (stdout === '') throw new Error(`image check --booted: ${stderr}`);
   return JSON.parse(stdout) as Report;
 }
 
-/** debugfs reads no qcow2. Converted once, of a disk that changes no more. */
+/** debugfs cannot read qcow2. The disk is converted once; it no longer changes. */
 function rawOf(disk: string): string {
   const raw = `${disk}.raw`;
   if (!existsSync(raw)) must(['qemu-img', 'convert', '-O', 'raw', disk, raw], 600_000);

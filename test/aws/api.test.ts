@@ -1,4 +1,9 @@
 import {
+  CloudWatchClient,
+  DescribeAlarmHistoryCommand,
+  DescribeAlarmsCommand,
+} from '@aws-sdk/client-cloudwatch';
+import {
   AttachNetworkInterfaceCommand,
   CreateNetworkInterfaceCommand,
   DescribeInstancesCommand,
@@ -104,7 +109,7 @@ test('create, attach and mark for deletion through the SDK', async () => {
   assert.equal(cloud.leakReport(), []);
 });
 
-test('subnets, instance types and pages', async () => {
+test('subnets and instance types are described, page by page', async () => {
   const ec2 = client();
   const subnets = await ec2.send(
     new DescribeSubnetsCommand({
@@ -170,7 +175,7 @@ test('an unknown parameter is refused, not ignored', async () => {
     takeRefused().map(({ action, error }) => [action, error.code]),
     [['DescribeSubnets', 'UnknownParameter']],
   );
-  // A fault that comes before the request is looked at does not hide it.
+  // A fault does not hide a malformed request: the request is checked first, also where the fault strikes before the call.
   for (const fault of [{ error: 'InternalError' }, { unanswered: true }, { close: true }]) {
     cloud.faults.ec2.add({ action: 'DescribeSubnets', ...fault, times: 1 });
     assert.is(await nameOf(ec2.send(new DescribeSubnetsCommand({}))), 'UnknownParameter');
@@ -212,7 +217,7 @@ test('a request can be refused, delayed, ignored or cut off before anything happ
   assert.is(cloud.enis.size, before);
 });
 
-test('a lost response has happened, and the client token finds it again', async () => {
+test('a call whose response is lost was carried out, and its client token finds the result', async () => {
   const request = { SubnetId, ClientToken: 'boot-1', Ipv4PrefixCount: 1 };
   for (const lost of ['close', 'hang'] as const) {
     cloud.faults.ec2.add({ action: 'CreateNetworkInterface', lost, times: 1 });
@@ -229,7 +234,7 @@ test('a lost response has happened, and the client token finds it again', async 
   }
 });
 
-test('an answer can lie', async () => {
+test('a fault can change an answer', async () => {
   cloud.faults.ec2.add({ action: 'DescribeSubnets', edit: () => ({ Subnets: [] }), times: 1 });
   const lie = await client().send(new DescribeSubnetsCommand({}));
   assert.equal(lie.Subnets ?? [], []);
@@ -284,6 +289,34 @@ test('parameters have versions and labels', async () => {
   assert.equal(several.InvalidParameters, ['/eniboot/y']);
   assert.ok(several.Parameters?.[0]?.LastModifiedDate instanceof Date);
   assert.is(await nameOf(ssm.send(new GetParameterCommand({ Name: '/eniboot/y' }))), 'ParameterNotFound');
+});
+
+test('alarms are told over the wire, with times, pages and errors as AWS writes them', async () => {
+  const cloudwatch = new CloudWatchClient({
+    region: cloud.region,
+    endpoint: cloud.endpoints.ec2,
+    credentials: cloud.operator,
+    maxAttempts: 1,
+  });
+  cloud.cloudwatch.set('errors', 'OK');
+  cloud.cloudwatch.set('errors', 'ALARM', 'Threshold "Crossed"');
+  const alarms = () => cloudwatch.send(new DescribeAlarmsCommand({ AlarmNames: ['errors', 'none'] }));
+  const [alarm] = (await alarms()).MetricAlarms ?? [];
+  assert.equal([alarm?.StateValue, alarm?.StateReason], ['ALARM', 'Threshold "Crossed"']);
+  const sinceMs = Date.now() - (alarm?.StateTransitionedTimestamp?.getTime() ?? 0);
+  assert.ok(sinceMs >= 0 && sinceMs < 60_000, String(sinceMs));
+  const history = (more: object) =>
+    cloudwatch.send(
+      new DescribeAlarmHistoryCommand({ AlarmName: 'errors', HistoryItemType: 'StateUpdate', ...more }),
+    );
+  assert.is((await history({ StartDate: new Date(Date.now() - 60_000) })).AlarmHistoryItems?.length, 2);
+  const page = await history({ MaxRecords: 1, ScanBy: 'TimestampAscending' });
+  assert.is((await history({ MaxRecords: 1, NextToken: page.NextToken })).AlarmHistoryItems?.length, 1);
+  assert.is(await nameOf(cloudwatch.send(new DescribeAlarmsCommand({ NextToken: 'x' }))), 'InvalidNextToken');
+  cloud.faults.cloudwatch.add({ action: 'DescribeAlarms', error: 'Throttling', times: 1 });
+  assert.is(await nameOf(alarms()), 'Throttling');
+  cloud.faults.denied.add('DescribeAlarms');
+  assert.is(await nameOf(alarms()), 'AccessDenied');
 });
 
 test.run();

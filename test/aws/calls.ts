@@ -1,10 +1,11 @@
-// The calls of the simulated EC2 and SSM, written down as they come.
+// Records the calls of the simulated EC2, SSM and CloudWatch.
 import { AwsError } from './ec2/errors.ts';
 import type { Scheduler } from './ec2/scheduler.ts';
 import type { Caller } from './ec2/state.ts';
+import type { ServiceName } from './fetch.ts';
 
 export interface ApiCall {
-  service: 'ec2' | 'ssm';
+  service: ServiceName;
   action: string;
   instanceId?: string | undefined;
   at: number;
@@ -23,7 +24,7 @@ interface Recording {
   carryOut(action: string, request: object): object;
 }
 
-/** Carries calls out, each in `calls` before it is, and afterwards with what became of it. */
+/** Carries calls out. Each is put into `calls` before it is carried out, and its outcome is added afterwards. */
 export function recording({ service, calls, scheduler, isMutating, carryOut }: Recording) {
   return (action: string, request: object, caller: Caller = {}): object => {
     const call: ApiCall = {

@@ -1,7 +1,8 @@
-// Puts the model, the servers and the devices together.
+// Connects the model, the servers and the devices.
 import type { Server } from 'node:http';
 import { networkInterfaces } from 'node:os';
 import type { ApiCall } from './calls.ts';
+import { type CloudWatch, createCloudWatch } from './cloudwatch/cloudwatch.ts';
 import { parseCidr, toAddress } from './ec2/addresses.ts';
 import { createEc2, type Ec2 } from './ec2/ec2.ts';
 import { realScheduler, type Scheduler } from './ec2/scheduler.ts';
@@ -25,7 +26,7 @@ import {
 } from './network/network.ts';
 import { createSsm, type Ssm } from './ssm/ssm.ts';
 
-/** Milliseconds each thing takes. The defaults are short; `realisticLatency` is what EC2 shows. */
+/** Milliseconds that each step takes. The defaults are short; `realisticLatency` is of the order of EC2. */
 export interface Latency {
   /** Every API call. */
   apiMs: number;
@@ -36,9 +37,9 @@ export interface Latency {
   describeLagMs: number;
   imdsLagMs: number;
   instanceMs: number;
-  /** Of RunInstances and StartInstances, before `running`. */
+  /** From RunInstances or StartInstances to `running`. */
   pendingMs: number;
-  /** Of CreateImage and CopyImage, before `available`. */
+  /** From CreateImage or CopyImage to `available`. */
   imageMs: number;
 }
 
@@ -54,7 +55,7 @@ const shortLatency: Latency = {
   imageMs: 150,
 };
 
-/** Orders of magnitude as seen on EC2: an attachment takes seconds, everything else less. */
+/** Orders of magnitude as seen on EC2: an attachment takes seconds, every other step less. */
 export const realisticLatency: Latency = {
   apiMs: 120,
   attachMs: 1500,
@@ -69,31 +70,31 @@ export const realisticLatency: Latency = {
 
 export interface CloudOptions {
   region?: string;
-  /** The first one also holds the API's address, .255.10 of a /16. */
+  /** The first CIDR also holds the API's address: .255.10 of a /16. */
   vpcCidrs?: string[];
   subnets?: SubnetSpec[];
-  /** The default subnets get a /64 each, and instances of node subnets an address of it. */
+  /** Gives each default subnet a /64, and each instance of a node subnet an address of it. */
   ipv6?: boolean;
   latency?: Partial<Latency>;
   bucketOf?: (action: string) => BucketSize | undefined;
   scheduler?: Scheduler;
-  /** The account's own. */
+  /** The account's defaults of instance metadata. */
   metadataDefaults?: Ec2['world']['metadataDefaults'];
   defaultKey?: string;
-  /** What runs the instances of RunInstances, which otherwise exist for the API only. */
+  /** Runs the instances of RunInstances, which without it exist for the API only. */
   machineFor?: (record: InstanceRecord) => RunMachine;
 }
 
 export interface RunMachine {
   launch: LaunchOptions;
-  /** Called when its devices are there. */
+  /** Called when the instance's devices are there. */
   started(instance: Instance): Promise<void>;
 }
 
-/** Something that costs money or space and that nobody will ever use or delete. */
+/** A resource that costs money or addresses and that no instance uses or will delete. */
 export interface Leak {
   kind: 'eni' | 'addresses';
-  /** ENI or subnet. */
+  /** ID of an ENI or a subnet. */
   id: string;
   why: string;
   tags: Record<string, string>;
@@ -103,6 +104,7 @@ export interface Cloud {
   region: string;
   ec2: Ec2;
   ssm: Ssm;
+  cloudwatch: CloudWatch;
   vpc: Ec2['world']['vpc'];
   subnets: Map<string, Subnet>;
   enis: Map<string, Eni>;
@@ -113,15 +115,15 @@ export interface Cloud {
   latency: Latency;
   network: Network;
   endpoints: { ec2: string; ssm: string; imds: string };
-  /** Keys of somebody who may do everything. */
+  /** Keys of an operator who may call everything. */
   operator: { accessKeyId: string; secretAccessKey: string };
-  /** `pid` is in the Internet's network namespace: for clients out there. */
+  /** `pid` is a process in the Internet's network namespace: a test starts outside clients beside it. */
   internet: { curlTarget: string; address: string; ipv6Target: string; pid: number };
   launch(options?: LaunchOptions): Promise<Instance>;
-  /** Every pending hot-plug, rule change and power action has happened; rejects when one of them failed. */
+  /** Resolves when every pending hot-plug, rule change and power action is done; rejects when one of them failed. */
   settled(): Promise<void>;
   leakReport(): Leak[];
-  /** Serves the EC2 and SSM APIs on a Unix socket as well, for clients outside the namespace. */
+  /** Serves the APIs on a Unix socket as well, for clients outside the namespace. */
   listenOn(socketPath: string): Promise<void>;
   stop(): Promise<void>;
 }
@@ -142,9 +144,7 @@ function defaultSubnets(region: string, ipv6: boolean): SubnetSpec[] {
   }));
 }
 
-/**
- * Starts a region in the network namespace this process is in, which must be a private one (test/sandbox.sh gives it).
- */
+/** Starts a region in the network namespace of this process, which must be a private one (test/sandbox.sh makes it). */
 export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   requirePrivateNamespace();
   const region = options.region ?? 'eu-west-1';
@@ -165,6 +165,12 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     ...(options.metadataDefaults === undefined ? {} : { metadataDefaults: options.metadataDefaults }),
   });
   const { world } = ec2;
+  const cloudwatch = createCloudWatch({
+    scheduler,
+    calls: ec2.calls,
+    denied: faults.denied,
+    bucketOf: options.bucketOf,
+  });
   const ssm = createSsm({
     scheduler,
     calls: ec2.calls,
@@ -176,7 +182,8 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
       const instance = world.instances.get(instanceId);
       return instance === undefined || instance.state === 'terminated' ? undefined : instance.tags;
     },
-    // Where a test has no images of its own, any ID is that of one.
+    isInAlarm: cloudwatch.isInAlarm,
+    // In a test that registers no image, every image ID exists.
     imageExists: (imageId) =>
       world.images.size === 0
         ? /^ami-[0-9a-f]{17}$/.test(imageId)
@@ -200,7 +207,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     return undefined;
   }
 
-  const newApi = () => createApi({ ec2, ssm, faults, keyOf, latencyMs: () => latency.apiMs });
+  const newApi = () => createApi({ ec2, ssm, cloudwatch, faults, keyOf, latencyMs: () => latency.apiMs });
   const api = newApi();
   const newImds = () =>
     createImds({
@@ -260,7 +267,10 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     while (pending.size > 0) await Promise.all(pending);
     await network.settled();
     if (broken.length > 0)
-      throw new AggregateError(broken.splice(0), 'the simulation could not carry out what its model decided');
+      throw new AggregateError(
+        broken.splice(0),
+        'the simulation could not carry out a change that its model decided on',
+      );
   }
 
   const endpoint = `http://${serviceAddress}`;
@@ -268,6 +278,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     region,
     ec2,
     ssm,
+    cloudwatch,
     vpc: world.vpc,
     subnets: world.subnets,
     enis: world.enis,

@@ -20,7 +20,7 @@ ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0, bytes
 ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
 discover = b"\xff" * 6 + mac + b"\x08\x00" + ip + udp
 
-# The bridge takes up to a second to notice that the tap has a carrier, so ask again as every client does.
+# The bridge takes up to a second to notice that the tap has a carrier, so the probe asks again, as every client does.
 for _ in range(50):
     os.write(fd, discover)
     if not select.select([fd], [], [], 0.1)[0]:

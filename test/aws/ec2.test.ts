@@ -77,7 +77,7 @@ function free(ec2: Ec2, subnet: string): number | undefined {
   return Subnets[0]?.AvailableIpAddressCount;
 }
 
-test('a subnet counts its addresses: five reserved, one for each, sixteen for a prefix', () => {
+test('a subnet counts its addresses: five reserved, one for an address, sixteen for a prefix', () => {
   const { ec2, pods } = region();
   assert.is(free(ec2, pods), 251);
   const eni = create(ec2, pods, { Ipv4PrefixCount: 2 });
@@ -88,9 +88,9 @@ test('a subnet counts its addresses: five reserved, one for each, sixteen for a 
   assert.is(free(ec2, pods), 251);
 });
 
-test('prefixes need an aligned free block; single addresses fill what is left', () => {
+test('prefixes need an aligned free block; single addresses fill the rest', () => {
   const { ec2, pods } = region();
-  // Blocks 0 and 15 hold reserved addresses, so 14 of 16 can be prefixes.
+  // Blocks 0 and 15 hold reserved addresses. So 14 of 16 can be prefixes.
   create(ec2, pods, { Ipv4PrefixCount: 13 });
   create(ec2, pods, { PrivateIpAddress: '10.0.64.230' });
   assert.ok(Number(free(ec2, pods)) >= 16);
@@ -205,7 +205,7 @@ test('a describe by filter misses a young ENI, one by ID does not', () => {
   );
 });
 
-test('an instance of a moment ago is unknown also by its ID, and a new tag is seen a little later', () => {
+test('a young instance is unknown also by its ID, and a new tag is seen a little later', () => {
   const { ec2, scheduler, nodes } = region();
   const id = run(ec2, nodes);
   const tagsOf = () => {
@@ -277,7 +277,7 @@ test('each action has a token bucket that fills with time', () => {
   );
 });
 
-test('termination deletes only ENIs marked so; the others stay behind', () => {
+test('termination deletes only ENIs with DeleteOnTermination; the others stay', () => {
   const { ec2, scheduler, nodes, pods } = region();
   const instance = run(ec2, nodes);
   const [kept, deleted] = [create(ec2, pods), create(ec2, pods)];
@@ -295,7 +295,7 @@ test('termination deletes only ENIs marked so; the others stay behind', () => {
   assert.is(ec2.world.enis.get(kept)?.attachment, undefined);
 });
 
-test('an instance is pending before it runs, by a launch and by a start, and says why it does not run', () => {
+test('an instance is pending before it runs, at a launch and at a start, and tells why it does not run', () => {
   const { ec2, scheduler, nodes } = region();
   ec2.world.latency.describeLagMs = 0;
   const happened: string[] = [];
@@ -342,10 +342,10 @@ test('an instance is pending before it runs, by a launch and by a start, and say
   ec2.send('TerminateInstances', { InstanceIds: [short] });
   scheduler.advance(1000);
   assert.equal(state(short), ['terminated', 'Client.UserInitiatedShutdown']);
-  assert.is(happened.filter((one) => one === 'run').length, 1, 'and it has never run');
+  assert.is(happened.filter((one) => one === 'run').length, 1, 'the terminated instance has never run');
 });
 
-test('a stop takes the public address; a start gives one only to a single ENI; it can be asked for again', () => {
+test('a stop takes the public address; a start gives one only to a single ENI; a modify call asks for one again', () => {
   const { ec2, scheduler, nodes, pods } = region();
   const publicOf = (instance: string): string | undefined =>
     ec2.world.attachments.get(instance)?.get(0)?.publicIp;
@@ -433,7 +433,7 @@ test('5,000 nodes attach an ENI each on virtual time within seconds', () => {
   assert.ok(ms < 10_000, `took ${ms} ms`);
 });
 
-test('tags that IMDS shows have keys that can be paths: by the account, by the instance', () => {
+test('tags that IMDS shows have keys that can be paths, whether the account or the instance shows them', () => {
   const { ec2, nodes } = region({
     metadataDefaults: { instanceMetadataTags: 'enabled' },
     bucketOf: () => ({ capacity: 1000, refill: 1000 }),
@@ -465,13 +465,13 @@ test('tags that IMDS shows have keys that can be paths: by the account, by the i
   assert.is(create([hidden], 'a/b'), 'none');
   assert.match(create([hidden, shown], 'c/d'), "InvalidParameterValue 'c/d'");
   assert.is(ec2.world.instances.get(hidden)?.tags.has('c/d'), false, 'all or nothing');
-  assert.is(create([nodes], 'c/d'), 'none', 'of other things they are free');
+  assert.is(create([nodes], 'c/d'), 'none', 'tags of other resources may have any key');
   assert.is(takeRefused().length, 6);
   for (let at = 0; at < 48; at += 1) create([shown], `k${at}`);
   assert.is(create([shown], 'one-more'), 'TagLimitExceeded The');
 });
 
-test('virtual time moves on by itself while everybody waits for it', async () => {
+test('virtual time moves on by itself while every task waits for it', async () => {
   const scheduler = virtualScheduler(0);
   const sleep = (ms: number): Promise<void> => new Promise((done) => scheduler.after(ms, done));
   const woken: number[] = [];

@@ -1,28 +1,28 @@
-// Every way the simulated AWS can misbehave. A rule applies until its `times` are used up or it is removed.
+// The faults of the simulated AWS. A rule applies until its `times` are used up or it is removed.
 
 export interface Ec2Fault {
   /** Action name, or `*`. */
   action: string;
   /** Only calls made by this instance. */
   instanceId?: string;
-  /** Answer with this AWS error code, without doing anything. */
+  /** Answers with this AWS error code and does nothing. */
   error?: string;
   message?: string;
-  /** HTTP status of that error, where AWS's own is not wanted. */
+  /** HTTP status of that error, where it must differ from AWS's own. */
   status?: number;
-  /** Never answers, and does nothing. */
+  /** Never answers and does nothing. */
   unanswered?: boolean;
-  /** Closes the connection, and does nothing. */
+  /** Closes the connection and does nothing. */
   close?: boolean;
-  /** Does it, and then loses the response: the connection closes, or nothing comes. */
+  /** Carries out the call, and then loses the response: the connection closes, or no answer comes. */
   lost?: 'close' | 'hang';
   /** Milliseconds until the request is looked at. */
   delayMs?: number;
-  /** Lies: changes the answer (in the shapes of @aws-sdk/client-ec2) before it is sent. */
+  /** Changes the answer (in the shapes of @aws-sdk/client-ec2) before it is sent. */
   edit?: (answer: never) => object;
-  /** The same with the text on the wire: half an answer, somebody else's page. */
+  /** Changes the text on the wire: half an answer, the page of another server. */
   rewrite?: (text: string) => string;
-  /** After a good beginning this comes again and again, for ever. */
+  /** After a good beginning this text comes again and again, for ever. */
   endless?: string;
 }
 
@@ -39,13 +39,13 @@ export interface ImdsFault {
   truncate?: number;
   /** Changes the text of a good answer: an empty or partial list, a wrong device-number. */
   edit?: (text: string, path: string) => string;
-  /** After the good answer this comes again and again, for ever. */
+  /** After the good answer this text comes again and again, for ever. */
   endless?: string;
-  /** Tokens given out while this stands die after so many milliseconds, whatever their TTL says. */
+  /** Tokens given out while this rule stands expire after so many milliseconds, whatever their TTL is. */
   tokenLifeMs?: number;
 }
 
-/** What becomes of the device of the next ENI that is attached. */
+/** A fault of the device of the next ENI that is attached. */
 export interface DeviceFault {
   instanceId?: string;
   never?: boolean;
@@ -56,12 +56,12 @@ export interface DeviceFault {
   noCarrier?: boolean;
   /** The device has this name from the start. */
   name?: string;
-  /** Renamed to this some time after it came. */
+  /** The device gets this name some time after it came. */
   renameTo?: string;
   renameAfterMs?: number;
-  /** Comes up by itself with this address (CIDR notation), as if something ran DHCP on it. */
+  /** The device comes up by itself with this address (CIDR notation), as if a DHCP client ran on it. */
   address?: string;
-  /** Comes up with a default route through this router. Needs `address`. */
+  /** The device comes up with a default route through this router. Needs `address`. */
   defaultRouteVia?: string;
 }
 
@@ -72,13 +72,13 @@ export interface AttachmentFault {
   delayMs?: number;
 }
 
-/** A fault that names an instance is for that one only. */
+/** A fault that names an instance applies to that instance only. */
 export function isFor(fault: { instanceId?: string }, instanceId: string): boolean {
   return fault.instanceId === undefined || fault.instanceId === instanceId;
 }
 
 interface Limits {
-  /** How often it applies; without it, until removed. */
+  /** How often it applies; without it, until it is removed. */
   times?: number;
   /** How many matching events pass first. */
   skip?: number;
@@ -92,9 +92,9 @@ export interface Rule {
 
 export interface Rules<F extends object> {
   add(fault: F & Limits): Rule;
-  /** The first rule that matches and has times left; using it up counts. */
+  /** The first rule that matches and has times left; this use counts. */
   take(matches: (fault: F) => boolean): F | undefined;
-  /** The same without counting. */
+  /** The same without counting the use. */
   find(matches: (fault: F) => boolean): F | undefined;
   clear(): void;
 }
@@ -102,10 +102,11 @@ export interface Rules<F extends object> {
 export interface Faults {
   ec2: Rules<Ec2Fault>;
   ssm: Rules<Ec2Fault>;
+  cloudwatch: Rules<Ec2Fault>;
   imds: Rules<ImdsFault>;
   attach: Rules<AttachmentFault>;
   device: Rules<DeviceFault>;
-  /** Actions the instances' role lacks. */
+  /** Actions that the instances' role does not have. */
   denied: Set<string>;
   clear(): void;
 }
@@ -115,6 +116,7 @@ export function createFaults(): Faults {
   const faults = {
     ec2: createRules<Ec2Fault>(),
     ssm: createRules<Ec2Fault>(),
+    cloudwatch: createRules<Ec2Fault>(),
     imds: createRules<ImdsFault>(),
     attach: createRules<AttachmentFault>(),
     device: createRules<DeviceFault>(),

@@ -1,5 +1,5 @@
-// AWS's models are fetched by whoever comes first, as often as two come at once, and a failure is one sentence. pip and the wheel
-// are stand-ins: what they answer is not what is looked at here.
+// The first process that needs AWS's models fetches them, also when two come at once; a failure is told in one sentence.
+// pip and the wheel are stand-ins: their answers are not tested here.
 import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -34,18 +34,18 @@ function fetchWith(python: string, cache: string): Promise<Ended> {
   return new Promise((done) => child.on('close', (status) => done({ status, out, err })));
 }
 
-/** As python3 -m pip download, and -m zipfile -e WHEEL FOLDER; both wait until so many are at it. */
+/** A python3 that answers `-m pip download` and `-m zipfile -e WHEEL FOLDER`. pip waits until `count` processes are in it. */
 const together = (meeting: string, count: number) => `
 case $2 in
   pip) echo >${meeting}/$$; while [ "$(ls ${meeting} | wc -l)" -lt ${count} ]; do sleep 0.02; done ;;
   zipfile)
-    for model in ec2/2016-11-15 ssm/2014-11-06; do
+    for model in ec2/2016-11-15 ssm/2014-11-06 cloudwatch/2010-08-01; do
       mkdir -p "$5/botocore/data/$model"
       echo '{"operations":{},"shapes":{}}' | gzip >"$5/botocore/data/$model/service-2.json.gz"
     done ;;
 esac`;
 
-test('two that fetch at once both have the models, and nothing is left beside them', async () => {
+test('two processes that fetch at once both get the models and leave no other file', async () => {
   const [cache, meeting] = [join(work, 'cache'), join(work, 'meeting')];
   mkdirSync(meeting);
   const both = await Promise.all([1, 2].map(() => fetchWith(together(meeting, 2), cache)));
@@ -53,7 +53,7 @@ test('two that fetch at once both have the models, and nothing is left beside th
   assert.is(new Set(both.map(({ out }) => out)).size, 1);
   assert.ok(existsSync(join(both[0]?.out.trim() ?? '', 'ssm.json')));
   assert.is(readdirSync(join(both[0]?.out.trim() ?? '', '..')).length, 1);
-  assert.is((await fetchWith('exit 1', cache)).status, 0, 'and the next one needs no pip');
+  assert.is((await fetchWith('exit 1', cache)).status, 0, 'the next process needs no pip');
 });
 
 for (const [name, python, why] of [
@@ -61,7 +61,7 @@ for (const [name, python, why] of [
   ['another digest', 'echo "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES" >&2; exit 1', /DO NOT MATCH/],
   ['a wheel without the models', 'exit 0', /ENOENT.*service-2\.json\.gz/],
 ] as const)
-  test(`what cannot be fetched is said in one sentence: ${name}`, async () => {
+  test(`a failed fetch is told in one sentence: ${name}`, async () => {
     const cache = join(work, `cache-${name}`);
     const { status, out, err } = await fetchWith(python, cache);
     assert.equal([status, out], [1, '']);

@@ -1,6 +1,6 @@
-// AWS's own models of its requests, which the simulated AWS validates against: botocore's, of the Python package index.
-// Kept between runs in a folder named for the digest. Sandboxes have no network: this runs before them.
-//   node test/aws/fetch.ts   fetches what is missing (needs pip)
+// AWS's own models of its requests, from botocore on the Python package index. The simulated AWS checks requests against them.
+// They are kept between runs in a folder named for the digest. Sandboxes have no network: this runs before them.
+//   node test/aws/fetch.ts   fetches missing models (needs pip)
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,17 +11,17 @@ const BOTOCORE = {
   version: '1.44.8',
   sha256: '76342a76c338701db80dcb8afe1c9bd079283d6fffbb9d881442abb02a215043',
 };
-/** The services that are simulated, and the version of the API that the SDK speaks. */
-const services = { ec2: '2016-11-15', ssm: '2014-11-06' };
+/** The services that are simulated, with the version of the API that the SDK uses. */
+const services = { ec2: '2016-11-15', ssm: '2014-11-06', cloudwatch: '2010-08-01' };
 
 export type ServiceName = keyof typeof services;
 
-/** Changed when what is kept of a model changes. */
-const LAYOUT = '1';
+/** Changes when the form of the kept models changes. */
+const LAYOUT = '2';
 
 const folder = cacheFolder('botocore', `${BOTOCORE.version}-${BOTOCORE.sha256.slice(0, 12)}-${LAYOUT}`);
 
-/** As in a service-2.json. Source: botocore's docs/source/development, "The service description". */
+/** A shape in a service-2.json. Source: botocore's docs/source/development, "The service description". */
 export interface ModelShape {
   type: string;
   members?: Record<string, { shape: string }>;
@@ -48,11 +48,11 @@ export function modelOf(service: ServiceName): Model | undefined {
   return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Model) : undefined;
 }
 
-/** @throws when it is not there and cannot be fetched; of a program that failed, the last line that it has said. */
+/** @throws when the models are neither there nor can be fetched; the error has the last line of the program that failed. */
 function ensureModels(): string {
   if (existsSync(folder)) return folder;
   mkdirSync(join(folder, '..'), { recursive: true });
-  // Made aside and renamed whole, so that what is there is complete.
+  // Made in a folder beside it and renamed as a whole: what is in the cache is complete.
   const work = mkdtempSync(join(folder, '..', '.fetch-'));
   try {
     const pinned = join(work, 'requirements.txt');
@@ -82,7 +82,7 @@ function python(cwd: string, args: string[]): void {
   if (status !== 0) throw new Error(stderr.trim().split('\n').at(-1));
 }
 
-/** Another process may have been faster: what is there then is the same. */
+/** Another process may have been faster: its files are the same. */
 function renameOnto(from: string, to: string): void {
   try {
     renameSync(from, to);
@@ -98,7 +98,7 @@ interface Published {
   shapes: Record<string, ModelShape>;
 }
 
-/** What requests are made of, without the documentation: a twelfth of the whole. */
+/** The shapes of requests, without the documentation: a twelfth of the whole. */
 function inputsOf(text: string, version: string): Model {
   const { operations, shapes } = JSON.parse(text) as Published;
   const inputs = Object.entries(operations).map(([name, { input }]) => [name, input?.shape] as const);
@@ -135,7 +135,7 @@ if (process.argv[1] === import.meta.filename) {
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     process.stderr.write(
-      `AWS's models of its requests (botocore ${BOTOCORE.version}) could not be fetched: ${why}. It takes python3-pip and a Python package index that pip can reach.\n`,
+      `AWS's models of its requests (botocore ${BOTOCORE.version}) could not be fetched: ${why}. This needs python3-pip and a Python package index that pip can reach.\n`,
     );
     process.exitCode = 1;
   }

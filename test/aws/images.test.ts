@@ -1,4 +1,4 @@
-// What a build of an image asks of the simulated EC2, through AWS's own shapes.
+// The requests of an image build to the simulated EC2, in the shapes of AWS's SDK.
 import { createPublicKey } from 'node:crypto';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -11,7 +11,7 @@ function region() {
   const scheduler = virtualScheduler();
   const ec2 = createEc2({ scheduler, subnets: [{ cidr: '10.0.0.0/24', zone: 'eu-west-1a' }] });
   const base = addImage(ec2.world, { name: 'base', architecture: 'x86_64', ownerId: '125523088429' });
-  // Each caller says what it is answered.
+  // Each caller declares the type of its answer.
   const send = (action: string, request: object) => ec2.send(action, request) as never;
   return { ec2, world: ec2.world, scheduler, base, send };
 }
@@ -90,7 +90,7 @@ images(
     assert.is(
       codeOf(() => send('CreateImage', { InstanceId, Name: 'image-a' })),
       'InvalidParameterValue',
-      'it is pending',
+      'the image is pending',
     );
     scheduler.advance(1);
     const first: { ImageId: string } = send('CreateImage', { InstanceId, Name: 'image-a' });
@@ -107,7 +107,7 @@ images(
     assert.is(
       codeOf(() => send('RunInstances', fromIt)),
       'InvalidAMIID.Unavailable',
-      'it is pending, too',
+      'the copy is pending, too',
     );
     scheduler.advance(1);
     const copy: { ImageId: string } = send('CopyImage', {
@@ -144,47 +144,41 @@ images(
   },
 );
 
-images(
-  'an image of another owner is launched by anybody, and copied only where its snapshot may be read',
-  () => {
-    const { send, base, world } = region();
-    const copy = { SourceImageId: base.id, SourceRegion: 'eu-west-1', Name: 'copy' };
-    const launch = { ImageId: base.id, MinCount: 1, MaxCount: 1, SubnetId: [...world.subnets.keys()][0] };
-    assert.is(
-      codeOf(() => send('RunInstances', launch)),
-      'accepted',
-    );
-    assert.is(
-      codeOf(() => send('CopyImage', copy)),
-      'InvalidRequest',
-    );
-    const snapshot = world.snapshots.get(base.snapshotId);
-    if (snapshot !== undefined) snapshot.readable = true;
-    assert.is(
-      codeOf(() => send('CopyImage', copy)),
-      'accepted',
-    );
-  },
-);
+images('every account may launch a shared image, and copy it only where its snapshot may be read', () => {
+  const { send, base, world } = region();
+  const copy = { SourceImageId: base.id, SourceRegion: 'eu-west-1', Name: 'copy' };
+  const launch = { ImageId: base.id, MinCount: 1, MaxCount: 1, SubnetId: [...world.subnets.keys()][0] };
+  assert.is(
+    codeOf(() => send('RunInstances', launch)),
+    'accepted',
+  );
+  assert.is(
+    codeOf(() => send('CopyImage', copy)),
+    'InvalidRequest',
+  );
+  const snapshot = world.snapshots.get(base.snapshotId);
+  if (snapshot !== undefined) snapshot.readable = true;
+  assert.is(
+    codeOf(() => send('CopyImage', copy)),
+    'accepted',
+  );
+});
 
 for (const permission of KEY_PERMISSIONS)
-  images(
-    `without ${permission} a key of the customer's ends launches and copies, later and not at once`,
-    () => {
-      const { ec2, send, world, scheduler } = region();
-      const own = addImage(world, { name: 'own', architecture: 'x86_64', keyId: 'arn:aws:kms:…:key/mine' });
-      ec2.denied.add(permission);
-      const run: { Instances: { InstanceId: string }[] } = send('RunInstances', {
-        ...{ ImageId: own.id, MinCount: 1, MaxCount: 1, SubnetId: [...world.subnets.keys()][0] },
-      });
-      const copy: { ImageId: string } = send('CopyImage', {
-        ...{ SourceImageId: own.id, SourceRegion: 'eu-west-1', Name: 'copy', Encrypted: true },
-      });
-      scheduler.advance(1);
-      const instance = world.instances.get(run.Instances[0]?.InstanceId ?? '');
-      assert.equal([instance?.state, instance?.stateReason?.Code], ['terminated', 'Client.InternalError']);
-      assert.is(world.images.get(copy.ImageId)?.state, 'failed');
-    },
-  );
+  images(`without ${permission} a customer's key ends launches and copies, later and not at once`, () => {
+    const { ec2, send, world, scheduler } = region();
+    const own = addImage(world, { name: 'own', architecture: 'x86_64', keyId: 'arn:aws:kms:…:key/mine' });
+    ec2.denied.add(permission);
+    const run: { Instances: { InstanceId: string }[] } = send('RunInstances', {
+      ...{ ImageId: own.id, MinCount: 1, MaxCount: 1, SubnetId: [...world.subnets.keys()][0] },
+    });
+    const copy: { ImageId: string } = send('CopyImage', {
+      ...{ SourceImageId: own.id, SourceRegion: 'eu-west-1', Name: 'copy', Encrypted: true },
+    });
+    scheduler.advance(1);
+    const instance = world.instances.get(run.Instances[0]?.InstanceId ?? '');
+    assert.equal([instance?.state, instance?.stateReason?.Code], ['terminated', 'Client.InternalError']);
+    assert.is(world.images.get(copy.ImageId)?.state, 'failed');
+  });
 
 images.run();

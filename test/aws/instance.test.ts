@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
@@ -45,6 +46,10 @@ test.before.each(() => {
   cloud.faults.clear();
 });
 
+test('an instance forwards nothing by itself', async () => {
+  assert.is((await node.run('cat', ['/proc/sys/net/ipv4/ip_forward'])).stdout.trim(), '0');
+});
+
 test('an instance has files, processes and a name of its own', async () => {
   assert.is(node.read('/etc/eniboot/config.yaml'), 'cluster: test\n');
   assert.not.ok(existsSync('/etc/eniboot/config.yaml'), 'the machine itself is untouched');
@@ -85,7 +90,7 @@ test('a signal reaches the program itself', async () => {
   assert.is(code, 7);
 });
 
-test('orphans are reaped', async () => {
+test('the init of an instance reaps orphaned processes', async () => {
   await node.run('sh', ['-c', '(sleep 0.1 &) ; true']);
   await delay(300);
   assert.not.match((await node.run('ps', ['ax'])).stdout, '<defunct>');
@@ -106,7 +111,7 @@ test('an attached ENI arrives after a while: its MAC, down, without an address',
   assert.equal(cloud.leakReport(), []);
 });
 
-test('a device can fail to come, come late, renamed, with another MTU, without carrier or configured by somebody', async () => {
+test('a device can stay away, come late, be renamed, have another MTU, no carrier or an address from another program', async () => {
   const names = async (): Promise<string[]> =>
     (await links(node)).map((link) => link.ifname).filter((name) => name !== 'lo' && name !== 'ens5');
   cloud.faults.device.add({ never: true, times: 1 });
@@ -187,7 +192,7 @@ test('a stop gives the public address back; with two ENIs a start brings none', 
   await detach(eniId);
 });
 
-test('an instance that asks for its own end gets it, and what is left is reported', async () => {
+test('an instance can terminate itself, and the leak report names what is left', async () => {
   const doomed = await cloud.launch();
   const eniId = await attach(doomed, 1);
   await doomed.terminate();
@@ -200,7 +205,7 @@ test('an instance that asks for its own end gets it, and what is left is reporte
   assert.equal(cloud.leakReport(), []);
 });
 
-test('an instance terminated while it comes up ends up off', async () => {
+test('an instance that is terminated while it starts ends up off', async () => {
   const known = new Set(cloud.instances.keys());
   const launching = cloud.launch();
   const id = [...cloud.instances.keys()].find((one) => !known.has(one));
@@ -211,18 +216,21 @@ test('an instance terminated while it comes up ends up off', async () => {
   assert.is(doomed.pid, 0);
 });
 
-test('a region and its first instance are up within a second', async () => {
+test('a region and its first instance are up in moments, and leave no address and no route', async () => {
   await cloud.stop();
-  const times: number[] = [];
-  // A busy machine may miss it once; one that misses it three times is too slow.
-  while (times.length < 3 && !times.some((ms) => ms < 1000)) {
-    const started = performance.now();
-    const another = await startCloud();
-    await another.launch();
-    times.push(performance.now() - started);
-    await another.stop();
-  }
-  assert.ok(Math.min(...times) < 1000, `took ${times.map(Math.round).join(', ')} ms`);
+  const state = () =>
+    ['-4', '-6'].flatMap((family) =>
+      ['address', 'route'].map((what) => execFileSync('ip', [family, '-o', what, 'show']).toString()),
+    );
+  const before = state();
+  const started = performance.now();
+  const another = await startCloud({ ipv6: true });
+  await another.launch();
+  const seconds = (performance.now() - started) / 1000;
+  await another.stop();
+  // Usually half a second. The bound notices a wait that was built in, and not a busy machine.
+  assert.ok(seconds < 5, `took ${seconds.toFixed(1)} s`);
+  assert.equal(state(), before);
 });
 
 test.run();

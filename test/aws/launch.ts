@@ -1,4 +1,4 @@
-// What a test may ask of a launch, and the model's part of it: boot ENI, pod ENIs, public address; no device yet.
+// The options of a launch, and the model's part of it: boot ENI, pod ENIs, public address; no device yet.
 
 import { launchInstance } from './ec2/actions/instances.ts';
 import { attach, createNetworkInterface, finishAttach, givePublicAddress } from './ec2/actions/interfaces.ts';
@@ -28,10 +28,10 @@ export interface LaunchOptions {
   publicIp?: boolean;
   userData?: string;
   tags?: Record<string, string>;
-  /** ENIs attached before power-on: so many with a primary address only, or each described. */
+  /** ENIs that are attached before power-on: their number (each with a primary address only), or a description of each. */
   podEnis?: number | PodEniSpec[];
   imds?: { hopLimit?: number; tagsInMetadata?: boolean };
-  /** Laid into the instance before its first boot: path → text. */
+  /** Written into the instance before its first boot: path → text. */
   files?: Record<string, string>;
   shutdownBehavior?: 'stop' | 'terminate';
   role?: string;

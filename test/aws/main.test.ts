@@ -9,7 +9,7 @@ import { EXECUTABLE } from '../cli/executable.ts';
 
 const program = new URL('main.ts', import.meta.url).pathname;
 
-test('started alone it serves any client on a local port', async () => {
+test('the simulated AWS, started alone, serves any client on a local port', async () => {
   const child = spawn(process.execPath, [program, '--json', '--nodes', '1', '--port', '4599'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -31,30 +31,45 @@ test('started alone it serves any client on a local port', async () => {
     ready.instances.map((one) => one.id),
   );
   ec2.destroy();
-  // Its nodes are managed: a rollout goes through.
+  // Its nodes are managed nodes: a rollout succeeds.
   const work = mkdtempSync(join(tmpdir(), 'eniboot-aws-test-'));
   const spec = join(work, 'rollout.yaml');
-  writeFileSync(spec, 'what: { bundle: { version: 1.1.0 } }\nwhere: { cluster: demo }\n');
-  const rolled = spawnSync(EXECUTABLE, ['rollout', 'run', spec, '--json'], {
-    encoding: 'utf8',
-    env: {
-      PATH: process.env['PATH'],
-      AWS_ENDPOINT_URL: endpoint,
-      AWS_REGION: region,
-      AWS_ACCESS_KEY_ID: credentials.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
-      XDG_STATE_HOME: work,
-    },
-  });
+  writeFileSync(
+    spec,
+    'what: { bundle: { version: 1.1.0 } }\nwhere: { cluster: demo }\nalarms: [demo]\nbake: { zoneSeconds: 1 }\n',
+  );
+  const env = {
+    PATH: process.env['PATH'],
+    AWS_ENDPOINT_URL: endpoint,
+    AWS_REGION: region,
+    AWS_ACCESS_KEY_ID: credentials.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
+    XDG_STATE_HOME: work,
+  };
+  const rolled = spawnSync(EXECUTABLE, ['rollout', 'run', spec, '--json'], { encoding: 'utf8', env });
   assert.is(rolled.status, 0, rolled.stdout + rolled.stderr);
   assert.match(rolled.stdout, /"outcome":"updated"/);
+  const { accessKeyId, secretAccessKey } = credentials;
+  const fired = spawnSync(
+    'curl',
+    [
+      ...['-sS', '--fail-with-body', '--aws-sigv4', `aws:amz:${region}:monitoring`],
+      ...['--user', `${accessKeyId}:${secretAccessKey}`, endpoint],
+      ...['-H', 'X-Amz-Target: GraniteServiceVersion20100801.SetAlarmState'],
+      ...['-d', '{"AlarmName":"demo","StateValue":"ALARM","StateReason":"a try"}'],
+    ],
+    { encoding: 'utf8' },
+  );
+  assert.is(fired.status, 0, fired.stdout + fired.stderr);
+  const refused = spawnSync(EXECUTABLE, ['rollout', 'plan', spec], { encoding: 'utf8', env });
+  assert.match(refused.stderr, /ALARM_FIRING: 1 of 1 alarms are in ALARM: demo: a try/);
   rmSync(work, { recursive: true });
   const ended = new Promise((done) => child.once('exit', done));
   child.kill('SIGTERM');
   assert.is(await ended, 0);
 });
 
-test('it says how to use it, and what is wrong with an argument', () => {
+test('--help tells its usage, and a bad argument gets an error', () => {
   const help = spawnSync(process.execPath, [program, '--help'], { encoding: 'utf8' });
   assert.is(help.status, 0);
   assert.match(help.stdout, '--endpoint-url');
@@ -63,12 +78,12 @@ test('it says how to use it, and what is wrong with an argument', () => {
   assert.match(wrong.stderr, '--port must be a whole number, not "x"');
 });
 
-test('what npm starts is the program itself: a signal to npm ends it, instead of a shell that stands between', () => {
+test('a signal to npm ends the program that it has started: no shell stands between them', () => {
   const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
     scripts: Record<string, string>;
   };
   for (const [name, script] of Object.entries(scripts))
-    assert.match(script, /^exec sh test\/launch\.sh /, `${name} would outlive the end of npm`);
+    assert.match(script, /^exec sh test\/launch\.sh /, `${name} would go on after npm has ended`);
 });
 
 test.run();

@@ -1,4 +1,4 @@
-// `npm run aws`: the simulated AWS on its own, for a look around with any AWS client.
+// `npm run aws`: the simulated AWS on its own, to try it with any AWS client.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
@@ -10,7 +10,7 @@ import { realScheduler } from './ec2/scheduler.ts';
 import { startCloud } from './index.ts';
 import { modelledNode } from './ssm/modelled-node.ts';
 
-const help = `The simulated AWS: EC2 and SSM on a local port, with simulated instances behind it.
+const help = `The simulated AWS: EC2, SSM and CloudWatch's alarms on a local port, with simulated instances behind it.
 
 Usage: npm run aws -- [--port 4566] [--nodes 2] [--json]
 
@@ -18,10 +18,15 @@ Usage: npm run aws -- [--port 4566] [--nodes 2] [--json]
   --nodes N   instances to launch at the start (default 2, one in each zone)
   --json      print one JSON object instead of text, then keep running
 
-The instances are managed nodes of cluster demo: their SSM agents answer. What \`eniboot update\` would do there is a model, which
-needs about ten seconds. Releases 1.0.0, which they run, and 1.1.0 are published, so that a rollout can be tried.
+The instances are managed nodes of cluster demo: their SSM agents answer. A model stands in for \`eniboot update\` there, and
+takes about ten seconds. Releases 1.0.0, which they run, and 1.1.0 are published, so that a rollout can be tried.
 
-It stops, and everything it made is gone, when it is interrupted.
+The CloudWatch alarm "demo" is OK, for \`alarms: [demo]\` in a spec. This sets it to ALARM, with the keys that are printed:
+  curl --aws-sigv4 aws:amz:eu-west-1:monitoring --user KEY:SECRET http://127.0.0.1:4566 \\
+    -H 'X-Amz-Target: GraniteServiceVersion20100801.SetAlarmState' \\
+    -d '{"AlarmName":"demo","StateValue":"ALARM","StateReason":"a try"}'
+
+When it is interrupted, it stops and removes everything that it made.
 
 Then, in another terminal, with the credentials it prints:
   aws --endpoint-url http://127.0.0.1:4566 --region eu-west-1 ec2 describe-instances
@@ -31,7 +36,7 @@ Then, in another terminal, with the credentials it prints:
 It needs Linux with iproute2 and nftables, and either root or user namespaces for ordinary users.
 `;
 
-/** What the inner process tells the outer one, and --json prints. */
+/** What the inner process tells the outer process, and --json prints. */
 interface Ready {
   endpoint: string;
   region: string;
@@ -53,7 +58,7 @@ if (values.help) process.stdout.write(help);
 else if (values.inside !== undefined) await inside(values.inside, numberOf('nodes', values.nodes));
 else await outside(numberOf('port', values.port));
 
-/** In the sandbox: the region itself, served on a Unix socket because the namespace has no way out. */
+/** Runs in the sandbox: the region itself, served on a Unix socket because the namespace has no way out. */
 async function inside(socketPath: string, nodes: number): Promise<void> {
   const cloud = await startCloud();
   const zones = [...cloud.subnets.values()].filter((subnet) => subnet.mapPublicIp);
@@ -83,6 +88,7 @@ async function inside(socketPath: string, nodes: number): Promise<void> {
   release('1.1.0', 'b');
   for (const zoneId of new Set([...cloud.subnets.values()].map((subnet) => subnet.zoneId)))
     cloud.ssm.put(`/eniboot/bundle/${zoneId}`, running);
+  cloud.cloudwatch.set('demo', 'OK');
   await cloud.listenOn(socketPath);
   const ready: Ready = {
     endpoint: '',

@@ -1,10 +1,10 @@
-// A simulated instance as Run Command reaches it: its SSM agent has registered, and runs scripts in the instance.
+// A simulated instance as a managed node: its SSM agent has registered, and Run Command runs scripts in the instance.
 import type { Cloud, Instance } from './index.ts';
 
-/** What `image check --booted` looks at (systemd, SELinux, the kernel's modules) is not in namespaces: a stand-in for its answer. */
+/** Namespaces have no systemd, SELinux or kernel modules for `image check --booted` to look at: this stands in for its answer. */
 const fit = '{"fit":true,"checks":[]}\n';
 
-/** @param root folder of the instance that is the agent's root, where its file tree is not. */
+/** @param root the folder that is the agent's root; default is the instance's file tree. */
 export function manage(cloud: Cloud, instance: Instance, root?: string): void {
   manageBy(cloud, instance.id, async (script, signal) => {
     if (script.includes(' image check --booted')) return { exitCode: 0, stdout: fit, stderr: '' };
@@ -20,7 +20,7 @@ type Run = (
   signal: AbortSignal,
 ) => Promise<{ exitCode: number | null; stdout: string; stderr: string }>;
 
-/** @param run how the agent runs a script, where the instance is not made of namespaces. */
+/** @param run how the agent runs a script, for an instance that is not made of namespaces. */
 export function manageBy(cloud: Cloud, instanceId: string, run: Run): void {
   cloud.ssm.nodes.set(instanceId, {
     instanceId,

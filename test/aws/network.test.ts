@@ -35,7 +35,7 @@ function tapsAllowed(): boolean {
   }
 }
 
-/** A pod's network without the plugins: a macvlan would need a MAC of its own, so the address sits on the ENI's own device. */
+/** A pod's address without the plugins: it is on the ENI's own device, because EC2 drops the other MAC of a macvlan. */
 const podAddress = (podEni?.prefixes[0] ?? '').replace(
   /\.\d+\/28$/,
   (tail) => `.${Number.parseInt(tail.slice(1), 10) + 3}`,
@@ -113,7 +113,7 @@ test('the router answers ARP at .1, also to a probe without a sender address', a
   assert.match(await sh(node, `arping -c 1 -w 5 -I ens5 10.0.0.1`), 'Received 1 response');
 });
 
-test('routers can be silent to probes without a sender, or to everybody', async () => {
+test('routers can be silent to ARP probes without a sender, or to all', async () => {
   const answers = async (options: string): Promise<boolean> =>
     succeeds(node, `arping -c 1 -w 1 ${options} | grep -q 'Received 1'`);
   const probe = `-D -I ${podDevice} 10.0.64.1`;
@@ -126,8 +126,8 @@ test('routers can be silent to probes without a sender, or to everybody', async 
   assert.equal([await answers(probe), await answers(ask)], [true, true]);
 });
 
-test('an ARP sender EC2 did not assign gets no answer', async () => {
-  // From an address-less device plain arping sends the boot ENI's address, which is not assigned to this ENI.
+test('an ARP request with a sender address that EC2 did not assign gets no answer', async () => {
+  // On a device without an address plain arping sends the boot ENI's address, which is not assigned to this ENI.
   assert.match(
     await sh(node, `arping -c 1 -w 1 -s ${node.bootEni.primaryIp} -I ${podDevice} 10.0.64.1`),
     'Received 0 response',
@@ -173,7 +173,7 @@ test('a packet for an address that is not assigned is not delivered', async () =
   assert.ok(packets(await cloud.network.undelivered(), unassigned) > before);
 });
 
-test('a hop limit of 1 keeps IMDS answers from whatever is behind the instance', async () => {
+test('a hop limit of 1 keeps IMDS answers from a container behind the instance', async () => {
   const inner = (ttlLimit: string): string => `
     ip netns add ${ttlLimit}; ip link add veth-h type veth peer name veth-p netns ${ttlLimit}
     ip addr add 172.20.0.1/30 dev veth-h; ip link set veth-h up
@@ -193,7 +193,7 @@ test('names resolve as in a VPC', async () => {
 });
 
 const vmTest = tapsAllowed() ? test : test.skip; // an ordinary user may lack /dev/net/tun
-vmTest('a VM gets a tap, a lease for its primary address and the same checks', async () => {
+vmTest('a VM gets a tap, a DHCP lease for its primary address and the same source checks', async () => {
   const plugged: string[] = [];
   const vm = await cloud.launch({
     vm: {
@@ -202,7 +202,7 @@ vmTest('a VM gets a tap, a lease for its primary address and the same checks', a
     },
   });
   const tap = vm.deviceOf(vm.bootEni.id) ?? '';
-  // A stand-in for QEMU: opens the tap, sends one DHCPDISCOVER and waits for the offer.
+  // Stands in for QEMU: opens the tap, sends one DHCPDISCOVER and waits for the offer.
   const program = new URL('dhcp-probe.py', import.meta.url).pathname;
   const guest = spawn('python3', [program, tap, vm.bootEni.mac], { stdio: ['ignore', 'pipe', 'inherit'] });
   let offer = '';

@@ -1,11 +1,11 @@
 // An answer that begins well and never ends.
 import type { ServerResponse } from 'node:http';
 
-/** Nobody who reads on gets more than this: a client without a limit must not take the machine down. */
+/** The most bytes that are sent: a client without a limit must not fill the machine's memory. */
 const MOST_BYTES = 2 * 1024 * 1024 * 1024;
 const PIECE_BYTES = 256 * 1024;
 
-/** Sends `head`, and after it `line` again and again until the client has had enough. */
+/** Sends `head`, and then `line` again and again until the client closes the connection. */
 export function pour(response: ServerResponse, contentType: string, head: string, line: string): void {
   const piece = Buffer.from(line.repeat(Math.ceil(PIECE_BYTES / line.length)));
   let sent = 0;

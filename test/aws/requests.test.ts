@@ -1,8 +1,10 @@
-// What AWS refuses of any request the simulated AWS refuses too, and the run of a test that sends it fails.
+// The simulated AWS refuses every request that AWS refuses, and the run of a test that sends one fails.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { createCloudWatch } from './cloudwatch/cloudwatch.ts';
+import type { ServiceName } from './fetch.ts';
 import { AwsError, createEc2, virtualScheduler } from './index.ts';
 import { documentedRules } from './requests/documented.ts';
 import { takeRefused } from './requests/refused.ts';
@@ -23,8 +25,11 @@ const ssm = createSsm({
   accountId: '123456789012',
   tagsOf: () => undefined,
   imageExists: () => true,
+  isInAlarm: () => false,
   bucketOf: plenty,
 });
+const cloudwatch = createCloudWatch({ scheduler, calls: [], denied: new Set(), bucketOf: plenty });
+const senders = { ec2, ssm, cloudwatch };
 const SubnetId = [...ec2.world.subnets.keys()][0];
 const instance = 'i-01234567890abcdef';
 const tags = (Tags: object[]) => ({ Resources: [SubnetId], Tags });
@@ -32,8 +37,8 @@ const filter = (count: number) => ({ Name: 'vpc-id', Values: Array.from({ length
 const command = { DocumentName: 'AWS-RunShellScript', InstanceIds: [instance] };
 const launch = { ImageId: 'ami-01234567', MinCount: 1, MaxCount: 1, SubnetId };
 
-/** By a model of AWS's: what is wrong, action, request, code. */
-const byModel: ['ec2' | 'ssm', string, string, object, string][] = [
+/** Refused by AWS's model: problem, action, request, code. */
+const byModel: [ServiceName, string, string, object, string][] = [
   ['ec2', 'an unknown parameter', 'DescribeSubnets', { SubnetIdd: ['x'] }, 'UnknownParameter'],
   ['ec2', 'an unknown one deep inside', 'CreateTags', tags([{ key: 'a' }]), 'UnknownParameter'],
   ['ec2', 'a required one left out', 'CreateTags', { Tags: [] }, 'MissingParameter'],
@@ -62,7 +67,13 @@ const byModel: ['ec2' | 'ssm', string, string, object, string][] = [
   ['ssm', 'a fraction', 'SendCommand', { ...command, TimeoutSeconds: 60.5 }, 'SerializationException'],
   ['ssm', 'too short a time', 'SendCommand', { ...command, TimeoutSeconds: 10 }, 'ValidationException'],
   ['ssm', 'a long comment', 'SendCommand', { ...command, Comment: 'c'.repeat(101) }, 'ValidationException'],
-  ['ssm', 'no instance ID', 'SendCommand', { ...command, InstanceIds: ['i-1'] }, 'ValidationException'],
+  [
+    'ssm',
+    'a malformed instance ID',
+    'SendCommand',
+    { ...command, InstanceIds: ['i-1'] },
+    'ValidationException',
+  ],
   [
     'ssm',
     'too many instances',
@@ -77,12 +88,12 @@ const byModel: ['ec2' | 'ssm', string, string, object, string][] = [
     { ...command, InstanceIds: [], Targets: [{ Key: 'InstanceIds', Values: Array(51).fill(instance) }] },
     'ValidationException',
   ],
-  ['ssm', 'no share of nodes', 'SendCommand', { ...command, MaxConcurrency: '0' }, 'ValidationException'],
+  ['ssm', 'a share of zero nodes', 'SendCommand', { ...command, MaxConcurrency: '0' }, 'ValidationException'],
   ['ssm', 'too many names', 'GetParameters', { Names: Array(11).fill('/x') }, 'ValidationException'],
   ['ssm', 'too large a page', 'GetParametersByPath', { Path: '/', MaxResults: 11 }, 'ValidationException'],
   [
     'ssm',
-    'a document name of odd letters',
+    'a document name of forbidden characters',
     'CreateDocument',
     { Name: 'a b', Content: 'x' },
     'ValidationException',
@@ -94,9 +105,18 @@ const byModel: ['ec2' | 'ssm', string, string, object, string][] = [
     { Name: '/x', Labels: [] },
     'ValidationException',
   ],
+  [
+    'cloudwatch',
+    'more than 100 names',
+    'DescribeAlarms',
+    { AlarmNames: Array.from({ length: 101 }, (_, at) => `alarm-${at}`) },
+    'ValidationError',
+  ],
+  ['cloudwatch', 'too large a page', 'DescribeAlarmHistory', { MaxRecords: 101 }, 'ValidationError'],
+  ['cloudwatch', 'another kind of alarm', 'DescribeAlarms', { AlarmTypes: ['Metric'] }, 'ValidationError'],
 ];
 
-/** By a rule of AWS's documentation: the same, one at least for each rule. */
+/** Refused by a rule of AWS's documentation: at least one request for each rule. */
 const byRule: typeof byModel = [
   ['ec2', 'a tag key too long', 'CreateTags', tags([{ Key: 'k'.repeat(128) }]), 'InvalidParameterValue'],
   [
@@ -152,7 +172,13 @@ const byRule: typeof byModel = [
     { InstanceIds: [instance], MaxResults: 5 },
     'InvalidParameterCombination',
   ],
-  ['ec2', 'an image name', 'CreateImage', { InstanceId: instance, Name: 'a:b' }, 'InvalidAMIName.Malformed'],
+  [
+    'ec2',
+    'a forbidden character in an image name',
+    'CreateImage',
+    { InstanceId: instance, Name: 'a:b' },
+    'InvalidAMIName.Malformed',
+  ],
   [
     'ec2',
     'a group name',
@@ -177,13 +203,19 @@ const byRule: typeof byModel = [
   ],
   [
     'ssm',
-    'a parameter name of odd letters',
+    'a parameter name of forbidden characters',
     'PutParameter',
     { Name: '/a b', Value: 'x' },
     'ValidationException',
   ],
   ['ssm', 'a reserved parameter name', 'PutParameter', { Name: '/SSM/x', Value: 'x' }, 'ValidationException'],
-  ['ssm', 'a name that is not whole', 'PutParameter', { Name: 'a/b', Value: 'x' }, 'ValidationException'],
+  [
+    'ssm',
+    'a name that is not fully qualified',
+    'PutParameter',
+    { Name: 'a/b', Value: 'x' },
+    'ValidationException',
+  ],
   ['ssm', 'too deep a name', 'PutParameter', { Name: '/a'.repeat(16), Value: 'x' }, 'ValidationException'],
   [
     'ssm',
@@ -219,7 +251,7 @@ for (const [service, what, action, request, code] of [...byModel, ...byRule])
   test(`${service} ${action}: ${what}`, () => {
     let thrown: unknown;
     try {
-      (service === 'ec2' ? ec2 : ssm).send(action, request);
+      senders[service].send(action, request);
     } catch (error) {
       thrown = error;
     }
@@ -246,7 +278,7 @@ test('every rule of the documentation refuses something above, and has a source'
   for (const { source } of documentedRules) assert.match(source, /^https:\/\/docs\.aws\.amazon\.com\//);
 });
 
-test('well-formed requests pass, with members that have no value', () => {
+test('well-formed requests pass, also with members that have no value', () => {
   ec2.send('DescribeSubnets', { SubnetIds: undefined, Filters: [{ Name: 'vpc-id', Values: ['vpc-1'] }] });
   ec2.send('CreateTags', tags([{ Key: 'k'.repeat(127), Value: '' }]));
   ec2.send('DescribeInstanceTypes', { InstanceTypes: ['m5.xlarge'] });
@@ -254,7 +286,7 @@ test('well-formed requests pass, with members that have no value', () => {
   assert.equal(takeRefused(), []);
 });
 
-test('a run that sends one fails, and says which', () => {
+test('a run that sends a malformed request fails, and names the request', () => {
   const program = `
     import { createEc2 } from '${join(import.meta.dirname, 'index.ts')}';
     try { createEc2().send('DescribeSubnets', { SubnetIdd: [] }); } catch {}`;
@@ -268,7 +300,7 @@ test('a run that sends one fails, and says which', () => {
   );
 });
 
-test('without the models nothing runs, unless it is said', () => {
+test('without the models no request is carried out, unless the checks are switched off', () => {
   const program = `
     import { createEc2 } from '${join(import.meta.dirname, 'index.ts')}';
     createEc2().send('DescribeSubnets', {});`;
@@ -281,7 +313,7 @@ test('without the models nothing runs, unless it is said', () => {
   execFileSync(process.execPath, args, { env: { ...env, ENIBOOT_REQUESTS_UNCHECKED: '1' } });
 });
 
-test('it costs little: a fleet of thousands is simulated', () => {
+test('a check costs less than 0.5 ms: a fleet of thousands is simulated', () => {
   const started = performance.now();
   const calls = 5_000;
   for (let at = 0; at < calls; at += 1)

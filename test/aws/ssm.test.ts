@@ -12,7 +12,7 @@ const bad: ScriptResult = { exitCode: 1, stdout: '', stderr: 'no\n' };
 /** Longer than any test. */
 const NEVER = undefined;
 
-/** In the form that SSM asks for. */
+/** An instance ID in the form that SSM requires. */
 const idOf = (at: number): string => `i-${String(at).padStart(17, '0')}`;
 
 function region(results: (ScriptResult | typeof NEVER | 'offline')[] = []) {
@@ -20,6 +20,8 @@ function region(results: (ScriptResult | typeof NEVER | 'offline')[] = []) {
   const instances = new Map(
     results.map((_, at) => [idOf(at), new Map([['zone', at % 2 === 0 ? 'even' : 'odd']])]),
   );
+  /** CloudWatch alarms that are in ALARM. */
+  const alarms = new Set<string>();
   const ssm = createSsm({
     scheduler,
     calls: [],
@@ -28,6 +30,7 @@ function region(results: (ScriptResult | typeof NEVER | 'offline')[] = []) {
     accountId: '123456789012',
     tagsOf: (id) => instances.get(id),
     imageExists: (id) => id === 'ami-0123456789abcdef0',
+    isInAlarm: (name) => alarms.has(name),
     bucketOf: () => ({ capacity: 1000, refill: 1000 }),
   });
   const ran: string[] = [];
@@ -46,7 +49,7 @@ function region(results: (ScriptResult | typeof NEVER | 'offline')[] = []) {
     ssm.nodes.set(node.instanceId, node);
   }
   const send = (action: string, request: object): any => ssm.send(action, request);
-  return { scheduler, ssm, instances, ran, send };
+  return { scheduler, ssm, instances, alarms, ran, send };
 }
 
 const content = (command: string) =>
@@ -82,6 +85,25 @@ function commandRegion(results: Parameters<typeof region>[0]) {
   const command = (CommandId: string) => all.send('ListCommands', { CommandId }).Commands[0];
   return { ...all, start, details, command };
 }
+
+test('a SecureString is read with WithDecryption alone', () => {
+  const { send } = region();
+  for (const [Name, Type] of [
+    ['/secret', 'SecureString'],
+    ['/open', 'String'],
+  ])
+    send('PutParameter', { Name, Value: 'value', Type });
+  const Names = ['/secret', '/open'];
+  const valuesOf = (request: object) =>
+    send('GetParameters', request).Parameters.map(({ Value }: { Value: string }) => Value);
+  assert.equal(valuesOf({ Names, WithDecryption: true }), ['value', 'value']);
+  for (const request of [{ Names }, { Names, WithDecryption: false }]) {
+    const [secret, open] = valuesOf(request);
+    assert.is(open, 'value');
+    assert.not.match(secret, 'value');
+  }
+  assert.not.match(send('GetParameter', { Name: '/secret' }).Parameter.Value, 'value');
+});
 
 test('documents have immutable versions with digests; a command is pinned to one', () => {
   const { scheduler, send, start } = commandRegion([good]);
@@ -152,12 +174,12 @@ test('a document is Creating or Updating before it is Active, and is not run unt
   send('UpdateDocument', { Name: 'doc', Content: content('echo two'), DocumentVersion: '$LATEST' });
   assert.is(status(), 'Updating');
   assert.is(run('2'), 'InvalidDocument');
-  assert.is(run('1'), 'none', 'the version before it stays');
+  assert.is(run('1'), 'none', 'the earlier version stays active');
   scheduler.advance(1_000);
   assert.is(run('2'), 'none');
 });
 
-test('an invocation is not there at once', () => {
+test('an invocation is not listed at once', () => {
   const { scheduler, send, start } = commandRegion([good]);
   const { CommandId } = start({ InstanceIds: [idOf(0)] });
   const one = () => codeOf(() => send('GetCommandInvocation', { CommandId, InstanceId: idOf(0) }));
@@ -188,7 +210,7 @@ test('output and errors are cut together, as the SSM agent does it', () => {
   }
 });
 
-test("a failed script has a line of the agent's in its errors", () => {
+test('the SSM agent adds a line to the errors of a failed script', () => {
   const { scheduler, send, start } = commandRegion([bad]);
   const { CommandId } = start({ InstanceIds: [idOf(0)] });
   scheduler.advance(20_000);
@@ -208,7 +230,7 @@ test('the name of a deleted parameter rests for 30 seconds', () => {
   assert.is(ssm.put('/p', 'two'), 1);
 });
 
-test('by ID one unknown instance fails the whole call; as targets it is passed over', () => {
+test('by ID one unknown instance fails the whole call; a target that does not exist is passed over', () => {
   const { start, instances } = commandRegion([good, good]);
   instances.delete(idOf(1));
   assert.is(
@@ -219,7 +241,7 @@ test('by ID one unknown instance fails the whole call; as targets it is passed o
   assert.is(start({ Targets: [{ Key: 'tag:zone', Values: ['even'] }] }).TargetCount, 1);
 });
 
-test('MaxConcurrency bounds what runs at once; MaxErrors stops the sending, not what is under way', () => {
+test('MaxConcurrency bounds what runs at once; MaxErrors stops the sending, not the scripts that run', () => {
   const { scheduler, start, details, command, ran } = commandRegion([bad, bad, good, good, good]);
   const InstanceIds = [0, 1, 2, 3, 4].map((at) => idOf(at));
   const { CommandId } = start({ InstanceIds, MaxConcurrency: '2', MaxErrors: '1' });
@@ -230,7 +252,7 @@ test('MaxConcurrency bounds what runs at once; MaxErrors stops the sending, not 
   assert.is(command(CommandId)?.Status, 'Failed');
 });
 
-test('what was never delivered is no error', () => {
+test('a command that was never delivered is no error', () => {
   const { scheduler, start, details, command, instances } = commandRegion(['offline', good, good]);
   const { CommandId } = start({
     InstanceIds: [idOf(0), idOf(1), idOf(2)],
@@ -238,7 +260,7 @@ test('what was never delivered is no error', () => {
     TimeoutSeconds: 30,
   });
   instances.delete(idOf(2));
-  // Delivery and execution together.
+  // Delivery time-out and execution time-out together.
   scheduler.advance(89_000);
   assert.equal(details(CommandId), ['Delayed', 'Success', 'Undeliverable']);
   scheduler.advance(2_000);
@@ -257,7 +279,7 @@ test('a script that hangs times out and is an error', () => {
   assert.is(command(CommandId)?.ErrorCount, 1);
 });
 
-test('cancelling ends what was not sent, and what runs as far as it can', () => {
+test('cancelling ends invocations that were not sent, and asks running scripts to stop', () => {
   const { scheduler, start, details, command, send } = commandRegion([NEVER, good, good]);
   const { CommandId } = start({ InstanceIds: [idOf(0), idOf(1), idOf(2)], MaxConcurrency: '1' });
   scheduler.advance(1_000);
@@ -267,20 +289,20 @@ test('cancelling ends what was not sent, and what runs as far as it can', () => 
 });
 
 test('an alarm that goes off cancels the command and is named', () => {
-  const { scheduler, start, ssm, command } = commandRegion([good, good]);
+  const { scheduler, start, alarms, command } = commandRegion([good, good]);
   const { CommandId } = start({
     InstanceIds: [idOf(0), idOf(1)],
     MaxConcurrency: '1',
     AlarmConfiguration: { Alarms: [{ Name: 'errors' }] },
   });
   scheduler.advance(1_000);
-  ssm.alarms.add('errors');
+  alarms.add('errors');
   scheduler.advance(60_000);
   assert.is(command(CommandId)?.Status, 'Cancelled');
   assert.equal(command(CommandId)?.TriggeredAlarms, [{ Name: 'errors', State: 'ALARM' }]);
 });
 
-test('a node that went silent is shown as lost after five minutes', () => {
+test('a node that does not answer is shown as ConnectionLost after five minutes', () => {
   const { scheduler, ssm, send } = region([good]);
   const ping = () => send('DescribeInstanceInformation', {}).InstanceInformationList[0]?.PingStatus;
   assert.is(ping(), 'Online');
@@ -291,7 +313,7 @@ test('a node that went silent is shown as lost after five minutes', () => {
   assert.is(ping(), 'ConnectionLost');
 });
 
-test('a label sits on one version, ten on a version, and holds the oldest of a hundred versions', () => {
+test('a label sits on one version, ten on a version, and keeps the oldest of a hundred versions', () => {
   const { ssm, send } = region();
   for (let version = 1; version <= 3; version += 1) ssm.put('/p', `value ${version}`);
   const label = (version: number, ...Labels: string[]) =>
@@ -371,6 +393,7 @@ test('too many calls are throttled, each action by its own bucket', () => {
     accountId: '',
     tagsOf: () => undefined,
     imageExists: () => false,
+    isInAlarm: () => false,
   });
   const put = () => codeOf(() => ssm.send('PutParameter', { Name: '/p', Value: 'x', Overwrite: true }));
   const codes = Array.from({ length: 8 }, put);

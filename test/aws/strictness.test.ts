@@ -1,4 +1,4 @@
-// strictness.md against the sources: it names every operation that the product calls, and tests that are there.
+// Checks strictness.md: it names every operation that the product calls, and each test that it names exists.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -39,7 +39,7 @@ const rows: Row[] = cells
     };
   });
 
-/** The node reads its parameters by this one, which is in no table of calls: iam.test.ts holds it against the sources. */
+/** The node reads its parameters by this operation, which is in no table of calls: iam.test.ts checks it against the sources. */
 const called = new Set<string>([
   ...Object.values(ec2Actions),
   ...Object.keys(fleetActions),
@@ -50,9 +50,9 @@ const called = new Set<string>([
 test('there are tables with the same head for each service', () => {
   assert.equal(
     [...page.matchAll(/^## (.*)$/gm)].map(([, name]) => name),
-    ['EC2', 'IMDS', 'Systems Manager', 'Auto Scaling'],
+    ['EC2', 'IMDS', 'Systems Manager', 'CloudWatch', 'Auto Scaling'],
   );
-  assert.is(cells.filter(([first]) => first === HEAD[0]).length, 4);
+  assert.is(cells.filter(([first]) => first === HEAD[0]).length, 5);
   assert.ok(rows.length > 40, `${rows.length} rows`);
 });
 
@@ -64,16 +64,18 @@ test('each operation that the product calls has a row', () => {
   );
 });
 
-test('each operation of a row is one of AWS, and one that is called', () => {
+test('each operation of a row exists at AWS, and the product calls it', () => {
   const known = new Set(
-    (['ec2', 'ssm'] as const).flatMap((service) => Object.keys(modelOf(service)?.operations ?? {})),
+    (['ec2', 'ssm', 'cloudwatch'] as const).flatMap((service) =>
+      Object.keys(modelOf(service)?.operations ?? {}),
+    ),
   );
   for (const { operations, line } of rows)
     for (const operation of operations.filter((one) => !one.startsWith('/latest/')))
       assert.ok(known.has(operation) && called.has(operation), `${operation} in ${line}`);
 });
 
-test('each row has a source of AWS, and tests that are there', () => {
+test('each row has a source of AWS and names tests that exist', () => {
   for (const { source, shownBy, line } of rows) {
     assert.match(source, /^<https:\/\/docs\.aws\.amazon\.com\/[^ >]+>$/, line);
     assert.ok(shownBy.length > 0, `nothing shows: ${line}`);

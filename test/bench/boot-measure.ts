@@ -1,31 +1,31 @@
-// The measuring half of `npm run bench:boot`, inside the sandbox: boots nodes in a simulated AWS and prints one
-// JSON object of raw samples. Time in which that AWS was at work is taken from the outside, by watching its
-// HTTP servers and its device plugging, so that nothing rests on what the agent says of itself.
+// The measuring half of `npm run bench:boot`, inside the sandbox: boots nodes in a simulated AWS and prints one JSON object of
+// raw samples. The time in which that AWS worked is measured at its HTTP servers and its device plugging, independently of the
+// agent's own report.
 import { execFileSync } from 'node:child_process';
 import { subscribe } from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import type { Status } from '../../agent/boot/status.ts';
+import type { Status } from '../../agent/boot/verdict/status.ts';
 import { type Cloud, type Instance, type Latency, realisticLatency, startCloud } from '../aws/index.ts';
 import { ENIBOOT, launchNode, type Node } from '../boot/node.ts';
 
 /** Milliseconds. */
 export interface BootSample {
   wall: number;
-  /** The simulated AWS was answering, or plugging a device in. */
+  /** Time in which the simulated AWS answered, or plugged a device in. */
   cloud: number;
-  /** Processor time of hashing the executable. */
+  /** CPU time of hashing the executable. */
   hashWait: number;
-  /** wall − entering the namespaces − cloud − hashWait. */
+  /** wall − time to enter the namespaces − cloud − hashWait. */
   own: number;
-  /** Processor time of the agent and all its children, hashing included. */
+  /** CPU time of the agent and all its children, with hashing. */
   cpu: number;
-  /** What the agent itself books: waits for IMDS, EC2 and devices. */
+  /** Waits that the agent itself reports: for IMDS, EC2 and devices. */
   bookedWait: number;
   phases: Record<string, { ms: number; waitMs: number }>;
   imds: number;
   ec2: number;
-  /** Accepted calls that change something, by action. */
+  /** Accepted mutating calls, by action. */
   mutating: Record<string, number>;
 }
 
@@ -43,17 +43,17 @@ export type Case = (typeof cases)[number];
 
 export interface Measured {
   boots: Record<Case, BootSample[]>;
-  /** Milliseconds of `true` run the same way: what entering the namespaces costs. */
+  /** Milliseconds of `true` run in the same way: the time to enter the namespaces. */
   enter: number[];
   start: { warm: number[]; cold: number[]; coldBytes: number };
   hash: { warm: number[]; cold: number[] };
   /** Wall milliseconds of a boot whose executable was not in the page cache. */
   coldFirst: number[];
-  /** Bytes: the agent's own peak, and the most all its children had at once. */
+  /** Bytes: the agent's largest memory, and the largest sum of all its children. */
   memory: { agent: number[]; children: number[] };
 }
 
-/** Runs a program and says on standard error what processor time it took. */
+/** Runs a program and writes its CPU time to standard error. */
 const TIMED = '"$0" "$@"; code=$?; times >&2; exit $code';
 
 const { values } = parseArgs({ options: { runs: { type: 'string', default: '10' } } });
@@ -82,7 +82,7 @@ const measured: Measured = {
   memory: { agent: [], children: [] },
 };
 
-// Interleaved: a noisy moment hits every case a little, not one of them alone. The first round warms up.
+// Interleaved, so that a noisy moment affects every case a little, not one case alone. The first round warms up.
 for (let run = 0; run <= runs; run += 1) {
   note(`\rrun ${run} of ${runs} `);
   await round(run > 0);
@@ -97,7 +97,7 @@ async function round(keep: boolean): Promise<void> {
     if (keep) list.push(value);
   };
   Object.assign(cloud.latency, instant);
-  // m5.xlarge: one pod ENI holds 110 pods. t3.medium: 5 prefixes an ENI, so 110 pods need two.
+  // m5.xlarge: one pod ENI holds 110 pods. t3.medium: 5 prefixes on an ENI, so 110 pods need two.
   const one = await launchNode(cloud, { type: 'm5.xlarge' });
   for (let times = 0; times < 3; times += 1)
     add(measured.enter, (await one.instance.run('sh', ['-c', TIMED, 'true'])).ms);
@@ -147,7 +147,7 @@ async function boot(node: Node): Promise<BootSample> {
   const ended = performance.now();
   const status = JSON.parse(result.stdout) as Status;
   if (status.verdict !== 'ready') {
-    throw new Error(`a boot to be measured failed: ${result.stderr}${JSON.stringify(status.failure)}`);
+    throw new Error(`a measured boot failed: ${result.stderr}${JSON.stringify(status.failure)}`);
   }
   const calls = cloud.calls.slice(firstCall);
   const mutating: Record<string, number> = {};
@@ -174,7 +174,7 @@ async function boot(node: Node): Promise<BootSample> {
   };
 }
 
-/** Milliseconds that all children of the shell used: the second line of what `times` says. */
+/** Milliseconds of all children of the shell: the second line of the output of `times`. */
 function cpuOf(text: string): number {
   const line = text.trim().split('\n').at(-1) ?? '';
   return [...line.matchAll(/(\d+)m([\d.]+)s/g)].reduce(
@@ -183,14 +183,14 @@ function cpuOf(text: string): number {
   );
 }
 
-/** Processor time of hashing, which the agent measures itself and spends between its waits. */
+/** CPU time of hashing, which the agent measures itself and does between its waits. */
 function hashWaitOf(status: Status): number {
   const install = status.phases.find((phase) => phase.name === 'install');
   const digests = install?.checks.find((check) => check.id === 'digest')?.evidence['digests'];
   return Array.isArray(digests) ? digests.reduce((sum: number, one: { ms: number }) => sum + one.ms, 0) : 0;
 }
 
-/** Returns a function that adds up, for a span of time, when the cloud was at work; overlaps count once. */
+/** Returns a function that sums the time in which the cloud worked during a span; overlaps count once. */
 function watchCloud(watched: Cloud): (from: number, to: number) => number {
   const spans: { from: number; to: number }[] = [];
   const open = new Map<unknown, { from: number; to: number }>();
@@ -227,7 +227,7 @@ function watchCloud(watched: Cloud): (from: number, to: number) => number {
   };
 }
 
-/** The model tells its listeners one after the other: the job that plugs the device is there a moment later. */
+/** The model tells its listeners one after the other: the job that plugs the device exists a moment later. */
 async function untilPlugged(watched: Cloud, span: { to: number }): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
   await watched.settled();
@@ -239,7 +239,7 @@ async function measureExecutable(
   add: (list: number[], value: number) => void,
 ): Promise<void> {
   const version = async () => (await instance.run(ENIBOOT, ['version'])).ms;
-  // In another process, as the agent does it: read and hashed piece by piece.
+  // In another process, as the agent does it: reads and hashes piece by piece.
   const hasher = `const h = require('node:crypto').createHash('sha256'), fs = require('node:fs'), b = Buffer.alloc(1 << 20), f = fs.openSync(process.argv[1]);
 const t = performance.now(); for (let n; (n = fs.readSync(f, b)) > 0; ) h.update(b.subarray(0, n)); h.digest(); console.log(performance.now() - t);`;
   const hash = async () => Number((await instance.run(process.execPath, ['-e', hasher, ENIBOOT])).stdout);
@@ -252,7 +252,7 @@ const t = performance.now(); for (let n; (n = fs.readSync(f, b)) > 0; ) h.update
   add(measured.hash.cold, await hash());
 }
 
-/** Only this file's pages, by posix_fadvise: nobody else on the machine is slowed down. */
+/** Drops only this file's pages, by posix_fadvise: other programs on the machine are not slowed down. */
 function dropFromCache(instance: Instance): void {
   const file = `${instance.root}${ENIBOOT}`;
   execFileSync('dd', [`if=${file}`, 'iflag=nocache', 'count=0'], { stdio: 'ignore' });
@@ -260,7 +260,7 @@ function dropFromCache(instance: Instance): void {
   measured.start.coldBytes = Math.max(measured.start.coldBytes, Number(left.trim()));
 }
 
-/** Boots with a sampler beside it; apart from the timed boots, since the sampler takes time itself. */
+/** Boots with a sampler beside it; not a timed boot, because the sampler takes time itself. */
 async function peakMemory(instance: Instance): Promise<{ agent: number; children: number }> {
   const child = instance.spawn(ENIBOOT, ['boot'], { stdio: 'ignore' });
   let agent = 0;

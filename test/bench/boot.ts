@@ -1,5 +1,5 @@
-// `npm run bench:boot`: what a boot costs this machine and EC2. This half builds, starts the measuring half in
-// the sandbox (boot-measure.ts) and makes tables of what it measured.
+// `npm run bench:boot`: the cost of a boot for this machine and EC2. This half builds, starts the measuring half in the sandbox
+// (boot-measure.ts) and makes tables of its samples.
 import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -12,16 +12,16 @@ import { type Spread, spread, type Target, table, targetTable, writeEvidence } f
 const help = `Usage: npm run bench:boot [-- OPTIONS]
 
 Boots nodes in the simulated AWS with the real executable and measures: the agent's own time (wall minus the time in
-which the simulated cloud was at work), its phases, processor time, memory, start-up cold and warm, IMDS requests and
-EC2 calls. Ends with the table of targets. A busy machine spoils times: rows marked timing are then to be repeated.
+which the simulated cloud worked), its phases, CPU time, memory, start-up cold and warm, IMDS requests and EC2 calls.
+Ends with the table of targets. On a busy machine times are wrong: repeat a run whose timing rows are not met.
 
   --runs N         interleaved runs (default 10; with --quick 2)
-  --quick          few runs; a timing row that is not met is shown as such and does not fail the benchmark
+  --quick          few runs; a timing row that is not met is shown and does not fail the benchmark
   --evidence FILE  write the result as JSON
-  --json           print one object and nothing else
+  --json           print one JSON object only
 `;
 
-/** What the design asks for. */
+/** The design's targets. */
 const OWN_MS = 300;
 const IMDS_REQUESTS = 40;
 const EXECUTABLE_BYTES = 125e6;
@@ -131,7 +131,7 @@ const summary = {
   passed,
   failed: targets.length - passed,
 };
-// A busy machine spoils times: the short form shows such a row and does not count it.
+// A busy machine makes times wrong: the short form shows such a row and does not count it.
 const failing = targets.filter((one) => !one.met && !(options.quick && one.timing)).length;
 if (options.evidence !== undefined) writeEvidence(options.evidence, 'bench:boot', summary);
 if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
@@ -167,8 +167,8 @@ function print(): void {
         ];
       }),
     ]),
-    `\nown = wall − ${enter.toFixed(0)} ms to enter the instance − cloud − hash. cloud: the simulated AWS was answering or plugging in`,
-    'a device, seen from its side; for a cloud as slow as EC2, the waits the agent books. hash: processor time of the digest, which the agent computes between its waits.\n',
+    `\nown = wall − ${enter.toFixed(0)} ms to enter the instance − cloud − hash. cloud: the simulated AWS answered or plugged in`,
+    'a device, measured there; for a cloud as slow as EC2, the waits that the agent reports. hash: CPU time of the digest, which the agent computes between its waits.\n',
     phaseTable(),
     '',
     table([
@@ -205,7 +205,7 @@ function phaseSpreads(name: Case): Record<string, { own: Spread; wait: Spread }>
   );
 }
 
-/** Each phase's own milliseconds as the agent books them (without the executable's start and the verdict). */
+/** Each phase's own milliseconds, as the agent reports them (without the executable's start and the verdict). */
 function phaseTable(): string {
   const shown = ['first', 'again', 'restart', 'slowFirst'] as const;
   const spreads = shown.map((name) => phaseSpreads(name));

@@ -1,5 +1,5 @@
-"""The calls of cni-measure.ts, made inside the node. Python, because wait4(2) tells what one child and its own children
-cost, which Node does not say. In: the plan as JSON, first argument. Out: samples as JSON, on standard output."""
+"""The calls of cni-measure.ts, made inside the node. Python, because wait4(2) tells the cost of one child with its own
+children, and Node does not have it. In: the plan as JSON, first argument. Out: samples as JSON, on standard output."""
 import collections
 import json
 import os
@@ -20,8 +20,9 @@ GO = {
 samples = collections.defaultdict(list)
 
 
-def environment(command, pod):
+def environment(command, pod, arguments=None):
     return {
+        **({'CNI_ARGS': arguments} if arguments else {}),
         'PATH': SEARCH,
         'CNI_COMMAND': command,
         'CNI_CONTAINERID': pod,
@@ -31,8 +32,8 @@ def environment(command, pod):
     }
 
 
-def start(file, command, pod, conf, traced=()):
-    """Starts one call, its input ready in a pipe. Returns its process ID and the file its output goes to."""
+def start(file, command, pod, conf, traced=(), named=None):
+    """Starts one call, its input ready in a pipe. Returns its process ID and the file of its output."""
     reader, writer = os.pipe()
     os.write(writer, json.dumps(conf).encode())
     os.close(writer)
@@ -41,7 +42,7 @@ def start(file, command, pod, conf, traced=()):
     pid = os.posix_spawnp(
         arguments[0],
         arguments,
-        environment(command, pod),
+        environment(command, pod, named),
         file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0), (os.POSIX_SPAWN_DUP2, output, 1)],
     )
     os.close(reader)
@@ -49,7 +50,7 @@ def start(file, command, pod, conf, traced=()):
 
 
 def ended(file, command, status, output):
-    """What the call has answered."""
+    """The call's answer."""
     said = os.pread(output, 65536, 0).decode()
     os.close(output)
     if status != 0:
@@ -58,13 +59,15 @@ def ended(file, command, status, output):
 
 
 def after(conf, said):
-    """The configuration that a CHECK gets once ADD has answered."""
+    """The configuration of a CHECK, after ADD has answered."""
     return {**conf, 'prevResult': json.loads(said)}
 
 
-def call(what, file, command, pod, conf):
+def call(what, file, command, pod, conf, named=None):
+    # The kernel takes down what the DEL before has removed, under locks that an ADD needs.
+    time.sleep(0.03)
     began = time.perf_counter()
-    pid, output = start(file, command, pod, conf)
+    pid, output = start(file, command, pod, conf, named=named)
     _, status, used = os.wait4(pid, 0)
     wall = time.perf_counter() - began
     book(what, wall, used)
@@ -80,7 +83,7 @@ def run(*arguments):
 
 
 def floor_of_lyft():
-    """Only what its ADD surely starts: three Go plugins and 16 times iptables, one of these a dump of the nat table.
+    """The programs that its ADD always starts: three Go plugins and 16 times iptables, one of them a dump of the nat table.
     Its IMDS requests, its netlink calls and its wait for the lock are left out."""
     began = time.perf_counter()
     cpu = 0
@@ -114,15 +117,35 @@ def at_once(what, file, command, pods, conf):
             book(f'{what} {command}', wall, used)
 
 
-def burst(count):
-    for name, file, conf in callers():
-        pods = [f'{name}-{count}-{at}' for at in range(count)]
+def burst(count, turn):
+    """Each caller goes first once: the first one finds the kernel busy with what was before."""
+    order = list(callers())
+    first = turn % len(order)
+    for name, file, conf in order[first:] + order[:first]:
+        pods = [f'{name}-{count}-{turn}-{at}' for at in range(count)]
         for pod in pods:
             run('ip', 'netns', 'add', pod)
         at_once(f'{name} x{count}', file, 'ADD', pods, conf)
         at_once(f'{name} x{count}', file, 'DEL', pods, conf)
         for pod in pods:
             run('ip', 'netns', 'del', pod)
+
+
+def policy(turn):
+    """A pod that Kubernetes names is closed, since nothing is known of policies here; others are none of the policy's."""
+    for way in ('closed', 'chained'):
+        pod = f'{way}{turn}'
+        named = f'K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}'
+        run('ip', 'netns', 'add', pod)
+        if way == 'closed':
+            call('closed ADD', plan['own'], 'ADD', pod, OWN, named)
+            call('closed DEL', plan['own'], 'DEL', pod, OWN, named)
+        else:
+            said = call('unchained ADD', plan['own'], 'ADD', pod, OWN)
+            chained = {**after(OWN, said), 'type': 'eniboot-policy'}
+            call('chained ADD', '/opt/cni/bin/eniboot-policy', 'ADD', pod, chained, named)
+            call('unchained DEL', plan['own'], 'DEL', pod, OWN)
+        run('ip', 'netns', 'del', pod)
 
 
 def callers():
@@ -133,7 +156,7 @@ def callers():
         yield 'go', plan['go'] + '/ptp', GO
 
 
-# Moments of a call that a system call marks, in order: the name of what ends there, and how its line begins.
+# Moments of a call that a system call marks, in order: the name of the part that ends there, and the beginning of its line.
 MARKS = [
     ('start of the runtime', r'read\(0, '),
     ('call, node and address', r'rename(at2?)?\('),
@@ -155,7 +178,7 @@ def traced(pod, command, conf=OWN):
 
 
 def processes(lines):
-    """Children started, threads left out. A call that is interrupted by another thread is two lines."""
+    """Children started, threads left out. A call that another thread interrupts is two lines."""
     begun = [text for _, _, text in lines if re.match(r'(clone3?|v?fork)\(', text)]
     return sum('CLONE_THREAD' not in text for text in begun)
 
@@ -182,6 +205,7 @@ for turn in range(plan['rounds']):
         call(f'{name} CHECK', file, 'CHECK', pod, after(conf, said))
         call(f'{name} DEL', file, 'DEL', pod, conf)
         run('ip', 'netns', 'del', pod)
+    policy(turn)
     if plan['go'] and plan['iptables']:
         floor_of_lyft()
 
@@ -196,5 +220,6 @@ for turn in range(plan['traces']):
     run('ip', 'netns', 'del', pod)
 
 for count in plan['bursts']:
-    burst(count)
+    for turn in range(len(list(callers()))):
+        burst(count, turn)
 json.dump(samples, sys.stdout)

@@ -1,16 +1,16 @@
-// The measuring half of `npm run bench:cni`, inside the sandbox: boots a node with enough addresses and has the calls
-// made in there. In: `--plan JSON`. Out: samples as JSON.
+// The measuring half of `npm run bench:cni`, inside the sandbox: boots a node with enough addresses and runs the calls there.
+// In: `--plan JSON`. Out: samples as JSON.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startCloud } from '../aws/index.ts';
-import { configText } from '../boot/node.ts';
+import { configText, OWN_BUILD } from '../boot/node.ts';
 import { bootPodNode, conf } from '../cni/rig.ts';
 
 export interface Plan {
-  /** The plugin; undefined: as it is installed on the node. */
+  /** Path of the plugin; undefined: the one installed on the node. */
   own: string | undefined;
-  /** The plugin of an earlier commit, to be compared with. */
+  /** Path of the plugin of an earlier commit, to compare with. */
   before?: string | undefined;
   /** Folder of the Go plugins. */
   go: string | undefined;
@@ -19,7 +19,7 @@ export interface Plan {
   bursts: number[];
 }
 
-/** One call, with its own children: milliseconds of wall and processor time, bytes of memory at most. */
+/** One call, with its own children: milliseconds of wall and CPU time, largest memory in bytes. */
 export interface Call {
   ms: number;
   cpu: number;
@@ -40,9 +40,15 @@ async function measure(): Promise<Samples> {
   const { values } = parseArgs({ options: { plan: { type: 'string', default: '{}' } } });
   const plan = JSON.parse(values.plan) as Plan;
   const cloud = await startCloud();
-  // As many as a node has pods by default; no rest, so that addresses come again.
+  // As many addresses as a node has pods by default; no rest, so that addresses are used again.
   const pool = 'pool: { target: 110, restSeconds: 0 }\n';
-  const node = await bootPodNode(cloud, { config: configText(cloud, pool), type: 'm5.4xlarge' });
+  // The service is not running: each pod that Kubernetes names is closed.
+  const policy =
+    'apiServer: { endpoint: "https://10.0.0.1" }\npolicy: { identity: { ca: /ca, token: /token } }\n';
+  const node = await bootPodNode(cloud, {
+    ...{ config: configText(cloud, `${pool}${policy}`), type: 'm5.4xlarge' },
+    built: OWN_BUILD,
+  });
   const task = {
     ...plan,
     own: plan.own ?? '/opt/cni/bin/eniboot',

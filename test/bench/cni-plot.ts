@@ -1,9 +1,9 @@
-// Pods ready over time when many come at once, ours and the Go plugins': an SVG for the documentation.
+// Pods ready over time when many start at once, with eniboot's plugin and with the Go plugins: an SVG for the documentation.
 
 export interface Curve {
   name: string;
   colour: string;
-  /** Milliseconds from the start of all to the end of each. */
+  /** Milliseconds from the common start to the end of each ADD. */
   ends: number[];
 }
 

@@ -8,16 +8,16 @@ const help = `Usage: npm run bench:fleet [-- OPTIONS]
 
 Boots a fleet at once in a modelled EC2 region, each node with the agent's own sequence, retries, deadline and attach
 logic, against EC2's request buckets (non-mutating 100 and 20 a second, mutating 50 and 5 a second, for each action).
-Time is virtual; test/bench/README.md says what is real and what stands in.
+Time is virtual; test/bench/README.md tells which parts are real and which are stand-ins.
 
   --nodes N        nodes (default 5000; with --quick 1500)
   --capacity N     bucket size of every mutating action (default EC2's: 50)
   --refill N       its refill a second (default EC2's: 5)
   --extension N    boot.throttleExtensionSeconds of the fleet's configuration (default: enough for the bound)
-  --seed N         of all randomness (default 1)
+  --seed N         seed of all random numbers (default 1)
   --quick          1500 nodes, without the run with the default deadline
   --evidence FILE  write the result as JSON, and the plot beside it as .svg
-  --json           print one object and nothing else
+  --json           print one JSON object only
 `;
 
 const options = readArguments(help, {
@@ -39,7 +39,7 @@ const bucket =
   capacity === undefined && refill === undefined
     ? undefined
     : { capacity: capacity ?? 50, refill: refill ?? 5 };
-/** Seconds a fleet of this size needs at least for one mutating call a node. */
+/** Seconds that a fleet of this size needs at least for one mutating call of each node. */
 const expected = Math.max(0, nodes - (bucket?.capacity ?? 50)) / (bucket?.refill ?? 5);
 const extensionSeconds =
   options.extension ?? Math.min(3600, Math.max(DEFAULT_EXTENSION_SECONDS, Math.ceil(expected * 1.2)));
@@ -77,7 +77,7 @@ if (!options.quick) {
 
 const boundSeconds = well.bound[0]?.seconds ?? 0;
 const lastReady = well.readyAt.at(-1) ?? 0;
-/** What one node alone needs: the bound says nothing about a fleet so small that no bucket empties. */
+/** Seconds of one node: for a fleet so small that no bucket empties, the bound has no meaning. */
 const alone = well.readyAt[0] ?? 0;
 const limit = 1.1 * boundSeconds + alone;
 const calls = (result: typeof well) => Object.values(result.accepted).reduce((sum, count) => sum + count, 0);
@@ -191,7 +191,7 @@ function print(): void {
   process.stdout.write(`${out.join('\n')}\n`);
 }
 
-/** Without one number a node. */
+/** The result without the lists that have a number for each node. */
 function without(result: typeof well): object {
   const { readyAt: _readyAt, retries: _retries, mutatingPerNode: _mutating, ...rest } = result;
   return rest;

@@ -1,4 +1,4 @@
-// What `npm run bench:node` reads out of cri-o's log. The lines are cri-o 1.36's, from a node in the VM.
+// The records that `npm run bench:node` reads from cri-o's log. The lines are cri-o 1.36's, from a node in the VM.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { readRuntimeLog } from './node-log.ts';
@@ -7,7 +7,7 @@ const line = (at: string, message: string, more = '') =>
   `time="2026-11-26T19:16:${at}313993191Z" level=info msg="${message}" ${more}`;
 const pod = 'web-ip-10-0-0-4.eu-west-1.compute.internal';
 
-test('a pod from the request for its sandbox to the running container', () => {
+test("a pod's record goes from the request for its sandbox to the running container", () => {
   const { pods, failures } = readRuntimeLog(
     [
       line(
@@ -41,7 +41,7 @@ test('a pod from the request for its sandbox to the running container', () => {
   assert.is(new Date(pods[pod]?.asked ?? 0).toISOString(), '2026-11-26T19:16:01.313Z');
 });
 
-test('of two pods that are looked at beside each other, nobody knows which CHECK has answered', () => {
+test('when two pods are checked at once, the end of each CHECK is unknown', () => {
   const { pods } = readRuntimeLog(
     ['a', 'b']
       .map((name) => line('04.', `Checking pod default_${name} for CNI network eniboot (type=eniboot)`))
@@ -52,7 +52,7 @@ test('of two pods that are looked at beside each other, nobody knows which CHECK
   assert.is(pods['b']?.checked, undefined);
 });
 
-test('a sandbox that is taken back is a failure', () => {
+test('a sandbox that cri-o removes is a failure', () => {
   const message = 'NetworkStart: stopping network for sandbox 11fa9dbcb516541a9da8';
   const { failures } = readRuntimeLog(
     [line('01.', 'Checking CNI network eniboot (config version=1.1.0)'), line('02.', message)].join('\n'),

@@ -1,23 +1,23 @@
-// What cri-o's own log says of each pod: when it was asked for a sandbox, when the plugin was called and came back,
-// when the container ran.
+// The moments of each pod in cri-o's own log: when a sandbox was requested, when the plugin was called and answered, when the
+// container ran.
 
-/** Moments on the wall clock, milliseconds; one that the log does not have is missing. */
+/** Moments on the wall clock, milliseconds; a moment that is not in the log is missing. */
 export interface PodRecord {
-  /** cri-o is asked for the sandbox. */
+  /** kubelet requests the sandbox from cri-o. */
   asked?: number;
   addBegins?: number;
-  /** The plugin has answered: cri-o looks at what came of it. */
+  /** The plugin has answered: cri-o reads its result. */
   addEnds?: number;
-  /** CHECK, which cri-o calls after each ADD, has answered; known only of a pod that was alone with it. */
+  /** CHECK, which cri-o calls after each ADD, has answered; known only when no other pod was checked at the same time. */
   checked?: number;
   sandbox?: number;
   started?: number;
 }
 
 export interface RuntimeLog {
-  /** By kubelet's name of the pod, which for a static pod ends in its node's. */
+  /** By kubelet's name of the pod. For a static pod the name ends in its node's name. */
   pods: Record<string, PodRecord>;
-  /** cri-o takes back a sandbox whose ADD or CHECK has failed, in these words. */
+  /** Messages of cri-o about sandboxes that it removes because ADD or CHECK has failed. */
   failures: string[];
 }
 
@@ -28,7 +28,7 @@ const moments: [keyof PodRecord, RegExp][] = [
   ['sandbox', /^Ran pod sandbox \S+ with infra container: [^/]+\/([^/]+)\/POD$/],
 ];
 
-/** @param text lines as `journalctl -o cat -u crio` prints them. */
+/** @param text the output of `journalctl -o cat -u crio`. */
 export function readRuntimeLog(text: string): RuntimeLog {
   const log: RuntimeLog = { pods: {}, failures: [] };
   for (const line of text.split('\n')) {
@@ -38,7 +38,7 @@ export function readRuntimeLog(text: string): RuntimeLog {
     if (message.startsWith('NetworkStart: stopping network ')) log.failures.push(message);
     const book = (pod: string, what: keyof PodRecord) => {
       const record = (log.pods[pod] ??= {});
-      // A sandbox that is made again is not the first one's time; cri-o looks at a pod's network later on as well.
+      // Only the first sandbox counts; cri-o also reads a pod's network later.
       record[what] ??= wallClock(time);
     };
     for (const [what, pattern] of moments) {
@@ -58,7 +58,7 @@ export function readRuntimeLog(text: string): RuntimeLog {
   return log;
 }
 
-/** Go writes nanoseconds, of which Date reads three digits. */
+/** Go writes nanoseconds; Date reads three digits. */
 function wallClock(time: string): number {
   return Date.parse(time.replace(' ', 'T').replace(/(\.\d{3})\d+/, '$1'));
 }

@@ -1,8 +1,8 @@
-// The measuring half of `npm run bench:node`, inside the sandbox: boots a VM node with kubelet and cri-o, gives it pods
-// and prints one JSON object of raw samples. Moments are seconds on the guest's boot clock.
+// The measuring half of `npm run bench:node`, inside the sandbox: boots a VM node with kubelet and cri-o, gives it pods and prints
+// one JSON object of raw samples. Moments are seconds on the guest's boot clock.
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Status } from '../../agent/boot/status.ts';
+import type { Status } from '../../agent/boot/verdict/status.ts';
 import { realisticLatency, startCloud } from '../aws/index.ts';
 import { bootKubeNode, type KubeNode, MANIFESTS, manifest } from '../node/kube.ts';
 import type { Bench } from '../vm/bench.ts';
@@ -10,15 +10,15 @@ import { type PodRecord, readRuntimeLog } from './node-log.ts';
 
 export interface Plan {
   bench: Bench;
-  /** Name of the pod that lies on the node's disk before it is powered on. */
+  /** Name of the pod whose file is on the node's disk at power-on. */
   firstPod: string;
-  /** How many pods are given to kubelet at once, one burst after the other. */
+  /** Numbers of pods that kubelet gets at once, one burst after the other. */
   bursts: number[];
-  /** A burst that is not running by then is written down as it is; seconds. */
+  /** Seconds after which a burst is recorded, also when not all of its pods run. */
   patienceSeconds: number;
 }
 
-/** On the file system of kubelet's folder, where it does not look. */
+/** A folder on the file system of kubelet's folder, which kubelet does not read. */
 const ASIDE = '/etc/kubernetes/aside';
 
 export interface Unit {
@@ -27,7 +27,7 @@ export interface Unit {
 }
 
 export interface BootMoments {
-  /** The kernel's clock when QEMU let the processor run: negative. */
+  /** The kernel's clock when QEMU started the processor: negative. */
   powerOn: number;
   userspace: number;
   networkOnline: number;
@@ -37,13 +37,13 @@ export interface BootMoments {
   /** kubelet reads the first pod's file. */
   seen: number;
   pod: PodRecord;
-  /** kubelet says so, in whole seconds. */
+  /** kubelet reports the pod ready, in whole seconds. */
   podReady: number;
   phases: Status['phases'];
   cloud: Status['cloud'];
 }
 
-/** A plugin call as eniboot has noted it, milliseconds. */
+/** A plugin call as eniboot logged it, milliseconds. */
 export interface OwnCall {
   code: string;
   phases: Record<string, number>;
@@ -53,16 +53,16 @@ export interface Burst {
   pods: number;
   /** All files are in kubelet's folder. */
   from: number;
-  /** Pods that kubelet called running when it ended. */
+  /** Pods that kubelet reported running at the end. */
   running: number;
-  /** kubelet said so of the last one; a look every few seconds. */
+  /** kubelet reported the last pod running; read every few seconds. */
   until: number;
   records: PodRecord[];
   failures: string[];
   own: OwnCall[];
-  /** Seconds from the removal of all files until nothing of the pods was left. */
+  /** Seconds from the removal of all files until all addresses of the pods are free. */
   removed?: number;
-  /** What was left when that took too long. */
+  /** Addresses that were left when that took too long. */
   left: string[];
 }
 
@@ -77,7 +77,7 @@ const note = (text: string) => process.stderr.write(`${text}\n`);
 const cloud = await startCloud({ latency: { ...realisticLatency } });
 const node = await bootKubeNode(plan.bench, 'crio', cloud, 'one', { memoryMiB: 4096 });
 const samples: Samples = { boot: await bootMoments(node), bursts: [] };
-// Its place is needed: eniboot tells kubelet to run 110.
+// The first pod must go: eniboot sets kubelet's limit to 110 pods.
 await emptied(node, plan.firstPod);
 for (const [at, pods] of plan.bursts.entries()) samples.bursts.push(await burst(node, `b${at}`, pods));
 await node.base.node.end();
@@ -87,7 +87,7 @@ process.exit(0);
 
 async function bootMoments({ base, sh, running, startOf }: KubeNode): Promise<BootMoments> {
   note(`READY ${(base.node.machine.elapsedMs() / 1000).toFixed(0)} s after power-on`);
-  // Both clocks run at the same speed, also under emulation; a round trip is the error.
+  // Both clocks run at the same speed, also under emulation; the error is a round trip.
   const asked = base.node.machine.elapsedMs();
   const now = Number(await sh('cut -d" " -f1 /proc/uptime'));
   const elapsed = (asked + base.node.machine.elapsedMs()) / 2000;
@@ -150,7 +150,7 @@ async function burst(kube: KubeNode, prefix: string, pods: number): Promise<Burs
   };
 }
 
-/** kubelet sees all files appear in one moment, which is returned. */
+/** Makes all files appear to kubelet in one moment, which is returned. */
 async function placeAll({ sh }: KubeNode, names: string[]): Promise<number> {
   const template = manifest('@NAME@', { command: ['/pod', 'pause'], readinessProbe: undefined });
   const moment = await sh(`mkdir -p ${ASIDE}; cat >${ASIDE}/template <<'EOF'\n${template}\nEOF
@@ -159,7 +159,7 @@ async function placeAll({ sh }: KubeNode, names: string[]): Promise<number> {
   return Number(moment);
 }
 
-/** @param prefix of the pods' names. */
+/** @param prefix the beginning of the pods' names. */
 async function emptied(kube: KubeNode, prefix: string): Promise<{ removed?: number; left: string[] }> {
   const begun = performance.now();
   await kube.sh(`rm ${MANIFESTS}/${prefix}*.json`);
@@ -173,7 +173,7 @@ async function emptied(kube: KubeNode, prefix: string): Promise<{ removed?: numb
   return { left: left.map(({ address }) => address) };
 }
 
-/** What turns the guest's wall clock (milliseconds) into its boot clock (seconds). */
+/** Returns a function from the guest's wall clock (milliseconds) to its boot clock (seconds). */
 async function clock({ sh }: KubeNode): Promise<(wall: number) => number> {
   const [wall = 0, boot = 0] = (await sh('date +%s.%N; cut -d" " -f1 /proc/uptime')).split('\n').map(Number);
   return (moment) => boot + moment / 1000 - wall;
@@ -194,7 +194,7 @@ async function recordsOf(
   };
 }
 
-/** ADDs in the order in which they ended; nothing folds the lines while the timers are off. */
+/** ADDs in the order in which they ended. The timers that summarise the lines are off. */
 async function ownCalls({ sh }: KubeNode): Promise<OwnCall[]> {
   const lines = (await sh('cat /run/eniboot/tally')).matchAll(/^cni eniboot ADD (\S+) (.*)$/gm);
   return [...lines].map(([, code = '', text = '']) => ({

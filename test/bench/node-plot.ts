@@ -1,4 +1,4 @@
-// A node's way from power-on to its first pod, and many pods at once: an SVG for the documentation.
+// A node from power-on to its first pod, and many pods at once: an SVG for the documentation.
 import type { BurstFigures, Owner, Step } from './node-steps.ts';
 
 const colours: Record<Owner, string> = {
@@ -22,7 +22,7 @@ export function nodeSvg(steps: Step[], bursts: BurstFigures[], accelerator: stri
   const bars = steps.map(({ owner, what, from, to }, at) => {
     const y = 50 + at * LINE;
     const text = `${what}: ${(to - from).toFixed(1)} s`;
-    // Beside the bar, on the side where there is room.
+    // The label is beside the bar, on the side that has room.
     const right = x(to) < WIDTH / 2;
     const [anchor, tx] = right ? ['start', x(to) + 5] : ['end', x(from) - 5];
     return `<rect x="${x(from).toFixed(1)}" y="${y}" width="${Math.max(1, x(to) - x(from)).toFixed(1)}" height="13" fill="${colours[owner]}"/>

@@ -1,10 +1,10 @@
-// What the measured moments of a node mean: the steps from power-on to the first pod with their owners, and the figures
-// of many pods at once. All in seconds.
+// The steps of a node from power-on to the first pod, with the program of each, and the figures of many pods at once, computed
+// from the measured moments. All in seconds.
 import type { BootMoments, Burst } from './node-measure.ts';
 
 export type Owner = 'machine' | 'kernel' | 'systemd' | 'cloud' | 'eniboot' | 'cri-o' | 'kubelet';
 
-/** On the boot clock. */
+/** From and to are on the boot clock. */
 export interface Step {
   owner: Owner;
   what: string;
@@ -13,8 +13,8 @@ export interface Step {
 }
 
 /**
- * Steps that follow each other without a gap. Within eniboot's boot, waiting and working alternate: they are shown as
- * one step each, with the length of all of their parts.
+ * Steps that follow each other without a gap. In eniboot's boot, waiting and working alternate: each is shown as one step with
+ * the length of all its parts.
  */
 export function stepsOf(moments: BootMoments): Step[] {
   const { eniboot, crio, kubelet, pod, cloud } = moments;
@@ -26,7 +26,7 @@ export function stepsOf(moments: BootMoments): Step[] {
     ['systemd', 'units until the network is online (udev, NetworkManager, DHCP)', moments.networkOnline],
     ['systemd', 'until eniboot.service has a process', eniboot.process],
     ['eniboot', 'the boot, without its waits', eniboot.active - waited],
-    ['cloud', 'IMDS, EC2 and the ENI that arrives', eniboot.active],
+    ['cloud', "waits for IMDS, EC2 and the ENI's device", eniboot.active],
     ['systemd', 'until cri-o has a process', crio.process],
     ['cri-o', 'starts', crio.active],
     ['systemd', 'until kubelet has a process', kubelet.process],
@@ -39,7 +39,7 @@ export function stepsOf(moments: BootMoments): Step[] {
   ];
   let from = moments.powerOn;
   return ends.map(([owner, what, end]) => {
-    // Two units that start beside each other: the later one's step begins where the other's has ended.
+    // Two units may start at the same time: the step of the later one begins where the step of the other ends.
     const to = Math.max(from, end ?? from);
     const step = { owner, what, from, to };
     from = to;
@@ -57,16 +57,16 @@ export interface Quantiles {
 export interface BurstFigures {
   pods: number;
   running: number;
-  /** From the files to the last container that ran; to the end of patience when not all did. */
+  /** From the files to the last container that ran; when not all ran, to the time limit. */
   seconds: number;
-  /** ADD from cri-o's call to its next step, and in eniboot's own words. */
+  /** ADD as cri-o measures it, from its call to its next step; and as eniboot reports it. */
   add: Quantiles;
   own: Quantiles;
-  /** Of an ADD in eniboot's own words, the median of each phase. */
+  /** The median of each phase of an ADD, as eniboot reports them. */
   phases: Record<string, number>;
-  /** Median of: ADD / (from asking for the sandbox to the running container). */
+  /** The median of: ADD / (time from the request for the sandbox to the running container). */
   addShare: number;
-  /** When each container ran, from the files on. */
+  /** When each container ran, counted from the files. */
   started: number[];
   failures: string[];
   removed: number | undefined;
@@ -106,7 +106,7 @@ export function burstOf({
   };
 }
 
-/** By nearest rank. */
+/** Percentiles by nearest rank. */
 function quantiles(values: number[]): Quantiles {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0;

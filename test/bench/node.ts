@@ -1,6 +1,6 @@
-// `npm run bench:node`: from power-on to the first pod, and many pods at once, on a VM node with the real kubelet and
-// cri-o. This half prepares the VM, starts the measuring half in the sandbox (node-measure.ts) and makes tables and a
-// timeline of what it measured.
+// `npm run bench:node`: from power-on to the first pod, and many pods at once, on a VM node with the real kubelet and cri-o. This
+// half prepares the VM, starts the measuring half in the sandbox (node-measure.ts) and makes tables and a timeline of its
+// samples.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
@@ -18,19 +18,19 @@ import { type Target, table, targetTable, writeEvidence } from './report.ts';
 const help = `Usage: npm run bench:node [-- OPTIONS]
 
 Boots a VM node (QEMU; KVM where it works, emulation elsewhere) with the real kubelet and cri-o in the simulated AWS, from
-power-on to READY to the first pod, and shows what each step took and whose it is. Then gives kubelet many pods at once: time
-until all run, the plugin's ADDs as cri-o and as eniboot saw them. Under emulation everything in the VM is 10 to 20 times
+power-on to READY to the first pod, and shows the time and the program of each step. Then gives kubelet many pods at once: time
+until all run, the plugin's ADDs as cri-o and as eniboot measured them. Under emulation everything in the VM is 10 to 20 times
 slower: only parts and ratios mean something. The first run compiles kubelet and cri-o, many minutes.
 
   --pods N         pods at once (default 30, then 110; with --quick 5)
-  --minutes N      how long a burst may take before it is written down as it is (default 25)
+  --minutes N      how long a burst may take before it is recorded, running or not (default 25)
   --quick          five pods at once
   --evidence FILE  write the result as JSON, and the timeline beside it as .svg
-  --json           print one object and nothing else
+  --json           print one JSON object only
 `;
 
 const options = readArguments(help, {
-  // What eniboot tells kubelet.
+  // The limit that eniboot writes for kubelet.
   pods: { most: 110 },
   minutes: {},
   quick: 'switch',
@@ -43,7 +43,7 @@ const FIRST_POD = 'first';
 const repository = join(import.meta.dirname, '../..');
 const say = (line: string) => process.stderr.write(`${line}\n`);
 const work = mkdtempSync(join(tmpdir(), 'eniboot-vm-'));
-// An interrupt ends the sandbox; this process stays to clear up gigabytes of disks.
+// An interrupt ends the sandbox; this process stays to remove gigabytes of disks.
 process.on('SIGINT', () => undefined);
 process.exitCode = await main().finally(() => rmSync(work, { recursive: true, force: true }));
 

@@ -1,4 +1,4 @@
-// What the benchmarks share: order statistics, aligned tables, the table of targets, and the evidence file.
+// Common parts of the benchmarks: order statistics, aligned tables, the table of targets, and the evidence file.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
@@ -15,14 +15,14 @@ export interface Spread {
   n: number;
 }
 
-/** Nearest-rank percentiles; zeros for no value. */
+/** Nearest-rank percentiles; zeros when there are no values. */
 export function spread(values: number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0;
   return { p10: at(0.1), median: at(0.5), p90: at(0.9), max: sorted.at(-1) ?? 0, n: sorted.length };
 }
 
-/** One number to meet. `timing` marks what a busy machine can spoil: it only warns where `lenient` says so. */
+/** One target. `timing` marks a figure that a busy machine makes wrong: with `lenient` it only warns. */
 export interface Target {
   what: string;
   target: string;
@@ -43,12 +43,12 @@ export function targetTable(targets: Target[]): string {
   ]);
 }
 
-/** As commands print them, without the last line's end. */
+/** Aligned as commands print tables, without the last line's end. */
 export function table(rows: string[][]): string {
   return columns(rows).trimEnd();
 }
 
-/** Writes what was measured together with what it was measured on, for docs/evidence. */
+/** Writes the results and the machine they were measured on, for docs/evidence. */
 export function writeEvidence(path: string, name: string, result: object): void {
   mkdirSync(dirname(path), { recursive: true });
   const git = (...args: string[]) => execFileSync('git', args, { cwd: root, encoding: 'utf8' }).trim();

@@ -1,4 +1,4 @@
-// Which answers of EC2 are worth another try: by the SDK over HTTP, since it is the SDK that names what went wrong.
+// Which answers of EC2 are tried again. Tested through the SDK over HTTP, because the SDK names the error.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'uvu';
@@ -65,12 +65,12 @@ for (const code of [
   test(`${code}: throttled`, async () => assert.is((await failure(400, error(code))).code, 'EC2_THROTTLED'));
 }
 
-test('429, whatever it says: throttled', async () => {
+test('status 429 means throttled, with any body', async () => {
   assert.is((await failure(429, error('Odd'))).code, 'EC2_THROTTLED');
   assert.is((await failure(429, '<html>slow down</html>')).code, 'EC2_THROTTLED');
 });
 
-test('a code of AWS that is none of a passing trouble: refused', async () => {
+test('an error code of AWS that is not transient means refused', async () => {
   const refused = await failure(400, error('InvalidParameterValue'));
   assert.is(refused.code, 'EC2_REFUSED');
   assert.is(refused.facts['ec2Code'], 'InvalidParameterValue');
@@ -94,11 +94,11 @@ for (const [status, body] of [
   [500, ' '.repeat(5 * 1024 * 1024)],
   [502, '<html>bad gateway</html>'],
 ] as const) {
-  test(`${status} ${JSON.stringify(body.slice(0, 100))}: no answer of EC2, so asked again`, async () => {
+  test(`${status} ${JSON.stringify(body.slice(0, 100))}: not an answer of EC2, so it is tried again`, async () => {
     const unanswered = await failure(status, body);
     assert.is(unanswered.code, 'EC2_UNAVAILABLE');
     assert.ok(unanswered.transient);
-    // What is refused before the SDK has read it has no status.
+    // An answer that is refused before the SDK has read it has no status.
     assert.match(
       unanswered.message,
       /HTTP \d{3}|longer than 4194304 bytes|no answer to DescribeNetworkInterfaces/,
@@ -107,7 +107,7 @@ for (const [status, body] of [
   });
 }
 
-test('an answer that is one, with no ENI in it', async () => {
+test('an answer without any ENI is a valid answer', async () => {
   answer = { status: 200, body: `<?xml version="1.0" encoding="UTF-8"?>\n${enis('')}` };
   assert.equal(await ec2.describeAttachedEnis('i-0123456789abcdef0'), []);
 });
@@ -121,14 +121,14 @@ const WHOLE = `<item><networkInterfaceId>eni-0a</networkInterfaceId><macAddress>
 <attachment><attachmentId>eni-attach-0a</attachmentId><instanceId>i-0a</instanceId><deviceIndex>1</deviceIndex>
 <networkCardIndex>0</networkCardIndex></attachment></item>`;
 
-test('an ENI as EC2 describes it', async () => {
+test("an ENI is read from EC2's description", async () => {
   answer = { status: 200, body: enis(WHOLE) };
   const [eni] = await ec2.describeAttachedEnis('i-0123456789abcdef0');
   assert.equal(eni?.prefixes, ['10.0.1.0/28']);
   assert.is(eni?.attachment?.deviceIndex, 1);
 });
 
-/** Each field once with each value that it cannot have: none of these may become a part of the node. */
+/** Each field with values that it cannot have: none of them may become a part of the node. */
 const IMPOSSIBLE: Record<string, string[]> = {
   networkInterfaceId: ['', 'eni', '../eni-0a', 'eni-0a/../..', 'eni-0a b'],
   macAddress: ['', '02:00:00:00:00', 'lo'],
@@ -154,7 +154,7 @@ const IMPOSSIBLE: Record<string, string[]> = {
 };
 
 for (const [name, values] of Object.entries(IMPOSSIBLE)) {
-  test(`an answer in which ${name} makes no sense: no answer of EC2`, async () => {
+  test(`an answer with an impossible value, ${name}, is not an answer of EC2`, async () => {
     for (const value of values) {
       const body = enis(WHOLE.replace(new RegExp(`<${name}>[^<]*`), `<${name}>${value}`));
       const found = await failure(200, body);
@@ -164,7 +164,7 @@ for (const [name, values] of Object.entries(IMPOSSIBLE)) {
   });
 }
 
-test('what an ENI cannot be without', async () => {
+test('an ENI without a required field is refused', async () => {
   for (const name of [
     'networkInterfaceId',
     'macAddress',
@@ -178,12 +178,12 @@ test('what an ENI cannot be without', async () => {
   }
 });
 
-test('two ENIs of an instance have nothing in common; the same one may come twice', async () => {
+test('two ENIs of an instance share no address, index or MAC; an answer may hold one ENI twice', async () => {
   answer = { status: 200, body: enis(`${WHOLE}${WHOLE}`) };
   assert.is((await ec2.describeAttachedEnis('i-0123456789abcdef0')).length, 1);
   const other = WHOLE.replace('eni-0a', 'eni-0b');
   const found = await failure(200, enis(`${WHOLE}${other}`));
-  assert.match(found.message, /what two ENIs have is "02:00:00:00:00:01"/);
+  assert.match(found.message, /a value of two ENIs is "02:00:00:00:00:01"/);
 });
 
 test.after(() => {

@@ -1,5 +1,5 @@
 // time limit: 300 s
-// The zone's bundle: a node that is behind comes up on the zone's version, or on its own and says so.
+// The zone's bundle. A node with an older version comes up on the zone's version; when that fails, on its own, and says so.
 import { execFileSync } from 'node:child_process';
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { signer } from '../../agent/aws/signature.ts';
-import type { BundleState } from '../../agent/boot/bundle.ts';
-import { install } from '../../agent/boot/install.ts';
-import type { Boot } from '../../agent/boot/phase.ts';
+import type { Context } from '../../agent/boot/context.ts';
+import type { BundleState } from '../../agent/boot/facts/bundle-state.ts';
+import type { NodeFacts } from '../../agent/boot/facts/facts.ts';
+import { install } from '../../agent/boot/phases/install.ts';
 import { startCloud } from '../aws/index.ts';
 import { configText, ENIBOOT, launchNode, type Node } from './node.ts';
 
@@ -23,7 +24,7 @@ const asked: string[] = [];
 const server = createServer((request, response) => {
   asked.push(request.url ?? '');
   const body = served.get(request.url ?? '');
-  // Begins and never ends.
+  // The answer begins and never ends.
   if (request.url === '/9.7.0.tar.gz') return void response.writeHead(200).write('.');
   response.writeHead(body === undefined ? 404 : 200).end(body);
 });
@@ -37,7 +38,7 @@ interface PublishOptions {
   parameter?: string;
 }
 
-/** A bundle that says it is `version`, with this executable or another text in its place. */
+/** Publishes a bundle of `version`, with this executable or with the given text in its place. */
 function publish(version: string, options: PublishOptions = {}): void {
   const folder = join(scratch, version);
   mkdirSync(folder);
@@ -78,7 +79,7 @@ async function targets(node: Node, ...names: string[]): Promise<string[]> {
   return stdout.trim().split('\n');
 }
 
-/** What an image update and a killed run may have left beside the version that runs. */
+/** Leaves versions that an image update and a killed run may have left beside the running version. */
 async function leaveOldVersions(node: Node): Promise<void> {
   await node.instance.run('sh', [
     '-euc',
@@ -94,7 +95,7 @@ async function leaveOldVersions(node: Node): Promise<void> {
 
 const config = configText(cloud, 'bundle: {}\n');
 
-test("a node that is behind comes up on the zone's version and keeps its own", async () => {
+test("a node with an older version comes up on the zone's version and keeps its own", async () => {
   publish('9.1.0');
   const node = await launchNode(cloud, { config });
   await leaveOldVersions(node);
@@ -107,7 +108,7 @@ test("a node that is behind comes up on the zone's version and keeps its own", a
     `${LIBEXEC}/current/eniboot`,
   ]);
   assert.equal(status?.bundle, { running: '9.1.0', wanted: '9.1.0', behind: false });
-  // A folder of that name was there, from another archive; older versions and a half staged one were too.
+  // There were: a folder of that name from another archive, older versions and a half-staged version.
   assert.equal(
     node.instance.read(`${LIBEXEC}/9.1.0/bundle.sha256`)?.trim(),
     createHash('sha256')
@@ -141,15 +142,15 @@ test("a node that is behind comes up on the zone's version and keeps its own", a
 
 for (const [name, prepare, reason] of [
   ['a bundle with another digest', () => publish('9.2.0', { sha256: '0'.repeat(64) }), /SHA-256/],
-  ['a bundle that is not there', () => announce('9.3.0', '0'.repeat(64)), /404/],
+  ['a missing bundle', () => announce('9.3.0', '0'.repeat(64)), /404/],
   [
-    'a version that does not come up',
+    'a version that does not become READY',
     () => publish('9.4.0', { executable: '#!/bin/sh\nexit 1\n' }),
     /9\.4\.0 was handed this boot/,
   ],
-  ['a parameter that is no JSON', () => setParameter('latest'), /names no version/],
+  ['a parameter that is not JSON', () => setParameter('latest'), /names no version/],
 ] as const) {
-  test(`${name}: the node comes up on its own version and says that it is behind`, async () => {
+  test(`${name}: the node comes up on its own version and tells that the zone has another`, async () => {
     prepare();
     const node = await launchNode(cloud, { config });
     const { result, status } = await node.boot();
@@ -168,7 +169,7 @@ for (const [name, prepare, reason] of [
   });
 }
 
-test("with keys, the zone's version is followed if one of them has signed it, and not even downloaded otherwise", async () => {
+test("with keys, the zone's version is followed when one of them has signed it, and is not downloaded otherwise", async () => {
   const key = generateKeyPairSync('ed25519').privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
   const { publicKey, sign } = signer(key, 'key');
   const signed = configText(cloud, `bundle: { keys: ["${publicKey}"] }\n`);
@@ -199,7 +200,7 @@ test("with keys, the zone's version is followed if one of them has signed it, an
   assert.equal((await node.boot()).status?.bundle, { running: '9.0.5', wanted: '9.0.5', behind: false });
 });
 
-test('neither a look nor a repair downloads or switches a version', async () => {
+test('plan, check and repair neither download nor switch a version', async () => {
   setParameter('nothing yet');
   const node = await launchNode(cloud, { config });
   assert.is((await node.boot()).status?.verdict, 'ready');
@@ -222,7 +223,7 @@ test('neither a look nor a repair downloads or switches a version', async () => 
   );
   assert.equal(await targets(node, 'current'), ['0.1.0']);
 
-  // Called by another version's path it restores what is gone and leaves `current` where it points.
+  // When it is called by the path of another version, repair restores missing files and leaves `current` where it points.
   await node.instance.run('sh', [
     '-euc',
     `cd ${LIBEXEC}; mkdir 9.6.0; cp 0.1.0/manifest.json 9.6.0; ln -sfn 9.6.0 current; rm /opt/cni/bin/eniboot`,
@@ -234,7 +235,7 @@ test('neither a look nor a repair downloads or switches a version', async () => 
   assert.equal(await targets(node, 'current'), ['9.6.0']);
 });
 
-test('mending a boot that has decided puts `current` back, stages nothing and leaves `previous` alone', () => {
+test('repair, after the boot has chosen a version, restores `current`, stages nothing and keeps `previous`', () => {
   const bundle: BundleState = {
     running: '0.1.0',
     wanted: '9.9.0',
@@ -252,14 +253,15 @@ test('mending a boot that has decided puts `current` back, stages nothing and le
     version: '0.1.0',
     links: {},
   };
-  const changes = (decided: BundleState | undefined) =>
-    install.plan(observed, { localOnly: false, bundle: decided } as Boot).map((change) => change.summary);
-  assert.equal(changes(bundle), ['make 0.1.0 current']);
-  assert.equal(changes(undefined), ['keep 0.0.9 as previous', 'make 0.1.0 current']);
+  const phase = install({ bundle } as Context, {} as NodeFacts);
+  const changes = (decides: boolean) =>
+    phase.plan?.({ ...observed, decides }).map((change) => change.summary);
+  assert.equal(changes(false), ['make 0.1.0 current']);
+  assert.equal(changes(true), ['keep 0.0.9 as previous', 'make 0.1.0 current']);
 });
 
-test('a download or a version that hangs is ended in time for the node to come up on its own', async () => {
-  // Switches both links as an eniboot would, and leaves a child behind.
+test('a download or a version that hangs is ended in time for the node to come up on its own version', async () => {
+  // This version switches both links as eniboot does, and leaves a child process behind.
   const hangs = `#!/bin/sh
 cd ${LIBEXEC} && ln -sfn 9.8.0 current && ln -sfn 0.1.0 previous
 sleep 600 & echo $! > /run/child-of-successor

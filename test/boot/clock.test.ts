@@ -1,5 +1,5 @@
-// The wall clock is wrong by an hour, or steps during the boot. Signatures depend on it, deadlines must not.
-// The simulated AWS moves its clock; to the node that is the same.
+// The wall clock is wrong by an hour, or steps during the boot. Signatures depend on the clock, deadlines must not.
+// The simulated AWS moves its own clock: for the node this is the same.
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -14,7 +14,7 @@ const cloud = await startCloud({
 });
 
 test('the wall clock is an hour late until chrony steps it: READY', async () => {
-  // Launched before: what EC2 shows since an hour from now it would not show once the clock is right.
+  // Launched before the clock moves: afterwards EC2 would not show an instance that was launched an hour from now.
   const node = await launchNode(cloud);
   ahead = HOUR_MS;
   const booting = node.boot();
@@ -26,11 +26,11 @@ test('the wall clock is an hour late until chrony steps it: READY', async () => 
   assert.equal(status?.degraded, []);
   assert.ok(
     cloud.calls.some((call) => call.instanceId === undefined && call.error !== undefined),
-    'it was refused',
+    'EC2 has refused a signature',
   );
 });
 
-test('the wall clock stays an hour late: EC2_AUTH at the deadline, which it does not move', async () => {
+test('the wall clock stays an hour late: EC2_AUTH at the deadline, which the clock does not move', async () => {
   ahead = HOUR_MS;
   const node = await launchNode(cloud, { config: configText(cloud, 'boot: { deadlineSeconds: 10 }\n') });
   const started = performance.now();

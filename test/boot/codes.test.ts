@@ -1,4 +1,4 @@
-// Every code has a remedy, and a test that provokes it.
+// Every failure code has a remedy, and a test that provokes it.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -10,7 +10,7 @@ import { faults, provokedElsewhere } from './faults/coverage.ts';
 const root = join(import.meta.dirname, '../..');
 const codes = Object.keys(failureCodes) as FailureCode[];
 
-/** Codes that stand as a literal in the sources of these folders: who can raise them. */
+/** Failure codes that are literals in the sources of these folders: the code there can raise them. */
 function raisedIn(...folders: string[]): Set<string> {
   const text = folders.flatMap((folder) => sources(join(root, folder))).join('\n');
   return new Set(codes.filter((code) => text.includes(`'${code}'`)));
@@ -22,7 +22,7 @@ function sources(folder: string): string[] {
     .map((name) => readFileSync(join(folder, name), 'utf8'));
 }
 
-test('each code says what it means and what to do', () => {
+test('each code has a meaning and a remedy', () => {
   for (const code of codes) {
     const { title, remedy } = failureCodes[code];
     assert.match(title, /^[A-Za-z].{8,}[.]$/, code);
@@ -31,12 +31,12 @@ test('each code says what it means and what to do', () => {
   }
 });
 
-test('the matrix has at least 40 faults, each under a name of its own', () => {
+test('the matrix has at least 40 faults, each with a name of its own', () => {
   assert.ok(faults.length >= 40, `${faults.length}`);
   assert.is(new Set(faults.map((fault) => fault.name)).size, faults.length);
 });
 
-test('each code the boot can raise is provoked by a fault, or by the test that is named for it', () => {
+test('each code that the boot can raise is provoked by a fault, or by the test in `provokedElsewhere`', () => {
   const provoked = new Set(faults.map((fault) => fault.expect.code));
   const boot = raisedIn('agent/boot', 'agent/aws', 'agent/host', 'agent/port', 'agent/config', 'agent/cli');
   assert.ok(boot.size > 40, `${boot.size} codes found`);
@@ -46,7 +46,7 @@ test('each code the boot can raise is provoked by a fault, or by the test that i
   assert.equal(without, []);
 });
 
-test('a test that is named for a code names the code', () => {
+test('a test in `provokedElsewhere` names its code', () => {
   for (const [code, file] of Object.entries(provokedElsewhere)) {
     assert.ok(readFileSync(join(root, file), 'utf8').includes(code), `${file} does not name ${code}`);
   }

@@ -1,6 +1,6 @@
 // time limit: 180 s
-// What something else changes on a node after its boot: `check` names it, `repair` puts it back, and a boot
-// that fails later than that does not stop what runs.
+// Another program changes a node after its boot: `check` names the change, `repair` undoes it. A boot that fails later does
+// not stop running pods.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Check } from '../../agent/boot/phase.ts';
@@ -31,7 +31,7 @@ async function failing(environment: string[] = []): Promise<FailureCode[]> {
   return failed.map((check) => check.code ?? 'INTERNAL');
 }
 
-test('repair before a boot has nothing to repair towards', async () => {
+test('repair before a boot fails with NOT_BOOTED', async () => {
   const { exitCode, stderr } = await node.eniboot(['repair']);
   assert.is(exitCode, 1);
   assert.match(stderr, 'NOT_BOOTED');
@@ -84,7 +84,7 @@ const drifts: { name: string; script: () => string; code: FailureCode }[] = [
   },
   { name: 'a plugin is gone', script: () => 'rm /opt/cni/bin/eniboot', code: 'PLUGINS_MISSING' },
   {
-    name: 'a plugin is somebody else’s file',
+    name: 'a plugin is the file of another program',
     script: () => 'rm /opt/cni/bin/eniboot; echo other > /opt/cni/bin/eniboot',
     code: 'PLUGINS_MISSING',
   },
@@ -109,16 +109,16 @@ const drifts: { name: string; script: () => string; code: FailureCode }[] = [
 for (const drift of drifts) {
   test(`${drift.name}: ${drift.code}, and repaired`, async () => {
     await shell(drift.script());
-    assert.ok((await failing()).includes(drift.code), `check says ${drift.code}`);
+    assert.ok((await failing()).includes(drift.code), `check reports ${drift.code}`);
     const { exitCode, stdout } = await node.eniboot(['repair', '--json']);
     const { changes } = JSON.parse(stdout) as { changes: string[] };
     assert.is(exitCode, 0, stdout);
-    assert.ok(changes.length > 0, 'repair says what it did');
+    assert.ok(changes.length > 0, 'repair lists its changes');
     assert.equal(await failing(), [], 'healthy again');
   });
 }
 
-test('a damaged configuration of this boot: check, repair and refill name boot, and boot mends it', async () => {
+test('a damaged configuration of this boot: check, repair and refill name boot as the remedy, and boot restores the file', async () => {
   await shell('truncate -s 20 /run/eniboot/config.json');
   assert.equal(await failing(), ['BOOTED_CONFIG_DAMAGED']);
   const { stdout, stderr } = await node.eniboot(['check']);
@@ -132,7 +132,7 @@ test('a damaged configuration of this boot: check, repair and refill name boot, 
   assert.equal(await failing(), []);
 });
 
-test('runtime or kubelet do not run: RUNTIME_DOWN, KUBELET_DOWN', async () => {
+test('the runtime or kubelet does not run: RUNTIME_DOWN, KUBELET_DOWN', async () => {
   // A stand-in for systemctl: systemd does not run in a simulated instance.
   instance.write(
     '/opt/stand-ins/systemctl',
@@ -147,13 +147,13 @@ printf 'Id=kubelet.service\\nLoadState=loaded\\nActiveState=inactive\\n'
   assert.equal(codes.sort(), ['KUBELET_DOWN', 'RUNTIME_DOWN']);
 });
 
-test('without a container runtime nobody can say which sandboxes there are: NO_SANDBOX_LIST', async () => {
-  // In this process's own sandbox, whose /run has no runtime's socket.
+test('without a container runtime there is no list of sandboxes: NO_SANDBOX_LIST', async () => {
+  // This process's own sandbox has no runtime's socket in /run.
   const failure = await listSandboxes().catch((error: unknown) => error);
   assert.ok(isFailure(failure, 'NO_SANDBOX_LIST'), String(failure));
 });
 
-test('none of this made a call that changes anything in EC2', () => {
+test('check and repair made no call that changes EC2', () => {
   const booted = cloud.calls.findLastIndex((call) => call.action === 'CreateTags');
   assert.equal(
     cloud.calls.slice(booted + 1).filter((call) => call.mutating),

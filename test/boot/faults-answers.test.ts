@@ -1,4 +1,5 @@
-// time limit: 480 s
+// time limit: 600 s
+// bounds time
 import { answerFaults } from './faults/answers.ts';
 import { ec2CloudOptions } from './faults/ec2.ts';
 import { runFaults } from './faults/run.ts';

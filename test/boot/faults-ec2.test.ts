@@ -1,4 +1,5 @@
-// time limit: 500 s
+// time limit: 700 s
+// bounds time
 import { ec2CloudOptions, ec2Faults } from './faults/ec2.ts';
 import { runFaults } from './faults/run.ts';
 

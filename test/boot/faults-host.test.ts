@@ -1,4 +1,5 @@
-// time limit: 240 s
+// time limit: 300 s
+// bounds time
 import { hostFaults } from './faults/host.ts';
 import { runFaults } from './faults/run.ts';
 

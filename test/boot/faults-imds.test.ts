@@ -1,4 +1,5 @@
-// time limit: 240 s
+// time limit: 300 s
+// bounds time
 import { imdsFaults } from './faults/imds.ts';
 import { runFaults } from './faults/run.ts';
 

@@ -1,6 +1,6 @@
 // time limit: 240 s
-// What changes on a node while its pods live, and what of it they follow by repair without being made anew: `check` says so
-// before, CHECK and a second repair find nothing afterwards. docs/runbook.md has the table for people.
+// Changes on a node while its pods live. Repair applies them to running pods: `check` tells the change before, CHECK and a
+// second repair find nothing afterwards. docs/runbook.md has the table for operators.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Check } from '../../agent/boot/phase.ts';
@@ -20,7 +20,7 @@ test.before(async () => {
   node = await bootPodNode(cloud, { config: configText(cloud, extra, { ipFamily: 'dual-stack' }) });
   const request = { runtimeConfig: { bandwidth: { ingressRate: 400e6, egressRate: 400e6 } } };
   pod = await node.addPod('a', {}, { ...conf, ...request });
-  // Repair leaves a pod alone that is being made.
+  // Repair skips a pod that is still being made, by the age of its lease.
   await node.sh("touch -d '1 minute ago' /run/eniboot/pool/leased/*");
   device = node.instance.deviceOf(node.instance.bootEni.id) ?? '';
   await node.serve('');
@@ -29,12 +29,12 @@ test.after(() => cloud.stop());
 
 interface Change {
   what: string;
-  /** On the node, or in EC2. DEVICE is the boot ENI's. */
+  /** A command on the node, or a change in EC2. DEVICE is the boot ENI's device. */
   change: string | (() => void);
-  /** Row of `check`, and what it says. */
+  /** The row of `check` that tells the change, and its text. */
   row: 'node-file' | 'pods';
   says: RegExp;
-  /** In the pod or on the node, afterwards. */
+  /** A command in the pod or on the node, and its output afterwards. */
   shown: string;
   shows: RegExp;
 }
@@ -50,7 +50,7 @@ const changes: Change[] = [
     shows: /dev veth0/,
   },
   {
-    what: 'it goes away',
+    what: 'the same address is removed',
     change: `ip address del ${free}/32 dev DEVICE`,
     row: 'node-file',
     says: /addresses: \S+ [^ ]*, not/,
@@ -97,7 +97,7 @@ const changes: Change[] = [
     shows: /dev eth0[^]*\n1\n/,
   },
   {
-    what: 'and loses it',
+    what: 'the VPC loses the block',
     change: () => {
       cloud.vpc.cidrs.pop();
     },
@@ -123,7 +123,7 @@ const changes: Change[] = [
     shows: /^9001\n[^]*mtu 9001/,
   },
   {
-    what: 'the policy rules of the pod on the node are flushed, and its table',
+    what: "the pod's policy rules and its table on the node are flushed",
     change:
       'ip rule del priority 1024; ip rule del priority 1025; ip route flush table $(ip route show table all | sed -n "s/.*onlink.*table \\([0-9]*\\) .*/\\1/p;s/.*table \\([0-9]*\\) proto 140 onlink.*/\\1/p" | head -n 1)',
     row: 'pods',
@@ -132,11 +132,11 @@ const changes: Change[] = [
     shows: /1024:[^]*1025:/,
   },
   {
-    what: 'the pod has lost its routes and its rules of nftables',
+    what: 'the pod has lost its routes and its nftables rules',
     change: `${inPod('ip route flush proto 140')}; ${inPod('nft flush ruleset')}; ${inPod('ip route add default via 192.0.2.1 dev veth0 onlink')}`,
     row: 'pods',
     says: /it lacks the route 10\.0\.0\.0\/16/,
-    // The default route is another's by now.
+    // The default route now belongs to another program.
     shown: inPod('ip route show'),
     shows: /default via 192\.0\.2\.1[^]*10\.0\.0\.0\/16 via/,
   },
@@ -156,8 +156,8 @@ async function repair(): Promise<string[]> {
   return JSON.parse(stdout).changes;
 }
 
-test('nothing has changed: nothing to tell', async () => {
-  // The stand-in for ipvlan is of another kind than repair knows a mode of.
+test('without a change repair does nothing', async () => {
+  // The stand-in for ipvlan is a link of another kind, whose mode repair cannot compare.
   assert.equal(await repair(), []);
   assert.equal(
     (await rows()).map(({ result }) => result),
@@ -166,7 +166,7 @@ test('nothing has changed: nothing to tell', async () => {
 });
 
 for (const { what, change, row, says, shown, shows } of changes)
-  test(`${what}: check says so, and repair tells the pods`, async () => {
+  test(`${what}: check tells the change, and repair applies it to the pods`, async () => {
     if (typeof change === 'function') change();
     else await node.sh(change.replaceAll('DEVICE', device));
     const before = (await rows()).find(({ id }) => id === row);
@@ -183,7 +183,7 @@ for (const { what, change, row, says, shown, shows } of changes)
     );
   });
 
-test('a pod reaches an address that has come to its node, and CHECK agrees', async () => {
+test('a pod reaches a new address of its node, and CHECK passes', async () => {
   await node.sh(
     `${inPod('ip route del default')}; ${inPod(`ip route add default via ${node.instance.bootEni.primaryIp} dev veth0 src ${pod.address} proto 140`)}`,
   );
@@ -198,7 +198,7 @@ test('a pod reaches an address that has come to its node, and CHECK agrees', asy
   assert.is(exit, 0, stdout);
 });
 
-test('what a pod has done with its routes is left: another way to the VPC, another default route', async () => {
+test('repair keeps routes that a pod has set: another route to the VPC, another default route', async () => {
   const theirs = `ip -n a link add net1 type veth peer name peer1; ip -n a link set net1 up; ip -n a link set peer1 up
     ip -n a address add 192.0.2.9/24 dev net1; ip -n a route replace 10.0.0.0/16 via 192.0.2.1
     ip -n a route replace default via 192.0.2.1; ip -n a -6 route replace default via fe80::9 dev net1 metric 1024`;

@@ -10,11 +10,11 @@ import { buildExecutable } from '../build/executable.ts';
 const help = `Usage: npm run test:kill [-- [--count N] [--seed S] [--json] [--evidence FILE]]
 
   --count N        kills in all, spread over the workers (default 200)
-  --seed S         of the moments (default: random, printed); the times of the machine still differ
-  --json           one object on stdout and nothing else
+  --seed S         seed of the moments (default: random, printed); the machine's timing still differs
+  --json           print one JSON object only
   --evidence FILE  also writes that object to FILE
 
-Exit codes: 0 every run after a kill converged; 1 one did not; 2 wrong usage.
+Exit codes: 0 every run after a kill converged; 1 a run did not converge; 2 wrong usage.
 `;
 
 interface Line {
@@ -77,7 +77,7 @@ else {
 }
 process.exit(wrong.length === 0 && broken.length === 0 && report.killed === count ? 0 : 1);
 
-/** undefined when the worker did its part, else what it said. */
+/** undefined when the worker did its part, else its error output. */
 async function work(at: number): Promise<string | undefined> {
   const share = Math.floor(count / workers) + (at < count % workers ? 1 : 0);
   const worker = spawn(

@@ -6,7 +6,7 @@ const { values } = parseArgs({ options: { count: { type: 'string' }, seed: { typ
 const cloud = await startKillCloud();
 let usual = await measureBoot(cloud);
 const random = seeded(Number(values.seed));
-// A boot that was over before its moment came does not count, but says how long one takes by now.
+// A boot that was over before its moment does not count, but gives a newer measurement of how long a boot takes.
 for (let kills = 0; kills < Number(values.count); ) {
   const ms = Math.round(random() * usual * 1.05);
   const { killed, ranMs, during, problems } = await killOnce(cloud, { kind: 'time', ms });

@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert';
 import { phaseNames } from '../../agent/boot/phase.ts';
 import { killOnce, type Moment, measureBoot, seeded, showMoment, startKillCloud } from './kill.ts';
 
-/** Moments at random; the full count is a matter of test/boot/kill-main.ts. */
+/** Number of random moments; test/boot/kill-main.ts runs the full number. */
 const RANDOM = Number(process.env['KILLS'] ?? 10);
 const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 1e9));
 
@@ -36,7 +36,7 @@ for (const moment of steps) {
   test(`killed ${showMoment(moment)}`, async () => {
     const { problems, killed } = await killOnce(cloud, moment);
     assert.equal(problems, []);
-    // The last phase is over in a millisecond: it may win.
+    // The last phase takes a millisecond: the boot may end before the kill.
     if (moment.kind === 'call' || moment.kind === 'answer' || moment.kind === 'pool') assert.ok(killed);
   });
 }

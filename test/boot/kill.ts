@@ -1,17 +1,17 @@
-// Kills the agent at one moment of a node's first boot, runs it again, and says everything that is not as it
-// would be had nothing happened.
+// Kills the agent at one moment of a node's first boot, runs it again, and returns every difference from a node that was not
+// disturbed.
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../../agent/aws/tags.ts';
 import type { PhaseName } from '../../agent/boot/phase.ts';
-import type { Status } from '../../agent/boot/status.ts';
+import type { Status } from '../../agent/boot/verdict/status.ts';
 import { type Cloud, type Instance, type Latency, startCloud } from '../aws/index.ts';
 import { temporaries } from './faults/machine.ts';
 import { poolInEc2, poolOf } from './faults/pool.ts';
 import { ENIBOOT, launchNode, type Node } from './node.ts';
 
-/** Waits of the simulated cloud short enough that most moments fall into the agent's own work. */
+/** Short waits of the simulated cloud, so that most moments are in the agent's own work. */
 const SHORT: Partial<Latency> = {
   attachMs: 5,
   deviceMs: 3,
@@ -24,12 +24,12 @@ const SHORT: Partial<Latency> = {
 export type Moment =
   /** Milliseconds after the agent was started. */
   | { kind: 'time'; ms: number }
-  /** When EC2 has carried out the action, before it answers; the nth such call of this boot. */
+  /** When EC2 has carried out the action, before it answers. */
   | { kind: 'call'; action: string }
   /** So many milliseconds after that answer. */
   | { kind: 'answer'; action: string; ms: number }
   | { kind: 'phase'; phase: PhaseName; state: 'running' | 'done' }
-  /** When the pool first has so many addresses. */
+  /** When the pool first holds so many addresses. */
   | { kind: 'pool'; addresses: number }
   /** When this file appears on the node. */
   | { kind: 'file'; path: string };
@@ -40,9 +40,9 @@ export interface Killed {
   killed: boolean;
   /** Milliseconds the agent ran. */
   ranMs: number;
-  /** The phase that was running, as the status file says; undefined before the first. */
+  /** The phase that was running, from the status file; undefined before the first phase. */
   during: PhaseName | undefined;
-  /** Everything that is wrong; empty when the node converged. */
+  /** Every difference; empty when the node converged. */
   problems: string[];
 }
 
@@ -50,7 +50,7 @@ export function startKillCloud(): Promise<Cloud> {
   return startCloud({ latency: SHORT });
 }
 
-/** Milliseconds an undisturbed first boot takes here and now. */
+/** Milliseconds of an undisturbed first boot on this machine now. */
 export async function measureBoot(cloud: Cloud): Promise<number> {
   const node = await launchNode(cloud);
   const started = performance.now();
@@ -80,8 +80,8 @@ export async function killOnce(cloud: Cloud, moment: Moment): Promise<Killed> {
 }
 
 /**
- * What comes of a node whose boot was disturbed: booted twice more and terminated. @returns everything that is not as it
- * would be had nothing happened
+ * Boots a node twice more after a disturbed boot, and terminates it. @returns every difference from a node that was not
+ * disturbed
  */
 export async function bootOn(cloud: Cloud, node: Node): Promise<string[]> {
   const { instance } = node;
@@ -115,7 +115,7 @@ export async function bootOn(cloud: Cloud, node: Node): Promise<string[]> {
   return problems;
 }
 
-/** Whether the agent, the simulation or what lies between was to blame for a boot that failed. */
+/** What the cloud and the instance saw, to tell whether the agent, the simulation or the network between them failed the boot. */
 async function whatTheCloudSaw(
   cloud: Cloud,
   { instance }: Node,
@@ -194,7 +194,7 @@ function hasCome(instance: Instance, moment: Moment): boolean {
   return phase?.state === moment.state || phase?.state === 'done';
 }
 
-/** Links are not followed: an absolute one would lead out of the instance. */
+/** Links are not followed: an absolute link would lead out of the instance. */
 function exists(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
@@ -204,12 +204,12 @@ function readStatus(instance: Instance): Status | undefined {
   return text === undefined ? undefined : (JSON.parse(text) as Status);
 }
 
-/** kubelet may be released from the moment every check holds. */
+/** True when the status allows kubelet to be released: every check holds. */
 function beganReady(status: Status): boolean {
   return status.phases.every((phase) => phase.name === 'ready' || phase.state === 'done');
 }
 
-/** What a node that has booted is not, compared with EC2. */
+/** The differences between a booted node and EC2's assignments. */
 export function differences(cloud: Cloud, node: Node): string[] {
   const { instance } = node;
   const problems: string[] = [];

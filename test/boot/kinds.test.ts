@@ -1,4 +1,4 @@
-// The table of kinds: what may be different next time is tried again, whoever it was that answered.
+// The table of failure kinds: a failure that may pass is tried again, from any service.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -7,7 +7,7 @@ import { awsFailure } from '../../agent/aws/aws-failure.ts';
 import { allPages } from '../../agent/aws/paging.ts';
 import { failureCodes } from '../../agent/messages/codes.ts';
 import { Failure } from '../../agent/messages/failure.ts';
-import { CLOUD_SILENT, codeOfKind, failureOf, type Kind, type Service } from '../../agent/messages/kinds.ts';
+import { codeOfKind, failureOf, isSilentCode, type Kind, type Service } from '../../agent/messages/kinds.ts';
 import { bounds } from '../../agent/port/bounds.ts';
 
 const services = Object.keys(codeOfKind) as Service[];
@@ -20,7 +20,7 @@ const PASSING: Kind[] = [
   'exhausted',
 ];
 
-test('what may be different next time is tried again; a denial and a refusal are not', () => {
+test('a failure that may pass is tried again; a denial and a refusal are not', () => {
   for (const service of services) {
     for (const kind of PASSING)
       assert.ok(failureCodes[codeOfKind[service][kind]].transient, `${service} ${kind}`);
@@ -30,11 +30,11 @@ test('what may be different next time is tried again; a denial and a refusal are
   assert.not.ok(failureCodes[codeOfKind.SSM.refused].transient);
 });
 
-test('a node that has what it needs outlives whatever EC2 answers but a denial and a refusal', () => {
+test('a node with its ENIs becomes READY with any failure of EC2, except a denial and a refusal', () => {
   for (const kind of PASSING) {
     if (kind === 'exhausted') continue;
     for (const service of ['EC2', 'IMDS'] as const)
-      assert.ok(CLOUD_SILENT.includes(codeOfKind[service][kind]), `${service} ${kind}`);
+      assert.ok(isSilentCode(codeOfKind[service][kind]), `${service} ${kind}`);
   }
 });
 
@@ -42,7 +42,7 @@ const answered = (name: string, httpStatusCode: number) =>
   Object.assign(new Error('words'), { name, $metadata: { httpStatusCode } });
 const ofSystem = (code: string) => Object.assign(new Error('words'), { code, syscall: 'connect' });
 
-/** What is thrown, and of which kind that is. */
+/** An error, and its kind. */
 const evidence: [unknown, Kind][] = [
   [answered('RequestLimitExceeded', 503), 'throttled'],
   [answered('Odd', 429), 'throttled'],
@@ -66,7 +66,7 @@ const evidence: [unknown, Kind][] = [
   [undefined, 'unanswered'],
 ];
 
-test('of which kind an error is', () => {
+test('each error has its kind', () => {
   for (const service of ['EC2', 'SSM'] as const)
     for (const [error, kind] of evidence)
       assert.is(
@@ -76,7 +76,7 @@ test('of which kind an error is', () => {
       );
 });
 
-test('an error that nobody expected where it was thrown', () => {
+test('an unexpected error has the code of its cause, else INTERNAL', () => {
   const own = new Failure('USAGE', 'x');
   assert.is(failureOf(own), own);
   const file = (code: string) => Object.assign(new Error('words'), { code, syscall: 'open', path: '/x' });
@@ -102,7 +102,7 @@ test('no client of the SDK is made without limits', () => {
   for (const { name, text } of made) assert.match(text, /requestHandler(:| =) boundedHandler\(/, name);
 });
 
-test('a list comes to an end, or is no answer', async () => {
+test('a list of pages comes to an end, or is refused', async () => {
   const pages = (next: (at: number) => string | undefined, items: number[] = [1]) => {
     let at = 0;
     return allPages(

@@ -1,16 +1,17 @@
-// A simulated instance with eniboot installed the way the image has it, and what tests ask of it.
+// A simulated instance with eniboot installed as in the image, and helpers for the tests.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Status } from '../../agent/boot/status.ts';
+import type { Status } from '../../agent/boot/verdict/status.ts';
 import type { ExecOptions, ExecResult } from '../../agent/port/exec-result.ts';
 import type { Cloud, Instance, LaunchOptions } from '../aws/index.ts';
 
 const root = join(import.meta.dirname, '../..');
-const built = join(root, 'dist', process.arch === 'arm64' ? 'arm64' : 'x64');
+/** Folder with the shipped executable for this CPU. */
+export const OWN_BUILD = join(root, 'dist', process.arch === 'arm64' ? 'arm64' : 'x64');
 const LIBEXEC = '/usr/libexec/eniboot';
-/** The executable as systemd calls it. */
+/** The path by which systemd calls the executable. */
 export const ENIBOOT = `${LIBEXEC}/current/eniboot`;
-/** A kubelet version in the supported range: the stand-in for what the image build records. */
+/** A kubelet version in the supported range, as the image build records it. */
 const KUBELET = 'Kubernetes v1.36.1\n';
 
 export interface BootResult {
@@ -24,13 +25,13 @@ export interface Node {
   boot(options?: ExecOptions): Promise<BootResult>;
   eniboot(args: string[], options?: ExecOptions): Promise<ExecResult>;
   reboot(): Promise<void>;
-  /** What the machine does at power-on before eniboot runs; reboot() includes it, instance.start() does not. */
+  /** Does what the machine does at power-on before eniboot runs; reboot() includes it, instance.start() does not. */
   afterPowerOn(): Promise<void>;
-  /** Whether kubelet.service would be allowed to start: its condition and its network configuration. */
+  /** Whether kubelet.service could start: its condition holds and its network configuration exists. */
   kubeletReleased(): boolean;
 }
 
-/** The smallest configuration, pointed at the simulated API; `pods` is added to its section. */
+/** The smallest configuration, with the address of the simulated API; `pods` is added to its section. */
 export function configText(cloud: Cloud, extra = '', pods: Record<string, string> = {}): string {
   const more = Object.entries(pods).map(([key, value]) => `\n  ${key}: ${value}`);
   return `cluster: demo
@@ -43,19 +44,22 @@ ${extra}`;
 }
 
 export interface NodeOptions extends LaunchOptions {
-  /** /etc/eniboot/config.yaml; default configText(cloud). null: none. */
+  /** Folder with the executable and its manifest; default: the build for this CPU. */
+  built?: string;
+  /** Text of /etc/eniboot/config.yaml; default configText(cloud). null: no file. */
   config?: string | null;
 }
 
 export async function launchNode(cloud: Cloud, options: NodeOptions = {}): Promise<Node> {
-  if (!existsSync(join(built, 'eniboot'))) throw new Error('dist/ is missing: run `npm run build` first');
-  const { config, files, ...launch } = options;
+  const { built = OWN_BUILD, config, files, ...launch } = options;
+  if (!existsSync(join(built, 'eniboot')))
+    throw new Error(`${built} is missing: npm test builds it, also with --list of no file`);
   const text = config === undefined ? configText(cloud) : config;
   const instance = await cloud.launch({
     ...launch,
     files: { ...(text === null ? {} : { '/etc/eniboot/config.yaml': text }), ...files },
   });
-  await installEniboot(instance);
+  await installEniboot(instance, built);
   return {
     instance,
     eniboot: (args, runOptions) => instance.run(ENIBOOT, args, { timeoutMs: 120_000, ...runOptions }),
@@ -65,17 +69,17 @@ export async function launchNode(cloud: Cloud, options: NodeOptions = {}): Promi
     },
     async reboot() {
       await instance.reboot();
-      await powerOn(instance);
+      await powerOn(instance, built);
     },
-    afterPowerOn: () => powerOn(instance),
+    afterPowerOn: () => powerOn(instance, built),
     kubeletReleased: () =>
       instance.read('/run/eniboot/kubelet-released') !== undefined &&
       instance.read('/etc/cni/net.d/10-eniboot.conflist') !== undefined,
   };
 }
 
-/** The executable is bound in, not copied: 118 MB for each of many instances would not fit. */
-export async function installEniboot(instance: Instance): Promise<void> {
+/** The executable is bind-mounted, not copied: 118 MB in each of many instances would not fit. */
+export async function installEniboot(instance: Instance, built = OWN_BUILD): Promise<void> {
   const { version } = JSON.parse(readFileSync(join(built, 'manifest.json'), 'utf8')) as { version: string };
   const script = `set -e
 mkdir -p ${LIBEXEC}/${version}
@@ -88,12 +92,12 @@ printf '%s' "$2" > ${LIBEXEC}/kubelet-version`;
   if (result.exitCode !== 0) throw new Error(`eniboot not installed in the instance: ${result.stderr}`);
 }
 
-async function powerOn(instance: Instance): Promise<void> {
-  await installEniboot(instance);
+async function powerOn(instance: Instance, built: string): Promise<void> {
+  await installEniboot(instance, built);
   await removeBootCopies(instance);
 }
 
-/** What tmpfiles.d does at every boot before the runtime starts. */
+/** Removes the files that tmpfiles.d removes at every boot before the runtime starts. */
 async function removeBootCopies(instance: Instance): Promise<void> {
   const files = [
     '/etc/cni/net.d/10-eniboot.conflist',

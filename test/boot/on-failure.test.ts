@@ -1,5 +1,5 @@
-// What a boot that failed for good does to its machine, and what it never does; and that telling others about
-// a verdict cannot change it.
+// `onFailure`: what a boot that failed permanently does to its machine. Reporting a verdict to EC2 or systemd cannot change
+// the verdict.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCloud } from '../aws/index.ts';
@@ -9,7 +9,7 @@ const cloud = await startCloud();
 const failing = (action: string) =>
   configText(cloud, `boot: { onFailure: ${action} }\n`).replace('eniboot: pods', 'eniboot: nowhere');
 
-/** A systemctl that notes what it was asked, in place of the one that has no systemd to talk to. */
+/** A systemctl that records its calls: systemd does not run in a simulated instance. */
 function systemctl(node: Node, exit: number): { PATH: string } {
   node.instance.write(
     '/run/stand-in/systemctl',
@@ -34,7 +34,7 @@ test('hold: the machine stays as it is', async () => {
   assert.not.ok(terminated(node));
 });
 
-test('reboot-once: once, and a second failure holds', async () => {
+test('reboot-once: the first failure reboots, a second failure holds', async () => {
   const node = await launchNode(cloud, { config: failing('reboot-once') });
   const first = await node.boot({ env: systemctl(node, 0) });
   assert.is(node.instance.read('/run/stand-in/asked'), 'reboot\n');
@@ -45,7 +45,7 @@ test('reboot-once: once, and a second failure holds', async () => {
   assert.is(node.instance.read('/run/stand-in/asked'), undefined);
 });
 
-test('reboot-once: a READY boot in between makes it new', async () => {
+test('reboot-once: after a READY boot the next failure reboots again', async () => {
   const node = await launchNode(cloud, { config: failing('reboot-once') });
   await node.boot({ env: systemctl(node, 0) });
   await node.reboot();
@@ -61,13 +61,13 @@ test('reboot-once: a reboot that systemd refuses is not counted', async () => {
   assert.is(node.instance.read(`/var/lib/eniboot/${node.instance.id}/rebooted`), undefined);
 });
 
-test('terminate: EC2 is asked to', async () => {
+test('terminate: the boot calls TerminateInstances', async () => {
   const node = await launchNode(cloud, { config: failing('terminate') });
   await node.boot();
   assert.ok(terminated(node));
 });
 
-test('terminate: also for what identify finds, before the whole configuration is known', async () => {
+test('terminate: also for a failure in identify, before the whole configuration is known', async () => {
   const config = configText(cloud, 'boot: { onFailure: terminate }\n');
   const node = await launchNode(cloud, { config, userData: '#eniboot-config\nclutser: typo\n' });
   await node.boot();
@@ -75,7 +75,7 @@ test('terminate: also for what identify finds, before the whole configuration is
   assert.ok(terminated(node));
 });
 
-test('a later failure on a node that was READY takes nothing from its pods', async () => {
+test('a later failure on a node that was READY does not disturb its pods', async () => {
   const node = await launchNode(cloud, { config: configText(cloud, 'boot: { onFailure: terminate }\n') });
   assert.is((await node.boot()).status?.verdict, 'ready');
   node.instance.write(
@@ -89,7 +89,7 @@ test('a later failure on a node that was READY takes nothing from its pods', asy
   assert.ok(node.kubeletReleased());
 });
 
-test('a throttled tag neither holds up READY nor spoils the next boot', async () => {
+test('a throttled tag neither delays READY nor makes the next boot fail', async () => {
   const node = await launchNode(cloud);
   const fault = cloud.faults.ec2.add({
     action: 'DescribeTags',
@@ -99,7 +99,7 @@ test('a throttled tag neither holds up READY nor spoils the next boot', async ()
   const started = performance.now();
   const first = await node.boot();
   assert.is(first.status?.verdict, 'ready');
-  assert.ok(performance.now() - started < 30_000, 'the tag was waited for');
+  assert.ok(performance.now() - started < 30_000, 'the boot waited for the tag');
   fault.remove();
   const second = await node.boot();
   assert.is(second.status?.verdict, 'ready');
@@ -107,10 +107,10 @@ test('a throttled tag neither holds up READY nor spoils the next boot', async ()
   const tags = cloud.calls.filter(
     (call) => call.action === 'CreateTags' && call.accepted && call.instanceId === node.instance.id,
   );
-  assert.is(tags.length, 1, 'the second boot tags what the first could not');
+  assert.is(tags.length, 1, 'the second boot sets the tag');
 });
 
-test('a standard output that takes nothing is no reason to fail', async () => {
+test('a boot whose standard output cannot be written does not fail', async () => {
   const node = await launchNode(cloud);
   const { exitCode, stderr } = await node.instance.run('sh', ['-c', `${ENIBOOT} boot > /dev/full`], {
     timeoutMs: 60_000,
@@ -119,7 +119,7 @@ test('a standard output that takes nothing is no reason to fail', async () => {
   assert.match(node.instance.consoleLog(), /eniboot: READY OK/);
 });
 
-test('a dry run acts on nothing', async () => {
+test('a dry run does not act on a failure', async () => {
   const node = await launchNode(cloud, { config: failing('terminate') });
   await node.instance.run(ENIBOOT, ['boot', '--dry-run'], { timeoutMs: 60_000 });
   assert.not.ok(terminated(node));

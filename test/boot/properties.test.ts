@@ -1,4 +1,4 @@
-// What must hold for every input: the attach plan, the flattened egress table, patience, the deadline.
+// Properties for every input: the attach plan, the flattened egress table, retries (patience), the deadline.
 import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -6,14 +6,15 @@ import type { AddressRequest, Ec2, Eni } from '../../agent/aws/ec2.ts';
 import type { InstanceLimits } from '../../agent/aws/limits/limits.ts';
 import { type CallRecord, withPatience } from '../../agent/aws/patience.ts';
 import { POD_ROLE, ROLE_TAG } from '../../agent/aws/tags.ts';
-import { type AttachStep, planAttach, podEnisOf, poolSizeOf } from '../../agent/boot/attach-plan.ts';
+import type { AttachStep } from '../../agent/boot/change.ts';
 import { openDeadline } from '../../agent/boot/deadline.ts';
-import { type EgressAction, flatten } from '../../agent/boot/egress-table.ts';
+import { type EgressAction, flatten } from '../../agent/boot/node-rules/nft-text.ts';
+import { planAttach, podEnisOf, poolSizeOf } from '../../agent/boot/phases/attach/plan.ts';
 import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import { Failure, type FailureCode, isFailure } from '../../agent/messages/failure.ts';
 import type { Clock } from '../../agent/port/clock.ts';
 
-/** A clock that moves when somebody sleeps, and only then. */
+/** A clock that moves only when a task sleeps. */
 function virtualClock(startMs = 1_000_000): Clock & { wallMs: number; advance(ms: number): void } {
   let now = startMs;
   return {
@@ -23,7 +24,7 @@ function virtualClock(startMs = 1_000_000): Clock & { wallMs: number; advance(ms
       return new Date(this.wallMs + now);
     },
     async sleep(ms, signal) {
-      // A race that this sleep has lost moves no time.
+      // A sleep whose race is already decided moves no time.
       await Promise.resolve();
       if (signal !== undefined) return new Promise(() => {});
       now += ms;
@@ -125,14 +126,14 @@ const worlds: fc.Arbitrary<World> = fc
 
 function plan(world: World): AttachStep[] | 'no room' {
   try {
-    return planAttach({ ...world, full: new Set() });
+    return planAttach({ ...world, full: new Set(), exhausted: false });
   } catch (error) {
     if (isFailure(error, 'ENI_LIMIT')) return 'no room';
     throw error;
   }
 }
 
-/** What EC2 holds once the steps are done. */
+/** The world after EC2 has carried out the steps. */
 function carriedOut(world: World, steps: AttachStep[]): World {
   let attached = [...world.attached];
   let unattached = [...world.unattached];
@@ -151,7 +152,7 @@ function carriedOut(world: World, steps: AttachStep[]): World {
       );
     } else if (step.kind === 'adopt') {
       const found = unattached.find((one) => one.eniId === step.eniId);
-      assert.ok(found !== undefined, 'only what is there is adopted');
+      assert.ok(found !== undefined, 'only an existing ENI is adopted');
       unattached = unattached.filter((one) => one.eniId !== step.eniId);
       attached.push({ ...eni(step.eniId, step.deviceIndex, true, step0), ...addressesOf(found as Eni) });
     } else {
@@ -197,7 +198,7 @@ test('the attach plan never goes over a limit and never uses an index twice', ()
   );
 });
 
-test('the attach plan leaves everything alone that is not ours', () => {
+test('the attach plan does not touch ENIs of other programs', () => {
   fc.assert(
     fc.property(worlds, (world) => {
       const steps = plan(world);
@@ -209,7 +210,7 @@ test('the attach plan leaves everything alone that is not ours', () => {
   );
 });
 
-test('the attach plan reaches the target, or all that the limits allow, and then is empty', () => {
+test('the attach plan reaches the target, or the most that the limits allow, and then is empty', () => {
   fc.assert(
     fc.property(worlds, (world) => {
       const steps = plan(world);
@@ -217,7 +218,7 @@ test('the attach plan reaches the target, or all that the limits allow, and then
         assert.ok(world.attached.length >= world.limits.defaultCardEnis);
         return;
       }
-      // What a killed run left may be smaller than it could be: the next plan fills it.
+      // An ENI that a killed run left may be smaller than possible: the next plan fills it.
       let after = carriedOut(world, steps);
       const second = plan(after);
       if (second !== 'no room') after = carriedOut(after, second);
@@ -247,7 +248,7 @@ test('the attach plan reaches the target, or all that the limits allow, and then
 const actions: EgressAction[] = ['route', 'snat', 'snat-keep-port'];
 const rows = fc.array(
   fc.record({
-    // Few bits, so that CIDRs nest and touch often.
+    // Few bits, so that CIDRs often contain or touch each other.
     cidr: fc.tuple(fc.integer({ min: 0, max: 255 }), fc.integer({ min: 22, max: 32 })).map(([at, length]) => {
       const { first } = rangeOf(`10.0.${at % 4}.${at}/${length}`);
       return `${toAddress(first)}/${length}`;
@@ -257,7 +258,7 @@ const rows = fc.array(
   { maxLength: 12 },
 );
 
-/** Address by address: the longest prefix wins, the later row among equals. */
+/** For one address: the row with the longest prefix wins, and the later row among equal ones. */
 function oracle(table: { cidr: string; action: EgressAction }[], address: number): EgressAction | undefined {
   let best: { length: number; action: EgressAction } | undefined;
   for (const { cidr, action } of table) {
@@ -269,7 +270,7 @@ function oracle(table: { cidr: string; action: EgressAction }[], address: number
   return best?.action;
 }
 
-test('flatten() says of every address what a longest-prefix match does', () => {
+test('flatten() gives every address the action of a longest-prefix match', () => {
   fc.assert(
     fc.property(rows, (table) => {
       const flat = flatten(table);
@@ -290,7 +291,7 @@ test('flatten() says of every address what a longest-prefix match does', () => {
 
 type Answer = 'accepted' | FailureCode;
 
-/** An EC2 whose deleteEni gives these answers, and then accepts. */
+/** An EC2 whose deleteEni gives these answers, and then succeeds. */
 function scripted(answers: Answer[], clock: { advance(ms: number): void }): Ec2 {
   const left = [...answers];
   return {
@@ -343,7 +344,7 @@ test('patience: full jitter within its bounds, permanent failures at once, no at
             assert.ok(pause >= 0 && pause <= 21_000, `a pause of ${pause} ms`);
             assert.ok(
               ['EC2_THROTTLED', 'EC2_UNAVAILABLE', 'EC2_AUTH'].includes(record.outcome),
-              'only transient ones',
+              'only transient failures are tried again',
             );
           }
         }
@@ -377,7 +378,7 @@ test('patience: mutating calls never go faster than the bucket', async () => {
           clock.advance(gap);
           await ec2.createTags('i-1', {});
         }
-        // A burst of 8, then one a second: in every window.
+        // In every window: a burst of 8, then one call a second.
         for (const [from, start] of began.entries()) {
           for (let to = from; to < began.length; to += 1) {
             const seconds = ((began[to] ?? 0) - start) / 1000;
@@ -392,7 +393,7 @@ test('patience: mutating calls never go faster than the bucket', async () => {
 
 // --- the deadline ----------------------------------------------------------------------------------------
 
-test('the deadline: restarts and steps of the wall clock do not move it, throttling does, up to its cap', () => {
+test('the deadline: restarts and steps of the wall clock do not move it; throttling does, up to its limit', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 10, max: 3600 }),

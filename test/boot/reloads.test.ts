@@ -1,5 +1,5 @@
-// What others' programs set anew on a READY node, as a package's scriptlet or an operator has them do: what boot has set
-// persists, or repair puts it back.
+// Other programs reload their settings on a READY node, as a package's scriptlet or an operator makes them do. Boot's settings
+// persist, or repair restores them.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -9,7 +9,7 @@ import { bootPodNode, type PodNode } from '../cni/rig.ts';
 
 const image = join(import.meta.dirname, '../../systemd/usr/lib/sysctl.d/90-eniboot.conf');
 
-/** What is run, and whether it undoes something that only repair puts back. */
+/** The command, and whether it undoes settings that only repair restores. */
 const reloads: [what: string, script: string, repaired?: true][] = [
   ['sysctl --system', 'sysctl --system'],
   ['sysctl of one file of the image', 'sysctl -p /etc/sysctl.d/90-eniboot.conf || :', true],
@@ -27,14 +27,14 @@ let node: PodNode;
 test.before(async () => {
   cloud = await startCloud();
   node = await bootPodNode(cloud);
-  // As the image has it.
+  // The sysctl file as it is in the image.
   node.instance.write('/etc/sysctl.d/90-eniboot.conf', readFileSync(image, 'utf8'));
   await node.addPod('a');
 });
 test.after(() => cloud.stop());
 
 for (const [what, script, repaired] of reloads)
-  test(`${what}: ${repaired === true ? 'repair puts back what it undoes' : 'nothing is undone'}`, async () => {
+  test(`${what}: ${repaired === true ? 'repair restores what it undoes' : 'nothing is undone'}`, async () => {
     await node.sh(`{ ${script}; } >/dev/null 2>&1`);
     const found = await node.eniboot(['repair']);
     assert.is(found.exitCode, 0, found.stderr);

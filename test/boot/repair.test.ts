@@ -1,6 +1,6 @@
 // time limit: 180 s
-// What a running node goes by: the boot that made it READY, whatever a later run, an edited file, a service that does
-// not answer or one incomplete answer says.
+// repair and refill use the configuration and the facts of the boot that made the node READY. A later run, an edited file, a
+// service that does not answer or one incomplete answer does not change them.
 import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { POD_ROLE, ROLE_TAG } from '../../agent/aws/tags.ts';
 import type { Check } from '../../agent/boot/phase.ts';
-import { POOL_LOCK } from '../../agent/pool/pool.ts';
+import { POOL } from '../../agent/pool/entry.ts';
 import { type Instance, startCloud } from '../aws/index.ts';
 import { lease } from '../pool/node.ts';
 import { configText, ENIBOOT, launchNode, type Node, type NodeOptions } from './node.ts';
@@ -53,7 +53,7 @@ async function table(instance: Instance): Promise<string> {
   return (await instance.run('nft', ['list', 'table', 'inet', 'eniboot'])).stdout;
 }
 
-test('a later run that fails, a half-edited file, a silent Parameter Store: the node is repaired and refilled as it booted', async () => {
+test('a later run that fails, a half-edited file, a silent Parameter Store: repair and refill use the booted configuration', async () => {
   const booted = configText(cloud, 'kubernetes: { clusterDns: ["ssm:/demo/dns"] }\n');
   cloud.ssm.put('/demo/dns', '10.96.0.10');
   const node = await readyNode({ config: booted });
@@ -75,7 +75,7 @@ test('a later run that fails, a half-edited file, a silent Parameter Store: the 
   );
 });
 
-test('one incomplete answer about a pod ENI takes it from nobody', async () => {
+test('one incomplete answer about a pod ENI changes nothing on the node', async () => {
   const tags = { [ROLE_TAG]: POD_ROLE };
   const podEnis = [
     { prefixes: 4, tags },
@@ -95,7 +95,7 @@ test('one incomplete answer about a pod ENI takes it from nobody', async () => {
   }
   const empty = cloud.faults.imds.add({ path: /vpc-ipv4-cidr-blocks/, status: 404 });
   await node.instance.run('rm', ['/run/eniboot/vpc-cidrs.json']);
-  assert.equal(await repair(node), NOTHING, 'nor its CIDRs from the VPC');
+  assert.equal(await repair(node), NOTHING, 'nor are CIDRs of the VPC removed');
   assert.ok(empty.hits > 0);
   assert.is(node.instance.read('/run/eniboot/node.json'), before);
   assert.is(await table(node.instance), tableBefore);
@@ -117,14 +117,14 @@ esac
   );
 }
 
-test('out of the warm pool: kubelet is started once, and again only as long as systemd has not taken it', async () => {
+test('out of the warm pool: kubelet is started once, and again only while systemd refuses to start it', async () => {
   const node = await readyNode({ lifecycleState: 'Warmed:Running' });
   const { instance } = node;
   const starts = () => (instance.read('/run/starts') ?? '').split('\n').length - 1;
   instance.write('/run/starts', '');
   systemctl(instance, 'exit 1');
   const kubelet = async () => (await checks(instance)).find((check) => check.id === 'kubelet');
-  assert.is((await kubelet())?.result, 'pass', 'waits without kubelet');
+  assert.is((await kubelet())?.result, 'pass', 'a node in the warm pool is healthy without kubelet');
   assert.equal(await repair(node), NOTHING);
   assert.is(starts(), 0);
   instance.record.lifecycleState = 'InService';
@@ -137,16 +137,16 @@ test('out of the warm pool: kubelet is started once, and again only as long as s
     );
     assert.is(starts(), tries);
   }
-  assert.is((await kubelet())?.code, 'KUBELET_DOWN', 'released and down');
+  assert.is((await kubelet())?.code, 'KUBELET_DOWN', 'kubelet is released and does not run');
   systemctl(instance, 'exit 0');
   assert.equal(await repair(node), NOTHING);
   assert.is(starts(), 3);
-  // Whoever stops kubelet now has the last word.
+  // An operator who stops kubelet from now on has the last word.
   assert.equal(await repair(node), NOTHING);
   assert.is(starts(), 3);
 });
 
-test('a boot by hand starts kubelet where systemd runs, and not where the unit has started it', async () => {
+test('a boot by hand starts kubelet where systemd runs; a boot by its unit does not', async () => {
   const systemd = { '/run/systemd/system/present': '' };
   for (const [by, expected] of [
     ['NOTIFY_SOCKET=/run/nobody', 0],
@@ -164,12 +164,12 @@ test('a boot by hand starts kubelet where systemd runs, and not where the unit h
   }
 });
 
-test('a type younger than the table: EC2 is asked for its limits once, and a boot without EC2 goes by the answer', async () => {
+test('a type newer than the table: EC2 is asked for its limits once, and a boot without EC2 uses the answer', async () => {
   const node = await readyNode({ type: 'z9.large' });
   const limits = () => cloud.calls.filter((call) => call.action === 'DescribeInstanceTypes').length;
   assert.is(limits(), 1);
   assert.equal(await repair(node), NOTHING);
-  assert.is(limits(), 1, 'repair asks nobody');
+  assert.is(limits(), 1, 'repair does not ask EC2');
   cloud.faults.ec2.add({ action: '*', unanswered: true });
   await node.reboot();
   const { status } = await node.boot();
@@ -178,7 +178,7 @@ test('a type younger than the table: EC2 is asked for its limits once, and a boo
   assert.is(status?.capacity?.maxPods, 110);
 });
 
-test('check asks the runtime: it must answer, and leases match sandboxes', async () => {
+test('check asks the runtime, which must answer, and compares leases with sandboxes', async () => {
   const { instance } = await readyNode();
   systemctl(instance, 'exit 0');
   const script = 'import socket; socket.socket(socket.AF_UNIX).bind("/run/crio/crio.sock")';
@@ -204,7 +204,7 @@ test('check asks the runtime: it must answer, and leases match sandboxes', async
   assert.is((await found())['leases'], 'pass');
 });
 
-test('check tells which network containerd takes, and does not ask that where cri-o is', async () => {
+test('check tells which network containerd uses, and skips this row on a node with cri-o', async () => {
   const { instance } = await readyNode();
   const order = async () => (await checks(instance)).find(({ id }) => id === 'conflist-order');
   const sh = (script: string) => instance.run('sh', ['-ec', script]);
@@ -225,7 +225,7 @@ test('check tells which network containerd takes, and does not ask that where cr
   assert.is(await order(), undefined);
 });
 
-test('a file that cannot be read is one failure with a code, and the other phases are repaired', async () => {
+test('a file that cannot be read is one failure with a code, and repair goes on with the other phases', async () => {
   const node = await readyNode();
   const dropIn = '/etc/kubernetes/kubelet.conf.d/10-eniboot.conf';
   await node.instance.run('sh', ['-c', `rm ${dropIn} /etc/cni/net.d/10-eniboot.conflist && mkdir ${dropIn}`]);
@@ -239,7 +239,7 @@ test('a file that cannot be read is one failure with a code, and the other phase
   assert.ok(node.instance.read('/etc/cni/net.d/10-eniboot.conflist'));
 });
 
-test('a VPC that is given another CIDR: the next boot routes it, and repair keeps it while EC2 is silent', async () => {
+test('a new CIDR of the VPC is routed by the next boot, and repair keeps it while EC2 does not answer', async () => {
   const node = await readyNode();
   const added = '10.99.0.0/16';
   assert.not.match(await table(node.instance), added);
@@ -264,10 +264,10 @@ test('a VPC that is given another CIDR: the next boot routes it, and repair keep
   assert.match(await table(node.instance), added);
 });
 
-test('the boot systemd started waits for a run by hand', async () => {
+test('a boot by systemd waits for the end of a run by hand', async () => {
   const node = await launchNode(cloud);
   await node.instance.run('mkdir', ['-p', '/run/eniboot/pool']);
-  const holder = node.instance.spawn('flock', [POOL_LOCK, 'sleep', '8']);
+  const holder = node.instance.spawn('flock', [POOL.lock, 'sleep', '8']);
   await new Promise((resolve) => setTimeout(resolve, 500));
   const { exitCode, stdout } = await node.instance.run(
     'env',
@@ -275,7 +275,7 @@ test('the boot systemd started waits for a run by hand', async () => {
     { timeoutMs: 60_000 },
   );
   assert.is(exitCode, 0, stdout);
-  assert.is(holder.exitCode, 0, 'after it had ended');
+  assert.is(holder.exitCode, 0, 'the boot began after the other run had ended');
 });
 
 test.run();

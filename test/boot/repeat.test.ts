@@ -1,5 +1,5 @@
-// A boot again and again: the second makes no change and no call that changes anything, looking changes
-// nothing at all, and the numbers of calls stay within what the design allows.
+// A boot is repeated: the second makes no change and no mutating call, `check` and `plan` change nothing at all, and the
+// numbers of calls stay within the design's limits.
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -9,7 +9,7 @@ import { configText, ENIBOOT, launchNode } from './node.ts';
 
 const cloud = await startCloud();
 
-/** Everything eniboot could change on a machine, /run and its own files included. */
+/** All that eniboot could change on a machine, including /run and its own files. */
 async function everything(instance: Instance): Promise<string> {
   const script = `
 ip -4 -o address | sed 's/valid_lft.*//'; ip link; ip -4 route show table all; ip rule; nft list ruleset
@@ -44,13 +44,13 @@ for (const args of [
   });
 }
 
-test('a run that is interrupted on a READY node changes neither its verdict nor the time that the next one has', async () => {
+test('a run that is interrupted on a READY node changes neither its verdict nor the time of the next run', async () => {
   const extra = 'boot: { deadlineSeconds: 10 }\n';
   const { instance, boot, eniboot } = await launchNode(cloud, { config: configText(cloud, extra) });
   assert.is((await boot()).status?.verdict, 'ready');
   const before = instance.read('/run/eniboot/status.json');
   const lock = await instance.run('stat', ['--format', '%a', '/run/eniboot/pool/lock']);
-  assert.is(lock.stdout, '600\n', 'nobody else can hold it');
+  assert.is(lock.stdout, '600\n', 'only root can open the lock');
   cloud.latency.apiMs = 3_000;
   const run = instance.spawn(ENIBOOT, ['boot'], { stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
@@ -72,7 +72,7 @@ test('a run that is interrupted on a READY node changes neither its verdict nor 
   assert.is((await eniboot(['status'])).exitCode, 0);
 });
 
-test('from nothing to 110 pods with at most 4 calls that change something, the verdict tag included', async () => {
+test("from nothing to 110 pods takes at most 4 mutating calls, including the verdict's tag", async () => {
   const { instance, boot } = await launchNode(cloud);
   const { status } = await boot();
   assert.is(status?.verdict, 'ready');
@@ -82,7 +82,7 @@ test('from nothing to 110 pods with at most 4 calls that change something, the v
   assert.ok((status?.cloud.imdsRequests ?? 99) <= 40, `${status?.cloud.imdsRequests} IMDS requests`);
 });
 
-test('two pod ENIs in place: no call that changes anything but the tag, at most 40 IMDS requests', async () => {
+test('with two pod ENIs in place: no mutating call but the tag, at most 40 IMDS requests', async () => {
   const tags = { [ROLE_TAG]: POD_ROLE };
   const { instance, boot } = await launchNode(cloud, {
     podEnis: [
@@ -103,7 +103,7 @@ test('two pod ENIs in place: no call that changes anything but the tag, at most 
   );
 });
 
-test('a second boot changes nothing, on the machine or in EC2; nor do plan and check then', async () => {
+test('a second boot changes nothing, on the machine or in EC2; nor do plan and check after it', async () => {
   const { instance, boot, eniboot } = await launchNode(cloud);
   assert.is((await boot()).status?.verdict, 'ready');
   const own = /^\/(run\/eniboot|var\/lib\/eniboot)(\/|\b)/;
@@ -120,13 +120,13 @@ test('a second boot changes nothing, on the machine or in EC2; nor do plan and c
     second.status?.phases.flatMap((phase) => phase.changes),
     [],
   );
-  // Its own status, deadline and metrics are written anew; nothing else.
+  // It writes only its own status, deadline and metrics again.
   const after = await everything(instance);
   assert.is(others(after), others(before));
   await eniboot(['plan']);
   await eniboot(['check']);
   assert.is(await everything(instance), after);
-  // Nor where there is something to remember: the digests are found again and not written down.
+  // check and plan do not write their own records either: they compute the digests again and do not store them.
   await instance.run('rm', ['/run/eniboot/digests.json', '/run/eniboot/vpc-cidrs.json']);
   const without = await everything(instance);
   await eniboot(['plan']);
@@ -138,7 +138,7 @@ test('a second boot changes nothing, on the machine or in EC2; nor do plan and c
   );
 });
 
-test('after a reboot: READY without a call that changes anything', async () => {
+test('after a reboot: READY without a mutating call', async () => {
   const { instance, boot, reboot, kubeletReleased } = await launchNode(cloud);
   assert.is((await boot()).status?.verdict, 'ready');
   const enis = instance.enis.map((eni) => eni.id);

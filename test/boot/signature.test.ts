@@ -1,4 +1,4 @@
-// What a signature is good for, and for nothing else; OpenSSL is the other implementation.
+// What a signature is valid for. OpenSSL is the second implementation.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
@@ -27,17 +27,17 @@ const keys = [ours.publicKey, next.publicKey];
 
 const cases: [string, boolean, Signed, string, string[]?][] = [
   ['by a key of the list', true, what, ours.sign(what)],
-  ['by another of the list, when keys are changed', true, what, next.sign(what)],
+  ['by the second key of the list, while keys are replaced', true, what, next.sign(what)],
   ['by a key outside of the list', false, what, stranger.sign(what)],
   ['of another version', false, { ...what, version: '1.5.0' }, ours.sign(what)],
   ['of another CPU', false, { ...what, arch: 'arm64' }, ours.sign(what)],
   ['of another archive', false, { ...what, sha256: '0'.repeat(64) }, ours.sign(what)],
-  ['that is none', false, what, ''],
-  ['that is no base64', false, what, '§'],
+  ['that is empty', false, what, ''],
+  ['that is not base64', false, what, '§'],
   ['cut short', false, what, ours.sign(what).slice(0, 40)],
-  ['by nobody, of no keys', false, what, ours.sign(what), []],
+  ['with an empty list of keys', false, what, ours.sign(what), []],
   [
-    'beside a key that is no point',
+    'with a key in the list that is not a point of the curve',
     true,
     what,
     ours.sign(what),
@@ -79,7 +79,7 @@ for (const [name, text] of [
   });
 }
 
-test('versions have an order', () => {
+test('versions are compared by their numbers', () => {
   const order = [
     '0.9.0',
     '1.0.0-alpha',

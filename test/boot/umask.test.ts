@@ -1,4 +1,4 @@
-// A unit or a root shell may have UMask=0077: what a boot writes is then for the same readers as with any other.
+// A unit or a root shell may have UMask=0077: the files of a boot have the same readers as with any other umask.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -10,7 +10,7 @@ test.before(async () => {
 });
 test.after(() => cloud.stop());
 
-/** Mode of each file and folder, by what it is for: addresses and IDs differ between nodes. */
+/** Mode and path of each file and folder. Addresses and IDs in paths differ between nodes and are replaced by `…`. */
 async function modesAfterBoot(umask: string): Promise<string[]> {
   const node = await launchNode(cloud, { podEnis: 0 });
   const script = `umask ${umask}; exec ${ENIBOOT} boot --json`;

@@ -1,4 +1,4 @@
-// What comes out of an archive is what a version has, whatever is in it. Archives are made by GNU tar.
+// A version is unpacked as its manifest lists it, or refused, from any archive. The archives are made by GNU tar.
 import { execFileSync } from 'node:child_process';
 import {
   existsSync,
@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { unpack } from '../../agent/boot/unpack.ts';
+import { unpack } from '../../agent/boot/version/unpack.ts';
 import type { Failure } from '../../agent/messages/failure.ts';
 import { bounds } from '../../agent/port/bounds.ts';
 
@@ -28,7 +28,7 @@ interface Unpacked {
   bytes: number;
 }
 
-/** Packs what a script leaves in a folder that holds a good version, by a command that writes a tar to stdout. */
+/** A script changes a folder that holds a good version; a command writes it as a tar to stdout; both are then unpacked. */
 async function unpacked(script: string, pack = 'tar -C "$0" -cf - .'): Promise<Unpacked> {
   const source = join(scratch, `source-${++made}`);
   const folder = join(scratch, `target-${made}`);
@@ -52,7 +52,7 @@ for (const [name, pack] of [
   ['tar .', 'tar -C "$0" -cf - .'],
   ['eniboot bundle build', 'tar -C "$0" --format=ustar --sort=name -cf - NOTICE eniboot manifest.json'],
 ]) {
-  test(`an archive of ${name} is unpacked, with modes of our own`, async () => {
+  test(`an archive of ${name} is unpacked, with eniboot's own modes`, async () => {
     const { said, files, folder } = await unpacked(':', pack);
     assert.is(said, 'unpacked');
     assert.equal(files, ['NOTICE', 'eniboot', 'manifest.json']);
@@ -66,7 +66,7 @@ for (const [name, pack] of [
 const refusals: [string, string, RegExp, string?][] = [
   ['778 KB that unpack to 800 MB', 'truncate -s 800000000 eniboot', /eniboot unpacks to 800000000 bytes/],
   [
-    'files that are too much together',
+    'files whose sum is too large',
     'rm eniboot; truncate -s 200000000 LICENSE NOTICE',
     /unpacks to over 300000000 bytes/,
   ],
@@ -81,7 +81,7 @@ const refusals: [string, string, RegExp, string?][] = [
   ['a file outside of the manifest', ': > extra', /extra is not in its manifest/],
   ['the record of its own digest', ': > bundle.sha256', /bundle\.sha256 is not in its manifest/],
   [
-    'a name that leads out',
+    'a name that leads out of the folder',
     ':',
     /"\.\.\/x" is no plain/,
     'tar -C "$0" -P --transform=s,NOTICE,../x, -cf - .',
@@ -90,7 +90,7 @@ const refusals: [string, string, RegExp, string?][] = [
   ['the same name twice', ':', /NOTICE is in it twice/, 'tar -C "$0" -cf - . ./NOTICE --hard-dereference'],
   ['an extended header', ':', /of an unknown kind/, 'tar -C "$0" --format=pax --mtime=@1.5 -cf - .'],
   ['a device', ':', /null is a character device/, 'tar -C /dev -cf - null'],
-  ['an end in the middle', ':', /it ends in the middle/, 'tar -C "$0" -cf - . | head -c 1500'],
+  ['an archive that ends in the middle', ':', /it ends in the middle/, 'tar -C "$0" -cf - . | head -c 1500'],
   ['no tar', ':', /it is no tar archive/, 'seq 1000'],
 ];
 for (const [name, script, message, pack] of refusals) {
@@ -121,11 +121,11 @@ for (const [name, bytes] of [
   });
 }
 
-test('an archive without a manifest is none', async () => {
+test('an archive without a manifest is refused', async () => {
   assert.match((await unpacked('rm manifest.json')).said, /^MANIFEST_MISSING: /);
 });
 
-test('the time for it is an end', async () => {
+test('unpacking ends at its time limit', async () => {
   const { said } = await unpacked(':');
   assert.is(said, 'unpacked');
   const target = mkdtempSync(join(scratch, 'late-'));

@@ -1,5 +1,5 @@
 // time limit: 600 s
-// The executables: the same commit gives the same bytes wherever it is built, and both CPUs' run.
+// The executables: the same commit gives the same bytes wherever it is built, and those of both CPUs run.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -22,12 +22,15 @@ import * as assert from 'uvu/assert';
 const root = join(import.meta.dirname, '../..');
 const scratch = mkdtempSync(join(tmpdir(), 'eniboot-build-'));
 
-/** Builds the last commit in a clone of its own and returns the folder it went to. */
+/**
+ * Builds the last commit in a new clone and returns the folder of the build. Not in this tree, since other tests run what is in
+ * dist/ meanwhile.
+ */
 function buildClone(name: string, ...args: string[]): string {
   const clone = join(scratch, name);
   execFileSync('git', ['clone', '--quiet', root, clone]);
   symlinkSync(join(root, 'node_modules'), join(clone, 'node_modules'));
-  execFileSync(process.execPath, ['agent/build/build.ts', '--no-bundle', ...args], {
+  execFileSync(process.execPath, ['agent/build/build.ts', ...args], {
     cwd: clone,
     stdio: ['ignore', 'ignore', 'inherit'],
   });
@@ -38,21 +41,29 @@ function digest(path: string): string {
   return createHash('sha256').update(readFileSync(path)).digest('hex');
 }
 
-const one = buildClone('one');
+/** Builds under a umask that removes all rights of other users. */
+function buildAnother(): string {
+  const umask = process.umask(0o077);
+  try {
+    return buildClone('another', 'x64');
+  } finally {
+    process.umask(umask);
+  }
+}
+
+const one = buildClone('one', '--no-bundle');
+const another = buildAnother();
 
 test('`eniboot bundle build` packs the very bundle of the build, licences included', () => {
-  const from = join(root, 'dist/x64');
-  execFileSync(process.execPath, [join(root, 'agent/build/build.ts'), 'x64'], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  const from = join(another, 'x64');
   const out = join(scratch, 'packed.tar.gz');
   const pack = (path: string) =>
     spawnSync(join(from, 'eniboot'), ['bundle', 'build', '--from', from, '--out', out], {
       encoding: 'utf8',
       env: { PATH: path },
     });
-  const bundle = readdirSync(join(root, 'dist')).find((name) => name.endsWith('-x64.tar.gz')) ?? '';
-  // A tar that fails leaves nothing.
+  const bundle = readdirSync(another).find((name) => name.endsWith('-x64.tar.gz')) ?? '';
+  // When tar fails, nothing is left.
   const bin = join(scratch, 'bin');
   mkdirSync(bin);
   writeFileSync(join(bin, 'tar'), '#!/bin/sh\nexit 2\n', { mode: 0o755 });
@@ -62,27 +73,24 @@ test('`eniboot bundle build` packs the very bundle of the build, licences includ
   assert.not.ok(existsSync(out) || existsSync(`${out}.tmp`));
   const packed = pack(process.env['PATH'] ?? '');
   assert.is(packed.status, 0, packed.stderr);
-  assert.is(digest(out), digest(join(root, 'dist', bundle)));
+  assert.is(digest(out), digest(join(another, bundle)));
   const members = execFileSync('tar', ['--list', '--gzip', '--file', out]).toString().split('\n');
   assert.equal(members, ['LICENSE', 'NOTICE', 'eniboot', 'manifest.json', '']);
 });
 
 test('a second clone in another folder, with another umask, gives the same bytes', () => {
-  const umask = process.umask(0o077);
-  const other = buildClone('another', 'x64');
-  process.umask(umask);
   for (const path of ['x64/eniboot', 'node-files.tar'])
-    assert.is(digest(join(other, path)), digest(join(one, path)), path);
+    assert.is(digest(join(another, path)), digest(join(one, path)), path);
 });
 
-test('the bundle and what is in dist/ are the same under any umask, for everybody to read', () => {
-  const built = join(root, 'dist/x64');
+test('the bundle and what is in dist/ are the same under any umask, and all users can read them', () => {
+  const built = join(one, 'x64');
   const packed = (umask: number): string => {
     const before = process.umask(umask);
     try {
       const folder = join(scratch, `files-${umask}`);
       mkdirSync(folder);
-      // As a copy or a checkout under that umask has them.
+      // With the modes that a copy or a checkout under that umask has.
       for (const name of ['LICENSE', 'NOTICE', 'manifest.json'])
         writeFileSync(join(folder, name), readFileSync(join(built, name)));
       linkSync(join(built, 'eniboot'), join(folder, 'eniboot'));
@@ -109,7 +117,7 @@ test('the bundle and what is in dist/ are the same under any umask, for everybod
   );
   for (const umask of [0o077, 0o002]) assert.is(digest(packed(umask)), digest(usual), umask.toString(8));
   for (const name of ['x64/manifest.json', 'x64/eniboot', 'manifest.json', 'node-files.tar'])
-    assert.is(statSync(join(scratch, 'another/dist', name)).mode & 0o044, 0o044, name);
+    assert.is(statSync(join(another, name)).mode & 0o044, 0o044, name);
 });
 
 test('the node files are those of systemd/, readable by all, with their links and programs', () => {

@@ -1,4 +1,4 @@
-// The executable as an operator runs it: outside any node, in the namespace the test itself is in.
+// The executable as an operator runs it: outside a node, in the test's own namespace.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { Cloud } from '../aws/index.ts';
@@ -22,18 +22,18 @@ export interface CallOptions {
   /** Default 60 s. */
   timeoutMs?: number;
   env?: Record<string, string>;
-  /** Called with everything written so far, at each piece of output; may send signals. */
+  /** Called at each piece of output with all output so far; it may send signals. */
   watch?: (out: string, kill: (signal: NodeJS.Signals) => void) => void;
   /** The same for standard error. */
   watchErr?: (err: string, kill: (signal: NodeJS.Signals) => void) => void;
 }
 
-/** Runs `eniboot ARGS` with nothing of this process's environment but PATH. Killed after timeoutMs. */
+/** Runs `eniboot ARGS` with only PATH of this process's environment. Killed after timeoutMs. */
 export function eniboot(args: string[], options: CallOptions = {}): Promise<Ended> {
   const started = performance.now();
   const child = spawn(EXECUTABLE, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: options.timeoutMs ?? 60_000,
+    timeout: options.timeoutMs ?? 180_000,
     killSignal: 'SIGKILL',
     env: { PATH: process.env['PATH'] ?? '', HOME: '/nonexistent', ...options.env },
   });
@@ -53,7 +53,7 @@ export function eniboot(args: string[], options: CallOptions = {}): Promise<Ende
   });
 }
 
-/** The environment of somebody who may do everything in the simulated region. */
+/** The environment of an operator who may do everything in the simulated region. */
 export function operatorEnvironment(cloud: Cloud): Record<string, string> {
   return {
     AWS_ACCESS_KEY_ID: cloud.operator.accessKeyId,

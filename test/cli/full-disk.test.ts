@@ -1,6 +1,6 @@
 // time limit: 300 s
-// Every command that writes, on a full disk: no byte left, and where it must write also no inode left, and read-only. It ends well or with a code and a
-// remedy, never as a defect; nothing is left half written; and once there is room the same command goes through.
+// Every command that writes, on a full disk: without a free byte, and, where it must write, without a free inode and read-only.
+// It ends well, or with a code and a remedy, and never as a defect. It leaves no half-written file. With room again it succeeds.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -24,13 +24,13 @@ const RUN = '/run/eniboot';
 
 interface Row {
   command: string;
-  /** The folder that is full. */
+  /** The folder on the full disk. */
   folder: string;
-  /** Makes it necessary to write: shell, before the disk is full. */
+  /** Shell commands before the disk is full, after which the command has to write. */
   first?: string;
-  /** What it says then; absent where it needs no room, or does without. */
+  /** The code of the failure; absent when the command needs no room. */
   code?: string;
-  /** Takes seconds: one disk is enough. */
+  /** The command takes seconds: it runs on one disk only. */
   slow?: true;
   run(): Promise<{ exitCode: number | null; stdout: string; stderr: string }>;
 }
@@ -47,7 +47,7 @@ const digest = '0'.repeat(64);
 
 const rows: Row[] = [
   { command: 'boot', folder: RUN, first: `rm ${RUN}/node.json`, code: 'FILE_WRITE', run: eniboot('boot') },
-  // A boot tries again until its phase is over where the disk is full behind /etc: test/boot/faults/host.ts.
+  // On a disk that is full below /etc, a boot tries again until its deadline: test/boot/faults/host.ts.
   { command: 'boot', folder: '/var/lib/eniboot', run: eniboot('boot') },
   {
     command: 'repair',
@@ -89,7 +89,7 @@ const rows: Row[] = [
     folder: '/out',
     slow: true,
     code: 'FILE_WRITE',
-    // Nodes of other tests are links to the same file, and each link changes it as far as tar sees.
+    // A copy: in other tests' nodes the files are links to one file, and for tar each new link changes the file.
     first: 'cp -r /usr/libexec/eniboot/0.1.0 /var/tmp/version',
     run: eniboot('bundle', 'build', '--from', '/var/tmp/version', '--out', '/out/bundle.tar.gz'),
   },
@@ -105,7 +105,7 @@ const rows: Row[] = [
   },
 ];
 
-/** A copy of the folder on a disk of its own, over it. */
+/** Mounts a copy of the folder, on a disk of its own, over it. */
 const disks: [what: string, fill: string][] = [
   ['no byte left', 'dd if=/dev/zero of=$folder/filler bs=4k 2>/dev/null || :'],
   ['no inode left', 'i=0; while touch $folder/filler$i 2>/dev/null; do i=$((i + 1)); done'],
@@ -118,7 +118,7 @@ const laid = (folder: string, fill: string) => `folder=${folder}; mkdir -p $fold
   cp -a $folder/. /mnt/copy/; mount --move /mnt/copy $folder 2>/dev/null || { mount --bind /mnt/copy $folder; umount /mnt/copy; }
   ${fill}`;
 
-/** Everything below the folder but what fills it: names, sizes and digests. */
+/** Names, sizes and digests of all files below the folder, without the fillers. */
 const look = (folder: string) =>
   node.sh(
     `cd ${folder}; find . -type f ! -name 'filler*' ! -path './calls*' -exec sha256sum {} + | sort -k2`,
@@ -130,7 +130,7 @@ for (const { command, folder, first, code, slow, run } of rows)
     : disks
   ).entries())
     test(`${command}, ${folder}: ${what}`, async () => {
-      // So that what is missing comes back with the folder below.
+      // A copy of the folder: with it missing files are restored below.
       await node.sh(`rm -rf /keep; mkdir -p ${folder}; cp -a ${folder} /keep; ${first ?? ':'}`);
       await node.sh(laid(folder, fill));
       const before = await look(folder);
@@ -154,7 +154,7 @@ for (const { command, folder, first, code, slow, run } of rows)
           if (text !== '') JSON.parse(text);
         if (what === 'read-only') assert.is(await look(folder), before);
       } finally {
-        // With room again the same goes through.
+        // With room again the same command succeeds.
         await node.sh(
           `mount -o remount,rw ${folder}; rm -f ${folder}/filler*; mount -o remount,size=64m,nr_inodes=10000 ${folder}`,
         );

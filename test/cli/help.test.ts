@@ -1,17 +1,17 @@
-// What every command promises: help that teaches, wrong usage refused before anything is touched, JSON alone on
-// stdout, and no start-up cost that a quick command need not pay.
+// Rules of every command: help that teaches, wrong usage refused before any change, JSON alone on stdout, and no start-up cost
+// that a quick command does not need.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Status } from '../../agent/boot/status.ts';
+import type { Status } from '../../agent/boot/verdict/status.ts';
 import { commands } from '../../agent/cli/commands.ts';
 import { EXECUTABLE, eniboot } from './executable.ts';
 
 const root = join(import.meta.dirname, '../..');
 const names = commands.map((command) => command.name);
-/** What a command needs before its options mean anything. */
+/** Operands that a command needs before its options are read. */
 const operands: Record<string, string[]> = {
   eni: ['sweep'],
   config: ['check'],
@@ -21,7 +21,7 @@ const operands: Record<string, string[]> = {
   image: ['check'],
 };
 
-test('the overview names every command and the exit codes; without a command it is wrong usage', async () => {
+test('the overview names every command and the exit codes; no command is wrong usage', async () => {
   const asked = await eniboot(['--help']);
   assert.is(asked.code, 0);
   for (const { name, summary } of commands)
@@ -39,20 +39,20 @@ test('every --help has usage, every option, exit codes, and fits a terminal', as
     assert.is(code, 0, name);
     assert.is(err, '');
     assert.match(out, new RegExp(`^Usage: eniboot ${name}\\b`));
-    assert.match(out, /^Exit codes: 0 /m, name);
-    assert.match(out, /\b2 wrong usage/, name);
+    assert.match(out, /^Exit codes:\s+0 /m, name);
+    assert.match(out, /\b2 +wrong usage/, name);
     for (const line of out.split('\n'))
       assert.ok(line.length <= 128, `${name}: ${line.length} characters: ${line}`);
     for (const option of optionsOf(name))
       assert.match(out, `--${option}`, `${name} --help is silent about --${option}`);
     assert.is((await eniboot(['help', name])).out, out);
-    assert.is((await eniboot([name, '--nonsense', '-h'])).out, out, 'help wins over a mistake');
+    assert.is((await eniboot([name, '--nonsense', '-h'])).out, out, 'help comes before a mistake');
     const entry = commands.find((command) => command.name === name);
     assert.is((await entry?.load())?.help, out);
   }
 });
 
-test('a mistyped command or option is refused with what was meant, on stderr, exit 2', async () => {
+test('a mistyped command or option is refused with a suggestion, on stderr, exit 2', async () => {
   for (const [typed, meant] of [
     ['bot', 'boot'],
     ['stauts', 'status'],
@@ -73,8 +73,9 @@ test('a mistyped command or option is refused with what was meant, on stderr, ex
   }
 });
 
-test('an argument too many, and an option without its value, are refused, exit 2', async () => {
-  for (const name of names.filter((one) => one !== 'config')) {
+test('an extra argument, and an option without its value, are refused, exit 2', async () => {
+  // config and rollout take any number of files.
+  for (const name of names.filter((one) => one !== 'config' && one !== 'rollout')) {
     const { code, out, err } = await eniboot([name, ...(operands[name] ?? []), 'one', 'two', 'three']);
     assert.is(code, 2, name);
     assert.is(out, '');
@@ -94,7 +95,7 @@ test('an argument too many, and an option without its value, are refused, exit 2
   }
 });
 
-test('a verb that is missing or mistyped, another verb’s option and a value of another form say what is right', async () => {
+test('a missing or mistyped verb, another verb’s option and a malformed value are refused with the right form', async () => {
   for (const [args, said] of [
     [['bundle'], 'what to do is missing: build, publish, list'],
     [['rollout', '--json'], 'what to do is missing: plan, run, watch'],
@@ -129,13 +130,13 @@ test('with --json a refusal is one object on stdout too, with code, message and 
   }
 });
 
-test('commands that change the machine or read what is for root alone need root and say so', async () => {
+test("commands that change the machine or read root's files need root and tell so", async () => {
   const changing = [['boot'], ['repair'], ['support-bundle'], ['pool', 'refill'], ['pool', 'collect']];
   const update = ['--version', '1.2.3', '--digests', '0'.repeat(64)];
   const reading = [['check'], ['plan'], ['pool'], ['pods'], ['enis'], ['trace', 'pod']];
   for (const args of [...changing, ...reading, ['update']]) {
     const more = args[0] === 'update' ? update : [];
-    // No user is mapped: whoever runs this is nobody in there.
+    // This namespace maps no user: the executable does not run as root.
     const result = spawnSync('unshare', ['--user', EXECUTABLE, ...args, ...more, '--json'], {
       encoding: 'utf8',
     });
@@ -145,7 +146,7 @@ test('commands that change the machine or read what is for root alone need root 
   }
 });
 
-test('colour is for terminals, and not with NO_COLOR', async () => {
+test('output is coloured on terminals only, and not with NO_COLOR', async () => {
   mkdirSync('/run/eniboot', { recursive: true });
   writeFileSync('/run/eniboot/status.json', JSON.stringify(failedStatus));
   const piped = await eniboot(['status']);
@@ -157,7 +158,7 @@ test('colour is for terminals, and not with NO_COLOR', async () => {
   assert.match(onTerminal({ NO_COLOR: '' }), '\u001b[31m');
 });
 
-test('status says of a boot under way what is left of its time by now, and that one was ended which should be over', async () => {
+test('status tells the remaining time of a running boot, and that a boot past its deadline was ended', async () => {
   mkdirSync('/run/eniboot', { recursive: true });
   const { failure: _, ...rest } = failedStatus;
   writeFileSync(
@@ -178,7 +179,7 @@ test('status says of a boot under way what is left of its time by now, and that 
   }
 });
 
-test('a reader that goes away is no failure, a full disk behind stdout is one with a code', async () => {
+test('a reader that closes its end is no failure; a full disk behind stdout is a failure with a code', async () => {
   const pager = shell('"$0" config schema | head -c 1; echo ":${PIPESTATUS[0]}"');
   assert.is(pager.stdout, '{:0\n');
   assert.is(pager.stderr, '');
@@ -186,7 +187,7 @@ test('a reader that goes away is no failure, a full disk behind stdout is one wi
   assert.is(full.status, 1);
   assert.match(full.stderr, 'FILE_WRITE: standard output: ENOSPC');
   assert.is(shell('"$0" version > /dev/full 2> /dev/full').status, 1);
-  // Neither the overview nor a refusal's object brings down what tells of it.
+  // Neither the overview nor the object of a refusal fails when it cannot be written.
   for (const [args, code, said] of [
     ['--help', 1, /^eniboot: FILE_WRITE: standard output: ENOSPC.*\n  what to do: .*\n$/],
     ['boto --json', 2, /^eniboot: USAGE: no command boto.*\n  what to do: .*\n$/],
@@ -197,7 +198,7 @@ test('a reader that goes away is no failure, a full disk behind stdout is one wi
   }
 });
 
-test('quick commands load neither the AWS SDK nor anything else that is heavy', async () => {
+test('quick commands load neither the AWS SDK nor any other large module', async () => {
   const heavy = /node_modules\/(@aws-sdk|@smithy|winston|execa|yaml|valibot|systeminformation)\//;
   const hook = join('/run', 'record.mjs');
   writeFileSync(
@@ -220,15 +221,17 @@ registerHooks({ load(url, context, next) { process.stderr.write('LOADED ' + url 
   };
   for (const args of [['status'], ['version'], ['--help'], ['capacity', 'm5.large'], ['iam-policy']])
     assert.equal(loadedBy(args), [], args.join(' '));
-  // The check itself: a command that does call EC2 loads the SDK.
+  // This proves the check: a command that calls EC2 does load the SDK.
   assert.ok(loadedBy(['eni', 'sweep', '--region', 'x']).some((name) => name === '@aws-sdk'));
   const { ms } = await eniboot(['version']);
   assert.ok(ms < 2_000, `${ms} ms`);
 });
 
-/** Options a command's source declares. */
+/** Options that a command's source declares, in a file or a folder of its name. */
 function optionsOf(name: string): string[] {
-  const source = readFileSync(join(root, 'agent/cli', `${name}.ts`), 'utf8');
+  const folder = join(root, 'agent/cli', name);
+  const files = existsSync(folder) ? readdirSync(folder).map((file) => join(folder, file)) : [`${folder}.ts`];
+  const source = files.map((file) => readFileSync(file, 'utf8')).join('\n');
   return [...source.matchAll(/'?([a-z][a-z0-9-]*)'?: \{ type: '(?:boolean|string)'/g)].map(
     (match) => match[1] ?? '',
   );

@@ -1,4 +1,4 @@
-// The policies against the calls the sources make, the Service Authorization Reference, and a real boot.
+// The policies against the calls in the sources, the Service Authorization Reference, and a real boot.
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,9 @@ import { type Ec2, ec2Actions } from '../../agent/aws/ec2.ts';
 import { fleetActions } from '../../agent/aws/fleet.ts';
 import type { Policy } from '../../agent/aws/iam.ts';
 import { imageActions } from '../../agent/aws/images.ts';
+import type { ServiceName } from '../aws/fetch.ts';
 import { type ApiCall, type Cloud, startCloud } from '../aws/index.ts';
+import { joiningText, putToken, TOKEN_PARAMETER } from '../boot/join-material.ts';
 import { configText, launchNode } from '../boot/node.ts';
 import { eniboot, operatorEnvironment } from './executable.ts';
 import { allowing, type Check, checksOf } from './policy.ts';
@@ -21,18 +23,19 @@ const reference = JSON.parse(
   readFileSync(join(import.meta.dirname, 'authorization.json'), 'utf8'),
 ) as Reference;
 
-/** Asks for everything a configuration can ask for. */
+/** A configuration that needs every permission that a configuration can need. */
 const everything = `
 boot: { onFailure: terminate }
 egress: { publicAddress: request }
 kubernetes: { clusterDns: ["ssm:/eniboot/dns"] }
 bundle: {}
-`;
+${joiningText()}`;
 const configFile = join(tmpdir(), `eniboot-iam-${process.pid}.yaml`);
+const joiningFile = join(tmpdir(), `eniboot-iam-joining-${process.pid}.yaml`);
 const everythingText = () => configText(cloud, everything, { ipFamily: 'dual-stack' });
 const KEY = 'arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab';
 let cloud: Cloud;
-/** What each recorded call would have been checked for, in the moment of the call. */
+/** The permissions that each recorded call would have been checked for at that moment. */
 const checks: Check[] = [];
 
 test.before(async () => {
@@ -45,13 +48,15 @@ test.before(async () => {
   writeFileSync(configFile, everythingText());
 });
 test.after(async () => {
-  rmSync(configFile, { force: true });
+  for (const file of [configFile, joiningFile]) rmSync(file, { force: true });
   await cloud.stop();
 });
 
 test('the node policy holds exactly the actions the node calls', async () => {
   const sources = ['agent/boot', 'agent/pool'].flatMap((folder) =>
-    readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8')),
+    readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => readFileSync(join(folder, name), 'utf8')),
   );
   const methods = sources.flatMap((text) =>
     [...text.matchAll(/\bec2\.(\w+)\(/g)].map((match) => match[1] ?? ''),
@@ -80,7 +85,7 @@ test('the image policy holds exactly the actions of images', async () => {
   assert.equal(actionsOf(await policy(['image'])), wanted.sort());
 });
 
-test("an alarm and a key of one's own add what they need, and nothing else does", async () => {
+test("an alarm and a customer's key add their permissions, and no other option adds any", async () => {
   const added = async (whose: string, ...options: string[]) => {
     const plain = actionsOf(await policy([whose]));
     return actionsOf(await policy([whose, ...options])).filter((action) => !plain.includes(action));
@@ -103,11 +108,26 @@ test("an alarm and a key of one's own add what they need, and nothing else does"
     assert.is((await eniboot(['iam-policy', ...wrong])).code, 2, wrong.join(' '));
 });
 
-test('nothing is allowed that the configuration does not ask for', async () => {
+test('a policy allows only calls that the configuration needs', async () => {
   const plain = actionsOf(await policy(['node']));
   assert.not.ok(plain.includes('ec2:TerminateInstances'));
   assert.not.ok(plain.includes('ssm:GetParameters'));
   assert.not.ok(plain.includes('ec2:AssignIpv6Addresses'));
+  writeFileSync(joiningFile, configText(cloud, joiningText()));
+  const { Statement } = await policy([
+    '--config',
+    joiningFile,
+    '--region',
+    'eu-west-1',
+    '--account',
+    '123456789012',
+  ]);
+  assert.equal(
+    Statement.filter(({ Action }) => Action.some((action) => action.startsWith('ssm:'))).map(
+      ({ Action, Resource }) => [Action, Resource],
+    ),
+    [[['ssm:GetParameters'], [`arn:aws:ssm:eu-west-1:123456789012:parameter${TOKEN_PARAMETER}`]]],
+  );
   const text = JSON.stringify(await policy(['--config', configFile, '--cluster', 'other']));
   assert.match(text, '"aws:ResourceTag/eniboot:cluster":"other"');
   assert.not.match(text, '"demo"');
@@ -130,7 +150,7 @@ test('the region selects the partition', async () => {
   }
 });
 
-test('every resource type and condition key is one AWS documents for the action', async () => {
+test('AWS documents every resource type and condition key for its action', async () => {
   for (const args of [
     ['node'],
     ['--config', configFile, '--region', 'eu-west-1'],
@@ -154,20 +174,22 @@ test('every resource type and condition key is one AWS documents for the action'
           covered.set(action, (covered.get(action) ?? new Set()).add(type));
           const known = [...keys, ...(types[''] ?? []), ...reference.serviceKeys];
           for (const key of used)
-            assert.ok(known.includes(key), `${statement.Sid}: ${action} knows no ${key}`);
+            assert.ok(known.includes(key), `${statement.Sid}: ${action} does not have ${key}`);
         }
       }
     }
+    // `*` covers every resource type.
     for (const [action, types] of covered)
       for (const required of Object.keys(reference.actions[action] ?? {}).filter((type) =>
         type.endsWith('*'),
       ))
-        assert.ok(types.has(required.slice(0, -1)), `${action} always needs a ${required}`);
+        assert.ok(types.has(required.slice(0, -1)) || types.has(''), `${action} always needs a ${required}`);
   }
 });
 
-test('a real boot is allowed in every call, and every statement is needed', async () => {
+test('the policy allows every call of a real boot, and every statement is needed', async () => {
   cloud.ssm.put('/eniboot/dns', '10.96.0.10');
+  putToken(cloud);
   checks.length = 0;
   const node = await launchNode(cloud, { publicIp: false, config: everythingText() });
   node.instance.bootEni.tags.set('eniboot:role', 'boot').set('eniboot:cluster', 'demo');
@@ -196,18 +218,18 @@ test('a real boot is allowed in every call, and every statement is needed', asyn
   const failing = await launchNode(cloud, {
     config: configText(cloud, 'boot: { onFailure: terminate, deadlineSeconds: 10 }'),
   });
-  await failing.boot().catch(() => undefined); // its machine goes while it runs
+  await failing.boot().catch(() => undefined); // its machine is terminated while it runs
   judge();
   assert.equal([...used].sort(), allowed.Statement.map((statement) => statement.Sid).sort());
 });
 
-test('what a stolen node credential must not do is denied', async () => {
+test('calls with a stolen node credential are denied', async () => {
   const [first, second] = [
     await cloud.launch(),
     await cloud.launch({ podEnis: [{ tags: { 'eniboot:role': 'pods', 'eniboot:cluster': 'other' } }] }),
   ];
   const allowed = await policy(['--config', configFile]);
-  const from = (action: string, request: object, service: 'ec2' | 'ssm' = 'ec2') =>
+  const from = (action: string, request: object, service: ServiceName = 'ec2') =>
     checksOf(cloud, {
       service,
       action,
@@ -252,7 +274,7 @@ test('what a stolen node credential must not do is denied', async () => {
   assert.ok(from('GetParameters', { Names: ['/eniboot/dns', '/eniboot/bundle/euw1-az1'] }, 'ssm'));
 });
 
-test('a sweep is allowed in every call it makes', async () => {
+test('the policy allows every call of a sweep', async () => {
   const old = new Date(Date.now() - 3_600_000).toISOString();
   for (const seen of [{}, { 'eniboot:sweep-seen': old }]) {
     const all = {
@@ -302,7 +324,7 @@ function actionsOf({ Statement }: Policy): string[] {
   return [...new Set(Statement.flatMap((statement) => statement.Action))].sort();
 }
 
-/** Condition keys as the reference writes them, and those used as variables. */
+/** Condition keys as the reference writes them, and keys used as variables. */
 function keysOf(condition: Record<string, Record<string, string | string[]>>): string[] {
   const keys = Object.values(condition).flatMap((one) => Object.keys(one));
   const variables = [...JSON.stringify(condition).matchAll(/\$\{([^}]+)\}/g)].map((match) => match[1] ?? '');

@@ -1,5 +1,5 @@
 // time limit: 240 s
-// The command line on a node: one JSON object whatever happens, mistakes that touch nothing, and Ctrl-C during a boot.
+// The command line on a node: one JSON object in every case, mistakes that change nothing, and Ctrl-C during a boot.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -13,7 +13,7 @@ test.before(async () => {
 test.after(() => cloud.stop());
 test.after.each(() => cloud.faults.clear());
 
-/** Commands and the exit codes they may have before and after a good boot. */
+/** Commands and their exit codes before and after a good boot. */
 const asked: [string[], number, number | undefined][] = [
   [['version'], 0, 0],
   [['status'], 3, 0],
@@ -47,7 +47,7 @@ test('--json is exactly one object on stdout, before a boot and after it', async
   }
 });
 
-test('a status file that is damaged, in whatever way, counts as absent', async () => {
+test('a damaged status file counts as absent, with any damage', async () => {
   const node = await launchNode(cloud);
   const damaged = ['', '{', 'null', '[]', '{"schema":1}', '{"schema":1,"verdict":"ready"}', '{"schema":2}'];
   for (const text of damaged) {
@@ -68,7 +68,7 @@ test('a failed boot prints one object too, with code and remedy', async () => {
   assert.ok((status?.failure?.remedy ?? '').length > 0);
 });
 
-test('boot, status and config say which sources held configuration, and what was passed over', async () => {
+test('boot, status and config name the sources of the configuration, and parts that were passed over', async () => {
   const userData = `MIME-Version: 1.0
 Content-Type: multipart/mixed; boundary="b"
 
@@ -99,7 +99,7 @@ pods: { max: 40 }
   assert.match((await node.eniboot(['config', 'show'])).stdout, /pods\.max +40 +user data, part 2:2/);
 });
 
-test('a plan whose first phase fails says so, and of no phase that nothing would change', async () => {
+test('a plan whose first phase fails tells so, and claims of no phase that it changes nothing', async () => {
   const node = await launchNode(cloud, { config: null });
   const { stdout, stderr, exitCode } = await node.eniboot(['plan']);
   assert.is(exitCode, 1);
@@ -109,7 +109,7 @@ test('a plan whose first phase fails says so, and of no phase that nothing would
   assert.equal(shown.phases, [{ name: 'identify', changes: [], failed: 'CONFIG_MISSING' }]);
 });
 
-test('wrong usage changes nothing on the machine and asks nothing of AWS', async () => {
+test('wrong usage changes nothing on the machine and makes no call to AWS', async () => {
   const node = await launchNode(cloud);
   const before = await fingerprint(node);
   const [calls, requests] = [cloud.calls.length, cloud.imds.length];
@@ -127,7 +127,7 @@ test('wrong usage changes nothing on the machine and asks nothing of AWS', async
   }
   const after = await fingerprint(node);
   assert.equal(changesBetween(before, after), []);
-  assert.equal(after, before, 'in the same order');
+  assert.equal(after, before, 'the lines are in the same order');
   assert.equal([cloud.calls.length, cloud.imds.length], [calls, requests]);
 });
 
@@ -161,7 +161,7 @@ for (const [moment, slow, seen] of [
     const { status } = await node.boot();
     assert.is(status?.verdict, 'ready', JSON.stringify(status?.failure));
     await cloud.settled();
-    assert.is(node.instance.enis.length, 2, 'one pod ENI, not a second one');
+    assert.is(node.instance.enis.length, 2, 'one pod ENI, no second one');
     assert.equal(
       cloud.leakReport().filter((leak) => leak.tags['eniboot:instance'] === node.instance.id),
       [],
@@ -170,7 +170,7 @@ for (const [moment, slow, seen] of [
   });
 }
 
-test('Ctrl-C once the node is READY: kubelet runs, so the verdict is told, and exit 0', async () => {
+test('Ctrl-C after the node is READY: kubelet runs, so the verdict is printed, and exit 0', async () => {
   const node = await launchNode(cloud);
   cloud.faults.ec2.add({ action: 'CreateTags', delayMs: 3_000, times: 1 });
   const out = await bootInterrupted(node, () => node.kubeletReleased());
@@ -182,7 +182,7 @@ test('Ctrl-C once the node is READY: kubelet runs, so the verdict is told, and e
   await node.instance.terminate();
 });
 
-/** Boots, presses Ctrl-C as soon as `when` holds, and resolves to all that was said, with the exit code at its end. */
+/** Boots, presses Ctrl-C as soon as `when` holds, and resolves to the whole output, with the exit code at its end. */
 async function bootInterrupted(node: Node, when: () => boolean): Promise<string> {
   const shell = node.instance.spawn('sh', ['-c', `trap : INT; ${ENIBOOT} boot 2>&1; echo "exit $?"`], {
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -193,7 +193,7 @@ async function bootInterrupted(node: Node, when: () => boolean): Promise<string>
   });
   const ended = new Promise((resolve) => shell.on('close', resolve));
   while (!when()) await new Promise((resolve) => setTimeout(resolve, 5));
-  // What a terminal does: the signal goes to every process in the foreground, not to the shell's parent.
+  // A terminal sends the signal to every process in the foreground, not to the shell's parent.
   await node.instance.run('pkill', ['-INT', '-x', 'eniboot']);
   await ended;
   return out;
@@ -210,8 +210,8 @@ async function json(node: Node, args: string[]): Promise<[string, number | null]
 }
 
 /**
- * Files with their contents, links, addresses, rules and tables of an instance, each a line, once the kernel is through with
- * the links' own IPv6 addresses, which come and become usable by themselves.
+ * Files with their contents, links, addresses, rules and tables of an instance, each a line. It waits until the kernel has
+ * finished with the links' own IPv6 addresses, which appear and become usable by themselves.
  */
 async function fingerprint(node: Node): Promise<string[]> {
   // A link-local address is tentative for its first second or two, and has no route until then.

@@ -1,6 +1,6 @@
 // time limit: 180 s
-// What an operator meets away from nodes: an AWS that does not answer, credentials it does not take, and files that are not
-// there. The silent AWS is a server that takes connections and says nothing.
+// Problems of an operator away from nodes: an AWS that does not answer, credentials that AWS refuses, and missing files. The
+// silent AWS is a server that accepts connections and sends nothing.
 import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,7 +19,7 @@ test.after(() => {
   return cloud.stop();
 });
 
-/** Commands that only look at AWS. */
+/** Commands that only read from AWS. */
 const looks = [
   ['bundle', 'list'],
   ['rollout', 'status', '--cluster', 'demo'],
@@ -27,13 +27,13 @@ const looks = [
   ['eni', 'sweep'],
 ];
 
-test('an AWS that does not answer: soon it says what it waits for, and it ends', async () => {
+test('with an AWS that does not answer, a command soon tells what it waits for, and ends', async () => {
   const silent = createServer();
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
   const address = silent.address();
   const port = typeof address === 'object' ? address?.port : undefined;
   const env = { ...operatorEnvironment(cloud), AWS_ENDPOINT_URL: `http://127.0.0.1:${port}` };
-  // The first one also shows that what is said is beside the one object.
+  // The first command also shows that this message is not on stdout with the one object.
   const asked = looks.map((args, at) => (at === 0 ? [...args, '--json'] : args));
   const ended = await Promise.all(
     asked.map(async (args): Promise<Ended & { saidMs: number }> => {
@@ -61,13 +61,13 @@ test('an AWS that does not answer: soon it says what it waits for, and it ends',
   }
 });
 
-test('credentials that AWS does not take: soon, by a code that speaks to a person', async () => {
+test('credentials that AWS refuses soon end a command, with a code and a remedy', async () => {
   const env = { ...operatorEnvironment(cloud), AWS_SECRET_ACCESS_KEY: 'wrong' };
   for (const args of looks) {
     const { code, out, err, ms } = await eniboot(args, { env });
     assert.is(code, 1, `${args.join(' ')}: ${err}`);
     assert.match(err, /CREDENTIALS_REFUSED: [^]*AWS_PROFILE/, args.join(' '));
-    assert.not.match(out, /would be/, 'no numbers of a list that nobody has seen');
+    assert.not.match(out, /would be/, 'no numbers of a list that was not shown');
     assert.ok(ms < 20_000, `${args.join(' ')} took ${ms} ms`);
   }
 });
@@ -90,7 +90,7 @@ const reading: [string, (path: string) => string[]][] = [
 ];
 
 for (const [name, args] of reading) {
-  test(`${name}: a file that is not there, or is a folder, ends with 1 and FILE_READ, and asks nothing of AWS`, async () => {
+  test(`${name}: a missing file, or a folder in its place, ends with 1 and FILE_READ, and makes no call to AWS`, async () => {
     const calls = cloud.calls.length;
     for (const path of [join(folder, 'none'), folder]) {
       const { code, err, out } = await eniboot([...args(path), '--json'], {
@@ -105,7 +105,7 @@ for (const [name, args] of reading) {
   });
 }
 
-test('config check and iam-policy say of such a file what they say of any other source, with 1 too', async () => {
+test('config check and iam-policy report such a file like any other source, also with 1', async () => {
   for (const args of [
     ['config', 'check'],
     ['iam-policy', '--config'],
@@ -116,7 +116,7 @@ test('config check and iam-policy say of such a file what they say of any other 
   }
 });
 
-test('a file that cannot be written is refused before the work whose result it would hold', async () => {
+test('an output file that cannot be written is refused before the work', async () => {
   const nowhere = join(folder, 'none/x');
   writeFileSync(
     join(folder, 'spec.yaml'),
@@ -144,7 +144,7 @@ test('a file that cannot be written is refused before the work whose result it w
   assert.is(cloud.calls.length, calls);
 });
 
-/** A folder with a version whose executable is what is given. */
+/** Makes the folder of a version with this executable. */
 function versionOf(name: string, executable: Uint8Array): string {
   const from = join(folder, name);
   mkdirSync(from);
@@ -154,8 +154,8 @@ function versionOf(name: string, executable: Uint8Array): string {
   return from;
 }
 
-test('bundle build says what it does while it does it', async () => {
-  // A version of a few bytes, and from its folder: the real one is compressed for many seconds.
+test('bundle build reports its progress', async () => {
+  // A version of a few bytes, given by its folder: compressing the real one takes many seconds.
   const from = versionOf('version', Buffer.from('stand-in'));
   const file = join(folder, 'x.tar.gz');
   const built = await eniboot(['bundle', 'build', '--json', '--from', from, '--out', file]);
@@ -167,7 +167,7 @@ test('bundle build says what it does while it does it', async () => {
   assert.is(JSON.parse(built.out).file, file);
 });
 
-test('a folder or file that holds no intact version is not packed and not published', async () => {
+test('a folder or file without an intact version is not packed and not published', async () => {
   const changed = versionOf('changed', Buffer.from('as built'));
   writeFileSync(join(changed, 'eniboot'), 'changed since');
   const lacking = versionOf('lacking', Buffer.from('x'));
@@ -186,7 +186,7 @@ test('a folder or file that holds no intact version is not packed and not publis
   }
 });
 
-test('bundle build leaves nothing where it is stopped, by Ctrl-C or by a terminal that goes away', async () => {
+test('bundle build leaves nothing when it is stopped, by Ctrl-C or by a closed terminal', async () => {
   const from = versionOf('large', randomBytes(48 * 1024 * 1024));
   const out = join(folder, 'stopped');
   mkdirSync(out);
@@ -196,7 +196,7 @@ test('bundle build leaves nothing where it is stopped, by Ctrl-C or by a termina
       watchErr: (text, kill) => {
         if (sent || !text.includes('packing')) return;
         sent = true;
-        // Not before tar has made its file.
+        // Only after tar has made its file.
         const wait = setInterval(() => {
           if (readdirSync(out).length === 0) return;
           clearInterval(wait);
@@ -210,7 +210,7 @@ test('bundle build leaves nothing where it is stopped, by Ctrl-C or by a termina
   }
 });
 
-test('what nohup started does not stop when the terminal goes away', async () => {
+test('a command under nohup does not stop when the terminal is closed', async () => {
   const file = join(folder, 'kept.tar.gz');
   const from = versionOf('medium', randomBytes(8 * 1024 * 1024));
   const { status, stderr } = spawnSync(

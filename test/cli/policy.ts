@@ -1,6 +1,5 @@
-// A small IAM: which checks EC2 makes for a call, and whether a policy allows them. Written from the IAM user guide
-// ("Policy evaluation logic", "IAM JSON policy elements: Condition operators"), knowing the operators used here and
-// refusing any other.
+// A small IAM: the checks that EC2 makes for a call, and whether a policy allows them. Written from the IAM user guide ("Policy
+// evaluation logic", "IAM JSON policy elements: Condition operators"). It knows the operators used here and refuses any other.
 import type { Policy, Statement } from '../../agent/aws/iam.ts';
 import type { ApiCall, Cloud } from '../aws/index.ts';
 
@@ -49,7 +48,7 @@ function substitute(text: string, context: Check['context']): string | undefined
   return missing ? undefined : result;
 }
 
-/** ARNs part by part, `*` within a part; the last part may hold anything. */
+/** Compares ARNs part by part, `*` within a part; the last part may hold anything. */
 function matches(pattern: string, value: string): boolean {
   if (pattern === '*') return true;
   const split = (text: string) => text.split(':');
@@ -88,7 +87,7 @@ interface Tag {
   Value?: string;
 }
 
-/** The checks EC2 or SSM makes for a recorded call; by the Service Authorization Reference's resource types. */
+/** The checks EC2, SSM or CloudWatch makes for a recorded call; by the Service Authorization Reference's resource types. */
 export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
   const request = (call.request ?? {}) as Request;
   const action = `${call.service}:${call.action}`;
@@ -105,7 +104,7 @@ export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
   const attachedTo = cloud.enis.get(request.NetworkInterfaceId ?? '')?.attachment?.instanceId;
   const eni = request.NetworkInterfaceId ?? '';
 
-  /** Tags given with a call that makes something are checked as CreateTags too. */
+  /** For a call that makes a resource with tags, CreateTags is checked, too. */
   function taggingChecks(): Check[] {
     return (request.TagSpecifications ?? []).map((one) => ({
       ...on(one.ResourceType ?? '', '*', { ...requestTags(one.Tags ?? []), 'ec2:CreateAction': call.action }),
@@ -114,6 +113,8 @@ export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
   }
 
   if (call.service === 'ssm') return ssmChecks(cloud, call.action, request);
+  // A composite alarm is shown only to callers who may read all alarms. Source: CloudWatch API reference, DescribeAlarms.
+  if (call.service === 'cloudwatch') return [{ action, resource: '*', context: {} }];
   switch (call.action) {
     case 'CreateNetworkInterface': {
       const tags = requestTags((request.TagSpecifications ?? []).flatMap((one) => one.Tags ?? []));
@@ -153,7 +154,7 @@ export function checksOf(cloud: Cloud, call: ApiCall): Check[] {
     case 'CreateTags':
       return (request.Resources ?? []).map((id) => on(typeOf(id), id, requestTags(request.Tags ?? [])));
     case 'RunInstances': {
-      // Its own resources do not exist yet: their tags are the request's.
+      // Its own resources do not exist yet: their tags are those of the request.
       const tags = (type: string) =>
         requestTags(
           (request.TagSpecifications ?? []).flatMap((one) =>

@@ -1,5 +1,5 @@
 // time limit: 240 s
-// The bundle of a booted node with secrets planted everywhere it looks: none may leave the machine.
+// The bundle of a booted node with secrets planted in all its sources: no secret may be in the bundle.
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
@@ -18,7 +18,7 @@ interface Report {
   parts: { name: string; sha256: string; bytes: number; removed: number; cut: number; problem?: string }[];
 }
 
-/** Each of them is planted somewhere, and must be found nowhere. */
+/** Each secret is planted somewhere, and must not be in the bundle. */
 const secrets = {
   userData: 'user-data-password-8kq2',
   environment: 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYzEXAMPLEKEY',
@@ -67,7 +67,7 @@ test.before(async () => {
   const { status } = await node.boot();
   assert.is(status?.verdict, 'ready', JSON.stringify(status?.failure));
   const { instance } = node;
-  // Stand-ins: a simulated instance has no systemd, so nothing there answers as journald would.
+  // A simulated instance has no systemd: this stands in for journalctl.
   instance.write('/opt/stand-in/journalctl', `#!/bin/sh\ncat /opt/stand-in/log\n`, 0o755);
   instance.write('/opt/stand-in/dmesg', '#!/bin/sh\ncat /opt/stand-in/log\n', 0o755);
   instance.write('/opt/stand-in/log', logText);
@@ -88,7 +88,7 @@ const environment = {
   AWS_SESSION_TOKEN: secrets.session,
 };
 
-test('no planted secret, no credential and no token is in the bundle; everything else is', async () => {
+test('no planted secret, no credential and no token is in the bundle; all other text is', async () => {
   const report = await bundle([]);
   const text = unpack(report);
   for (const [name, secret] of Object.entries(secrets))
@@ -115,7 +115,7 @@ test('no planted secret, no credential and no token is in the bundle; everything
     );
 });
 
-test('the manifest has the digest of every file, and says what is missing and what was cut', async () => {
+test('the manifest has the digest of every file, and tells which files are missing and which were cut', async () => {
   const report = await bundle([]);
   const to = extract(report);
   const manifest = JSON.parse(readFileSync(join(to, 'MANIFEST.json'), 'utf8')) as {
@@ -135,7 +135,7 @@ test('the manifest has the digest of every file, and says what is missing and wh
   rmSync(to, { recursive: true });
 });
 
-test('the file is complete, root’s alone, in a folder of root alone, and never in place of another', async () => {
+test('the file is complete, readable only for root, in a folder only for root, and never replaces another', async () => {
   const report = await bundle([]);
   assert.match(
     report.file,
@@ -148,7 +148,7 @@ test('the file is complete, root’s alone, in a folder of root alone, and never
   const again = await node.eniboot(['support-bundle', '--output', report.file], { env: environment });
   assert.is(again.exitCode, 2);
   assert.match(again.stderr, 'exists already');
-  assert.is(again.stdout, '', 'refused before anything was collected');
+  assert.is(again.stdout, '', 'refused before collecting');
   node.instance.write('/var/tmp-target', 'untouched');
   await node.instance.run('ln', ['-s', '/var/tmp-target', '/var/link.tar.gz']);
   assert.is(
@@ -164,7 +164,7 @@ test('the file is complete, root’s alone, in a folder of root alone, and never
 });
 
 test('a flood of logs stays below 20 MB and keeps the end', async () => {
-  // Lines of hexadecimal digits hardly compress; prepared here, since the command has 10 s on a busy machine too.
+  // Lines of hexadecimal digits hardly compress. Prepared here, because the command has only 10 s, also on a busy machine.
   const flood = randomBytes(12_500_000)
     .toString('hex')
     .replace(/.{100}/g, '$&\n');
@@ -182,7 +182,7 @@ test('a flood of logs stays below 20 MB and keeps the end', async () => {
   node.instance.write('/opt/stand-in/journalctl', `#!/bin/sh\ncat /opt/stand-in/log\n`, 0o755);
 });
 
-test('without IMDS and EC2 there is still a bundle, and it says so', async () => {
+test('without IMDS and EC2 a bundle is still made, and tells so', async () => {
   const rule = cloud.faults.imds.add({ status: 500 });
   const report = await bundle([]);
   assert.match(unpack(report), 'IMDS_ERROR');
@@ -208,7 +208,7 @@ test('Ctrl-C leaves nothing, exit 130', async () => {
   assert.equal(readdirSync(support).sort(), before);
 });
 
-test('only root may make one', async () => {
+test('only root may make a bundle', async () => {
   const result = await node.instance.run('setpriv', [
     '--reuid=65534',
     '--clear-groups',
@@ -216,7 +216,7 @@ test('only root may make one', async () => {
     'support-bundle',
     '--json',
   ]);
-  if (result.stderr.includes('setresuid failed')) return; // a namespace that maps one user only
+  if (result.stderr.includes('setresuid failed')) return; // this namespace maps only one user
   assert.is(result.exitCode, 1);
   assert.is(JSON.parse(result.stdout).failure.code, 'NOT_ROOT');
 });

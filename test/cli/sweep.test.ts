@@ -1,5 +1,5 @@
-// `eniboot eni sweep` against the simulated EC2, as an operator runs it: what dead instances left goes in two steps,
-// and nothing else ever does.
+// `eniboot eni sweep` against the simulated EC2, as an operator runs it: ENIs that ended instances left are marked and later
+// deleted, and no other ENI ever is.
 import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -26,7 +26,7 @@ test.before.each(() => {
   cloud.calls.length = 0;
 });
 
-test('shows leftovers, marks them in one run and deletes them in a later one', async () => {
+test('sweep shows leftovers, marks them in one run and deletes them in a later one', async () => {
   const eni = leftover({ minutes: 40 });
   const shown = await sweep([]);
   assert.is(shown.code, 0, shown.err);
@@ -49,10 +49,14 @@ test('shows leftovers, marks them in one run and deletes them in a later one', a
   assert.match(deleted.out, /1 deleted, 0 marked, 0 left alone/);
   assert.not.ok(cloud.enis.has(eni));
   const live = cloud.calls.map((call) => call.action);
-  assert.equal(live.slice(-2), ['DescribeInstances', 'DeleteNetworkInterface'], 'looked at right before');
+  assert.equal(
+    live.slice(-2),
+    ['DescribeInstances', 'DeleteNetworkInterface'],
+    'the instance is read right before the deletion',
+  );
 });
 
-test('leaves everything that could be somebody else’s or still needed', async () => {
+test('sweep leaves every ENI that another program may own or an instance may need', async () => {
   const kept = [
     leftover({ minutes: 40, seen: 10, instance: node.id }),
     leftover({ minutes: 20, seen: 10 }),
@@ -81,7 +85,7 @@ test('a stopped instance keeps its ENIs, a terminated one does not', async () =>
   assert.not.ok(cloud.enis.has(eni));
 });
 
-test('an instance that turns up, or an ENI that is attached, between plan and deletion is left alone', async () => {
+test('an ENI whose instance appears, or that is attached, between plan and deletion is not deleted', async () => {
   const alive = leftover({ minutes: 40, seen: 10, instance: node.id });
   const inUse = leftover({ minutes: 39, seen: 10 });
   // EC2 forgets the live instance once, and answers the second deletion as for an attached ENI.
@@ -115,7 +119,7 @@ test('at most --max ENIs go in one run, the oldest first', async () => {
   );
 });
 
-test('an answer lost on the way is no failure: the ENI is gone', async () => {
+test('a lost answer is no failure: the ENI is gone', async () => {
   const eni = leftover({ minutes: 40, seen: 10 });
   cloud.faults.ec2.add({ action: 'DeleteNetworkInterface', lost: 'close', times: 1 });
   const swept = await sweep(['--apply']);
@@ -124,7 +128,7 @@ test('an answer lost on the way is no failure: the ENI is gone', async () => {
   assert.not.ok(cloud.enis.has(eni));
 });
 
-test('throttling is waited out; a denial ends the run with its code and tells what was done', async () => {
+test('throttling is waited out; a denial ends the run with its code and a list of the work done', async () => {
   const eni = leftover({ minutes: 40, seen: 10 });
   leftover({ minutes: 35 });
   cloud.faults.ec2.add({ action: '*', error: 'RequestLimitExceeded', times: 3 });
@@ -141,7 +145,7 @@ test('throttling is waited out; a denial ends the run with its code and tells wh
   assert.match(swept.err, /eniboot: EC2_DENIED: this role may not call CreateTags/);
 });
 
-test('Ctrl-C: ends at the next ENI, says what was done, exit 130', async () => {
+test('Ctrl-C ends a sweep at the next ENI, with a list of the work done, exit 130', async () => {
   for (let at = 0; at < 12; at += 1) leftover({ minutes: 40 + at, seen: 10 });
   const swept = await sweep(['--apply'], {
     watch: (out, kill) => {
@@ -153,7 +157,7 @@ test('Ctrl-C: ends at the next ENI, says what was done, exit 130', async () => {
   assert.not.match(swept.err, /INTERNAL/);
 });
 
-test('without credentials, without a region, with a dead endpoint: a code each, and soon', async () => {
+test('without credentials, without a region, with a dead endpoint: each ends soon, with a code of its own', async () => {
   const { AWS_ACCESS_KEY_ID: _, ...noKey } = operatorEnvironment(cloud);
   const keyless = await eniboot(['eni', 'sweep'], { env: { ...noKey, AWS_EC2_METADATA_DISABLED: 'true' } });
   assert.is(keyless.code, 1);
@@ -171,7 +175,7 @@ test('without credentials, without a region, with a dead endpoint: a code each, 
   assert.ok(wrongKey.ms < 10_000, `took ${wrongKey.ms} ms`);
 });
 
-test('property: a deletion is planned only for what is ours, old, marked, unattached and without instance', () => {
+test('property: a deletion is planned only for an ENI of eniboot that is old, marked, unattached and without instance', () => {
   const now = new Date('2030-01-01T12:00:00Z');
   const time = fc.oneof(
     fc.constant(undefined),
@@ -216,7 +220,7 @@ function sweep(args: string[], options: CallOptions = {}) {
 
 interface Leftover {
   minutes: number;
-  /** Minutes since it was marked. */
+  /** Minutes since the ENI was marked. */
   seen?: number;
   instance?: string;
   tags?: Record<string, string>;
@@ -246,7 +250,7 @@ function leftover(wanted: Leftover): string {
   return eni.id;
 }
 
-/** ISO time so many minutes ago, a little more so that rounding does not matter. */
+/** ISO time so many minutes ago, and a little earlier, so that rounding does not matter. */
 function ago(minutes: number): string {
   return new Date(Date.now() - minutes * 60_000 - 1_000).toISOString();
 }

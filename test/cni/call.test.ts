@@ -1,4 +1,4 @@
-// The CNI specification's rules for a call, checked on the executable without any node, and fuzzed in-process.
+// The CNI specification's rules for a call, checked on the executable without a node, and fuzzed in-process.
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -34,7 +34,7 @@ function call(variables: Record<string, string>, input: unknown = conf) {
   return { status, stderr, json: stdout === '' ? undefined : JSON.parse(stdout) };
 }
 
-/** The error object of the specification, on standard output alone, with a failing exit. */
+/** Asserts the specification's error object: on standard output alone, with a failing exit. */
 function refuses(code: number, says: RegExp, variables: Record<string, string>, input?: unknown): any {
   const { status, stderr, json } = call(variables, input);
   assert.is(json?.code, code, JSON.stringify(json));
@@ -55,7 +55,7 @@ test('VERSION needs nothing but the command', () => {
   });
 });
 
-test('without CNI_COMMAND it is the command line', () => {
+test('without CNI_COMMAND the executable is the command line', () => {
   const { status, stdout, stderr } = spawnSync(executable, [], { input: '', encoding: 'utf8', env: {} });
   assert.is(status, 2);
   assert.match(`${stdout}${stderr}`, /Usage: eniboot COMMAND/);
@@ -102,7 +102,7 @@ test('wrong variables are error 4', () => {
   }
 });
 
-test('DEL succeeds for what no ADD would have taken, and refuses only what the specification forbids', () => {
+test('DEL succeeds with requests that ADD would refuse, and refuses only what the specification forbids', () => {
   const of = (name: string, value: string) => ({ ...good, CNI_COMMAND: 'DEL', [name]: value });
   for (const [name, value] of [
     ['CNI_CONTAINERID', 'x'.repeat(181)],
@@ -125,13 +125,13 @@ test('DEL succeeds for what no ADD would have taken, and refuses only what the s
     refuses(4, new RegExp(name), of(name, value));
 });
 
-test('standard input that is no JSON object is error 6', () => {
+test('standard input that is not a JSON object is error 6', () => {
   for (const input of ['', 'not json', '[]', '"text"', 'null', '42', '{"cniVersion":', '\u0000']) {
     refuses(6, /standard input/, { ...good, CNI_COMMAND: 'ADD' }, input);
   }
 });
 
-test('versions: absent is 0.1.0, unknown is error 1, no text error 6, and commands have a first version', () => {
+test('versions: absent is 0.1.0, unknown is error 1, not a text is error 6, and each command has a first version', () => {
   for (const network of [{ name: 'eniboot' }, { ...conf, cniVersion: null }, { ...conf, cniVersion: '' }]) {
     assert.is(call({ ...good, CNI_COMMAND: 'DEL' }, network).status, 0);
     const add = { ...good, CNI_NETNS: '/proc/self/ns/uts', CNI_COMMAND: 'ADD' };
@@ -160,7 +160,7 @@ test('a missing or wrong network name is error 7', () => {
     refuses(7, /name/, { ...good, CNI_COMMAND: 'ADD' }, { ...conf, name });
 });
 
-test('what cannot be granted is error 2 and names field and value', () => {
+test('a request that cannot be granted is error 2, which names field and value', () => {
   const asked: [Record<string, string>, Record<string, unknown>, RegExp][] = [
     [{}, { runtimeConfig: { ips: ['10.1.2.3/24'] } }, /runtimeConfig\.ips: \["10\.1\.2\.3\/24"\]/],
     [{}, { runtimeConfig: { ipRanges: [[{ subnet: '10.1.2.0/24' }]] } }, /runtimeConfig\.ipRanges: \[\[/],
@@ -208,7 +208,7 @@ test('GC without the list of attachments to keep frees nothing: error 7', () => 
   }
 });
 
-test('DEL of what was never added succeeds and says nothing', () => {
+test('DEL of a pod that was never added succeeds with no output', () => {
   for (const netns of ['', '/run/netns/none', '/proc/self/ns/net']) {
     const { status, json, stderr } = call({ ...good, CNI_COMMAND: 'DEL', CNI_NETNS: netns });
     assert.equal({ status, json, stderr }, { status: 0, json: undefined, stderr: '' });
@@ -229,7 +229,7 @@ function onlyFails(codes: readonly string[], work: () => unknown): void {
   }
 }
 
-test('2,000 random environments end in variables or in error 4', () => {
+test('2,000 random environments give variables or error 4', () => {
   const text = fc.oneof(
     fc.string(),
     fc.string({ unit: 'binary' }),
@@ -244,7 +244,7 @@ test('2,000 random environments end in variables or in error 4', () => {
         onlyFails(codesOf.command, () => {
           const read = readVariables(readCommand(command), (name) => values[names.indexOf(name)]);
           if (command === 'GC') return;
-          // Whatever passes can stand in a line of `ip -batch` and in a file name as it is. DEL only compares the interface.
+          // Accepted values can stand in a line of `ip -batch` and in a file name without quoting. DEL only compares the interface.
           const ifName = command === 'DEL' ? '' : read.ifName;
           assert.match(`${read.containerId}${ifName}${read.netns}`, /^[\w./:@+=,~-]+$/);
         });
@@ -254,14 +254,14 @@ test('2,000 random environments end in variables or in error 4', () => {
   );
 });
 
-test('2,000 random configurations end in a configuration or in error 1, 2, 6 or 7', () => {
+test('2,000 random configurations give a configuration or error 1, 2, 6 or 7', () => {
   const value = fc.oneof(
     fc.json(),
     fc.string(),
     fc
       .record(
         {
-          // Mostly good, so that what lies behind the first check is reached as well.
+          // Mostly good values, so that the checks after the first are reached as well.
           cniVersion: fc.oneof(
             { weight: 9, arbitrary: fc.constantFrom(...supportedVersions) },
             { weight: 1, arbitrary: fc.oneof(fc.constant('9.9.9'), fc.jsonValue()) },
@@ -297,10 +297,7 @@ test('2,000 random configurations end in a configuration or in error 1, 2, 6 or 
     ),
     { numRuns: 2_000 },
   );
-  assert.ok(
-    accepted > 10,
-    'some random configuration must be good, or nothing was tried behind the first check',
-  );
+  assert.ok(accepted > 10, 'without a good random configuration the checks after the first were not reached');
 });
 
 test("the plugin's half of the executable loads no package and none of the agent's heavy parts", () => {
@@ -310,14 +307,15 @@ test("the plugin's half of the executable loads no package and none of the agent
     if (seen.has(file)) return;
     seen.add(file);
     for (const [, target = ''] of readFileSync(file, 'utf8').matchAll(
-      /^(?:import|export) [^;]*?from '([^']+)'/gm,
+      // An import of types alone is not in the executable.
+      /^(?:import|export) (?!type )[^;]*?from '([^']+)'/gm,
     )) {
       if (target.startsWith('.')) visit(resolve(dirname(file), target));
       else if (!target.startsWith('node:')) packages.add(target);
     }
   };
   assert.not.match(readFileSync(join(root, 'agent/main.ts'), 'utf8'), /^import/m);
-  visit(join(root, 'cni/start.ts'));
+  visit(join(root, 'cni/process.ts'));
   const files = [...seen].map((file) => relative(root, file));
   assert.equal([...packages], []);
   assert.equal(

@@ -1,7 +1,7 @@
 // time limit: 240 s
-// A real runtime's library around the plugins: cnitool (libcni) with the conflist that the boot wrote, and reference
-// plugins chained behind ours, in front of the stages and between them. Built by `node test/cni/fetch.ts`; without them
-// those tests say so and are skipped. Where the kernel lacks ipvlan, the reference `ipvlan` is ipvlan-plugin.ts.
+// A real runtime's library around the plugins: cnitool (libcni) with the conflist that the boot wrote. Reference plugins are
+// chained after `eniboot`, before the stages and between them. `node test/cni/fetch.ts` builds these tools; without them the
+// tests are skipped with a message. Where the kernel has no ipvlan, ipvlan-plugin.ts stands in for the reference `ipvlan`.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -22,7 +22,7 @@ test.after(() => cloud.stop());
 const cnitool = (command: string, network: string, netns: string, extra?: string) =>
   callCnitool(node, command, network, netns, extra);
 
-test('the conflist that the boot wrote names one plugin and the versions it takes', () => {
+test('the conflist that the boot wrote names one plugin and the versions that it supports', () => {
   const conflist = JSON.parse(node.instance.read('/etc/cni/net.d/10-eniboot.conflist') ?? '{}');
   assert.is(conflist.name, 'eniboot');
   assert.equal(
@@ -43,12 +43,12 @@ withTools('libcni: add, check, status and del with the conflist of the boot', as
   await node.serve('one');
   const address = one.ips[0].address.split('/')[0];
   assert.is(await node.fetch('two', `http://${address}/`), two.ips[0].address.split('/')[0]);
-  // cnitool gives no list: libcni then ends every attachment in its cache and calls GC without one. Ours takes an
-  // absent list for a mistake and frees nothing by it.
+  // cnitool gives no list: libcni then ends every attachment in its cache and calls GC without a list. eniboot takes an
+  // absent list for a mistake and frees nothing.
   await node.sh('rm -r /var/lib/cni/results');
   try {
     await cnitool('gc', 'eniboot', '/run/netns/one');
-    assert.unreachable('a GC without a list');
+    assert.unreachable('a GC without a list must fail');
   } catch (error) {
     assert.match(String(error), /valid-attachments/);
   }
@@ -58,14 +58,14 @@ withTools('libcni: add, check, status and del with the conflist of the boot', as
   assert.equal(await node.leftovers(), []);
 });
 
-withTools('libcni shows our error, code and text', async () => {
+withTools("libcni shows eniboot's error, code and text", async () => {
   await node.sh('ip netns add full');
   await node.sh(
     'mkdir /run/aside; mv /run/eniboot/pool/free/* /run/aside/; rm -f /run/eniboot/pool/cooling/*',
   );
   try {
     await cnitool('add', 'eniboot', '/run/netns/full');
-    assert.unreachable('the pool is empty');
+    assert.unreachable('an ADD must fail with an empty pool');
   } catch (error) {
     assert.match(String(error), /POOL_EXHAUSTED: no address is free on this node/);
   } finally {
@@ -113,7 +113,7 @@ withTools('the chain eniboot-ipam, ipvlan, eniboot-ptp is a pod like any other',
       /ATTACHMENT_DIFFERS: .*0\.0\.0\.0\/0|default/,
     );
     await cnitool('del', 'lyft', '/run/netns/l1');
-    // A namespace that is gone does not stop the chain on its way back.
+    // A missing namespace does not stop the DELs of the chain.
     await node.sh('ip netns del l2');
     await cnitool('del', 'lyft', '/run/netns/l2');
     assert.equal(await node.leftovers(), []);
@@ -148,18 +148,18 @@ for (const type of ['macvlan', 'ipvlan']) {
     await cnitool('del', name, '/run/netns/o');
     assert.equal(await node.leftovers(), []);
 
-    // Whether the interface plugin fails before or after it asked its delegate: no address is lost.
+    // No address is lost, whether the interface plugin fails before or after it called its delegate.
     await node.sh('ip -n o link add eth0 type veth peer name busy');
     await assertRejects(cnitool('add', name, '/run/netns/o'), /exist/);
     assert.equal(await node.leftovers(), []);
     await node.sh('ip -n o link del eth0');
-    // Its default, the device of the default route, is the boot ENI.
+    // Without `master` the plugin takes the device of the default route: the boot ENI.
     writeList(name, '1.1.0', [{ ...first, master: node.instance.deviceOf(node.instance.bootEni.id) }]);
     await assertRejects(
       cnitool('add', name, '/run/netns/o'),
       new RegExp(`is not the device of a pod ENI; these are: ${podDevice()}`),
     );
-    // As runtimes do after a failed ADD: the reference plugin leaves its interface for it.
+    // Runtimes call DEL after a failed ADD: the reference plugin leaves its interface until then.
     await cnitool('del', name, '/run/netns/o');
     writeList(name, '1.1.0', [{ ...first, master: undefined }]);
     await assertRejects(cnitool('add', name, '/run/netns/o'), /master: is missing|chained master failure/);
@@ -176,7 +176,7 @@ async function assertRejects(work: Promise<unknown>, says: RegExp): Promise<void
   assert.ok(says.test(said), said);
 }
 
-withTools('the reference plugins behind ours: tuning, portmap and firewall', async () => {
+withTools('the reference plugins tuning, portmap and firewall work after eniboot in the chain', async () => {
   writeList('chained', '1.0.0', [
     { type: 'eniboot' },
     { type: 'tuning', sysctl: { 'net.ipv4.conf.IFNAME.log_martians': '1' } },
@@ -206,7 +206,7 @@ withTools('the reference plugins behind ours: tuning, portmap and firewall', asy
 
 for (const backend of ['iptables', 'nftables']) {
   withTools(
-    `portmap (${backend}) behind ours: a hostPort serves pods of its own node, and no packet strays`,
+    `portmap (${backend}) after eniboot: a hostPort serves pods of its own node, and no packet takes a wrong way`,
     async () => {
       writeList('ported', '1.0.0', [
         { type: 'eniboot' },
@@ -219,7 +219,7 @@ for (const backend of ['iptables', 'nftables']) {
       await node.serve('server');
       const host = node.instance.bootEni.primaryIp;
       assert.is(await node.fetch('client', `http://${host}:8080/`), client.ips[0].address.split('/')[0]);
-      // portmap marks what it masquerades: a bit of ours would send that past the client's pod, by the main table.
+      // portmap marks packets that it masquerades. An eniboot mark in the same bits would send them by the main table, past the pod's ENI.
       const inServer = 'nsenter --net=/run/netns/server';
       assert.match(await node.sh(`${inServer} grep veth0: /proc/net/dev`), /veth0: +0 +0 /);
       await cnitool('del', 'eniboot', '/run/netns/client');
@@ -231,7 +231,7 @@ for (const backend of ['iptables', 'nftables']) {
 }
 
 withTools(
-  'bandwidth behind ours passes on what has no limits, and refuses limits and CHECK for want of a veth',
+  'bandwidth after eniboot passes on a pod without limits, and refuses limits and CHECK because it finds no veth',
   async () => {
     writeList('limited', '1.0.0', [
       { type: 'eniboot' },
@@ -252,7 +252,7 @@ withTools(
   },
 );
 
-withTools('sbr behind ours: routes by source, and a DEL that leaves nothing', async () => {
+withTools('sbr after eniboot: routes by source, and a DEL that leaves nothing', async () => {
   writeList('by-source', '1.0.0', [{ type: 'eniboot' }, { type: 'sbr' }]);
   await node.sh('ip netns add s');
   const added = JSON.parse(await cnitool('add', 'by-source', '/run/netns/s'));

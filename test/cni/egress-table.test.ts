@@ -1,5 +1,5 @@
-// Rows of egress.table as pods' packets follow them: what `route` names leaves by the pod's own ENI, and what a
-// row with NAT names leaves through the node, also where it lies inside the VPC.
+// Rows of egress.table, tested with pods' packets. A destination with `route` is reached by the pod's own ENI; a destination
+// with NAT is reached through the node, also inside the VPC.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCloud } from '../aws/index.ts';
@@ -35,12 +35,12 @@ test('the rest of the VPC stays without NAT', async () => {
   assert.match(await wayTo('10.0.1.9'), /dev eth0/);
 });
 
-test('what the node would turn back into the pod is let through there', async () => {
+test('destinations that the node would send back into the pod have a throw route', async () => {
   const table = await node.sh(`ip -4 route show table all | grep throw`);
   assert.match(table, new RegExp(`throw ${other.replaceAll('.', '\\.')}`));
 });
 
-test('CHECK knows these rows, and DEL leaves none of them', async () => {
+test('CHECK checks these rows, and DEL leaves none of them', async () => {
   const check = () => node.cni('CHECK', variablesOf(pod.id, pod.netns), { ...conf, prevResult: pod.result });
   assert.is((await check()).stdout, '');
   await node.sh(`ip -n ${pod.id} route del ${other}/32 dev veth0`);

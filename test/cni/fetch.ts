@@ -1,6 +1,6 @@
-// Programs of the CNI project itself, built from the Go module proxy and kept between runs: cnitool, which is the
-// real libcni, and reference plugins to chain behind ours and to measure against.
-//   node test/cni/fetch.ts      builds what is missing (needs Go and, the first time, the network)
+// Programs of the CNI project, built from the Go module proxy and kept between runs: cnitool, which is the real libcni, and
+// reference plugins to chain with eniboot's and to compare with in measurements.
+//   node test/cni/fetch.ts      builds missing programs (needs Go and, the first time, the network)
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
@@ -33,7 +33,7 @@ export function goTools(): string | undefined {
   return existsSync(folder) ? folder : undefined;
 }
 
-/** Why they are not there, in words for a test's output. */
+/** The reason that tests print when the programs are missing. */
 export const withoutGoTools = 'the Go tools are not built: node test/cni/fetch.ts (needs Go 1.23 or newer)';
 
 function folderOf(): string {
@@ -41,7 +41,7 @@ function folderOf(): string {
   return cacheFolder('go', contents);
 }
 
-/** Built in a temporary folder and renamed whole, so that what is there is complete. */
+/** Built in a temporary folder and renamed as a whole: what is in the folder is complete. */
 function build(): string | undefined {
   const folder = folderOf();
   if (existsSync(folder)) return undefined;
@@ -51,7 +51,7 @@ function build(): string | undefined {
   const work = mkdtempSync(join(folder, '..', '.build-'));
   for (const { module, version, programs } of modules) {
     const packages = programs.map((program) => `${module}/${program}@${version}`);
-    // Checked against the checksum database, as `go install` does by itself.
+    // Go checks the sources against its checksum database, as always with `go install`.
     const result = spawnSync(go, ['install', '-trimpath', '-ldflags=-s -w', ...packages], {
       env: { ...process.env, GOBIN: work, CGO_ENABLED: '0', GOFLAGS: '-mod=mod' },
       encoding: 'utf8',
@@ -65,7 +65,7 @@ function build(): string | undefined {
   return undefined;
 }
 
-/** Builds them where they are missing, minutes the first time. @throws when that cannot be. */
+/** Builds missing programs, which takes minutes the first time. @throws when that fails. */
 export function ensureGoTools(): string {
   const problem = build();
   if (problem !== undefined) throw new Error(`the Go tools were not built: ${problem}`);

@@ -1,4 +1,4 @@
-// The plugins' fuzz test at the size one likes: `npm run test:fuzz`. Runs itself again in a sandbox.
+// The plugins' fuzz test with any number of inputs: `npm run test:fuzz`. Starts itself again in a sandbox.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { readArguments } from '../arguments.ts';
@@ -9,12 +9,12 @@ import { fuzz } from './fuzz-run.ts';
 
 const help = `Usage: npm run test:fuzz [-- [--inputs N] [--processes N] [--seed S] [--evidence FILE]]
 
-  --inputs N       malformed calls in-process, and as many again against damaged files (default 10000)
+  --inputs N       malformed calls in-process, and as many calls with damaged files (default 10000)
   --processes N    of these calls as real processes (default 10000)
-  --seed S         which ones (default: random, printed)
+  --seed S         seed of the inputs (default: random, printed)
   --evidence FILE  also writes counts, seed and times to FILE
 
-Exit codes: 0 every answer was right; 1 one was not; 2 wrong usage.
+Exit codes: 0 every answer was right; 1 an answer was wrong; 2 wrong usage.
 `;
 
 const root = join(import.meta.dirname, '../..');

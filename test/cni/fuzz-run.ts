@@ -1,4 +1,4 @@
-// Runs a part of the fuzz test (fuzz-worker.ts). The caller is in a sandbox, which prepare() has made ready.
+// Runs a part of the fuzz test (fuzz-worker.ts). The caller runs in a sandbox and has called prepare().
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fetchPackage, runtimes } from '../../agent/build/npm-package.ts';
@@ -6,7 +6,7 @@ import type { Tally } from './fuzz.ts';
 
 const root = join(import.meta.dirname, '../..');
 
-/** @throws with the seed and the smallest input that was answered wrongly. */
+/** @throws with the seed and the smallest input with a wrong answer. */
 export async function fuzz(
   part: 'calls' | 'state' | 'processes',
   count: number,

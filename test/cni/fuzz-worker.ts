@@ -1,5 +1,5 @@
-// One part of the fuzz test, in the runtime that the executable has: the plugin asks the kernel by calls that Node lacks.
-// Prints the tally as one JSON object; an answer that is wrong is told on standard error.
+// One part of the fuzz test, in the executable's own runtime: the plugin uses foreign calls, which Node does not have.
+// Prints the tally as one JSON object; tells a wrong answer on standard error.
 import { fuzzCalls, fuzzProcesses, fuzzState } from './fuzz.ts';
 
 const parts = { calls: fuzzCalls, state: fuzzState, processes: fuzzProcesses };

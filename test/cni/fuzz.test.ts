@@ -1,6 +1,6 @@
 // time limit: 240 s
-// Malformed input of every kind: the right code of the specification, no defect, nothing left behind. FUZZ in the
-// environment is how many inputs (4,000 by default), SEED which ones; `npm run test:fuzz` takes more, and 10,000 as processes.
+// Malformed input of every kind: the specification's code, no defect, no remains. FUZZ in the environment is the number of
+// inputs (4,000 by default), SEED their seed; `npm run test:fuzz` takes more, and runs 10,000 as processes.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { executable, prepare, type Tally } from './fuzz.ts';
@@ -13,14 +13,14 @@ const show = (what: string, { inputs, codes }: Tally) =>
 
 test.before(() => prepare(executable));
 
-test('damaged calls are answered with the code of their damage', async () => {
+test('damaged calls are answered with the code for their damage', async () => {
   const tally = await fuzz('calls', Math.round(INPUTS * 0.8), SEED);
   show('calls', tally);
   for (const code of [0, 1, 2, 3, 4, 6, 7, 8, 102])
     assert.ok((tally.codes[code] ?? 0) > 0, `code ${code} was reached`);
 });
 
-test('damaged files of the node and the pool end no call in a defect, and lose no address', async () => {
+test('damaged files of the node and the pool cause no defect and lose no address', async () => {
   const tally = await fuzz('state', Math.round((INPUTS * 0.2) / 5), SEED);
   show('state', tally);
   for (const code of [0, 11, 50, 102]) assert.ok((tally.codes[code] ?? 0) > 0, `code ${code} was reached`);

@@ -1,13 +1,14 @@
-// Malformed environments, inputs and state files for the three plugins. Each input is damaged in ways that are known,
-// so the code that must answer is known too; whatever comes, nothing stays behind. In-process through the plugins' own
-// entry, and as processes, whose answer must be the same. The caller runs in a sandbox (test/sandbox.sh) as root.
+// Malformed environments, inputs and state files for the three plugins. Each input is damaged in known ways, so the code of
+// the answer is known, too; no call may leave anything. The calls run in-process through the plugins' own entry, and as
+// processes, whose answer must be the same. The caller runs in a sandbox (test/sandbox.sh) as root.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { NODE_FILE, nodeFileText } from '../../agent/host/node-file.ts';
+import { NEVER_USED, POOL_DIR } from '../../agent/pool/entry.ts';
 import { takeLease } from '../../agent/pool/lease.ts';
-import { addToPool, NEVER_USED, POOL_DIR } from '../../agent/pool/pool.ts';
+import { addToPool } from '../../agent/pool/prefixes.ts';
 import { supportedVersions } from '../../cni/call.ts';
 import { runPlugin } from '../../cni/main.ts';
 
@@ -21,7 +22,7 @@ const MAC = '02:00:00:00:00:66';
 const DEVICE = 'ens6';
 const GOOD_NETNS = '/run/netns/good';
 const LINKS = '/run/plugins';
-/** Codes of README.md but for 199, which is a defect. */
+/** The codes of README.md without 199, which is a defect. */
 const CODES = [1, 2, 3, 4, 5, 6, 7, 8, 11, 50, 51, 100, 101, 102];
 
 const node = nodeFileText({
@@ -49,7 +50,7 @@ interface Answer {
   stdout: string;
 }
 
-/** One way of damaging a call; the codes that may answer it, 0 for success. */
+/** One way to damage a call, and the codes that may answer it; 0 is success. */
 interface Damage {
   name: string;
   codes: number[];
@@ -62,7 +63,7 @@ export interface Tally {
   codes: Record<number, number>;
 }
 
-/** Devices, a namespace and links to the executable; once. */
+/** Makes devices, a namespace and links to the executable. Called once. */
 export function prepare(executable: string): void {
   execFileSync('ip', ['-batch', '-'], {
     input: `link add ${DEVICE} address ${MAC} type veth peer name router\nlink set ${DEVICE} up\nlink set router up\nnetns add good\n`,
@@ -71,7 +72,7 @@ export function prepare(executable: string): void {
   for (const plugin of PLUGINS) symlinkSync(executable, `${LINKS}/${plugin}`);
 }
 
-/** Random calls, each damaged in no, one or two ways. Throws with the seed and the smallest call that is answered wrongly. */
+/** Runs random calls with no, one or two damages. Throws with the seed and the smallest call with a wrong answer. */
 export function fuzzCalls(count: number, seed: number): Tally {
   const tally: Tally = { inputs: 0, codes: {} };
   pristine = undefined;
@@ -88,7 +89,7 @@ export function fuzzCalls(count: number, seed: number): Tally {
   return tally;
 }
 
-/** The same calls as processes: exit code and answer must be those of the call in-process. */
+/** Runs the same calls as processes: exit code and answer must equal those of the call in-process. */
 export function fuzzProcesses(count: number, seed: number): Tally {
   const tally: Tally = { inputs: 0, codes: {} };
   pristine = undefined;
@@ -111,7 +112,7 @@ export function fuzzProcesses(count: number, seed: number): Tally {
   return tally;
 }
 
-/** Damaged state: after each, one call of every command. Nothing is a defect, and no address is lost or doubled. */
+/** Damages state files; after each damage runs one call of every command. No call is a defect, no address is lost or doubled. */
 export function fuzzState(count: number, seed: number): Tally {
   const tally: Tally = { inputs: 0, codes: {} };
   holds(
@@ -133,7 +134,7 @@ export function fuzzState(count: number, seed: number): Tally {
   return tally;
 }
 
-/** As fc.assert, but the message begins with what was wrong. */
+/** As fc.assert, but the message begins with the failure. */
 function holds<T>(property: fc.IProperty<T>, count: number, seed: number): void {
   try {
     fc.assert(property, { numRuns: count, seed });
@@ -175,12 +176,12 @@ function asProcess({ plugin, variables, input }: Call): Answer {
   return { exit: result.status ?? -1, stdout: result.stdout };
 }
 
-/** The code of an answer, 0 for success. Throws when it is of no lawful form or none of these. */
+/** The code of an answer, 0 for success. Throws when the form is wrong or the code is none of `codes`. */
 function judge({ exit, stdout }: Answer, codes: number[]): number {
   if (exit === 0) {
     if (stdout !== '') JSON.parse(stdout);
     if (codes.includes(0)) return 0;
-    throw new Error(`it succeeded, though one of ${codes} is due: ${stdout}`);
+    throw new Error(`it succeeded, and the code should be one of ${codes}: ${stdout}`);
   }
   const { cniVersion, code, msg, details } = JSON.parse(stdout) as Record<string, unknown>;
   const lawful =
@@ -191,10 +192,10 @@ function judge({ exit, stdout }: Answer, codes: number[]): number {
     typeof code === 'number' &&
     CODES.includes(code);
   if (lawful && codes.includes(code)) return code;
-  throw new Error(`${stdout.slice(0, 2_000)} where one of ${codes} is due`);
+  throw new Error(`${stdout.slice(0, 2_000)} and the code should be one of ${codes}`);
 }
 
-/** After a failure nothing has changed; what succeeded is taken away by a DEL. */
+/** Asserts that a failed call has changed nothing; a DEL ends a successful one. */
 function leaveNothing(call: Call, { exit }: Answer, before: string): void {
   if (exit === 0 && call.variables['CNI_COMMAND'] === 'ADD') {
     const del = inProcess({
@@ -206,18 +207,18 @@ function leaveNothing(call: Call, { exit }: Answer, before: string): void {
   }
   const after = world();
   const changes = exit === 0 && ['ADD', 'DEL', 'GC'].includes(call.variables['CNI_COMMAND'] ?? '');
-  // After a success an address may rest that was free; it is still the same addresses.
+  // After a success a free address may be resting: the addresses are the same.
   if (changes ? addressesOf(after) !== addressesOf(before) : after !== before)
     throw new Error(`it left: ${after}\nbefore: ${before}`);
   if (kernel() !== '') throw new Error(`left in the kernel: ${kernel()}`);
 }
 
-// The world: a pool with four addresses, one of them leased, and what boot writes.
+// The state on disk: a pool with four addresses, one of them leased, and the files of a boot.
 
-/** What a fresh world looks like; undefined when files may be damaged that this does not show. */
+/** A text of the fresh state; undefined when files may be damaged that the text does not cover. */
 let pristine: string | undefined;
 
-/** Made anew only where the last call changed it. */
+/** Makes the state again only when the last call has changed it. */
 function sameWorld(): string {
   if (pristine === undefined || world() !== pristine) freshWorld();
   return world();
@@ -260,7 +261,7 @@ function names(path: string): string[] {
   }
 }
 
-/** Links, and every so often rules and routes: each look costs more than most calls. */
+/** Links are read every time, rules and routes only sometimes: reading takes longer than most calls. */
 let looks = 0;
 function kernel(): string {
   const links = names('/sys/class/net').filter((name) => name.startsWith('enb'));
@@ -271,7 +272,7 @@ function kernel(): string {
   return [...links, more].filter((text) => text !== '').join(' ');
 }
 
-// Good calls, and ways to damage them.
+// Good calls, and damages.
 
 function goodCall(plugin: Plugin, command: Command, cniVersion: string): Call {
   return {
@@ -306,7 +307,7 @@ const kernelHasIpvlan =
     'ip link add a type veth peer name b && ip link add link a name c type ipvlan',
   ]).status === 0;
 
-/** What an undamaged call is answered with in this world. */
+/** The codes that answer an undamaged call in this state. */
 function codesOfGood(plugin: Plugin, command: Command): number[] {
   if (command === 'ADD' && plugin === 'eniboot') return kernelHasIpvlan ? [0] : [100];
   // No address is leased for this container.
@@ -343,7 +344,7 @@ function of(name: string, codes: number[], apply: Damage['apply']): Damage {
   return { name, codes, apply };
 }
 
-/** Arbitrary values of one key of the configuration that must be refused with this code. */
+/** Arbitrary values for one key of the configuration, which this code must refuse. */
 function key(
   name: string,
   code: number,
@@ -376,10 +377,10 @@ const isEmpty = (value: unknown) =>
   value === false ||
   (typeof value === 'object' && Object.keys(value ?? {}).length === 0);
 
-/** An absent version is 0.1.0, and to libcni null and an empty text are absent. */
+/** An absent version means 0.1.0; libcni takes null and an empty text for absent. */
 const isNoVersion = (value: unknown) => value === null || value === '';
 
-/** What damages any command, in the order in which a call is read. */
+/** Damages of any command, in the order in which a call is read. */
 const always: fc.Arbitrary<Damage>[] = [
   text
     .filter((value) => !value.includes('\0') && !['VERSION', ...COMMANDS].some((one) => one === value))
@@ -414,12 +415,12 @@ const ofPod: fc.Arbitrary<Damage>[] = [
   ),
 ];
 
-/** As the specification has it. */
+/** The specification's rule for interface names. */
 function isInterfaceName(value: string): boolean {
   return /^(?!\.\.?$)[^/:\s]+$/.test(value) && Buffer.byteLength(value) <= 15;
 }
 
-/** Of these DEL is not as strict as ADD: there is nothing that an ADD would have made. */
+/** DEL is less strict than ADD about these: no ADD could have made such an interface. */
 const ofPodThatIs: fc.Arbitrary<Damage>[] = [variable('CNI_IFNAME', /^[\w.@+=,~-]{1,15}$/)];
 const ofPodThatNeverWas: fc.Arbitrary<Damage>[] = [
   variable('CNI_IFNAME', /$^/, isInterfaceName),
@@ -468,7 +469,7 @@ const calls = fc
     fc.array(fc.oneof(...damagesOf(plugin, command)), { minLength: count, maxLength: count }).map((list) => {
       const call = goodCall(plugin, command, cniVersion);
       const config = goodConfig(plugin, command, cniVersion);
-      // The configuration first: a damaged input is in its place.
+      // Changes of the configuration come first: a damaged input then replaces the configuration as a whole.
       for (const damage of list) damage.apply({ ...call, variables: {} }, config);
       call.input = JSON.stringify(config);
       for (const damage of list) damage.apply(call, {});
@@ -493,7 +494,7 @@ function damagesOf(plugin: Plugin, command: Command): fc.Arbitrary<Damage>[] {
       list.push(key('master', 7, (value) => value === null || value === '' || value === DEVICE));
     }
   }
-  // No lease is there, so a prevResult that is an object gets as far as that.
+  // There is no lease, so a prevResult that is an object is read up to that check.
   if (command === 'CHECK')
     list.push(
       junk.map((value) =>
@@ -521,7 +522,7 @@ function isJsonObject(input: string): boolean {
   }
 }
 
-// Damage to files.
+// Damage of files.
 
 interface StateDamage {
   path: string;
@@ -618,7 +619,7 @@ const damages = fc.array(
 function damageState(damage: StateDamage): void {
   const lease = names(`${POOL_DIR}/leased`).find((name) => name.includes(',other,'));
   const path = damage.path === 'the note of a lease' ? `${POOL_DIR}/leased/${lease ?? 'x'}` : damage.path;
-  // Folders of the pool and the node's file alone: an entry that is removed is an address that is lost.
+  // Only folders of the pool and the node's file: a removed entry would be a lost address.
   const isEntry = path.startsWith(`${POOL_DIR}/leased/`) && path.endsWith(',other,eth0');
   if (damage.how === 'field' && path === NODE_FILE) {
     if (existsSync(path) && !isFile(path)) return;
@@ -626,7 +627,7 @@ function damageState(damage: StateDamage): void {
     return;
   }
   if (damage.how === 'bytes' || damage.how === 'text' || damage.how === 'field') {
-    // What is a folder stays one.
+    // A folder stays a folder.
     if (existsSync(path) && !isFile(path)) return;
     if (existsSync(dirname(path)) && isFile(dirname(path))) return;
     writeAt(path, damage.how === 'bytes' ? damage.bytes : damage.text);

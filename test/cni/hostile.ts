@@ -1,4 +1,4 @@
-// Hostile pods on simulated nodes: the attempts of test/hostile that need no real ipvlan.
+// Hostile pods on simulated nodes: the attacks of test/hostile that need no real ipvlan.
 import { execFile } from 'node:child_process';
 import { loadavg } from 'node:os';
 import { promisify } from 'node:util';
@@ -24,11 +24,11 @@ export async function playNatively(family: 'dual-stack' | 'ipv4'): Promise<Outco
     const zones = [...cloud.subnets.values()].filter((subnet) => subnet.mapPublicIp);
     const [one, two] = await Promise.all(
       zones.map(({ id }) =>
-        // The hop limit of IMDS is not what holds anybody here.
+        // Not the hop limit of IMDS must stop the pods here: it is set to its largest value.
         bootPodNode(cloud, { type: NODE_TYPE, subnet: id, config, imds: { hopLimit: 64 } }),
       ),
     );
-    if (one === undefined || two === undefined) throw new Error('two nodes were asked for');
+    if (one === undefined || two === undefined) throw new Error('a node is missing');
     const sh = async (host: 'one' | 'two' | 'vpc', script: string): Promise<string> => {
       if (host === 'vpc')
         return (await promisify(execFile)('sh', ['-ec', script], { timeout: 60_000 })).stdout;
@@ -41,7 +41,7 @@ export async function playNatively(family: 'dual-stack' | 'ipv4'): Promise<Outco
       ['one', one],
       ['two', two],
     ] as const) {
-      // As the image's sysctl.d leaves a node: strict, but for the boot ENI.
+      // The reverse-path filters as the image's sysctl.d sets them: strict, except on the boot ENI.
       const boot = instance.deviceOf(instance.bootEni.id);
       await sh(
         host,
@@ -60,7 +60,7 @@ export async function playNatively(family: 'dual-stack' | 'ipv4'): Promise<Outco
       {
         ipvlan: kernelHasIpvlan(),
         stages: ['plain', 'loose', 'nftables'],
-        // Seconds; more where many programs share a core.
+        // Seconds; more on a busy machine.
         wait: Math.min(4, Math.max(1, (loadavg()[0] ?? 0) / 4)),
         program: { one: PROGRAM, two: PROGRAM, vpc: PROGRAM },
         eniPort: eni === undefined ? '' : portName(eni),

@@ -1,4 +1,4 @@
-// Pods and the instance metadata service where `pods.allowImds` opens it: over IPv4, through the node, and no other way.
+// Pods and the instance metadata service with `pods.allowImds`: reached over IPv4, through the node, and by no other way.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -17,7 +17,7 @@ test.before(async () => {
 });
 test.after(() => cloud.stop());
 
-/** The status of a request for a token; 000 where nothing answers. */
+/** The HTTP status of a request for a token; 000 without an answer. */
 async function tokenFrom(pod: string, host: string, ...more: string[]): Promise<string> {
   const request = [
     '-X',
@@ -35,7 +35,7 @@ test('a pod gets a token over IPv4, through the node', async () => {
   assert.is(await tokenFrom('a', '169.254.169.254'), '200');
 });
 
-test('it gets none by its own interface, whatever its routes say', async () => {
+test('a pod gets no token by its own interface, with any route', async () => {
   assert.is(await tokenFrom('a', '169.254.169.254', '--interface', 'if!eth0'), '000');
   await node.sh('ip -n a route replace 169.254.169.254/32 via 10.0.64.1 dev eth0');
   assert.is(await tokenFrom('a', '169.254.169.254'), '000');
@@ -43,7 +43,7 @@ test('it gets none by its own interface, whatever its routes say', async () => {
   assert.is(await tokenFrom('a', '169.254.169.254'), '200');
 });
 
-test('over IPv6 it gets none, and the node does', async () => {
+test('over IPv6 a pod gets no token, and the node gets one', async () => {
   assert.is(await tokenFrom('', '[fd00:ec2::254]'), '200');
   for (const device of ['eth0', 'veth0'])
     assert.is(await tokenFrom('a', '[fd00:ec2::254]', '--interface', `if!${device}`), '000', device);

@@ -1,6 +1,6 @@
 // time limit: 300 s
-// A pod with NET_ADMIN gives its interface addresses of the pool that it has not leased: no pod waits for it, none of them
-// rests as if it had been leased, and tools say who it is.
+// A pod with NET_ADMIN gives its interface addresses of the pool that it has not leased. No other pod waits because of it, none
+// of these addresses rests as if it had been leased, and tools name the pod.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toNumber } from '../../agent/host/ipv4.ts';
@@ -29,7 +29,7 @@ async function listed(state: string): Promise<string[]> {
   return names.split('\n').filter((name) => name !== '');
 }
 
-/** The stand-in of ipvlan knows an address in use by its port. */
+/** The stand-in of ipvlan recognises an address in use by its port. */
 const portOf = (address: string) => `ipv${(toNumber(address) & 0x7fffffff).toString(16).padStart(8, '0')}`;
 
 async function carry(addresses: string[]): Promise<void> {
@@ -64,19 +64,19 @@ test('ADD goes on past fourteen addresses in use, and none of them rests', async
   assert.not.ok(taken.includes(pod.address));
   assert.equal(await listed('cooling'), []);
   assert.equal(await listed('in-use'), taken);
-  // Each is free as it was.
+  // Each is still free.
   const free = await listed('free');
   assert.ok(taken.every((address) => free.includes(address)));
 });
 
-test('the next ADD does not begin with them', async () => {
+test('the next ADD does not try them first', async () => {
   const stamps = await node.sh('ls /run/eniboot/pool/in-use');
   const pod = await node.addPod('second');
   assert.not.ok(taken.includes(pod.address));
-  assert.is(await node.sh('ls /run/eniboot/pool/in-use'), stamps, 'none was tried again');
+  assert.is(await node.sh('ls /run/eniboot/pool/in-use'), stamps, 'no address in use was tried again');
 });
 
-test('eniboot pool, check and the metrics say how many, and who carries them', async () => {
+test('eniboot pool, check and the metrics tell how many addresses are in use, and which pod carries them', async () => {
   const shown = await pool();
   assert.is(shown.inUse, 14);
   assert.is(shown.leased + shown.ready + shown.resting + shown.inUse + shown.retiring, shown.total);
@@ -100,7 +100,7 @@ test('eniboot pool, check and the metrics say how many, and who carries them', a
   assert.match(metrics, /eniboot_pool_addresses\{[^}]*state="in-use"\} 14/);
 });
 
-test('a namespace that no pod has is shown by its path, or by a process in it', async () => {
+test('an address in use in a namespace without a pod is shown with the path, or a process, of the namespace', async () => {
   await node.sh('ip netns add lost');
 
   const mac = (await node.sh('ip -n evil -br link show eth0')).split(/\s+/)[2] ?? '';
@@ -115,11 +115,11 @@ test('a namespace that no pod has is shown by its path, or by a process in it', 
   process.kill('SIGKILL');
 });
 
-test("a pod's own address is not carried by somebody else, whoever looks", async () => {
+test("a pod's own address is never shown as in use by another pod", async () => {
   assert.not.ok((await pool()).carried.some(({ address }) => address === evil.address));
 });
 
-test('when all that is left is in use, ADD says so, and leaves it as it is', async () => {
+test('when all free addresses are in use, ADD tells so, and does not change them', async () => {
   const rest = (await listed('free')).filter((address) => !taken.includes(address));
   await carry(rest);
   await node.sh('ip netns add starved');
@@ -127,11 +127,11 @@ test('when all that is left is in use, ADD says so, and leaves it as it is', asy
   const { exit, json } = await node.cni('ADD', variablesOf('starved', '/run/netns/starved'));
   assert.is.not(exit, 0);
   assert.is(json.code, 11);
-  assert.match(json.msg, /POOL_EXHAUSTED: .*29 are carried by somebody who has not leased them/);
+  assert.match(json.msg, /POOL_EXHAUSTED: .*29 are carried without a lease/);
   assert.equal(await listed('free'), before);
   assert.equal(await listed('cooling'), []);
   assert.ok((await node.leftovers()).every((line) => !line.includes('starved')));
-  // A refill does not count on them: it grows the pool.
+  // A refill does not count addresses in use: it grows the pool.
   const refill = await node.eniboot(['pool', 'refill']);
   assert.match(refill.stdout, /^\+ /m, refill.stdout + refill.stderr);
   assert.ok((await pool()).ready > 0);
@@ -140,7 +140,7 @@ test('when all that is left is in use, ADD says so, and leaves it as it is', asy
   await drop(rest);
 });
 
-test('an address that nobody carries any more is given out again, last of all, and its note goes', async () => {
+test('an address that is no longer in use is leased again, last of all, and its note is removed', async () => {
   await drop(taken);
   await node.sh(
     'cd /run/eniboot/pool; mkdir -p /run/aside; for one in free/*; do mv "$one" /run/aside/; done',

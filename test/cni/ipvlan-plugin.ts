@@ -1,6 +1,6 @@
-// A stand-in for the reference plugin `ipvlan` where the kernel has no ipvlan: the same configuration (master or a
-// single interface of prevResult; ipam or the addresses of prevResult), delegation and result, but the link is made by
-// the stand-in for `ip` beside it. Run by a runtime: variables in the environment, configuration on standard input.
+// A stand-in for the reference plugin `ipvlan` where the kernel has no ipvlan. Configuration (master or a single interface of
+// prevResult; ipam or the addresses of prevResult), delegation and result are the same, but the link is a veth, as in
+// stand-in/execute.ts. Run by a runtime: variables in the environment, configuration on standard input.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 
@@ -27,7 +27,7 @@ function answerTo(): unknown {
     return { cniVersion: '1.1.0', supportedVersions: ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] };
   if (command === 'ADD') return add();
   if (conf.ipam !== undefined && command !== 'GC') delegate(command ?? '');
-  // As the reference plugin: the delegate first, then its own link.
+  // In the order of the reference plugin: first the delegate, then its own link.
   if (command === 'DEL' && existsSync(netns))
     spawnSync('nsenter', [`--net=${netns}`, '--', 'ip', 'link', 'del', ifName]);
   return undefined;
@@ -56,28 +56,31 @@ function add(): unknown {
   };
 }
 
-/** The stand-in for `ip` finds the pod's place by the group, and its address by the neighbour in the same batch. */
+/** Does the same as test/cni/stand-in/execute.ts, by programs. */
 function makeLink(master: string, cidr: string, routes: { dst: string; gw: string }[]): void {
   const [address = ''] = cidr.split('/');
   const number = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
-  const neighbour = `${address} dev ${master}`;
-  ip(
-    [],
-    [
-      `link add link ${master} name ${ifName} group ${number % 2 ** 31} netns ${netns} type ipvlan mode l2`,
-      `neigh replace ${address} lladdr 02:00:00:00:00:01 dev ${master} nud permanent`,
-      `neigh del ${neighbour}`,
-    ],
-  );
-  ip(
-    ['nsenter', `--net=${netns}`, '--'],
-    [
-      `link set dev ${ifName} group 0`,
-      `link set dev ${ifName} up`,
-      `address add ${cidr} dev ${ifName}`,
-      ...routes.map((route) => `route add ${route.dst} via ${route.gw} dev ${ifName}`),
-    ],
-  );
+  const port = `ipv${(number % 2 ** 31).toString(16).padStart(8, '0')}`;
+  const shown = (what: string) => readFileSync(`/sys/class/net/${master}/${what}`, 'utf8').trim();
+  const [mac, mtu] = [shown('address'), shown('mtu')];
+  const inPod = ['nsenter', `--net=${netns}`, '--'];
+  if (existsSync('/run/stand-in/ipvlan'))
+    ip([], [`link add link ${master} name ${ifName} netns ${netns} type ipvlan mode l2`]);
+  else
+    ip(
+      [],
+      [
+        `link add name ${port} mtu ${mtu} type veth peer name ${ifName} address ${mac} mtu ${mtu} netns ${netns}`,
+        `link set dev ${port} addrgenmode none up`,
+      ],
+    );
+  ip(inPod, [
+    `link set dev ${ifName} up`,
+    `address add ${cidr} dev ${ifName}`,
+    ...routes.map((route) => `route add ${route.dst} via ${route.gw} dev ${ifName}`),
+  ]);
+  if (existsSync(`/sys/class/net/${port}`))
+    execFileSync('sh', ['/run/stand-in/switch', master, port, address], { stdio: 'ignore' });
 }
 
 function ip(entering: string[], lines: string[]): void {

@@ -1,14 +1,15 @@
-// Leases on a pool in the sandbox's own /run: order, rest, races, and nothing lost or doubled.
+// Leases on a pool in the sandbox's own /run: order, rest, races; no address is lost or leased twice.
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isFailure } from '../../agent/messages/failure.ts';
+import { NEVER_USED, POOL_DIR, splitName } from '../../agent/pool/entry.ts';
 import { forgetInUse, inUse, noteInUse } from '../../agent/pool/in-use.ts';
 import { takeInventory } from '../../agent/pool/inventory.ts';
 import { findLease, listLeases, releaseLease, takeLease, undoLease } from '../../agent/pool/lease.ts';
-import { addToPool, NEVER_USED, POOL_DIR } from '../../agent/pool/pool.ts';
+import { addToPool, claim } from '../../agent/pool/prefixes.ts';
 
 const options = { eniIds: ['eni-a', 'eni-b'], restMs: 60_000, nowMs: 1_000_000, lowWater: 0 };
 let next = 0;
@@ -44,25 +45,27 @@ test('the fullest prefix is preferred, so that another can become idle', () => {
   assert.match(takeLease(owner(), options).address, /^10\.0\.0\.(3[2-9]|4[0-7])$/);
 });
 
-test('within a prefix the longest-rested address comes first, resting ones not at all', () => {
+test('within a prefix the longest-rested address comes first, and resting ones are not leased', () => {
   put('cooling', '10.0.0.17', 'eni-a', options.nowMs - 61_000);
   put('cooling', '10.0.0.18', 'eni-a', options.nowMs - 90_000);
   put('cooling', '10.0.0.19', 'eni-a', options.nowMs - 59_999);
   put('free', '10.0.0.20', 'eni-a', options.nowMs - 70_000);
-  put('free', '10.0.0.21', 'eni-a', 'unreadable');
+  // Not decimal numbers. retire() takes them for unreadable, so no pod may get these addresses either.
+  for (const [at, stamp] of ['unreadable', '1e3', '-5', '0x10', ' 7', '12.5', '', '3,4'].entries())
+    put('free', `10.0.0.${23 + at}`, 'eni-a', stamp);
   put('free', '10.0.0.22', 'eni-c', 0);
   const order = [1, 2, 3].map(() => takeLease(owner(), options).address);
   assert.equal(order, ['10.0.0.18', '10.0.0.20', '10.0.0.17']);
   try {
     takeLease(owner(), options);
-    assert.unreachable('the rest is resting, unreadable, or of an ENI without its device');
+    assert.unreachable('the other addresses are resting, unreadable, or of an ENI without a device');
   } catch (error) {
     assert.ok(isFailure(error, 'POOL_EXHAUSTED'), String(error));
   }
   assert.ok(readdirSync(POOL_DIR).includes('refill-wanted'));
 });
 
-test('addresses that an earlier boot may have used rest after this boot; those just asked for need not', () => {
+test('addresses that an earlier boot may have used rest after this boot; newly assigned ones do not', () => {
   const early = { ...options, nowMs: 20_000 };
   addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/28' }, 0);
   assert.throws(
@@ -82,7 +85,7 @@ test('a refill is asked for only below the low-water mark', () => {
   assert.ok(readdirSync(POOL_DIR).includes('refill-wanted'));
 });
 
-test('a lease is found by its owner alone; releasing twice does nothing the second time; undoing leaves no trace', () => {
+test('a lease is found by its owner only; a second release does nothing; an undone lease leaves no trace', () => {
   addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/28' }, NEVER_USED);
   const before = readdirSync(`${POOL_DIR}/free`);
   const mine = { containerId: 'a.b_c-d', ifName: 'net,1' };
@@ -98,20 +101,23 @@ test('a lease is found by its owner alone; releasing twice does nothing the seco
   assert.equal(readdirSync(`${POOL_DIR}/cooling`), [`${again.address},eni-a,123`]);
 });
 
-test('what somebody carries comes last, whatever its ENI and prefix, and does not count as left', () => {
+test('an address in use comes last, in any ENI and prefix, and does not count as free', () => {
   addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/30' }, NEVER_USED);
   addToPool({ eniId: 'eni-b', cidr: '10.0.0.32/30' }, NEVER_USED);
   for (const last of [16, 17, 18]) noteInUse({ address: `10.0.0.${last}`, eniId: 'eni-a' }, options.nowMs);
-  // Of another ENI that address is another one.
+  // The note names another ENI, so it is about another address.
   noteInUse({ address: '10.0.0.32', eniId: 'eni-a' }, options.nowMs);
   const order = Array.from({ length: 5 }, () => takeLease(owner(), { ...options, lowWater: 1 }).address);
   assert.equal(order, ['10.0.0.19', '10.0.0.32', '10.0.0.33', '10.0.0.34', '10.0.0.35']);
-  assert.ok(readdirSync(POOL_DIR).includes('refill-wanted'), 'the last that counts is gone');
+  assert.ok(
+    readdirSync(POOL_DIR).includes('refill-wanted'),
+    'the last address that counts as free is leased',
+  );
   const late = Array.from({ length: 3 }, () => takeLease(owner(), options).address).sort();
   assert.equal(late, ['10.0.0.16', '10.0.0.17', '10.0.0.18']);
 });
 
-test('a note counts for ten minutes, the newest for its address, until the kernel grants that', () => {
+test('the newest note of an address counts for ten minutes, or until the kernel accepts the address', () => {
   addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/31' }, NEVER_USED);
   const place = { address: '10.0.0.16', eniId: 'eni-a' };
   noteInUse(place, options.nowMs - 700_000);
@@ -125,7 +131,7 @@ test('a note counts for ten minutes, the newest for its address, until the kerne
   assert.equal(readdirSync(`${POOL_DIR}/in-use`), []);
 });
 
-test('what this ADD has tried is passed over, and then nothing is left', () => {
+test('an ADD passes over the addresses that it has tried, and fails after the last', () => {
   addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/31' }, NEVER_USED);
   const passOver = new Set(['10.0.0.16']);
   assert.is(takeLease(owner(), { ...options, passOver }).address, '10.0.0.17');
@@ -133,6 +139,40 @@ test('what this ADD has tried is passed over, and then nothing is left', () => {
     () => takeLease(owner(), { ...options, passOver }),
     (error: unknown) => isFailure(error, 'POOL_EXHAUSTED'),
   );
+});
+
+test('a full pool names only what is there: resting addresses, addresses in use', () => {
+  const refused = () => {
+    try {
+      takeLease(owner(), options);
+    } catch (error) {
+      return String(error);
+    }
+    return 'leased';
+  };
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/32' }, NEVER_USED);
+  takeLease(owner(), options);
+  assert.not.match(refused(), /rest after|without a lease/);
+  put('cooling', '10.0.0.19', 'eni-a', options.nowMs);
+  assert.match(refused(), /1 rest after their pod is gone/);
+});
+
+test('an address is out of circulation only when no pod has it and the pool has an entry', () => {
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/31' }, NEVER_USED);
+  const { address } = takeLease(owner(), options);
+  const never = () => assert.unreachable('a leased address is not moved') as never;
+  assert.is(claim(address, never), 'leased');
+  assert.is(claim('10.0.0.99', never), 'absent');
+  const other = claim('10.0.0.17', () => true);
+  assert.ok(typeof other === 'object' && other.eniId === 'eni-a');
+  // Its entry is between two folders.
+  rmSync(`${POOL_DIR}/free`, { recursive: true });
+  assert.is(claim('10.0.0.17', never), 'leased');
+});
+
+test('a name of another form is no entry', () => {
+  for (const name of ['', '10.0.0.1', '10.0.0.1,eni-a']) assert.is(splitName(name), undefined, name);
+  assert.equal(splitName('10.0.0.1,eni-a,c,eth0'), { address: '10.0.0.1', eniId: 'eni-a', rest: 'c,eth0' });
 });
 
 test('neither the plugin nor the pool reads the wall clock, which may step', () => {
@@ -145,7 +185,7 @@ test('neither the plugin nor the pool reads the wall clock, which may step', () 
   }
 });
 
-test('20 processes that take and release all the time: no address is ever held twice, none is lost', async () => {
+test('20 processes take and release leases all the time: no address is held twice, none is lost', async () => {
   for (const cidr of ['10.0.0.16/28', '10.0.0.32/28']) addToPool({ eniId: 'eni-a', cidr }, NEVER_USED);
   const program = `
     import { takeLease, releaseLease } from ${JSON.stringify(`${import.meta.dirname}/../../agent/pool/lease.ts`)};

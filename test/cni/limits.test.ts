@@ -1,5 +1,5 @@
 // time limit: 300 s
-// Bandwidth of pods: by their CPU, by what the runtime asks for, and none where nobody asks.
+// Bandwidth of pods: by their CPU, by the runtime's request, and unlimited without either.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -9,7 +9,7 @@ import { type Answer, bootPodNode, conf, type PodNode, variablesOf } from './rig
 let cloud: Cloud;
 let node: PodNode;
 
-/** The pod's share is 1,000 Mbit/s for each of 8 CPUs; written over what boot found out about this machine. */
+/** The node has 1,000 Mbit/s for each of 8 CPUs; this replaces what boot found out about this machine. */
 const bandwidth = { baselineBits: 8e9, cpus: 8, floorBits: 100e6 };
 
 test.before(async () => {
@@ -36,7 +36,7 @@ async function remove(name: string): Promise<void> {
   await node.sh(`ip netns del ${name}`);
 }
 
-/** What the kernel limits in a pod, in bit/s; egress by tc, ingress by nftables. */
+/** The limits in a pod, in bit/s, read from the kernel: egress by tc, ingress by nftables. */
 async function limitsIn(name: string): Promise<Record<string, number>> {
   const found: Record<string, number> = {};
   for (const qdisc of JSON.parse(await node.sh(`ip netns exec ${name} tc -j qdisc`))) {
@@ -61,7 +61,7 @@ const all = (ingress: number, egress = ingress) => ({
   'veth0 in': ingress,
 });
 
-/** Bit/s that arrive at `to` from `from` ('' is the node) in about two seconds, when what may pass at once has. */
+/** Bit/s that arrive at `to` from `from` ('' is the node), measured for about two seconds after the burst. */
 async function throughput(from: string, to: string, address: string): Promise<number> {
   const sink = `const at = []; let sum = 0;
     require('node:net').createServer((c) => c.on('data', (d) => { sum += d.length; at.push([performance.now(), sum]); }).on('error', () => {}).on('close', () => {
@@ -89,7 +89,7 @@ async function throughput(from: string, to: string, address: string): Promise<nu
   return Number(said.split('\n')[1]);
 }
 
-test('nobody asks, nothing is limited', async () => {
+test('without a request nothing is limited', async () => {
   for (const runtimeConfig of [undefined, {}, { cgroupPath: '/kubepods/pod0' }, { bandwidth: {} }]) {
     const { exit, stdout, stderr } = await add('off', runtimeConfig);
     assert.is(exit, 0, stdout);
@@ -102,7 +102,7 @@ test('nobody asks, nothing is limited', async () => {
   assert.not.match(node.instance.read('/etc/cni/net.d/10-eniboot.conflist') ?? '', /capabilities/);
 });
 
-test('what the runtime asks for holds on both links in both directions', async () => {
+test('the limits that the runtime requests hold on both links in both directions', async () => {
   const rate = 40e6;
   const asked = await add('asked', { bandwidth: { ingressRate: rate, egressRate: rate / 2 } });
   const free = await add('free', {});
@@ -123,7 +123,7 @@ test('what the runtime asks for holds on both links in both directions', async (
     assert.ok(ratio > 0.4 && ratio < 1.3, `${from} → ${to}: ${measured} of ${limit}`);
     assert.ok(unlimited > 3 * limit, `without a limit only ${unlimited}`);
   }
-  // CHECK goes by what ADD did, also when the request it is shown has changed; it sees what is not as it was.
+  // CHECK compares with the limits that ADD noted, also when its own request has others; it finds changed limits.
   const check = () =>
     node.cni('CHECK', variablesOf('asked', '/run/netns/asked'), { ...conf, prevResult: asked.json });
   const content = await check();
@@ -140,7 +140,7 @@ test('what the runtime asks for holds on both links in both directions', async (
   await remove('free');
 });
 
-/** Files as kubelet makes them in a pod's cgroup, on a stand-in for the cgroup file system. */
+/** Makes the files of a pod's cgroup as kubelet does, on a stand-in for the cgroup file system. */
 async function cgroup(path: string, max: string, weight: number): Promise<void> {
   await node.sh(`mountpoint -q /sys/fs/cgroup/kubepods.slice || {
       mount -t tmpfs cgroup-stand-in /sys/fs/cgroup && mkdir /sys/fs/cgroup/kubepods.slice && mount -t tmpfs none /sys/fs/cgroup/kubepods.slice; }
@@ -157,7 +157,7 @@ const UID = '0a1b2c3d-0000-4000-8000-123456789abc';
 const POD = `kubepods-burstable-pod${UID.replaceAll('-', '_')}.slice`;
 const SLICE = `/kubepods.slice/kubepods-burstable.slice/${POD}`;
 
-test('by CPU: the limit, else the request, against the CPUs of the node', async () => {
+test("by CPU: the share is the pod's CPU limit, else its request, of the node's CPUs", async () => {
   tellPlugin(bandwidth);
   const cases: [what: string, path: string, given: string, max: string, weight: number, mbps: number][] = [
     ['a limit of 2 CPUs', SLICE, SLICE, '200000 100000', weightOf(250), 2_000],
@@ -171,7 +171,7 @@ test('by CPU: the limit, else the request, against the CPUs of the node', async 
       weightOf(3_000),
       3_000,
     ],
-    ['what lies in a pod', SLICE, `${SLICE}/crio-1.scope`, '100000 100000', 39, 1_000],
+    ["a cgroup inside a pod's", SLICE, `${SLICE}/crio-1.scope`, '100000 100000', 39, 1_000],
     ['no request at all', SLICE, SLICE, 'max 100000', 1, 100],
     ['more CPUs than there are', SLICE, SLICE, '6400000 100000', 39, 8_000],
   ];
@@ -188,19 +188,19 @@ test('by CPU: the limit, else the request, against the CPUs of the node', async 
   }
 });
 
-test('what the runtime asks for goes before the share by CPU, each direction by itself', async () => {
+test("the runtime's request comes before the share by CPU, for each direction", async () => {
   tellPlugin(bandwidth);
   await cgroup(SLICE, '100000 100000', 39);
   await add('both', { cgroupPath: SLICE, bandwidth: { egressRate: 5e6, egressBurst: 2 ** 35 - 9 } });
   assert.equal(await limitsIn('both'), all(1e9, 5e6));
   await remove('both');
-  // Faster than any ENI: asked for, so the share does not limit either.
+  // The request is faster than any ENI. It still replaces the share.
   await add('fast', { cgroupPath: SLICE, bandwidth: { egressRate: 1e12, ingressRate: 1e12 } });
   assert.equal(await limitsIn('fast'), {});
   await remove('fast');
 });
 
-test('one direction alone', async () => {
+test('a request for one direction limits that direction only', async () => {
   tellPlugin(undefined);
   await add('one', { bandwidth: { ingressRate: 8e6 } });
   assert.equal(await limitsIn('one'), { 'eth0 in': 8e6, 'veth0 in': 8e6 });
@@ -210,7 +210,7 @@ test('one direction alone', async () => {
   await remove('one');
 });
 
-test('a share that cannot be known limits nothing, and is said', async () => {
+test('an unknown share limits nothing, and is reported', async () => {
   tellPlugin(bandwidth);
   await cgroup(SLICE, 'max 100000', 39);
   for (const [runtimeConfig, says] of [
@@ -228,7 +228,7 @@ test('a share that cannot be known limits nothing, and is said', async () => {
   tellPlugin(undefined);
 });
 
-test('a limit that makes no sense is refused by its name, and nothing is made', async () => {
+test('an invalid limit is refused by its name, and nothing is made', async () => {
   for (const [runtimeConfig, field] of [
     [{ bandwidth: 5 }, 'runtimeConfig.bandwidth'],
     [{ bandwidth: { ingressRate: '10M' } }, 'runtimeConfig.bandwidth.ingressRate'],
@@ -248,7 +248,7 @@ test('a limit that makes no sense is refused by its name, and nothing is made', 
   assert.equal(await node.leftovers(), []);
 });
 
-test('without tc an ADD with limits fails by name and leaves nothing; without limits it needs none', async () => {
+test('without tc an ADD with limits fails, names tc and leaves nothing; an ADD without limits needs no tc', async () => {
   await node.sh(`mkdir -p /run/none && mount --bind /run/none /run/none && for tool in /usr/sbin/tc /sbin/tc; do
     [ ! -e $tool ] || mount --bind /dev/null $tool; done`);
   const { json } = await add('tool', { bandwidth: { egressRate: 1e6 } });
@@ -261,8 +261,8 @@ test('without tc an ADD with limits fails by name and leaves nothing; without li
   await node.sh('for tool in /usr/sbin/tc /sbin/tc; do umount $tool 2>/dev/null || :; done');
 });
 
-test('a program is given pipes and /dev/null, which SELinux lets it keep', async () => {
-  await node.sh(`cat >/run/stand-in/bin/tc <<'EOF'
+test('a program gets only pipes and /dev/null, which SELinux allows it to inherit', async () => {
+  await node.sh(`mkdir -p /run/stand-in/bin; cat >/run/stand-in/bin/tc <<'EOF'
 #!/bin/sh
 streams=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2)
 echo "$streams" >>/run/tc-streams
@@ -277,7 +277,7 @@ EOF
   await remove('pipes');
 });
 
-test('boot tells the plugin what there is to share, and the runtime what to say', async () => {
+test('boot writes the bandwidth to share for the plugin, and the capability into the conflist', async () => {
   const text = configText(cloud).replace('pods:\n', 'pods:\n  bandwidth: { from: cpu }\n');
   const shared = await bootPodNode(cloud, { config: text });
   const facts = JSON.parse(shared.instance.read('/run/eniboot/node.json') ?? '{}');

@@ -1,11 +1,11 @@
 // time limit: 300 s
-// The metrics of a running node, read with Prometheus's own parser, against what was done to it.
+// The metrics of a running node, read with Prometheus's own parser, compared with what was done on the node.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Description, series } from '../../agent/boot/series.ts';
+import { type Description, series } from '../../agent/boot/verdict/series.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
 import { bootPodNode, conf, type PodNode, variablesOf } from './rig.ts';
@@ -27,7 +27,7 @@ test.before(async () => {
 });
 test.after(() => cloud.stop());
 
-/** Family → its type and samples, as the official Python client reads a text file. */
+/** Family → its type and samples, read by the official Python client. */
 function parse(text: string): Record<string, { type: string; help: string; samples: Sample[] }> {
   const script = `import json, sys
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -60,7 +60,7 @@ test('calls, their phases, EC2 and the pool, after a refill', async () => {
   await node.cni('DEL', variablesOf('m3', '/run/netns/m3'));
   const gone = await node.cni('ADD', variablesOf('m4', '/run/netns/gone'), conf);
   assert.is.not(gone.exit, 0);
-  // Not counted: neither is a pod's start or end.
+  // Not counted: STATUS and VERSION neither start nor end a pod.
   await node.cni('STATUS', {});
   assert.is(file('node.prom'), '');
   const refill = await node.eniboot(['pool', 'refill']);
@@ -92,23 +92,30 @@ test('calls, their phases, EC2 and the pool, after a refill', async () => {
   assert.is(sum(addresses, {}), 32);
   assert.match(addresses[0]?.labels['eni'] ?? '', /^eni-/);
   const ec2 = found['eniboot_ec2_calls_total']?.samples ?? [];
-  assert.is(sum(ec2, { action: 'CreateNetworkInterface', outcome: 'accepted' }), 1, 'of the boot');
+  assert.is(sum(ec2, { action: 'CreateNetworkInterface', outcome: 'accepted' }), 1, "the boot's call");
   assert.ok(
     sum(ec2, { action: 'DescribeNetworkInterfaces', outcome: 'accepted' }) >= 2,
-    'of boot and refill',
+    'calls of boot and refill',
   );
 });
 
-test('collect goes on counting where refill stopped', async () => {
+test('collect continues the counters of refill', async () => {
+  // As the service of network policies has saved it.
+  const pods = { isolated: 2, open: 1, pending: 0 };
+  const counts = { totals: { 'ingress x/n': 7 }, seen: { 'pod a ingress': 3 }, pods };
+  node.instance.write('/run/eniboot-policy/counts.json', JSON.stringify(counts));
   await node.cni('DEL', variablesOf('m2', '/run/netns/m2'));
   const { exitCode, stderr } = await node.eniboot(['pool', 'collect']);
   assert.is(exitCode, 0, stderr);
   const found = parse(file('node.prom'));
   assert.is(sum(found['eniboot_cni_calls_total']?.samples ?? [], { command: 'DEL' }), 2);
   assert.is(sum(found['eniboot_cni_calls_total']?.samples ?? [], { command: 'ADD' }), 4);
+  const denied = found['eniboot_policy_denied_packets_total']?.samples ?? [];
+  assert.is(sum(denied, { policy: 'x/n', direction: 'ingress' }), 7);
+  assert.is(sum(found['eniboot_policy_pods']?.samples ?? [], { state: 'isolated' }), 2);
 });
 
-test('what is written is what the page says: every series, type, text and label', () => {
+test('the page has every series that is written: type, text and labels', () => {
   const page = readFileSync(join(import.meta.dirname, '../../docs/metrics.md'), 'utf8');
   for (const name of ['boot.prom', 'node.prom']) {
     const found = parse(file(name));
@@ -123,7 +130,7 @@ test('what is written is what the page says: every series, type, text and label'
         assert.equal(Object.keys(own).sort(), Object.keys(described?.labels ?? {}).sort(), family);
       }
     }
-    // A node without limits by CPU has no pod without its share.
+    // A node without shares by CPU has no series of pods without a share.
     const missing = Object.entries(descriptions).filter(
       ([family, one]) =>
         one.file === name && found[family] === undefined && family !== 'eniboot_cni_unshared_total',
@@ -132,8 +139,8 @@ test('what is written is what the page says: every series, type, text and label'
   }
 });
 
-test('labels hold whatever text there is', async () => {
-  const { exposition } = await import('../../agent/boot/series.ts');
+test('a label may hold any text', async () => {
+  const { exposition } = await import('../../agent/boot/verdict/series.ts');
   const text = 'a "quoted" \\ back\nslash';
   const found = parse(
     exposition([{ name: 'eniboot_boot_ready', labels: { version: text, code: '' }, value: 1 }]),

@@ -1,5 +1,5 @@
-// The pages that answer a list of demands with names of tests: each named test exists, and no number is left out. And the page of
-// what is left on a machine, held against the sources.
+// Pages that list demands with names of tests: each named test exists, and no number is left out. And the page of the files
+// that stay on a machine, compared with the sources.
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { test } from 'uvu';
@@ -8,10 +8,13 @@ import * as assert from 'uvu/assert';
 const root = join(import.meta.dirname, '../..');
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
 
-/** Titles as they stand in a source, without its escapes. */
+/** Titles as they are in a source, without its escapes. */
 function assertTestsExist(page: string): number {
-  const named = [...read(page).matchAll(/`(test\/[\w./-]+\.ts)` “([^”]+)”/g)];
-  for (const [, path = '', title = ''] of named) {
+  const named = [...read(page).matchAll(/`(test\/[\w./-]+\.ts)` (“[^”]+”(?:, “[^”]+”)*)/g)].flatMap(
+    ([, path = '', titles = '']) =>
+      [...titles.matchAll(/“([^”]+)”/g)].map(([, title = '']) => ({ path, title })),
+  );
+  for (const { path, title } of named) {
     const source = read(path).replaceAll("\\'", "'");
     const stands = ["'", '"', '`'].some((quote) => source.includes(`${quote}${title}${quote}`));
     assert.ok(stands, `${page}: ${path} has no test “${title}”`);
@@ -33,6 +36,16 @@ test('the tests of each demand of the specification exist', () => {
   assert.ok(assertTestsExist('test/cni/README.md') >= 23);
 });
 
+test('every fault that was found in rollouts has a test', () => {
+  const page = 'test/rollout/README.md';
+  const numbers = new Set([...read(page).matchAll(/^\| (\d+) \|/gm)].map(([, number]) => Number(number)));
+  assert.equal(
+    [...numbers],
+    Array.from({ length: 13 }, (_, at) => at + 1),
+  );
+  assert.ok(assertTestsExist(page) >= 25);
+});
+
 test('docs/what-it-touches.md has every file that the sources keep in /run/eniboot and /var/lib/eniboot', () => {
   const page = read('docs/what-it-touches.md');
   const sources = ['agent', 'cni'].flatMap((folder) =>
@@ -40,7 +53,7 @@ test('docs/what-it-touches.md has every file that the sources keep in /run/enibo
       .filter((name) => name.endsWith('.ts'))
       .map((name) => read(`${folder}/${name}`)),
   );
-  // A name that is a constant of the same file stands for its text.
+  // A constant of the same file is replaced by its text.
   const spelled = (source: string, path: string) =>
     path.replace(
       /\$\{(\w+)\}/g,
@@ -51,8 +64,8 @@ test('docs/what-it-touches.md has every file that the sources keep in /run/enibo
       basename(spelled(source, path)),
     ),
   );
-  assert.ok(kept.length > 15, 'the pattern still finds them');
-  // Their lifetime and meaning stand there as one line for all.
+  assert.ok(kept.length > 15, 'the pattern finds the files');
+  // The page has one line for all of these.
   const named = kept.filter((name) => !name.endsWith('.prom'));
   assert.equal(
     named.filter((name) => !page.includes(name)),

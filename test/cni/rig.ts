@@ -1,11 +1,12 @@
-// Simulated nodes that run pods: the real executable called the way a runtime calls it, in pods that are network
-// namespaces of the node. Where the kernel lacks ipvlan, `ip` on the node is a stand-in (ip-stand-in.sh).
+// Simulated nodes that run pods: the real executable, called as a runtime calls it; pods are network namespaces of the node.
+// The executable contains stand-in/execute.ts, which makes a real ipvlan where the kernel has it.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecResult } from '../../agent/port/exec-result.ts';
 import type { Cloud } from '../aws/index.ts';
 import { launchNode, type Node, type NodeOptions } from '../boot/node.ts';
+import { STAND_IN_BUILD } from '../build/stand-in.ts';
 
 const PLUGINS = '/opt/cni/bin';
 const PLUGIN = `${PLUGINS}/eniboot`;
@@ -14,16 +15,13 @@ const STAND_IN = '/run/stand-in';
 export const INTERFACE_PLUGINS = `${STAND_IN}/plugins`;
 const PATH = `${STAND_IN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
 
-/** Keeps ADD itself out of the pod's namespace, not what it starts: then it asks the programs. Undoing it may enter. */
-const ONLY_PROGRAMS = failing('setns', 'EPERM', 1);
-
-/** What a command is started by so that its Nth such system call fails. */
+/** The command prefix (strace) that makes the Nth such system call fail. */
 function failing(call: string, error: string, nth: number): string[] {
   const inject = `inject=${call}:error=${error}:when=${nth}`;
   return ['strace', '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', inject];
 }
 
-/** What the plugin answered: a result, an error, or nothing. */
+/** The plugin's answer: a result, an error, or no output. */
 export interface Answer {
   exit: number | null;
   /** Parsed standard output; undefined when it was empty. */
@@ -43,41 +41,39 @@ export interface Pod {
 }
 
 export interface PodNode extends Node {
-  /** One call of a plugin of the node (or at a path), by default of `eniboot` with `conf`. */
+  /** Calls a plugin of the node (or one at a path), by default `eniboot` with `conf`. */
   cni(
     command: string,
     variables?: Record<string, string>,
     config?: unknown,
     plugin?: string,
   ): Promise<Answer>;
-  /** A call that is killed (SIGKILL) after so many milliseconds; false when it ended before. */
+  /** A call that is killed (SIGKILL) after so many milliseconds; false when it had ended before. */
   cniKilled(command: string, variables: Record<string, string>, afterMs: number): Promise<boolean>;
-  /** `eniboot ARGS` with the same `ip` as the plugin has. */
+  /** `eniboot ARGS` with the same PATH as the plugin. */
   tool(args: string[]): Promise<ExecResult>;
-  /** Makes a namespace and ADDs it; throws when that fails. `variables` beside those that every ADD needs. */
+  /** Makes a namespace and calls ADD; throws when that fails. `variables` are added to those that every ADD needs. */
   addPod(name: string, variables?: Record<string, string>, config?: unknown): Promise<Pod>;
   /** Runs a program in a namespace of the node. */
   inPod(name: string, file: string, args: string[]): Promise<ExecResult>;
-  /** Starts an HTTP server on port 80 that answers with the address it sees. '' is the node itself. */
+  /** Starts an HTTP server on port 80 that answers with the client's address. '' is the node itself. */
   serve(name: string, port?: number): Promise<void>;
   /** The answer to an HTTP GET; empty when none came within 2 s. */
   fetch(name: string, url: string): Promise<string>;
   sh(script: string): Promise<string>;
-  /** Makes the Nth line of the next batches fail, counted over calls, of an ADD by programs; undefined clears it. */
-  failAt(line: number | undefined, says?: string): void;
-  /** Has the kernel refuse the Nth netlink request of each call, for lack of memory; undefined ends that. */
+  /** Refuses the Nth operation from here on, counted over calls, removals not counted; undefined ends that. */
+  failAt(operation: number | undefined, errno?: number): void;
+  /** Makes the kernel refuse the Nth netlink request of each call with ENOBUFS; undefined ends that. */
   refuseAt(request: number | undefined): void;
-  /** Starts each call by strace with these arguments; none ends that. */
+  /** Starts each call under strace with these arguments; without arguments that ends. */
   trace(...args: string[]): void;
-  /** Whether ADD makes its attachment by `ip` and `nft`, which a test can put something in the place of. */
-  onlyPrograms(only: boolean): void;
-  /** Makes the leases of the node's pods as old as they are when a runtime lists what is valid. */
+  /** Makes the leases of the node's pods older than a runtime's list of valid attachments. */
   ageLeases(): Promise<string>;
-  /** What eniboot's pods left on the node: links, rules, routes, leases. Empty when nothing. */
+  /** Remains of eniboot's pods on the node: links, rules, routes, leases. Empty when there are none. */
   leftovers(): Promise<string[]>;
 }
 
-/** Shell script: a line for each thing that eniboot's pods have on a node. */
+/** Shell script: prints a line for each part of a pod on the node. */
 export const LEFTOVERS = `
   for link in /sys/class/net/enb*; do [ ! -e "$link" ] || echo "link $link"; done
   ip rule show | grep -E '^(1024|1025):' | sed 's/^/rule /' || :
@@ -86,7 +82,7 @@ export const LEFTOVERS = `
   ip neigh show nud permanent | sed 's/^/neighbour /'
   ls /run/eniboot/pool/leased | sed 's/^/lease /'`;
 
-/** Shell script: every lease was made long ago. Written in place, as its name is the lease. */
+/** Shell script: sets the time of every lease to 0. Written in place, because a lease is known by its file. */
 const AGE_LEASES = `cd /run/eniboot/pool/leased || exit 0
   for lease in *; do
     [ -s "$lease" ] || continue
@@ -99,7 +95,7 @@ export function variablesOf(id: string, netns: string): Record<string, string> {
   return { CNI_CONTAINERID: id, CNI_NETNS: netns, CNI_IFNAME: 'eth0' };
 }
 
-/** kube-proxy as far as packets see it: destination NAT by `rules`, and masquerading where they ask for it by its mark. */
+/** What kube-proxy does to packets: destination NAT by `rules`, and masquerading of packets with its mark. */
 export async function proxy(node: PodNode, family: 'ip' | 'ip6', rules: string): Promise<void> {
   await node.sh(`nft -f - <<'EOF'
 table ${family} proxy
@@ -115,28 +111,27 @@ EOF`);
 
 /** Boots a node and makes it ready for pods. */
 export async function bootPodNode(cloud: Cloud, options: NodeOptions = {}): Promise<PodNode> {
-  const node = await launchNode(cloud, options);
+  const node = await launchNode(cloud, { built: STAND_IN_BUILD, ...options });
   const { status, result } = await node.boot();
   if (status?.verdict !== 'ready') throw new Error(`the node did not boot: ${result.stderr}${result.stdout}`);
   return podNode(node);
 }
 
-/** Puts the stand-in onto a node that has booted; again after a reboot, which empties /run. */
+/** Puts the stand-in's files onto a booted node. Needed again after a reboot, which empties /run. */
 export function podNode(node: Node): PodNode {
   const { instance } = node;
-  const script = readFileSync(join(import.meta.dirname, 'ip-stand-in.sh'), 'utf8');
-  instance.write(`${STAND_IN}/bin/ip`, script, 0o755);
+  const script = readFileSync(join(import.meta.dirname, 'stand-in/switch.sh'), 'utf8');
+  instance.write(`${STAND_IN}/switch`, script, 0o755);
   if (kernelHasIpvlan()) instance.write(`${STAND_IN}/ipvlan`, '');
   const plugin = `exec ${process.execPath} ${join(import.meta.dirname, 'ipvlan-plugin.ts')}`;
   instance.write(`${INTERFACE_PLUGINS}/ipvlan`, `#!/bin/sh\n${plugin}\n`, 0o755);
 
-  let programs = false;
   let refused: string[] = [];
   const self: PodNode = {
     ...node,
     async cni(command, variables = {}, config = conf, plugin = 'eniboot') {
       const path = plugin.startsWith('/') ? plugin : `${PLUGINS}/${plugin}`;
-      const [file, ...args] = [...(programs && command === 'ADD' ? ONLY_PROGRAMS : refused), path];
+      const [file, ...args] = [...refused, path];
       const answer = await instance.run(file ?? path, args, {
         env: { PATH, CNI_COMMAND: command, CNI_PATH: PLUGINS, ...variables },
         input: typeof config === 'string' ? config : JSON.stringify(config),
@@ -151,7 +146,7 @@ export function podNode(node: Node): PodNode {
         stdio: ['pipe', 'ignore', 'ignore'],
       });
       const ended = new Promise((resolve) => child.once('close', resolve));
-      child.stdin?.on('error', () => {}); // it may be dead before it has read
+      child.stdin?.on('error', () => {}); // the plugin may end before it has read its input
       child.stdin?.end(JSON.stringify(conf));
       let killed = false;
       const timer = setTimeout(() => {
@@ -195,22 +190,17 @@ export function podNode(node: Node): PodNode {
       if (result.exitCode !== 0) throw new Error(`${text}: ${result.stderr}`);
       return result.stdout;
     },
-    onlyPrograms(only) {
-      programs = only;
-    },
     trace(...args) {
       refused = args.length === 0 ? [] : ['strace', '-f', '-qq', '-o', '/dev/null', ...args];
     },
     refuseAt(request) {
       refused = request === undefined ? [] : failing('sendto', 'ENOBUFS', request);
     },
-    failAt(line, says = 'RTNETLINK answers: Refused by the stand-in') {
-      programs = line !== undefined;
-      instance.write(`${STAND_IN}/says`, `${says}\n`);
-      instance.write(`${STAND_IN}/fail`, line === undefined ? '' : `${line}\n`);
-      instance.write(`${STAND_IN}/seen`, '0\n');
+    failAt(operation, errno = 5) {
+      const text = operation === undefined ? '' : `${operation} ${errno} Refused by the stand-in`;
+      instance.write(`${STAND_IN}/refuse`, text);
     },
-    // The sixth line of a note says when it was made.
+    // The sixth line of a note has the time of the lease.
     ageLeases: () => self.sh(AGE_LEASES),
     async leftovers() {
       const found = await self.sh(LEFTOVERS);

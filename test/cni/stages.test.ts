@@ -1,7 +1,7 @@
 // time limit: 240 s
-// The stages by themselves: eniboot-ipam as a delegate and as the head of a chain, eniboot-ptp behind another
-// plugin's interface. That interface is made by a stand-in for the reference plugin ipvlan; the real ones are in
-// cnitool.test.ts.
+// The stages by themselves: eniboot-ipam as a delegate and as the first of a chain, eniboot-ptp after another plugin's
+// interface. A stand-in for the reference plugin ipvlan makes that interface; cnitool.test.ts tests with the real
+// plugins.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { supportedVersions } from '../../cni/call.ts';
@@ -46,7 +46,7 @@ function refuses(answer: Answer, code: number, says: RegExp): void {
   assert.is(answer.stderr, '');
 }
 
-/** The plugin in the middle of the chain, and what it answers. */
+/** Calls the plugin in the middle of the chain. */
 async function makeInterface(name: string, prevResult: any): Promise<any> {
   const config = { ...delegating(), cniVersion: prevResult.cniVersion, ipam: undefined, prevResult };
   const answer = await node.cni(
@@ -59,7 +59,7 @@ async function makeInterface(name: string, prevResult: any): Promise<any> {
   return answer.json;
 }
 
-/** A pod by the chain; the result of its last plugin. */
+/** Makes a pod with the chain; returns the result of its last plugin. */
 async function addChained(name: string): Promise<any> {
   await node.sh(`ip netns add ${name}`);
   const first = await ipam('ADD', name);
@@ -77,7 +77,7 @@ async function delChained(name: string): Promise<void> {
   succeeds(await ipam('DEL', name));
 }
 
-test('the boot installs both stages beside the plugin', async () => {
+test('the boot installs the stages beside the plugin', async () => {
   const listed = await node.sh(
     'cd /opt/cni/bin; for one in eniboot*; do echo "$one $(readlink "$one")"; done',
   );
@@ -85,8 +85,27 @@ test('the boot installs both stages beside the plugin', async () => {
   assert.equal(listed.trim().split('\n'), [
     `eniboot ${target}`,
     `eniboot-ipam ${target}`,
+    `eniboot-policy ${target}`,
     `eniboot-ptp ${target}`,
   ]);
+});
+
+test('eniboot-policy passes prevResult on, and requires it', async () => {
+  await node.sh('ip netns add handed');
+  const variables = variablesOf('handed', '/run/netns/handed');
+  const prevResult = { cniVersion: '1.1.0', ips: [{ address: '10.0.64.5/20' }], dns: {} };
+  const config = { cniVersion: '1.1.0', name: 'chain', type: 'eniboot-policy' };
+  const given = await node.cni('ADD', variables, { ...config, prevResult }, 'eniboot-policy');
+  assert.equal([given.exit, given.json], [0, prevResult]);
+  const alone = await node.cni('ADD', variables, config, 'eniboot-policy');
+  assert.equal([alone.exit, alone.json.code], [1, 7]);
+  for (const command of ['CHECK', 'DEL'])
+    assert.is(
+      (await node.cni(command, variables, { ...config, prevResult }, 'eniboot-policy')).exit,
+      0,
+      command,
+    );
+  await node.sh('ip netns del handed');
 });
 
 test('VERSION of each', async () => {
@@ -96,7 +115,7 @@ test('VERSION of each', async () => {
   }
 });
 
-test('an error says which of the plugins it is', async () => {
+test('an error names its plugin', async () => {
   refuses(await node.cni('ADD', {}, '', 'eniboot-ptp'), 4, /^eniboot-ptp: CNI_ENVIRONMENT: /);
   refuses(await node.cni('ADD', {}, '', 'eniboot-ipam'), 4, /^eniboot-ipam: CNI_ENVIRONMENT: /);
 });
@@ -126,7 +145,7 @@ test('as a delegate: address, routes and DNS in the form of every version, and n
   assert.equal(await node.leftovers(), []);
 });
 
-test('as the head of a chain its result names the device of the ENI, in every version that has interfaces', async () => {
+test('as the first of a chain its result names the device of the ENI, in every version that has interfaces', async () => {
   await node.sh('ip netns add h');
   for (const cniVersion of supportedVersions) {
     const { json } = await ipam('ADD', 'h', { ...ipamConf, cniVersion });
@@ -141,7 +160,7 @@ test('as the head of a chain its result names the device of the ENI, in every ve
   }
 });
 
-test('the address is of the ENI whose device is master; another master, or none for ipvlan, is error 7', async () => {
+test('the address belongs to the ENI whose device is master; another master, or none for ipvlan, is error 7', async () => {
   await node.sh('ip netns add m');
   const boot = node.instance.deviceOf(node.instance.bootEni.id);
   for (const master of [boot, 'nosuch', 7, { name: device }, '../lo']) {
@@ -152,14 +171,14 @@ test('the address is of the ENI whose device is master; another master, or none 
       refuses(await ipam('ADD', 'm', { ...delegating(), type, master }), 7, /master: is missing: .*boot ENI/);
     }
   }
-  // A plugin without a master device: the first ENI with a free address.
+  // A plugin without a master device gets an address of the first ENI with a free one.
   const { json } = await ipam('ADD', 'm', { ...delegating(), type: 'ptp', master: undefined });
   assert.match(json.ips[0].address, /^10\.0\.64\./);
   succeeds(await ipam('DEL', 'm', delegating()));
   assert.equal(await node.leftovers(), []);
 });
 
-test('what another address plugin would grant is error 2, by its path', async () => {
+test('requests that only another address plugin could grant are error 2, which names their path', async () => {
   await node.sh('ip netns add r');
   const asked: [string, unknown, unknown, RegExp][] = [
     [
@@ -194,7 +213,7 @@ test('what another address plugin would grant is error 2, by its path', async ()
   assert.equal(await node.leftovers(), []);
 });
 
-test('a second ADD of the same interface is error 101 and leaves the first as it was', async () => {
+test('a second ADD of the same interface is error 101 and does not change the first', async () => {
   const result = await addChained('twice');
   const before = await node.leftovers();
   refuses(await ipam('ADD', 'twice'), 101, /already/);
@@ -205,7 +224,7 @@ test('a second ADD of the same interface is error 101 and leaves the first as it
   await delChained('twice');
 });
 
-test('the chain makes what the whole plugin makes: reached from the node, from pods of both kinds, and by Services', async () => {
+test('a pod of the chain is reached from the node, from pods of both kinds, and by Services', async () => {
   await addChained('c1');
   const chained = await addChained('c2');
   const whole = await node.addPod('w');
@@ -222,7 +241,7 @@ table ip proxy {
   chain prerouting { type nat hook prerouting priority dstnat; ip daddr 172.20.0.10 tcp dport 80 dnat to ${whole.address}; }
 }
 EOF`);
-  assert.is(await node.fetch('c2', 'http://172.20.0.10/'), address, 'the backend sees the pod');
+  assert.is(await node.fetch('c2', 'http://172.20.0.10/'), address, "the backend sees the pod's address");
   await node.sh('nft delete table ip proxy');
   succeeds(await node.cni('DEL', variablesOf('w', whole.netns)));
   await delChained('c1');
@@ -230,12 +249,12 @@ EOF`);
   assert.equal(await node.leftovers(), []);
 });
 
-test('eniboot-ptp hands prevResult on with two interfaces and its default route, in every version', async () => {
+test('eniboot-ptp passes prevResult on with two more interfaces and its default route, in every version', async () => {
   for (const cniVersion of supportedVersions.filter((version) => version >= '0.3.0')) {
     await node.sh('ip netns add x');
     const first = await ipam('ADD', 'x', { ...ipamConf, cniVersion });
     const second = await makeInterface('x', first.json);
-    // An interface and an address of somebody else, a key of the future, and a default route that ours replaces.
+    // An interface and an address of another plugin, an unknown key, and a default route that eniboot-ptp replaces.
     const other = { name: 'net1', mac: '02:00:00:00:00:02', sandbox: '/run/netns/x' };
     const prevResult = {
       ...second,
@@ -290,7 +309,7 @@ test('eniboot-ptp hands prevResult on with two interfaces and its default route,
   }
 });
 
-test('eniboot-ptp refuses a prevResult that is not of this pod, by its path, and touches nothing', async () => {
+test('eniboot-ptp refuses a prevResult of another pod, names its path, and changes nothing', async () => {
   await node.sh('ip netns add p');
   refuses(await ptp('ADD', 'p'), 7, /prevResult: is missing/);
   refuses(
@@ -324,32 +343,32 @@ test('eniboot-ptp refuses a prevResult that is not of this pod, by its path, and
   await delChained('p');
 });
 
-test('an eniboot-ptp that fails at any line leaves the interface before it, and nothing of its own', async () => {
+test('when any operation of eniboot-ptp is refused, it leaves the earlier interface and nothing of its own', async () => {
   await node.sh('ip netns add f');
   const first = await ipam('ADD', 'f');
   const prevResult = await makeInterface('f', first.json);
   const before = await node.leftovers();
   const links = await node.sh('ip -n f -br link show type veth');
   let steps = 0;
-  for (let line = 1; ; line += 1) {
-    node.failAt(line);
+  for (let step = 1; ; step += 1) {
+    node.failAt(step);
     const answer = await ptp('ADD', 'f', { ...ptpConf, prevResult });
     if (answer.exit === 0) {
-      steps = line - 1;
+      steps = step - 1;
       break;
     }
     refuses(answer, 100, /Refused by the stand-in/);
-    assert.equal(await node.leftovers(), before, `after a failure at line ${line}`);
-    assert.is(await node.sh('ip -n f -br link show type veth'), links, `in the pod, line ${line}`);
+    assert.equal(await node.leftovers(), before, `after a refusal of operation ${step}`);
+    assert.is(await node.sh('ip -n f -br link show type veth'), links, `in the pod, operation ${step}`);
     assert.match(await node.sh('ip -n f -br addr show eth0'), /10\.0\.64\./);
   }
   node.failAt(undefined);
-  assert.ok(steps >= 16, `${steps} lines were made to fail`);
+  assert.ok(steps >= 16, `${steps} operations were refused`);
   await delChained('f');
   assert.equal(await node.leftovers(), []);
 });
 
-test('CHECK of each stage names what is wrong in its part', async () => {
+test('CHECK of each stage names the wrong parts of that stage', async () => {
   const prevResult = await addChained('k');
   const address = prevResult.ips[0].address.split('/')[0];
   succeeds(await ipam('CHECK', 'k', { ...ipamConf, prevResult }));
@@ -376,7 +395,7 @@ test('DEL of each stage succeeds in any order, twice, without namespace, lease o
   await addChained('e1');
   await delChained('e1');
   await delChained('e1');
-  // The interface plugin first asks its delegate, then takes its link away; the link to the node is gone by then too.
+  // The interface plugin calls its delegate and then removes its link; the link to the node is gone with it.
   await addChained('e2');
   succeeds(await ipam('DEL', 'e2', delegating()));
   assert.equal(await node.leftovers(), [], 'no address is free while the kernel has its rules');
@@ -384,16 +403,12 @@ test('DEL of each stage succeeds in any order, twice, without namespace, lease o
   await addChained('e3');
   await node.sh('ip netns del e3');
   succeeds(await node.cni('DEL', variablesOf('e3', ''), ptpConf, 'eniboot-ptp'));
-  assert.match(
-    (await node.leftovers()).join('\n'),
-    /^lease .*,e3,eth0$/,
-    "the lease is eniboot-ipam's to end",
-  );
+  assert.match((await node.leftovers()).join('\n'), /^lease .*,e3,eth0$/, 'only eniboot-ipam ends the lease');
   succeeds(await node.cni('DEL', variablesOf('e3', '/run/netns/gone'), ipamConf, 'eniboot-ipam'));
   assert.equal(await node.leftovers(), []);
 });
 
-test('pods of the chain are ended by the whole plugin, and its pods by the chain: a changed conflist strands none', async () => {
+test('`eniboot` ends pods of the chain, and the chain ends pods of `eniboot`, after a change of the conflist', async () => {
   await addChained('old');
   await node.addPod('new');
   succeeds(await node.cni('DEL', variablesOf('old', '/run/netns/old')));
@@ -431,7 +446,7 @@ test('GC of one network ends none of the leases of another that shares the pool'
   assert.is(await leased(), 'a b c');
   succeeds(await gc('eniboot-ipam', 'alpha', []));
   assert.is(await leased(), 'b c');
-  // Of the same network, whichever of the plugins is asked; eniboot-ptp takes only what it makes.
+  // Of the same network, any of the plugins ends it; eniboot-ptp ends only its own parts.
   const host = (await node.leftovers()).find((line) => line.startsWith('link'));
   succeeds(await gc('eniboot-ptp', 'beta', []));
   assert.is(await leased(), 'b c');
@@ -444,7 +459,7 @@ test('GC of one network ends none of the leases of another that shares the pool'
   assert.equal(await node.leftovers(), []);
 });
 
-test('GC ends the lease of an ADD that was killed before its note, whatever its network, and keeps one that lost it', async () => {
+test("GC ends the lease of an ADD that was killed before its note, in any network, and keeps a live pod's lease without a note", async () => {
   const pod = await node.addPod('kept');
   const [free = ''] = (await node.sh('cd /run/eniboot/pool; ls -d free/*')).trim().split('\n');
   const [address, eni] = free.slice('free/'.length).split(',');
@@ -466,7 +481,7 @@ test('GC ends the lease of an ADD that was killed before its note, whatever its 
   succeeds(await node.cni('DEL', variablesOf('kept', pod.netns)));
 });
 
-test('GC leaves alone the ADD of another network that has an address and has not noted yet what for', async () => {
+test("GC keeps the lease of another network's ADD that has not written its note yet", async () => {
   const [free = ''] = (await node.sh('cd /run/eniboot/pool; ls -d free/*')).trim().split('\n');
   const [address, eni] = free.slice('free/'.length).split(',');
   const lease = `leased/${address},${eni},slow,eth0`;

@@ -1,9 +1,9 @@
 // time limit: 300 s
-// `eniboot trace` of a pod with IPv6 beside IPv4: its IPv6 objects are on ways of their own, and each that is taken
-// away is named, by trace and by CHECK, with what puts it back.
+// `eniboot trace` of a pod with IPv6 beside IPv4: its IPv6 parts are on ways of their own. trace and CHECK name each part that
+// is removed, with the command that restores it.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Part, parts6Of, partsOf } from '../../agent/host/attachment-parts.ts';
+import type { Part } from '../../agent/attachment/parts.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
 import { bootPodNode, type PodNode } from './rig.ts';
@@ -26,20 +26,18 @@ kubernetes: { serviceCidrs: [172.20.0.0/16, "fd00:10:96::/108"] }
 test.after(() => cloud.stop());
 
 function parts(): { all: Part[]; six: Part[] } {
-  const { attachment, place } = subject.made();
-  const base = partsOf(attachment, place);
+  const { base, six } = subject.parts();
   const own = base.filter(
-    (part) =>
-      (part.kind === 'chain' && part.text.includes('table inet')) ||
-      (part.kind === 'setting' && part.path.includes('ipv6')) ||
-      (part.kind === 'neighbour' && part.address.includes(':')) ||
-      (part.kind === 'route' && part.text.includes('::')),
+    ({ what, text }) =>
+      (what.kind === 'chain' && what.table.family === 'inet') ||
+      (what.kind === 'setting' && what.path.includes('ipv6')) ||
+      (what.kind === 'neighbour' && what.address.includes(':')) ||
+      (what.kind === 'route' && text.includes('::')),
   );
-  const six = [...own, ...parts6Of(attachment, place)];
-  return { all: [...base, ...parts6Of(attachment, place)], six };
+  return { all: [...base, ...six], six: [...own, ...six] };
 }
 
-test('a healthy pod lacks nothing, and each of its objects is on a way', async () => {
+test('a healthy pod has all its parts, and each part is on a way', async () => {
   const { ways, steps, faults, exit } = await trace(subject.pod.address);
   assert.equal(faults, []);
   assert.is(exit, 0);
@@ -51,19 +49,19 @@ test('a healthy pod lacks nothing, and each of its objects is on a way', async (
   const shown = new Set(steps.map((step) => `${step.where} ${step.text}`));
   for (const part of parts().all)
     assert.ok(shown.has(`${part.side} ${part.text}`), `${part.side} ${part.text}`);
-  // IPv4's ways hold nothing of IPv6's.
+  // The IPv4 ways have no IPv6 part.
   const four = ways.filter((way) => !ways6.includes(way.name)).flatMap((way) => way.steps);
   assert.not.ok(four.some((step) => /::|_6|ipv6/.test(step.text)));
   assert.is((await trace(subject.pod.address6 ?? '')).exit, 0, 'found by its IPv6 address');
 });
 
-test('every IPv6 object that is gone is named by trace and by CHECK, and the remedy mends it', async () => {
+test('trace and CHECK name every missing IPv6 part, and the remedy restores it', async () => {
   const { length } = parts().six;
   assert.ok(length >= 14, `${length} objects`);
   await subject.loseEach(() => parts().six);
 });
 
-test("what is missing of the node's own is named, and `eniboot repair` mends it", async () => {
+test('trace names missing rules and settings of the node, and `eniboot repair` restores them', async () => {
   for (const [harm, where] of [
     ['nft flush set inet eniboot pool6', 'pool6'],
     ['nft flush chain inet eniboot no_service', 'no_service'],
@@ -81,7 +79,7 @@ test("what is missing of the node's own is named, and `eniboot repair` mends it"
   }
 });
 
-test('--to: one way, and what the kernel decides for it', async () => {
+test("--to shows one way, and the kernel's routing decision for it", async () => {
   const [own = ''] = node.instance.bootEni.ipv6Addresses;
   await leadsTo(node, subject.pod.id, [
     ['2001:db8:1234:1a02::77', 'out6', /dev eth0/],

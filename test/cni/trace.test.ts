@@ -1,9 +1,9 @@
 // time limit: 400 s
-// `eniboot trace`: a healthy pod lacks nothing; every object that is taken away is named, by trace and by CHECK, and
-// what trace says to do puts it back.
+// `eniboot trace`: a healthy pod has all its parts; trace and CHECK name every part that is removed, and the command that
+// trace gives restores it.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Part, partsOf } from '../../agent/host/attachment-parts.ts';
+import type { Part } from '../../agent/attachment/parts.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
 import { bootPodNode, type PodNode, podNode, variablesOf } from './rig.ts';
@@ -27,11 +27,10 @@ test.after(() => cloud.stop());
 const trace = (...args: string[]): Promise<Trace> => traced(node, ...args);
 
 function parts(): Part[] {
-  const { attachment, place } = subject.made();
-  return partsOf(attachment, place);
+  return subject.parts().base;
 }
 
-test('a healthy pod lacks nothing, and each of its objects is on a way', async () => {
+test('a healthy pod has all its parts, and each part is on a way', async () => {
   const { ways, steps, faults, exit } = await trace(subject.pod.address);
   assert.equal(faults, []);
   assert.is(exit, 0);
@@ -49,14 +48,14 @@ test('a healthy pod lacks nothing, and each of its objects is on a way', async (
   assert.is(await subject.checkIsContent(), true);
 });
 
-test('every object of the attachment that is gone is named by trace and by CHECK, and the remedy mends it', async () => {
+test('trace and CHECK name every missing part of the attachment, and the remedy restores it', async () => {
   const { length } = parts();
   assert.ok(length >= 25, `${length} objects`);
   await subject.loseEach(parts);
   assert.is(await subject.checkIsContent(), true);
 });
 
-test('an object that is there with other content is wrong, and what it is stands beside it', async () => {
+test('a changed part is wrong, and trace shows what it is and what it should be', async () => {
   const cases: [(host: string) => string, RegExp][] = [
     [
       () => `ip -n ${subject.pod.id} route replace default via 10.0.64.1 dev eth0`,
@@ -86,7 +85,7 @@ test('an object that is there with other content is wrong, and what it is stands
   }
 });
 
-test("what is missing of the node's own is named, and `eniboot repair` mends what it can", async () => {
+test('trace names missing rules and settings of the node, and `eniboot repair` restores its own', async () => {
   const boot = node.instance.deviceOf(node.instance.bootEni.id) ?? '';
   const egress = ['postrouting', 'egress', 'keep_port', 'marks', 'services', 'clamp'];
   const guards = ['from_enis', 'from_pods', 'to_node', 'through_node', 'replies', 'imds', 'imds_out'];
@@ -135,7 +134,7 @@ test("what is missing of the node's own is named, and `eniboot repair` mends wha
   }
 });
 
-test('--to: one way, and what the kernel decides for it', async () => {
+test("--to shows one way, and the kernel's routing decision for it", async () => {
   const other = await node.addPod('other');
   await leadsTo(node, subject.pod.id, [
     [other.address, 'vpc', /dev eth0/],
@@ -146,7 +145,7 @@ test('--to: one way, and what the kernel decides for it', async () => {
     ['10.0.200.7', 'internet', /its port kept/],
     ['169.254.169.254', 'imds', /No route to host/],
   ]);
-  // Somebody else's route, more special than ours: no object of ours is missing, and yet the packet goes astray.
+  // A more specific route of another program: every part of eniboot is there, and yet the packet takes a wrong way.
   await node.sh(`ip -n ${subject.pod.id} route add 10.0.3.3/32 dev veth0`);
   const { faults } = await trace(subject.pod.id, '--to', '10.0.3.3');
   assert.equal(
@@ -168,7 +167,7 @@ test('--to: one way, and what the kernel decides for it', async () => {
   await node.sh('ip rule del priority 100');
 });
 
-test('what others have put into the way is named on the ways that it closes, and on no other', async () => {
+test('a filter of another program is named on the ways that it closes, and on no other', async () => {
   const table = (rule: string) =>
     `nft 'table inet mine { chain f { type filter hook forward priority 0; policy accept; ${rule}; }; }'`;
   for (const [harm, to, closed] of [
@@ -196,7 +195,7 @@ test('what others have put into the way is named on the ways that it closes, and
   }
 });
 
-test('of a pod whose namespace is gone all that was in it is missing; of one that nobody can look at nothing is said', async () => {
+test('trace calls the parts in a namespace that is gone missing, and none in a namespace that cannot be read', async () => {
   await node.addPod('left');
   await node.sh('ip netns del left');
   for (const path of ['', 'touch /run/netns/left']) {
@@ -213,7 +212,7 @@ test('of a pod whose namespace is gone all that was in it is missing; of one tha
   assert.is((await node.cni('DEL', variablesOf('left', '/run/netns/left'))).exit, 0);
 });
 
-test('a pod is found by address, container ID, its beginning, or namespace and name; else it is said why not', async () => {
+test('a pod is found by address, container ID, its beginning, or namespace and name; else the error tells why not', async () => {
   await node.sh('ip netns add named');
   const args = 'IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1;K8S_POD_INFRA_CONTAINER_ID=x';
   const added = await node.cni('ADD', { ...variablesOf('f00d', '/run/netns/named'), CNI_ARGS: args });
@@ -243,7 +242,7 @@ test('a pod is found by address, container ID, its beginning, or namespace and n
   assert.match(pods.stdout, /^10\.0\.64\.\d+ .* f00d +shop\/web-1 /m);
 });
 
-test('an address that EC2 does not assign to the ENI is named; a metadata service that is silent is unknown', async () => {
+test('an address that EC2 does not assign to the ENI is named; without an answer of IMDS the assignment is unknown', async () => {
   const eni = node.instance.enis[1];
   const prefixes = [...(eni?.prefixes ?? [])];
   assert.ok(prefixes.length > 0);
@@ -260,14 +259,14 @@ test('an address that EC2 does not assign to the ENI is named; a metadata servic
   );
   const deaf = await trace(subject.pod.id);
   assert.equal(deaf.faults, []);
-  assert.is(deaf.exit, 0, 'what nobody can tell is no fault');
+  assert.is(deaf.exit, 0, 'an unknown assignment is no fault');
   const unknown = deaf.steps.filter((step) => step.state === 'unknown');
   assert.ok(unknown.length > 0 && unknown.every((step) => step.where === 'EC2'));
   assert.match((await node.tool(['trace', subject.pod.id])).stdout, /; \d+ could not be looked at$/m);
   await node.sh('nft delete table ip deaf');
 });
 
-test('on a node that has not booted it says so', async () => {
+test('on a node that has not booted trace tells so', async () => {
   await node.sh('sed -i s/eni-/eni-0/ /run/eniboot/node.json');
   assert.match(
     (await node.tool(['trace', subject.pod.id])).stderr,

@@ -1,10 +1,10 @@
-// `eniboot trace` as tests call it, on a pod whose objects are known, and how they go away.
+// `eniboot trace` as tests call it, on a pod with known parts, and commands that remove each part.
 import * as assert from 'uvu/assert';
+import { type Attachment, attachmentOf } from '../../agent/attachment/attachment.ts';
+import { limitOf } from '../../agent/attachment/limits.ts';
+import { type Part, partsOf } from '../../agent/attachment/parts.ts';
 import type { Step, Way } from '../../agent/cli/trace-paths.ts';
-import { type Attachment, attachmentOf } from '../../agent/host/attachment.ts';
-import type { Part, Place } from '../../agent/host/attachment-parts.ts';
 import type { NodeFile } from '../../agent/host/node-file.ts';
-import { limitOf } from '../../agent/host/pod-limits.ts';
 import { conf, type Pod, type PodNode, variablesOf } from './rig.ts';
 
 export interface Trace {
@@ -15,15 +15,15 @@ export interface Trace {
   out: string;
 }
 
-/** A pod with bandwidth limits, so that their objects are among those looked for. */
+/** A pod with bandwidth limits, so that their parts are checked, too. */
 export interface Subject {
   readonly pod: Pod;
-  /** What ADD made it by. */
-  made(): { attachment: Attachment; place: Place };
+  /** The parts that ADD made. */
+  parts(): { base: Part[]; six: Part[] };
   checkIsContent(): Promise<boolean>;
-  /** The same pod anew; it has another address then. */
+  /** Makes the pod again; it has another address then. */
   renew(): Promise<void>;
-  /** Takes one object after the other away: trace and CHECK name each, and what trace says to do puts it back. */
+  /** Removes one part after the other: trace and CHECK name each, and the command that trace gives restores it. */
   loseEach(parts: () => Part[]): Promise<void>;
 }
 
@@ -35,16 +35,14 @@ export async function addSubject(node: PodNode, id: string): Promise<Subject> {
     get pod() {
       return pod;
     },
-    made() {
+    parts() {
       const facts = JSON.parse(node.instance.read('/run/eniboot/node.json') ?? '') as NodeFile;
       const [eni] = facts.podEnis;
       if (eni === undefined) throw new Error('no pod ENI');
       const limits = { ingress: limitOf(50e6), egress: limitOf(40e6) };
       const device = node.instance.deviceOf(eni.eniId) ?? '';
-      return {
-        attachment: { ...attachmentOf(facts, pod.address, eni, 'eth0'), limits },
-        place: { netns: pod.netns, eni: { device, mac: eni.mac }, ipv6: true },
-      };
+      const attachment: Attachment = { ...attachmentOf(facts, pod.address, eni, 'eth0'), limits };
+      return partsOf(attachment, { eniDevice: device, ipv6: true }, pod.netns);
     },
     async checkIsContent() {
       const prevResult = pod.result;
@@ -58,7 +56,7 @@ export async function addSubject(node: PodNode, id: string): Promise<Subject> {
     async loseEach(parts) {
       const { length } = parts();
       for (let at = 0; at < length; at += 1) {
-        // Anew each time: a pod that was replaced has another address.
+        // The parts are computed each time: a pod that was replaced has another address.
         const part = parts()[at];
         if (part === undefined) throw new Error('fewer objects than before');
         await node.sh(harmful(part, pod.netns));
@@ -71,7 +69,7 @@ export async function addSubject(node: PodNode, id: string): Promise<Subject> {
           assert.match(fault?.remedy ?? '', /^delete the pod/);
           await self.renew();
         } else {
-          // An address takes the routes that name it along: all that is said to be missing is put back.
+          // The kernel removes the routes that name an address with it: all missing parts are restored.
           const commands = faults.map((step) => /^`(.*)`/.exec(step.remedy ?? '')?.[1] ?? 'false');
           for (const command of new Set(commands)) await node.sh(command);
         }
@@ -82,7 +80,7 @@ export async function addSubject(node: PodNode, id: string): Promise<Subject> {
   return self;
 }
 
-/** `eniboot trace ARGS --json`; its counts and its exit code agree with what it lists. */
+/** `eniboot trace ARGS --json`; asserts that its counts and exit code agree with its list. */
 export async function traced(node: PodNode, ...args: string[]): Promise<Trace> {
   const result = await node.tool(['trace', ...args, '--json']);
   const { exitCode, stdout, stderr } = result;
@@ -102,7 +100,7 @@ export async function traced(node: PodNode, ...args: string[]): Promise<Trace> {
   return { exit: exitCode, ways, steps, faults: wrong, out: stdout };
 }
 
-/** `--to` each of these addresses of a healthy pod: one way, of that name, and among the kernel's words for it these. */
+/** Runs `--to` for each address from a healthy pod: asserts one way, its name, and these words of the kernel's decision. */
 export async function leadsTo(
   node: PodNode,
   id: string,
@@ -124,28 +122,26 @@ export async function leadsTo(
   }
 }
 
-/** How each kind of object goes away, or another takes its place. */
+/** The command that removes a part, or replaces it by another. */
 function harmful(part: Part, netns: string): string {
   const inside = part.side === 'pod' ? `nsenter --net=${netns} ` : '';
-  const command = part.command ?? '';
-  switch (part.kind) {
+  const { command = '', what } = part;
+  switch (what.kind) {
     case 'link':
-      return `${inside}ip link del ${part.name}`;
+      return `${inside}ip link del ${what.end.name}`;
     case 'address':
       return command.replace('address replace', 'address del').replace(/ nodad$/, '');
     case 'route':
       return command.replace('route replace', 'route del');
     case 'neighbour':
-      return `${inside}ip neigh del ${part.address} dev ${part.device}`;
+      return `${inside}ip neigh del ${what.address} dev ${what.device}`;
     case 'rule':
       return command.replace('rule add', 'rule del');
     case 'setting':
-      return `${inside}sysctl -qw ${part.path}=${part.value === '0' ? '1' : '0'}`;
-    case 'chain': {
-      const [, family = ''] = / of table (\S+) /.exec(part.text) ?? [];
-      return `${inside}nft flush chain ${family} eniboot ${part.name}`;
-    }
+      return `${inside}sysctl -qw ${what.path}=${what.value === '0' ? '1' : '0'}`;
+    case 'chain':
+      return `${inside}nft flush chain ${what.table.family} eniboot ${what.chain.name}`;
     case 'limit':
-      return `${inside}tc qdisc del dev ${part.device} root`;
+      return `${inside}tc qdisc del dev ${what.device} root`;
   }
 }

@@ -1,6 +1,6 @@
 // time limit: 240 s
-// What pods' packets do: who sees whom with which address, on two simulated nodes in one VPC, with strict
-// reverse-path filters on every device but the boot ENIs and a source check on every ENI.
+// Packets of pods: the source addresses that receivers see, on two simulated nodes in one VPC, with strict reverse-path
+// filters on every device but the boot ENIs and a source check on every ENI.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -28,7 +28,7 @@ test.before(async () => {
 });
 test.after(() => cloud.stop());
 
-/** As the image's sysctl.d leaves a node: strict everywhere, loose on the boot ENI, which the agent has seen to. */
+/** Reverse-path filters as the image's sysctl.d and the agent set them: strict everywhere, loose on the boot ENI. */
 async function beStrict(node: PodNode): Promise<void> {
   const boot = node.instance.deviceOf(node.instance.bootEni.id);
   await node.sh(`cd /proc/sys/net/ipv4/conf; echo 0 > all/rp_filter
@@ -64,7 +64,7 @@ test('pods do not reach the instance metadata service', async () => {
   assert.is.not(await one.fetch('', 'http://169.254.169.254/latest/meta-data/'), undefined);
 });
 
-test('a Service backend elsewhere, here, and the caller itself all answer; the first two see the pod', async () => {
+test("a Service backend on another node, on this node, and the calling pod all answer; the first two see the pod's address", async () => {
   for (const [backend, seen] of [
     [far.address, a.address],
     [b.address, a.address],
@@ -75,7 +75,7 @@ test('a Service backend elsewhere, here, and the caller itself all answer; the f
   }
 });
 
-test('Services whose CIDR lies in the VPC: pods reach them by the node all the same', async () => {
+test('pods reach Services by the node also when their CIDR is in the VPC', async () => {
   const text = configText(cloud, 'kubernetes: { serviceCidrs: [10.0.128.0/17, 100.64.0.0/16] }\n');
   const node = await bootPodNode(cloud, { config: text });
   await beStrict(node);
@@ -119,7 +119,7 @@ test('NodePort with policy Local: the pod sees the client, from a pod and a node
   assert.is(await two.fetch('far', `http://${node}:30080/`), far.address);
 });
 
-test('NodePort with policy Cluster: to a pod here and to one elsewhere', async () => {
+test('NodePort with policy Cluster: to a pod on this node and to a pod on another', async () => {
   const node = one.instance.bootEni.primaryIp;
   for (const backend of [a.address, far.address]) {
     await proxy(
@@ -131,8 +131,8 @@ test('NodePort with policy Cluster: to a pod here and to one elsewhere', async (
   }
 });
 
-test('what IPVS sends on from a pod address goes out by that pod, not by the boot ENI', async () => {
-  // A stand-in for IPVS, which this kernel may lack: a packet the node itself sends from the pod's address.
+test("packets that IPVS forwards with a pod's address go through that pod, not by the boot ENI", async () => {
+  // Stands in for IPVS, which this kernel may not have: the node itself sends a packet with the pod's source address.
   const receiver = two.instance.spawn(
     'ip',
     [

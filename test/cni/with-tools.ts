@@ -1,4 +1,4 @@
-// Tests that need the Go tools, and cnitool as a runtime on a node would call it.
+// Registers tests that need the Go tools, and calls cnitool as a runtime on a node would.
 import { test } from 'uvu';
 import { goTools, withoutGoTools } from './fetch.ts';
 import { INTERFACE_PLUGINS, kernelHasIpvlan, type PodNode } from './rig.ts';
@@ -11,7 +11,7 @@ export function withTools(name: string, work: () => Promise<void>): void {
   else test(name, work);
 }
 
-/** From the host, with the plugin folders of the node first. `extra`: more variables, as a shell exports them. */
+/** Runs from the host, with the plugin folders of the node first. `extra`: more variables, in the form of a shell's `export`. */
 export async function cnitool(
   node: PodNode,
   command: string,

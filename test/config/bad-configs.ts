@@ -1,5 +1,5 @@
-// Wrong configurations as operators write them, each with what must be said about it. `value`, `suggestion`:
-// as reported; absent means that none may be reported. `remedy`: a word of it that makes the difference.
+// Wrong configurations as operators write them, each with the report that it must get. `value`, `suggestion`: as reported; absent
+// means that none may be reported. `remedy`: a distinctive word of the remedy.
 
 interface Said {
   path: string;
@@ -15,11 +15,11 @@ export interface BadConfig {
   name: string;
   text: string | Uint8Array;
   says: Said[];
-  /** `schema`: a JSON Schema validator must refuse it too. `text`: not even a document. `cross`: only eniboot can tell. */
+  /** `schema`: a JSON Schema validator must refuse it, too. `text`: not even a document. `cross`: only eniboot can tell. */
   kind: 'schema' | 'text' | 'cross';
 }
 
-/** A good configuration of five lines, and what a case adds below it from line 6 on. */
+/** A good configuration of five lines. A case adds lines from line 6 on. */
 function after(...lines: string[]): string {
   return [
     'cluster: prod',
@@ -34,7 +34,127 @@ function after(...lines: string[]): string {
 
 export const goodText = after();
 
+/** A section `join` in line 7, below an API server. */
+const joining = (token: string, ca = '/ca.crt', hash = `sha256:${'0'.repeat(64)}`) =>
+  after(
+    'apiServer: { endpoint: "https://api.example.com" }',
+    `join: { token: ${token}, ca: ${ca}, caCertHashes: ["${hash}"] }`,
+  );
+/** What is said of a token that stands in the configuration: never the token. */
+const literalToken: Said = {
+  path: 'join.token',
+  line: 7,
+  value: '(hidden)',
+  problem: /would be read by every pod that reaches instance metadata/,
+  remedy: /Write it like ssm:\/eniboot\/production\/join-token\.$/,
+};
+
 export const badConfigs: BadConfig[] = [
+  {
+    name: 'a bootstrap token in the configuration',
+    kind: 'schema',
+    text: joining('07401b.f395accd246ae52d'),
+    says: [literalToken],
+  },
+  {
+    name: 'a bootstrap token with blanks around it: none is suggested without them',
+    kind: 'schema',
+    text: joining('" 07401b.f395accd246ae52d "'),
+    says: [{ ...literalToken, remedy: /Remove them/ }],
+  },
+  {
+    name: 'a bootstrap token that YAML takes for a number: its digits are not said',
+    kind: 'schema',
+    text: joining('123456.1234567890123456'),
+    says: [{ ...literalToken, problem: /must be text/, remedy: /in quotes/ }],
+  },
+  {
+    name: 'a CA that is neither a file nor a certificate',
+    kind: 'schema',
+    text: joining('/token', 'ca.crt'),
+    says: [
+      {
+        path: 'join.ca',
+        line: 7,
+        value: '"ca.crt"',
+        problem: /neither the path of a file nor a certificate/,
+        remedy: /Write it like \//,
+      },
+    ],
+  },
+  {
+    name: 'a digest of a CA in capitals',
+    kind: 'schema',
+    text: joining('/token', '/ca.crt', `sha256:${'A'.repeat(64)}`),
+    says: [
+      {
+        path: 'join.caCertHashes[0]',
+        line: 7,
+        value: `"sha256:${'A'.repeat(64)}"`,
+        problem: /is not sha256: and 64 hexadecimal digits/,
+        remedy: /Write it in lower case/,
+        suggestion: `sha256:${'a'.repeat(64)}`,
+      },
+    ],
+  },
+  {
+    name: 'joining without an API server',
+    kind: 'cross',
+    text: after(`join: { token: /token, ca: /ca.crt, caCertHashes: ["sha256:${'0'.repeat(64)}"] }`),
+    says: [
+      { path: 'join', line: 6, problem: /has no API server to join/, remedy: /Set `apiServer.endpoint`/ },
+    ],
+  },
+  {
+    name: 'network policies without an API server to ask',
+    kind: 'cross',
+    text: after('policy:', '  identity: { ca: /ca.crt, token: /token }'),
+    says: [
+      {
+        path: 'policy',
+        line: 6,
+        value: '(hidden)',
+        problem: /has no API server to ask/,
+        remedy: /Set `apiServer.endpoint`/,
+      },
+    ],
+  },
+  {
+    name: 'a certificate without its key for network policies',
+    kind: 'cross',
+    text: after(
+      'apiServer: { endpoint: "https://api.example.com" }',
+      'policy:',
+      '  identity: { ca: /ca.crt, certificate: /client.crt }',
+    ),
+    says: [
+      {
+        path: 'policy.identity',
+        line: 8,
+        value: '{"ca":"/ca.crt","certificate":"/client.crt"}',
+        problem: /neither a token nor a certificate with its key/,
+        remedy: /Give `token`, or/,
+      },
+    ],
+  },
+  {
+    name: 'a relative path of a certificate',
+    kind: 'schema',
+    text: after(
+      'apiServer: { endpoint: "https://api.example.com" }',
+      'policy:',
+      '  identity: { ca: ca.crt, token: /token }',
+    ),
+    says: [
+      {
+        path: 'policy.identity.ca',
+        line: 8,
+        value: '"ca.crt"',
+        problem: /is not an absolute path of a file/,
+        remedy: /Write it like/,
+      },
+    ],
+  },
   {
     name: 'a key of another kind',
     kind: 'schema',
@@ -112,7 +232,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'key that is like nothing',
+    name: 'key that resembles no known key',
     kind: 'schema',
     text: after('zorp: 1'),
     says: [
@@ -121,14 +241,14 @@ export const badConfigs: BadConfig[] = [
   },
   ...['pwd', 'pass', 'authorization', 'registryAuth', 'apiKey', 'api_key', 'access-key', 'accessKeyId'].map(
     (key): BadConfig => ({
-      name: `what stands under ${key} is not repeated`,
+      name: `the value of ${key} is not printed`,
       kind: 'schema',
       text: after(`registry: { ${key}: hunter2 }`),
       says: [{ path: 'registry', line: 6, value: '(hidden)', problem: /unknown key/, remedy: /Remove it/ }],
     }),
   ),
   {
-    name: 'a secret under an unknown key is not repeated',
+    name: 'a secret under an unknown key is not printed',
     kind: 'schema',
     text: after('bootstrapToken: abcdef.0123456789abcdef'),
     says: [
@@ -228,7 +348,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'nothing below a key: lost indentation',
+    name: 'a key without a value: lost indentation',
     kind: 'schema',
     text: 'cluster: prod\npods:\nsubnets:\n  ids: [subnet-0a1b2c3d]\n',
     says: [
@@ -258,7 +378,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'the ID of something else',
+    name: 'the ID of another kind of resource',
     kind: 'schema',
     text: 'cluster: prod\npods:\n  subnets:\n    ids: [vpc-0a1b2c3d4e5f67890]\n',
     says: [
@@ -273,7 +393,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'a placeholder that nobody replaced',
+    name: 'a placeholder that was not replaced',
     kind: 'schema',
     text: 'cluster: prod\npods:\n  subnets:\n    ids:\n      - subnet-0a1b2c3d\n      - subnet-xxxxxxxx\n',
     says: [
@@ -338,7 +458,7 @@ export const badConfigs: BadConfig[] = [
       },
     ],
   },
-  // What was written is in the suggestion, digit for digit: YAML has made another number of it.
+  // The suggestion has the written digits. YAML has made another number of them.
   ...[
     { written: '1.10', name: 'a version that YAML reads as 1.1' },
     { written: '0123', name: 'zeros before a number' },
@@ -351,7 +471,7 @@ export const badConfigs: BadConfig[] = [
     { written: 'True', name: 'a boolean in capitals' },
   ].map(
     ({ written, name }): BadConfig => ({
-      name: `text that looks like something else: ${name}`,
+      name: `text that YAML reads as another type: ${name}`,
       kind: 'schema',
       text: after('aws:', '  tags:', `    a: ${written}`),
       says: [
@@ -382,7 +502,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'zeros before a number in quotes: nobody knows whether it is octal',
+    name: 'zeros before a number in quotes: it may be octal',
     kind: 'schema',
     text: after('pool:', '  target: "0123"'),
     says: [
@@ -425,7 +545,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'no node has so many pods',
+    name: 'more pods than a node can have',
     kind: 'schema',
     text: after('').replace('max: 100', 'max: 5000'),
     says: [{ path: 'pods.max', line: 5, value: '5000', problem: /from 1 to 1000/, remedy: /in that range/ }],
@@ -439,7 +559,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'a number that is none',
+    name: 'a malformed number',
     kind: 'schema',
     text: after('pool: {restSeconds: .inf}'),
     says: [
@@ -534,7 +654,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'a CIDR that is none',
+    name: 'a malformed CIDR',
     kind: 'schema',
     text: after('  routes: [10.300.0.0/16]'),
     says: [
@@ -564,7 +684,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'IPv6 where only IPv4 is',
+    name: 'IPv6 in a key for IPv4',
     kind: 'schema',
     text: after('  routes: ["fd00::/8"]'),
     says: [
@@ -572,7 +692,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'pods with IPv6 alone',
+    name: 'pods with IPv6 only',
     kind: 'schema',
     text: after('  ipFamily: ipv6'),
     says: [
@@ -699,7 +819,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'a DNS server of colons',
+    name: 'a DNS server with too many colons',
     kind: 'cross',
     text: after(
       '  ipFamily: dual-stack',
@@ -849,7 +969,7 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
-    name: 'a cluster DNS that is no address',
+    name: 'a cluster DNS that is not an address',
     kind: 'schema',
     text: after('kubernetes: {clusterDns: [kube-dns]}'),
     says: [
@@ -1094,7 +1214,7 @@ export const badConfigs: BadConfig[] = [
     says: [{ path: '', line: 1, problem: /UTF-16/, remedy: /iconv/ }],
   },
   {
-    name: 'zero bytes after a crash',
+    name: 'a file of zero bytes, as after a crash',
     kind: 'text',
     text: `cluster: prod\n${'\0'.repeat(512)}`,
     says: [{ path: '', line: 2, column: 1, problem: /control character \(0x00\)/, remedy: /crash/ }],
@@ -1106,13 +1226,13 @@ export const badConfigs: BadConfig[] = [
     says: [{ path: '', line: 1, problem: /larger than 64 KiB/, remedy: /only configuration/ }],
   },
   {
-    name: 'brackets without end',
+    name: 'thousands of open brackets',
     kind: 'text',
     text: `cluster: ${'['.repeat(50_000)}`,
     says: [{ path: '', line: 1, problem: /nested deeper/, remedy: /brackets/ }],
   },
   {
-    name: 'dashes without end',
+    name: 'thousands of dashes',
     kind: 'text',
     text: `${'- '.repeat(30_000)}x`,
     says: [{ path: '', line: 1, problem: /nested deeper/, remedy: /brackets/ }],

@@ -17,11 +17,11 @@ export function problemsOf(text: string | Uint8Array): ConfigProblem[] {
   return [];
 }
 
-test('the configuration the cases are made from is accepted', () => {
+test('the configuration that the cases change is accepted', () => {
   assert.equal(problemsOf(goodText), []);
 });
 
-test('there are cases enough, under different names', () => {
+test('there are enough cases, with different names', () => {
   assert.ok(badConfigs.length >= 60);
   assert.is(new Set(badConfigs.map((bad) => bad.name)).size, badConfigs.length);
 });
@@ -46,7 +46,7 @@ for (const bad of badConfigs) {
   });
 }
 
-test('every problem of a document is reported at once, those across values too', () => {
+test('every problem of a document is reported at once, also problems between values', () => {
   const text = [
     'clustr: prod',
     'pods:',
@@ -74,7 +74,7 @@ test('every problem of a document is reported at once, those across values too',
   );
 });
 
-test('what YAML allows and we do not hides nothing else, and what it is about is not called missing or wrong beside', () => {
+test('YAML that eniboot does not allow hides no other problem, and its key is not also called missing or wrong', () => {
   const text = [
     'cluster: &name prod',
     'pods:',
@@ -99,7 +99,7 @@ test('what YAML allows and we do not hides nothing else, and what it is about is
   );
 });
 
-test('the failure says the first problem and how many more there are, and carries all', () => {
+test("the failure's message has the first problem and the number of others; the failure has all", () => {
   try {
     loadConfig([{ name: source, content: 'zorp: 1\nplim: 2\n' }]);
     assert.unreachable();
@@ -110,7 +110,7 @@ test('the failure says the first problem and how many more there are, and carrie
   }
 });
 
-test('no source at all is a failure of its own', () => {
+test('a missing configuration has a failure code of its own', () => {
   try {
     loadConfig([]);
     assert.unreachable();

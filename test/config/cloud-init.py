@@ -1,4 +1,4 @@
-"""What cloud-init finds in user data, by Python's own parser: the authority for agent/config/mime.ts and userdata.ts.
+"""The parts that cloud-init finds in user data, by Python's own parser: the reference for agent/config/mime.ts and userdata.ts.
 
 Standard input: a JSON list of user data in base64. Standard output: for each a list of its parts, with `type`, `file` and
 `text` (base64), or null where cloud-init ends with an exception.
@@ -6,7 +6,7 @@ Standard input: a JSON list of user data in base64. Standard output: for each a 
 cloud-init's own modules need half a dozen packages, so its rules are written out here. Source: canonical/cloud-init,
 cloudinit/user_data.py (convert_string, is_skippable, UserDataProcessor._process_msg and _explode_archive), cloudinit/util.py
 (decomp_gzip, fully_decoded_payload), cloudinit/handlers/__init__.py (type_from_starts_with), as of 22.4 in Debian 12.
-What #include names is not fetched, and an archive is left as one part.
+The URLs of #include are not fetched, and an archive stays one part.
 """
 import base64
 import email

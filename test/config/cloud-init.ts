@@ -7,7 +7,7 @@ export interface CloudInitPart {
   text: string;
 }
 
-/** What cloud-init finds in each of these user data; undefined where it ends with an exception. One start of Python. */
+/** The parts that cloud-init finds in each of these user data; undefined when it throws. Starts Python once. */
 export function cloudInitParts(userData: (string | Uint8Array)[]): (CloudInitPart[] | undefined)[] {
   const input = JSON.stringify(userData.map((one) => Buffer.from(one).toString('base64')));
   const program = join(import.meta.dirname, 'cloud-init.py');

@@ -43,7 +43,7 @@ test('check: a valid file', async () => {
   });
 });
 
-test('check: what is wrong, for people', async () => {
+test('check: problems as text', async () => {
   const { code, out, err } = await run(['check', bad]);
   assert.is(code, 1);
   assert.is(err, '');
@@ -63,7 +63,7 @@ ${bad}:4:8: error: pods.max must be a whole number from 1 to 1000
   );
 });
 
-test('check: what is wrong, for programs', async () => {
+test('check: problems as JSON', async () => {
   const { code, out } = await run(['check', bad, '--json']);
   assert.is(code, 1);
   const report = JSON.parse(out) as { valid: boolean; problems: { path: string; line: number }[] };
@@ -86,14 +86,14 @@ test('check: warnings do not make it invalid', async () => {
   assert.match(out, /1 warning\nvalid: /);
 });
 
-test('check: user data is taken apart, alone and on top of a file', async () => {
+test('check: user data is split into its parts, alone and on top of a file', async () => {
   const packed = file('user-data.gz', gzipSync('#eniboot-config\npods: {max: 0}\n'));
   const { code, out } = await run(['check', good, packed]);
   assert.is(code, 1);
   assert.match(out, /user-data\.gz:2:13: error: pods\.max must be/);
 });
 
-test('check: a MIME message without our part, a folder and an absent file are said to be so', async () => {
+test("check: a MIME message without eniboot's part, a folder and an absent file are named as such", async () => {
   const foreign =
     'Content-Type: multipart/mixed; boundary="b"\n\n--b\nContent-Type: text/plain\n\nhello\n--b--\n';
   assert.match((await run(['check', file('mime.txt', foreign)])).out, /without a part of type application/);
@@ -101,7 +101,7 @@ test('check: a MIME message without our part, a folder and an absent file are sa
   assert.match((await run(['check', join(folder, 'absent.yaml')])).out, /does not exist/);
 });
 
-test('check: what a node would not read as user data does not pass for it', async () => {
+test('check: a file that a node would not read as user data is not accepted as user data', async () => {
   const unmarked = 'pods: {max: 33}\n';
   const path = file('user-data.txt', unmarked);
   const { code, out } = await run(['check', good, path]);
@@ -128,7 +128,7 @@ test('check: what a node would not read as user data does not pass for it', asyn
   assert.match(alone.message, /user data.*:1:1: looks like configuration/);
 });
 
-test('check: a file for /etc/eniboot may begin with any comment; what user data makes of it is a warning', async () => {
+test('check: a file for /etc/eniboot may begin with any comment; a warning tells when user data with it is refused', async () => {
   const settings = 'cluster: prod\npods: {subnets: {tags: {a: b}}}\n';
   for (const [comment, warning] of [
     ['#included by the image', undefined],
@@ -146,7 +146,7 @@ test('check: a file for /etc/eniboot may begin with any comment; what user data 
   }
 });
 
-test('show: each value with its origin; what it prints is itself valid', async () => {
+test('show: each value with its origin; the output is itself a valid configuration', async () => {
   const { code, out } = await run(['show', good]);
   assert.is(code, 0);
   const rows = new Map(
@@ -176,7 +176,7 @@ test('schema: one JSON document', async () => {
   assert.is((JSON.parse(out) as { title: string }).title, 'eniboot configuration');
 });
 
-test('wrong usage is told apart from a wrong configuration', async () => {
+test('wrong usage and a wrong configuration have different exit codes', async () => {
   for (const args of [[], ['chek'], ['check', '--jsn'], ['schema', good]]) {
     let said: unknown;
     await run(args).catch((error: unknown) => {

@@ -1,5 +1,6 @@
-// docs/configuration.md is true: its table is the schema's, and every example in it loads.
+// docs/configuration.md is correct: its table is the schema's, and every example in it loads.
 import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { loadConfig } from '../../agent/config/load.ts';
@@ -9,14 +10,14 @@ import { page, withTable } from './reference.ts';
 
 const text = readFileSync(page, 'utf8');
 
-/** Fenced blocks of one language. */
+/** The fenced blocks of one language. */
 function blocks(language: string): string[] {
   return [...text.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)]
     .filter((match) => match[1] === language)
     .map((match) => match[2] ?? '');
 }
 
-test('the table of keys is the one the schema gives (else: node test/config/reference.ts)', () => {
+test('the table of keys is generated from the schema (else: node_modules/.bin/node test/config/reference.ts)', () => {
   assert.is(text, withTable(text));
 });
 
@@ -29,6 +30,13 @@ test('every YAML example is valid without a warning, alone or on top of the work
     const alone = /^cluster:/m.test(content);
     const sources = [...(alone ? [] : [base]), { name: content, content }];
     assert.equal(loadConfig(sources).warnings, []);
+  }
+});
+
+test('the configurations of docs/examples/join are valid without a warning', () => {
+  for (const name of ['node.yaml', 'eks/node.yaml']) {
+    const content = readFileSync(join(dirname(page), 'examples/join', name), 'utf8');
+    assert.equal(loadConfig([{ name, content }]).warnings, [], name);
   }
 });
 
@@ -52,14 +60,14 @@ test('the user data examples hold configuration that loads', () => {
   }
 });
 
-test('the example with parameters refers to those the text names', () => {
+test('the example with parameters uses the parameters that the text names', () => {
   const example = blocks('yaml').find((block) => block.includes('ssm:'));
   const names = parameterReferences(loadConfig([{ name: 'a', content: example ?? '' }]).config);
   assert.ok(names.length >= 3);
   for (const name of names) assert.ok(text.includes(`ssm:${name}`));
 });
 
-test('what `config check` is shown to print is what it prints', () => {
+test('the shown output of `config check` is its real output', () => {
   const [shown] = blocks('console');
   assert.ok(shown !== undefined);
   try {

@@ -1,4 +1,4 @@
-// `eniboot config import`: what a conflist of the Lyft CNI becomes, and what is said of one that is none.
+// `eniboot config import`: the configuration from a conflist of the Lyft CNI, and the errors for a wrong conflist.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -43,7 +43,7 @@ function problemsOf(content: string, more: object = {}): ConfigProblem[] {
   return [];
 }
 
-test('a conflist as the README has it', () => {
+test("the conflist of the Lyft CNI's README", () => {
   const { config, yaml, warnings, notes } = imported(
     conflist({
       reuseIPWait: 120,
@@ -97,7 +97,7 @@ test("kOps' lyftvpc, each plugin with a CNI version of its own", () => {
   assert.equal(warnings, []);
 });
 
-test('what has no equivalent is a warning with its place and a remedy, and stands in the file', () => {
+test('a setting without an equivalent is a warning with place and remedy, and a comment in the file', () => {
   const { warnings, yaml } = imported(
     conflist(
       { interfaceIndex: 0, routeToVpcPeers: true },
@@ -129,7 +129,7 @@ test('what has no equivalent is a warning with its place and a remedy, and stand
   assert.match(silent.warnings[0]?.problem ?? '', /no interfaceIndex/);
 });
 
-test('without subnetTags the subnets must be named, and with them not', () => {
+test('without subnetTags the subnets must be given as an option, and with them not', () => {
   const bare = conflist({ subnetTags: {} });
   assert.match(problemsOf(bare)[0]?.remedy ?? '', /--subnets/);
   const subnets = ['subnet-0a1b2c3d4e5f60001', 'subnet-0a1b2c3d4e5f60002'];
@@ -155,7 +155,7 @@ test('bad input: place, value and remedy', () => {
     [conflist({ reuseIPWait: -1 }), 'plugins[0].reuseIPWait', /must be a whole number/],
     [conflist({ reuseIPWait: '60' }), 'plugins[0].reuseIPWait', /must be a whole number/],
     [conflist({ skipDeallocation: 'yes' }), 'plugins[0].skipDeallocation', /true or false/],
-    // What eniboot's own schema refuses is said of the conflist's key.
+    // A value that eniboot's own schema refuses is reported with the conflist's key.
     [conflist({ secGroupIds: [sg, 'sg-x'] }), 'plugins[0].secGroupIds[1]', /not the ID of a security group/],
     [conflist({ routeToCidrs: ['10.9.0.1/16'] }), 'plugins[0].routeToCidrs[0]', /./],
     [conflist({ reuseIPWait: 7200 }), 'plugins[0].reuseIPWait', /from 0 to 3600/],
@@ -170,7 +170,7 @@ test('bad input: place, value and remedy', () => {
   assert.is(problemsOf(conflist({ reuseIpWait: 60 }))[0]?.suggestion, 'reuseIPWait');
 });
 
-test('any conflist is either refused with problems, or becomes a file that config check takes', () => {
+test('any conflist is either refused with problems, or becomes a file that config check accepts', () => {
   const key = fc.constantFrom(
     ...['secGroupIds', 'subnetTags', 'interfaceIndex', 'skipDeallocation', 'routeToVpcPeers', 'routeToCidrs'],
     ...[
@@ -239,7 +239,7 @@ test('the command: the file on stdout, warnings on stderr, exit codes', async ()
   const none = await eniboot(['config', 'import', join(folder, 'none'), '--cluster', 'prod']);
   assert.is(none.code, 1);
   assert.match(none.err, /^eniboot: FILE_READ: there is no file .*none\n {2}what to do: Check the path/);
-  assert.not.match(none.err, /config\.yaml/, 'which is another file');
+  assert.not.match(none.err, /config\.yaml/, 'config.yaml is another file');
   for (const args of [[], [path], [path, path, '--cluster', 'x'], [path, '--clustr', 'x']])
     assert.is((await eniboot(['config', 'import', ...args])).code, 2, args.join(' '));
 });

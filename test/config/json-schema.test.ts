@@ -1,4 +1,4 @@
-// `config schema` as an independent validator reads it: Python's jsonschema, from Debian.
+// `config schema`, read by an independent validator: Python's jsonschema, from Debian.
 import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { test } from 'uvu';
@@ -18,7 +18,7 @@ print(json.dumps([[error.json_path + ": " + error.message for error in validator
                   for document in asked["documents"]]))
 `;
 
-/** The validator's complaints about each document. */
+/** The validator's errors for each document. */
 function judge(documents: unknown[]): string[][] {
   const input = JSON.stringify({ schema: configJsonSchema(), documents });
   const result = spawnSync('/usr/bin/python3', ['-c', program], { input, encoding: 'utf8', timeout: 30_000 });
@@ -26,7 +26,7 @@ function judge(documents: unknown[]): string[][] {
   return JSON.parse(result.stdout) as string[][];
 }
 
-test('it says which draft it is and describes every key', () => {
+test('the schema names its draft and describes every key', () => {
   const schema = configJsonSchema() as { $schema: string };
   assert.is(schema.$schema, 'http://json-schema.org/draft-07/schema#');
   const bare: string[] = [];
@@ -43,13 +43,13 @@ test('it says which draft it is and describes every key', () => {
   assert.equal(bare, []);
 });
 
-test('it takes every valid configuration', () => {
+test('the schema accepts every valid configuration', () => {
   const documents = [parse(goodText), ...fc.sample(validDocument, { numRuns: 200, seed: 7 })];
   assert.equal(judge(documents).flat(), []);
 });
 
-test('it refuses what the schema can refuse, and takes what only eniboot can', () => {
-  // JSON knows no infinity.
+test('the validator refuses the cases of kind `schema`, and accepts those that only eniboot can refuse', () => {
+  // JSON has no infinity.
   const cases = badConfigs.filter((bad) => bad.kind !== 'text' && !String(bad.text).includes('.inf'));
   const verdicts = judge(cases.map((bad) => parse(String(bad.text))));
   for (const [index, bad] of cases.entries()) {

@@ -44,7 +44,7 @@ test('a choice between IDs and tags is replaced whole, so that a later source ca
   });
 });
 
-test('each value knows the source and line it comes from, or that it is a default', () => {
+test('each value has its source and line, or is marked as a default', () => {
   const { origins } = load(base, '# only this\npods:\n  max: 30\n');
   assert.is(origins.get('pods.max'), '1.yaml:3');
   assert.is(origins.get('pods.routes[1]'), '0.yaml:5');
@@ -54,7 +54,7 @@ test('each value knows the source and line it comes from, or that it is a defaul
   assert.is(origins.get('pool.target'), undefined);
 });
 
-test('a drop-in may lack what another source has, and alone it is incomplete', () => {
+test('a drop-in may omit keys of another source, and alone it is incomplete', () => {
   assert.is(load('pods: {max: 30}', base).config.pods.max, 60);
   assert.throws(
     () => load('pods: {max: 30}'),
@@ -62,7 +62,7 @@ test('a drop-in may lack what another source has, and alone it is incomplete', (
   );
 });
 
-test('a problem names the source that brought the value in', () => {
+test('a problem names the source of the value', () => {
   try {
     load(base, 'pool:\n  target: 61\n');
     assert.unreachable();
@@ -72,7 +72,7 @@ test('a problem names the source that brought the value in', () => {
   }
 });
 
-test('with one unreadable source the others are still checked, and nothing is called missing', () => {
+test('with one unreadable source the others are still checked, and no key is called missing', () => {
   const sources: ConfigSource[] = [
     { name: 'a.yaml', refused: { problem: 'cannot be read: permission denied', remedy: 'x' } },
     { name: 'b.yaml', content: 'pods: {max: many}\n' },
@@ -91,7 +91,7 @@ test('with one unreadable source the others are still checked, and nothing is ca
   }
 });
 
-test('what is accepted but most likely not meant is a warning', () => {
+test('a value that is accepted and probably not meant is a warning', () => {
   const { warnings } = load(
     base,
     `pool: {restSeconds: 0}

@@ -1,4 +1,4 @@
-// What a node reads without being told: the real /etc, seen in a mount namespace that lays our files over it.
+// Sources that a node reads by itself: the real /etc, in a mount namespace that lays the test's files over it.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,8 +11,8 @@ const program = join(import.meta.dirname, 'run-config.ts');
 const minimal = 'cluster: prod\npods: {subnets: {tags: {role: pods}}}\n';
 
 /**
- * Runs `eniboot config` where /etc/eniboot holds these files (a value `-> x` makes a link to x) and, if given, the
- * metadata service this user data.
+ * Runs `eniboot config` with these files in /etc/eniboot (a value `-> x` makes a link to x) and, if given, this user data in the
+ * metadata service.
  */
 function onNode(files: Record<string, string | Uint8Array>, args: string[], userData?: string | Uint8Array) {
   const root = mkdtempSync(join(tmpdir(), 'eniboot-etc-'));
@@ -77,7 +77,7 @@ test('the user data of the instance comes last', () => {
   assert.match(out, /^pods\.max +30 +user data:3$/m);
 });
 
-test('user data alone suffices, and what belongs to others changes nothing', () => {
+test('user data alone suffices, and parts for other programs change nothing', () => {
   assert.is(onNode({ 'other.txt': '' }, ['check'], `#eniboot-config\n${minimal}`).out, 'valid: user data\n');
   const script = '#!/bin/sh\ntrue\n';
   assert.is(onNode({ 'config.yaml': minimal }, ['check'], script).out, 'valid: /etc/eniboot/config.yaml\n');
@@ -93,7 +93,7 @@ test('drop-ins alone suffice', () => {
   assert.is(onNode({ 'config.d/10.yaml': minimal }, ['check']).code, 0);
 });
 
-test('a drop-in that would silently not be read is an error', () => {
+test('a drop-in whose name would not be read is an error', () => {
   for (const name of ['10-node.yml', '10-node.YAML', '10-node.json', '10-node.yaml.txt']) {
     const { code, out } = onNode({ 'config.yaml': minimal, [`config.d/${name}`]: 'pods: {max: 10}\n' }, [
       'check',
@@ -104,7 +104,7 @@ test('a drop-in that would silently not be read is an error', () => {
   }
 });
 
-test('links that lead nowhere, and folders, are errors', () => {
+test('dangling links and folders are errors', () => {
   const { code, out } = onNode(
     { 'config.yaml/x': '', 'config.d/10.yaml': '-> /nowhere/at-all', 'config.d/20.yaml': minimal },
     ['check'],
@@ -123,7 +123,7 @@ test('a dangling link in place of config.yaml is not taken for an absent file', 
   assert.match(out, /config\.yaml: error: the document is a link to a file/);
 });
 
-test('a link to an endless file ends', () => {
+test('reading a link to an endless file ends', () => {
   const { code, out } = onNode({ 'config.yaml': '-> /dev/zero' }, ['check']);
   assert.is(code, 1);
   assert.match(out, /larger than 64 KiB/);

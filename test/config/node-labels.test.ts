@@ -1,12 +1,12 @@
-// Which configured labels reach kubelet: it refuses to start with one it may not set.
+// Configured labels that kubelet may set: kubelet refuses to start with a label that it may not set.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { kubeletFiles } from '../../agent/boot/kubelet-files.ts';
+import { kubeletFiles } from '../../agent/boot/phases/kubelet/files.ts';
 import { nodeLabelProblem } from '../../agent/config/node-labels.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { node } from '../kubelet/node.ts';
 
-test('labels a kubelet may give its own node', () => {
+test('labels that kubelet may set on its own node', () => {
   for (const [key, value] of [
     ['team', 'search'],
     ['example.com/team', ''],
@@ -21,7 +21,7 @@ test('labels a kubelet may give its own node', () => {
     assert.is(nodeLabelProblem(key, value), undefined, key);
 });
 
-test('labels it may not, each with the reason', () => {
+test('labels that kubelet may not set, each with the reason', () => {
   for (const [key, value, reason] of [
     ['node-role.kubernetes.io/worker', '', 'NodeRestriction'],
     ['node-restriction.kubernetes.io/x', 'y', 'NodeRestriction'],

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { loadConfig } from '../../agent/config/load.ts';
-import { parameterReferences, resolveParameters } from '../../agent/config/parameters.ts';
+import { parameterReferences, resolveParameters, secretReferences } from '../../agent/config/parameters.ts';
 import type { ConfigProblem } from '../../agent/config/problem.ts';
 import type { Config } from '../../agent/config/schema.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
@@ -49,7 +49,7 @@ test('each parameter is named once', () => {
   assert.equal(parameterReferences(config()), ['/net/api', '/net/cluster', '/net/services', '/net/subnets']);
 });
 
-test('references are replaced, a list in a parameter becomes entries, blanks at the ends go', () => {
+test('references are replaced, a list in a parameter becomes entries, blanks at the ends are removed', () => {
   const resolved = resolveParameters(config(), values);
   assert.is(resolved.cluster, 'prod');
   assert.equal(resolved.pods.subnets, { ids: ['subnet-00000001', 'subnet-00000002', 'subnet-00000003'] });
@@ -59,7 +59,22 @@ test('references are replaced, a list in a parameter becomes entries, blanks at 
   assert.equal(parameterReferences(resolved), []);
 });
 
-test('without references the configuration comes back as it is', () => {
+test('the parameter of a secret is not resolved with the configuration', () => {
+  const text = `cluster: ssm:/net/cluster
+pods: {subnets: {ids: [subnet-00000001]}}
+apiServer: {endpoint: "ssm:/net/api"}
+join: {token: "ssm:/net/token", ca: "ssm:/net/ca", caCertHashes: ["sha256:${'0'.repeat(64)}"]}
+`;
+  const { config: joining } = loadConfig([{ name: 'a.yaml', content: text }]);
+  assert.equal(parameterReferences(joining), ['/net/api', '/net/ca', '/net/cluster']);
+  assert.equal(secretReferences(joining), ['/net/token']);
+  const ca = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----';
+  const resolved = resolveParameters(joining, new Map([...values, ['/net/ca', `${ca}\n`]]));
+  assert.is(resolved.join?.token, 'ssm:/net/token');
+  assert.is(resolved.join?.ca, ca);
+});
+
+test('a configuration without references is unchanged', () => {
   const resolved = resolveParameters(config(), values);
   assert.equal(resolveParameters(resolved, new Map()), resolved);
 });
@@ -91,7 +106,7 @@ test('a value of the wrong form is refused as in a file', () => {
   assert.match(problem?.remedy ?? '', /like subnet-/);
 });
 
-test('the checks across values run again on what was resolved', () => {
+test('the checks between values run again with the resolved values', () => {
   const [problem] = problemsOf([['/net/services', '10.0.0.0/8']]);
   assert.is(problem?.source, 'parameter /net/services');
   assert.match(problem?.problem ?? '', /wider than the \/12/);

@@ -1,4 +1,4 @@
-// User data as people write it, and what must become of eniboot's configuration in it. A new case is a line.
+// User data as operators write it, and what becomes of eniboot's configuration in it. A new case is a line.
 import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 
 export interface UserDataCase {
@@ -6,10 +6,10 @@ export interface UserDataCase {
   data: string | Uint8Array;
   /**
    * `read`: its configuration is in effect. A pattern: it is refused with that problem. `warns`: it is passed over with that
-   * warning. `passes`: it is somebody else's, and nothing is said.
+   * warning. `passes`: it is for another program and is passed over without a message.
    */
   becomes: 'read' | 'passes' | RegExp | { warns: RegExp };
-  /** Why this is not what cloud-init's parser finds. */
+  /** Why the result differs from cloud-init's parser. */
   unlike?: string;
 }
 
@@ -27,7 +27,7 @@ const part = (...lines: string[]) => `${outer}\n${script}--==X==\n${lines.join('
 const ours = 'Content-Type: application/vnd.eniboot.config+yaml';
 const crlf = (text: string) => text.replaceAll('\n', '\r\n');
 const wide = (text: string) => Buffer.from(`\ufeff${text}`, 'utf16le');
-const lax = 'nobody but eniboot reads it, so there is no harm in it';
+const lax = 'only eniboot reads it, so the mark does no harm';
 const noMime = 'eniboot reads a message without MIME-Version, with a warning';
 const packed = 'eniboot unpacks what cloud-init leaves packed';
 
@@ -51,7 +51,7 @@ export const userDataCases: UserDataCase[] = [
   { name: 'UTF-16 of PowerShell', data: wide(marked), becomes: /UTF-16/ },
   { name: 'UTF-16 without its mark', data: wide(marked).subarray(2), becomes: /UTF-16/ },
   { name: 'UTF-16, a whole message', data: wide(message), becomes: /UTF-16/ },
-  { name: 'UTF-16 that is not ours', data: wide('<powershell>\n'), becomes: 'passes' },
+  { name: 'UTF-16 for another program', data: wide('<powershell>\n'), becomes: 'passes' },
   { name: 'CR alone between lines', data: marked.replaceAll('\n', '\r'), becomes: /holds no settings/ },
   { name: 'the marker in capitals', data: `#Eniboot-Config\n${yaml}`, becomes: /nearly/ },
   { name: 'a blank in the marker', data: `# eniboot-config\n${yaml}`, becomes: /nearly/ },
@@ -89,7 +89,7 @@ export const userDataCases: UserDataCase[] = [
   { name: 'the marker in quotes', data: JSON.stringify(marked), becomes: /nearly/ },
   { name: 'newlines written as \\n', data: marked.replaceAll('\n', '\\n'), becomes: /nearly/ },
   { name: 'indented as a whole', data: marked.replace(/^/gm, '    '), becomes: 'read' },
-  // Somebody else's, with the marker in it.
+  // User data for another program, with the marker in it.
   { name: 'a script', data: '#!/bin/sh\necho MIME-Version: 1.0\n', becomes: 'passes' },
   {
     name: 'a comment in a script',
@@ -272,7 +272,7 @@ export const userDataCases: UserDataCase[] = [
   },
   { name: 'lines folded into one', data: message.replaceAll('\n', ' '), becomes: /header "/ },
   {
-    name: 'a message of one part that is ours',
+    name: "a message of one part that is eniboot's",
     data: `MIME-Version: 1.0\n${ours}\n\n${yaml}`,
     becomes: 'read',
   },
@@ -325,22 +325,22 @@ export const userDataCases: UserDataCase[] = [
     becomes: /has no line --==X==/,
   },
   {
-    name: 'our part before the first boundary',
+    name: "eniboot's part before the first boundary",
     data: `${outer}\n${typed.replace('--==X==', '--==X=')}${script}${end}`,
     becomes: /before the first boundary/,
   },
   {
-    name: 'our part after the closing boundary',
+    name: "eniboot's part after the closing boundary",
     data: `${outer}\n${script}${end}${typed}`,
     becomes: /after the closing boundary/,
   },
   {
-    name: 'a boundary written wrong above our part',
+    name: "a misspelt boundary above eniboot's part",
     data: message.replace(typed, typed.replace('==X==', '=X==')),
     becomes: /is not the boundary/,
   },
   {
-    name: 'a boundary written wrong above our marked part',
+    name: "a misspelt boundary above eniboot's marked part",
     data: `${outer}\n${script}${plain.replace('--==X==', '==X==')}${end}`,
     becomes: /is not the boundary/,
   },
@@ -459,7 +459,7 @@ export const userDataCases: UserDataCase[] = [
   },
   {
     name: 'the marker below a comment in text/plain',
-    data: part('Content-Type: text/plain', '', `# ours\n${marked}`),
+    data: part('Content-Type: text/plain', '', `# of eniboot\n${marked}`),
     becomes: /not in its first line/,
   },
   {
@@ -505,7 +505,7 @@ export const userDataCases: UserDataCase[] = [
     becomes: /no header says so/,
   },
   {
-    name: 'base64 without its header, somebody else’s',
+    name: 'base64 without its header, for another program',
     data: part('Content-Type: text/plain', '', base64('#!/bin/sh\ntrue\n')),
     becomes: 'passes',
   },
@@ -516,13 +516,13 @@ export const userDataCases: UserDataCase[] = [
     unlike: 'base64 is no configuration',
   },
   {
-    name: 'plain text that is said to be base64',
+    name: 'plain text whose header claims base64',
     data: part(ours, 'Content-Transfer-Encoding: base64', '', yaml),
     becomes: /not the base64/,
     unlike: 'the parser reads nonsense',
   },
   {
-    name: 'plain text that is said to be base64, marked',
+    name: 'plain text whose header claims base64, marked',
     data: part('Content-Type: text/plain', 'Content-Transfer-Encoding: base64', '', marked),
     becomes: /not the base64/,
   },
@@ -532,7 +532,7 @@ export const userDataCases: UserDataCase[] = [
     becomes: 'read',
   },
   {
-    name: 'an encoding that is none',
+    name: 'an unknown encoding',
     data: part(ours, 'Content-Transfer-Encoding: utf-8', '', yaml),
     becomes: 'read',
   },
@@ -562,5 +562,9 @@ export const userDataCases: UserDataCase[] = [
     data: '#cloud-config-archive\n- &a |\n  #eniboot-config\n  pods: {max: 33}\n',
     becomes: /list of parts/,
   },
-  { name: 'an archive without ours', data: '#cloud-config-archive\n- |\n  #!/bin/sh\n', becomes: 'passes' },
+  {
+    name: "an archive without eniboot's part",
+    data: '#cloud-config-archive\n- |\n  #!/bin/sh\n',
+    becomes: 'passes',
+  },
 ];

@@ -1,4 +1,4 @@
-// User data is recognised as cloud-init recognises it: a table of it, compared with Python's own parser.
+// eniboot finds its part in user data as cloud-init finds parts: a table of cases, compared with Python's own parser.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,7 +25,7 @@ interface Said {
   warnings: ConfigProblem[];
 }
 
-/** On top of a complete configuration, where a loss would not be noticed. */
+/** Loaded on top of a complete configuration, so that a lost part would not be an error. */
 function load(sources: ConfigSource[]): Said {
   try {
     const { config, warnings } = loadConfig([base, ...sources]);
@@ -53,7 +53,7 @@ for (const [at, { name, data, becomes, unlike }] of userDataCases.entries()) {
       assert.is(said.max, 20);
     } else if (becomes instanceof RegExp) {
       assert.match(told.join('\n'), becomes);
-      assert.is(said.max, undefined, 'it is refused');
+      assert.is(said.max, undefined, 'the user data is refused');
       for (const { source, remedy } of said.problems)
         assert.ok(source.startsWith('user data') && remedy !== '');
     } else {
@@ -62,11 +62,11 @@ for (const [at, { name, data, becomes, unlike }] of userDataCases.entries()) {
       assert.is(said.max, 20);
       assert.ok(
         said.warnings.every(({ line }) => line > 0),
-        'it says where',
+        'the message has the place',
       );
     }
 
-    // `config check` of that file says the same, or that it is user data without configuration.
+    // `config check` of that file gives the same result, or tells that it is user data without configuration.
     const path = join(folder, `${at}.txt`);
     writeFileSync(path, data);
     const checked = load(readFileSources(path, true));
@@ -89,7 +89,7 @@ for (const [at, { name, data, becomes, unlike }] of userDataCases.entries()) {
   });
 }
 
-test('messages of all kinds of lines fall into the parts that Python finds', () => {
+test('random messages are split into the parts that Python finds', () => {
   const lines = fc.array(
     fc.tuple(
       fc.constantFrom(
@@ -141,7 +141,7 @@ test('messages of all kinds of lines fall into the parts that Python finds', () 
       (pieces) =>
         `MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n${pieces.map((piece) => piece.join('')).join('')}`,
     )
-    // Blanks behind the name of an encoding: we leave them out.
+    // Without texts that have blanks after the name of an encoding, where the parsers differ.
     .filter((text) => !/quoted-printable(?:\r\n|\r|\n)?[ \t]/.test(text));
   for (const [at, parts] of cloudInitParts(texts).entries()) {
     const text = texts[at] ?? '';

@@ -1,5 +1,5 @@
-// The table of all keys in docs/configuration.md, made from the schema. Run as a program it writes the table
-// into the page; docs.test.ts fails when the two differ.
+// Makes the table of all keys in docs/configuration.md from the schema. Run as a program it writes the table into the page;
+// docs.test.ts fails when the two differ.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { configJsonSchema } from '../../agent/config/json-schema.ts';
@@ -22,7 +22,7 @@ export const page = join(import.meta.dirname, '../../docs/configuration.md');
 const begin = '<!-- keys: begin -->';
 const end = '<!-- keys: end -->';
 
-/** The page with its table replaced by the one the schema gives. */
+/** The page with its table replaced by the schema's. */
 export function withTable(text: string): string {
   const from = text.indexOf(begin);
   const to = text.indexOf(end);

@@ -1,5 +1,5 @@
-// `eniboot config` as a process of its own. With a file named in STAND_IN_USER_DATA, a stand-in for the instance
-// metadata service serves it on 169.254.169.254, which must be an address of this network namespace.
+// `eniboot config` as a process of its own. The file in STAND_IN_USER_DATA is served by a stand-in for the instance metadata
+// service on 169.254.169.254, which must be an address of this network namespace.
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { configCommand } from '../../agent/cli/config.ts';

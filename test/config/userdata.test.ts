@@ -7,7 +7,7 @@ import { userDataSources } from '../../agent/config/userdata.ts';
 const yaml = 'cluster: prod\npods:\n  subnets:\n    ids: [subnet-0a1b2c3d]\n';
 const marked = `#eniboot-config\n${yaml}`;
 
-/** What was found, as `name: text` or `name! problem`. */
+/** The parts found, as `name: text` or `name! problem`. */
 function found(userData: Uint8Array | string): string[] {
   return userDataSources(userData).map((source) =>
     'refused' in source
@@ -47,7 +47,7 @@ test('a text with the marker', () => {
   assert.equal(found(`#eniboot-config  \r\n${yaml}`).length, 1);
 });
 
-test('what belongs to others is passed over', () => {
+test('user data for other programs is passed over', () => {
   for (const other of [
     '',
     '#!/bin/sh\ntrue\n',
@@ -61,7 +61,7 @@ test('what belongs to others is passed over', () => {
   }
 });
 
-test('gzip, base64 and both, as tools and people wrap it', () => {
+test('gzip, base64 and both, as tools and people wrap user data', () => {
   assert.equal(found(gzipSync(marked)), [`user data: ${marked}`]);
   assert.equal(found(Buffer.from(marked).toString('base64')), [`user data: ${marked}`]);
   assert.equal(found(gzipSync(marked).toString('base64')), [`user data: ${marked}`]);
@@ -79,7 +79,7 @@ test('a MIME part with the media type, among others', () => {
   }
 });
 
-test('a MIME part with the marker, whatever its type says; the file name helps to find it', () => {
+test("a MIME part with the marker is read with any type; its file name is in the part's name", () => {
   const part = {
     headers: ['Content-Type: text/x-eniboot-config', 'Content-Disposition: attachment; filename="node.yaml"'],
     body: marked.trimEnd(),
@@ -114,7 +114,7 @@ test('a whole MIME message gzipped, or in base64, or inside another', () => {
   assert.is(found(multipart([script, nested])).length, 1);
 });
 
-test('several parts of ours keep their order', () => {
+test('several parts for eniboot keep their order', () => {
   const second = { ...typed, body: 'pods: {max: 20}' };
   assert.equal(
     userDataSources(multipart([typed, script, second])).map((source) => source.name),
@@ -122,14 +122,14 @@ test('several parts of ours keep their order', () => {
   );
 });
 
-test('a cut message is refused, since half a configuration may be valid', () => {
+test('a cut message is refused, because half a configuration may be valid', () => {
   const whole = multipart([script, typed]);
   assert.equal(found(whole.slice(0, whole.indexOf('    ids:'))), [
     'user data, part 2! ends before its closing MIME boundary',
   ]);
 });
 
-test('nearly the marker, and broken gzip, are refused and not passed over', () => {
+test('a misspelt marker and broken gzip are refused, not passed over', () => {
   assert.match(found(`# eniboot-config\n${yaml}`)[0] ?? '', /nearly but not #eniboot-config/);
   assert.match(found(`#eniboot_config\n${yaml}`)[0] ?? '', /nearly but not #eniboot-config/);
   assert.match(found(gzipSync(marked).subarray(0, 40))[0] ?? '', /gzip that cannot be unpacked/);
@@ -139,7 +139,7 @@ test('a gzip bomb is refused', () => {
   assert.match(found(gzipSync(Buffer.alloc(64 * 1024 * 1024)))[0] ?? '', /over 1 MiB/);
 });
 
-test('no user data makes it throw or hang', () => {
+test('any user data ends without an exception or a hang', () => {
   const piece = fc.constantFrom(
     'Content-Type: multipart/mixed; boundary="b"',
     'Content-Type: text/plain',

@@ -1,5 +1,5 @@
-// `npm run demo`: a node boots in a simulated AWS while you watch, and its result is proven from outside.
-// This half runs on the machine as it is; everything that makes devices runs in the sandbox (show.ts).
+// `npm run demo`: a node boots in a simulated AWS while you watch, and the result is proven from outside. This half runs on the
+// machine itself; everything that makes devices runs in the sandbox (show.ts).
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { startInSandbox } from './sandbox.ts';
@@ -8,13 +8,13 @@ const args = process.argv.slice(2);
 const help = `Usage: npm run demo [-- [--json] [--keep] [--type TYPE] | --vm [--json]]
 
 Starts a simulated AWS (real network devices, in namespaces of its own), boots one node in it with the real executable,
-and shows from outside what came of it. Touches nothing on this machine and leaves nothing behind.
+and shows the result from outside. Changes nothing on this machine and leaves nothing behind.
 
   --json       print one object instead
-  --keep       leave the node up and say how to look inside; Ctrl-C ends it
+  --keep       keep the node running and tell how to look inside; Ctrl-C ends it
   --type TYPE  instance type (default m5.xlarge)
   --vm         on real kernels with systemd and ipvlan instead: a node boots and is repaired, then two nodes in two zones,
-               their pods, and who sees whose address (QEMU; 5 minutes without KVM)
+               their pods, and the addresses that they see (QEMU; 5 minutes without KVM)
 `;
 if (args.includes('--help')) {
   process.stdout.write(help);

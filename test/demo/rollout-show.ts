@@ -70,7 +70,7 @@ prove(
   before.join(' '),
 );
 
-say(paint(1, '\nA good version. What would be done, and what a failure at each step would reach:'));
+say(paint(1, '\nA good version. The plan, and the nodes that a failure at each step would reach:'));
 const good = spec('1.1.0');
 await eniboot('rollout', 'plan', good);
 const rolled = await eniboot('rollout', 'run', good);
@@ -95,18 +95,18 @@ prove('no other node was touched', touched.length === 1, `commands went to ${tou
 await eniboot('rollout', 'status', '--cluster', CLUSTER);
 await eniboot('rollout', 'rollback', '--cluster', CLUSTER);
 
-say(paint(1, '\nA version that is well at first, and no longer after some seconds.'));
+say(paint(1, '\nA version that is healthy at first, and unhealthy after some seconds.'));
 bundles.publish('1.2.5', SICKENS);
 const sick = await eniboot('rollout', 'run', spec('1.2.5', 8));
 const waited = await versions();
 prove(
-  'the gate behind its wait stopped it at its canary',
+  'the gate after the wait stopped it at its canary',
   sick.code === 1 && waited.filter((one) => one === '1.2.5').length === 1,
   waited.join(' '),
 );
 await eniboot('rollout', 'rollback', '--cluster', CLUSTER);
 
-say(paint(1, '\nA fourth version: somebody halts it after its canary, and takes it back.'));
+say(paint(1, '\nA fourth version: an operator halts it after its canary, and rolls it back.'));
 bundles.publish('1.3.0', STAND_IN);
 const halted = await haltedRun(spec('1.3.0', 20), /wait 20 s after the canary/);
 const half = await versions();
@@ -119,7 +119,7 @@ prove(
   half.join(' '),
 );
 prove(
-  'the rollback took back exactly what was touched',
+  'the rollback took back exactly the nodes that were touched',
   back.code === 0 && last.every((one) => one === '1.1.0'),
   last.join(' '),
 );
@@ -148,12 +148,12 @@ function spec(version: string, canarySeconds = 1): string {
   return path;
 }
 
-/** Shows a command and what it says. */
+/** Shows a command and its output. */
 function eniboot(...args: string[]): Promise<{ code: number | null }> {
   return shown(args, () => {});
 }
 
-/** Once it has said `when`, another operator halts. */
+/** Runs a rollout that another operator halts after its output matches `when`. */
 async function haltedRun(path: string, when: RegExp): Promise<{ code: number | null }> {
   let halting: Promise<unknown> | undefined;
   const ended = await shown(['rollout', 'run', path], (said) => {
@@ -194,7 +194,7 @@ async function showFleet(): Promise<void> {
   );
 }
 
-/** Instances that Run Command was asked to update to a version. */
+/** Instances that Run Command was told to update to a version. */
 function commandsOf(version: string): string[] {
   const asked = cloud.calls.filter((call) => call.action === 'SendCommand');
   const bodies = asked.map((call) => JSON.stringify(call));

@@ -4,10 +4,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildExecutable } from '../build/executable.ts';
+import { buildStandIn } from '../build/stand-in.ts';
 
 const root = join(import.meta.dirname, '../..');
 
-/** Ends this process with the script's exit code. @param script beside this file. */
+/** Ends this process with the script's exit code. @param script a file in this folder. */
 export function startInSandbox(script: string, args: string[]): void {
   const sandbox = join(root, 'test/sandbox.sh');
   const probe = spawnSync('sh', [sandbox, 'true'], { encoding: 'utf8' });
@@ -21,6 +22,7 @@ Run it as root (sudo npm run demo), or allow unprivileged user namespaces:
   }
   process.stderr.write('building the executable …\n');
   buildExecutable();
+  buildStandIn();
   const scratch = mkdtempSync(join(tmpdir(), 'eniboot-demo-'));
   process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
   const show = spawn('sh', [sandbox, process.execPath, join(import.meta.dirname, script), ...args], {
@@ -28,7 +30,7 @@ Run it as root (sudo npm run demo), or allow unprivileged user namespaces:
     stdio: 'inherit',
     env: { ...process.env, TMPDIR: scratch },
   });
-  // Ctrl-C reaches the whole foreground group, and the sandbox takes everything in it along when it ends.
+  // Ctrl-C reaches the whole foreground group; when the sandbox ends, all its processes end.
   process.on('SIGINT', () => {});
   process.on('SIGTERM', () => show.kill('SIGKILL'));
   show.on('close', (code, signal) => process.exit(code ?? (signal === null ? 1 : 130)));

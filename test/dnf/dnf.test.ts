@@ -1,5 +1,5 @@
-// The provisioning scripts that install packages, with the programs themselves: dnf5 and RPM, set as Fedora sets them, over
-// repositories of empty packages. What test/image/provision.test.ts has stand-ins for is seen here to be so.
+// The provisioning scripts that install packages, with the real programs: dnf5 and RPM, configured as Fedora's, with repositories of
+// empty packages. They confirm the behaviour of the stand-ins in test/image/provision.test.ts.
 // time limit: 300 s
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -14,11 +14,11 @@ const scripts = join(import.meta.dirname, '../../packer/scripts');
 const KEY = 'A'.repeat(40);
 const LOCK = '/tmp/eniboot-packages.lock';
 
-/** name-version, and what it requires. */
+/** name-version, and a package that it requires. */
 type Package = string | [nameVersion: string, requires: string];
 
 const asked = ['nftables', 'iproute-tc', 'ethtool', 'conntrack-tools', 'container-selinux', 'skopeo'];
-/** What Fedora's image has; of four of these there are newer builds by now. */
+/** Packages of Fedora's image; of four of these there are newer builds by now. */
 const base = [
   'bash-5.3',
   'zram-generator-1.2',
@@ -37,15 +37,15 @@ const repositories: Record<string, Package[]> = {
   'updates-archive': ['skopeo-1.0', 'audit-1.0', 'skopeo-1.1', 'audit-1.1'],
   kubernetes: ['kubelet-1.36.1', 'kubelet-1.36.2', 'cri-tools-1.36.0'],
   crio: ['cri-o-1.36.0'],
-  // In no repository.
+  // These packages are in no repository.
   base,
   local: ['amazon-ssm-agent-3.3.1.0', ['needy-agent-1', 'stowaway']],
 };
 const settings: Record<string, string> = {
-  // dnf5's own default, which Debian sets otherwise and Fedora does not (dnf5.conf(5), best).
+  // dnf5's own default, which Debian changes and Fedora does not (dnf5.conf(5), best).
   '/etc/dnf/dnf.conf': '[main]\nbest=True\ngpgcheck=True\n',
   '/etc/dnf/vars/releasever': '44',
-  // From Fedora 45 on: RPM takes no package without a signature. What its own repositories allow, dnf tells it.
+  // From Fedora 45 on RPM refuses packages without a signature. dnf tells it what a repository allows.
   '/etc/rpm/macros.fedora': '%_pkgverify_level all\n',
   '/etc/yum.repos.d/updates.repo':
     '[updates]\nname=updates\nbaseurl=file:///repo/updates\nenabled=1\ngpgcheck=0\n',
@@ -57,7 +57,7 @@ const settings: Record<string, string> = {
 const programs: Record<string, string> = {
   dnf: 'exec dnf5 "$@"',
   systemctl: ':',
-  // A link that an extracted package does not make.
+  // An extracted package does not make this link.
   awk: 'exec gawk "$@"',
   curl: `while [ $# -gt 0 ]; do case $1 in --output) out=$2 ;; https://*) url=$1 ;; esac; shift; done
 case $url in *.rpm) cp /repo/local/amazon-ssm-agent-*.rpm "$out" ;; *) echo key >"$out" ;; esac`,
@@ -75,11 +75,11 @@ interface Ended {
 interface Machine {
   root: string;
   run(...command: string[]): Ended;
-  /** One of packer/scripts. */
+  /** Runs one of packer/scripts. */
   script(name: string, env?: Record<string, string>): Ended;
   read(path: string): string;
   write(path: string, text: string, mode?: number): void;
-  /** Builds by which a package is there. */
+  /** The installed builds of packages. */
   builds(...names: string[]): string[];
 }
 
@@ -91,7 +91,7 @@ test.after(() => {
   }
 });
 
-/** A root of its own over `below`. */
+/** A root of its own, an overlay on `below`. */
 function over(below: string): Machine {
   const place = mkdtempSync(join(tmpdir(), 'eniboot-dnf-'));
   places.push(place);
@@ -148,17 +148,17 @@ function agentDigest(root: string): string {
     .digest('hex');
 }
 
-/** With repositories, and the base image's packages installed. Made once. */
+/** The root with repositories, and the base image's packages installed. Made once. */
 function prepare(): string {
   const at = over(debianRoot());
   for (const folder of ['yum.repos.d', 'pki/rpm-gpg', 'rpm', 'dnf'])
     mkdirSync(join(at.root, 'etc', folder), { recursive: true });
-  // Debian's additions: a repository of what was downloaded before.
+  // Debian's addition: a repository of packages that were downloaded before.
   rmSync(join(at.root, 'etc/dnf/libdnf5-plugins'), { recursive: true, force: true });
   for (const [path, text] of Object.entries(settings)) at.write(path, text);
   for (const [name, text] of Object.entries(programs))
     at.write(`/stand-ins/${name}`, `#!/bin/sh\n${text}\n`, 0o755);
-  // One file of a build, wherever it is: its digest stands in locks.
+  // Each build is built once, because locks have its digest.
   const specs = new Map(
     Object.values(repositories)
       .flat()
@@ -197,17 +197,23 @@ function machine(): Machine {
   return at;
 }
 
-/** What the stand-ins of provision.test.ts copy: [what, command, exit code, what it says, builds afterwards]. */
+/** The behaviour that the stand-ins of provision.test.ts copy: [what, command, exit code, output, builds afterwards]. */
 const facts: [string, string, number, RegExp, string[]][] = [
   [
-    'asked by name for what is there, dnf upgrades it',
+    'dnf upgrades an installed package that is named without a version',
     'dnf5 -y install audit',
     0,
     /Upgrading/,
     ['audit-1.1'],
   ],
-  ['so it does beside another', 'dnf5 -y install audit skopeo', 0, /Upgrading/, ['audit-1.1']],
-  ['a dependency that is there stays as it is', 'dnf5 -y install skopeo', 0, /skopeo/, ['audit-1.0']],
+  [
+    'dnf also upgrades it when it is named with another package',
+    'dnf5 -y install audit skopeo',
+    0,
+    /Upgrading/,
+    ['audit-1.1'],
+  ],
+  ['an installed dependency is not changed', 'dnf5 -y install skopeo', 0, /skopeo/, ['audit-1.0']],
   [
     'a build that repositories no longer have is not found',
     'dnf5 -y install skopeo-1.0-1.fc44.noarch',
@@ -216,28 +222,28 @@ const facts: [string, string, number, RegExp, string[]][] = [
     ['audit-1.0'],
   ],
   [
-    'neither is a package that is in none',
+    'a package that no repository has is not found',
     'dnf5 -y install nothing',
     1,
     /No match for argument/,
     ['audit-1.0'],
   ],
   [
-    'RPM takes no package without a signature',
+    'RPM refuses a package without a signature',
     'rpm --upgrade /repo/local/amazon-ssm-agent-3.3.1.0.rpm',
     1,
     /no signature/,
     ['package amazon-ssm-agent is not installed'],
   ],
   [
-    'unless it is told so, as 60-ssm-agent.sh does',
+    'RPM accepts it with --nosignature, as in 60-ssm-agent.sh',
     'rpm --upgrade --nosignature /repo/local/amazon-ssm-agent-3.3.1.0.rpm',
     0,
     /^$/,
     ['amazon-ssm-agent-3.3.1.0'],
   ],
   [
-    'and then brings nothing beside it',
+    'RPM installs no dependency by itself',
     'rpm --upgrade --nosignature /repo/local/needy-agent-1.rpm',
     1,
     /stowaway is needed by needy-agent/,
@@ -254,7 +260,7 @@ for (const [what, command, status, says, builds] of facts)
     assert.equal(at.builds(...names), builds);
   });
 
-test('20-packages.sh and 60-ssm-agent.sh install what is missing, and leave the rest of the base image as it is', () => {
+test('20-packages.sh and 60-ssm-agent.sh install missing packages, and do not change the rest of the base image', () => {
   const at = machine();
   must(at.script('20-packages.sh'));
   must(at.script('60-ssm-agent.sh'));
@@ -264,14 +270,14 @@ test('20-packages.sh and 60-ssm-agent.sh install what is missing, and leave the 
   ]);
   assert.match(at.read(LOCK), /^amazon-ssm-agent-3\.3\.1\.0-1\.fc44\.noarch [0-9a-f]{64}$/m);
   assert.not.match(at.read(LOCK), /^zram-generator/m);
-  // Twice is once.
+  // A second run changes nothing.
   const lock = at.read(LOCK);
   must(at.script('20-packages.sh'));
   must(at.script('60-ssm-agent.sh'));
   assert.is(at.read(LOCK), lock);
 });
 
-test('dnf reads the version lock: kubelet stays where its repository has a newer one', () => {
+test('dnf reads the version lock: kubelet stays at its version when its repository has a newer one', () => {
   const at = machine();
   must(at.script('20-packages.sh'));
   assert.match(must(at.run('dnf5', 'versionlock', 'list')), /kubelet\n.*evr = 0:1\.36\.1-1\.fc44/);
@@ -279,7 +285,7 @@ test('dnf reads the version lock: kubelet stays where its repository has a newer
   assert.equal(at.builds('kubelet', 'audit'), ['kubelet-1.36.1', 'audit-1.1']);
 });
 
-test('what is needed may need a newer build of what was there: the script says so', () => {
+test('a needed package may require a newer build of an installed one: the script tells so', () => {
   const at = machine();
   const said = must(at.script('20-packages.sh', { EXTRA_PACKAGES: 'needs-newer-audit' }));
   assert.match(said, /of the base image [^]*audit\S* 1\.0-1\.fc44 -> 1\.1-1\.fc44/);
@@ -291,7 +297,7 @@ test('a lock holds after Fedora has dropped builds that it names', () => {
   const lock = first.read(LOCK);
   const later = machine();
   later.write('/tmp/eniboot/packages.lock', lock);
-  // skopeo-1.1 is superseded; the archive still has it.
+  // A newer build has replaced skopeo-1.1; the archive still has it.
   must(
     later.run(
       'sh',
@@ -304,7 +310,7 @@ test('a lock holds after Fedora has dropped builds that it names', () => {
   assert.equal(readdirSync(join(later.root, 'etc/yum.repos.d')).sort(), [
     ...['crio.repo', 'kubernetes.repo', 'updates.repo'],
   ]);
-  // And where the archive is out of reach, what needs it alone fails.
+  // When the archive cannot be reached, an installation that needs it fails.
   const apart = machine();
   apart.write('/tmp/eniboot/packages.lock', lock);
   must(apart.run('rm', '-r', '/repo/updates-archive'));

@@ -1,4 +1,4 @@
-// Fetches dnf5 and RPM with what they need to run, before the tests, which have no network.
+// Fetches dnf5 and RPM with all that they need to run, before the tests, which have no network.
 import { keepPackages } from '../debian.ts';
 import { pointer, release } from './root.ts';
 

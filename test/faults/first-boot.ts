@@ -1,4 +1,4 @@
-// The first boot of an instance, which makes everything there is: each case has a node of its own.
+// The first boot of an instance: each case has a node of its own.
 import { bootOn, differences } from '../boot/kill.ts';
 import { configText, ENIBOOT, launchNode, type Node } from '../boot/node.ts';
 import {

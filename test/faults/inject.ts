@@ -1,7 +1,7 @@
-// Faults at system calls of the executable as it ships, and of the programs it starts: strace(1) makes one call fail, or
-// ends the caller where it would make it. Which calls an operation makes is read from a run without any fault.
+// Faults at system calls of the shipped executable, and of its child programs: strace(1) makes one call fail, or ends the caller
+// instead of the call. The calls of an operation are read from a run without a fault.
 
-/** Folder of an instance for what is done to its programs. */
+/** Folder of an instance for the wrappers of its programs. */
 const HOME = '/run/faults';
 const TRACE = `${HOME}/trace`;
 const BIN = `${HOME}/bin`;
@@ -10,17 +10,17 @@ const PATH = '/run/model/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 /** One fault, which is also its text: `main rename#2 ENOSPC`, `main openat@/run/eniboot/node.json#1 EIO`, `nft#1 start#1 HANG`. */
 export interface Fault {
   /**
-   * `main`: the executable's first thread, which does nearly everything. `any`: every thread and every child, each by
-   * its own count; HTTP has a thread of its own. Else one start of a program: `nft#2` is the second nft.
+   * `main`: the executable's first thread, which makes nearly all calls. `any`: every thread and every child, each with a count of
+   * its own; HTTP has a thread of its own. Otherwise one start of a program: `nft#2` is the second nft.
    */
   who: string;
-  /** `start` is a program before it has done anything. */
+  /** The system call. `start` is the start of a program, before its first action. */
   call: string;
-  /** Calls that name this path alone, whatever number they have among all. Of `main` only. */
+  /** Only calls that name this path count. For `main` only. */
   path?: string | undefined;
-  /** Which of these calls. */
+  /** The number of the call among these calls. */
   nth: number;
-  /** An error's name. KILL: SIGKILL instead of the call. HANG: the program does nothing for ever. */
+  /** Name of an error. KILL: SIGKILL instead of the call. HANG: the program hangs for ever. */
   what: string;
 }
 
@@ -31,7 +31,7 @@ export function textOf({ who, call, path, nth, what }: Fault): string {
 export function parseFault(text: string): Fault {
   const [, who = '', call = '', path, nth, what = ''] =
     /^(\S+) (\w+)(?:@(\S+))?#(\d+) ([A-Z0-9]+)$/.exec(text) ?? [];
-  if (who === '') throw new Error(`no fault: ${text}`);
+  if (who === '') throw new Error(`not a fault: ${text}`);
   return { who, call, path, nth: Number(nth), what };
 }
 
@@ -39,8 +39,8 @@ const FILES = ['EIO', 'EACCES', 'ENOMEM', 'ELOOP'];
 const CHANGES = ['EIO', 'ENOSPC', 'EROFS', 'EACCES', 'ENOMEM'];
 const DESCRIPTORS = ['EMFILE', 'ENFILE', 'ENOMEM'];
 /**
- * What each call may fail with, by its manual page (section 2, ERRORS) and netlink(7). Calls that only the runtime's
- * event loop makes are not here, nor is close(2): what it reports after a write, fsync(2) has reported before.
+ * The errors of each call, by its manual page (section 2, ERRORS) and netlink(7). Calls that only the runtime's event loop makes
+ * are left out, and so is close(2): fsync(2) has reported a write's error before.
  */
 const errors: Record<string, readonly string[]> = {
   openat: [...FILES, 'EMFILE', 'ENFILE'],
@@ -87,22 +87,22 @@ const errors: Record<string, readonly string[]> = {
   clone: ['EAGAIN', 'ENOMEM'],
   flock: ['EINTR', 'ENOLCK'],
 };
-/** Of what is written to or read from a connection. */
+/** Errors of reading from and writing to a connection. */
 const OF_CONNECTIONS = ['ECONNRESET', 'ETIMEDOUT', 'ENOBUFS'];
 
-/** Files of the runtime, of the loader and of the kernel's bookkeeping, and pipes between parent and child. */
+/** Files of the runtime, of the loader and of the kernel's bookkeeping, and pipes between parent and child: not eniboot's own. */
 const NOT_OURS =
   /\/proc\/(?:self|\d+)\/(?:maps|statm|cgroup|exe|stat|fd)|\/sys\/devices\/system|\/sys\/fs\/cgroup|\/sys\/kernel\/mm|\/etc\/localtime|\/proc\/sys\/vm|\/proc\/meminfo|\/etc\/ld\.so|\.so[.\d]*[">]|locale|gconv|<UNIX|<pipe:|<anon_inode|nsswitch/;
-/** The runtime is up from here on, and the program's own code runs. */
+/** From this call on the runtime has started, and the program's own code runs. */
 const RUNTIME_IS_UP = 'readlink("/proc/self/exe"';
 
-/** Where a fault can strike: who makes which call how often, and with which errors it may fail there. */
+/** Where a fault can strike: the caller, the call and its number, and the errors that it may fail with. */
 export type Point = Pick<Fault, 'who' | 'call' | 'nth'> & { errors: readonly string[] };
 
 /**
- * The points of a run without any fault.
+ * The points of a run without a fault.
  *
- * @param text of `strace -f`, or of one without -f where `who` is a program.
+ * @param text the output of `strace -f`, or of strace without -f when `who` is a program.
  */
 export function pointsOf(text: string, who: string): Point[] {
   const points: Point[] = [];
@@ -111,7 +111,7 @@ export function pointsOf(text: string, who: string): Point[] {
   let first: string | undefined;
   let up = who !== 'main';
   for (const line of text.split('\n')) {
-    // A program that has become another one: that one's start is counted for itself.
+    // A process that starts another program: that start is counted for the other program.
     if (who !== 'main' && line.includes(`execve("${BIN}/`)) break;
     const [, thread = '', call = '', rest = ''] = /^(?:(\d+) +)?(\w+)\((.*)$/.exec(line) ?? [];
     const [, made] = /clone3.*CLONE_THREAD.* = (\d+)$|clone3 resumed.* = (\d+)$/.exec(line) ?? [];
@@ -143,17 +143,17 @@ export function pointsOfPrograms(text: string): Point[] {
 
 function errorsOf(call: string, rest: string): readonly string[] {
   const known = errors[call] ?? [];
-  // The answer. That its reader has gone (EPIPE) is no failure, as for any program in a pipe.
+  // The answer on stdout. A closed reader (EPIPE) is no failure, as for any program in a pipe.
   if (call === 'write' && /^[12]</.test(rest)) return ['EIO', 'ENOSPC'];
   if (NOT_OURS.test(rest)) return [];
   if (/^(?:send|recv)/.test(call) && /^\d+<(?:TCP|UDP)/.test(rest)) return OF_CONNECTIONS;
   if (call === 'openat' && rest.includes('O_CREAT')) return [...known, 'ENOSPC', 'EROFS'];
-  // The kernel looks for the folder first.
+  // mkdir of an existing folder: the kernel finds it first, so a full or read-only disk is no error here.
   if (call.startsWith('mkdir') && rest.includes('EEXIST')) return ['ENOMEM', 'EACCES'];
   return known;
 }
 
-/** What a command is started by, and finds in its environment, so that a fault strikes it. */
+/** The command prefix and environment with which a fault strikes a command. */
 export interface Started {
   by: string[];
   env: Record<string, string>;
@@ -167,9 +167,9 @@ export function untouched(): Started {
   return { by: [], env: { PATH } };
 }
 
-/** With its programs traced, or one of them struck as `plan` says. */
+/** With traced programs, or with one of them struck as `plan` tells. */
 export function throughPrograms(): Started {
-  // Nothing of what the test itself starts is to be found there.
+  // Programs that the test itself starts do not use the wrappers.
   return { by: ['/usr/bin/env', `PATH=${BIN}:${PATH}`], env: { PATH } };
 }
 
@@ -202,7 +202,7 @@ function injection({ call, nth, what }: Fault): string {
   return `inject=${call}:${what === 'KILL' ? 'signal=KILL' : `error=${what}`}:when=${nth}`;
 }
 
-/** Makes the instance forget the run before; `fault` is what strikes a program of the next one. */
+/** Removes the traces of the run before; `fault` strikes a program of the next run. */
 export function prepare(fault: Fault | undefined): string {
   const plan =
     fault === undefined || !isOfProgram(fault)
@@ -211,7 +211,7 @@ export function prepare(fault: Fault | undefined): string {
   return `rm -rf ${HOME}/starts ${TRACE}; mkdir ${HOME}/starts; echo '${plan}' > ${HOME}/plan`;
 }
 
-/** Has the next run's programs traced. */
+/** Makes the next run trace its programs. */
 export const RECORD = `rm -rf ${HOME}/starts ${TRACE}; mkdir ${HOME}/starts; echo record > ${HOME}/plan`;
 
 /** Prints each traced program as `== nft#2` and its trace, for pointsOfPrograms(). */
@@ -219,14 +219,14 @@ export const RECORDED = `cd ${HOME}/starts && for one in *.*; do [ ! -s "$one" ]
 
 export const READ_TRACE = `cat ${TRACE} 2>/dev/null || :`;
 
-/** The line of the call that was struck; undefined when the run never came there. */
+/** The line of the struck call; undefined when the run did not reach it. */
 export function struckLine(trace: string): string | undefined {
   return trace
     .split('\n')
     .find((line) => line.includes('(INJECTED)') || line.endsWith(' = ?') || line.startsWith('struck '));
 }
 
-/** Programs that the product starts; those this machine lacks stay missing. */
+/** Programs that the product starts; those that this machine does not have stay missing. */
 const PROGRAMS = ['ip', 'nft', 'tc', 'sh', 'cat', 'nsenter', 'flock', 'arping', 'crictl', 'tar', 'sync'];
 
 const wrapper = `#!/bin/sh
@@ -241,7 +241,7 @@ KILL) echo "struck NAME: killed" > ${TRACE}; kill -KILL $$ ;;
 *) exec strace -q -yy -o ${TRACE} -e "trace=$what" -e "$inject" REAL "$@" ;;
 esac
 `;
-/** Puts a program of each name before the real one in PATH: it counts its starts and obeys the plan. */
+/** Puts a wrapper for each program before the real one in PATH: it counts the starts and follows the plan. */
 export const wrap = `mkdir -p ${BIN}
 cat > ${HOME}/wrapper <<'EOF'
 ${wrapper}EOF

@@ -1,4 +1,4 @@
-// npm run test:faults: makes system calls fail, or kills at them, and says what came of it.
+// npm run test:faults: makes system calls fail, or kills the caller at them, and reports the results.
 import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -6,24 +6,25 @@ import { createInterface } from 'node:readline';
 import { readArguments } from '../arguments.ts';
 import { writeEvidence } from '../bench/report.ts';
 import { buildExecutable } from '../build/executable.ts';
+import { buildStandIn } from '../build/stand-in.ts';
 import { kernelHasIpvlan } from '../cni/rig.ts';
 import type { Played } from './play.ts';
 
 const help = `Usage: npm run test:faults [-- [--count N] [--seed S] [--case TEXT] [--verbose] [--json] [--evidence FILE]]
 
-Lets ADD, DEL, CHECK, GC, STATUS, boot, refill, collect, repair and update run into an error, or into SIGKILL, at one
-system call of theirs or of a program they start. Each ends in time, by a code that is true, or does what it says; run
-again it converges; and the node is as before: no lease, address, ENI, prefix, link, route, rule, table, namespace,
-temporary file, lock or process is left.
+Makes ADD, DEL, CHECK, GC, STATUS, boot, refill, collect, repair and update fail, or kills them (SIGKILL), at one system call of their
+own or of a program that they start. Each must end in time, with a true code or with its effects; run again it must converge;
+and the node must be as before: no lease, address, ENI, prefix, link, route, rule, table, namespace, temporary file, lock or
+process is left.
 
-  --count N        faults that strike, spread over the workers (default 200)
-  --seed S         which (default: random, printed); the machine's own times still differ
-  --case TEXT      one case again, as the report names it: 'add main rename#1 ENOSPC'
-  --verbose        each case on stderr
-  --json           one object on stdout and nothing else
+  --count N        faults that strike, distributed over the workers (default 200)
+  --seed S         seed of the faults (default: random, printed); the machine's timing still differs
+  --case TEXT      play one case again, as the report names it: 'add main rename#1 ENOSPC'
+  --verbose        print each case on stderr
+  --json           print one JSON object only
   --evidence FILE  also writes that object to FILE
 
-Exit codes: 0 nothing was wrong; 1 something was; 2 wrong usage.
+Exit codes: 0 every case was right; 1 a case was wrong; 2 wrong usage.
 `;
 
 const root = join(import.meta.dirname, '../..');
@@ -38,6 +39,7 @@ const options = readArguments(help, {
 const count = options.case === undefined ? (options.count ?? 200) : 1;
 const seed = options.seed ?? Math.floor(Math.random() * 1e9);
 buildExecutable();
+buildStandIn();
 const started = performance.now();
 const all: Played[] = [];
 const workers = Math.max(1, Math.min(2, availableParallelism(), count));
@@ -78,7 +80,7 @@ else {
 }
 process.exit(wrong.length === 0 && broken.length === 0 && !missed ? 0 : 1);
 
-/** undefined when the worker did its part, else what it said. */
+/** undefined when the worker did its part, else its error output. */
 async function work(at: number): Promise<string | undefined> {
   const share = Math.floor(count / workers) + (at < count % workers ? 1 : 0);
   const args = [`--count=${share}`, `--seed=${seed + at}`];

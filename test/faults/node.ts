@@ -1,10 +1,10 @@
-// A node at rest to do faults to, and everything on it that could leak, read without the product's help.
+// A node at rest for faults, and all resources on it that could leak, read without the product's code.
 import { rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
+import { buildMacvlanVariant } from '../build/stand-in.ts';
 import { conf, kernelHasIpvlan, variablesOf } from '../cni/rig.ts';
-import { buildMacvlanVariant } from '../cni/variant.ts';
 import { LOOK, type Look, rangesOf, readLook } from '../model/look.ts';
 import type { Called } from '../model/machine.ts';
 import { nativeNode } from '../model/native.ts';
@@ -20,7 +20,7 @@ import {
   wrap,
 } from './inject.ts';
 
-/** A pod that stands beside everything. */
+/** A pod that lives during all cases. */
 const RESIDENT = 'resident';
 
 /** A call of the product: `eniboot ARGS`, or the plugin when there is a CNI command. */
@@ -31,11 +31,11 @@ export interface Call {
 
 export interface Ran extends Called {
   ms: number;
-  /** It had not ended in time. */
+  /** True: it had not ended in time. */
   late: boolean;
 }
 
-/** What all nodes of a worker share. */
+/** The objects that all nodes of a worker share. */
 export interface World {
   cloud: Cloud;
   bundles: Bundles;
@@ -43,13 +43,13 @@ export interface World {
   stop(): Promise<void>;
 }
 
-/** Short waits of the cloud: nearly all of the time is the product's. */
+/** Short waits of the cloud, so that nearly all of the time is the product's. */
 const LATENCY = { attachMs: 5, deviceMs: 3, detachMs: 5, describeLagMs: 5, imdsLagMs: 5, instanceMs: 5 };
 
 export async function createWorld(): Promise<World> {
   const cloud = await startCloud({ latency: LATENCY });
   const bundles = await serveBundles(cloud);
-  // Where the kernel has no ipvlan, the netlink path of an ADD is reached with a macvlan.
+  // Without ipvlan in the kernel, a macvlan stands in, so that an ADD takes its netlink path.
   const variant = kernelHasIpvlan() ? undefined : buildMacvlanVariant();
   return {
     cloud,
@@ -63,7 +63,7 @@ export async function createWorld(): Promise<World> {
   };
 }
 
-/** Everything but the pool: paths, links, rules, routes, tables, settings. What changes with each call is left out. */
+/** All state without the pool: paths, links, rules, routes, tables, settings. Values that change with each call are left out. */
 const STATE = `find /run/eniboot /run/netns /etc/eniboot /etc/cni /etc/kubernetes /etc/crio /etc/NetworkManager \\
   /etc/systemd/network /opt/cni /usr/libexec/eniboot /var/lib/eniboot \\
   \\( -regex '/run/eniboot/pool/\\(free\\|cooling\\|leased\\|retiring\\|owned\\|leaving\\|adding\\)/.*' -prune \\) -o \\
@@ -82,29 +82,29 @@ for family in -4 -6; do ip -n ${RESIDENT} $family rule; ip -n ${RESIDENT} $famil
 nsenter --net=/run/netns/${RESIDENT} nft -s list ruleset
 for lock in $(find /run/eniboot -name '*lock*' -type f); do flock --nonblock $lock true && echo "lock $lock is free" || echo "lock $lock is HELD"; done
 `;
-/** Programs other than this one and the machine's own. */
+/** Processes, without this one and the machine's own. */
 const PROCESSES = `me=$$; ps -eo pid=,ppid=,args= | awk -v me=$me '$1 != 1 && $1 != me && $2 != me { $1 = ""; $2 = ""; print }'`;
 
 export interface FaultNode {
   id: string;
   world: World;
   instance: Awaited<ReturnType<typeof nativeNode>>['node']['instance'];
-  /** A product's call, bounded. */
+  /** A call of the product, with a time limit. */
   call(call: Call, started?: Started, boundMs?: number): Promise<Ran>;
   cni(command: string, pod: string, more?: object): Call;
   sh(script: string): Promise<string>;
   wait(seconds: number): Promise<void>;
-  /** Runs the call with its own calls traced. */
+  /** Runs the call with its system calls traced. */
   trace(call: Call): Promise<string>;
   /** Runs the call with its programs traced. */
   tracePrograms(call: Call): Promise<string>;
   struck(): Promise<string>;
   look(): Promise<Look>;
-  /** Waits for what is on its way to an end, then names what the node at rest does not have, or lacks. */
+  /** Waits for effects that are still ending, then names what the node has more or less than at rest. */
   differences(): Promise<string[]>;
-  /** What the node is like from now on is what it is at rest. */
+  /** Takes the node's present state as its state at rest. */
   rested(): Promise<void>;
-  /** What it has of a pod, in pool and kernel. */
+  /** The parts of a pod on the node, in pool and kernel. */
   leftOf(pod: string): Promise<string[]>;
   end(): Promise<void>;
 }
@@ -148,7 +148,7 @@ export async function createNode(world: World): Promise<FaultNode> {
     return (await sh(`(${STATE}) 2>&1`)).split('\n').filter((line) => line.trim() !== '');
   }
 
-  /** Whatever holds of every node at rest, whichever prefixes it has. */
+  /** What must hold for every node at rest, with any prefixes. */
   async function wrongWithPool(): Promise<string[]> {
     const seen = await look();
     const wrong: string[] = [];
@@ -204,14 +204,14 @@ export async function createNode(world: World): Promise<FaultNode> {
       for (let tries = 0; tries < 60; tries += 1) {
         strays = await sh(PROCESSES);
         if (strays === processes) break;
-        // What stands for a program that hangs is not the product's to end.
+        // The program that stands in for a hanging one is ended by the test, not by the product.
         if (tries === 3) await sh("pkill -KILL -fx 'sleep 1000' || :");
         await delay(tries < 10 ? 50 : 250);
       }
       const found = await wrongWithPool();
       if (strays !== processes) found.push(`processes: ${strays.trim()}`);
       let now: string[] = [];
-      // A namespace, and devices in it, are gone a moment after whoever ended them.
+      // Namespaces, and devices in them, disappear a moment after the end of the program that deleted them.
       for (let tries = 0; tries < 5; tries += 1) {
         now = await state();
         if (now.join('\n') === resting.join('\n')) break;
@@ -248,6 +248,6 @@ export async function createNode(world: World): Promise<FaultNode> {
   await sh(wrap);
   await sh(`ip netns add ${RESIDENT}; echo '{"items":[]}' > /run/model/sandboxes.json`);
   const added = await call(self.cni('ADD', RESIDENT));
-  if (added.exit !== 0) throw new Error(`no pod beside: ${added.stdout}${added.stderr}`);
+  if (added.exit !== 0) throw new Error(`no resident pod: ${added.stdout}${added.stderr}`);
   return self;
 }

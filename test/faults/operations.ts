@@ -1,5 +1,5 @@
-// What faults strike: for each operation how it is arranged, what its success must have come to, which failures would be
-// lies in an intact world, and how it ends. Every operation leaves the node as it found it.
+// The operations that faults strike: the arrangement of each, the effects of its success, failure codes that would be wrong on an
+// intact node, and its end. Every operation leaves the node as it found it.
 import type { FailureCode } from '../../agent/messages/failure.ts';
 import { STAND_IN } from '../rollout/bundles.ts';
 import type { Call, FaultNode, Ran } from './node.ts';
@@ -7,19 +7,19 @@ import type { Call, FaultNode, Ran } from './node.ts';
 export interface Operation {
   /** Share of the cases. */
   weight: number;
-  /** Milliseconds within which it ends, whatever one call of the system does. */
+  /** Milliseconds within which it must end, with any fault of one system call. */
   boundMs: number;
-  /** The call that a fault strikes. */
+  /** Arranges the call that a fault strikes. */
   arrange(node: FaultNode, serial: number): Promise<Call>;
-  /** What is wrong although the call says that all went well. */
+  /** What is wrong, although the call reports success. */
   wrong(node: FaultNode, ran: Ran, serial: number): Promise<string[]>;
-  /** What is wrong though the call says that it failed. */
+  /** What is wrong after the call has reported a failure. */
   wrongAfterFailure?(node: FaultNode, serial: number): Promise<string[]>;
-  /** Failures that say of the world what is not so. */
+  /** Failure codes that would be wrong about the node. */
   lies: readonly FailureCode[];
-  /** Codes beside 0 with which it may answer when nothing strikes it. */
+  /** A code other than 0 with which it may answer without a fault. */
   answers?: FailureCode;
-  /** Does without any fault what comes after it, and brings the node to rest. @returns what does not converge */
+  /** Runs what follows it without a fault, and brings the node to rest. @returns what does not converge */
   end(node: FaultNode, call: Call, serial: number): Promise<string[]>;
 }
 
@@ -27,11 +27,11 @@ export interface Operation {
 export interface Struck {
   answers: Pick<Operation, 'lies' | 'answers'>;
   ran: Ran;
-  /** The system call; undefined when the run never came there. */
+  /** The system call; undefined when the run did not reach it. */
   line: string | undefined;
-  /** What is wrong by what it says of itself. */
+  /** What is wrong, by the run's own answer. */
   wrong(): Promise<string[]>;
-  /** Does without any fault what comes after it. @returns what does not converge, or is left */
+  /** Runs what follows it without a fault. @returns what does not converge, or is left */
   end(): Promise<string[]>;
 }
 
@@ -73,7 +73,7 @@ async function addPod(node: FaultNode, pod: string, more?: object): Promise<obje
   return JSON.parse(stdout) as object;
 }
 
-/** A DEL that nothing strikes, and the end of the namespace. */
+/** A DEL without a fault, and the end of the namespace. */
 async function endPod(node: FaultNode, pod: string): Promise<string[]> {
   const wrong: string[] = [];
   const { exit, stdout, stderr } = await node.call(node.cni('DEL', pod));
@@ -83,7 +83,7 @@ async function endPod(node: FaultNode, pod: string): Promise<string[]> {
   return wrong;
 }
 
-/** What is left of a pod, on the node and in its namespace. */
+/** Parts of a pod that are left, on the node and in its namespace. */
 async function left(node: FaultNode, pod: string): Promise<string[]> {
   const inside = await node.sh(`[ ! -e /run/netns/${pod} ] || {
     ip -n ${pod} -br link | grep -v '^lo' || :
@@ -93,14 +93,14 @@ async function left(node: FaultNode, pod: string): Promise<string[]> {
   return found.map((one) => `left of ${pod}: ${one}`);
 }
 
-/** Once more, without a fault: it must succeed, and have come to what it is for. */
+/** Runs the operation again without a fault: it must succeed, with its effects. */
 async function again(node: FaultNode, operation: Operation, call: Call, serial: number): Promise<string[]> {
   const ran = await node.call(call, undefined, operation.boundMs);
   if (ran.exit !== 0) return [`run again without the fault: exit ${ran.exit}: ${ran.stdout}${ran.stderr}`];
   return (await operation.wrong(node, ran, serial)).map((one) => `run again without the fault: ${one}`);
 }
 
-/** An ADD. */
+/** The operation ADD. */
 function adding(weight: number, more: object): Operation {
   return {
     weight,
@@ -115,7 +115,7 @@ function adding(weight: number, more: object): Operation {
       const { exit, stdout: said } = await node.call(
         node.cni('CHECK', podOf(serial), { ...more, prevResult }),
       );
-      // What garbage collection and collect need of it: ID, namespace, network.
+      // GC and collect need from the note: ID, namespace, network.
       const note = await node.sh(`cat /run/eniboot/pool/leased/*,${podOf(serial)},eth0`);
       const noted = note.startsWith(`${podOf(serial)}\n/run/netns/${podOf(serial)}\neniboot\n`);
       return [
@@ -130,7 +130,7 @@ function adding(weight: number, more: object): Operation {
   };
 }
 
-/** Its namespace is still there, or has gone before. */
+/** The operation DEL, with the namespace or after its end (`gone`). */
 function deleting(weight: number, gone: boolean): Operation {
   return {
     weight,
@@ -174,7 +174,7 @@ const gc: Operation = {
   boundMs: 25_000,
   async arrange(node, serial) {
     await addPod(node, podOf(serial));
-    // A list of valid attachments may be some seconds older than the call.
+    // GC spares a lease that is some seconds old, because its list may be older.
     await node.wait(60);
     return node.cni('GC', '', {
       'cni.dev/valid-attachments': [{ containerID: 'resident', ifname: 'eth0' }],
@@ -196,7 +196,7 @@ const status: Operation = {
   end: (node, call, serial) => again(node, status, call, serial),
 };
 
-/** EC2 has taken a prefix away: the pool gives it up and asks for another. */
+/** EC2 has taken a prefix away: refill removes it from the pool and requests another. */
 const refill: Operation = {
   weight: 12,
   boundMs: 60_000,
@@ -219,7 +219,7 @@ const refill: Operation = {
   end: comesToRest,
 };
 
-/** EC2 shows prefixes that nobody needs: the pool takes them in and gives them back. */
+/** EC2 shows unneeded prefixes: refill adds them to the pool and gives them back. */
 const shrink: Operation = {
   weight: 8,
   boundMs: 60_000,
@@ -255,7 +255,7 @@ async function wrongWithRefilled(node: FaultNode, { stdout }: Ran): Promise<stri
   ];
 }
 
-/** Refills until there is nothing more to do, each when everything has rested. */
+/** Runs refill until it changes nothing, each time after all addresses have rested. */
 async function comesToRest(node: FaultNode, call: Call): Promise<string[]> {
   for (let tries = 0; tries < 5; tries += 1) {
     await node.wait(1_000);
@@ -268,7 +268,7 @@ async function comesToRest(node: FaultNode, call: Call): Promise<string[]> {
   return ['five refills without a fault do not come to rest'];
 }
 
-/** A pod whose runtime has forgotten it, long enough ago. */
+/** A pod that its runtime has forgotten, long enough ago. */
 const collect: Operation = {
   weight: 10,
   boundMs: 60_000,
@@ -276,7 +276,7 @@ const collect: Operation = {
     await addPod(node, podOf(serial));
     await node.sh(`ip netns del ${podOf(serial)}`);
     const call = { args: ['pool', 'collect', '--json'] };
-    // A namespace is gone a moment after its name.
+    // A namespace disappears a moment after its name.
     await node.sh(
       `for try in $(seq 100); do [ "$(ls -d /sys/class/net/enb* | wc -l)" -gt 1 ] || exit 0; sleep 0.02; done; exit 1`,
     );
@@ -298,7 +298,7 @@ const collect: Operation = {
   },
 };
 
-/** What nobody would believe who has not seen a node. */
+/** Repair of a node without its table, its rule, its setting and its files. */
 const repair: Operation = {
   weight: 12,
   boundMs: 60_000,
@@ -314,7 +314,7 @@ const repair: Operation = {
   end: (node, call, serial) => again(node, repair, call, serial),
 };
 
-/** On a node that has pods and lacks nothing. */
+/** A boot of a node that has pods and all its parts. */
 const bootAgain: Operation = {
   weight: 6,
   boundMs: 75_000,
@@ -352,7 +352,7 @@ const update: Operation = {
   },
 };
 
-/** By name: `add-limited` is made by programs, since limits need tc. */
+/** By name: `add-limited` starts a program, tc. */
 export const operations: Record<string, Operation> = {
   add: adding(16, {}),
   'add-limited': adding(8, {

@@ -1,4 +1,4 @@
-// Plays faults on nodes: draws them by a seed, strikes, judges, and brings the node back to rest.
+// Plays faults on nodes: draws them by a seed, makes them, judges the runs, and brings the nodes back to rest.
 import { failureCodes } from '../../agent/messages/codes.ts';
 import type { FailureCode } from '../../agent/messages/failure.ts';
 import { seeded } from '../boot/kill.ts';
@@ -17,29 +17,29 @@ import {
 import { createNode, createWorld, type FaultNode, type Ran, type World } from './node.ts';
 import { type Operation, operations, type Struck } from './operations.ts';
 
-/** On an instance of its own; the others share a node. */
+/** Runs on an instance of its own; the other operations share a node. */
 const FIRST_BOOT = 'first-boot';
 const FIRST_BOOT_WEIGHT = 7;
 
 export interface Played {
-  /** `--case` takes it. */
+  /** The text that `--case` accepts. */
   text: string;
-  /** The system call as strace shows it; undefined when the run never came there. */
+  /** The system call as strace shows it; undefined when the run did not reach it. */
   line: string | undefined;
-  /** What became of the run that was struck. */
+  /** The outcome of the struck run. */
   ended: string;
   ms: number;
   problems: string[];
-  /** The node is as it was before. */
+  /** True: the node is as it was before. */
   atRest: boolean;
 }
 
-/** More than any program may hang, and than a run without a fault takes. Milliseconds. */
+/** Milliseconds: longer than the time-out of any program, and than a run without a fault. */
 const TRIES_MS = 30_000;
-/** One start in so many of a program hangs: each costs the product's time-out. */
+/** In one of so many drawn faults a program hangs: each costs the product's time-out. */
 const HANGS = 8;
 
-/** Plays so many cases that do strike, drawn by the seed; or those that are given as texts, whether they strike or not. */
+/** Plays so many cases that strike, drawn by the seed; or the given cases, whether they strike or not. */
 export async function playFaults(
   cases: { count: number; seed: number } | string[],
   onPlayed: (played: Played) => void,
@@ -72,7 +72,7 @@ export async function playFaults(
     const played = await playOne(world, node, name, fault, serial);
     onPlayed(played);
     if (played.line !== undefined || given !== undefined) struck += 1;
-    // A node that is not at rest any more would be held against the cases after it.
+    // After a node that is not at rest, later cases would fail for its differences.
     if (name !== FIRST_BOOT && !played.atRest) {
       await node?.end();
       node = undefined;
@@ -91,7 +91,7 @@ function parseCase(text: string): { name: string; fault: Fault } {
   return { name, fault: parseFault(fault) };
 }
 
-/** Each of these operations has run on it once: what the first of its kind makes for good is there. */
+/** A node on which each of these operations has run once: the permanent effects of the first run are there. */
 async function restedNode(world: World, names: Set<string>): Promise<FaultNode> {
   const node = await createNode(world);
   let serial = 1_000_000;
@@ -140,11 +140,11 @@ function drawName(random: () => number): string {
   return FIRST_BOOT;
 }
 
-/** The kind of caller first, then its call, then which of them: rare calls come as often as frequent ones. */
+/** Draws the kind of caller first, then its call, then its number: rare calls are drawn as often as frequent ones. */
 function drawFault(points: Point[], random: () => number): Fault {
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
   const kindOf = ({ who }: Point) => (who === 'main' || who === 'any' ? who : 'program');
-  // The executable's own thread is where most of the product is.
+  // Most of the product runs in the executable's own thread.
   const kinds = [...new Set(points.map(kindOf))];
   const kind = pick(kinds.includes('main') ? [...kinds, 'main', 'main'] : kinds);
   const ofKind = points.filter((point) => kindOf(point) === kind);
@@ -206,12 +206,12 @@ async function strike(node: FaultNode, operation: Operation, fault: Fault, seria
     line,
     async wrong() {
       if (ran.exit === 0) return operation.wrong(node, ran, serial);
-      // Of several faults at once, one may strike what takes back.
+      // With several faults at once, one may strike the removal of what another has left.
       const single = fault.who !== 'any' && ran.exit !== null && ran.exit !== 137 && !isAnswer(line ?? '');
       return single ? ((await operation.wrongAfterFailure?.(node, serial)) ?? []) : [];
     },
     end: async () => {
-      if (ran.late) return ['what hangs has the locks: the node is of no more use'];
+      if (ran.late) return ['the hanging run holds the locks: the node cannot be used any more'];
       return [...(await operation.end(node, call, serial)), ...(await node.differences())];
     },
   };
@@ -226,7 +226,7 @@ function describe({ exit, stdout, late, ms }: Ran): string {
   return exit === 0 ? 'exit 0' : `exit ${exit ?? 'by a signal'} ${codesIn(stdout).join(' ')}`.trim();
 }
 
-/** What is wrong with how a run ended. */
+/** What is wrong with the end of a run. */
 function outcomeOf(
   { lies, answers }: Pick<Operation, 'lies' | 'answers'>,
   ran: Ran,
@@ -237,10 +237,10 @@ function outcomeOf(
   if (exit === 0) return [];
   if (wasKilled(ran, struck.fault)) return [];
   const said = `${stdout.slice(0, 1_500)}${stderr.slice(0, 1_500)}`;
-  // The thread is in the pod's namespace and cannot leave it: nothing it could do from there is right.
+  // The thread is in the pod's namespace and cannot leave it: any further action there would be wrong.
   if (exit === null && struck.fault.call === 'setns') return [];
   if (exit === null) return [`a signal ended it: ${said}`];
-  // A result that nobody could be told.
+  // The fault struck the output: no answer could be written.
   if (isAnswer(struck.line)) return [];
   const found = codesIn(stdout);
   if (found.length === 0) return [`exit ${exit} without a code: ${said}`];
@@ -248,8 +248,8 @@ function outcomeOf(
     .filter((code) => code !== answers)
     .flatMap((code) => {
       if (code === 'INTERNAL' || !(code in failureCodes)) return [`failed with ${code}: ${said}`];
-      if (lies.some((lie) => lie === code)) return [`says what is not so, ${code}: ${said}`];
-      // The fault struck once, so another try would have got past it.
+      if (lies.some((lie) => lie === code)) return [`reports a wrong code, ${code}: ${said}`];
+      // The fault strikes once, so another try would succeed.
       const triedInVain = ms > TRIES_MS && failureCodes[code as FailureCode].transient;
       return triedInVain ? [`tried for ${Math.round(ms / 1000)} s in vain: ${said}`] : [];
     });
@@ -259,7 +259,7 @@ function isAnswer(line: string): boolean {
   return /^(?:\d+ +)?write\([12]</.test(line);
 }
 
-/** Every failure's code in an answer, whichever program gave it. */
+/** The code of every failure in an answer, of any program. */
 function codesIn(stdout: string): string[] {
   const codes = new Set<string>();
   for (const [, code] of stdout.matchAll(/"code":"([A-Z0-9_]+)"/g)) if (code !== undefined) codes.add(code);

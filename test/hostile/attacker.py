@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-# A hostile process in a pod, and the witnesses of what it does. Standard library alone: it runs in VMs as well.
+# A hostile process in a pod, and the witnesses of what it does. It uses only the standard library, because it runs in VMs as well.
 #
-#   attacker.py attack <BATCH       carries attempts out; a JSON line for each, and one that says what it is allowed to
-#   attacker.py watch FILE [PEER…]  a JSON line in FILE for each sign of an attempt; sends something to each PEER all the time
-#   attacker.py answer ADDRESS PORT [ADDRESS PORT…]  what a pod may ask at link-local addresses: answers UDP and TCP
+#   attacker.py attack <BATCH       carries attempts out; prints a JSON line for each, and one with its capabilities
+#   attacker.py watch FILE [PEER…]  writes a JSON line to FILE for each sign of an attempt; talks to each PEER all the time
+#   attacker.py answer ADDRESS PORT [ADDRESS PORT…]  answers UDP and TCP, as the link-local services that a pod may use
 #
 # A witness knows an attempt by the text hostile#NNNN in a packet, or by its source port, 20000 + NNNN, together with a
 # traffic class made of that number: source NAT gives any connection any port.
@@ -21,11 +21,11 @@ import sys
 import threading
 import time
 
-PORT = 7777  # witnesses answer here
-CLIENT_PORT = 7778  # and talk to their peers from here
+PORT = 7777  # witnesses answer on this port
+CLIENT_PORT = 7778  # and talk to their peers from this port
 CHATTER = b"between neighbours"
 MARK = re.compile(rb"hostile#(\d{4})")
-# linux/if_packet.h, linux/in.h, linux/in6.h: what Python has no names for.
+# linux/if_packet.h, linux/in.h, linux/in6.h: constants that Python has no names for.
 PACKET_OUTGOING = 4
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 IP_FREEBIND, IP_TRANSPARENT, IP_MTU_DISCOVER, IP_MTU, IP_PMTUDISC_DO = 15, 19, 10, 14, 2
@@ -33,7 +33,7 @@ IPV6_HDRINCL, IPV6_FREEBIND, IPV6_TRANSPARENT, IPV6_MTU_DISCOVER, IPV6_MTU = 36,
 
 
 def class_of(port):
-    """As frames.ts makes it."""
+    """The same as in frames.ts."""
     return (1 + (port - 20000) % 63) << 2
 
 
@@ -44,7 +44,7 @@ def family_of(address):
 # ---- the attacker
 
 def configured(kind, attempt, protocol=0):
-    """A socket with what the attempt asks for: device, mark, a source that is not its own."""
+    """A socket with the attempt's options: device, mark, a source that is not its own."""
     s = socket.socket(family_of(attempt["to"]), kind, protocol)
     six = s.family == socket.AF_INET6
     s.settimeout(WAIT)
@@ -78,7 +78,7 @@ def tcp(attempt):
 
 
 def imds(attempt):
-    """IMDSv2 as far as the name of the node's role: whoever has that has the credentials."""
+    """IMDSv2 up to the name of the node's role: with that name a client can get the credentials."""
     with configured(socket.SOCK_STREAM, attempt) as s:
         s.connect((attempt["to"], attempt["port"]))
         token = http(s, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60")
@@ -111,7 +111,7 @@ def packet_socket(attempt):
 
 
 def frames(attempt):
-    """Sends frames as they are; the answer is the first frame that holds `hear`."""
+    """Sends frames unchanged; the answer is the first frame that contains `hear`."""
     if attempt.get("xdp"):
         return send_by_xdp(attempt["dev"], [bytes.fromhex(frame) for frame in attempt["frames"]])
     with packet_socket(attempt) as s:
@@ -130,7 +130,7 @@ def send_by_xdp(device, packets):
         s.setsockopt(sol_xdp, umem, struct.pack("=QQIIII", start, size * count, size, 0, 0, 0))
         for ring in (fill_ring, completion_ring, tx_ring):
             s.setsockopt(sol_xdp, ring, count)
-        # Of the ring for sending, the second of four: where its producer, consumer, descriptors and flags are.
+        # The second of four rings is for sending: offsets of its producer, consumer, descriptors and flags.
         producer, consumer, descriptors, _ = struct.unpack("=16Q", s.getsockopt(sol_xdp, mmap_offsets, 128))[4:8]
         ring = mmap.mmap(s.fileno(), descriptors + count * 16, mmap.MAP_SHARED, offset=0x80000000)
         where = struct.pack("=HHIII", af_xdp, copy, socket.if_nametoindex(device), 0, 0)
@@ -146,7 +146,7 @@ def send_by_xdp(device, packets):
             area[at * size : at * size + len(packet)] = packet
             ring[descriptors + at * 16 : descriptors + at * 16 + 16] = struct.pack("=QII", at * size, len(packet), 0)
         ring[producer : producer + 4] = struct.pack("=I", len(packets))
-        # A device that is busy leaves them in the ring.
+        # A busy device leaves the frames in the ring.
         end = time.monotonic() + 10
         while ring[consumer : consumer + 4] != ring[producer : producer + 4] and time.monotonic() < end:
             libc.sendto(s.fileno(), None, 0, socket.MSG_DONTWAIT, None, 0)
@@ -175,7 +175,7 @@ def raw(attempt):
 
 
 def imds_by_frames(attempt):
-    """A TCP connection of the attacker's own making, which the kernel knows nothing of. IPv4."""
+    """A TCP connection that the attacker makes itself, unknown to its kernel. IPv4."""
     ends = socket.inet_aton(attempt["from"]), socket.inet_aton(attempt["to"])
     port = 20000 + attempt["n"]
 
@@ -228,7 +228,7 @@ def ping(attempt):
 
 
 def path_mtu(attempt):
-    """What the path to a host lets through, after something larger was refused on its way."""
+    """The path MTU to a host, after a larger packet was refused on its way."""
     with configured(socket.SOCK_DGRAM, attempt) as s:
         six = s.family == socket.AF_INET6
         level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
@@ -293,7 +293,7 @@ def attack():
     WAIT = batch["wait"]
     with open("/proc/self/status", encoding="ascii") as status:
         say({"as": batch["as"], "capabilities": re.search(r"CapEff:\s*(\w+)", status.read()).group(1)})
-    # What changes the pod runs alone, in order; all else at once, since each waits for an answer that should not come.
+    # Attempts that change the pod run alone, in order. All others run at once, because each waits for an answer that should not come.
     alone = [one for one in batch["attempts"] if "before" in one]
     others = [threading.Thread(target=carry_out, args=(one,)) for one in batch["attempts"] if "before" not in one]
     for at in range(0, len(others), 40):
@@ -345,7 +345,7 @@ def watch(path, peers):
 
     def on_neighbour(pipe):
         for line in os.read(pipe.fileno(), 65536).decode().splitlines():
-            # Addresses of attackers' making hold the number of the attempt in their last two bytes.
+            # Addresses that attackers invent have the number of the attempt in their last two bytes.
             found = re.search(r"lladdr 02:de:ad:00:(\w\w):(\w\w)", line)
             if found and not line.startswith("Deleted"):
                 note(int("".join(found.groups()), 16), how="neighbour", entry=line)
@@ -370,7 +370,7 @@ def watch(path, peers):
             try:
                 key.data(key.fileobj)
             except OSError:
-                pass  # what a forged packet made of it is none of the witness's business
+                pass  # an error from a forged packet does not matter to the witness
         if time.monotonic() > due:
             due = time.monotonic() + 0.5
             for peer in peers:
@@ -381,7 +381,7 @@ def watch(path, peers):
 
 
 def dual(kind, port):
-    """For both families, where the namespace has both."""
+    """A socket for both families, when the namespace has both."""
     try:
         s = socket.socket(socket.AF_INET6, kind)
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -400,7 +400,7 @@ def plain(address):
 
 
 def dissect(data):
-    """Number of the attempt, if it is one, and who sends it to whom."""
+    """Number of the attempt, if the packet belongs to one, with source and destination."""
     kind = struct.unpack("!H", data[12:14])[0] if len(data) > 13 else 0
     facts = {"mac": data[6:12].hex(":"), "type": f"{kind:04x}"}
     port, traffic_class = 0, 0
@@ -427,7 +427,7 @@ def dissect(data):
 
 
 def is_error(data, kind):
-    """An ICMP error quotes what it is about: it is no packet of an attempt."""
+    """An ICMP error quotes a packet: the error itself is no packet of an attempt."""
     if kind == 0x0800 and len(data) > 34 and data[23] == 1:
         return data[14 + (data[14] & 15) * 4] in (3, 11, 12)
     return kind == 0x86DD and len(data) > 54 and data[20] == 58 and data[54] < 128

@@ -1,13 +1,13 @@
-// What an attempt is, who makes it from where, and short words for the rows of the table.
+// The fields of an attempt: who makes it, from where, and its signs; and short helpers for the rows of the table.
 import { ether, multicastMac } from './frames.ts';
 
-/** Without any capability; as containerd starts containers, with NET_RAW; the same and NET_ADMIN. */
+/** `process`: without any capability. `net_raw`: as containerd starts containers, with NET_RAW. `net_admin`: also with NET_ADMIN. */
 export type Attacker = 'process' | 'net_raw' | 'net_admin';
 
 /** Where an attempt comes from, or is seen: a pod by its name, a node, the VPC, the Internet. */
 export type Place = 'a' | 'b' | 'c' | 'd' | 'far' | 'one' | 'two' | 'vpc' | 'internet';
 
-/** What the node is like while an attempt is made. */
+/** The state of the node during an attempt. */
 export type Stage =
   | 'plain'
   /** Without any reverse-path filter on the node. */
@@ -28,31 +28,31 @@ interface BothFamilies extends Machine {
   ip6: string;
 }
 
-/** Everybody's addresses. */
+/** The addresses of all machines. */
 export interface Field {
   imds: BothFamilies;
-  /** On node one: `a` and `b` share an ENI with `d`, `c` is on another. `far` is on node two. */
+  /** Pods of node one: `a` and `b` share an ENI with `d`, `c` is on another. `far` is on node two. */
   a: Machine & { vethMac: string; nodeMac: string };
   b: Machine;
   c: Machine;
   far: Machine;
-  /** Of the nodes, IPv6 where the boot ENI has one. */
+  /** The nodes; with IPv6 when the boot ENI has it. */
   one: Machine;
   two: Machine;
-  /** Of node one and of no ENI, as a local DNS cache has. */
+  /** An address of node one that is on no ENI, as a local DNS cache has. */
   local: Machine;
   router: { ip4: string; mac: string };
   internet: Machine;
-  /** Of the pool, on the first ENI; no pod has it. */
+  /** An address of the pool, on the first ENI, that no pod has. */
   free: Machine;
   eniMac: string;
-  /** What no VPC has. */
+  /** Addresses that no VPC has. */
   foreign: BothFamilies;
   services: { b: string; c: string; far: string; imds: string };
   services6: { far: string; imds: string };
 }
 
-/** What attacker.py does. */
+/** An operation of attacker.py. */
 export type Operation =
   | {
       op: 'udp' | 'tcp' | 'imds' | 'ping';
@@ -71,57 +71,57 @@ export type Operation =
   | { op: 'listen'; dev: string; hear: Buffer }
   | { op: 'nothing' };
 
-/** By what it is seen that an attempt got through. */
+/** A sign that an attempt got through. */
 export type Sign =
   /** The attacker got an answer. */
   | 'answer'
-  /** A program there received it, from anybody but who is named. */
+  /** A program at that place received it, from any sender but those in `not`. */
   | { heard: Place; not?: string[] }
-  /** A frame of it arrived there, for `to` alone, from anybody but who is named. */
+  /** A frame of it arrived at that place, for `to` only, from any sender but those in `not`. */
   | { frame: Place; to?: string; not?: string[] }
-  /** The neighbour table there has an entry of the attacker's making. */
+  /** The neighbour table at that place has an entry that the attacker invented. */
   | { neighbour: Place }
-  /** A shell script says something else there than before. */
+  /** A shell script at that place has another output than before. */
   | { changed: 'one'; script: string };
 
 export interface Attempt {
   what: string;
   as: Attacker;
   family: Family;
-  /** The pod it comes from; `a` without it. `d` is for what spoils its pod. */
+  /** The pod that makes it; default `a`. `d` is for attempts that damage their pod. */
   from?: Place;
-  /** `plain` without it. */
+  /** Default `plain`. */
   stage?: Stage;
   /**
-   * `refused`: by the guard alone, so that it gets through without it; or by what `held` names, with the guard and without.
-   * `works`: it has to get through. `open`: it gets through, and `why` says why nothing is done about it.
-   * `mended`: it gets through, and `eniboot repair` puts everything back.
+   * `refused`: by the guard, so that it gets through without it; or by the means in `held`, with the guard and without it.
+   * `works`: it has to get through. `open`: it gets through, and `why` has the reason why eniboot does not prevent it.
+   * `mended`: it gets through, and `eniboot repair` restores everything.
    */
   expected: 'refused' | 'works' | 'open' | 'mended';
   held?: string;
   why?: string;
-  /** Only a real ipvlan shows it. */
+  /** True: only a real ipvlan shows it. */
   ipvlan?: true;
-  /** Shell commands in the pod, with what the attacker may do, around the attempt. */
+  /** Shell commands in the pod, with the attacker's capabilities, before and after the attempt. */
   before?: string[];
   after?: string[];
-  /** Where it changes something for good: a shell script of the node that takes it back. */
+  /** For a permanent change: a shell script on the node that undoes it. */
   undo?: string;
   operation: Act;
   signs: Sign[];
 }
 
-/** `mark` is the text, `n` the number, by which an attempt's packets are known. */
+/** `mark` is the text, `n` the number, by which witnesses know an attempt's packets. */
 export type Act = (mark: string, n: number) => Operation;
 export type Rest = Partial<Omit<Attempt, 'what' | 'as' | 'family' | 'operation' | 'signs'>>;
 
-/** Held by what was there before the guard. */
+/** Refused by other means than the guard. */
 export const by = (held: string): Rest => ({ held });
 
-/** It gets through, and nothing is done about it. */
+/** It gets through, and eniboot does not prevent it. */
 export const open = (why: string): Rest => ({ expected: 'open', why });
 
-/** Rows of one attacker and family that have to be refused, unless they say otherwise. */
+/** Rows of one attacker and family that have to be refused, unless the row tells otherwise. */
 export const refused =
   (as: Attacker, family: Family, more: Rest = {}) =>
   (what: string, operation: Act, signs: Sign[], rest: Rest = {}): Attempt => ({
@@ -130,13 +130,13 @@ export const refused =
     ...rest,
   });
 
-/** Where witnesses answer; where they talk to their peers from. */
+/** The port on which witnesses answer; CLIENT_PORT is the port from which they talk to their peers. */
 export const PORT = 7777;
 export const CLIENT_PORT = 7778;
 
 export type Payload = (mark: string, n: number) => Buffer | Buffer[];
 
-/** Frames of pod `a`, by where they go. */
+/** Helpers that make frames of pod `a`, by destination. */
 export function framesOf({ eniMac, router, a }: Field) {
   const send =
     (dev: 'eth0' | 'veth0', from: string, to: string) =>
@@ -148,20 +148,20 @@ export function framesOf({ eniMac, router, a }: Field) {
     });
   return {
     toRouter: send('eth0', eniMac, router.mac),
-    /** To the MAC that all pods of the ENI have. */
+    /** To the MAC that all pods of the ENI share. */
     toEni: send('eth0', eniMac, eniMac),
     toEverybody: send('eth0', eniMac, 'ff:ff:ff:ff:ff:ff'),
     toGroup: (group: string, payload: Payload) => send('eth0', eniMac, multicastMac(group))(payload),
-    /** Over veth0. */
+    /** Through veth0. */
     toNode: send('veth0', a.vethMac, a.nodeMac),
-    /** Frames as they are. */
+    /** Frames unchanged. */
     onEth0:
       (frame: Payload): Act =>
       (mark, n) => ({ op: 'frames', dev: 'eth0', frames: [frame(mark, n)].flat() }),
   };
 }
 
-/** Of the attacker's making, with the number of the attempt in it. */
+/** A MAC that the attacker invents, with the number of the attempt in it. */
 export function evilMac(n: number): string {
   const [high, low] = [n >> 8, n & 255].map((byte) => byte.toString(16).padStart(2, '0'));
   return `02:de:ad:00:${high}:${low}`;

@@ -1,4 +1,4 @@
-// The attackers at work: who goes together, and what each has to say.
+// The attackers at work: which of them run together, and their reports.
 import { gzipSync } from 'node:zlib';
 import type { Attacker, Attempt, Place } from './attempt.ts';
 import { FOLDER, type Ground, type Host, hostOf, isPod, pods, within } from './ground.ts';
@@ -26,11 +26,11 @@ export const CAPABILITIES: Record<Attacker, string> = {
 };
 
 /**
- * Carries attempts out, all of one stage: first what leaves everything as it is, then what changes its pod, then what
- * poisons neighbours, and last, one by one, what is seen by a change on the node.
+ * Carries attempts of one stage out: first those that change nothing, then those that change their pod, then those that poison
+ * neighbour tables, and last, one by one, those whose sign is a change on the node.
  *
- * @param repairs whether `eniboot repair` runs after what it has to mend.
- * @param found what each had to say, by its number.
+ * @param repairs whether `eniboot repair` runs after an attempt that it has to undo.
+ * @param found the report of each, by its number.
  * @param capabilities CapEff of each kind.
  */
 export async function attack(
@@ -59,7 +59,7 @@ export async function attack(
       answer: after === before ? '' : `${lineOf(before)} became ${lineOf(after)}`,
     };
     found.set(one.n, report);
-    // Not where the guard was taken away: repair would put that back as well.
+    // Not after the guard was taken away: repair would restore the guard as well.
     if (one.expected === 'mended' && repairs) {
       await ground.sh('one', `${REPAIR} >/dev/null || :`);
       report.mended = (await ground.sh('one', look)) === before;
@@ -83,13 +83,13 @@ function lineOf(text: string): string {
   return text.trim().replaceAll(/\s+/g, ' ') || 'nothing';
 }
 
-/** What was poisoned must not decide about what comes next. */
+/** A poisoned neighbour table must not decide about later attempts. */
 const forget = `for pod in ${pods.join(' ')}; do for way in -4 -6; do ip $way -n $pod neigh flush dev eth0 2>/dev/null || :; done; done
     for link in /sys/class/net/enb*; do ip neigh flush dev \${link##*/}; done`;
 
 type Line = ({ n: number } & Report) | { as: string; capabilities: string };
 
-/** One program for each place and kind, all at once. */
+/** One program for each place and kind of attacker, all at once. */
 async function carryOut(ground: Ground, list: readonly Numbered[]): Promise<Line[]> {
   const crews = new Map<string, Numbered[]>();
   for (const one of list) {
@@ -127,7 +127,7 @@ async function carryOut(ground: Ground, list: readonly Numbered[]): Promise<Line
     .map((line) => JSON.parse(line) as Line);
 }
 
-/** Packed, since a line to a guest is read byte by byte. */
+/** Compressed, because a line to a guest is read byte by byte. */
 function batchOf(ground: Ground, as: string, crew: readonly Numbered[]): string {
   const batch = {
     as,
@@ -149,7 +149,7 @@ function isBuffer(value: unknown): value is { data: number[] } {
   return typeof value === 'object' && value !== null && (value as { type?: string }).type === 'Buffer';
 }
 
-/** Where user 65534 does not exist (a user namespace of one user), root without any capability is as powerless here. */
+/** Where user 65534 does not exist (a user namespace with one user), root without any capability has the same rights. */
 function dropping(as: Attacker): string {
   if (as === 'process')
     return '$(setpriv --reuid 65534 true 2>/dev/null && echo setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs || echo setpriv --inh-caps=-all --bounding-set=-all --no-new-privs)';

@@ -1,4 +1,4 @@
-// Two nodes with pods where attempts need them, and everybody's addresses.
+// Two nodes with pods in the places that attempts need, and the addresses of all machines.
 import { join } from 'node:path';
 import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import type { Cloud, Instance } from '../aws/index.ts';
@@ -11,7 +11,7 @@ export const NODE_CONFIG = {
   pool: { lowWater: 0, restSeconds: 1 },
 };
 
-/** What attacks and witnesses. */
+/** The program that attacks and witnesses. */
 export const PROGRAM = join(import.meta.dirname, 'attacker.py');
 
 interface Pod {
@@ -67,7 +67,7 @@ export async function fieldOf(
     far: both(pods.far),
     one: { ip4: one.bootEni.primaryIp, ip6: one.bootEni.ipv6Addresses[0] },
     two: { ip4: two.bootEni.primaryIp, ip6: two.bootEni.ipv6Addresses[0] },
-    // Where a DNS cache on the node has its address (NodeLocal DNSCache's).
+    // The address of a DNS cache on the node (NodeLocal DNSCache's).
     local: { ip4: '169.254.20.10', ip6: of6('fd00:e2e::10') },
     router: { ip4: toAddress(rangeOf(subnet).first + 1), mac: mac.trim() },
     internet: { ip4: '203.0.113.80', ip6: of6('2001:db8:ffff::80') },

@@ -1,5 +1,5 @@
-// Packets and frames as bytes, down to what no honest stack would send. Lengths and checksums are right, so that what
-// drops a packet drops it for what it says.
+// Packets and frames as bytes, also such as no correct stack would send. Lengths and checksums are right, so that a packet is
+// dropped for its contents.
 import ipaddr from 'ipaddr.js';
 
 interface Ends {
@@ -13,7 +13,7 @@ export const protocol = { icmp: 1, ipip: 4, tcp: 6, udp: 17, ipv6: 41, gre: 47, 
 
 export function ether(ends: Ends, payload: Buffer, type = etherType(payload)): Buffer {
   const frame = Buffer.concat([mac(ends.to), mac(ends.from), number(2, type), payload]);
-  // The shortest frame that Ethernet knows.
+  // The shortest Ethernet frame.
   return frame.length >= 60 ? frame : Buffer.concat([frame, Buffer.alloc(60 - frame.length)]);
 }
 
@@ -23,9 +23,9 @@ export function tagged(ends: Ends, payload: Buffer, vlan = 0, tagType = 0x8100):
 }
 
 interface IpExtras {
-  /** IPv4 options or IPv6 extension headers are not told apart: bytes between the header and the payload. */
+  /** Bytes between the header and the payload: IPv4 options or IPv6 extension headers. */
   options?: Buffer;
-  /** Of IPv4, in bytes. */
+  /** IPv4 only; the offset is in bytes. */
   fragment?: { offset: number; more: boolean };
   ttl?: number;
   trafficClass?: number;
@@ -66,7 +66,7 @@ export function udp(ends: Ends, ports: [number, number], data: string, extras: I
   return ip(ends, protocol.udp, udpSegment(ends, ports, data), extras);
 }
 
-/** Two fragments (RFC 791, RFC 8200): the ports stand in the first alone, `data` in both. */
+/** Two fragments (RFC 791, RFC 8200): only the first has the ports, both have `data`. */
 export function fragments(ends: Ends, ports: [number, number], data: string): Buffer[] {
   const segment = udpSegment(ends, ports, data.padEnd(64));
   const parts = [segment.subarray(0, 40), segment.subarray(40)];
@@ -99,7 +99,7 @@ function udpSegment(ends: Ends, [source, target]: [number, number], data: string
 
 const tcpFlags = { syn: 2, rst: 4, ack: 16 } as const;
 
-/** By which a witness tells an attempt's source port from one that source NAT has chosen. */
+/** The traffic class tells a witness an attempt's source port from one that source NAT has chosen. */
 function classOf(port: number): number {
   return port < 20_000 || port >= 30_000 ? 0 : (1 + ((port - 20_000) % 63)) << 2;
 }
@@ -137,18 +137,18 @@ export function icmp(ends: Ends, type: [number, number], four: Buffer, rest: Buf
   return ip(ends, six ? protocol.icmp6 : protocol.icmp, body);
 }
 
-/** What does not fit: "fragmentation needed" (RFC 1191), "packet too big" (RFC 4443). */
+/** A packet that does not fit: "fragmentation needed" (RFC 1191), "packet too big" (RFC 4443). */
 export function tooBig(ends: Ends, mtu: number, about: Buffer): Buffer {
   const six = ends.from.includes(':');
   return icmp(ends, six ? [2, 0] : [3, 4], number(4, mtu), about.subarray(0, 200));
 }
 
-/** RFC 792: packets for where `about` goes had better go to `gateway`. */
+/** RFC 792: packets to the destination of `about` should go to `gateway`. */
 export function redirect(ends: Ends, gateway: string, about: Buffer): Buffer {
   return icmp(ends, [5, 1], address(gateway), about);
 }
 
-/** RFC 826; `data` stands in the padding. */
+/** RFC 826; `data` is in the padding. */
 export function arp(
   operation: 'request' | 'reply',
   sender: { mac: string; address: string },
@@ -184,13 +184,13 @@ export function neighbour(
   );
 }
 
-/** RFC 4861, 4.2: a router that wants to be the default for half an hour. */
+/** RFC 4861, 4.2: a router that asks to be the default router for half an hour. */
 export function routerAdvertisement(ends: Ends, linkAddress: string, data: string): Buffer {
   const rest = [number(8, 0), Buffer.from([1, 1]), mac(linkAddress), unknownOption(data)];
   return icmp(ends, [134, 0], Buffer.from([64, 0, 0x07, 0x08]), Buffer.concat(rest));
 }
 
-/** RFC 2131: an offer of a server, or a client's discovery. */
+/** RFC 2131: a server's offer, or a client's discovery. */
 export function dhcp(ends: Ends, kind: 'discover' | 'offer', clientMac: string, data: string): Buffer {
   const asks = kind === 'discover';
   const body = Buffer.alloc(240);
@@ -206,7 +206,7 @@ export function dhcp(ends: Ends, kind: 'discover' | 'offer', clientMac: string, 
   return ip(ends, protocol.udp, udpSegment(ends, ports, Buffer.concat([options, Buffer.from([255])])));
 }
 
-/** RFC 4861 tells everybody to skip options they do not know; 253 is for experiments. */
+/** Hosts skip options that they do not know (RFC 4861); 253 is for experiments. */
 function unknownOption(data: string): Buffer {
   const text = Buffer.from(data.padEnd(14));
   return Buffer.concat([Buffer.from([253, (text.length + 2) / 8]), text]);
@@ -224,7 +224,7 @@ export function multicastMac(group: string): string {
   return low.map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
-/** The group that a solicitation for an address goes to. */
+/** The multicast group of solicitations for an address. */
 export function solicitedNode(target: string): string {
   const [x = 0, y = 0, z = 0] = [...address(target)].slice(13);
   return ipaddr.fromByteArray([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z]).toString();

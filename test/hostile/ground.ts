@@ -1,26 +1,26 @@
-// Where attempts are made: two nodes and the VPC between them.
+// The machines on which attempts are made: two nodes and the VPC between them.
 import type { Field, Place, Stage } from './attempt.ts';
 
-/** Who runs shell scripts: the nodes, and this namespace, which is the VPC. */
+/** Where shell scripts run: on the nodes, and in this namespace, which is the VPC. */
 export type Host = 'one' | 'two' | 'vpc';
 
 export interface Ground {
   /** Whether pods have a real ipvlan. */
   ipvlan: boolean;
-  /** What the node can be made to be. */
+  /** The states that the node can be put into. */
   stages: readonly Stage[];
   /** How long an attacker waits for an answer, seconds. */
   wait: number;
-  /** Path of attacker.py there. */
+  /** Path of attacker.py on each host. */
   program: Record<Host, string>;
   /** The VPC's device of node one's first pod ENI. */
   eniPort: string;
   internetPid: number;
-  /** Everybody's addresses now. */
+  /** The present addresses of all machines. */
   field(): Promise<Field>;
-  /** As root; anything but exit code 0 is thrown with its words. */
+  /** Runs a script as root; throws the output with any exit code but 0. */
   sh(host: Host, script: string): Promise<string>;
-  /** Puts another pod in the place of `d`, which attackers have spoilt. */
+  /** Replaces pod `d`, which attackers have damaged, by a new one. */
   renew(): Promise<void>;
 }
 
@@ -38,7 +38,7 @@ export function hostOf(place: Place): Host {
   return place === 'far' || place === 'two' ? 'two' : 'one';
 }
 
-/** The start of a command there. */
+/** The beginning of a command that runs at that place. */
 export function within(place: Place, internetPid = 0): string {
   if (place === 'internet') return `nsenter --net=/proc/${internetPid}/ns/net`;
   return isPod(place) ? `ip netns exec ${place}` : '';

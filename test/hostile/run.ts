@@ -1,4 +1,4 @@
-// Carries the attempts out on a ground of two nodes, first with the guard, then without it, and judges what was seen.
+// Carries the attempts out on two nodes, first with the guard, then without it, and judges what the witnesses saw.
 import { table } from '../../agent/cli/table.ts';
 import type { Attempt, Field } from './attempt.ts';
 import { attempts } from './attempts/all.ts';
@@ -12,7 +12,7 @@ export interface Row {
   attacker: string;
   family: string;
   expected: string;
-  /** What holds it where the guard is not needed, or why it stays open. */
+  /** What refuses it where the guard is not needed, or why it stays open. */
   because: string;
   seen: string;
   withoutGuard: string;
@@ -21,7 +21,7 @@ export interface Row {
 
 export interface Outcome {
   rows: Row[];
-  /** Chains that were taken away for the second half; none where eniboot has no guard. */
+  /** Chains that were removed for the second half; empty when eniboot has no guard. */
   guard: string[];
   /** CapEff of each kind of attacker. */
   capabilities: Record<string, string>;
@@ -38,14 +38,14 @@ export async function playHostile(ground: Ground, say: (line: string) => void): 
     say(guard.length === 0 ? 'there is no guard to take away' : `without ${guard.join(', ')}`);
     const open = await half(ground, 1, capabilities, say);
     const back = await takeGuardAway(ground);
-    if (back.length > 0) throw new Error(`it came back meanwhile: ${back.join(', ')}`);
+    if (back.length > 0) throw new Error(`the guard came back meanwhile: ${back.join(', ')}`);
     return { rows: guarded.map((one, at) => judged(one, open[at] ?? one)), guard, capabilities };
   } finally {
     await dismiss(ground);
   }
 }
 
-/** What is not as it has to be; empty when all is well. */
+/** Attempts with another outcome than expected, and wrong capabilities; empty when all is well. */
 export function problemsOf({ rows, capabilities }: Outcome): string[] {
   const wrong = rows.filter(({ ok }) => !ok);
   const powers = Object.entries(CAPABILITIES).filter(([kind, mask]) => capabilities[kind] !== mask);
@@ -117,18 +117,46 @@ async function half(
     try {
       const now = list.filter((one) => (one.stage ?? 'plain') === stage);
       await attack(ground, now, at === 0, reports, capabilities);
+      // A witness on a busy machine may miss a packet. What the guard alone refuses has to get through without it, so it is tried
+      // again there; with the guard no attempt has a second chance to look refused.
+      if (at === 1) {
+        const missed = (await judge(ground, now, reports)).filter(
+          ({ attempt, through }) => !through && needsGuard(attempt),
+        );
+        await attack(
+          ground,
+          missed.map(({ attempt }) => attempt),
+          false,
+          reports,
+          capabilities,
+        );
+      }
       say(`${now.length} attempts, ${stage}`);
     } finally {
       await leave();
     }
   }
+  return judge(ground, list, reports);
+}
+
+/** The guard is the only thing that refuses the attempt. */
+function needsGuard({ expected, held }: Attempt): boolean {
+  return expected === 'refused' && held === undefined;
+}
+
+/** What the witnesses have seen of each attempt until now. */
+async function judge(
+  ground: Ground,
+  list: readonly Numbered[],
+  reports: ReadonlyMap<number, Report>,
+): Promise<(Seen & { attempt: Numbered })[]> {
   const witnessed = await testimony(ground);
-  return list.map((attempt): Seen => {
+  return list.map((attempt) => {
     const { answer = '', said = '', mended = false } = reports.get(attempt.n) ?? {};
     const found = attempt.signs.flatMap((sign) => evidenceOf(sign, attempt.n, answer, witnessed));
     const nothing = said === '' ? 'nothing' : `nothing (${said.slice(0, 70)})`;
     const seen = found.length > 0 ? found.join('; ') : nothing;
-    const evidence = mended ? `${seen}; repair put it back` : seen;
+    const evidence = mended ? `${seen}; repair restored it` : seen;
     return { attempt, through: found.length > 0, mended, evidence };
   });
 }

@@ -1,11 +1,11 @@
-// What the nodes are made to be while attempts are made: filters, kube-proxy, no guard.
+// The states of the nodes during attempts: reverse-path filters, kube-proxy, no guard.
 import { type ProxyMode, proxyOff, proxyOn, type Service } from '../pods/proxy.ts';
 import type { Field, Stage } from './attempt.ts';
 import { FOLDER, type Ground, pods } from './ground.ts';
 
 /**
- * Takes away whatever holds pods beside what eniboot has had for long: tables of family netdev, on the nodes and in pods,
- * and the rules of all other chains. Resolves to the names of what went.
+ * Removes the guard and leaves eniboot's older chains: deletes tables of family netdev, on the nodes and in pods, and the rules
+ * of all other chains. Resolves to the names of the removed tables and chains.
  */
 export async function takeGuardAway(ground: Ground): Promise<string[]> {
   const kept = [
@@ -39,7 +39,7 @@ export async function takeGuardAway(ground: Ground): Promise<string[]> {
     .filter((line) => line !== '');
 }
 
-/** Makes the nodes so; the answer takes it back. */
+/** Puts the nodes into a state; the returned function undoes it. */
 export async function enter(ground: Ground, stage: Stage, field: Field): Promise<() => Promise<void>> {
   const nodes = isProxy(stage) ? (['one', 'two'] as const) : (['one'] as const);
   for (const node of nodes) await ground.sh(node, stageOn(stage, field, node));
@@ -83,7 +83,7 @@ function stageOn(stage: Stage, field: Field, node: 'one' | 'two'): string {
   ].join('\n');
 }
 
-/** As the reference plugin portmap writes them, without its rules for a pod that asks itself. */
+/** The rules of the reference plugin portmap, without those for a pod that asks itself. */
 function hostPorts({ b, imds }: Field): string {
   const rules = [`tcp dport 8080 dnat to ${b.ip4}:7777`, `tcp dport 8099 dnat to ${imds.ip4}:80`].map(
     (rule) => `fib daddr type local ${rule};`,

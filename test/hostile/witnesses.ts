@@ -1,4 +1,4 @@
-// Witnesses in every pod, on the nodes, in the VPC and in the Internet, what they need, and what they have seen.
+// Witnesses in every pod, on the nodes, in the VPC and in the Internet: their preparation, and what they have seen.
 import type { Place, Sign } from './attempt.ts';
 import { linkLocalServices } from './attempts/ordinary.ts';
 import { FOLDER, type Ground, hostOf, places, within } from './ground.ts';
@@ -26,7 +26,7 @@ export async function prepare(ground: Ground): Promise<void> {
     `${addresses.map((one) => `ip address replace ${one}/${one.includes(':') ? '128 nodad' : 32} dev lo`).join('\n')}
     ${narrow.join('\n')}
     ip route replace ${internet.ip4} dev igw0 mtu lock 1300
-    # Who complains about a packet that is too big for it is a router in the Internet, not the subnet's.
+    # The error about a packet that is too big comes from a router in the Internet, not from the subnet's.
     device=$(ip -o route get ${field.one.ip4} | sed 's/.* dev \\([^ ]*\\).*/\\1/')
     ip route replace ${field.one.ip4} dev $device src 203.0.113.1
     setsid python3 ${ground.program.vpc} answer ${services.flat().join(' ')} >${FOLDER}/answers 2>&1 &
@@ -45,7 +45,7 @@ export async function prepare(ground: Ground): Promise<void> {
     );
 }
 
-/** @param peers whom it talks to all the time. */
+/** @param peers addresses that the witness talks to all the time. */
 export async function watch(ground: Ground, place: Place, peers: string[]): Promise<void> {
   const host = hostOf(place);
   const file = `${FOLDER}/${place}`;
@@ -64,7 +64,7 @@ function until(condition: string, log: string): string {
       i=$((i + 1)); [ $i -lt 300 ] || { cat ${log} >&2; exit 1; }; sleep 0.2; done`;
 }
 
-/** Ends those here; those on nodes end with their node. */
+/** Ends the witnesses on this host; those on nodes end with their node. */
 export async function dismiss(ground: Ground): Promise<void> {
   await ground.sh('vpc', `xargs -r kill <${FOLDER}/pids; rm -r ${FOLDER}`);
 }
@@ -79,7 +79,7 @@ interface Witnessed {
   entry?: string;
 }
 
-/** All that was seen so far. */
+/** All signs that were seen so far. */
 export async function testimony(ground: Ground): Promise<Map<Place, Witnessed[]>> {
   const found = new Map<Place, Witnessed[]>();
   for (const place of places)
@@ -87,7 +87,7 @@ export async function testimony(ground: Ground): Promise<Map<Place, Witnessed[]>
   return found;
 }
 
-/** What a sign was seen by, in words; empty when it was not. */
+/** The evidence of a sign, in words; empty when it was not seen. */
 export function evidenceOf(
   sign: Sign,
   n: number,
@@ -112,7 +112,7 @@ export function evidenceOf(
       how === 'frame' &&
       (sign.to === undefined || dst === sign.to) &&
       sign.not?.includes(src ?? '') !== true &&
-      // Bridges and what lies behind them show the same frame again.
+      // Bridges and the devices behind them show the same frame again.
       (place !== 'vpc' || !/^(sub|igw|lo)/.test(device)),
   );
   if (found === undefined) return [];

@@ -1,4 +1,4 @@
-// The lock file of base images against the simulated EC2, by the command an operator types.
+// The lock file of base images, by the command that an operator types, against the simulated EC2.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -29,20 +29,20 @@ function publish(cpu: 'x86_64' | 'aarch64', rest: string, ownerId = '12552308842
     ownerId,
     readable: true,
   });
-  // Made one after the other.
+  // Each image is a millisecond younger than the one before.
   image.createdAt = Date.UTC(2026, 3, world.images.size);
   return image;
 }
 
 const x86 = [publish('x86_64', '44-1.5'), publish('x86_64', '44-1.6')];
-// What a careless pattern would take: a prerelease, another release, another owner's, another CPU's.
+// Images that a careless pattern would match: a prerelease, another release, another owner's, another CPU's.
 publish('x86_64', '44-Prerelease-1.9');
 publish('x86_64', '44_Beta-1.9');
 publish('x86_64', '440-1.9');
 publish('x86_64', '45-1.1');
 publish('x86_64', '44-9.9', '999999999999');
 
-test('one CPU without an image: nothing is copied, and the lock file stays as it was', async () => {
+test('one CPU without an image: nothing is copied, and the lock file is unchanged', async () => {
   writeFileSync(lock, 'as it was\n');
   const before = world.images.size;
   const { code, out } = await refresh('--json');
@@ -74,10 +74,10 @@ test('the newest released image of each CPU, copied encrypted under its name, is
     assert.is(world.snapshots.get(entry.snapshot)?.encrypted, true);
     assert.is(entry.created, new Date(source?.createdAt ?? 0).toISOString());
   }
-  assert.equal(readdirSync(folder), [basename(lock)], 'and nothing beside it');
+  assert.equal(readdirSync(folder), [basename(lock)], 'no other file is left');
 });
 
-test('again copies nothing; a newer image makes a new copy of that CPU alone', async () => {
+test('a second run copies nothing; a newer image makes a new copy for its CPU only', async () => {
   const before = readFileSync(lock, 'utf8');
   const count = world.images.size;
   assert.match((await refresh()).err, /is a copy of ami-\w+ .* already/);
@@ -90,7 +90,7 @@ test('again copies nothing; a newer image makes a new copy of that CPU alone', a
   assert.equal(now.base_images.arm64, old.base_images.arm64);
 });
 
-test('a copy that is gone, or failed, is made anew', async () => {
+test('a copy that is gone, or failed, is made again', async () => {
   const before = JSON.parse(readFileSync(lock, 'utf8')) as BaseLock;
   world.images.delete(before.base_images.arm64.id);
   const { code, out, err } = await eniboot(['image', 'base', '--fedora', '44', '--lock', lock], {
@@ -103,7 +103,7 @@ test('a copy that is gone, or failed, is made anew', async () => {
   assert.ok(world.images.has(now.base_images.arm64.id));
 });
 
-test('a base image whose owner lets nobody copy it is named as it is, where one asks for that', async () => {
+test('a base image that its owner lets no other account copy can be named without a copy, with --no-copy', async () => {
   const before = readFileSync(lock, 'utf8');
   const closed = publish('aarch64', '44-1.10');
   const snapshot = world.snapshots.get(closed.snapshotId);
@@ -123,7 +123,7 @@ test('a base image whose owner lets nobody copy it is named as it is, where one 
   writeFileSync(lock, before);
 });
 
-test("a copy under a key of the customer's that may not be used says so", async () => {
+test("a copy under a customer's key that may not be used fails with the reason", async () => {
   const before = readFileSync(lock, 'utf8');
   const newest = publish('aarch64', '44-1.10.1');
   world.defaultKey = 'arn:aws:kms:eu-west-1:123456789012:key/mine';
@@ -137,13 +137,13 @@ test("a copy under a key of the customer's that may not be used says so", async 
   const [failed] = [...world.images.values()].filter((image) => image.state === 'failed');
   assert.is(failed?.name, newest.name);
   world.images.delete(failed?.id ?? '');
-  assert.is((await refresh()).code, 0, 'with the key it is copied anew');
+  assert.is((await refresh()).code, 0, 'with the key it is copied again');
   world.defaultKey = undefined;
   world.images.delete(newest.id);
   writeFileSync(lock, before);
 });
 
-test('a copy that is refused leaves the lock file as it was', async () => {
+test('a copy that is refused leaves the lock file unchanged', async () => {
   const before = readFileSync(lock, 'utf8');
   publish('aarch64', '44-1.11');
   cloud.faults.denied.add('CopyImage');
@@ -153,7 +153,7 @@ test('a copy that is refused leaves the lock file as it was', async () => {
   assert.is(readFileSync(lock, 'utf8'), before);
 });
 
-test('wrong usage is refused before AWS is asked', async () => {
+test('wrong usage is refused before any call to AWS', async () => {
   cloud.calls.length = 0;
   for (const args of [[], ['--fedora', '44'], ['--lock', lock], ['--fedora', 'rawhide', '--lock', lock]])
     assert.is((await eniboot(['image', 'base', ...args], { env })).code, 2, args.join(' '));

@@ -1,12 +1,12 @@
-// A root on which the provisioning scripts of packer/ run: this machine's, with the programs that only Fedora or a network has
-// replaced by stand-ins that keep their state in files.
+// A root folder on which the provisioning scripts of packer/ run: this machine's root. Stand-ins that keep their state in
+// files replace the programs that only Fedora has, or that need a network.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-/** Of packer/eniboot.pkr.hcl, without the one that looks at the base image and those that come last. */
+/** The provisioners of packer/eniboot.pkr.hcl, without the one that reads the base image and those that run last. */
 export const PROVISIONERS = [
   '20-packages',
   '30-modules',
@@ -21,9 +21,9 @@ export const sha256 = (text: string) => createHash('sha256').update(text).digest
 const AGENT = 'the agent';
 
 /**
- * Packages are lines: name, epoch, version, release, CPU, digest of the header, licence. In /var/lib/stand-in `rpm` has those
- * that are installed, `offered` the newest of each in the repositories, `archived` those that are in updates-archive alone,
- * `agent` what is in the file of the SSM agent.
+ * Packages are lines: name, epoch, version, release, CPU, digest of the header, licence. In /var/lib/stand-in `rpm` lists the
+ * installed ones, `offered` the newest of each in the repositories, `archived` those that only updates-archive has, and `agent`
+ * the package in the file of the SSM agent.
  */
 const PACKAGES = `state=/var/lib/stand-in
 echo "\${0##*/} $*" >>$state/calls
@@ -33,7 +33,7 @@ matching() {
     w == $1 "-" $2 ":" $3 "-" $4 "." $5' "$2"
 }`;
 
-/** As strict as what they stand for: dnf 5 (doc/commands/install.8.rst, `best`), and rpm with _pkgverify_level=all, as in Fedora 45. */
+/** As strict as the originals: dnf 5 (doc/commands/install.8.rst, `best`), and rpm with _pkgverify_level=all, as in Fedora 45. */
 export const programs: Record<string, string> = {
   dnf: `${PACKAGES}
 verb=
@@ -49,7 +49,7 @@ for word in "$@"; do
     [ -n "$found" ] || found=$(matching "$word" $state/rpm)
     [ -n "$found" ] || { echo "No match for argument: $word" >&2; exit 1; }
     name=\${found%% *}
-    # Whatever of it is there, the build that was found replaces it: asked for by its name alone, the newest.
+    # The build that was found replaces an installed one; a name alone finds the newest build.
     sed -i "/^$name /d" $state/rpm
     echo "$found" >>$state/rpm
     case $name in
@@ -79,7 +79,7 @@ if [ -n "$upgrade" ]; then
   cat $state/agent >>$state/rpm
   exit
 fi
-# To rpm, brackets are a loop over an array of tags: what is between them is not printed as it stands.
+# For rpm, brackets are a loop over an array of tags: rpm does not print the text between them unchanged.
 case $format in *[]['[']*) echo "brackets in $format" >&2; exit 1 ;; esac
 [ -z "$all" ] || names=$(awk '{ print $1 "-" $3 "-" $4 "." $5 }' $state/rpm)
 for name in $names; do
@@ -91,7 +91,7 @@ for name in $names; do
     -e "s/%{VERSION}/$3/g" -e "s/%{RELEASE}/$4/g" -e "s/%{SHA256HEADER}/$6/g" -e "s/%{LICENSE}/$7/g")"
 done`,
   curl: `while [ $# -gt 0 ]; do case $1 in --output) out=$2 ;; https://*) url=$1 ;; esac; shift; done
-# There is no such host: China's partition has a domain of its own.
+# This host does not exist: China's partition has a domain of its own.
 case $url in https://s3.cn-*.amazonaws.com/*) echo "curl: (6) Could not resolve host" >&2; exit 6 ;; esac
 printf '${AGENT}' >"$out"`,
   gpg: `case " $* " in
@@ -110,7 +110,7 @@ esac`,
 };
 export const line = (name: string, version: string, release = '1.fc44', arch = 'x86_64') =>
   `${name} 0 ${version} ${release} ${arch} ${sha256(name)} MIT\n`;
-/** What Fedora's image has of what is needed is older than what its repositories have by now. */
+/** Packages of Fedora's image that the build needs; the repositories have newer ones by now. */
 export const base = [
   ...['bash', 'zram-generator', 'gpg-pubkey', 'iproute', 'NetworkManager', 'audit', 'chrony'].map((name) =>
     line(name, '1.0'),
@@ -128,21 +128,21 @@ export const offered = [
 ].join('');
 
 export interface Machine {
-  /** The folder that is its `/`. */
+  /** The folder that is the machine's `/`. */
   root: string;
-  /** What was written to it since it is there, as paths, without folders. */
+  /** Paths of the files that were written since the machine was made, without folders. */
   written(): string[];
   run(script: string, env?: Record<string, string>, umask?: string): { status: number | null; said: string };
-  /** Mode and path of everything in these folders. */
+  /** Mode and path of every file and folder below these folders. */
   modes(...folders: string[]): string;
   read(path: string): string;
   write(path: string, text: string, mode?: number): void;
-  /** No gpg and no tar with the path WITHOUT, until dnf installs their packages. */
+  /** Removes gpg and tar from the path WITHOUT, until dnf installs their packages. */
   hideTools(): void;
 }
 
 const places: string[] = [];
-/** After the last test of a file. */
+/** Called after the last test of a file. */
 export function removeMachines(): void {
   for (const place of places) {
     spawnSync('umount', ['--recursive', '--lazy', place]);
@@ -221,7 +221,7 @@ export function machine(): Machine {
   };
 }
 
-/** A bundle whose executable says its version, and node files with the preset. */
+/** A bundle whose executable prints its version, and node files with the preset. */
 export function withArchives(at: Machine): Record<string, string> {
   const folder = mkdtempSync(join(tmpdir(), 'eniboot-archives-'));
   places.push(folder);

@@ -1,5 +1,5 @@
-// Each check of an image passes on a fixture that is as a built one, and fails on the one thing that is broken there. The
-// host tools that a namespace cannot have (SELinux, NetworkManager, RPM) are stand-ins that answer from a table.
+// Each check of an image passes on a fixture of a built image, and fails on the same fixture with one fault. Stand-ins with a
+// table of answers replace the host tools that a namespace cannot have (SELinux, NetworkManager, RPM).
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, lstatSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -37,7 +37,7 @@ const built: Record<string, string> = {
   '/etc/machine-id': '',
   '/home/fedora/.bashrc': '',
   '/var/log/messages': '',
-  // Written to as long as the machine runs.
+  // The machine writes to this file as long as it runs.
   '/var/log/audit/audit.log': 'type=SERVICE_STOP\n',
   '/usr/libexec/eniboot/1.0.0/eniboot': 'stand-in',
   '/usr/libexec/eniboot/kubelet-version': 'Kubernetes v1.34.2\n',
@@ -53,7 +53,7 @@ const built: Record<string, string> = {
     plugins: ['eniboot'],
   }),
 };
-/** What the stand-ins say: the first entry whose text begins the command. */
+/** The stand-ins' answers: the first entry whose text is the beginning of the command. */
 const said: [string, string, number?][] = [
   ['uname', KERNEL],
   ['modprobe', ''],
@@ -69,7 +69,7 @@ const said: [string, string, number?][] = [
     'ss',
     'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\nudp UNCONN 0 0 127.0.0.1:323 0.0.0.0:*',
   ],
-  // Of random-seed and duid packages have but the names.
+  // Of random-seed and duid, packages have only the names.
   [
     'rpm --query --all',
     'cn\t/etc/a-package.conf\ng\t/var/lib/systemd/random-seed\ng\t/var/lib/dhcpcd/duid\n\t/usr/bin/kubelet',
@@ -89,7 +89,7 @@ interface Broken {
   free?: { mebibytes: number; inodesPercent: number };
   options?: Partial<ImageCheckOptions>;
   running?: boolean;
-  /** Everything was there before the machine started; without it, nothing was. */
+  /** All files are older than the machine's start; without it, all are younger. */
   old?: true;
 }
 
@@ -161,7 +161,7 @@ const asBooted: Broken = {
   },
 };
 
-test('an image as it should be passes every check, and what the other place shows is no pass', async () => {
+test('a correct image passes every check; a check that is only possible booted, or only mounted, is skipped elsewhere', async () => {
   const skipped: string[][] = [];
   for (const broken of [{}, asBooted]) {
     const checks = await look(broken);
@@ -178,12 +178,12 @@ test('an image as it should be passes every check, and what the other place show
     ['hygiene'],
   ]);
   const booted = (await look(asBooted)).map(({ id }) => id);
-  for (const id of skipped[0] ?? []) assert.ok(booted.includes(id), `${id} is nowhere looked at`);
+  for (const id of skipped[0] ?? []) assert.ok(booted.includes(id), `${id} is checked nowhere`);
 });
 
 const cases: [string, string, Broken, RegExp][] = [
   [
-    'a module that is nowhere',
+    'a module that does not exist',
     'modules',
     {
       files: {
@@ -209,7 +209,7 @@ const cases: [string, string, Broken, RegExp][] = [
     /ordering cycle/,
   ],
   [
-    'a key that systemd does not know in a unit of ours',
+    "an unknown key in one of eniboot's units",
     'unit-graph',
     { said: [['systemd-analyze', `/usr/lib/systemd/system/eniboot.service:9: ${UNKNOWN_KEY}`]] },
     /eniboot\.service:9: Unknown key/,
@@ -231,7 +231,7 @@ const cases: [string, string, Broken, RegExp][] = [
     /kubelet\.service is enabled/,
   ],
   [
-    'the agent not enabled',
+    'eniboot.service is not enabled',
     'units',
     { said: [['systemctl is-enabled eniboot.service', 'disabled', 1]] },
     /eniboot\.service is disabled/,
@@ -263,7 +263,7 @@ const cases: [string, string, Broken, RegExp][] = [
   ...(
     [
       ["Fedora's console on arm64", 'options ro console=tty1 console=ttyAMA0', /ends with console=ttyAMA0/],
-      ['a screen that nobody sees last', 'options ro console=ttyS0 console=tty0', /ends with console=tty0/],
+      ['a console on a screen, last', 'options ro console=ttyS0 console=tty0', /ends with console=tty0/],
       ['no console', 'options ro', /ends with no console=/],
     ] as const
   ).map(([name, text, says]): [string, string, Broken, RegExp] => [
@@ -279,20 +279,20 @@ const cases: [string, string, Broken, RegExp][] = [
     /a\.conf ends with console=tty0/,
   ],
   [
-    'a boot loader that has started the kernel with another console than its entry says',
+    'a boot loader that has started the kernel with another console than its entry has',
     'console',
     { ...asBooted, files: { ...asBooted.files, '/proc/cmdline': 'root=UUID=1 console=ttyAMA0\n' } },
     /\/proc\/cmdline ends with console=ttyAMA0/,
   ],
   ['no boot entry', 'console', { removed: ['/boot/loader'] }, /has no entry/],
   [
-    'no note of the version of kubelet',
+    "no record of kubelet's version",
     'kubelet-version',
     { removed: ['/usr/libexec/eniboot/kubelet-version'] },
     /says nothing, and kubelet is 1\.34\.2/,
   ],
   [
-    'a note of another version of kubelet',
+    'a record of another version of kubelet',
     'kubelet-version',
     { files: { '/usr/libexec/eniboot/kubelet-version': 'Kubernetes v1.34.1\n' } },
     /says Kubernetes v1\.34\.1, and kubelet is 1\.34\.2/,
@@ -303,7 +303,7 @@ const cases: [string, string, Broken, RegExp][] = [
     { said: [['rpm --query --all', '', 1]] },
     /rpm does not say which files packages have/,
   ],
-  ['getenforce says nothing', 'selinux', { said: [['getenforce', '', 127]] }, /SELinux is absent, and/],
+  ['getenforce prints nothing', 'selinux', { said: [['getenforce', '', 127]] }, /SELinux is absent, and/],
   ['SELinux permissive now', 'selinux', { said: [['getenforce', 'Permissive']] }, /SELinux is permissive/],
   [
     'SELinux permissive at the next boot',
@@ -345,7 +345,7 @@ const cases: [string, string, Broken, RegExp][] = [
     /\/etc\/systemd\/system\/dev-xvdb\.swap/,
   ],
   [
-    'something unknown that listens',
+    'an unknown program that listens',
     'listening',
     { said: [['ss', 'tcp LISTEN 0 9 *:8080 *:* users:(("nc",pid=9,fd=3))']] },
     /nc listens on \*:8080/,
@@ -383,7 +383,7 @@ const cases: [string, string, Broken, RegExp][] = [
     /30-site\.conf gives NET_RAW/,
   ],
   [
-    'containerd as it comes',
+    'containerd with its default configuration',
     'capabilities',
     { files: { '/usr/bin/containerd': '' } },
     /no runtime a base_runtime_spec: containers get NET_RAW/,
@@ -404,14 +404,14 @@ const cases: [string, string, Broken, RegExp][] = [
   ],
   ['no sysctls', 'sysctls', { removed: ['/usr/lib/sysctl.d/90-eniboot.conf'] }, /is not there/],
   [
-    'an executable that is another',
+    "another executable than the manifest's",
     'digests',
     { files: { '/usr/libexec/eniboot/1.0.0/eniboot': 'other' } },
     /not what its manifest says/,
   ],
   ['an executable that is missing', 'digests', { removed: ['/usr/libexec/eniboot/1.0.0/eniboot'] }, /ENOENT/],
   [
-    'no notices of what is linked in',
+    'no notices of the linked software',
     'digests',
     { removed: ['/usr/libexec/eniboot/1.0.0/NOTICE'] },
     /NOTICE is not there/,
@@ -423,7 +423,7 @@ const cases: [string, string, Broken, RegExp][] = [
     /manifest\.json is not there/,
   ],
   [
-    'a plugin that is no link',
+    'a plugin that is not a link',
     'digests',
     { links: { '/opt/cni/bin/eniboot': '/tmp/other' } },
     /eniboot is not a link/,
@@ -538,7 +538,7 @@ const cases: [string, string, Broken, RegExp][] = [
     /denied/,
   ],
   [
-    'SELinux denials that auditd alone has heard of',
+    'SELinux denials that only auditd has logged',
     'selinux-denials',
     {
       ...asBooted,
@@ -552,7 +552,7 @@ const cases: [string, string, Broken, RegExp][] = [
     /denied {2}\{ write/,
   ],
   [
-    "an auditd's log that cannot be read",
+    'a log of auditd that cannot be read',
     'selinux-denials',
     { ...asBooted, said: [['ausearch', '', 1]] },
     /ausearch: /,
@@ -580,7 +580,7 @@ for (const [name, id, broken, summary] of cases)
     if (id !== 'digests') assert.is(check?.code, 'IMAGE_UNFIT');
   });
 
-test('what a permissive domain did is no denial', async () => {
+test('a line about a permissive domain is no denial', async () => {
   const line = 'type=AVC msg=audit(1.2:3): avc:  denied  { read } for  pid=9 comm="new" permissive=1';
   const said: Broken['said'] = [
     ['ausearch', line],
@@ -596,10 +596,10 @@ test("denials of Fedora's own services are a warning", async () => {
   assert.equal(failing(checks), []);
   const found = checks.find(({ id }) => id === 'selinux-denials');
   assert.is(found?.result, 'warn');
-  assert.match(found?.summary ?? '', /of others 1: .*systemd-network/);
+  assert.match(found?.summary ?? '', /1 of other programs: .*systemd-network/);
 });
 
-test('what a build adds can be allowed, by name and by folder', async () => {
+test('files that a build adds can be allowed, by name and by folder', async () => {
   const files = { '/etc/kubernetes/pki/ca.crt': 'x', '/var/lib/site/a/b': 'x', '/etc/site.conf': 'x' };
   const allowed = ['/etc/kubernetes/pki/*', '/var/lib/site/**', '/etc/site.conf'];
   assert.equal(failing(await look({ files, options: { allowed } })), []);
@@ -617,7 +617,7 @@ test('what a build adds can be allowed, by name and by folder', async () => {
     );
 });
 
-test('what the base image had before its first boot is no fault, unless an instance would take it for its own', async () => {
+test('files that the base image had before its first boot are no fault, unless an instance would use them as its own', async () => {
   const files = { '/etc/of-the-base': 'x', '/var/lib/of-the-base/a': 'x', '/var/lib/of-the-base/b': 'x' };
   const checks = await look({ files, old: true });
   assert.equal(failing(checks), []);
@@ -628,7 +628,7 @@ test('what the base image had before its first boot is no fault, unless an insta
     assert.equal(failing(await look({ files: { [path]: 'x' }, old: true })), ['hygiene'], path);
 });
 
-test('what is made now is younger than the machine it is made on; of a mounted image nobody knows', () => {
+test("a file made now is younger than its machine's start; for a mounted image the start is unknown", () => {
   const { since } = machineAt('');
   const folder = mkdtempSync(join(tmpdir(), 'eniboot-image-'));
   folders.push(folder);
@@ -637,14 +637,14 @@ test('what is made now is younger than the machine it is made on; of a mounted i
   assert.is(machineAt(folder).since, 0);
 });
 
-test("what systemd does not know in a package's unit breaks no graph", async () => {
+test("an unknown key in a package's unit is no fault of the graph", async () => {
   const said: Broken['said'] = [
     ['systemd-analyze', `/usr/lib/systemd/system/other.service:9: ${UNKNOWN_KEY}`],
   ];
   assert.equal(failing(await look({ said })), []);
 });
 
-test('a mounted image says what it cannot show, runs nothing in it, and cannot have booted', async () => {
+test('a check of a mounted image names the checks that it skips, runs no program of it, and is never a booted one', async () => {
   const machine = fixture({ running: false, said: [['stat', '?']] });
   const checks = await checkImage(machine, { booted: false, expected: new Map() });
   assert.equal(failing(checks), []);
@@ -660,7 +660,7 @@ test('a mounted image says what it cannot show, runs nothing in it, and cannot h
   assert.ok(failing(booted).includes('booted'));
 });
 
-test('a fresh card that NetworkManager takes a moment later', async () => {
+test('a new card that NetworkManager takes over a moment later is found', async () => {
   const machine = fixture({});
   let looks = 0;
   const { run } = machine;
@@ -671,16 +671,16 @@ test('a fresh card that NetworkManager takes a moment later', async () => {
     return { ...result, stdout: `eth9990:${state}\nenbcheck0:unmanaged\n` };
   };
   assert.equal(failing(await checkImage(machine, { booted: false, expected: new Map() })), ['fresh-device']);
-  assert.is(looks, 3, 'it looks until it is taken');
+  assert.is(looks, 3, 'the check looks until NetworkManager has taken the card');
 });
 
-test('the fresh devices go again, also when nothing is as it should be', async () => {
+test('the check removes its test devices again, also when every check fails', async () => {
   const machine = fixture({ said: [['nmcli', '', 8]] });
   assert.equal(failing(await checkImage(machine, { booted: false, expected: new Map() })), ['fresh-device']);
   assert.is(machine.commands.filter((command) => command === 'ip link del eth9990').length, 1);
 });
 
-test('the command ends with 1, a table and one object, on a folder that is no image', async () => {
+test('on a folder that is no image the command ends with 1, and prints a table or one object', async () => {
   const empty = mkdtempSync(join(tmpdir(), 'eniboot-image-'));
   folders.push(empty);
   const table = await eniboot(['image', 'check', '--root', empty]);
@@ -691,7 +691,11 @@ test('the command ends with 1, a table and one object, on a folder that is no im
   const { fit, checks } = JSON.parse(json.out) as { fit: boolean; checks: Check[] };
   assert.is(fit, false);
   assert.ok(failing(checks).includes('digests'));
-  assert.is(table.out.match(/^IMAGE_UNFIT: /gm)?.length, 1, 'a remedy once, however many checks fail');
+  assert.is(
+    table.out.match(/^IMAGE_UNFIT: /gm)?.length,
+    1,
+    'the remedy is printed once, with any number of failed checks',
+  );
   const none = await eniboot(['image', 'check', '--root', '/nonexistent']);
   assert.is(none.code, 1);
   assert.match(none.err, /FILE_READ: .*\/nonexistent is not a folder/);

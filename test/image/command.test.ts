@@ -1,6 +1,6 @@
 // time limit: 180 s
-// The commands an operator types, as the executable that ships, against the simulated AWS over HTTP. The instance of the
-// boot test is a simulated one that runs the real `eniboot boot`; its disk is not the image's.
+// The commands that an operator types, by the shipped executable, against the simulated AWS over HTTP. The instance of the boot
+// test is a simulated one that runs the real `eniboot boot`; its disk is not the image's.
 import { writeFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -20,7 +20,7 @@ const cloud = await startCloud({
   machineFor: () => ({
     launch: {},
     started: async (instance) => {
-      // An instance that is terminated meanwhile takes its processes with it.
+      // When an instance is terminated during the boot, its processes end with it.
       await boot(instance).catch((error: unknown) => {
         if (instance.record.state === 'running') throw error;
       });
@@ -29,11 +29,11 @@ const cloud = await startCloud({
 });
 async function boot(instance: Instance): Promise<void> {
   await installEniboot(instance);
-  // The SSM agent, which registers beside the boot.
+  // The SSM agent registers during the boot.
   manage(cloud, instance);
   await instance.run(ENIBOOT, ['boot', '--json'], { timeoutMs: 120_000 });
 }
-/** What each call of the operator's would have been checked for, in the moment of the call. */
+/** The permissions that each of the operator's calls would have been checked for at that moment. */
 const checks: Check[] = [];
 const push = cloud.calls.push.bind(cloud.calls);
 cloud.calls.push = (...calls: ApiCall[]) => {
@@ -66,7 +66,7 @@ const bootTest = [
   'node',
 ];
 
-test('what cannot be is refused before anything is asked of AWS', async () => {
+test('an impossible request is refused before any call to AWS', async () => {
   cloud.calls.length = 0;
   for (const args of [
     [],
@@ -102,7 +102,7 @@ test('an untested image is not published', async () => {
   assert.match(err, /what to do: Run `eniboot image boot-test AMI`/);
 });
 
-test('a boot test ends READY, its instance goes, and the image is published, promoted and listed', async () => {
+test('a boot test ends READY and terminates its instance, and the image is published, promoted and listed', async () => {
   const tested = await run(...bootTest, '--json');
   assert.is(tested.code, 0, tested.err + tested.out);
   assert.match(tested.err, /^i-\w+ \(m6i\.large\) is launched from ami-/);
@@ -128,9 +128,10 @@ test('a boot test ends READY, its instance goes, and the image is published, pro
 
 for (const [how, signal] of [
   ['by Ctrl-C', 'SIGINT'],
-  ['by a terminal that goes away', 'SIGHUP'],
+  ['by a closed terminal', 'SIGHUP'],
 ] as const) {
-  test(`interrupted ${how}, the instance goes and nothing is recorded`, () => interruptedBy(signal));
+  test(`interrupted ${how}, the test terminates its instance and records nothing`, () =>
+    interruptedBy(signal));
 }
 
 async function interruptedBy(signal: NodeJS.Signals): Promise<void> {
@@ -141,7 +142,7 @@ async function interruptedBy(signal: NodeJS.Signals): Promise<void> {
   const ended = await eniboot(['image', ...plain], {
     env,
     watchErr: (err, kill) => {
-      // Once: a second Ctrl-C ends the command before it has tidied up.
+      // Only once: a second Ctrl-C ends the command before it has cleaned up.
       if (interrupted || !/is launched/.test(err)) return;
       interrupted = true;
       kill(signal);
@@ -152,7 +153,7 @@ async function interruptedBy(signal: NodeJS.Signals): Promise<void> {
   const sources = userDataSources(record?.userData ?? '');
   assert.equal(loadConfig(sources).config.pods.subnets, { ids: [subnet?.id] });
   assert.is(cloud.ec2.world.instances.size, before + 1);
-  // Its machine is still being powered on: only what EC2 says of it is asked.
+  // The machine is still powering on. So the test only asks EC2's record.
   assert.not.ok([...cloud.ec2.world.instances.values()].some(({ state }) => state === 'running'));
   assert.not.ok(image.tags.has('eniboot:boot-test'));
 }
@@ -180,7 +181,7 @@ test('the policy allows every call of these commands, and every statement of it 
   assert.equal([...used].sort(), policy.Statement.map(({ Sid }) => Sid).sort());
 });
 
-test('the policy denies what these commands never do', async () => {
+test('the policy denies calls that these commands never make', async () => {
   const policy = await imagePolicy();
   const other = cloud.ec2.send('RunInstances', {
     ImageId: image.id,

@@ -1,4 +1,4 @@
-// packer/first-boot.sh on a simulated node: it collects every row that docs/first-boot.md has, whatever the node lacks.
+// packer/first-boot.sh on a simulated node: it collects every row of docs/first-boot.md, on a node without the programs, too.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -9,7 +9,7 @@ import { launchNode } from '../boot/node.ts';
 const repository = join(import.meta.dirname, '../..');
 const script = readFileSync(join(repository, 'packer/first-boot.sh'), 'utf8');
 
-/** First cells of the table under that heading which stands first. */
+/** The first cells of the first table under that heading. */
 function rowsOfPage(): string[] {
   const page = readFileSync(join(repository, 'docs/first-boot.md'), 'utf8');
   const [, section = ''] = page.split('## What only a real account shows');
@@ -58,7 +58,7 @@ test('every row of the page is collected, and no more; a secret is not', async (
   const mode = await node.instance.run('stat', ['-c', '%a', '/run/first.tar.gz']);
   assert.is(mode.stdout.trim(), '600');
 
-  // Nothing is written over.
+  // An existing file is not overwritten.
   const again = await run('--output', '/run/first.tar.gz');
   assert.is(again.exitCode, 1);
   assert.match(again.stderr, /is there already/);

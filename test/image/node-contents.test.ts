@@ -1,5 +1,5 @@
-// What tests put onto a node against what the image has. Both sides are read, none is remembered: the folders and entries that are laid
-// over VMs, a simulated instance as it is launched, and a root on which the scripts of packer/ have run.
+// Compares the files that tests put onto a node with the image's. Both sides are read from their sources: the folders and entries
+// that are laid over VMs, a simulated instance after its launch, and a root on which the scripts of packer/ have run.
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ const LAID_OVER = [
   ...['vm/node', 'vm/stand-ins', 'vm/image/recipe/rootfs', 'pods/node'],
   ...readdirSync(join(tests, 'node/guest')).map((name) => `node/guest/${name}`),
 ];
-/** Where entries `to:` of VM layers stand. */
+/** Folders with VM layers, whose entries have `to:`. */
 const LAYERS = ['vm', 'node', 'pods', 'model', 'bench'];
 
 const formOf = (glob: string) =>
@@ -34,7 +34,7 @@ function filesBelow(folder: string): string[] {
     .filter(Boolean);
 }
 
-/** Single files of VM layers, by their literal targets; what is put in at run time is `*`. */
+/** The single files of VM layers, by their literal targets; a part that is computed at run time is `*`. */
 function layerEntries(): string[] {
   const sources = LAYERS.flatMap((folder) =>
     readdirSync(join(tests, folder), { recursive: true, encoding: 'utf8' })
@@ -50,7 +50,7 @@ function layerEntries(): string[] {
 test('each file that a VM of the tests gets is in the table', () => {
   const files = [...LAID_OVER.flatMap((folder) => filesBelow(join(tests, folder))), ...layerEntries()];
   assert.ok(files.includes('/usr/libexec/eniboot/kubelet-version'), 'the entries were found');
-  // Programs by their names: those of the packages, which the table has.
+  // Programs are known by their names: those of the packages in the table.
   const known = files.filter((path) => path !== '/usr/bin/*');
   assert.equal(
     known.filter((path) => rowsOf(path).length === 0),
@@ -66,7 +66,7 @@ test('each file that a simulated instance has beyond its machine is in the table
       'find /etc /opt/cni /usr/libexec/eniboot /var/lib -xdev ! -type d -printf "%p %l\\n" 2>/dev/null | sort';
     const there = (await instance.run('sh', ['-c', list])).stdout.split('\n').filter(Boolean);
     const here = new Set(execFileSync('sh', ['-c', list], { encoding: 'utf8' }).split('\n'));
-    // The table says so of /etc only: the rest of an instance is its own, and empty.
+    // The table covers /etc and the folders here; the rest of an instance is its own, and empty.
     const own = there.filter((entry) => !here.has(entry)).map((entry) => entry.split(' ')[0] ?? '');
     const mounted = ['/eniboot', '/manifest.json'].map((name) => own.find((path) => path.endsWith(name)));
     assert.ok(own.includes('/usr/libexec/eniboot/kubelet-version') && mounted.every(Boolean), own.join(' '));
@@ -79,7 +79,7 @@ test('each file that a simulated instance has beyond its machine is in the table
   }
 });
 
-test('what is said to be of the image is what its build installs', () => {
+test("every file that the table calls the image's is installed by its build", () => {
   const at = machine();
   at.write('/etc/selinux/config', 'SELINUX=enforcing\n');
   const archives = withArchives(at);
@@ -100,7 +100,7 @@ test('what is said to be of the image is what its build installs', () => {
   );
 });
 
-test('what a test enables is its own: the runtime starts because the image enables it', () => {
+test('a test enables only its own units: the runtime starts because the image enables it', () => {
   const presets = LAID_OVER.flatMap((folder) =>
     filesBelow(join(tests, folder))
       .filter((path) => path.startsWith('/usr/lib/systemd/system-preset/'))

@@ -1,5 +1,6 @@
-// The provisioning scripts of packer/, run on a root of their own: this machine's, with the programs that only Fedora or a
-// network has replaced by stand-ins that keep their state in files. What real dnf and rpm do with them is e2e:ami's.
+// time limit: 300 s
+// The provisioning scripts of packer/, run on a root folder of their own: this machine's root. Stand-ins that keep their state in
+// files replace the programs that only Fedora has, or that need a network. e2e:ami runs them with real dnf and rpm.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +25,7 @@ import {
   withArchives,
 } from './build-machine.ts';
 
-/** Where the programs of this machine are, without gpg and tar. */
+/** A PATH with this machine's programs, without gpg and tar. */
 const WITHOUT = { PATH: '/stand-ins:/without' };
 
 function runs(at: Machine, ...scripts: string[]): void {
@@ -40,7 +41,7 @@ const downloads: [script: string, broken: string, says: RegExp][] = [
   ['60-ssm-agent.sh', 'curl', /cannot get https:\/\/s3\.eu-west-1\.amazonaws\.com\/\S+\.rpm/],
 ];
 for (const [script, broken, says] of downloads)
-  test(`${script} names what it could not get or read: ${broken} fails`, () => {
+  test(`${script} names the file or package that it could not get or read: ${broken} fails`, () => {
     const at = machine();
     at.write(`/stand-ins/${broken}`, '#!/bin/sh\necho nothing >&2\nexit 22\n', 0o755);
     const { status, said } = at.run(script);
@@ -51,7 +52,7 @@ for (const [script, broken, says] of downloads)
 const LOCK = '/tmp/eniboot-packages.lock';
 const names = (text: string) => text.match(/^[A-Za-z-]+(?=-\d)/gm);
 
-test('the lists name what is in the image: the SSM agent too, and nothing that was removed', () => {
+test('the lists name the packages of the image, also the SSM agent, and no removed package', () => {
   const at = machine();
   runs(at, '20-packages.sh', '60-ssm-agent.sh');
   for (const list of [LOCK, '/tmp/eniboot-licences.txt'])
@@ -70,7 +71,7 @@ test('the lists name what is in the image: the SSM agent too, and nothing that w
   assert.equal(
     [at.read(LOCK), at.read('/etc/dnf/versionlock.toml'), at.read('/etc/yum.repos.d/crio.repo')],
     before,
-    'twice is once',
+    'a second run changes nothing',
   );
 });
 
@@ -94,7 +95,7 @@ test('kubelet and the runtime are locked to their versions, and their repositori
   }
 });
 
-test("a build's own list is the lock of the next one; a package of another digest is refused", () => {
+test('the list of a build is the lock of the next build; a package with another digest is refused', () => {
   const first = machine();
   runs(first, '20-packages.sh', '60-ssm-agent.sh');
   const lock = first.read(LOCK);
@@ -116,7 +117,7 @@ test('with a lock nothing is installed before it holds, gpg and tar included', (
   runs(first, '20-packages.sh', '60-ssm-agent.sh');
   const lock = first.read(LOCK);
   const second = machine();
-  // The base image has neither. The stand-in for dnf brings the programs with the packages.
+  // The base image has neither gpg nor tar. The stand-in for dnf installs them with their packages.
   second.write('/var/lib/stand-in/offered', offered + more);
   second.hideTools();
   second.write('/tmp/eniboot/packages.lock', lock);
@@ -129,29 +130,29 @@ test('with a lock nothing is installed before it holds, gpg and tar included', (
   const locked = lock.split('\n').map((one) => one.split(' ')[0]);
   for (const call of installs)
     for (const name of call.slice(call.indexOf(' install ') + ' install '.length).split(' '))
-      assert.ok(locked.includes(name), `${name} is not as the lock has it: ${call}`);
+      assert.ok(locked.includes(name), `${name} differs from the lock: ${call}`);
   assert.match(installs[0] ?? '', /gnupg2-2\.4-1\.fc44\.x86_64/);
   assert.is(second.read(LOCK), lock.replace(/^amazon-ssm-agent.*\n/m, ''));
 });
 
-test('a lock without gnupg2 is refused where the base image has none', () => {
+test('a lock without gnupg2 is refused when the base image has none', () => {
   const at = machine();
   at.hideTools();
   at.write('/tmp/eniboot/packages.lock', `bash-1.0-1.fc44.x86_64 ${sha256('bash')}\n`);
   const { status, said } = at.run('20-packages.sh', WITHOUT);
   assert.is(status, 1, said);
-  assert.match(said, /packages_lock lacks gnupg2/);
+  assert.match(said, /packages_lock has no gnupg2/);
   assert.not.match(at.read('/var/lib/stand-in/calls'), /install .*gnupg2/);
 });
 
-test('what the base image has stays as it is, and the build says where it could not', () => {
+test('packages of the base image stay as they are, and the build tells which could not', () => {
   const at = machine();
   const { status, said } = at.run('20-packages.sh', { EXTRA_PACKAGES: 'bash chrony-1.0' });
   assert.is(status, 0, said);
   for (const kept of ['bash', 'iproute', 'NetworkManager', 'audit', 'chrony'])
     assert.match(at.read(LOCK), new RegExp(`^${kept}-1\\.0-1\\.fc44\\.x86_64 `, 'm'));
   assert.not.match(said, /of the base image/);
-  // A package whose installation takes another one along.
+  // Installing this package changes another one.
   const other = machine();
   const dnf = programs['dnf'] ?? '';
   other.write(
@@ -175,11 +176,11 @@ test('a lock holds after Fedora has dropped a build that it names', () => {
   runs(later, '20-packages.sh', '60-ssm-agent.sh');
   assert.is(later.read(LOCK), lock);
   assert.throws(() => later.read('/etc/yum.repos.d/eniboot-updates-archive.repo'), /ENOENT/);
-  // A first build takes the newest, and has no use for it.
+  // A first build takes the newest packages, and not those of the archive.
   assert.not.match(first.read('/var/lib/stand-in/calls'), /skopeo-1/);
 });
 
-test('the SSM agent brings no package that no list has', () => {
+test('the SSM agent brings no package that is in no list', () => {
   const at = machine();
   runs(at, '20-packages.sh');
   at.write('/var/lib/stand-in/lacks', 'stowaway');
@@ -195,7 +196,7 @@ test("the SSM agent comes from the Region's own domain, in China's partition too
   assert.is(status, 0, said);
 });
 
-test('a missing kernel module: what is suggested holds for both CPUs', () => {
+test('a missing kernel module: the suggested remedy is right for both CPUs', () => {
   const at = machine();
   runs(at, '20-packages.sh', '30-modules.sh');
   at.write('/var/lib/stand-in/missing-modules', 'ipvlan\n');
@@ -204,7 +205,7 @@ test('a missing kernel module: what is suggested holds for both CPUs', () => {
   assert.match(said, /add kernel-modules-6\.17\.1-300\.fc44 to extra_packages/);
 });
 
-test('what the scripts write has the same modes whatever the umask they are called with', () => {
+test('the scripts write files with the same modes under any umask', () => {
   const modes = (umask: string) => {
     const at = machine();
     const { status, said } = at.run('20-packages.sh', {}, umask);
@@ -219,7 +220,7 @@ test('what the scripts write has the same modes whatever the umask they are call
   for (const umask of ['077', '002']) assert.is(modes(umask), usual, umask);
 });
 
-test('the template asks for the very versions of Packer and its plugin that the tests run', () => {
+test('the template requires the same versions of Packer and its plugin that the tests run', () => {
   const template = readFileSync(join(repository, 'packer/eniboot.pkr.hcl'), 'utf8');
   const [, required] = /^ {2}required_version = "(.*)"$/m.exec(template) ?? [];
   const [, plugin] = /^ {6}version = "(.*)"$/m.exec(template) ?? [];
@@ -229,7 +230,7 @@ test('the template asks for the very versions of Packer and its plugin that the 
   );
 });
 
-test('every unit of the preset gets it, the runtime among them', () => {
+test("every unit of the preset is enabled, also the runtime's", () => {
   const at = machine();
   const { status, said } = at.run('40-eniboot.sh', withArchives(at));
   assert.is(status, 0, said);
@@ -240,7 +241,7 @@ test('every unit of the preset gets it, the runtime among them', () => {
 });
 
 for (const name of ['BUNDLE_SHA256', 'NODE_FILES_SHA256'])
-  test(`an archive with another digest than ${name} stops the build, and nothing of it is unpacked`, () => {
+  test(`an archive with another digest than ${name} stops the build, and is not unpacked`, () => {
     const at = machine();
     const { status, said } = at.run('40-eniboot.sh', { ...withArchives(at), [name]: '0'.repeat(64) });
     assert.is(status, 1, said);
@@ -248,7 +249,7 @@ for (const name of ['BUNDLE_SHA256', 'NODE_FILES_SHA256'])
     assert.throws(() => at.read('/usr/libexec/eniboot/1.0.0/bundle.sha256'), /ENOENT/);
   });
 
-/** What the boot of a build instance has made by then: of cloud-init and its DHCP client, NetworkManager, systemd, sshd, chrony. */
+/** Files that the boot of a build instance has made: by cloud-init, its DHCP client, NetworkManager, systemd, sshd and chrony. */
 const madeByBoot = [
   ...['dhcpcd/ens5.lease', 'dhcpcd/duid', 'dhcpcd/secret', 'dhclient/dhclient.leases'],
   ...['NetworkManager/secret_key', 'NetworkManager/internal-1-ens5.lease', 'NetworkManager/seen-bssids'],
@@ -286,7 +287,7 @@ const madeByBoot = [
     ['/var/log/cloud-init.log', '/var/log/journal/a/system.journal', '/var/log/dnf5.log'],
   );
 
-/** All provisioners, with what has been made meanwhile; `packages` is as if packages had all that the base image has. */
+/** Runs all provisioners, with files made meanwhile. `packages`: stands in for packages that own the base image's files. */
 async function provisioned({ clean }: { clean: boolean }) {
   const at = machine();
   execFileSync('find', [at.root, '-xdev', '-path', '*/var/log/*', '-type', 'f', '-delete']);
@@ -324,11 +325,11 @@ async function provisioned({ clean }: { clean: boolean }) {
       });
     },
   };
-  // The stand-ins' own.
+  // Files of the stand-ins.
   return { at, files: looked, hygiene: await checkHygiene(looked, ['/var/lib/stand-in/*']) };
 }
 
-test('what the scripts leave is what the check expects, whatever the boot has made before', async () => {
+test('after the scripts the check passes, with any files that the boot has made before', async () => {
   const { at, files, hygiene } = await provisioned({ clean: true });
   assert.is(hygiene.result, 'pass', hygiene.summary);
   assert.is(at.read('/usr/libexec/eniboot/kubelet-version'), 'Kubernetes v1.36.1\n');
@@ -345,7 +346,7 @@ test('what the scripts leave is what the check expects, whatever the boot has ma
   );
 });
 
-test('what the boot has made fails the check by its name where it is not removed', async () => {
+test('a file that the boot has made and no script removes fails the check by its name', async () => {
   const { hygiene } = await provisioned({ clean: false });
   assert.is(hygiene.result, 'fail');
   const left = hygiene.evidence['left'] as string[];
@@ -375,7 +376,7 @@ test('every node file gets the label of its place', () => {
 });
 
 test.after(removeMachines);
-test('what writes its state when the machine stops is stopped before that is removed', async () => {
+test('a service that writes its state when it stops is stopped before the state is removed', async () => {
   const { at } = await provisioned({ clean: true });
   const calls = at.read('/var/lib/stand-in/calls');
   for (const unit of ['systemd-random-seed', 'amazon-ssm-agent', 'chronyd'])

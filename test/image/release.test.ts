@@ -1,4 +1,4 @@
-// Boot tests and the zones' parameters against the simulated EC2 and SSM on virtual time, with every fault named.
+// Boot tests and the zones' parameters, against the simulated EC2 and SSM on virtual time, with each fault.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -27,17 +27,17 @@ const ZONE = 'euw1-az1';
 const NAME = parameterOf('x86_64', ZONE);
 
 interface Faults {
-  /** What becomes of each launched instance, some time later. */
+  /** Called for each launched instance, some time later. */
   launched?: (instance: InstanceRecord, at: { ssm: Ssm }) => void;
   launchedMs?: number;
-  /** Calls refused with this code, the first `times` of them. */
+  /** Calls that are refused with this code, the first `times` of them. */
   errors?: Partial<Record<ImageAction, { code: string; times: number }>>;
-  /** The first answer to this call gets lost. */
+  /** The first answer to this call is lost. */
   loses?: ImageAction;
-  /** Does something right after a call was carried out. */
+  /** Called right after a call was carried out. */
   after?: (action: ImageAction) => void;
   unconfirmed?: boolean;
-  /** Takes these fields out of the answers to an action, at any depth. */
+  /** Removes these fields from the answers to an action, at any depth. */
   leavesOut?: Partial<Record<ImageAction, string[]>>;
 }
 
@@ -47,7 +47,7 @@ function region(faults: Faults = {}) {
   const ec2 = createEc2({
     scheduler,
     subnets: [{ cidr: '10.0.0.0/24', zone: 'eu-west-1a' }],
-    // As an account may have it: what is launched says itself what it wants.
+    // An account may have such a default. A launch must ask for its own setting.
     metadataDefaults: { instanceMetadataTags: 'enabled' },
     latency: {
       attachMs: 0,
@@ -68,6 +68,7 @@ function region(faults: Faults = {}) {
     accountId: world.accountId,
     tagsOf: (id) => world.instances.get(id)?.tags,
     imageExists: (id) => faults.unconfirmed !== true && world.images.has(id),
+    isInAlarm: () => false,
   });
   ec2.subscribe((event) => {
     if (event.kind !== 'run') return;
@@ -193,7 +194,7 @@ test("the example's user data is a configuration", () => {
   assert.equal(config.pods.subnets, { ids: ['subnet-0123456789abcdef0'] });
 });
 
-test('an image whose node gets READY is tagged as passed, and its instance goes', async () => {
+test('an image whose node gets READY is tagged as passed, and its instance is terminated', async () => {
   const at = region({ launched: says('ready@1.0.0') });
   const image = at.image({});
   const result = await at.to(at.test(image.id));
@@ -208,7 +209,7 @@ test('an image whose node gets READY is tagged as passed, and its instance goes'
   assert.is(at.living(), 0);
 });
 
-test('an answer that leaves out what the image or its node is known by is no empty text', async () => {
+test('a field that EC2 leaves out is never taken for an empty text', async () => {
   const zoneless = region({
     launched: says('ready@1.0.0'),
     leavesOut: { DescribeInstances: ['AvailabilityZoneId'] },
@@ -254,7 +255,7 @@ test('the report has the status JSON of a node that SSM reaches', async () => {
   assert.is(result.check?.fit, true);
 });
 
-test('an image whose node is READY and not what it should be has not passed', async () => {
+test('an image whose node is READY and unfit has not passed', async () => {
   const unfit = `{"fit":false,"checks":[{"id":"runtime","result":"fail","summary":"crio.service is inactive"},{"id":"swap","result":"pass","summary":"none"}]}\n`;
   const at = region(answers('{"verdict":"ready"}\n', unfit));
   const image = at.image({});
@@ -267,7 +268,7 @@ test('an image whose node is READY and not what it should be has not passed', as
   assert.is(at.living(), 0);
 });
 
-test('a check that cannot be had is said to be missing, and READY counts', async () => {
+test('a check that cannot be run is reported as missing, and READY counts', async () => {
   const at = region(answers('{"verdict":"ready"}\n', 'Segmentation fault\n'));
   const result = await at.to(at.test(at.image({}).id));
   assert.match(result.checkMissing ?? '', /is not JSON/);
@@ -278,13 +279,13 @@ const unheard: [string, Faults, RegExp][] = [
   ['a node without an SSM agent', { launched: says('ready@1.0.0') }, /not managed by SSM after 60 s/],
   ['an answer that was cut', answers('{"verdict":'), /is not JSON/],
   [
-    'an operator who may not ask',
+    'an operator without the permission',
     { ...answers('{}'), errors: { SendCommand: { code: 'AccessDeniedException', times: 9 } } },
     /SendCommand/,
   ],
 ];
 for (const [name, faults, why] of unheard)
-  test(`without the status JSON, the report says why and the image passes: ${name}`, async () => {
+  test(`without the status JSON, the report tells why and the image passes: ${name}`, async () => {
     const at = region(faults);
     const result = await at.to(at.test(at.image({}).id));
     assert.match(result.statusMissing ?? '', why);
@@ -293,7 +294,7 @@ for (const [name, faults, why] of unheard)
     assert.is(at.living(), 0);
   });
 
-test('a node that may not tag itself is heard by its console', async () => {
+test('the verdict of a node that may not tag itself is read from its console', async () => {
   const at = region({
     launched: (instance) => {
       instance.console = '[  20.1] x\neniboot: READY OK 1.0.0 12.5s\n';
@@ -321,16 +322,16 @@ const notReady: [string, Faults, RegExp, RegExp | undefined][] = [
     /failed:IMDS_UNREACHABLE/,
     /^failed:IMDS/,
   ],
-  ['a node that never says anything', {}, /no verdict after 60\d s/, undefined],
+  ['a node that never reports', {}, /no verdict after 60\d s/, undefined],
   [
-    'an instance that dies',
+    'an instance that EC2 ends',
     { launched: (instance) => void (instance.state = 'terminated') },
     /instance is terminated/,
     undefined,
   ],
 ];
 for (const [name, faults, message, tag] of notReady)
-  test(`not passed: ${name}; the instance goes, and the image cannot be published`, async () => {
+  test(`not passed: ${name}; the instance is terminated, and the image cannot be published`, async () => {
     const at = region(faults);
     const image = at.image({});
     await at.failing('IMAGE_TEST_FAILED', at.test(image.id), message);
@@ -342,7 +343,7 @@ for (const [name, faults, message, tag] of notReady)
     assert.equal(at.values(), []);
   });
 
-test("an instance that EC2 ends since the caller may not use the image's key is told from one that fails", async () => {
+test("an instance that EC2 ends because the caller may not use the image's key is no failed boot", async () => {
   const at = region({ launched: says('ready@1.0.0') });
   const image = at.image({});
   const snapshot = at.world.snapshots.get(image.snapshotId);
@@ -354,12 +355,12 @@ test("an instance that EC2 ends since the caller may not use the image's key is 
     /terminated: Client\.InternalError: Client error/,
   );
   assert.is(at.living(), 0);
-  assert.not.ok(image.tags.has('eniboot:boot-test'), 'it says nothing of the image');
+  assert.not.ok(image.tags.has('eniboot:boot-test'), "the image's tag has no result");
   at.denied.clear();
   assert.is((await at.to(at.test(image.id))).verdict, 'ready');
 });
 
-test('interrupted while it waits: the instance goes, nothing is recorded', async () => {
+test('interrupted during the wait: the instance is terminated, nothing is recorded', async () => {
   const stop = new AbortController();
   const at = region({ launched: () => stop.abort(), launchedMs: 20_000 });
   const image = at.image({});
@@ -370,7 +371,7 @@ test('interrupted while it waits: the instance goes, nothing is recorded', async
   assert.ok(at.clock.bootMs() - began < 27_000, 'at once');
 });
 
-test('what has been tested can be published at once, although EC2 shows a tag a little later', async () => {
+test('a tested image can be published at once, although EC2 shows a tag a little later', async () => {
   const at = region({ launched: says('ready@1.0.0') });
   const image = at.image({});
   await at.to(at.test(image.id));
@@ -404,7 +405,7 @@ test('an instance that cannot be terminated is named', async () => {
   await at.failing('IMAGE_TEST_LEFT', at.test(at.image({}).id), /^i-\w+ could not be terminated/);
 });
 
-test('an instance that a killed boot test left is terminated by the next one; a test that runs beside it is not', async () => {
+test('an instance that a killed boot test left is terminated by the next one; the instance of a test that still runs is not', async () => {
   const at = region({ launched: says('ready@1.0.0') });
   const image = at.image({});
   const launch = (tags: Record<string, string>) =>
@@ -433,7 +434,7 @@ test('an instance that a killed boot test left is terminated by the next one; a 
   assert.match(told[0] ?? '', new RegExp(`^${left} of an earlier boot test .* is terminated`));
 });
 
-test('publish makes a candidate of type aws:ec2:image and waits until it can be read; twice is once', async () => {
+test('publish makes a candidate of type aws:ec2:image and waits until it can be read; a second publish changes nothing', async () => {
   const at = region();
   const image = at.image();
   const began = at.clock.bootMs();
@@ -455,7 +456,7 @@ test('a lost answer of PutParameter is found again by the next publish', async (
   assert.equal(at.values(), [image.id]);
 });
 
-test('an image that EC2 does not confirm, one that is not there, one that is untested', async () => {
+test('publish refuses an image that EC2 does not confirm, one that does not exist, and one that is untested', async () => {
   const at = region({ unconfirmed: true });
   await at.failing(
     'IMAGE_NOT_CONFIRMED',
@@ -471,7 +472,7 @@ test('an image that EC2 does not confirm, one that is not there, one that is unt
   assert.equal(at.values(), []);
 });
 
-test('promote and roll back move labels, and no value is ever written over', async () => {
+test('promote and roll back move labels, and never change a value', async () => {
   const at = region();
   const [first, second] = [at.image(), at.image()];
   for (const image of [first, second]) {
@@ -480,7 +481,11 @@ test('promote and roll back move labels, and no value is ever written over', asy
   }
   assert.equal(at.labels(), { candidate: second.id, stable: second.id, previous: first.id });
   await at.to(promoteImage(at.aws, second.id, ZONE));
-  assert.equal(at.labels(), { candidate: second.id, stable: second.id, previous: first.id }, 'twice is once');
+  assert.equal(
+    at.labels(),
+    { candidate: second.id, stable: second.id, previous: first.id },
+    'a second promote changes nothing',
+  );
   await at.to(rollBackImage(at.aws, 'x86_64', ZONE));
   assert.is(at.labels()['stable'], first.id);
   await at.to(rollBackImage(at.aws, 'x86_64', ZONE));
@@ -500,7 +505,7 @@ test('promote and roll back move labels, and no value is ever written over', asy
   );
 });
 
-test('promote refuses a candidate that is another; roll back refuses what was deregistered, or never was', async () => {
+test('promote refuses another candidate; roll back refuses an image that was deregistered, or never existed', async () => {
   const at = region();
   const [first, second] = [at.image(), at.image()];
   await at.to(publishImage(at.aws, at.clock, first.id, ZONE));
@@ -522,7 +527,7 @@ test('promote refuses a candidate that is another; roll back refuses what was de
   assert.is(at.labels()['stable'], second.id);
 });
 
-test('rolled back to what a zone launched before, whatever a later test of it said', async () => {
+test('roll back goes to the image that a zone launched before, with any result of a later test', async () => {
   const at = region();
   const [first, second] = [at.image(), at.image()];
   for (const image of [first, second]) {
@@ -538,7 +543,7 @@ test('rolled back to what a zone launched before, whatever a later test of it sa
   assert.is(at.labels()['stable'], second.id);
 });
 
-test('the list names what zones launch although it is gone, and what another account shares', async () => {
+test('the list names images that zones launch although they are gone, and images that another account shares', async () => {
   const at = region();
   const [gone, shared] = [at.image(), at.image()];
   for (const [image, zone] of [
@@ -565,7 +570,7 @@ test('the list names what zones launch although it is gone, and what another acc
   );
 });
 
-test('a label that somebody else moves at the same moment is noticed', async () => {
+test('a label that another operator moves at the same moment is noticed', async () => {
   let meddle = false;
   const at = region({
     after: (action) => {
@@ -591,7 +596,7 @@ test('labels move on before their version becomes the oldest of 100', async () =
   assert.is(at.labels()['stable'], old.id);
 });
 
-test('a label of an image that is gone keeps nobody from publishing before the parameter is full', async () => {
+test('a label of a deregistered image does not prevent a publish before the parameter is full', async () => {
   const at = region();
   const [gone, other, young] = [at.image(), at.image(), at.image()];
   await at.to(publishImage(at.aws, at.clock, gone.id, ZONE));
@@ -604,10 +609,10 @@ test('a label of an image that is gone keeps nobody from publishing before the p
   const began = at.clock.bootMs();
   await at.to(publishImage(at.aws, at.clock, young.id, ZONE));
   assert.is(at.labels()['candidate'], young.id);
-  assert.ok(at.clock.bootMs() - began < 30_000, 'it does not wait for what can never be confirmed');
+  assert.ok(at.clock.bootMs() - began < 30_000, 'it does not wait for an image that can never be confirmed');
 });
 
-test('a parameter that others have filled up is refused with what to do', async () => {
+test('a parameter that other programs have filled is refused with a remedy', async () => {
   const at = region();
   const [old, young] = [at.image(), at.image()];
   await at.to(publishImage(at.aws, at.clock, old.id, ZONE));

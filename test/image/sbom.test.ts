@@ -1,4 +1,4 @@
-// The bill of materials names what is in a build, and is the same for the same build.
+// The bill of materials names the contents of a build, and is the same for the same build.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -51,7 +51,7 @@ function make(): Bom {
   return JSON.parse(readFileSync(join(folder, 'sbom-x64.cdx.json'), 'utf8')) as Bom;
 }
 
-test('npm packages, the runtime, what is linked in, and RPMs, each once', () => {
+test('it has npm packages, the runtime, linked libraries and RPMs, each once', () => {
   const header = 'a'.repeat(64);
   writeFileSync(
     packages,
@@ -69,7 +69,7 @@ test('npm packages, the runtime, what is linked in, and RPMs, each once', () => 
     'runtime:bun',
     'runtime:bun/BoringSSL',
     'runtime:bun/zstd',
-    // Not Fedora's: an advisory of Fedora's for a package of that name says nothing about it.
+    // This package is not Fedora's: Fedora's advisories for a package of that name do not apply to it.
     'pkg:rpm/kubelet@1.34.2-150500.1.1?arch=x86_64',
     'pkg:rpm/fedora/shadow-utils@4.17.0-5.fc44?arch=x86_64&epoch=2',
   ])
@@ -116,7 +116,7 @@ test('the manifest of the image leads from the commit to the AMI, and refuses an
   writeManifest({ ...custom_data, commit: 'another' });
   refused(/is of commit another/);
   writeManifest(custom_data);
-  // A later build that got no further than its packages, and one whose check said no.
+  // A later build that ended after its packages, and one whose check failed.
   writeStarted('2026-11-27T16:00:00Z');
   refused(/has files of the build of 2026-11-27T16:00:00Z, .* of 2026-11-27T15:00:00Z/);
   writeStarted('2026-11-27T15:00:00Z');
@@ -165,7 +165,7 @@ test('a CPU that was not built has no bill of materials', () => {
   assert.not.ok(existsSync(join(clone, 'dist/sbom-arm64.cdx.json')));
 });
 
-test('a list that is none, and wrong usage, are refused', () => {
+test('a malformed list, and wrong usage, are refused', () => {
   assert.ok(existsSync(packages));
   const bad = spawnSync(process.execPath, [script, '--out', folder, '--image', folder], {
     encoding: 'utf8',

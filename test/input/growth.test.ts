@@ -1,7 +1,7 @@
 // time limit: 600 s
-// What reads a text from outside takes time in proportion to the text. Each parser is a line of a table here; it gets
-// every run of characters, eight times as long the second time, and what it then takes is compared. Seconds of the
-// processor that this thread used, not of the clock: other work on the machine does not count.
+// Parsers of texts from outside take time in proportion to the text. Each parser is a line of a table here. It gets runs of many
+// kinds of characters, and then runs eight times as long, and the times are compared. They are seconds of CPU time of this thread:
+// other work on the machine does not count.
 import { gzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -18,15 +18,15 @@ import { bounds } from '../../agent/port/bounds.ts';
 import { readReport } from '../../agent/rollout/node-report.ts';
 import { readConfiguration, readVariables, refuseRequests } from '../../cni/call.ts';
 
-/** One that reads texts from outside. */
+/** A parser of texts from outside. */
 interface Parser {
-  /** Characters of the longest text it is given: enough to tell what is squared from what is not. */
+  /** Characters of its longest text: enough to tell quadratic time from time in proportion. */
   longest: number;
-  /** May throw, or wait for what is there at once. */
+  /** May throw; a returned promise is awaited. */
   read(text: string): unknown;
-  /** What runs stand between, beside nothing. */
+  /** Texts around a run; a run without any is always tried, too. */
   around?: [before: string, after: string][];
-  /** Beside those that all get. */
+  /** Further runs, added to those of all parsers. */
   runs?: readonly string[];
 }
 
@@ -35,7 +35,7 @@ const part = (headers: string) =>
 const conflist = (inner: string) =>
   `{"cniVersion":"0.3.1","name":"n","plugins":[{"type":"cni-ipvlan-vpc-k8s-ipam",${inner}}]}`;
 
-/** Of redaction: each may begin something whose end does not come. */
+/** For redaction: beginnings of secrets whose end does not come. */
 const beginnings =
   `token= token=" token=' token={ token=[ token={" token=\\" token=** password:x secret: name= name=" name=token value= value={
 value=" value=\\" value=' name:token,value={ {"name":"token","value":" --token --token" -u -ua: -u=a: a:// a://a@ a:a@ a://a:a@ @tcp( a:b@tcp( Bearer Cookie:
@@ -118,7 +118,7 @@ const parsers: Record<string, Parser> = {
     ],
   },
   'variables of a CNI call': {
-    // Of one string of an environment: MAX_ARG_STRLEN, execve(2).
+    // The limit of one string of an environment: MAX_ARG_STRLEN, execve(2).
     longest: 128 * 1024,
     read: (text) =>
       readVariables('ADD', (name) => (name === 'CNI_ARGS' || name === 'CNI_CONTAINERID' ? text : '/a')),
@@ -138,7 +138,7 @@ const parsers: Record<string, Parser> = {
   },
 };
 
-/** What a text is made long with. */
+/** The characters that long texts consist of. */
 const runs = [
   ...[' ', '\t', '\n', '\r', '\r\n', '\u00a0', '\0', ' \n', '\n ', ' \t'],
   ...[
@@ -213,18 +213,18 @@ const runs = [
   ],
 ];
 
-/** Milliseconds below which growth cannot be told from noise, and matters to nobody. */
+/** Milliseconds below which growth cannot be told from noise, and does not matter. */
 const NEGLIGIBLE = 100;
-/** Eight times the text: 8 in proportion, 64 where it is squared. */
+/** For eight times the text: 8 is in proportion, 64 is quadratic. */
 const MOST = 24;
 
-/** Milliseconds of the processor. */
+/** Milliseconds of CPU time. */
 async function timeOf(parser: Parser, text: string): Promise<number> {
   const before = process.threadCpuUsage();
   try {
     await parser.read(text);
   } catch {
-    // Most of these texts are refused; how fast is the question.
+    // Most of these texts are refused; only the time matters.
   }
   const { user, system } = process.threadCpuUsage(before);
   return (user + system) / 1000;
@@ -240,12 +240,12 @@ for (const [name, parser] of Object.entries(parsers)) {
           run.repeat(Math.max(1, Math.floor((length - before.length - after.length) / run.length))) +
           after;
         const taken = new Map<number, number>();
-        // From short to long, so that a squared one is told before it takes minutes.
+        // From short to long, so that quadratic time is found before it takes minutes.
         for (let length = parser.longest / 512; length <= parser.longest; length *= 8) {
           const text = of(length);
           let ms = await timeOf(parser, text);
           const most = MOST * Math.max(taken.get(length / 8) ?? Infinity, NEGLIGIBLE / MOST);
-          // A collection of garbage may fall into one of them.
+          // A garbage collection may fall into one of the tries.
           for (let tries = 0; tries < 3 && ms > most; tries += 1)
             ms = Math.min(ms, await timeOf(parser, text));
           taken.set(length, ms);
@@ -253,7 +253,7 @@ for (const [name, parser] of Object.entries(parsers)) {
             worst.push(
               `${JSON.stringify(before)} + ${JSON.stringify(run)}…: ${length} in ${ms.toFixed(0)} ms`,
             );
-          // In proportion so far, and slow enough to have told.
+          // In proportion so far, and slow enough to be sure.
           if (ms > most || ms > 2 * NEGLIGIBLE) break;
         }
       }
@@ -261,8 +261,8 @@ for (const [name, parser] of Object.entries(parsers)) {
   });
 }
 
-test('what user data unpacks to is bounded as a whole, however often it is packed', () => {
-  // 16 KiB of gzip that hold 60 parts, each of which is a megabyte of blanks when it is unpacked.
+test('the unpacked size of user data is bounded as a whole, with any number of layers', () => {
+  // 16 KiB of gzip with 60 parts. Each part unpacks to a megabyte of blanks.
   const inner = gzipSync(' '.repeat(1_000_000)).toString('base64');
   const part = `--b\nContent-Type: ${configMediaType}\nContent-Transfer-Encoding: base64\n\n${inner}\n`;
   const text = `Content-Type: multipart/mixed; boundary="b"\n\n${part.repeat(60)}--b--\n`;
@@ -271,11 +271,11 @@ test('what user data unpacks to is bounded as a whole, however often it is packe
   const sources = userDataSources(packed);
   const refused = sources.filter((source) => 'refused' in source);
   assert.is(sources.length, 60);
-  assert.is(refused.length, 60, 'even the first has no room: its message took some');
+  assert.is(refused.length, 60, 'even the first part has no room, because its message has taken some');
   assert.match(JSON.stringify(refused[0]), 'unpacks to over 1 MiB');
 });
 
-test('a file that is no YAML has a few problems, not one for each character', () => {
+test('a file that is not YAML has a few problems, not one for each character', () => {
   try {
     loadConfig([{ name: 'config.yaml', content: `cluster: ${']'.repeat(10_000)}` }]);
     assert.unreachable();

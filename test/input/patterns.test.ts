@@ -1,4 +1,4 @@
-// The check of patterns: what it refuses, and that it does not refuse what is fine.
+// The check of patterns: the patterns that it refuses, and good patterns that it accepts.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { patternProblems } from '../patterns.ts';
@@ -11,10 +11,10 @@ const refused: [what: string, source: string, says: RegExp][] = [
   ],
   ['slashes at the end', String.raw`text.replace(/\/+$/, '')`, /begins with a repetition/],
   ['digits, then words', String.raw`/^\d+\.\d+[\w.]*$/.test(text)`, /two repetitions/],
-  ['a repetition of one', String.raw`/^(?:a+)+$/.test(text)`, /repeats what repeats/],
+  ['a repetition of one', String.raw`/^(?:a+)+$/.test(text)`, /repeats a repetition/],
   ['made at run time', 'const a = new RegExp(`x${text}`);', /at run time/],
   ['made at run time, without new', 'const a = RegExp(text);', /at run time/],
-  ['what cannot be read', 'const a = ;', /x\.ts/],
+  ['a source that cannot be parsed', 'const a = ;', /x\.ts/],
 ];
 for (const [what, source, says] of refused)
   test(`refused: ${what}`, () => {
@@ -27,7 +27,7 @@ test('a problem has file and line', () => {
   assert.match(patternProblems('agent/x.ts', '\n\nconst a = /b+$/;\n')[0] ?? '', /^agent\/x\.ts:3: /);
 });
 
-test('fine patterns are left alone', () => {
+test('good patterns have no problem', () => {
   const source = String.raw`[/^\d+\.\d+$/, /[ \t]{1,8}x/, /\s+/g, /^[^=]+=/, /x(?:a|b)*c/].map((one) => one.test(text));`;
   assert.equal(patternProblems('x.ts', source), []);
 });

@@ -1,4 +1,4 @@
-// The one redactor: what it takes out, what it leaves, and that everything that leaves the machine goes through it.
+// The only redactor: the secrets that it removes, the texts that it keeps, and the ways out of the machine, which all use it.
 import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -10,7 +10,7 @@ import { createLog } from '../../agent/port/log.ts';
 import { gone, stays } from './redact.ts';
 
 for (const [what, text, ...secrets] of gone)
-  test(`taken out: ${what}`, () => {
+  test(`removed: ${what}`, () => {
     const after = redact(text);
     for (const secret of secrets) {
       assert.ok(text.includes(secret), 'the table is wrong');
@@ -19,13 +19,13 @@ for (const [what, text, ...secrets] of gone)
     assert.ok(after.removed > 0);
     for (const kept of ['kept: yes', '"kept":1', 'kept1', 'end', '--verbose'])
       if (text.includes(kept)) assert.ok(after.text.includes(kept), after.text);
-    assert.is(redact(after.text).text, after.text, 'twice is once');
+    assert.is(redact(after.text).text, after.text, 'a second redaction changes nothing');
   });
 
 for (const text of stays)
   test(`stays: ${JSON.stringify(text).slice(0, 80)}`, () => assert.equal(redact(text), { text, removed: 0 }));
 
-test('property: a secret in any dress is taken out', () => {
+test('property: a secret in any form is removed', () => {
   const word = fc.stringMatching(/^[A-Za-z0-9/+=._][A-Za-z0-9/+=._-]{7,59}$/);
   const dresses: ((secret: string) => string)[] = [
     (secret) => `password=${secret}`,
@@ -58,7 +58,7 @@ test('property: a secret in any dress is taken out', () => {
   );
 });
 
-/** Everything that leaves the machine, or is kept on it, by the one place it passes. */
+/** Every way by which a text leaves the machine, or is kept on it. */
 const waysOut: Record<string, (secret: string) => string> = {
   'the message of a failure': (secret) => new Failure('INTERNAL', `tar said: password=${secret}`).message,
   'the facts of a failure': (secret) => {
@@ -113,7 +113,7 @@ function problemsOf(content: string): unknown {
   }
 }
 
-test('what is no secret keeps its kind: numbers, truth, dates, and texts', () => {
+test('values that are no secrets keep their type: numbers, booleans, dates and texts', () => {
   const facts = {
     at: new Date(0),
     n: 1,
@@ -132,7 +132,7 @@ test('10 MB of log take about a second', () => {
   const before = process.threadCpuUsage();
   assert.ok(redact(log).removed > 10_000);
   const { user, system } = process.threadCpuUsage(before);
-  // Of a processor that others use too.
+  // CPU time: other programs use the processor as well.
   assert.ok(user + system < 3_000_000, `${(user + system) / 1e6} s`);
 });
 

@@ -1,6 +1,6 @@
-// What the redactor must take out, and what it must leave: of each, what it is, the text, and the secrets in it.
+// Texts that the redactor must change, and texts that it must keep: for each its kind, the text, and the secrets in it.
 
-/** Each of the secrets must be gone; of the rest of the text nothing is said. */
+/** Each of the secrets must be removed; the rest of the text is not checked. */
 export const gone: [what: string, text: string, ...secrets: string[]][] = [
   ['Kubernetes: name and value, JSON', '{"name":"DB_PASSWORD","value":"hunter2"}', 'hunter2'],
   ['Kubernetes: value and name, JSON', '{"value":"hunter2","name":"DB_PASSWORD"}', 'hunter2'],

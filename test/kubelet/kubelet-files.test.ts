@@ -1,11 +1,11 @@
-// What kubelet and cri-o read, byte for byte, for four kubelets; and what may not reach them.
+// The files that kubelet and cri-o read, byte for byte, for four kubelets; and values that must not reach them.
 // UPDATE_GOLDEN=1 rewrites the expected files.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parse as parseToml } from 'smol-toml';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parse as parseYaml } from 'yaml';
-import { kubeletFiles, supportedKubelets } from '../../agent/boot/kubelet-files.ts';
+import { kubeletFiles, supportedKubelets } from '../../agent/boot/phases/kubelet/files.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { node } from './node.ts';
 
@@ -33,14 +33,14 @@ test('every field written exists in every supported kubelet', () => {
   const known = new Set(fields.fieldsOf30);
   for (let minor = supportedKubelets.oldest; minor <= supportedKubelets.newest; minor += 1) {
     const change = fields.changes[`${minor}`] ?? { added: [], removed: [] };
-    assert.ok(minor === 30 || fields.changes[`${minor}`], `1.${minor} was not compared`);
+    assert.ok(minor === 30 || fields.changes[`${minor}`], `1.${minor} is not in fields.json`);
     for (const name of change.added) known.add(name);
     for (const name of change.removed) known.delete(name);
     for (const name of written) assert.ok(known.has(name), `${name} in 1.${minor}`);
   }
 });
 
-test('versions that were not compared are refused, with the range', () => {
+test('versions that are not in fields.json are refused, with the supported range', () => {
   for (const kubeletVersion of [
     '1.29',
     'Kubernetes v1.29.15',
@@ -62,7 +62,7 @@ test('versions that were not compared are refused, with the range', () => {
     );
 });
 
-test('kubelet is never left to choose its node IP', () => {
+test('kubelet always gets its node IP', () => {
   for (const nodeIps of [[], [''], ['10.0.0'], ['fd00::1'], ['10.0.0.5 --v=9'], ['10.0.0.5', '10.0.0.6']])
     assert.throws(
       () => kubeletFiles({ ...node, nodeIps }),
@@ -80,7 +80,7 @@ test('distribution and pre-release versions are understood', () => {
     kubeletFiles({ ...node, kubeletVersion });
 });
 
-test('the resolver is the one pods can reach', () => {
+test('the resolver is one that pods can reach', () => {
   const upstream = '/run/systemd/resolve/resolv.conf';
   const texts: [string, string][] = [
     ['nameserver 127.0.0.53\n', upstream],
@@ -94,7 +94,7 @@ test('the resolver is the one pods can reach', () => {
     assert.is(configuration({ resolvConf })['resolvConf'], expected, JSON.stringify(resolvConf));
 });
 
-test('without a cluster DNS address the field is left to the operator', () => {
+test('without a cluster DNS address the operator may set the field', () => {
   assert.not.ok('clusterDNS' in configuration({ clusterDns: [] }));
 });
 
@@ -107,7 +107,7 @@ test('the flags split at blanks into exactly three, as systemd will split them',
   );
 });
 
-test('cri-o: network by name, one plugin folder, the cgroup driver kubelet has', () => {
+test("cri-o: network by name, one plugin folder, kubelet's cgroup driver", () => {
   // The parser's objects have no prototype.
   const crio = structuredClone(parseToml(text('/run/eniboot/crio/10-eniboot.conf')));
   assert.equal(crio, {
@@ -140,7 +140,7 @@ function golden(name: string, actual: string): string {
   return readFileSync(file, 'utf8');
 }
 
-test("containerd in cri-o's place is asked at its own socket", () => {
+test("with containerd in place of cri-o, kubelet uses containerd's socket", () => {
   const [config] = kubeletFiles({ ...node, runtime: 'containerd' });
   assert.match(config?.text ?? '', /containerRuntimeEndpoint: unix:\/\/\/run\/containerd\/containerd\.sock/);
 });

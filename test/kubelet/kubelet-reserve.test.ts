@@ -1,8 +1,8 @@
-// What kubelet keeps for itself: the published formulas where they fit, and never more than the machine has.
+// The resources that kubelet reserves: the published formulas where they fit, and never more than the machine has.
 import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { kubeReserved } from '../../agent/boot/kubelet-reserve.ts';
+import { kubeReserved } from '../../agent/boot/phases/kubelet/reserved.ts';
 
 const mebibyte = 1024 * 1024;
 const gibibyte = 1024 * mebibyte;

@@ -1,6 +1,6 @@
-import type { KubeletNode } from '../../agent/boot/kubelet-files.ts';
+import type { KubeletNode } from '../../agent/boot/phases/kubelet/files.ts';
 
-/** A node as the kubelet phase would describe it; tests change what they are about. */
+/** A node as the kubelet phase describes it; tests change single values. */
 export const node: KubeletNode = {
   kubeletVersion: 'Kubernetes v1.36.6',
   instanceId: 'i-0123456789abcdef0',
@@ -17,5 +17,6 @@ export const node: KubeletNode = {
   resolvConf: '# stub\nnameserver 127.0.0.53\noptions edns0 trust-ad\nsearch eu-west-1.compute.internal\n',
   clusterDns: ['10.96.0.10'],
   clusterDomain: 'cluster.local',
+  bootstrapKubeconfig: undefined,
   labels: { 'example.com/team': 'search', 'node.kubernetes.io/pool': 'general' },
 };

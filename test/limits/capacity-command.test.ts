@@ -1,4 +1,4 @@
-// `eniboot capacity` as a person and as a script meet it.
+// `eniboot capacity`, its output for people and for scripts.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as v from 'valibot';
@@ -21,7 +21,7 @@ addresses   2         18     18         18        EC2         (3 ENIs - 1 boot E
   );
 });
 
-test('--json is one object and nothing else', async () => {
+test('--json prints one object only', async () => {
   const { code, out } = await call('m5.large', '--json');
   assert.is(code, 0);
   const { type, limits, capacity, sources } = JSON.parse(out);
@@ -37,14 +37,14 @@ test('--json is one object and nothing else', async () => {
   assert.is(sources.length, 2);
 });
 
-test('a type without Nitro shows no prefixes, one with many cards says which counts', async () => {
+test('a type without Nitro shows no prefixes, a type with many cards names the card that counts', async () => {
   assert.not.match((await call('m4.large')).out, 'x 16');
   assert.match((await call('p5.48xlarge')).out, '64 ENIs on 32 cards, only the default card is used');
 });
 
-test('an unknown type and one without room fail by their codes', async () => {
+test('an unknown type and a type without room for pods fail with their codes', async () => {
   const { remedy } = await rejects(call('m99.huge'), 'INSTANCE_TYPE_UNKNOWN');
-  assert.not.match(remedy, /eniboot capacity/, 'which has just said this');
+  assert.not.match(remedy, /eniboot capacity/, 'the command does not recommend itself');
   await rejects(call('hpc6id.32xlarge'), 'NO_POD_CAPACITY');
 });
 

@@ -1,11 +1,11 @@
-// How many pods a node can address: known figures, and properties over every type of the table and beyond.
+// The number of pods that a node can address: known figures, and properties for every type of the table and others.
 
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type InstanceLimits, limitsOf } from '../../agent/aws/limits/limits.ts';
-import { capacity } from '../../agent/boot/capacity.ts';
+import { capacity } from '../../agent/boot/facts/capacity.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 
 const big = 1_000_000;
@@ -38,7 +38,7 @@ test('figures worked out by hand', async () => {
   }
 });
 
-test('auto means prefixes on Nitro and addresses elsewhere', async () => {
+test('auto means prefixes on Nitro and addresses on other types', async () => {
   const nitro = await limitsOf('m5.large');
   const xen = await limitsOf('m4.large');
   assert.ok(nitro && xen);
@@ -46,7 +46,7 @@ test('auto means prefixes on Nitro and addresses elsewhere', async () => {
   assert.is(capacity(xen, 'auto', 110).unit, 'addresses');
 });
 
-test('the explanation is the calculation', async () => {
+test('the explanation has the calculation', async () => {
   const limits = await limitsOf('m5.large');
   assert.ok(limits);
   assert.is(
@@ -59,14 +59,14 @@ test('the explanation is the calculation', async () => {
   assert.match(capacity(p5, 'auto', 110).explain, 'on the default card');
 });
 
-test('a cap that EC2 meets exactly is the cap that binds', async () => {
+test("when cap and EC2's limit are equal, the cap is named", async () => {
   const limits = await limitsOf('m5.large');
   assert.ok(limits);
   assert.is(capacity(limits, 'addresses', 18).limitedBy, 'cap');
   assert.is(capacity(limits, 'addresses', 19).limitedBy, 'enis');
 });
 
-test('prefixes demanded without Nitro is a named failure', async () => {
+test('prefixes on a type without Nitro have a failure code', async () => {
   const xen = await limitsOf('m4.large');
   assert.ok(xen);
   assert.throws(
@@ -75,7 +75,7 @@ test('prefixes demanded without Nitro is a named failure', async () => {
   );
 });
 
-test('no room for a pod ENI is a named failure', async () => {
+test('a type without room for a pod ENI has a failure code', async () => {
   // One ENI on each of its two cards.
   const hpc = await limitsOf('hpc6id.32xlarge');
   assert.ok(hpc);
@@ -85,7 +85,7 @@ test('no room for a pod ENI is a named failure', async () => {
   );
 });
 
-test('every published type either has room for pods or says it has none', async () => {
+test('every published type has room for pods, or fails with the code', async () => {
   const file = new URL('../../agent/aws/limits/limits.generated.json', import.meta.url);
   const without: string[] = [];
   for (const type of Object.keys(JSON.parse(readFileSync(file, 'utf8')).types)) {
@@ -101,7 +101,7 @@ test('every published type either has room for pods or says it has none', async 
   assert.equal(without, ['hpc6id.32xlarge']);
 });
 
-test('property: never more pods than addresses or cap, and limitedBy names the one that binds', () => {
+test('property: never more pods than addresses or cap, and limitedBy names the limit that applies', () => {
   fc.assert(
     fc.property(
       arbitraryLimits,

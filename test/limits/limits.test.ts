@@ -1,4 +1,4 @@
-// The generated table against figures AWS documents, and the fallback against DescribeInstanceTypes answers.
+// The generated table against figures that AWS documents, and the fallback with answers of DescribeInstanceTypes.
 
 import { readFileSync, statSync } from 'node:fs';
 import { test } from 'uvu';
@@ -8,7 +8,7 @@ import { isFailure } from '../../agent/messages/failure.ts';
 
 const file = new URL('../../agent/aws/limits/limits.generated.json', import.meta.url);
 
-test('types an operator meets have the limits AWS documents', async () => {
+test('common types have the limits that AWS documents', async () => {
   assert.equal(await limitsOf('m5.large'), {
     enis: 3,
     defaultCardEnis: 3,
@@ -23,20 +23,20 @@ test('types an operator meets have the limits AWS documents', async () => {
   assert.equal(shape(await limitsOf('m5.metal')), [15, 50, true]);
 });
 
-test('a type with several network cards: the limit of the default card stands apart', async () => {
+test('a type with several network cards: the limit of the default card is separate', async () => {
   const p5 = await limitsOf('p5.48xlarge');
   assert.equal([p5?.cards, p5?.enis, p5?.defaultCardEnis], [32, 64, 2]);
-  assert.is(p5?.baselineMbps, 100_000, 'and so does its bandwidth: 3,200 Gbit/s are of all 32');
+  assert.is(p5?.baselineMbps, 100_000, 'and so is its bandwidth: 3,200 Gbit/s are of all 32');
   const b300 = await limitsOf('p6-b300.48xlarge');
   assert.equal([b300?.cards, b300?.baselineMbps], [17, undefined], '6,400 Gbit/s are not of 17 cards alike');
 });
 
-test('an unknown type is undefined, also where its name is a property of every object', async () => {
+test('an unknown type is undefined, also when its name is a property of every object', async () => {
   for (const type of ['m99.large', '', 'constructor', '__proto__', 'toString'])
     assert.is(await limitsOf(type), undefined);
 });
 
-test('every row is sane', async () => {
+test('every row has plausible limits', async () => {
   const { types } = JSON.parse(readFileSync(file, 'utf8'));
   const names = Object.keys(types);
   assert.ok(names.length > 1300, `${names.length} types`);
@@ -117,7 +117,7 @@ test('DescribeInstanceTypes: the bandwidth is that of the default card, neither 
   assert.is(limits.baselineMbps, 37_500);
 });
 
-test('DescribeInstanceTypes: a missing or partial answer is a named failure, never a guess', () => {
+test('DescribeInstanceTypes: a missing or partial answer fails with a code, and is never guessed', () => {
   const partial = [
     undefined,
     {},
@@ -140,7 +140,7 @@ test('DescribeInstanceTypes: a missing or partial answer is a named failure, nev
     );
 });
 
-test('without a card list the instance limit is that of its one card', () => {
+test("without a list of cards the instance's limit is the limit of its only card", () => {
   const limits = limitsFromDescribe('m3.medium', {
     Hypervisor: 'xen',
     NetworkInfo: { MaximumNetworkInterfaces: 2, Ipv4AddressesPerInterface: 6 },

@@ -1,28 +1,31 @@
-// The kernel model: links, rules, routes, neighbours and namespaces as far as the plugin and collect use them, told
-// in the words of `ip -batch` and answering in iproute2's. A line takes effect or fails; a batch whose caller is
-// killed goes on without it.
+// The kernel model: links, rules, routes, neighbours and namespaces, as far as the plugin and collect use them. An operation
+// takes effect or is refused with the kernel's errno.
 import { toNumber } from '../../agent/host/ipv4.ts';
+import type { KernelObject, KernelOperation, Rule } from '../../agent/kernel/operation.ts';
 
 interface Link {
   /** The namespace and name of the other end of a veth. */
   peer: { space: Space; name: string } | undefined;
   mac: string;
   group: number;
-  /** Device an ipvlan sits on. */
+  /** The parent device of an ipvlan. */
   parent: string | undefined;
   addresses: string[];
 }
 
 export interface Space {
   links: Map<string, Link>;
-  rules: string[];
-  /** By table, then destination: the device, and whose address it goes by. */
-  routes: Map<string, Map<string, string>>;
-  /** `<device> <address>` to MAC. */
+  rules: Rule[];
+  /** Table → destination → the device of the route, and the address that the route belongs to. */
+  routes: Map<number | 'main', Map<string, string>>;
+  /** `<device> <address>` → MAC. */
   neighbours: Map<string, string>;
-  /** Text of table ip eniboot. */
-  table: string | undefined;
+  /** The namespace has eniboot's nftables tables. */
+  tables: boolean;
 }
+
+/** The kernel's answer; undefined when the operation is done. */
+export type Answer = { errno: number; words: string } | undefined;
 
 export interface Kernel {
   host: Space;
@@ -33,12 +36,16 @@ export interface Kernel {
   /** Makes a plain device with a MAC, as an ENI does. */
   plug(name: string, mac: string): void;
   unplug(name: string): void;
-  /** One line in a namespace. @returns what `ip` complains of, or nothing. */
-  line(space: Space, text: string): string | undefined;
+  /** Performs an operation, of the host or of that pod. Removing an absent object succeeds, as with the executor. */
+  perform(operation: KernelOperation, pod: Space | undefined): Answer;
 }
 
+const EEXIST: Answer = { errno: 17, words: 'File exists' };
+const EADDRINUSE: Answer = { errno: 98, words: 'Address already assigned to an ipvlan device' };
+const none = (device: string): Answer => ({ errno: 19, words: `there is no device ${device}` });
+
 function newSpace(): Space {
-  return { links: new Map(), rules: [], routes: new Map(), neighbours: new Map(), table: undefined };
+  return { links: new Map(), rules: [], routes: new Map(), neighbours: new Map(), tables: false };
 }
 
 export function createKernel(): Kernel {
@@ -55,116 +62,123 @@ export function createKernel(): Kernel {
     }
     for (const key of space.neighbours.keys()) if (key.startsWith(`${name} `)) space.neighbours.delete(key);
     if (link.peer !== undefined) removeLink(link.peer.space, link.peer.name);
-    // What sits on a device goes with it, in whatever namespace.
+    // Links whose parent is the device go with it, in any namespace.
     for (const other of [host, ...spaces.values()])
       for (const [upper, { parent }] of other.links)
         if (space === host && parent === name) removeLink(other, upper);
   }
 
-  function line(space: Space, text: string): string | undefined {
-    const words = text.split(/\s+/);
-    const after = (word: string) => words[words.indexOf(word) + 1] ?? '';
-    const has = (word: string) => words.includes(word);
-    const device = after('dev');
-    const isThere = (name: string) =>
-      space.links.has(name) || name === 'lo' ? undefined : `Cannot find device "${name}"`;
-    switch (`${words[0]} ${words[1]}`) {
-      case 'link add': {
-        const name = after('name');
-        const into = after('netns');
-        const target = spaces.get(into);
-        if (target === undefined) return `Error: argument "${into}" is wrong: Invalid "netns" value`;
-        if (after('type') === 'ipvlan') {
-          const parent = words[3] ?? '';
-          const below = space.links.get(parent);
-          if (below === undefined) return isThere(parent);
-          if (target.links.has(name)) return 'RTNETLINK answers: File exists';
-          const group = Number(after('group'));
-          target.links.set(name, { peer: undefined, mac: below.mac, group, parent, addresses: [] });
-          return undefined;
-        }
-        const peer = words[words.lastIndexOf('name') + 1] ?? '';
-        if (space.links.has(name) || target.links.has(peer)) return 'RTNETLINK answers: File exists';
-        const end = { group: 0, parent: undefined, addresses: [] };
-        const macs = words.flatMap((word, at) => (word === 'address' ? [words[at + 1] ?? ''] : []));
-        space.links.set(name, { ...end, mac: macs[0] ?? '', peer: { space: target, name: peer } });
-        target.links.set(peer, { ...end, addresses: [], mac: macs[1] ?? '', peer: { space, name } });
+  const absent = (space: Space, name: string) =>
+    space.links.has(name) || name === 'lo' ? undefined : none(name);
+
+  function make(space: Space, what: KernelObject, pod: Space | undefined): Answer {
+    const target = pod ?? space;
+    switch (what.kind) {
+      case 'ipvlan': {
+        const below = space.links.get(what.parent);
+        if (below === undefined) return none(what.parent);
+        const { name, group = 0 } = what.end;
+        if (target.links.has(name)) return EEXIST;
+        const { mac } = below;
+        target.links.set(name, { peer: undefined, mac, group, parent: what.parent, addresses: [] });
         return undefined;
       }
-      case 'link set':
-        return isThere(device);
-      case 'link del': {
-        if (has('group')) {
-          const group = Number(after('group'));
-          const found = [...space.links].filter(([, link]) => link.group === group);
-          if (found.length === 0) return 'RTNETLINK answers: No such device';
-          for (const [name] of found) removeLink(space, name);
-          return undefined;
-        }
-        if (isThere(device) !== undefined) return isThere(device);
-        removeLink(space, device);
+      case 'veth': {
+        const { end, peer } = what;
+        if (space.links.has(end.name) || target.links.has(peer.name)) return EEXIST;
+        const link = (of: typeof end) => ({
+          ...{ mac: of.mac ?? '', group: of.group ?? 0, parent: undefined },
+          addresses: [],
+        });
+        space.links.set(end.name, { ...link(end), peer: { space: target, name: peer.name } });
+        target.links.set(peer.name, { ...link(peer), peer: { space, name: end.name } });
         return undefined;
       }
-      case 'address add':
-      case 'address replace': {
-        const link = space.links.get(device);
-        if (link === undefined) return isThere(device);
-        const address = words[2] ?? '';
+      case 'address': {
+        const link = space.links.get(what.device);
+        if (link === undefined) return none(what.device);
         const sharers = [host, ...spaces.values()].flatMap((one) => [...one.links.values()]);
+        const address = `${what.address}/${what.prefixLength}`;
         const taken = sharers.some(
           (one) => one !== link && one.parent === link.parent && one.addresses.includes(address),
         );
-        if (link.parent !== undefined && taken)
-          return 'Error: ipvlan: Address already assigned to an ipvlan device.';
+        if (link.parent !== undefined && taken) return EADDRINUSE;
         if (!link.addresses.includes(address)) link.addresses.push(address);
         return undefined;
       }
-      case 'neigh replace':
-        if (isThere(device) !== undefined) return isThere(device);
-        space.neighbours.set(`${device} ${words[2]}`, after('lladdr'));
-        return undefined;
-      case 'route replace': {
-        const kind = ['throw', 'unreachable'].find((one) => words[2] === one);
-        const to = (kind === undefined ? words[2] : words[3]) ?? '';
-        const table = has('table') ? after('table') : 'main';
-        if (kind === undefined && isThere(device) !== undefined) return isThere(device);
+      case 'neighbour': {
+        const answer = absent(space, what.device);
+        if (answer === undefined) space.neighbours.set(`${what.device} ${what.address}`, what.mac);
+        return answer;
+      }
+      case 'route': {
+        const { to, type, device = '', table = 'main' } = what;
+        const answer = type === undefined ? absent(space, device) : undefined;
+        if (answer !== undefined) return answer;
         const routes = space.routes.get(table) ?? new Map<string, string>();
-        routes.set(kind === undefined ? to : `${kind} ${to}`, device);
+        routes.set(type === undefined ? to : `${type} ${to}`, device);
         space.routes.set(table, routes);
         return undefined;
       }
-      case 'route flush': {
-        if (has('type')) {
-          const routes = space.routes.get(after('table'));
-          for (const to of routes?.keys() ?? []) if (to.startsWith(`${after('type')} `)) routes?.delete(to);
-          return undefined;
-        }
-        const there = space.routes.delete(after('table'));
-        return there ? undefined : 'Error: ipv4: FIB table does not exist.\nFlush terminated';
+      case 'rule':
+        if (space.rules.some((rule) => isSameRule(rule, what))) return EEXIST;
+        space.rules.push(what);
+        return undefined;
+      case 'tables':
+        space.tables = true;
+        return undefined;
+      case 'setting':
+        return undefined;
+    }
+  }
+
+  function remove(space: Space, what: Extract<KernelOperation, { do: 'remove' }>['what']): void {
+    switch (what.kind) {
+      case 'device':
+        return removeLink(space, what.device);
+      case 'group':
+        for (const [name, link] of space.links) if (link.group === what.group) removeLink(space, name);
+        return;
+      case 'rule': {
+        const at = space.rules.findIndex((rule) => isMeant(rule, what));
+        if (at !== -1) space.rules.splice(at, 1);
+        return;
       }
-      case 'rule add': {
-        const rule = words.slice(2).join(' ');
-        if (space.rules.includes(rule)) return 'RTNETLINK answers: File exists';
-        space.rules.push(rule);
+      case 'table':
+        space.tables = false;
+        return;
+      case 'route':
+      case 'found route':
+        throw new Error('the kernel model removes no single routes');
+    }
+  }
+
+  function perform(operation: KernelOperation, pod: Space | undefined): Answer {
+    const space = operation.on === 'node' ? host : pod;
+    if (space === undefined) throw new Error('the kernel model has no such namespace');
+    switch (operation.do) {
+      case 'make': {
+        const { what, ifThere } = operation;
+        const answer = make(space, what, pod);
+        if (answer !== EEXIST || ifThere === 'refuse') return answer;
+        if (ifThere === 'keep') return undefined;
+        if (what.kind !== 'veth' || !space.links.has(what.end.name)) return answer;
+        removeLink(space, what.end.name);
+        return make(space, what, pod);
+      }
+      case 'set':
+        return absent(space, operation.device);
+      case 'remove':
+        return remove(space, operation.what) as undefined;
+      case 'flush': {
+        const { what } = operation;
+        if ('device' in what) return absent(space, what.device);
+        const routes = space.routes.get(what.table);
+        for (const to of routes?.keys() ?? [])
+          if (what.type === undefined || to.startsWith(`${what.type} `)) routes?.delete(to);
+        if (routes?.size === 0) space.routes.delete(what.table);
         return undefined;
       }
-      case 'rule del': {
-        // What is said of a rule selects it.
-        const said = words.slice(2).join(' ');
-        const fits = (rule: string) =>
-          rule === said ||
-          (rule.includes(`${after('priority') === '' ? '' : `priority ${after('priority')} `}`) &&
-            rule.includes(` lookup ${after('table') || after('lookup')} `) &&
-            !has('iif') &&
-            !has('from') &&
-            !has('fwmark'));
-        const at = space.rules.findIndex(fits);
-        if (at === -1) return 'RTNETLINK answers: No such file or directory';
-        space.rules.splice(at, 1);
-        return undefined;
-      }
-      default:
-        throw new Error(`the kernel model does not know: ${text}`);
     }
   }
 
@@ -181,39 +195,29 @@ export function createKernel(): Kernel {
       host.links.set(name, { peer: undefined, mac, group: 0, parent: undefined, addresses: [] });
     },
     unplug: (name) => removeLink(host, name),
-    line,
+    perform,
   };
 }
 
-/** The node's side as `ip -j` shows it: what collect asks for. */
-export function showJson(space: Space, what: 'link' | 'rule'): string {
-  if (what === 'link')
-    return JSON.stringify(
-      [...space.links].filter(([, link]) => link.peer !== undefined).map(([ifname]) => ({ ifname })),
-    );
-  return JSON.stringify(
-    space.rules.map((rule) => {
-      const after = (word: string) => new RegExp(` ?${word} (\\S+)`).exec(rule)?.[1];
-      return {
-        priority: Number(after('priority')),
-        table: after('lookup'),
-        protocol: after('protocol'),
-      };
-    }),
-  );
+const selectors = ['family', 'priority', 'iif', 'from', 'mark', 'table'] as const;
+
+function isSameRule(one: Rule, other: Rule): boolean {
+  return selectors.every((field) => one[field] === other[field]);
 }
 
-/** Names of what stands on the node's side for each address, as look.ts names them. */
+/** A request to remove a rule matches a rule that has all attributes of the request (fib_nl_delrule in net/core/fib_rules.c). */
+function isMeant(one: Rule, asked: Rule): boolean {
+  return selectors.every((field) => asked[field] === undefined || one[field] === asked[field]);
+}
+
+/** Names of the node's parts for each address, as look.ts names them. */
 export function tracesOf(space: Space, addressOf: (link: string) => string | undefined): [string, string][] {
-  const byTable = (table: string | undefined) =>
-    table === undefined || Number(table) < 2 ** 24 ? undefined : dotted(Number(table));
+  const byTable = (table: number | 'main') =>
+    table === 'main' || table < 2 ** 24 ? undefined : dotted(table);
   const found: [string | undefined, string][] = [];
   for (const name of space.links.keys()) found.push([addressOf(name), 'link']);
-  for (const rule of space.rules)
-    found.push([
-      byTable(/ lookup (\d+)/.exec(rule)?.[1]),
-      rule.startsWith('priority 1024') ? 'rule' : 'mark rule',
-    ]);
+  for (const { table, priority } of space.rules)
+    found.push([byTable(table), priority === 1024 ? 'rule' : 'mark rule']);
   for (const [table, routes] of space.routes)
     for (const [to, device] of routes) {
       if (table !== 'main') found.push([byTable(table), `table: ${to}`]);

@@ -1,5 +1,5 @@
-// Everything a model is held against at one moment: pool files, kernel objects, egress set and EC2, each read without
-// the product's help.
+// The state that is compared with the model: pool files, kernel objects, egress set and EC2, each read without the product's
+// code.
 
 import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import { addressOfHostLink } from '../../agent/host/pod-link-name.ts';
@@ -10,31 +10,31 @@ export interface Entry {
   eniId: string;
   address: string;
   state: 'free' | 'leased' | 'cooling' | 'retiring';
-  /** Owner (`container,interface`) of a leased one, release stamp of the others. */
+  /** Owner (`container,interface`) of a leased address; release stamp of any other. */
   rest: string;
 }
 
 export interface Look {
-  /** Boot clock. */
+  /** Boot clock, in milliseconds. */
   nowMs: number;
   entries: Entry[];
   /** Markers as `<eni> <cidr>`, sorted. */
   owned: string[];
-  /** Prefixes nobody may lease from, as `<eni> <cidr>`, and why. */
+  /** Prefixes that no lease may use, as `<eni> <cidr>`, and why. */
   leaving: Map<string, string>;
-  /** ENIs on their way back. */
+  /** ENIs that are being returned to EC2. */
   leavingEnis: string[];
-  /** Names below adding/, where nothing stays. */
+  /** Names below adding/, which is empty after each run. */
   unfinished: string[];
-  /** Names of the node's side of attachments, by address. */
+  /** Names of the node's parts of attachments, by address. */
   kernel: Map<string, Set<string>>;
   /** Ranges of the egress set, ascending and merged; undefined when there is no set. */
   egress: string | undefined;
-  /** Interfaces of the namespaces asked for, but `lo`, each with its addresses; undefined when it is gone. */
+  /** Interfaces of the namespaces asked for, without `lo`, each with its addresses; undefined when the namespace is gone. */
   inside: Map<string, string[] | undefined>;
-  /** Pod ENIs the plugin knows, in the order they are filled. */
+  /** Pod ENIs that the plugin knows, in the order in which it fills them. */
   podEnis: string[];
-  /** What EC2 has assigned to the node's pod ENIs, as `<eni> <cidr>`. */
+  /** The addresses and prefixes that EC2 has assigned to the node's pod ENIs, as `<eni> <cidr>`. */
   ec2: string[];
 }
 
@@ -134,7 +134,7 @@ function kernelOf(
   return found;
 }
 
-/** What the node's side of a whole attachment consists of, beside its routes' CIDRs. */
+/** The node's parts of a whole attachment, and its routes by CIDR. */
 export function attachmentOf(address: string, vpcCidrs: string[]): Set<string> {
   const { first } = rangeOf(`${address}/32`);
   const mac = (first.toString(16).padStart(8, '0').match(/../g) ?? []).join(':');
@@ -174,7 +174,7 @@ function egressOf(text: string): string | undefined {
   return rangesOf(cidrs);
 }
 
-/** Interfaces with their IPv4 addresses, without `lo`, from `ip -br`; undefined when there is no namespace. */
+/** Interfaces with their IPv4 addresses, without `lo`, from `ip -br`; undefined when the namespace does not exist. */
 export function insideOf(lines: string[]): string[] | undefined {
   if (lines[0] === 'gone') return undefined;
   return lines

@@ -1,27 +1,27 @@
-// npm run test:model: random operations at full size, spread over nodes of their own.
+// npm run test:model: random operations, any number, spread over several nodes.
 import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { readArguments } from '../arguments.ts';
 import { writeEvidence } from '../bench/report.ts';
-import { buildExecutable } from '../build/executable.ts';
+import { buildStandIn } from '../build/stand-in.ts';
 import { kernelHasIpvlan } from '../cni/rig.ts';
 import type { Played } from './play.ts';
 
 const help = `Usage: npm run test:model [-- --ops N] [--seed S] [--verbose] [--json] [--evidence FILE]
 
-Does random operations (pods come and go, refill, collect, GC, repair, kill -9 of any of them, reboots, EC2 faults,
-lost prefixes and namespaces) to simulated nodes and holds pool, kernel and EC2 against a model after each.
-  --driver NAME    memory: the product's code in this process, above a modelled kernel, virtual time and EC2's state
+Plays random operations (pods come and go, refill, collect, GC, repair, kill -9 of any of them, reboots, EC2 faults,
+lost prefixes and namespaces) on simulated nodes, and compares pool, kernel and EC2 with a model after each.
+  --driver NAME    memory: the product's code in this process, on a modelled kernel, virtual time and EC2's state
                    machine; kills between any two changes; a seed always plays the same (default)
                    native: the executable, this kernel, EC2 over HTTP; kills after so many milliseconds
   --ops N          operations in all (default 2000 in memory, 300 natively)
-  --seed S         which (default: random, printed)
-  --verbose        each operation and what came of it, on stderr
-  --json           one object on stdout and nothing else
+  --seed S         seed of the operations (default: random, printed)
+  --verbose        print each operation and its outcome, on stderr
+  --json           print one JSON object only
   --evidence FILE  also writes that object to FILE
 
-Exit codes: 0 nothing ever differed; 1 something did; 2 wrong usage.
+Exit codes: 0 no difference; 1 a difference; 2 wrong usage.
 `;
 
 const root = join(import.meta.dirname, '../..');
@@ -40,7 +40,7 @@ const options = {
   ops: given.ops ?? (driver === 'memory' ? 2000 : 300),
   seed: given.seed ?? Math.floor(Math.random() * 1e9),
 };
-if (options.driver === 'native') buildExecutable();
+if (options.driver === 'native') buildStandIn();
 const started = performance.now();
 const workers = Math.max(1, Math.min(2, availableParallelism(), options.ops));
 const shares = Array.from({ length: workers }, (_, at) => ({
@@ -57,7 +57,7 @@ const sum = (of: (played: Played) => number) =>
   results.reduce((total, { played }) => total + (played === undefined ? 0 : of(played)), 0);
 const failures = results.filter(({ played }) => played === undefined || played.problems.length > 0);
 const report = {
-  what: 'random operations on simulated nodes: pool files, kernel and EC2 held against a model after each',
+  what: 'random operations on simulated nodes: pool files, kernel and EC2 compared with a model after each',
   driver: options.driver,
   kernel:
     options.driver === 'memory' ? 'modelled' : kernelHasIpvlan() ? 'ipvlan' : 'stand-in for ipvlan (veth)',

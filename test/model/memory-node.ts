@@ -1,22 +1,26 @@
-// What the product's modules find in place of a machine when they run in this process: a modelled kernel, virtual
-// time, the simulated EC2 without HTTP. memory.ts says which modules are replaced by what is exported here.
+// Replaces the machine for the product's modules when they run in this process: a modelled kernel, virtual time, the simulated
+// EC2 without HTTP. memory.ts has the list of replaced modules.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { limitsOf } from '../../agent/aws/limits/limits.ts';
 import type { MetadataEni } from '../../agent/aws/metadata.ts';
-import type { Boot } from '../../agent/boot/phase.ts';
+import type { Context } from '../../agent/boot/context.ts';
+import type { NodeFacts } from '../../agent/boot/facts/facts.ts';
 import type { Config } from '../../agent/config/schema.ts';
-import type { Link, Route, Rule } from '../../agent/host/links.ts';
+import type { Link } from '../../agent/host/links.ts';
 import { BOOT_ENI_MARK, BOOT_ENI_RULE_PRIORITY } from '../../agent/host/names.ts';
-import type { PodRemoval } from '../../agent/host/netlink/remove.ts';
+import type { Route, Rule } from '../../agent/host/routes.ts';
+import type { Problem, Kernel as Session } from '../../agent/kernel/execute.ts';
+import type { KernelOperation, Side } from '../../agent/kernel/operation.ts';
+import { render } from '../../agent/kernel/render.ts';
 import type { Clock } from '../../agent/port/clock.ts';
-import type { ExecOptions, ExecResult } from '../../agent/port/exec-result.ts';
+import type { ExecResult } from '../../agent/port/exec-result.ts';
 import { enisOf } from '../aws/ec2/world.ts';
 import { createFaults, isFor } from '../aws/faults.ts';
 import { AwsError, createEc2, virtualScheduler } from '../aws/index.ts';
 import { launchRecord } from '../aws/launch.ts';
-import { beforeChanges, Crash, change } from '../pool/crash.ts';
-import { createKernel, type Space, showJson } from './kernel.ts';
+import { beforeChanges, change } from '../pool/crash.ts';
+import { createKernel, type Space } from './kernel.ts';
 
 export * from '@aws-sdk/client-ec2';
 
@@ -45,7 +49,7 @@ const ec2 = createEc2({
 const { world } = ec2;
 const instance = launchRecord(ec2, { type: 't3.small' });
 
-/** One run of the agent. Whatever a dead one had begun finds that it is dead, however late. */
+/** One run of the agent. After its kill, every operation that it had begun ends at its next change, at any later time. */
 export interface Life {
   dead: boolean;
 }
@@ -55,15 +59,13 @@ function isDead(): boolean {
   return lives.getStore()?.dead === true;
 }
 
-/** The one node of this process. */
+/** The only node of this process. */
 export const node = {
   scheduler,
   ec2,
   faults: createFaults(),
   instance,
   kernel: createKernel(),
-  /** What killed plugins had started and what goes on without them. */
-  orphans: [] as (() => void)[],
   poweredOnAt: 0,
   boots: 0,
   egress: undefined as string | undefined,
@@ -77,7 +79,7 @@ ec2.subscribe((event) => {
   if (event.kind === 'detached') silently(plugAll);
 });
 
-/** Does what is no doing of the product's: no moment for a kill. */
+/** Makes changes that are not the product's: a kill does not happen at them. */
 export function silently<T>(work: () => T): T {
   const hook = beforeChanges(undefined);
   try {
@@ -87,7 +89,7 @@ export function silently<T>(work: () => T): T {
   }
 }
 
-/** Empty kernel, empty /run, a new boot ID; the ENIs that are attached have their devices. */
+/** Empties kernel and /run, makes a new boot ID, and plugs devices for the attached ENIs. */
 export function powerOn(): void {
   silently(() => {
     for (const folder of ['eniboot', 'netns', 'model'])
@@ -95,7 +97,6 @@ export function powerOn(): void {
     mkdirSync('/run/netns');
     mkdirSync('/run/eniboot');
     node.kernel = createKernel();
-    node.orphans = [];
     node.egress = undefined;
     node.poweredOnAt = scheduler.now();
     node.boots += 1;
@@ -117,7 +118,7 @@ function deviceName(index: number): string {
   return `ens${5 + index}`;
 }
 
-/** The host's devices as the plugin reads them. */
+/** Shows the host's devices in sysfs, where the plugin reads them. */
 function showInSysfs(): void {
   silently(() => {
     const { links } = node.kernel.host;
@@ -157,141 +158,85 @@ export function bootId(): string {
 
 // agent/port/exec-sync.ts, agent/port/exec.ts
 
-interface Step {
-  name: string;
-  /** What it complains of. */
-  run: () => string | undefined;
-}
-
-/**
- * Runs steps until one fails. The caller may be killed before each; what it had started then goes on, now or
- * whenever the driver lets it.
- */
-function perform(steps: Step[], goOn = false): { at: number; complaints: string[] } {
-  const complaints: string[] = [];
-  let failedAt = 0;
-  for (const [at, step] of steps.entries()) {
-    try {
-      change('kernel', step.name);
-    } catch (error) {
-      if (error instanceof Crash)
-        node.orphans.push(() => silently(() => void perform(steps.slice(at), goOn)));
-      throw error;
-    }
-    const complaint = step.run();
-    showInSysfs();
-    if (complaint === undefined) continue;
-    failedAt ||= at + 1;
-    complaints.push(complaint, `Command failed -:${at + 1}`);
-    if (!goOn) break;
-  }
-  return { at: failedAt, complaints };
-}
-
-function linesOf(space: Space, text: string): Step[] {
-  return text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => ({ name: line, run: () => node.kernel.line(space, line) }));
-}
-
-/** Thrown into a run that is dead already: nothing it does has any effect. */
+/** Throws in a run that was killed: it must have no further effect. */
 function requireAlive(): void {
   change('kernel', 'a program is started');
 }
 
-export function runSync(file: string, args: string[], { input = '' }: ExecOptions = {}): ExecResult {
+export function runSync(file: string, args: string[]): ExecResult {
   requireAlive();
-  const { kernel } = node;
-  const answer = (exitCode: number, stderr: string[] = [], stdout = ''): ExecResult => ({
+  const answer = (stdout: string): ExecResult => ({
     command: [file, ...args],
-    exitCode,
+    exitCode: 0,
     signal: null,
     missing: false,
     stdout,
-    stderr: stderr.join('\n'),
+    stderr: '',
     timedOut: false,
     ms: 0,
   });
-  const spaceAt = (path: string) => kernel.spaces.get(path);
-  if (file === 'sh' && args[2] === 'eniboot') {
-    const [, , , path = '', host = '', table = ''] = args;
-    const space = spaceAt(path);
-    const making: Step = {
-      name: 'nft',
-      run: () => {
-        if (space === undefined) return `nsenter: cannot open ${path}: No such file or directory`;
-        space.table = table;
-        return undefined;
-      },
-    };
-    // One shell: killed in its first part, its children still make the second.
-    const first = linesOf(kernel.host, host);
-    const second = space === undefined ? [] : linesOf(space, input);
-    const { at, complaints } = perform([making, ...first, ...second]);
-    if (at === 0) return answer(0);
-    if (at === 1) return answer(42, complaints);
-    const inHost = at - 1 <= first.length;
-    const line = inHost ? at - 1 : at - 1 - first.length;
-    return answer(inHost ? 41 : 1, [complaints[0] ?? '', `Command failed -:${line}`]);
-  }
-  if (file === 'ip' && args.includes('-batch')) {
-    const { complaints } = perform(linesOf(kernel.host, input), args.includes('-force'));
-    return answer(complaints.length === 0 ? 0 : 1, complaints);
-  }
-  if (file === 'ip' && args[0] === 'link' && args[1] === 'del') {
-    const { complaints } = perform(linesOf(kernel.host, args.join(' ')));
-    return answer(complaints.length === 0 ? 0 : 1, complaints);
-  }
-  if (file === 'ip' && args[0] === '-j') {
-    return answer(0, [], showJson(kernel.host, args.includes('link') ? 'link' : 'rule'));
-  }
-  // No pod of the model is in another network.
-  if (file === 'nsenter' && args.at(-1)?.includes('/net/route') === true) return answer(0, [], '--------\n');
   if (file === 'crictl') {
     const items = node.sandboxes.map((id) => ({ id, metadata: { name: id, namespace: 'n' } }));
-    return answer(0, [], JSON.stringify({ items }));
+    return answer(JSON.stringify({ items }));
   }
   throw new Error(`the modelled machine has no ${file} ${args.join(' ')}`);
 }
 
-export async function run(file: string, args: string[], options: ExecOptions = {}): Promise<ExecResult> {
+export async function run(file: string, args: string[]): Promise<ExecResult> {
   await systemClock.sleep(5);
-  return runSync(file, args, options);
+  return runSync(file, args);
 }
 
-// agent/host/netlink/remove.ts
+// agent/kernel/execute.ts
 
-export function removeFromPod(netns: string, { group, lines }: PodRemoval): string | undefined {
+export function inPod<T>(netns: string, work: (kernel: Session) => T): T {
   const space = node.kernel.spaces.get(netns);
-  const isOther = (one: number) => one !== 0 && one !== group;
-  if (space === undefined || [...space.links.values()].some((link) => isOther(link.group))) return undefined;
-  const dropping: Step = {
-    name: 'the tables',
-    run: () => {
-      space.table = undefined;
-      return undefined;
+  if (space === undefined)
+    throw Object.assign(new Error(`ENOENT: ${netns}`), { code: 'ENOENT', syscall: 'open', errno: -2 });
+  return work(session(space));
+}
+
+export function inPodIfThere<T>(netns: string, work: (kernel: Session) => T): T | undefined {
+  return node.kernel.spaces.has(netns) ? inPod(netns, work) : undefined;
+}
+
+export function inNode<T>(work: (kernel: Session) => T): T {
+  return work(session(undefined));
+}
+
+function session(pod: Space | undefined): Session {
+  const spaceOf = (side: Side) => (side === 'node' ? node.kernel.host : pod);
+  const links = (side: Side) =>
+    [...(spaceOf(side)?.links ?? [])].map(([name, { group, parent, peer }]) => ({
+      ...{ name, group, kind: parent !== undefined ? 'ipvlan' : peer === undefined ? '' : 'veth' },
+    }));
+  const ownRules = (side: Side) =>
+    (spaceOf(side)?.rules ?? []).map(({ kind, family, priority, table }) => ({
+      ...{ kind, family, priority, table },
+    }));
+  return {
+    run: (operations) => done(operations, pod),
+    setting: () => undefined,
+    // The parts that a removal reads; the modelled node has no CHECK.
+    listing: (side) => ({ links: () => links(side), ownRules: () => ownRules(side) }) as never,
+    tables: () => {
+      throw new Error('the modelled machine lists no tables');
     },
   };
-  return removed([...linesOf(space, [`link del group ${group}`, ...lines].join('\n')), dropping]);
 }
 
-export function removeFromNode(lines: readonly string[]): string | undefined {
-  return removed(linesOf(node.kernel.host, lines.join('\n')));
-}
-
-/** By the process itself: when that is killed, nothing goes on. */
-function removed(steps: Step[]): string | undefined {
-  for (const { name, run } of steps) {
-    change('kernel', name);
-    const complaint = run();
+/** Changes by the process itself: when it is killed, no later one happens. */
+function done(operations: readonly KernelOperation[], pod: Space | undefined): Problem | undefined {
+  for (const operation of operations) {
+    change('kernel', render(operation));
+    const answer = node.kernel.perform(operation, pod);
     showInSysfs();
-    if (complaint !== undefined && !/Cannot find|No such|does not exist/.test(complaint)) return complaint;
+    if (answer !== undefined && operation.do !== 'remove') return { operation, ...answer };
   }
   return undefined;
 }
 
-// agent/host/links.ts, nft.ts, sysctl.ts, lock.ts
+// agent/host/links.ts, routes.ts, nft.ts, sysctl.ts, lock.ts
 
 export async function listLinks(): Promise<Link[]> {
   const boot = node.enis()[0];
@@ -331,35 +276,47 @@ export async function listRoutes(): Promise<Route[]> {
   return [{ family: 4, destination: 'default', gateway: '10.0.0.1', device: BOOT_DEVICE, protocol: 'dhcp' }];
 }
 
+export async function routeTo(): Promise<{ device: string; source: string }> {
+  return { device: BOOT_DEVICE, source: node.enis()[0]?.primaryIp ?? '' };
+}
+
 export async function listRules(): Promise<Rule[]> {
   return [{ priority: BOOT_ENI_RULE_PRIORITY, mark: BOOT_ENI_MARK, mask: BOOT_ENI_MARK, table: 'main' }];
 }
 
-export async function ipBatch(lines: string[]): Promise<void> {
-  perform(linesOf(node.kernel.host, lines.join('\n')));
+export async function readTables(): Promise<{
+  listing: string | undefined;
+  counted: Map<string, { packets: number; bytes: number }>;
+}> {
+  return { listing: node.egress, counted: new Map() };
 }
 
-export async function compareTables(body: string): Promise<{ intact: boolean; present: boolean }> {
-  return { intact: node.egress === body, present: node.egress !== undefined };
+export async function readCounters(): Promise<Map<string, { packets: number; bytes: number }>> {
+  return new Map();
 }
 
-export async function replaceTables(body: string): Promise<void> {
+export function compareTables(
+  { listing }: { listing: string | undefined },
+  body: string,
+): { intact: boolean; present: boolean } {
+  return { intact: listing === body, present: listing !== undefined };
+}
+
+export async function replaceTables({ text }: { text: string }): Promise<void> {
   change('nft', 'replace');
-  node.egress = body;
+  node.egress = text;
 }
 
 export function readSysctl(path: string): string {
   return path.endsWith('rp_filter') ? '2' : '1';
 }
 
-export function writeSysctl(): void {}
-
-/** One run of the agent at a time is the driver's doing. */
+/** The driver starts one run of the agent at a time. */
 export async function takeLock(): Promise<{ release: () => void }> {
   return { release: () => {} };
 }
 
-// agent/boot/identify.ts, agent/aws/metadata.ts
+// agent/boot/phases/identify.ts, agent/aws/metadata.ts
 
 function describe(eni: ReturnType<typeof node.enis>[number]): MetadataEni {
   return {
@@ -379,48 +336,44 @@ export async function readEni(_imds: unknown, mac: string): Promise<MetadataEni 
   return eni === undefined ? undefined : describe(eni);
 }
 
-/** What IMDS would tell. */
-export const identify = {
-  async observe(boot: Boot): Promise<void> {
-    const [bootEni, ...others] = node.enis().filter((eni) => eni.attachment?.status === 'attached');
-    const [bootDevice] = await listLinks();
-    const limits = await limitsOf(instance.type);
-    if (
-      bootEni === undefined ||
-      bootDevice === undefined ||
-      limits === undefined ||
-      node.config === undefined
-    )
-      throw new Error('the modelled node lacks something');
-    boot.config = node.config;
-    const identity = {
-      instanceId: instance.id,
-      instanceType: instance.type,
-      imageId: instance.imageId,
-      region,
-      zone: instance.zone,
-      zoneId: instance.zoneId,
-      accountId: world.accountId,
-      mac: bootEni.mac,
-    };
-    boot.identity = identity;
-    boot.node = {
-      identity,
-      bootEni: {
-        ...describe(bootEni),
-        vpcId: world.vpc.id,
-        vpcCidrs: [...world.vpc.cidrs],
-        publicAddress: '203.0.113.1',
-        ipv6Addresses: bootEni.ipv6Addresses,
-      },
-      bootDevice,
-      ownAddresses: { ipv4: describe(bootEni).addresses, ipv6: bootEni.ipv6Addresses },
-      otherEnis: others.map(describe),
-      limits,
-      lifecycleTarget: undefined,
-    };
-  },
-};
+/** The facts that IMDS would give. */
+export function identify(context: Context): { observe(): Promise<{ node: NodeFacts }> } {
+  return { observe: async () => ({ node: await observeNode(context) }) };
+}
+
+async function observeNode(context: Context): Promise<NodeFacts> {
+  const [bootEni, ...others] = node.enis().filter((eni) => eni.attachment?.status === 'attached');
+  const [bootDevice] = await listLinks();
+  const limits = await limitsOf(instance.type);
+  const { config } = node;
+  if (bootEni === undefined || bootDevice === undefined || limits === undefined || config === undefined)
+    throw new Error('the modelled node has no answer for this');
+  const identity = {
+    instanceId: instance.id,
+    instanceType: instance.type,
+    imageId: instance.imageId,
+    region,
+    zone: instance.zone,
+    zoneId: instance.zoneId,
+    accountId: world.accountId,
+    mac: bootEni.mac,
+  };
+  Object.assign(context.known, { identity, config });
+  return {
+    ...{ config, identity, bootDevice, limits },
+    bootEni: {
+      ...describe(bootEni),
+      vpcId: world.vpc.id,
+      vpcCidrs: [...world.vpc.cidrs],
+      publicAddress: '203.0.113.1',
+      ipv6Addresses: bootEni.ipv6Addresses,
+    },
+    ownAddresses: { ipv4: describe(bootEni).addresses, ipv6: bootEni.ipv6Addresses },
+    otherEnis: others.map(describe),
+    limitsFromEc2: false,
+    lifecycleTarget: undefined,
+  };
+}
 
 // @aws-sdk/client-ec2: the real commands, carried to the simulated EC2 on virtual time, with its faults.
 
@@ -441,7 +394,7 @@ export class EC2Client {
       throw error instanceof AwsError ? refusal(error) : error;
     }
     if (isDead()) return new Promise(() => {});
-    // Carried out, and the caller may be dead before it hears of it.
+    // EC2 has carried the call out; the caller may be killed before it gets the answer.
     change('ec2', `${action} answered`);
     if (fault?.lost !== undefined) throw reset();
     return answer;

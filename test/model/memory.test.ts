@@ -1,6 +1,6 @@
 // time limit: 240 s
-// The product's code above a modelled kernel, virtual time and EC2's state machine, held against the model after each of
-// many random operations. OPS and SEED in the environment change how many and which; the same seed plays the same.
+// The product's code on a modelled kernel, virtual time and EC2's state machine, compared with the model after each of many
+// random operations. OPS and SEED in the environment are their number and seed; the same seed plays the same.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { playInMemory } from './memory.ts';

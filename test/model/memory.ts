@@ -1,10 +1,12 @@
-// The driver without a machine: the product's plugin, refill, collect, egress and attach run in this process, on real
-// pool files, above a modelled kernel, virtual time and the simulated EC2's state machine. A kill is a moment between
-// two changes of a file, of the kernel or of EC2, so a sequence is the same each time it is played.
+// The driver without a machine: the product's plugin, refill, collect, egress and attach run in this process, on real pool
+// files, on a modelled kernel, virtual time and the simulated EC2's state machine. A kill happens between two changes of a
+// file, of the kernel or of EC2. So a sequence is the same each time it is played.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setImmediate as breathe } from 'node:timers/promises';
+import type { PodEni } from '../../agent/boot/facts/facts.ts';
+import type { Phase } from '../../agent/boot/phase.ts';
 import { leaksOf } from '../aws/cloud.ts';
 import { seeded } from '../boot/kill.ts';
 import { beforeChanges, Crash } from '../pool/crash.ts';
@@ -23,41 +25,42 @@ const replaced = [
   'port/exec',
   'port/exec-sync',
   'host/links',
-  'host/netlink/remove',
+  'host/routes',
+  'kernel/execute',
   'host/nft',
   'host/sysctl',
   'host/lock',
-  'boot/identify',
+  'boot/phases/identify',
   'aws/metadata',
 ];
 replaceModules([
   ...replaced.map((module) => ({ module, instead })),
   { module: '@aws-sdk/client-ec2', from: 'aws/ec2-sdk', instead },
 ]);
-// The host's devices, and what outlives a boot, are the model's.
+// The model replaces the host's devices and the files that outlive a boot.
 for (const path of ['/sys/class/net', '/var/lib']) execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', path]);
 
 const { lives, node, powerOn, silently, systemClock } = await import('./memory-node.ts');
 const { runPlugin } = await import('../../cni/main.ts');
-const { refill } = await import('../../agent/boot/refill.ts');
+const { refill } = await import('../../agent/boot/refill/refill.ts');
 const { collect } = await import('../../agent/pool/collect.ts');
-const { openSession } = await import('../../agent/boot/session.ts');
-const { egress } = await import('../../agent/boot/egress.ts');
-const { attach } = await import('../../agent/boot/attach.ts');
-const { nodeFile } = await import('../../agent/boot/node-facts.ts');
-const { BOOTED_CONFIG } = await import('../../agent/boot/booted.ts');
+const { openContext } = await import('../../agent/boot/context.ts');
+const { converge } = await import('../../agent/boot/converge.ts');
+const { egress } = await import('../../agent/boot/phases/egress/egress.ts');
+const { attach } = await import('../../agent/boot/phases/attach/attach.ts');
+const { nodeFile } = await import('../../agent/boot/phases/node-file.ts');
+const { BOOTED_CONFIG } = await import('../../agent/boot/facts/booted.ts');
 const { NODE_FILE } = await import('../../agent/host/node-file.ts');
 const { writeIfChanged } = await import('../../agent/port/fs.ts');
 const { isFailure } = await import('../../agent/messages/failure.ts');
 const { loadConfig } = await import('../../agent/config/load.ts');
 const { addressOfHostLink } = await import('../../agent/host/pod-link-name.ts');
-type Boot = ReturnType<typeof openSession>;
 
-/** Changes a call makes at most; the generator's milliseconds of a kill become one of them. */
+/** The most changes of a call. The generator's milliseconds of a kill are mapped to one of them. */
 const CALL_CHANGES = 50;
 const RUN_CHANGES = 90;
 
-/** Plays the operations of a seed on the node of this process, which is used up by it. */
+/** Plays the operations of a seed on the node of this process, which can be used only once. */
 export async function playInMemory(
   ops: number,
   seed: number,
@@ -68,12 +71,12 @@ export async function playInMemory(
   return play(operations(ops, seed), await memoryMachine(), onStep);
 }
 
-/** What a killed run had begun ends at its next change, whenever that comes. */
+/** Operations that a killed run had begun end at their next change, at any later time. */
 function keepDead(): void {
   if (lives.getStore()?.dead === true) throw new Crash();
 }
 
-/** Whether this process waits for something real, such as a file or a socket: virtual time must wait for it as well. */
+/** Whether this process waits for a real file or socket: virtual time must then wait, too. */
 function isBusy(): boolean {
   return process.getActiveResourcesInfo().some((kind) => /Req|ConnectWrap/.test(kind));
 }
@@ -91,10 +94,10 @@ pool: { target: ${target}, lowWater: ${lowWater}, surplus: ${surplus} }
   const listener = createServer().listen('/run/crio/crio.sock');
   listener.unref();
   let running = false;
-  /** Pauses of pods' calls beside it. */
+  /** Pauses of pods' calls that run beside the agent. */
   const pauses = { open: 0 };
 
-  /** Runs one of the agent's programs to its end, or to its death at a change. */
+  /** Runs one of the agent's programs to its end, or to its kill at a change. */
   async function live(work: () => Promise<object>, killAfterMs: number | undefined): Promise<Called> {
     const life: Life = { dead: false };
     const at = killAfterMs === undefined ? Number.POSITIVE_INFINITY : killAfterMs % RUN_CHANGES;
@@ -128,7 +131,7 @@ pool: { target: ${target}, lowWater: ${lowWater}, surplus: ${surplus} }
       do await breathe();
       while (isBusy());
       if (ended !== undefined || life.dead) break;
-      if (!scheduler.step()) throw new Error('nothing is left to wait for');
+      if (!scheduler.step()) throw new Error('no task is left to wait for');
     }
     running = false;
     beforeChanges(earlier);
@@ -136,34 +139,38 @@ pool: { target: ${target}, lowWater: ${lowWater}, surplus: ${surplus} }
     return ended ?? { exit: null, stdout: '', stderr: '', killed: true };
   }
 
-  /** The phases of a boot, or of a repair, that concern pods. */
-  async function phases(localOnly: boolean): Promise<object> {
-    const boot: Boot = openSession({
-      clock: systemClock,
-      log: silent,
-      counted: false,
-      onThrottled: () => {},
-    });
-    boot.localOnly = localOnly;
-    boot.asBooted = localOnly;
-    boot.phaseEndsAt = systemClock.bootMs() + 300_000;
+  /** Runs the phases of a boot, or of a repair, that concern pods. */
+  async function phases(kind: 'boot' | 'repair'): Promise<object> {
+    const mode = { kind, asBooted: kind === 'repair' };
+    const context = openContext({ clock: systemClock, log: silent, mode });
+    context.phaseEndsAt = systemClock.bootMs() + 300_000;
     const { identify, readEni } = await import('./memory-node.ts');
-    await identify.observe(boot);
-    for (const phase of [egress, attach] as const) {
-      const observed = (await phase.observe(boot)) as never;
-      await phase.apply(phase.plan(observed, boot) as never, observed, boot);
-    }
-    for (const pod of boot.pods)
-      if (pod.subnetCidr === '') pod.subnetCidr = (await readEni(boot.imds, pod.mac))?.subnetCidr ?? '';
-    writeIfChanged(NODE_FILE, nodeFile(boot));
+    const { node: facts } = await identify(context).observe();
+    const { vpc } = await settled(egress(context, facts));
+    const { pods } = await settled(attach(context, facts, vpc));
+    const told: PodEni[] = [];
+    for (const pod of pods)
+      told.push({
+        ...pod,
+        subnetCidr: pod.subnetCidr || ((await readEni(context.imds, pod.mac))?.subnetCidr ?? ''),
+      });
+    writeIfChanged(NODE_FILE, nodeFile(facts, vpc.cidrs, told));
     writeIfChanged(BOOTED_CONFIG, '{}');
     return { changes: [] };
+
+    /** Runs a phase until a further observation finds nothing to do. */
+    async function settled<Observed>(phase: Phase<Observed>): Promise<Observed> {
+      const observed = await converge(phase, context);
+      const left = phase.plan?.(await phase.observe()).map((change) => change.summary) ?? [];
+      if (left.length > 0) throw new Error(`${kind}, ${phase.name} converged, and yet: ${left.join('; ')}`);
+      return observed;
+    }
   }
 
   async function reboot(killBootAfterMs: number | undefined): Promise<void> {
     powerOn();
-    if (killBootAfterMs !== undefined) await live(() => phases(false), killBootAfterMs);
-    const { exit, stdout } = await live(() => phases(false), undefined);
+    if (killBootAfterMs !== undefined) await live(() => phases('boot'), killBootAfterMs);
+    const { exit, stdout } = await live(() => phases('boot'), undefined);
     if (exit !== 0) throw new Error(`the node did not boot: ${stdout}`);
   }
 
@@ -225,16 +232,15 @@ pool: { target: ${target}, lowWater: ${lowWater}, surplus: ${surplus} }
     },
     eniboot(args, killAfterMs) {
       const [name, action] = args;
-      if (name === 'repair') return live(() => phases(true), killAfterMs);
+      if (name === 'repair') return live(() => phases('repair'), killAfterMs);
       return live(action === 'refill' ? refill : () => collect(systemClock), killAfterMs);
     },
-    async settle() {
-      for (const go of node.orphans.splice(0)) go();
-    },
+    // A killed run has no children that go on.
+    async settle() {},
     async addNamespaces(names) {
       silently(() => {
         for (const name of names) {
-          // Any namespace but our own network's: what is in it is the model's.
+          // A path of any other namespace: the model has its contents.
           symlinkSync('/proc/self/ns/uts', `/run/netns/${name}`);
           node.kernel.addSpace(`/run/netns/${name}`);
         }

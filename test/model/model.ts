@@ -1,39 +1,39 @@
-// What a node must look like after each operation. The model knows the pods, what may still happen because of a kill,
-// and when each address last had a pod; every look at the real node is held against that, and what a killed call left
-// open is then taken over from it.
+// The required state of a node after each operation. The model knows the pods, the effects that a kill leaves open, and when
+// each address last had a pod. Every look at the node is compared with that; the effects that a killed call left open are then
+// taken over from the look.
 import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
 import { attachmentOf, type Entry, type Look, rangesOf } from './look.ts';
 
-/** As the node is configured. */
+/** The node's configuration. */
 export const marks = { target: 16, lowWater: 6, surplus: 32, restMs: 60_000 };
-/** collect frees what has looked abandoned for so long. Milliseconds. */
+/** collect frees a lease that has looked abandoned for so long. Milliseconds. */
 const SUSPICION_MS = 600_000;
 
 export interface Pod {
   id: string;
-  /** `owed`: a call was killed or failed, so the runtime will send DEL; `abandoned`: it never will. */
+  /** `owed`: a call was killed or failed, so the runtime will send DEL; `abandoned`: no DEL will come. */
   state: 'live' | 'owed' | 'abandoned';
-  /** Its namespace exists. */
+  /** True: its namespace exists. */
   namespace: boolean;
-  /** Its ADD was answered, and nothing has been killed since: all of its objects are known. */
+  /** True: its ADD was answered, and no call was killed since: all of its parts are known. */
   sure: boolean;
   lease: { eniId: string; address: string } | undefined;
   /** The ADD's result. */
   result: unknown;
-  /** When collect may, and must have first seen it abandoned. */
+  /** From when on collect may free it; collect must first have seen it abandoned. */
   suspectFrom: number | undefined;
   suspectSince: number | undefined;
 }
 
-/** What an operation did, as far as its outcome tells. */
+/** The effects of an operation, as far as its outcome tells. */
 export interface Effects {
   added: Map<string, { eniId: string; address: string }>;
   ended: Set<string>;
-  /** Killed calls: the lease may have come, or gone. */
+  /** Owners of killed calls: the lease may have come, or gone. */
   unsure: Set<string>;
-  /** So many addresses may have been leased and released again by calls that were killed: nobody knows which. */
+  /** How many unknown addresses killed calls may have leased and released again. */
   brief: number;
-  /** Prefixes may have come and gone. */
+  /** True: prefixes may have come and gone. */
   poolMoved: boolean;
   rebooted: boolean;
 }
@@ -52,16 +52,16 @@ export function noEffects(): Effects {
 export class Model {
   readonly pods = new Map<string, Pod>();
   now: Look;
-  /** Every repair, refill and boot so far ended by itself, and nobody has flushed nftables since. */
+  /** `intact`: every repair, refill and boot so far ended by itself, and nftables was not flushed since. */
   egress: 'intact' | 'covers' | 'unknown' = 'intact';
   private readonly vpcCidrs: string[];
   /** Boot-clock milliseconds since when an address has had no pod. */
   private readonly endedAt = new Map<string, number>();
-  /** Addresses under which children of a killed call may have made something, and what GC has left of it. */
+  /** Addresses under which children of a killed call may have made parts, and what GC has left of them. */
   private readonly tainted = new Map<string, 'anything' | 'no link'>();
-  /** Addresses that an interface in a killed pod's namespace may hold: an ADD passes them over, and they rest. */
+  /** Addresses that an interface in a killed pod's namespace may carry: an ADD passes them over, and they rest. */
   private readonly held = new Set<string>();
-  /** Prefixes EC2 has lost and no refill has missed. */
+  /** Prefixes that EC2 has lost and that no refill has missed yet. */
   private readonly lost = new Set<string>();
 
   constructor(first: Look, vpcCidrs: string[]) {
@@ -92,7 +92,7 @@ export class Model {
     this.lost.add(key);
   }
 
-  /** Addresses that have rested at a time, in the order in which ADDs take them. */
+  /** Addresses that have rested at this time, in the order in which ADDs take them. */
   candidates(nowMs: number): Entry[] {
     const { entries, leaving, podEnis } = this.now;
     const usable = entries.filter(
@@ -117,14 +117,14 @@ export class Model {
       );
   }
 
-  /** Addresses an ADD may get at a time: the first, or what comes after those that a lost namespace may hold. */
+  /** Addresses that an ADD may get at this time: the first, or one after those that a lost namespace may carry. */
   firsts(nowMs: number): string[] {
     const order = this.candidates(nowMs).map((entry) => entry.address);
     const free = order.findIndex((address) => !this.held.has(address));
     return order.slice(0, free === -1 ? order.length : free + 1);
   }
 
-  /** Moments in a span at which the answer of candidates() changes. */
+  /** Moments in a span at which the result of candidates() changes. */
   momentsUntil(endMs: number): number[] {
     const ripe = this.now.entries
       .map(({ rest }) => Number(rest) + marks.restMs)
@@ -133,9 +133,9 @@ export class Model {
   }
 
   /**
-   * Whether a pod may get the address now: everything the design promises of it.
+   * The reasons why a pod may not get the address now, by all rules of the design; empty when it may.
    *
-   * @param after what was seen afterwards: a refill beside it may have brought the prefix.
+   * @param after the look after the operation: a refill beside it may have brought the prefix.
    */
   whyNot(eniId: string, address: string, after: Pick<Look, 'ec2' | 'nowMs'>): string[] {
     const { nowMs } = after;
@@ -152,7 +152,7 @@ export class Model {
     return problems;
   }
 
-  /** What collect must, and may free, when it runs to its end between two moments. Updates what it suspects. */
+  /** The leases that collect must free, and may free, when it runs to its end in this span. Updates its suspicions. */
   suspect(fromMs: number, toMs: number, killed: boolean): { must: Pod[]; may: Pod[] } {
     const may: Pod[] = [];
     const must: Pod[] = [];
@@ -168,13 +168,13 @@ export class Model {
     return { must, may };
   }
 
-  /** Children of a killed call may go on under this address. */
+  /** Notes that children of a killed call may go on under this address. */
   taint(address: string): void {
     this.tainted.set(address, 'anything');
     this.held.add(address);
   }
 
-  /** GC or collect has run to its end while nobody else was at work. */
+  /** GC or collect has run to its end while no other program worked. */
   swept(by: 'gc' | 'collect'): void {
     for (const address of this.tainted.keys()) {
       if ([...this.pods.values()].some((pod) => pod.lease?.address === address)) continue;
@@ -184,8 +184,8 @@ export class Model {
   }
 
   /**
-   * Holds a look against what was there before and what was done since; sentences about all that differs. When
-   * there are none the look becomes the present.
+   * Compares a look with the look before it and the effects since. Returns a sentence for each difference. Without any, the look
+   * becomes the present.
    */
   compare(after: Look, effects: Effects): string[] {
     const problems = [
@@ -200,7 +200,7 @@ export class Model {
     return [];
   }
 
-  /** Interfaces a pod's namespace must have; undefined: anything. */
+  /** Interfaces that a pod's namespace must have; undefined: any. */
   insideOf(pod: Pod | undefined): string[] | undefined {
     if (pod === undefined || !pod.namespace) return undefined;
     if (pod.lease === undefined) return pod.sure ? [] : undefined;
@@ -249,11 +249,11 @@ export class Model {
     }
     for (const { rest, address } of found)
       if (!this.pods.has(rest.replace(/,eth0$/, '')))
-        problems.push(`${address} is leased to ${rest}, who is unknown`);
+        problems.push(`${address} is leased to ${rest}, which is unknown`);
     return problems;
   }
 
-  /** Every address that is somewhere else than before has a reason to be. */
+  /** Every address that has moved must have a reason. */
   private moves(after: Look, effects: Effects): string[] {
     if (effects.rebooted) return [];
     const problems: string[] = [];
@@ -281,7 +281,7 @@ export class Model {
         const anew =
           effects.poolMoved && before.state !== 'leased' && (entry.rest === 'new' || entry.rest === '0');
         if (anew) {
-          // It has left the pool and come again in one run.
+          // The address has left the pool and come again in one run.
           const ended = this.endedAt.get(entry.address);
           if (ended !== undefined && after.nowMs - ended < marks.restMs)
             problems.push(`${key} went from ${show(before)} to ${show(entry)} before it had rested`);
@@ -289,7 +289,7 @@ export class Model {
           problems.push(`${key} went from ${show(before)} to ${show(entry)} at ${after.nowMs}`);
         else if (endable.has(entry.address)) continue;
         else if (this.tainted.has(entry.address) || this.held.has(entry.address)) {
-          // Passed over because somebody holds it, or leased by one of the killed: either way it rests from now on.
+          // Passed over because an interface carries it, or leased by a killed call: in either case it rests from now on.
           if (effects.brief > 0) this.taint(entry.address);
         } else if (before.state !== 'leased' && brief > 0) {
           brief -= 1;
@@ -306,7 +306,7 @@ export class Model {
       const prefix = `${eniId} ${prefixOf(address)}`;
       if (before.state === 'leased') problems.push(`${key} was ${show(before)} and is nowhere`);
       else if (!effects.poolMoved) problems.push(`${key} is nowhere`);
-      // One that EC2 had lost may be given again in the run that forgets it.
+      // EC2 may give a lost address again in the run that notices the loss.
       else if (this.now.ec2.includes(prefix) && after.ec2.includes(prefix))
         problems.push(`${key} has left the pool, and EC2 has ${prefix}`);
       const ended = this.endedAt.get(address);
@@ -336,7 +336,7 @@ export class Model {
       if (taint !== undefined || (pod !== undefined && !pod.sure)) continue;
       let wanted = new Set<string>();
       if (pod?.namespace === true) wanted = attachmentOf(address, this.vpcCidrs);
-      // Links, neighbours and routes go with a namespace; rules wait for DEL, GC or collect.
+      // Links, neighbours and routes end with the namespace; rules stay until DEL, GC or collect.
       else if (pod !== undefined) wanted = new Set(['rule', 'mark rule']);
       const missing = [...wanted].filter((name) => !has.has(name));
       const surplus = [...has].filter((name) => !wanted.has(name));
@@ -369,7 +369,7 @@ export class Model {
       const lease = leases.find((one) => one.rest === `${pod.id},eth0`);
       if (lease !== undefined && pod.sure) this.tainted.delete(lease.address);
       if (pod.lease !== undefined && lease === undefined) {
-        // The earliest it can have ended: what rests from later on rests longer.
+        // The earliest time at which it can have ended: a later end means a longer rest.
         this.endedAt.set(pod.lease.address, effects.rebooted ? 0 : this.now.nowMs);
       }
       pod.lease = lease === undefined ? undefined : { eniId: lease.eniId, address: lease.address };
@@ -377,8 +377,8 @@ export class Model {
     for (const { address } of effects.added.values())
       if (!leases.some((one) => one.address === address)) this.endedAt.set(address, this.now.nowMs);
     if (effects.rebooted) {
-      // When their pods ended is not known any more: they count as ended when the machine started. What EC2 has given
-      // to nobody meanwhile, and gives again, nobody can know.
+      // After a restart it is not known when pods ended: they count as ended when the machine started. The time of an address that
+      // EC2 took back and gives again is not known either.
       for (const address of this.endedAt.keys()) {
         if (this.now.ec2.some((prefix) => prefix.endsWith(` ${prefixOf(address)}`)))
           this.endedAt.set(address, 0);

@@ -1,6 +1,6 @@
 // time limit: 420 s
-// The executable as it ships, the real kernel and the simulated EC2 over HTTP, held against the model after each of
-// some random operations. OPS and SEED in the environment change how many and which; both are printed.
+// The shipped executable, the real kernel and the simulated EC2 over HTTP, compared with the model after each of some random
+// operations. OPS and SEED in the environment are their number and seed; both are printed.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { playNatively } from './native.ts';

@@ -1,8 +1,10 @@
-// The driver for this kernel: a simulated instance, the executable as it ships. The boot clock is a time namespace, so
-// that a minute's rest costs nothing. Where the kernel lacks ipvlan, `ip` is the rig's stand-in.
+// The driver for this kernel: a simulated instance, the shipped executable. The boot clock is a time namespace, so that a rest
+// of a minute costs no time. Where the kernel has no ipvlan, the stand-in of test/cni replaces it.
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText, ENIBOOT, launchNode, type Node, type NodeOptions } from '../boot/node.ts';
+import type { Plan } from '../boot/planned.ts';
+import { STAND_IN_BUILD } from '../build/stand-in.ts';
 import { podNode } from '../cni/rig.ts';
 import type { Called, Machine } from './machine.ts';
 import { marks } from './model.ts';
@@ -14,8 +16,6 @@ const TIME = '/run/model/time';
 /** Seconds between power-on and the agent's start. */
 const POWER_ON_S = 5;
 const BIN = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-/** For the plugin alone: the agent would take every veth for the ipvlan that one is shown for. */
-const PLUGIN_PATH = `/run/stand-in/bin:${BIN}`;
 const PATH = `/run/model/bin:${BIN}`;
 
 /** Plays the operations of a seed on a node of its own. */
@@ -53,13 +53,13 @@ interface NativeNode extends Shell {
   node: Node;
   /** Moves the boot clock on. */
   wait(seconds: number): Promise<void>;
-  /** eniboot's boot up to READY after a power-on, with a boot clock that starts anew; its first run may be killed. */
+  /** eniboot's boot up to READY after a power-on, with a new boot clock; its first run may be killed. */
   boot(killAfterMs: number | undefined): Promise<void>;
 }
 
 /** A node that has booted under a boot clock of its own. */
 export async function nativeNode(cloud: Cloud, options: NodeOptions): Promise<NativeNode> {
-  const node = await launchNode(cloud, options);
+  const node = await launchNode(cloud, { built: STAND_IN_BUILD, ...options });
   const { instance } = node;
   /** Seconds between this kernel's boot clock and the machine's. */
   let offset = 0;
@@ -78,7 +78,7 @@ export async function nativeNode(cloud: Cloud, options: NodeOptions): Promise<Na
     { env, input, killAfterMs, endAfterMs = 150_000 }: CallOptions,
   ): Promise<Called> {
     const child = instance.spawn('nsenter', [`--time=${TIME}`, '--', file, ...args], {
-      env: { PATH: env?.['CNI_COMMAND'] === undefined ? PATH : PLUGIN_PATH, ...env },
+      env: { PATH, ...env },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     const output = { stdout: '', stderr: '' };
@@ -86,7 +86,7 @@ export async function nativeNode(cloud: Cloud, options: NodeOptions): Promise<Na
       child[name]?.on('data', (chunk: Buffer) => {
         output[name] += chunk.toString();
       });
-    child.stdin?.on('error', () => {}); // it may be dead before it has read
+    child.stdin?.on('error', () => {}); // the program may end before it has read its input
     child.stdin?.end(input ?? '');
     let killed = false;
     const kill = () => {
@@ -95,7 +95,7 @@ export async function nativeNode(cloud: Cloud, options: NodeOptions): Promise<Na
     };
     const timers = [setTimeout(() => child.kill('SIGKILL'), endAfterMs)];
     if (killAfterMs !== undefined) timers.push(setTimeout(kill, killAfterMs));
-    // Not `close`: children that outlive the program hold its output open.
+    // Not `close`: children that outlive the program keep its output open.
     const exit = await new Promise<number | null>((resolve) =>
       child.once(killAfterMs === undefined ? 'close' : 'exit', (code) => resolve(code)),
     );
@@ -112,9 +112,12 @@ export async function nativeNode(cloud: Cloud, options: NodeOptions): Promise<Na
     }
     const { exit, stdout, stderr } = await call(ENIBOOT, ['boot', '--json'], {});
     if (exit !== 0) throw new Error(`the node did not boot: ${stderr}${stdout.slice(0, 2_000)}`);
+    const plan = await call(ENIBOOT, ['plan', '--json'], {});
+    const left = (JSON.parse(plan.stdout) as Plan).phases.flatMap((phase) => phase.changes);
+    if (left.length > 0) throw new Error(`the node has booted, and yet: ${left.join('; ')}`);
     podNode(node);
     instance.write('/run/model/bin/crictl', '#!/bin/sh\nexec cat /run/model/sandboxes.json\n', 0o755);
-    // A socket stays when its owner is gone.
+    // The socket file stays when its process is gone.
     const listen = `require('node:net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`;
     await instance.run('sh', [
       '-c',

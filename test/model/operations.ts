@@ -1,11 +1,11 @@
-// What may happen to a node, as plain data: one generator for every driver. Who exactly is meant is a share of the
-// pods or prefixes there are when its turn comes, so that any part of a sequence is a sequence.
+// The operations of a node, as plain data: one generator for every driver. A pod or prefix is chosen by a share of those that
+// exist when the operation is played, so that any part of a sequence is a sequence, too.
 import fc from 'fast-check';
 import type { Cloud } from '../aws/index.ts';
 
-/** From 0 to 1: which of those there are. */
+/** From 0 to 1: which of the existing pods or prefixes. */
 type Pick = number;
-/** SIGKILL to the program so many milliseconds after its start; its children go on. Undefined: it is left alone. */
+/** SIGKILL to the program so many milliseconds after its start; its children go on. undefined: no kill. */
 type Kill = number | undefined;
 export type Ec2Fault = Parameters<Cloud['faults']['ec2']['add']>[0];
 
@@ -14,29 +14,29 @@ export type Operation =
   | { kind: 'add'; count: number; kill: Kill; hasty: boolean }
   /** A second ADD of a pod that has its network. */
   | { kind: 'add-again'; pick: Pick }
-  /** DEL, with the namespace's path or without one; what a kill left is asked for again later. */
+  /** DEL, with the namespace's path or without it. A killed DEL is repeated later. */
   | { kind: 'del'; pick: Pick; path: boolean; kill: Kill }
-  /** The DEL that a runtime owes after a killed or failed call. */
+  /** The DEL that a runtime sends after a killed or failed call. */
   | { kind: 'del-owed'; pick: Pick; kill: Kill }
   | { kind: 'check'; pick: Pick }
   | { kind: 'gc'; kill: Kill }
   | { kind: 'status' }
-  /** `pods`: ADDs and DELs go on meanwhile. */
+  /** `pods`: the number of ADDs and DELs that run meanwhile. */
   | { kind: 'refill'; fault: Ec2Fault | undefined; pods: number; kill: Kill }
   | { kind: 'collect'; pods: number; kill: Kill }
   | { kind: 'repair'; pods: number; kill: Kill }
-  /** `kill`: of the first boot after it. */
+  /** `kill`: of the first boot after the reboot. */
   | { kind: 'reboot'; kill: Kill }
-  /** The namespace is deleted under its pod. */
+  /** The namespace of a living pod is deleted. */
   | { kind: 'lose-namespace'; pick: Pick }
-  /** The pod ends and its runtime forgets it without a DEL, as when its state is lost. */
+  /** The pod ends and its runtime forgets it without a DEL, as when the runtime's state is lost. */
   | { kind: 'abandon'; pick: Pick }
   | { kind: 'flush-nft' }
-  /** Somebody takes a prefix away in EC2, or gives the node one. */
+  /** EC2 takes a prefix away, or gives the node one. */
   | { kind: 'lose-prefix'; pick: Pick }
   | { kind: 'gain-prefix'; pick: Pick }
   | { kind: 'imds-lag'; ms: number }
-  /** The boot clock moves on. */
+  /** The boot clock moves forward. */
   | { kind: 'wait'; seconds: number };
 
 const pick = fc.integer({ min: 0, max: 999 }).map((n) => n / 1000);

@@ -1,5 +1,5 @@
-// Does operations to a node and holds it against the model after each. Everything a runtime, a timer or EC2 would do
-// is done here; what must come of it stands in model.ts.
+// Plays operations on a node and compares it with the model after each. The actions of a runtime, a timer or EC2 are here; the
+// required results are in model.ts.
 import { conf, variablesOf } from '../cni/rig.ts';
 import { assignedBy, type Look } from './look.ts';
 import type { Called, Machine } from './machine.ts';
@@ -7,12 +7,12 @@ import { type Effects, Model, marks, noEffects, type Pod } from './model.ts';
 import type { Operation } from './operations.ts';
 
 export interface Played {
-  /** Operations done, by kind; those that were killed in time once more, as `<kind> killed`. */
+  /** Number of operations, by kind; those that were killed in time count again as `<kind> killed`. */
   counts: Record<string, number>;
-  /** ADDs that got an address, and those that found none. */
+  /** ADDs that got an address, and ADDs that found none. */
   added: number;
   exhausted: number;
-  /** What differs after the last operation; empty when nothing ever did. */
+  /** Differences after the last operation; empty when there was none. */
   problems: string[];
   /** The last operations, in words. */
   trace: string[];
@@ -41,9 +41,9 @@ export async function play(
 interface Player {
   played: Played;
   step(operation: Operation): Promise<string[]>;
-  /** What the last step did, in words. */
+  /** The last step and its outcome, in words. */
   said(): string;
-  /** Ends every pod, lets refill and collect converge, and says what is left or missing. */
+  /** Ends every pod, lets refill and collect converge, and returns what is left or missing. */
   rest(): Promise<string[]>;
 }
 
@@ -82,7 +82,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
     const problems: string[] = [];
     const pods = Array.from({ length: amount }, () => model.newPod(`p${(serial += 1)}`));
     await machine.addNamespaces(pods.map((pod) => pod.id));
-    // Of several at once every second one is killed.
+    // Of several calls at once, every second one is killed.
     const kills = pods.map((_, at) => (at % 2 === 0 ? kill : undefined));
     const calls = await Promise.all(pods.map((pod, at) => cni('ADD', pod, {}, true, kills[at])));
     const answered: { pod: Pod; json: any }[] = [];
@@ -122,7 +122,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
         continue;
       }
       say(`${pod.id} got ${json?.msg ?? 'no answer'}`);
-      // Nothing may be left of it, in the pool or in the kernel.
+      // The pod's parts are all known: none may be left, in the pool or in the kernel.
       pod.sure = true;
       if (json?.code === 11 && /ADDRESS_IN_USE/.test(json.msg)) continue;
       played.exhausted += 1;
@@ -156,8 +156,8 @@ async function createPlayer(machine: Machine): Promise<Player> {
       problems.push(`DEL of ${pod.id}: exit ${called.exit}: ${called.stdout}${called.stderr}`);
     if (pod.namespace) {
       const inside = await machine.endNamespace(pod.id);
-      // Without the path, only an ADD that came to its end has noted where the pod is; without a lease nothing is
-      // done, and what children of a killed ADD made in there goes with the namespace.
+      // Without the path, DEL finds the pod by the note of an ADD that has ended. Without a lease DEL does nothing: parts that
+      // children of a killed ADD have made in the namespace end with it.
       if (inside.length > 0 && pod.lease !== undefined && (path || pod.sure))
         problems.push(`after DEL, ${pod.id} has ${inside.join(', ')}`);
     }
@@ -165,10 +165,10 @@ async function createPlayer(machine: Machine): Promise<Player> {
     return problems;
   }
 
-  /** Pods whose DEL was answered: the runtime asks for nothing more. Dropped once the look agrees. */
+  /** Pods whose DEL was answered: no further call comes from the runtime. Removed when the look has no part of them. */
   let forgotten: string[] = [];
 
-  /** Other pods' calls while something with the lock runs. */
+  /** Runs calls of other pods while a program holds the lock. */
   async function meanwhile(amount: number, effects: Effects): Promise<string[]> {
     const problems: string[] = [];
     for (let at = 0; at < amount; at += 1) {
@@ -185,7 +185,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
     return problems;
   }
 
-  /** One of eniboot's programs that take the lock. */
+  /** Runs one of eniboot's programs that take the lock. */
   async function locked(args: string[], kill: number | undefined, pods: number, effects: Effects) {
     const [called, problems] = await Promise.all([
       machine.eniboot([...args, '--json'], kill),
@@ -204,7 +204,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
     sees: (after: Look) => string[] = () => [],
     seen?: Look,
   ): Promise<string[]> {
-    // Namespaces, and devices in them, are gone a moment after whoever ended them.
+    // Namespaces, and devices in them, disappear a moment after the end of the program that deleted them.
     for (let tries = 0; ; tries += 1) {
       const checked = [...model.pods.values()].filter((pod) => effects.added.has(pod.id) && pod.namespace);
       const after = (tries === 0 ? seen : undefined) ?? (await machine.look(checked.map((pod) => pod.id)));
@@ -293,7 +293,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
     const { must, may } = model.suspect(from, after.nowMs, called.killed);
     const freed: string[] = (json?.freed ?? []).map((one: any) => one.owner.containerId);
     for (const pod of must)
-      if (!freed.includes(pod.id)) problems.push(`collect keeps ${pod.id}, who is long gone`);
+      if (!freed.includes(pod.id)) problems.push(`collect keeps ${pod.id}, which ended long ago`);
     for (const id of freed)
       if (!may.some((pod) => pod.id === id)) problems.push(`collect frees ${id} too early`);
     for (const pod of may) {
@@ -304,7 +304,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
       }
       if (called.killed) pod.sure = false;
     }
-    // A killed collect may hold an address out of circulation; refill puts it back.
+    // A killed collect may leave an address out of circulation; refill restores it.
     effects.poolMoved = called.killed;
     const found = await finish(effects, problems, undefined, after);
     if (!called.killed && operation.pods === 0 && found.length === 0) model.swept('collect');
@@ -313,7 +313,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
 
   async function gc(kill: number | undefined): Promise<string[]> {
     const effects = noEffects();
-    // What was made some seconds before a GC is left alone: its list may be older.
+    // GC does not touch a lease of the last seconds, because its list may be older.
     await machine.wait(6);
     const valid = model.podsIn('live', 'owed').map(({ id }) => ({ containerID: id, ifname: 'eth0' }));
     const called = await cni('GC', undefined, { 'cni.dev/valid-attachments': valid }, true, kill);
@@ -477,7 +477,7 @@ async function createPlayer(machine: Machine): Promise<Player> {
     if (now.owned.join(' ') !== [...now.ec2].sort().join(' '))
       left.push(`the pool has ${now.owned.join(', ')}, EC2 ${now.ec2.join(', ')}`);
     if (now.entries.length > marks.lowWater + marks.surplus)
-      left.push(`${now.entries.length} addresses are kept for nobody`);
+      left.push(`${now.entries.length} addresses are leased to no pod`);
     left.push(...cloud.leakReport().map((leak) => JSON.stringify(leak)));
     return left;
   }

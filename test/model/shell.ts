@@ -1,4 +1,4 @@
-// The part of a driver that is the same wherever programs can be run: here, or in a VM.
+// The part of a driver that is the same wherever programs can be run: on this machine, or in a VM.
 import { setTimeout as delay } from 'node:timers/promises';
 import { ENIBOOT } from '../boot/node.ts';
 import { insideOf, LOOK, readLook } from './look.ts';
@@ -10,7 +10,7 @@ export interface CallOptions {
   env?: Record<string, string>;
   input?: string;
   killAfterMs?: number | undefined;
-  /** What has not ended by then is killed as well, but not by intention; default 150 s. */
+  /** A program that runs longer is killed as well, and this is an error; default 150 s. */
   endAfterMs?: number;
 }
 
@@ -45,7 +45,7 @@ export function throughShell({ call, sh }: Shell, instance: Machine['instance'])
     eniboot: (args, killAfterMs) => call(ENIBOOT, args, { killAfterMs }),
     async settle() {
       await sh(
-        `for try in $(seq 200); do pgrep -P 1 -f -- '-batch|table ip eniboot' >/dev/null || exit 0; sleep 0.05; done; exit 1`,
+        `for try in $(seq 200); do pgrep -P 1 -f -- '-batch|stand-in/switch' >/dev/null || exit 0; sleep 0.05; done; exit 1`,
       );
     },
     async addNamespaces(names) {

@@ -1,5 +1,5 @@
-// The driver for the VM: a real kernel with ipvlan, the executable as plugin, refill, collect and repair as their units,
-// reboots that are reboots. Rest times pass in a time namespace, as in native.ts; the units get a drop-in that enters it.
+// The driver for the VM: a real kernel with ipvlan, the executable as plugin, refill, collect and repair as their units, real
+// reboots. Rest times pass in a time namespace, as in native.ts; the units get a drop-in that enters it.
 import { startCloud } from '../aws/index.ts';
 import { bootPodNode, type PodNode } from '../pods/node.ts';
 import type { Bench } from '../vm/bench.ts';
@@ -24,7 +24,7 @@ export async function playInVm(
   const cloud = await startCloud();
   const { target, lowWater, surplus } = marks;
   const options = { type: 't3.small', config: { pool: { target, lowWater, surplus } } };
-  // The flag would start refill between two operations.
+  // eniboot-refill.path would start refill between two operations.
   const node = await bootPodNode(bench, cloud, 'model', options, ['systemd.mask=eniboot-refill.path']);
   try {
     const machine = await vmMachine(bench, node);
@@ -35,7 +35,7 @@ export async function playInVm(
   }
 }
 
-/** Every so many operations one is a reboot, and no other. The second's first boot is killed. */
+/** Makes every hundredth operation a reboot, and no other. The first boot after the second reboot is killed. */
 function withReboots(drawn: Operation[]): Operation[] {
   const every = Math.min(OPERATIONS_PER_REBOOT, drawn.length);
   return drawn
@@ -49,7 +49,7 @@ function withReboots(drawn: Operation[]): Operation[] {
 
 async function vmMachine({ accelerator, patience }: Bench, node: PodNode): Promise<Machine> {
   const { instance, cloud } = node.node;
-  // What a native program does in a millisecond takes so many under emulation.
+  // How many milliseconds under emulation a native millisecond takes.
   const slower = accelerator === 'kvm' ? 1 : 8;
   const seconds = (ms: number) => ((ms * slower) / 1000).toFixed(3);
   let offset = 0;
@@ -62,7 +62,7 @@ async function vmMachine({ accelerator, patience }: Bench, node: PodNode): Promi
       unshare --time=${TIME} --boottime=${offset} true`);
   }
 
-  /** Calls made at one moment run at once, in one round trip. */
+  /** Calls that are made at one moment run at once, in one round trip. */
   function call(
     file: string,
     args: string[],
@@ -107,7 +107,7 @@ async function vmMachine({ accelerator, patience }: Bench, node: PodNode): Promi
     }
   }
 
-  /** One of the units; others' calls come in between the looks after it. */
+  /** Runs one of the units; pods' calls run between the looks that wait for its end. */
   async function unit(args: string[], killAfterMs: number | undefined): Promise<Called> {
     const name = `eniboot-${args.find((word) => UNITS.includes(word))}.service`;
     const kill = `while [ ! -e /run/model/unit.done ]; do
@@ -147,7 +147,7 @@ StartLimitIntervalSec=0
 ExecStart=
 ExecStart=${ENTER} /usr/libexec/eniboot/current/eniboot ${command} --json
 StandardOutput=append:/run/model/unit.out
-# What entering the namespace needs.
+# Needed to enter the time namespace.
 RestrictNamespaces=no
 CapabilityBoundingSet=CAP_SYS_ADMIN
 EOF`;
@@ -175,7 +175,7 @@ EOF`;
     eniboot: unit,
     wait: (waited) => setClock(offset + waited),
     async reboot(killBootAfterMs) {
-      // systemd starts it again.
+      // The kill ends the boot; systemd starts it again.
       const kill = `for try in $(seq ${600 * patience}); do
           pid=$(systemctl show -p MainPID --value eniboot.service)
           [ "$pid" = 0 ] || { sleep ${seconds(killBootAfterMs ?? 0)}; kill -9 $pid; exit 0; }

@@ -1,4 +1,4 @@
-// One worker of main.ts, in a sandbox of its own: plays a sequence on a simulated node and prints what came of it.
+// One worker of main.ts, in a sandbox of its own: plays a sequence on a simulated node and prints the result.
 import { parseArgs } from 'node:util';
 
 const { values } = parseArgs({
@@ -9,7 +9,7 @@ const { values } = parseArgs({
     driver: { type: 'string' },
   },
 });
-// Each replaces or needs what the other must not have: only one of them is loaded.
+// Only one driver is loaded: each replaces modules that the other needs.
 const play =
   values.driver === 'memory'
     ? (await import('./memory.ts')).playInMemory

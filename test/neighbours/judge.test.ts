@@ -1,5 +1,5 @@
-// What rules do to a packet, rule form by rule form: texts of nft and iptables-save, read as the agent reads them. nft's are
-// loaded and listed in a namespace of the test's own; iptables' need no kernel.
+// The effect of rules on a packet, rule form by rule form: texts of nft and iptables-save, read as the agent reads them. nft's
+// texts are loaded and listed in a namespace of the test's own; iptables' texts need no kernel.
 import { execFileSync } from 'node:child_process';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -32,7 +32,7 @@ const dual: Terrain = {
   nodeAddress6: '2001:db8::4',
 };
 
-/** The ways that are closed; those that may be have a question mark. */
+/** The ways that are closed; a question mark follows a way that may be closed. */
 function closed(ruleset: Ruleset, where = terrain): string[] {
   const blocked = journeysOf(where, 0x1000).flatMap((journey) => {
     const one = judge(ruleset, journey);
@@ -65,12 +65,12 @@ const iptables: [name: string, text: string, closed: string[]][] = [
   ['NodeLocal DNSCache', nodeLocalDns, []],
   ['tailscale', tailscaleChains, []],
   [
-    'policy DROP, pods let pass',
+    'policy DROP, with a rule that lets pods pass',
     save('-A FORWARD -i enb+ -j ACCEPT\n-A FORWARD -o enb+ -j ACCEPT', 'DROP'),
     [],
   ],
   [
-    'policy DROP, replies and one address let pass',
+    'policy DROP, with rules that let replies and one address pass',
     save(
       '-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A FORWARD -s 10.0.64.0/20 -j ACCEPT',
       'DROP',
@@ -78,16 +78,16 @@ const iptables: [name: string, text: string, closed: string[]][] = [
     ['outside'],
   ],
   [
-    'policy DROP, what was translated lets pass',
+    'policy DROP, with a rule that lets translated packets pass',
     save('-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT', 'DROP'),
     ['internet'],
   ],
   [
-    'policy DROP behind a set that nobody can tell',
+    'policy DROP after a match on an unknown set',
     save('-A FORWARD -m set --match-set pods src -j ACCEPT', 'DROP'),
     forwarded.map((way) => `${way}?`),
   ],
-  ['a drop that hangs on a set', save('-A FORWARD -m set --match-set bad src -j DROP'), []],
+  ['a drop after a match on an unknown set', save('-A FORWARD -m set --match-set bad src -j DROP'), []],
   [
     'a drop of floods',
     save('-A INPUT -m hashlimit --hashlimit-above 100/sec --hashlimit-name x -j DROP'),
@@ -106,10 +106,10 @@ const iptables: [name: string, text: string, closed: string[]][] = [
     save('-A FORWARD -j MINE\n-A FORWARD -j DROP\n-A MINE -m comment --comment "a b" -j RETURN'),
     forwarded,
   ],
-  ['goto does not come back', save('-A FORWARD -g MINE\n-A FORWARD -j DROP\n-A MINE -p udp -j DROP'), []],
+  ['a goto does not return', save('-A FORWARD -g MINE\n-A FORWARD -j DROP\n-A MINE -p udp -j DROP'), []],
   ['ports', save('-A INPUT -p tcp -m multiport --dports 22,10000:10300 -j DROP'), ['node']],
   [
-    'a mark that is set before',
+    'a mark that an earlier rule sets',
     save('-A FORWARD -i enb+ -j MARK --set-xmark 0x10/0xff\n-A FORWARD -m mark --mark 0x10/0x10 -j DROP'),
     forwarded,
   ],
@@ -120,7 +120,7 @@ const iptables: [name: string, text: string, closed: string[]][] = [
     ),
     [],
   ],
-  ['what a bridge forwards', save('-A FORWARD -m physdev --physdev-is-bridged -j DROP'), []],
+  ['packets that a bridge forwards', save('-A FORWARD -m physdev --physdev-is-bridged -j DROP'), []],
   [
     'queued for a program',
     save('-A FORWARD -i enb+ -j NFQUEUE --queue-num 1'),
@@ -132,7 +132,7 @@ const iptables: [name: string, text: string, closed: string[]][] = [
     ['outside'],
   ],
   [
-    'to the node, by its kind of address',
+    'to the node, by the type of its address',
     save('-A INPUT -i enb+ -m addrtype --dst-type LOCAL -j DROP'),
     ['node'],
   ],
@@ -141,7 +141,7 @@ const iptables: [name: string, text: string, closed: string[]][] = [
 for (const [name, text, wanted] of iptables)
   test(`iptables: ${name}`, () => assert.equal(closed(ofSave(text)), wanted));
 
-test('tailscale drops what pods of 100.64.0.0/10 send to the node', () => {
+test('tailscale drops packets of pods in 100.64.0.0/10 to the node', () => {
   const pod = { ...terrain.pod, address: '100.64.3.17' };
   assert.equal(closed(ofSave(tailscaleChains), { ...terrain, pod }), ['node']);
 });
@@ -152,15 +152,15 @@ const chain = (body: string, hook = 'forward', more = '') =>
 const nftables: [name: string, text: string, closed: string[], where?: Terrain][] = [
   ['an operator’s', operatorDrop, forwarded],
   [
-    'an operator’s, over IPv6 too',
+    'an operator’s table, over IPv6 too',
     operatorDrop,
     ['internet', 'outside', 'outside6', 'service', 'service6'],
     dual,
   ],
-  ['an operator’s that lets pods pass', operatorAllowing, []],
+  ['an operator’s table that lets pods pass', operatorAllowing, []],
   ['kube-proxy', kubeProxyNftables, []],
   [
-    'a table of IPv6 alone',
+    'a table for IPv6 only',
     'table ip6 t { chain c { type filter hook forward priority 0; policy drop; }; }',
     [],
   ],
@@ -174,7 +174,7 @@ const nftables: [name: string, text: string, closed: string[], where?: Terrain][
     ['internet', 'outside', 'service'],
   ],
   [
-    'a set without it',
+    'a set without the pod',
     chain(
       'ip saddr @s drop',
       'forward',
@@ -182,21 +182,21 @@ const nftables: [name: string, text: string, closed: string[], where?: Terrain][
     ),
     [],
   ],
-  ['all but a set', chain('iifname != { "enb*", "ens5" } drop'), []],
+  ['all devices but a set', chain('iifname != { "enb*", "ens5" } drop'), []],
   ['a verdict map', chain('iifname vmap { "enb*" : goto b, "ens5" : drop }'), ['internet', 'outside']],
   ['a map of pairs', chain('meta l4proto . th dport vmap { tcp . 443 : drop }'), ['internet', 'service']],
-  ['only new ones', chain('ct state new reject'), forwarded],
+  ['only new connections', chain('ct state new reject'), forwarded],
   ['only related and new of UDP', chain('meta l4proto udp ct state { new, related } drop'), []],
   ['unless translated', chain('ct status & dnat == 0 drop'), ['internet']],
   ['one direction', chain('ct direction reply drop'), forwarded],
   ['SYN', chain('tcp flags & (fin | syn | rst | ack) == syn drop'), forwarded],
   ['a rate', chain('limit rate over 10/second drop'), []],
   ['a reverse path filter', chain('fib saddr . iif oif missing drop', 'prerouting'), []],
-  ['what is local', chain('iifname "enb*" fib daddr type local drop', 'prerouting'), ['node']],
+  ['local destinations', chain('iifname "enb*" fib daddr type local drop', 'prerouting'), ['node']],
   ['ports and protocols', chain('tcp dport 8000-9000 drop', 'output'), ['node']],
-  ['ICMP alone', chain('icmp type echo-request drop'), []],
+  ['ICMP only', chain('icmp type echo-request drop'), []],
   [
-    'at an ENI, where nft says which',
+    'at an ENI that nft names',
     'table netdev t { chain c { type filter hook ingress device "ens6" priority 0; ip protocol tcp drop; }; }',
     nftTellsDevices() ? ['vpc'] : [],
   ],
@@ -241,7 +241,7 @@ const main: Told[] = [
   { dst: '10.0.0.0/24', dev: 'ens5' },
 ];
 
-test('policy rules by priority, the longest prefix in each table, and what is passed over', () => {
+test('policy rules by priority, the longest prefix in each table, and rules that are passed over', () => {
   const question = { source: '10.0.64.17', destination: '198.51.100.1', iif: 'enb0a004011', mark: 0 };
   const device = (rules: Told[], routes: Told[], asked = question) =>
     decide({ rules: [...usual, ...rules], routes: [...main, ...routes] }, asked)?.device;
@@ -265,6 +265,19 @@ test('policy rules by priority, the longest prefix in each table, and what is pa
   assert.is(isForeignRule(all), true);
   assert.is(isForeignRule({ ...all, protocol: '140' }), false);
   assert.equal(usual.map(isForeignRule), [false, false, false]);
+});
+
+test('what answers a connection goes the other way round, with its mark, and as whom the connection has asked for', () => {
+  const [begins, answers] = journeysOf(terrain, 0x1000).filter(({ way }) => way === 'outside');
+  assert.ok(begins !== undefined && answers !== undefined);
+  const { iif, oif, source, destination, sport, dport } = begins.packet;
+  assert.equal([iif, oif, dport, begins.packet.mark], ['ens5', 'enb0a004011', 80, 0]);
+  assert.equal(begins.before, { destination: '10.0.0.4', dport: 30_080, dnat: false });
+  assert.equal(answers.packet, {
+    ...{ ...begins.packet, state: 'established', direction: 'reply', mark: 0x1000 },
+    ...{ iif: oif, oif: iif, source: destination, destination: source, sport: dport, dport: sport },
+  });
+  assert.equal(answers.after, { source: '10.0.0.4', sport: 30_080 });
 });
 
 test.run();

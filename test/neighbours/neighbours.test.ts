@@ -1,6 +1,6 @@
 // time limit: 240 s
-// Who else is on the node (table.ts): what they load, on a READY node with pods. Packets say which of a pod's ways are broken,
-// and `check` names exactly those, whoever has done it; what harms nobody is not named.
+// Other programs on the node (table.ts): their rules are loaded on a READY node with pods. Packets show which of a pod's ways are
+// broken, and `check` names exactly those ways; a program that breaks no way is not named.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Check } from '../../agent/boot/phase.ts';
@@ -41,13 +41,13 @@ test.before(async () => {
   }))
     one.instance.write(`/run/${path}`, text);
   await services();
-  // Ours, and those of the rig's stand-ins.
+  // eniboot's tables, and those of the test's stand-ins.
   await one.sh('nft list tables >/run/own-tables');
   usual = await look();
 });
 test.after(() => cloud.stop());
 
-/** kube-proxy as far as packets see it, for a Service and a NodePort. */
+/** What kube-proxy does to packets, for a Service and a NodePort. */
 async function services(): Promise<void> {
   await proxy(
     one,
@@ -56,7 +56,7 @@ async function services(): Promise<void> {
   );
 }
 
-/** Shell: the programs' own root folder at /mnt/root, once. */
+/** Shell: sets the programs' root folder up at /mnt/root, once. */
 function programs(): string {
   const root = programsRoot();
   return `if ! mountpoint -q /mnt; then
@@ -76,7 +76,7 @@ end_() { kill $(cat $1); until_ test ! -d /proc/$(cat $1); }
 `;
 }
 
-/** `fw` is firewall-cmd. */
+/** Starts firewalld; `fw` is firewall-cmd. */
 const firewalldStart = `. /run/programs
 fw() { chroot /mnt/root firewall-cmd "$@" >/dev/null; }
 rm -f /mnt/root/run/dbus/system_bus_socket
@@ -86,13 +86,13 @@ chroot /mnt/root /usr/sbin/firewalld --nofork --nopid >/dev/null 2>&1 & echo $! 
 until_ fw --state
 `;
 
-/** It takes its table along. */
+/** Stops firewalld, which removes its table. */
 const firewalldStop = `. /run/programs
 end_ /run/fw-daemon
 end_ /run/fw-bus
 `;
 
-/** Rows that are no pass. */
+/** Rows that did not pass. */
 async function look(): Promise<Check[]> {
   const { stdout, stderr } = await one.eniboot(['check', '--json'], {
     env: { PATH: '/run/fakes:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' },
@@ -106,7 +106,7 @@ function newRows(rows: Check[]): Check[] {
   return rows.filter((row) => !usual.some(({ id, summary }) => id === row.id && summary === row.summary));
 }
 
-/** The ways that packets do not come through, each with its own address as the other end sees it. */
+/** The ways on which no packet comes through; the other end must see the pod's own address. */
 async function brokenWays({ uid, also }: Case): Promise<string[]> {
   const { node, pod, far } = names;
   const user = uid === undefined ? '' : `setpriv --reuid ${uid} --clear-groups `;
@@ -131,7 +131,7 @@ async function brokenWays({ uid, also }: Case): Promise<string[]> {
   return [...new Set<string>(broken)].sort();
 }
 
-test('before anybody comes all ways are open and no neighbour is named', async () => {
+test('without neighbours all ways are open and none is named', async () => {
   assert.equal(await brokenWays({ name: '', load: () => '', rows: [], broken: [] }), []);
   assert.equal(
     usual.filter(({ id }) => id.startsWith('neighbours')),
@@ -154,7 +154,7 @@ for (const { name, cases } of neighbours)
           null,
           1,
         );
-        assert.equal(broken, [...tried.broken].sort(), `broken ways, by packets\n${shown}`);
+        assert.equal(broken, [...tried.broken].sort(), `broken ways, shown by packets\n${shown}`);
         assert.is(found.length, tried.rows.length, shown);
         for (const [id, says] of tried.rows) {
           const row = found.find(
@@ -163,9 +163,9 @@ for (const { name, cases } of neighbours)
               (typeof says === 'string' ? each.summary.includes(says) : says.test(each.summary)),
           );
           assert.ok(row, `${id} ${says}\n${shown}`);
-          if (id.startsWith('neighbours')) assert.ok((row.remedy ?? '').length > 20, 'what to do');
+          if (id.startsWith('neighbours')) assert.ok((row.remedy ?? '').length > 20, 'the row has a remedy');
         }
-        // What check says of ways is what packets say; what it is not certain of may be more.
+        // The ways in the rows are those that packets show. A row that is not certain may have more ways.
         const named = found.filter(({ id }) => id.startsWith('neighbours'));
         const ways = new Set(named.flatMap(({ evidence }) => evidence['ways'] as Way[]));
         const certain = named.every(({ evidence }) => evidence['certain'] === true);
@@ -185,7 +185,7 @@ for (const { name, cases } of neighbours)
       }
     });
 
-test('an nft whose answer nobody understands: check says so, and fails nothing for it', async () => {
+test('an answer of nft that cannot be understood is a warning of check, and no failure', async () => {
   const odd =
     '{"nftables":[{"rule":null},{"chain":{"hook":"forward"}},{"rule":{"chain":null,"expr":[null]}}]}';
   for (const says of [odd, 'no JSON']) {
@@ -204,7 +204,7 @@ test('an nft whose answer nobody understands: check says so, and fails nothing f
   }
 });
 
-test('when they have gone all is well again', async () => {
+test('without the neighbours all checks pass again', async () => {
   assert.equal(newRows(await look()), []);
   assert.equal(await brokenWays({ name: '', load: () => '', rows: [], broken: [] }), []);
 });

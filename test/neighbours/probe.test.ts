@@ -1,5 +1,5 @@
 // time limit: 180 s
-// `eniboot check --probe`: packets prove the paths, what stands in the way is seen, and nothing stays, whatever happens.
+// `eniboot check --probe`: packets prove the paths, a blocked path is found, and nothing stays, also after a kill.
 import { once } from 'node:events';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -42,7 +42,7 @@ const good = {
   'probe-imds': 'pass',
 };
 
-test('on a healthy node all paths are open, IMDS is refused, and nothing stays', async () => {
+test('on a healthy node all paths are open, IMDS is refused, and the probe leaves nothing', async () => {
   const found = await probe();
   assert.equal(results(found), good, JSON.stringify(found.rows));
   assert.ok(Object.values(found.rows).every(({ group }) => group === 'probe'));
@@ -83,7 +83,7 @@ for (const [what, harm, mend, changed] of obstacles)
     assert.equal(await node.leftovers(), []);
   });
 
-test('a pool without an address: the row says so, and nothing stays', async () => {
+test('a pool without a free address: the row tells so, and the probe leaves nothing', async () => {
   await node.sh(
     'mkdir /run/aside; mv /run/eniboot/pool/free/* /run/aside; rm -f /run/eniboot/pool/cooling/*',
   );
@@ -94,32 +94,32 @@ test('a pool without an address: the row says so, and nothing stays', async () =
   assert.equal(await node.leftovers(), []);
 });
 
-/** A probe, until it has its lease; then the signal. */
+/** Starts a probe, waits until it has its lease, and sends the signal. */
 async function interrupted(signal: NodeJS.Signals): Promise<number | null> {
   const child = node.instance.spawn(ENIBOOT, ['check', '--probe'], { env, stdio: 'ignore' });
   const ended = once(child, 'exit');
   await node.sh(
     'for i in $(seq 400); do ls /run/eniboot/pool/leased | grep -q eniboot-probe && exit 0; sleep 0.05; done; exit 1',
   );
-  // In the middle of its packets.
+  // While it sends its packets.
   await node.sh('sleep 0.3');
   child.kill(signal);
   const [code] = await ended;
   return code as number | null;
 }
 
-test('SIGINT takes everything away', async () => {
+test('a probe that gets SIGINT removes all its parts', async () => {
   await node.sh('nft "table inet x { chain f { type filter hook forward priority 0; policy drop; }; }"');
   assert.is(await interrupted('SIGINT'), 130);
   await node.sh('nft delete table inet x');
   assert.equal(await node.leftovers(), []);
 });
 
-test('SIGKILL leaves a lease alone, which the next probe ends, or collect at once', async () => {
+test('a probe that gets SIGKILL leaves only a lease, which the next probe or collect ends at once', async () => {
   for (const ends of ['probe', 'collect'] as const) {
     await node.sh('nft "table inet x { chain f { type filter hook forward priority 0; policy drop; }; }"');
     await interrupted('SIGKILL');
-    // What it had started ends with its patience.
+    // Programs that it had started end at their time-out.
     await node.sh(
       'nft delete table inet x; for i in $(seq 100); do ls /sys/class/net | grep -q ^enb || break; sleep 0.05; done',
     );
@@ -138,7 +138,7 @@ test('SIGKILL leaves a lease alone, which the next probe ends, or collect at onc
   }
 });
 
-test('one at a time; and on a node that has not booted it says so', async () => {
+test('only one probe runs at a time; on a node that has not booted it tells so', async () => {
   await node.sh('flock -n /run/eniboot/probe.lock sleep 3 >/dev/null 2>&1 &');
   await node.sh('sleep 0.3');
   const second = await node.tool(['check', '--probe']);

@@ -1,7 +1,7 @@
-// What others put into the kernel of a node, as they write it. Each text is what its source documents, shortened to one
-// Service, container or peer.
+// The rules of other programs in the kernel of a node, in their own form. Each text is from its source, shortened to one Service,
+// container or peer.
 
-/** What the simulated node has, for texts that name it. */
+/** Devices and addresses of the simulated node, for texts that name them. */
 export interface Names {
   bootDevice: string;
   node: string;
@@ -310,7 +310,7 @@ export const linkerd = `*nat
 COMMIT
 `;
 
-/** A firewall as an operator writes it: nothing is forwarded that is not asked for. */
+/** A firewall as operators write it: it forwards only packets that are allowed. */
 export const operatorDrop = `table inet filter {
   chain input {
     type filter hook input priority filter; policy drop;

@@ -1,6 +1,6 @@
-// Who else is on a node. One entry for each: what docs/neighbours.md says of it, and the cases that show it: what is loaded
-// into the kernel of a READY node with pods, the rows that `eniboot check` has then and had not before, and the ways of a pod
-// that are broken by it, tried with packets. A new neighbour, or another of its settings, is an entry or a line.
+// Other programs on a node (neighbours), an entry for each: its text in docs/neighbours.md, and its cases. A case has the rules
+// that are loaded into the kernel of a READY node with pods, the new rows of `eniboot check`, and the ways of a pod that they
+// break, tried with packets. A new neighbour is an entry, another of its settings is a line.
 import type { Way } from '../../agent/host/obstacles/packet.ts';
 import {
   awsNode,
@@ -24,33 +24,33 @@ import {
 } from './rules.ts';
 
 export interface Case {
-  /** Its setting, as an operator would say it. */
+  /** The neighbour's setting, in an operator's words. */
   name: string;
-  /** Shell script on the node; `$1` of the programs' root folder where it starts one. */
+  /** Shell script on the node. */
   load: (names: Names) => string;
-  /** Takes away what is no nftables table. */
+  /** Undoes changes other than nftables tables. */
   undo?: (names: Names) => string;
-  /** Rows that were not there before, by the beginning of their id, with a part of what they say. Exactly these. */
+  /** New rows, by the beginning of their id, with a part of their text. No other row may be new. */
   rows: [id: string, says: string | RegExp][];
   broken: Way[];
-  /** Ways that the rows name too, and that this test's other ends are too near to show. */
+  /** Ways that the rows also name, and that this test cannot show, because its other ends are too near. */
   named?: Way[];
-  /** `eniboot repair` mends it. */
+  /** True: `eniboot repair` restores the ways. */
   repaired?: true;
-  /** The user that the pod's requests are made by: a mesh redirects all but its proxy's. */
+  /** The user whose requests are tried: a mesh redirects all but its proxy's. */
   uid?: number;
-  /** Tried as well, in the pod; exit 0 is wanted. */
+  /** A further command in the pod, which must exit with 0. */
   also?: (names: Names) => string;
 }
 
 export interface Neighbour {
   name: string;
-  /** Beside eniboot, or why not; for the page. */
+  /** Whether it works beside eniboot, or why not; for the page. */
   works: string;
-  /** What to do, where something is. */
+  /** What an operator has to do; absent when there is nothing to do. */
   todo?: string;
   cases: Case[];
-  /** Where more is shown, by real programs. */
+  /** Tests with real programs that show more. */
   elsewhere?: string;
 }
 
@@ -62,15 +62,15 @@ const device = (name: string, address: string) =>
 const bridge = `ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; ip link set docker0 up\n`;
 const noBridge = () => 'ip link del docker0';
 
-/** All that is forwarded as new; what kubelet and a Service's turn back do not need is not among it. */
+/** All ways that are forwarded as new connections, without kubelet's and a Service's way back into its pod. */
 const forwarded: Way[] = ['internet', 'outside', 'service'];
 
 export const neighbours: Neighbour[] = [
   {
     name: 'docker',
     works:
-      'Containers and pods beside one another. docker drops what others forward when it has turned forwarding on itself; started after eniboot, which does that, it drops nothing.',
-    todo: 'Start docker after eniboot.service, or let pods’ links pass in `DOCKER-USER`, as the row says.',
+      'Containers and pods work beside each other. docker drops forwarded packets of other programs when it has turned forwarding on itself. Started after eniboot, which turns forwarding on, it drops nothing.',
+    todo: 'Start docker after eniboot.service, or let pods’ links pass in `DOCKER-USER`, as the row of `eniboot check` tells.',
     cases: [
       {
         name: 'started before forwarding was on: FORWARD has policy DROP',
@@ -92,7 +92,7 @@ export const neighbours: Neighbour[] = [
         broken: forwarded,
       },
       {
-        name: 'with what the row says to do',
+        name: 'with the remedy of the row',
         load: () =>
           `${bridge}${restore(docker)}iptables -I DOCKER-USER -i enb+ -j ACCEPT && iptables -I DOCKER-USER -o enb+ -j ACCEPT`,
         undo: noBridge,
@@ -107,7 +107,7 @@ export const neighbours: Neighbour[] = [
         broken: [],
       },
       {
-        name: 'its network inside the VPC’s',
+        name: 'its network inside the VPC',
         load: () => bridge.replace('172.17.0.1/16', '100.64.17.1/24'),
         undo: noBridge,
         rows: [['neighbours-hidden-vpc', '100.64.17.0/24 dev docker0']],
@@ -118,7 +118,7 @@ export const neighbours: Neighbour[] = [
   {
     name: 'nftables.service, or tables of an operator',
     works:
-      'Tables that let pods’ links pass. A reload with `flush ruleset`, as distributions’ files begin, takes eniboot’s tables along; repair puts them back within a minute.',
+      'Tables that let pods’ links pass work. A reload with `flush ruleset`, with which distributions’ files begin, also deletes eniboot’s tables; repair restores them within a minute.',
     todo: 'Let `enb*` pass in both directions in each forward chain that drops; leave `flush ruleset` out, or flush your own tables.',
     cases: [
       {
@@ -128,7 +128,7 @@ export const neighbours: Neighbour[] = [
         broken: forwarded,
       },
       {
-        name: 'that lets pods’ links pass',
+        name: 'a forward chain that lets pods’ links pass',
         load: () => nft(operatorAllowing),
         rows: [],
         broken: [],
@@ -146,7 +146,7 @@ export const neighbours: Neighbour[] = [
       },
       {
         name: 'the service reloaded with its own file',
-        // As `flush ruleset` does, but for the tables of the rig's stand-ins.
+        // The same as `flush ruleset`, except for the tables of the test's stand-ins.
         load: () =>
           `nft delete table inet eniboot; nft delete table netdev eniboot\n${nft('table inet filter {\n  chain input { type filter hook input priority filter; }\n}\n')}`,
         rows: [['egress-table', 'missing']],
@@ -157,7 +157,8 @@ export const neighbours: Neighbour[] = [
   },
   {
     name: 'settings and filters of operators',
-    works: 'Queues without filters, and rates on the boot ENI. What is listed here stops packets.',
+    works:
+      'Queues without filters work, and so do rates on the boot ENI. The settings in this row stop packets.',
     cases: [
       {
         name: 'forwarding off for the boot ENI',
@@ -190,11 +191,11 @@ export const neighbours: Neighbour[] = [
   {
     name: 'firewalld',
     works:
-      'Services, NodePorts and hostPorts, which it lets pass because their destination is translated. Pods’ way out is refused.',
+      'Services, NodePorts and hostPorts work, because firewalld lets packets with a translated destination pass. It refuses pods’ connections to the Internet.',
     todo: '`firewall-cmd --permanent --zone=trusted --add-interface=enb+ && firewall-cmd --reload`.',
     cases: [
       {
-        name: 'its default zone, by firewalld itself',
+        name: 'its default zone, set up by firewalld itself',
         load: () => '. /run/firewalld-start',
         undo: () => '. /run/firewalld-stop',
         rows: [
@@ -221,7 +222,7 @@ export const neighbours: Neighbour[] = [
   {
     name: 'kube-proxy',
     works:
-      'All three modes. eniboot depends on none of their names or marks but 0x4000, which it leaves alone.',
+      'All three modes work. eniboot depends on none of their names, and on no mark but 0x4000, which it does not change.',
     elsewhere: '`npm run e2e:node`: kube-proxy itself in each mode, on a node with kubelet',
     cases: [
       { name: 'mode iptables', load: () => restore(kubeProxyIptables), rows: [], broken: [] },
@@ -231,10 +232,10 @@ export const neighbours: Neighbour[] = [
   {
     name: 'kube-vip, keepalived',
     works:
-      'An address that moves onto the boot ENI is in nobody’s way; running pods reach it once repair has told them, within a minute. EC2 must know it as the boot ENI’s.',
+      'An address that moves onto the boot ENI disturbs no pod. Running pods reach it after repair has updated them, within a minute. EC2 must have the address as the boot ENI’s.',
     cases: [
       {
-        name: 'a virtual address on the boot ENI, as both add it',
+        name: 'a virtual address on the boot ENI, as both programs add it',
         load: ({ bootDevice }) => `ip addr add 10.0.0.200/32 dev ${bootDevice}`,
         undo: ({ bootDevice }) => `ip addr del 10.0.0.200/32 dev ${bootDevice}`,
         rows: [['node-file', 'pods do not know yet what has changed on the node']],
@@ -245,12 +246,12 @@ export const neighbours: Neighbour[] = [
   {
     name: 'Multus',
     works:
-      'eniboot’s network is the pod’s first, others follow; ADD takes no default route from another (`NETNS_TAKEN`). cri-o asks for eniboot by name; containerd takes the first file.',
+      'eniboot’s network must be the pod’s first, other networks follow; ADD does not replace the default route of another network (`NETNS_TAKEN`). cri-o asks for eniboot by name; containerd takes the first file.',
     elsewhere:
       '`test/cni/netlink.test.ts` (`NETNS_TAKEN`); `conflist-order` in `eniboot check` names the file that containerd takes',
     cases: [
       {
-        name: 'its file before ours, with cri-o',
+        name: 'its file before eniboot’s, with cri-o',
         load: () =>
           'echo \'{"cniVersion":"1.0.0","name":"multus","type":"multus"}\' >/etc/cni/net.d/00-multus.conf',
         undo: () => 'rm /etc/cni/net.d/00-multus.conf',
@@ -276,7 +277,7 @@ export const neighbours: Neighbour[] = [
   {
     name: 'istio-cni',
     works:
-      'Its rules are in the pod’s namespace, behind eniboot’s; CHECK takes them for what a later plugin has added.',
+      'Its rules are in the pod’s namespace, behind eniboot’s; CHECK accepts them as additions of a later plugin.',
     cases: [
       {
         name: 'redirection in a pod, seen by its proxy',
@@ -305,7 +306,7 @@ export const neighbours: Neighbour[] = [
   {
     name: 'Cilium',
     works:
-      'Not as the cluster’s network: two plugins would give each pod an interface. Its rules and chains alone are in nobody’s way. Its BPF programs at the node’s devices cannot be judged: `check` lists them, and `check --probe` tries.',
+      'Not as the cluster’s network: two plugins would give each pod an interface. Its rules and chains alone disturb no pod. Its BPF programs on the node’s devices cannot be judged: `check` lists them, and `check --probe` tests the ways.',
     todo: 'Do not run its agent as a CNI on these nodes.',
     cases: [
       {
@@ -320,7 +321,7 @@ export const neighbours: Neighbour[] = [
   {
     name: 'AWS’s agents: aws-node (amazon-vpc-cni-k8s)',
     works:
-      'Not on the same node: both attach ENIs and give out their addresses. What it leaves in the kernel after it was removed is in nobody’s way, but for rules for addresses of its pods that others have by now. The SSM agent and the EBS, EFS and load-balancer controllers touch no packets of pods.',
+      'Not on the same node: both attach ENIs and give out their addresses. Its remains in the kernel after its removal disturb no pod, except rules for addresses of its former pods that other pods have now. The SSM agent and the EBS, EFS and load-balancer controllers do not change packets of pods.',
     todo: 'Keep its DaemonSet off these nodes by a node selector.',
     cases: [
       {
@@ -331,7 +332,7 @@ export const neighbours: Neighbour[] = [
         broken: [],
       },
       {
-        name: 'a rule for an address that a pod elsewhere has now',
+        name: 'a rule for an address that a pod on another node has now',
         load: ({ far }) => `ip rule add priority 512 to ${far} lookup main`,
         undo: ({ far }) => `ip rule del priority 512 to ${far}`,
         rows: [
@@ -346,7 +347,8 @@ export const neighbours: Neighbour[] = [
   },
   {
     name: 'amazon-ec2-net-utils',
-    works: 'Not: it configures each ENI by DHCP, and the node then carries addresses that are pods’.',
+    works:
+      'Does not work: it configures each ENI by DHCP, and the node then has addresses that belong to pods.',
     todo: 'Remove the package; the image does not have it.',
     cases: [
       {
@@ -363,7 +365,7 @@ export const neighbours: Neighbour[] = [
   {
     name: 'nm-cloud-setup',
     works:
-      'Not on pod ENIs, which NetworkManager does not manage; the image masks it. Where it has run, the row says so.',
+      'Not on pod ENIs, which NetworkManager does not manage; the image masks it. When it has run, a row tells so.',
     todo: '`systemctl mask --now nm-cloud-setup.timer nm-cloud-setup.service`.',
     cases: [
       {
@@ -380,8 +382,8 @@ export const neighbours: Neighbour[] = [
   {
     name: 'tailscale',
     works:
-      'Its peers, beside all of a pod’s ways. With an exit node pods lose the Internet. It takes 100.64.0.0/10 for its own and drops what comes from there: pods with such addresses do not reach the node.',
-    todo: 'No exit node on nodes; pod subnets outside 100.64.0.0/10, or `--netfilter-mode=off`.',
+      'Its peers and all ways of a pod work. With an exit node pods do not reach the Internet. It treats 100.64.0.0/10 as its own and drops packets from there: pods with such addresses do not reach the node.',
+    todo: 'Use no exit node on nodes; choose pod subnets outside 100.64.0.0/10, or `--netfilter-mode=off`.',
     cases: [
       {
         name: 'joined to a tailnet',
@@ -412,8 +414,8 @@ export const neighbours: Neighbour[] = [
   {
     name: 'WireGuard (wg-quick)',
     works:
-      'Tunnels to networks of their own. One that takes everything (`AllowedIPs = 0.0.0.0/0`) takes the node’s own way to the API server and to the metadata service as well.',
-    todo: 'AllowedIPs without 0.0.0.0/0.',
+      'Tunnels to networks of their own work. A tunnel for all destinations (`AllowedIPs = 0.0.0.0/0`) also takes the node’s traffic to the API server and to the metadata service.',
+    todo: 'Use AllowedIPs without 0.0.0.0/0.',
     cases: [
       {
         name: 'AllowedIPs = 192.168.77.0/24',

@@ -1,4 +1,4 @@
-// What must hold on a node whose kubelet and container runtime are real. Each case says what happens to it.
+// What must hold on a node with a real kubelet and a real container runtime. Each case says what happens to the node.
 import assert from 'node:assert/strict';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { askFromInternet } from '../pods/flow.ts';
@@ -7,15 +7,20 @@ import type { Case } from '../vm/case.ts';
 import { inCluster } from './cluster.ts';
 import { runConformance } from './conformance.ts';
 import { runCritest } from './critest.ts';
+import { runCyclonus } from './cyclonus.ts';
 import { holdKubelet } from './held.ts';
+import { joinByThemselves } from './join.ts';
+import { joinSimulated } from './join-simulated.ts';
 import { announcedKubeNode, bootKubeNode, type KubeNode } from './kube.ts';
 import type { Runtime } from './layer.ts';
+import { runNetworkPolicyTests } from './network-policy.ts';
 import { onSimulatedNodes, onVmNode } from './simulated.ts';
+import { runCyclonusSimulated, runNetworkPolicyOff, runNetworkPolicySimulated } from './simulated-cluster.ts';
 
-/** cri-o makes it without a plugin. */
+/** cri-o maps host ports itself, without a plugin. */
 const HOST_PORT = 8081;
 
-/** What a case found out, for the evidence. */
+/** The facts that a case has found, for the evidence. */
 export type Facts = Record<string, string | number>;
 
 export const cases: readonly Case<Facts>[] = [
@@ -60,11 +65,69 @@ export const cases: readonly Case<Facts>[] = [
     run: inCluster,
   },
   {
+    name: 'join',
+    title:
+      'nodes join a cluster by themselves, by TLS bootstrap and by kubeadm; one that is not READY, one that is replaced (cri-o)',
+    layer: 'join',
+    run: joinByThemselves,
+  },
+  {
+    name: 'join-simulated',
+    title: 'the same as far as certificates go, on simulated nodes: kubelet, kubeadm, API server, no VM',
+    quick: true,
+    layer: 'proxy',
+    run: joinSimulated,
+  },
+  {
     name: 'conformance',
     title:
       "two nodes of a whole cluster: Kubernetes' own conformance tests of sig-network, all of them (cri-o; kube-proxy in iptables mode)",
     layer: 'cluster+conformance',
     run: runConformance,
+  },
+  {
+    name: 'network-policy',
+    long: true,
+    title:
+      "two nodes of a whole cluster: Kubernetes' own NetworkPolicy tests, all of them (cri-o; kube-proxy in iptables mode)",
+    layer: 'cluster+policy',
+    run: (bench) => runNetworkPolicyTests(bench, 'iptables'),
+  },
+  {
+    name: 'network-policy-nftables',
+    long: true,
+    title: 'the same with kube-proxy in nftables mode',
+    layer: 'cluster+policy',
+    run: (bench) => runNetworkPolicyTests(bench, 'nftables'),
+  },
+  {
+    name: 'network-policy-simulated',
+    long: true,
+    title:
+      "two simulated nodes of a cluster whose other parts are real: Kubernetes' own NetworkPolicy tests, but for SCTP's",
+    layer: 'cluster+policy',
+    run: runNetworkPolicySimulated,
+  },
+  {
+    name: 'network-policy-off',
+    long: true,
+    title: 'the same without policies in force: the tests of a denial fail',
+    layer: 'cluster+policy',
+    run: runNetworkPolicyOff,
+  },
+  {
+    name: 'cyclonus',
+    long: true,
+    title: "two nodes of a whole cluster: Cyclonus' default cases, each difference explained",
+    layer: 'cluster+policy',
+    run: runCyclonus,
+  },
+  {
+    name: 'cyclonus-simulated',
+    long: true,
+    title: "the same two simulated nodes: all of Cyclonus' cases, of TCP and UDP",
+    layer: 'cluster+policy',
+    run: runCyclonusSimulated,
   },
   {
     name: 'services-simulated',
@@ -146,7 +209,7 @@ async function failThenRun(bench: Bench, runtime: Runtime): Promise<Facts> {
   }
 }
 
-/** What kubelet took from the drop-in and the flags, from its own pages, and what it made of it in the kernel. */
+/** What kubelet took from the drop-in and the flags, read from kubelet's own pages, and what kubelet set in the kernel. */
 async function kubeletAsTold(node: KubeNode): Promise<Facts> {
   const { kubeletconfig: used } = JSON.parse(await node.page('/configz'));
   const { capacity, instance } = JSON.parse(await node.sh('cat /run/eniboot/status.json'));
@@ -166,7 +229,7 @@ async function kubeletAsTold(node: KubeNode): Promise<Facts> {
   const nodeIp = /^NODE_IP=(.*)$/m.exec(environment)?.[1];
   assert.equal(nodeIp, node.base.address, 'the node IP is the address of the boot ENI');
 
-  // What is reserved is kept from the pods by a limit on the cgroup of all of them, which is systemd's slice.
+  // What is reserved is kept from the pods by a limit on their common cgroup, which is systemd's slice.
   const reservedMiB = Number(/^(\d+)Mi$/.exec(used.kubeReserved.memory)?.[1]);
   const memory = await node.sh(
     'grep MemTotal: /proc/meminfo | tr -dc 0-9; echo; cat /sys/fs/cgroup/kubepods.slice/memory.max',
@@ -189,13 +252,13 @@ async function kubeletAsTold(node: KubeNode): Promise<Facts> {
   };
 }
 
-/** Script that prints the process of a pod's container. */
+/** Script that prints the process ID of a pod's container. */
 function pidOf(pod: string): string {
   const label = `"io.kubernetes.pod.name=${pod}-$(hostname)"`;
   return `crictl inspect --output go-template --template '{{.info.pid}}' $(crictl ps -q --state running --label ${label})`;
 }
 
-/** Each conversation's server must see the right address. */
+/** The server of each connection must see the right address. */
 async function talk(node: KubeNode, cloud: Cloud, web: string, client: string): Promise<Facts> {
   const { instance } = node.base.node;
   const leases = await node.leases();
@@ -216,7 +279,7 @@ async function talk(node: KubeNode, cloud: Cloud, web: string, client: string): 
     'pod to its node': [await node.ask('client', `${node.base.address}:80`), client],
     'node to pod': [await node.base.ask('', `${web}:80`), node.base.address],
     'pod to the Internet': [await node.ask('client', cloud.internet.curlTarget), publicIp],
-    // containerd leaves it to a plugin behind eniboot: e2e:pods, case chained.
+    // containerd leaves host ports to a plugin after eniboot: e2e:pods, case chained.
     ...(node.runtime === 'crio'
       ? { 'Internet to hostPort': [askFromInternet(cloud, `${publicIp}:${HOST_PORT}`), '203.0.113.80'] }
       : {}),
@@ -225,14 +288,14 @@ async function talk(node: KubeNode, cloud: Cloud, web: string, client: string): 
   return Object.fromEntries(Object.entries(seen).map(([what, [found = '']]) => [`${what}: seen`, found]));
 }
 
-/** CNI's STATUS is asked by the runtime, and its answer is the runtime's. */
+/** The runtime calls CNI's STATUS, and its own status then says the same. */
 async function statusReachesRuntime(node: KubeNode): Promise<Facts> {
-  // cri-o asks until it has once heard that all is well, and from then on only where cni_status_grace_period is set.
+  // cri-o asks until STATUS has succeeded once, and after that only when cni_status_grace_period is set.
   const notice = node.runtime === 'crio' ? '; systemctl restart crio' : '';
   const away = async (file: string) => {
     await node.sh(`cp ${file} /run/away; rm ${file}${notice}`);
     const message = await node.networkIs(false);
-    // Renamed into place, as the boot does it.
+    // The file is put in place by a rename, as the boot does it.
     await node.sh(`cp /run/away ${file}.new; mv ${file}.new ${file}`);
     await node.networkIs(true);
     return message;
@@ -244,7 +307,7 @@ async function statusReachesRuntime(node: KubeNode): Promise<Facts> {
   return { 'STATUS refused: the runtime says': refused, 'without a conflist it says': without };
 }
 
-/** kubelet's probes come from the node. */
+/** kubelet's probes come from the node's address. */
 async function probes(node: KubeNode): Promise<Facts> {
   const log = await node.sh('cat /var/log/pods/default_web-*/serve/0.log');
   const probers = new Set([...log.matchAll(/probed by (\S+)/g)].map(([, address]) => address));
@@ -252,7 +315,7 @@ async function probes(node: KubeNode): Promise<Facts> {
   return { 'probed by': [...probers].join() };
 }
 
-/** Removes all pods; what they had must be gone from the node, and EC2 and the pool agree on what the node holds. */
+/** Removes all pods. Nothing of them may be left on the node, and EC2 and the pool must agree on the node's addresses. */
 async function emptied(node: KubeNode, cloud: Cloud, names: string[]): Promise<Facts> {
   for (const name of names) await node.remove(name);
   await node.running([]);
@@ -271,19 +334,19 @@ async function emptied(node: KubeNode, cloud: Cloud, names: string[]): Promise<F
 
 interface Event {
   what: string;
-  /** Script on the node. */
+  /** Script that runs on the node. */
   does: string;
-  /** What becomes of the pod `web`: the same sandbox with its address, or another one with another address. */
+  /** What the pod `web` has afterwards: the same sandbox with its address, or a new sandbox with a new address. */
   address: 'kept' | 'new';
-  /** Its container has been started again. */
+  /** The pod's container has been restarted. */
   restarted?: true;
-  /** Its process is another one afterwards. */
+  /** A unit that has a new process afterwards. */
   unit?: string;
 }
 
 const SANDBOX = 'crictl pods -q --state ready --label "io.kubernetes.pod.name=web-$(hostname)"';
 
-/** In shell: the process that the runtime left with a container, conmon or containerd's shim. */
+/** In shell: the process that the runtime leaves with a container: conmon, or containerd's shim. */
 const shimOf = (pod: string) => `shim=$(awk '/^PPid/ { print $2 }' /proc/$(${pidOf(pod)})/status)
   grep -qE '^(conmon|containerd-shim)' /proc/$shim/comm`;
 
@@ -311,10 +374,10 @@ function eventsOf(runtime: Runtime): Event[] {
   ];
 }
 
-/** One shim holds all containers of a pod with containerd, and each has a conmon with cri-o. */
+/** With containerd one shim holds all containers of a pod; with cri-o each container has a conmon. */
 const shimEvents: Record<Runtime, Event[]> = {
-  // cri-o keeps no pause process for a pod whose containers have PID namespaces of their own. A container whose conmon is
-  // gone ends with the next line it writes, which no runtime sees: kubelet's probe does.
+  // cri-o keeps no pause process for a pod whose containers have PID namespaces of their own. A container without its
+  // conmon ends when it writes its next line. No runtime notices this; kubelet's probe does.
   crio: [
     { what: 'conmon killed', does: `${shimOf('web')}\nkill -9 $shim`, address: 'kept', restarted: true },
   ],
@@ -333,7 +396,7 @@ async function survive(bench: Bench, runtime: Runtime): Promise<Facts> {
   const node = await bootKubeNode(bench, runtime, cloud, 'one');
   try {
     const names = ['web', 'client'];
-    // What kubelet does about a server that says it is sick; slow answers of a busy machine are none.
+    // kubelet must react to a server that says it is sick. A slow answer of a busy machine must not count as sick.
     const livenessProbe = {
       httpGet: { path: '/healthz', port: 8080 },
       ...{ periodSeconds: 2, timeoutSeconds: 60, failureThreshold: 2 },
@@ -361,7 +424,7 @@ async function survive(bench: Bench, runtime: Runtime): Promise<Facts> {
   }
 }
 
-/** Of a failure, also after which event, and what kubelet and the runtime said. */
+/** Adds to a failure the event, and the logs of kubelet and the runtime. */
 async function told(node: KubeNode, event: Event, names: string[]): Promise<string> {
   try {
     return await happens(node, event, names);
@@ -394,7 +457,10 @@ async function happens(node: KubeNode, event: Event, names: string[]): Promise<s
   return event.address === 'kept' ? `${web.ip} kept` : `${before.ip}, then ${web.ip}`;
 }
 
-/** The pool has leased the addresses of these pods and no other: what an old sandbox had is given back. */
+/**
+ * Waits until the pool has leased exactly the addresses of these pods: the addresses of old sandboxes have been given
+ * back.
+ */
 async function settled(node: KubeNode, names: string[]): Promise<void> {
   await node.leasedAre(async () => Object.values(await node.running(names)).map(({ ip }) => ip));
 }

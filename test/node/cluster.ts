@@ -1,5 +1,5 @@
-// Two nodes of one cluster, in two zones, with an API server: kubelets that have joined it, pods of one node that reach
-// those of the other, and Services by kube-proxy.
+// Two nodes of one cluster, in two zones, with an API server: kubelets that have joined it, pods that reach pods of the
+// other node, and Services by kube-proxy.
 import assert from 'node:assert/strict';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { proxyModes } from '../pods/proxy.ts';
@@ -17,7 +17,7 @@ import {
   vmProxy,
 } from './services.ts';
 
-/** cri-o makes it without a plugin. */
+/** cri-o maps host ports itself, without a plugin. */
 const HOST_PORT = 8081;
 
 export interface Nodes {
@@ -28,25 +28,34 @@ export interface Nodes {
 }
 
 /**
- * Boots two nodes in two zones, has them join a cluster, and takes all of it away after `use`.
+ * Boots two nodes in two zones, joins them to a cluster, and removes everything after `use`.
  *
- * @param controllers with scheduler and controllers. @param config sections of the nodes' configuration.
+ * @param controllers starts a scheduler and controllers too.
+ * @param config sections of a node's configuration, by its name.
  */
 export async function withCluster<T>(
   bench: Bench,
-  { controllers = false, config = {} }: { controllers?: boolean; config?: Record<string, unknown> },
+  {
+    controllers = false,
+    config = () => ({}),
+  }: { controllers?: boolean; config?: (node: string) => Record<string, unknown> },
   use: (nodes: Nodes) => Promise<T>,
 ): Promise<T> {
   const cloud = await startCloud();
   const ends: (() => Promise<void>)[] = [() => cloud.stop()];
   try {
-    const control = await startControlPlane(cloud, bench.work, ['one', 'two'], controllers);
+    const control = await startControlPlane(
+      cloud,
+      bench.work,
+      ['one', 'two'],
+      controllers ? { controllers: 'all' } : {},
+    );
     ends.unshift(() => control.stop());
     const zones = [...cloud.subnets.values()].filter((subnet) => subnet.mapPublicIp);
     const boot = async (name: string, zone: number) => {
       const node = await bootKubeNode(bench, 'crio', cloud, name, {
         subnet: zones[zone]?.id ?? '',
-        config: { apiServer: { endpoint: control.url, required: true }, ...config },
+        config: { apiServer: { endpoint: control.url, required: true }, ...config(name) },
       });
       ends.unshift(() => node.base.node.end());
       await join(node, control);
@@ -89,7 +98,7 @@ export function inCluster(bench: Bench): Promise<Facts> {
   });
 }
 
-/** The operator's part: a name, a kubeconfig, and kubelet started with it. */
+/** Does the operator's part: sets a name, writes a kubeconfig, and starts kubelet with it. */
 async function join(node: KubeNode, control: ControlPlane): Promise<void> {
   const { name } = node.base;
   await node.sh(`hostnamectl hostname ${name}
@@ -128,7 +137,7 @@ interface NodeObject {
   };
 }
 
-/** What kubelet has told the API server is what eniboot decided, and a pod has there the address it has. */
+/** What kubelet has told the API server is what eniboot decided, and the API shows a pod's own address. */
 async function toldTheApi(nodes: KubeNode[], { control, pods }: Cluster): Promise<Facts> {
   const facts: Facts = {};
   for (const node of nodes) {

@@ -1,5 +1,5 @@
-// critest, the validation tests of the runtime interface (CRI) by its makers, on a node that eniboot has booted: those of
-// its cases that are about a pod's network, the images they run, and what they said.
+// critest, the validation tests of the container runtime interface (CRI) by its authors, on a node that eniboot has
+// booted: its cases about a pod's network, the images that they run, and their results.
 import assert from 'node:assert/strict';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { makeArchive } from './image.ts';
 import { bootKubeNode, type KubeNode } from './kube.ts';
 import type { Runtime } from './layer.ts';
 
-/** Parts of the cases' names. */
+/** Parts of the names of the chosen cases. */
 const FOCUS = [
   'Networking',
   'PodSandbox runtime should support basic operations',
@@ -28,9 +28,10 @@ const FOCUS = [
 const HOST_PORT = 'runtime should support port mapping with host port and container port [Conformance]';
 
 /**
- * The case asks 127.0.0.1, on which nodes have no host ports as they come: what each runtime needs for that, after which the
- * case is run again. cri-o maps host ports itself, and leaves packets from 127.0.0.1 to the machine: these are the two lines of
- * cri-tools' own CI (.github/workflows/crio.yml). containerd leaves host ports to a plugin behind the first one.
+ * The case connects to 127.0.0.1, for which an unchanged node maps no host ports. After this preparation for each
+ * runtime the case is run again. cri-o maps host ports itself, but leaves packets from 127.0.0.1 to the machine: these
+ * are the two lines of cri-tools' own CI (.github/workflows/crio.yml). containerd leaves host ports to a plugin after
+ * the first one.
  */
 const HOST_PORTS: Record<Runtime, { what: string; prepare: (node: KubeNode) => Promise<unknown> }> = {
   crio: {
@@ -49,11 +50,15 @@ const PLUGINS = '/opt/e2e/cni';
 
 const BOX = 'localhost/critest-box:1';
 const WEB = 'localhost/critest-web:1';
-/** Names that critest's sources have and no option changes; here they are names of the images above. */
+/** Names in critest's sources that no option changes. Here they are names of the images above. */
 const WEB_TOO = 'registry.k8s.io/e2e-test-images/httpd:2.4.39-4';
 const HOST_WEB = 'gcr.io/k8s-staging-cri-tools/hostnet-nginx-amd64:latest';
 
-/** Beside what every node of these tests has. @param plugins folder of the reference plugins. */
+/**
+ * The files that these nodes have beside those of every node of these tests.
+ *
+ * @param plugins folder of the reference plugins.
+ */
 export function critestLayer(work: string, plugins: string, say: (line: string) => void): LayerEntry[] {
   const program = join(ensureBuilt(modules.critest, say), 'critest');
   const names = join(work, 'critest-images.yaml');
@@ -66,14 +71,14 @@ export function critestLayer(work: string, plugins: string, say: (line: string) 
   ];
 }
 
-/** The commands that critest calls in its containers, all of them busybox, which also serves the page it asks for. */
+/** The commands that critest calls in its containers. All are busybox, which also serves the page that critest asks for. */
 const APPLETS = ['sh', 'cat', 'echo', 'hostname', 'httpd', 'netstat', 'sleep', 'top'];
 
 function makeImages(work: string, say: (line: string) => void): string {
   const folder = join(work, 'critest');
   const root = join(folder, 'root');
   for (const name of ['bin', 'www']) mkdirSync(join(root, name), { recursive: true });
-  // The static one of the nodes' own image.
+  // The static busybox of the nodes' own image.
   must([
     'debugfs',
     '-R',
@@ -100,7 +105,8 @@ export async function runCritest(bench: Bench, runtime: Runtime): Promise<Record
   const node = await bootKubeNode(bench, runtime, cloud, 'one');
   try {
     await node.networkIs(true);
-    // READY comes before kubelet has started, and a stop before its start stops nothing: it would take away what it has not asked for.
+    // A kubelet that runs would remove pods that it has not asked for. READY comes before kubelet has started, and a
+    // stop before its start would stop nothing, so this waits for the start.
     await node.startsAgain('kubelet', 0);
     await node.sh('systemctl stop kubelet');
     await loadImages(node);
@@ -139,7 +145,7 @@ async function loadImages({ sh, runtime }: KubeNode): Promise<void> {
     );
 }
 
-/** A list of its own, as an operator's, comes before the boot's: containerd takes the first by name. */
+/** A list of the operator's own whose name sorts before that of the boot's list: containerd takes the first by name. */
 async function chainPortmap({ sh, networkIs }: KubeNode): Promise<void> {
   const list = JSON.parse(await sh('cat /etc/cni/net.d/10-eniboot.conflist'));
   list.plugins.push({ type: 'portmap', capabilities: { portMappings: true } });

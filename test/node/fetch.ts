@@ -1,6 +1,6 @@
-// kubelet, the container runtimes and the control plane, built from the Go module proxy and kept between runs: Debian has no kubelet and no
-// cri-o, and its containerd is too old for CNI's STATUS. Each has a module of its own in go/, whose go.mod says the
-// version and whose go.sum pins every module it is made of.
+// Builds kubelet, the container runtimes and the control plane from the Go module proxy, and keeps them between runs:
+// Debian has no kubelet and no cri-o, and its containerd is too old for CNI's STATUS. Each has a module of its own in
+// go/, whose go.mod names the version and whose go.sum pins every module from which it is built.
 //   node test/node/fetch.ts [NAME…]   builds what is missing, of all or of these (many minutes the first time; Go
 //                                     fetches the toolchain it needs)
 import { spawnSync } from 'node:child_process';
@@ -11,16 +11,16 @@ import { cacheFolder } from '../../agent/build/cache.ts';
 import { goCommand } from '../go.ts';
 
 interface GoModule {
-  /** Its folder in go/. */
+  /** The module's folder in go/. */
   name: string;
-  /** Executables, each by the package it is made of; './…' for one of this repository. */
+  /** Executables by name, each with the package from which it is built; './…' for a package of this repository. */
   programs: Record<string, string>;
   /** The variable that `--version` prints. */
   versionVariable?: string;
   tags?: string[];
-  /** Compiled tests, which have no main function, likewise. */
+  /** Compiled tests, which have no main function, in the same form. */
   tests?: Record<string, string>;
-  /** A program in C that the Go module holds beside its own, by its folder of sources. */
+  /** A program in C that is in the Go module, with its folder of sources. */
   inC?: { program: string; of: string; folder: string };
 }
 
@@ -41,7 +41,7 @@ const containerd: GoModule = {
   versionVariable: 'github.com/containerd/containerd/v2/version.Version',
 };
 
-/** Without gpgme and btrfs, whose libraries in C it would need: it pulls no image here. */
+/** Built without gpgme and btrfs, which would need C libraries: cri-o pulls no image here. */
 const crio: GoModule = {
   name: 'crio',
   programs: { crio: 'github.com/cri-o/cri-o/cmd/crio' },
@@ -55,12 +55,32 @@ const crictl: GoModule = {
   versionVariable: 'sigs.k8s.io/cri-tools/pkg/version.Version',
 };
 
-/** What kubelet has around it in a cluster, from the same source as kubelet. */
+/** The programs around kubelet in a cluster, from the same source as kubelet. */
 const cluster: GoModule = {
   name: 'cluster',
   programs: {
     'kube-proxy': 'k8s.io/kubernetes/cmd/kube-proxy',
     'kube-apiserver': 'k8s.io/kubernetes/cmd/kube-apiserver',
+  },
+  versionVariable: 'k8s.io/component-base/version.gitVersion',
+};
+
+/** It has sums of its own: those of `cluster` do not cover its imports. */
+const kubeadm: GoModule = {
+  name: 'kubeadm',
+  programs: { kubeadm: 'k8s.io/kubernetes/cmd/kubeadm' },
+  versionVariable: 'k8s.io/component-base/version.gitVersion',
+};
+
+/**
+ * The further programs of a whole cluster. They use the module of the tests: the sums of `cluster` do not cover their
+ * imports.
+ */
+const controllers: GoModule = {
+  name: 'conformance',
+  programs: {
+    'kube-controller-manager': 'k8s.io/kubernetes/cmd/kube-controller-manager',
+    'kube-scheduler': 'k8s.io/kubernetes/cmd/kube-scheduler',
   },
   versionVariable: 'k8s.io/component-base/version.gitVersion',
 };
@@ -74,16 +94,21 @@ const critest: GoModule = {
   versionVariable: 'sigs.k8s.io/cri-tools/pkg/version.Version',
 };
 
-/** Kubernetes' own tests of sig-network, and what they need of a cluster beyond `cluster`. */
+/** Kubernetes' own tests of sig-network, and the program that runs in their pods. */
 const conformance: GoModule = {
   name: 'conformance',
-  programs: {
-    'kube-controller-manager': 'k8s.io/kubernetes/cmd/kube-controller-manager',
-    'kube-scheduler': 'k8s.io/kubernetes/cmd/kube-scheduler',
-    agnhost: 'k8s.io/kubernetes/test/images/agnhost',
-  },
+  programs: { agnhost: 'k8s.io/kubernetes/test/images/agnhost' },
   tests: { 'e2e.test': '.' },
   versionVariable: 'k8s.io/component-base/version.gitVersion',
+};
+
+/**
+ * The part of agnhost that the tests of network policies use, and the part of kubelet that runs agnhost in pods of a
+ * simulated node.
+ */
+const policyTools: GoModule = {
+  name: 'conformance',
+  programs: { agnhost: './agnhost', 'kubelet-exec': './kubelet' },
 };
 
 /** In the version of Kubernetes' own manifest (cluster/addons/dns/coredns). */
@@ -91,33 +116,44 @@ const coredns: GoModule = { name: 'coredns', programs: { coredns: 'github.com/co
 
 const pod: GoModule = { name: 'pod', programs: { pod: '.' } };
 
+/** Another project's tests of network policies. */
+const cyclonus: GoModule = { name: 'cyclonus', programs: { cyclonus: '.' } };
+
+/** The program that makes Cyclonus' connections. */
+const worker: GoModule = { name: 'worker', programs: { worker: '.' } };
+
 export const modules = {
   kubelet,
   cluster,
+  controllers,
+  kubeadm,
   etcd,
   crio,
   containerd,
   crictl,
   critest,
   conformance,
+  policyTools,
   coredns,
+  cyclonus,
+  worker,
   pod,
 };
 
-/** All that a module makes. */
+/** All programs that a module makes. */
 export function programsOf({ programs, tests, inC }: GoModule): string[] {
   return [...Object.keys({ ...programs, ...tests }), ...(inC === undefined ? [] : [inC.program])];
 }
 
 const source = (module: GoModule) => join(import.meta.dirname, 'go', module.name);
 
-/** As its go.mod says it: `v1.36.3`; empty for a program of this repository. */
+/** The version in its go.mod: `v1.36.3`; empty for a program of this repository. */
 export function versionOf(module: GoModule): string {
   const text = readFileSync(join(source(module), 'go.mod'), 'utf8');
   return /^require \S+ (v\S+)$/m.exec(text)?.[1] ?? '';
 }
 
-/** Builds the module's programs where they are missing. @returns their folder. @throws when that cannot be. */
+/** Builds the module's programs when they are missing. @returns their folder. @throws when they cannot be built. */
 export function ensureBuilt(module: GoModule, say: (line: string) => void): string {
   const folder = folderOf(module);
   if (existsSync(folder)) return folder;
@@ -125,7 +161,7 @@ export function ensureBuilt(module: GoModule, say: (line: string) => void): stri
   const go = goCommand();
   if (go === undefined) throw new Error(`${module.name} was not built: Go is not installed`);
   mkdirSync(join(folder, '..'), { recursive: true });
-  // Built aside and renamed whole, so that what is there is complete.
+  // Built in another folder, which is then renamed, so that a folder that exists is complete.
   const work = mkdtempSync(join(folder, '..', '.build-'));
   try {
     for (const [program, path] of Object.entries(module.programs))
@@ -133,7 +169,12 @@ export function ensureBuilt(module: GoModule, say: (line: string) => void): stri
     for (const [program, path] of Object.entries(module.tests ?? {}))
       compile(go, module, ['test', '-c'], path, join(work, program));
     if (module.inC !== undefined) compileC(go, module, module.inC, work);
-    renameSync(work, folder);
+    try {
+      renameSync(work, folder);
+    } catch (error) {
+      // Another run has built it in the meantime.
+      if (!existsSync(folder)) throw error;
+    }
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
@@ -150,11 +191,11 @@ function compile(go: string, module: GoModule, verb: string[], path: string, out
 function compileC(go: string, module: GoModule, c: NonNullable<GoModule['inC']>, work: string): void {
   const folder = join(directoryOf(go, module, c.of), c.folder);
   const sources = readdirSync(folder).filter((name) => name.endsWith('.c'));
-  // Static, so that it does not ask for this machine's C library in the guest.
+  // Static, so that the program does not need this machine's C library in the guest.
   run('gcc', ['-std=c99', '-O2', '-static', '-s', '-o', join(work, c.program), ...sources], folder);
 }
 
-/** Where the sources of a Go module lie that `module` is built from. */
+/** The folder with the sources of a Go module from which `module` is built. */
 export function sourceOf(module: GoModule, path: string): string {
   const go = goCommand();
   if (go === undefined) throw new Error(`${path} was not found: Go is not installed`);
@@ -175,7 +216,9 @@ function run(file: string, args: string[], cwd: string): string {
 
 function folderOf(module: GoModule): string {
   const hash = createHash('sha256').update(JSON.stringify(module));
-  for (const file of ['go.mod', 'go.sum', 'main.go', 'suite_test.go']) {
+  const own = Object.values(module.programs).filter((path) => path.startsWith('./'));
+  const sources = own.map((path) => join(path, 'main.go'));
+  for (const file of ['go.mod', 'go.sum', 'main.go', 'suite_test.go', ...sources]) {
     const path = join(source(module), file);
     if (existsSync(path)) hash.update(`${file}\n`).update(readFileSync(path));
   }

@@ -1,6 +1,6 @@
-// What a test program of Kubernetes' projects has to say: all of them are run by Ginkgo.
+// Results of test programs of the Kubernetes projects; Ginkgo runs all of these.
 
-/** The part of Ginkgo's JSON report that is looked at. */
+/** The fields of Ginkgo's JSON report that are used here. */
 type Report = {
   SpecReports: {
     ContainerHierarchyTexts: string[] | null;
@@ -10,7 +10,7 @@ type Report = {
     /** Nanoseconds. */
     RunTime: number;
     Failure?: { Message: string };
-    /** What the test said meanwhile. */
+    /** The test's output while it ran. */
     CapturedGinkgoWriterOutput?: string;
   }[];
 }[];
@@ -19,16 +19,16 @@ export interface Result {
   name: string;
   /** `passed`, `failed`, `skipped`, … */
   state: string;
-  /** For the evidence: state, time and, of a failure, why. */
+  /** For the evidence: state, time and, for a failure, the reason. */
   said: string;
-  /** The end of what the test said. */
+  /** The end of the test's output. */
   log: string;
 }
 
 /**
- * Tests that a focus leaves out are no results; one that is skipped by itself, for a reason, is.
+ * Tests that the focus leaves out are no results. A test that skips itself, with a reason, is a result.
  *
- * @param nameOf names a test by the group it stands in and its own text.
+ * @param nameOf returns a test's name from the group that contains it and its own text.
  */
 export function resultsOf(json: string, nameOf: (test: { place: string; name: string }) => string): Result[] {
   const [report] = JSON.parse(json) as Report;

@@ -1,5 +1,6 @@
-// kubelet and cri-o on a machine whose boot fails in one way after another: kubelet stays off, also for whoever starts it by
-// hand, and the runtime has no network to give. Then nothing is wrong any more, and the same machine becomes a node.
+// kubelet and cri-o on a machine whose boot fails in several ways, one after another. kubelet stays off, also when an
+// operator starts it by hand, and the runtime has no network for pods. Then all faults are removed, and the same
+// machine becomes a node.
 import assert from 'node:assert/strict';
 import type { FailureCode } from '../../agent/messages/failure.ts';
 import type { ImdsFault } from '../aws/faults.ts';
@@ -8,17 +9,20 @@ import type { Bench } from '../vm/bench.ts';
 import type { Facts } from './cases.ts';
 import { announcedKubeNode, type KubeNode } from './kube.ts';
 
-/** One way to fail: the classes of the boot's fault matrix (test/boot/faults) that can be undone on a running machine. */
+/**
+ * One way to fail: one of those classes of the boot's fault matrix (test/boot/faults) that can be undone on a running
+ * machine.
+ */
 interface Hindrance {
   what: string;
   code: FailureCode;
   /** Sections of the node's configuration. */
   config?: Record<string, unknown>;
-  /** Faults of the cloud, which are all cleared afterwards. */
+  /** Faults of the cloud; all are cleared afterwards. */
   cloud?: (cloud: Cloud) => void;
-  /** May pass, as far as the boot knows: it tries until its deadline, which is made short for it. */
+  /** For the boot this fault may pass: the boot tries until its deadline, which is shortened for the test. */
   mayPass?: true;
-  /** A shell script on the machine, and what takes its effect back. */
+  /** A shell script for the machine, and the script that undoes it. */
   machine?: [make: string, undo: string];
 }
 
@@ -100,7 +104,10 @@ sed -i 's/"sha256": *"[0-9a-f]\\{8\\}/"sha256": "00000000/' /usr/libexec/eniboot
   },
 ];
 
-/** In a file, since user data cannot always be read. Emulation on a busy machine needs most of it without any failure. */
+/**
+ * The deadline is in a file, since user data cannot always be read. On a busy machine an emulated boot without any
+ * fault needs most of this time.
+ */
 const SHORT = '/etc/eniboot/config.d/50-e2e.yaml';
 const SHORT_SECONDS = 40;
 
@@ -147,7 +154,7 @@ async function failed(node: KubeNode, cloud: Cloud, hindrance: Hindrance): Promi
   return `${hindrance.code}; ${said}`;
 }
 
-/** What the boot came to: a code, or READY. */
+/** The result of the boot: a failure code, or READY. */
 async function boot(node: KubeNode): Promise<string> {
   const text = await node.sh(
     'systemctl reset-failed eniboot.service; systemctl start eniboot.service || :; eniboot status --json || :',
@@ -157,7 +164,7 @@ async function boot(node: KubeNode): Promise<string> {
   return verdict === 'ready' ? 'READY' : (failure?.code ?? verdict);
 }
 
-/** kubelet has not run, and the runtime says that pods have no network. */
+/** Checks that kubelet has not run, and that the runtime says that pods have no network. */
 async function held(node: KubeNode): Promise<string> {
   assert.equal((await node.startOf('kubelet')).process, 0, 'kubelet has not started');
   assert.equal(await node.sh('ls /etc/cni/net.d'), '', 'the runtime has no network');
@@ -165,7 +172,10 @@ async function held(node: KubeNode): Promise<string> {
   return `kubelet off, runtime: ${said}`;
 }
 
-/** An operator who starts kubelet starts the boot that it requires, and gets kubelet only if that ends READY. */
+/**
+ * When an operator starts kubelet, systemd first starts the boot, which kubelet requires; kubelet starts only if the
+ * boot ends READY.
+ */
 async function startedByHand(node: KubeNode): Promise<string> {
   node.base.node.configure(nonsense);
   const { exitCode, stderr } = await node.base.node.machine.run('systemctl start kubelet.service', 300_000);

@@ -1,32 +1,35 @@
-// Container images of the tests, made without a registry: one layer, and what each image runs from it.
+// Container images of the tests, made without a registry: one layer, and for each image the program that it runs from
+// the layer.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFileSync, linkSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** What kubelet, containerd and cri-o know it by. Its default command is a pause container's. */
+/** Name of the image in kubelet, containerd and cri-o. Its default command is that of a pause container. */
 export const IMAGE = 'localhost/e2e:1';
 
-/** Writes the image of one static program below `work`. @returns the archive. */
+/** Writes an image with one static program below `work`. @returns the archive. */
 export function makeImage(work: string, program: string): string {
   const folder = join(work, 'image');
   mkdirSync(join(folder, 'root'), { recursive: true });
   copyFileSync(program, join(folder, 'root', 'pod'));
-  // cri-o starts a pause container by this name, whatever its image says.
+  // cri-o starts a pause container with this name, whatever its image says.
   linkSync(join(folder, 'root', 'pod'), join(folder, 'root', 'pause'));
   return makeArchive(folder, ['pause', 'pod'], [{ names: [IMAGE], config: { Entrypoint: ['/pod'] } }]);
 }
 
 /**
- * Packs the entries of `folder`/root as the one layer of all images, in Docker's archive format, which both runtimes'
- * tools import. @returns the archive.
+ * Packs the entries of `folder`/root as the one layer of all images, in Docker's archive format, which the tools of
+ * both runtimes import.
+ *
+ * @returns the archive.
  */
 export function makeArchive(
   folder: string,
   entries: string[],
   images: { names: string[]; config: object }[],
 ): string {
-  // The same bytes give the same image, whenever and by whomever it is made.
+  // The same bytes give the same image at any time and for any user.
   const tar = (name: string, files: string[], from = folder) =>
     execFileSync(
       'tar',

@@ -1,4 +1,4 @@
-// A VM node with kubelet and a container runtime: static pods, and what kubelet and the runtime say about them.
+// A VM node with kubelet and a container runtime: static pods, and what kubelet and the runtime report about them.
 import assert from 'node:assert/strict';
 import type { Cloud } from '../aws/index.ts';
 import { bootPodNode, type PodNode, podNode, quiet } from '../pods/node.ts';
@@ -6,9 +6,9 @@ import { type Bench, coldNode, type NodeOptions } from '../vm/bench.ts';
 import { IMAGE } from './image.ts';
 import type { Runtime } from './layer.ts';
 
-/** Where kubelet finds its pods. */
+/** Folder in which kubelet finds its static pods. */
 export const MANIFESTS = '/etc/kubernetes/manifests';
-/** Room for kubelet and a runtime beside what every VM runs. */
+/** Memory for kubelet and a runtime beside what every VM runs. */
 const memoryMiB = 2048;
 
 /** A pod as kubelet shows it on /pods. */
@@ -19,49 +19,50 @@ export interface PodStatus {
   restarts: number;
 }
 
-/** A node whose pods are kubelet's; what PodNode does with plugin calls of its own is not for it. */
+/** A node whose pods kubelet makes. The functions of PodNode that make plugin calls themselves do not apply to it. */
 export interface KubeNode {
   runtime: Runtime;
   base: PodNode;
   sh: PodNode['sh'];
-  /** What kubelet says about its static pods; empty while it does not answer. */
+  /** kubelet's list of its static pods; empty while kubelet does not answer. */
   pods(): Promise<PodStatus[]>;
-  /** Waits until kubelet shows these pods, and no others, as ready, and `accept` is true of them. */
+  /** Waits until kubelet shows exactly these pods as ready, and `accept` is true for them. */
   running(names: string[], accept?: (pods: PodStatus[]) => boolean): Promise<Record<string, PodStatus>>;
-  /** Gives kubelet a pod. */
+  /** Gives a pod to kubelet. */
   place(name: string, container?: object): Promise<void>;
   remove(name: string): Promise<void>;
-  /** What a server answers to a client in the pod's container: the address it saw. */
+  /** The answer of a server to a client in the pod's container: the address that the server saw. */
   ask(pod: string, to: string): Promise<string>;
   /** One of kubelet's own pages, such as `/configz`. */
   page(path: string): Promise<string>;
-  /** Waits until the runtime says so of the pods' network, and resolves to its words. */
+  /** Waits until the runtime reports this state of the pods' network. Returns the runtime's message. */
   networkIs(ready: boolean): Promise<string>;
-  /** Seconds on the boot clock at which systemd started a unit's present process and called it active; 0: never. */
+  /** Boot-clock seconds at which systemd started a unit's present process and called the unit active; 0: never. */
   startOf(unit: string): Promise<{ process: number; active: number }>;
-  /** Addresses that the pool has leased, and to which ENI each belongs. */
+  /** Addresses that the pool has leased, each with its ENI. */
   leases(): Promise<{ address: string; eniId: string; sandbox: string }[]>;
-  /** Waits until the pool has leased these addresses and no others. */
+  /** Waits until the pool has leased exactly these addresses. */
   leasedAre(addresses: () => Promise<string[]>): Promise<void>;
-  /** Waits until the unit's process is one that started after that moment. */
+  /** Waits until the unit has a process that started after that moment. */
   startsAgain(unit: string, after: number): Promise<void>;
-  /** Waits until nothing on the node is a pod's any more: links, rules, routes, neighbours, leases. */
+  /** Waits until the node has no links, rules, routes, neighbours or leases of pods. */
   emptied(): Promise<void>;
 }
 
-/** A machine that is READY. */
+/** Boots a machine that must become READY. */
 export async function bootKubeNode(
   bench: Bench,
   runtime: Runtime,
   cloud: Cloud,
   name: string,
   options: Omit<NodeOptions, 'cloud'> = {},
+  kernelArguments: string[] = [],
 ): Promise<KubeNode> {
-  const base = await bootPodNode(bench, cloud, name, { memoryMiB, ...options });
+  const base = await bootPodNode(bench, cloud, name, { memoryMiB, ...options }, kernelArguments);
   return kubeNode(base, runtime, bench.patience);
 }
 
-/** A machine whose first boot has given its verdict, which is returned beside it. */
+/** Boots a machine, and returns the verdict of its first boot beside it. */
 export async function announcedKubeNode(
   bench: Bench,
   runtime: Runtime,
@@ -82,7 +83,7 @@ export async function announcedKubeNode(
 function kubeNode(base: PodNode, runtime: Runtime, patience: number): KubeNode {
   const waitMs = 180_000 * patience;
 
-  /** Looks again and again until `look` returns something. */
+  /** Calls `look` repeatedly until it returns a value. */
   async function until<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
     const giveUpAt = performance.now() + waitMs;
     for (;;) {
@@ -102,7 +103,7 @@ function kubeNode(base: PodNode, runtime: Runtime, patience: number): KubeNode {
     sh: base.sh,
     page: (path) => base.sh(`curl -sfk --max-time 60 https://127.0.0.1:10250${path}`),
     async pods() {
-      // A kubelet that is still starting a hundred pods may not come to the end of its answer.
+      // A kubelet that is still starting a hundred pods may not finish its answer.
       const { exitCode, stdout } = await base.node.machine.run(
         'curl -sfk --max-time 30 https://127.0.0.1:10250/pods',
         60_000 * patience,
@@ -120,7 +121,7 @@ function kubeNode(base: PodNode, runtime: Runtime, patience: number): KubeNode {
       return Object.fromEntries(pods.map((pod) => [pod.name, pod]));
     },
     async place(name, container = {}) {
-      // Renamed into place, and hidden until then: kubelet reads whatever it finds.
+      // The file is hidden until it is renamed into place: kubelet reads every file that it finds.
       await base.sh(`mkdir -p ${MANIFESTS}; cat >${MANIFESTS}/.${name} <<'EOF'\n${manifest(name, container)}\nEOF
         mv ${MANIFESTS}/.${name} ${MANIFESTS}/${name}.json`);
     },
@@ -185,7 +186,7 @@ interface RuntimeInfo {
   status: { conditions: { type: string; status: boolean; message: string }[] };
 }
 
-/** A pod's file; `container` is laid over what its container has by default. */
+/** A pod's file; `container` overrides fields of its container. */
 export function manifest(name: string, container: object = {}): string {
   return JSON.stringify({
     apiVersion: 'v1',
@@ -199,7 +200,7 @@ export function manifest(name: string, container: object = {}): string {
           image: IMAGE,
           imagePullPolicy: 'Never',
           command: ['/pod', 'serve'],
-          // Without an API server, this is where kubelet says which address it takes for the node's.
+          // Without an API server, this shows which address kubelet takes for the node's.
           env: [{ name: 'NODE_IP', valueFrom: { fieldRef: { fieldPath: 'status.hostIP' } } }],
           readinessProbe: { httpGet: { path: '/healthz', port: 8080 }, periodSeconds: 1, timeoutSeconds: 20 },
           ...container,
@@ -209,7 +210,7 @@ export function manifest(name: string, container: object = {}): string {
   });
 }
 
-/** The part of /pods that is looked at. */
+/** The fields of /pods that are used here. */
 interface PodList {
   items:
     | {
@@ -226,7 +227,7 @@ interface PodList {
 
 function podsOf({ items }: PodList): PodStatus[] {
   return (items ?? []).map(({ metadata, spec, status }) => ({
-    // kubelet adds its node to a static pod's name.
+    // kubelet appends the name of its node to a static pod's name.
     name: metadata.name.slice(0, -`-${spec.nodeName}`.length),
     ip: status.podIP ?? '',
     ready:

@@ -1,4 +1,5 @@
-// npm run e2e:node: a Kubernetes node as it is: kubelet and a container runtime, in a VM whose EC2 is the simulated AWS.
+// npm run e2e:node: a real Kubernetes node, with kubelet and a container runtime, in a VM whose EC2 is the simulated
+// AWS.
 import { join } from 'node:path';
 import { table } from '../../agent/cli/table.ts';
 import { ensureGoTools } from '../cni/fetch.ts';
@@ -19,7 +20,7 @@ against the simulated AWS, and runs static pods on it. The first run compiles ku
       const [runtime, tests] = (one?.layer ?? '').split('+');
       const files = nodeLayer(runtime, work, say);
       if (tests === 'critest') return [...files, ...critestLayer(work, ensureGoTools(), say)];
-      return tests === 'conformance' ? [...files, ...conformanceLayer(work, say)] : files;
+      return tests === undefined ? files : [...files, ...conformanceLayer(tests, work, say)];
     },
     summary: (results) =>
       table([

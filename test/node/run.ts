@@ -1,4 +1,4 @@
-// The sandbox's half of npm run e2e:node; started by test/vm/suite.ts.
+// The part of npm run e2e:node that runs in the sandbox; test/vm/suite.ts starts it.
 import { runCases } from '../vm/runner.ts';
 import { cases } from './cases.ts';
 

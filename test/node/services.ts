@@ -1,30 +1,63 @@
-// Services as kube-proxy itself makes them: written through the API, spoken to from everywhere, with each of its modes.
-// The two nodes may be VMs with kubelets or simulated ones; what must hold is the same.
+// Services by the real kube-proxy in each of its modes. They are written through the API, and requests to them come
+// from everywhere. The two nodes may be VMs with kubelets or simulated nodes; the same must hold for both.
 import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Cloud } from '../aws/index.ts';
+import type { Cloud, Instance } from '../aws/index.ts';
 import { askFromInternet } from '../pods/flow.ts';
 import type { ProxyMode } from '../pods/proxy.ts';
 import type { ControlPlane } from './control.ts';
+import { ensureBuilt, modules } from './fetch.ts';
 
 export type Facts = Record<string, string | number>;
 
-/** A node as this file needs it. */
+/** The functions of a node that this file uses. */
 export interface Member {
   name: string;
   address: string;
   publicIp: string;
-  /** What ADDRESS:PORT answers to a pod, or to the node itself (''): the address it saw; empty when nothing came. */
+  /**
+   * The answer of ADDRESS:PORT to a pod, or to the node itself (''): the address that the server saw; empty without an
+   * answer.
+   */
   ask(place: string, to: string): Promise<string>;
-  /** Asks for an https URL from a pod, whoever answers it and whatever. */
+  /** Requests an https URL from a pod. The answer, and who sends it, do not matter. */
   request(pod: string, url: string): Promise<void>;
   sh(script: string, timeoutMs?: number): Promise<string>;
   /** Starts kube-proxy, whose configuration is in /var/lib/kube-proxy. */
   startProxy(): Promise<void>;
-  /** The end of what it said. */
+  /** The end of kube-proxy's output. */
   proxyLog(): Promise<string>;
-  /** Ends it, and has it take its rules away. */
+  /** Ends kube-proxy and lets it remove its rules. */
   endProxy(): Promise<void>;
+}
+
+/** The functions that start and end kube-proxy need. */
+type Proxied = Pick<Member, 'name' | 'sh' | 'startProxy' | 'proxyLog' | 'endProxy'>;
+
+/** kube-proxy on a simulated node, as a process. */
+export function namespacedProxy(instance: Instance): Pick<Member, 'startProxy' | 'proxyLog' | 'endProxy'> {
+  const program = join(
+    ensureBuilt(modules.cluster, () => {}),
+    'kube-proxy',
+  );
+  const log = '/run/kube-proxy.log';
+  let running: ChildProcess | undefined;
+  return {
+    startProxy: async () => {
+      const shell = `exec ${program} --config=/var/lib/kube-proxy/config.yaml >${log} 2>&1`;
+      running = instance.spawn('sh', ['-c', shell], { stdio: 'ignore' });
+    },
+    proxyLog: async () => instance.read(log)?.slice(-4000) ?? '',
+    endProxy: async () => {
+      const ended = new Promise((resolve) => running?.once('exit', resolve));
+      running?.kill('SIGTERM');
+      await ended;
+      const { exitCode, stderr } = await instance.run(program, ['--cleanup']);
+      assert.equal(exitCode, 0, stderr);
+    },
+  };
 }
 
 /** kube-proxy as a unit of a VM. */
@@ -35,7 +68,8 @@ export function vmProxy(sh: Member['sh']): Pick<Member, 'startProxy' | 'proxyLog
     },
     proxyLog: () => sh('journalctl -u kube-proxy -n 40 -o cat --no-pager'),
     endProxy: async () => {
-      // kube-proxy 1.36.3 leaves chains behind with iptables 1.8.11 (nft), which refuses to remove them in its order.
+      // kube-proxy 1.36.3 leaves chains behind with iptables 1.8.11 (nft), which refuses to remove them in kube-proxy's
+      // order.
       const tables = ['nat', 'filter', 'mangle'].flatMap((table) => [`ip ${table}`, `ip6 ${table}`]);
       const rest = tables.map((table) => `nft delete table ${table} 2>/dev/null || :`).join('\n');
       await sh(`systemctl stop kube-proxy\nkube-proxy --cleanup || {\n${rest}\n}`, 300_000);
@@ -50,7 +84,7 @@ export interface Cluster {
   two: Member;
   /** Addresses of pods: `web` and `client` on node one, `far` on node two. */
   pods: { web: string; client: string; far: string };
-  /** A port of node one that leads to `web`, where something makes one. */
+  /** A port of node one that is mapped to `web`, when a program maps one. */
   hostPort?: number;
 }
 
@@ -87,10 +121,10 @@ export async function announce({ control, one, two, pods }: Cluster): Promise<vo
   }
 }
 
-/** Who asks whom, and whom the server saw. */
+/** Requests by name: the address that the server saw, and the address that it should see. */
 type Talks = Record<string, [seen: string, wanted: string]>;
 
-/** All that went otherwise is named, not the first alone. */
+/** Names all differences, not only the first. */
 export function agreed(talks: Talks, prefix = ''): Facts {
   const wrong = Object.entries(talks).filter(([, [seen, wanted]]) => seen !== wanted);
   const named = wrong.map(([what, [seen, wanted]]) => `${prefix}${what}: seen '${seen}', not '${wanted}'`);
@@ -103,7 +137,7 @@ export async function servicesWith(mode: ProxyMode, cluster: Cluster): Promise<F
   const { cloud, control, one, two, pods, hostPort } = cluster;
   const { web, client, far } = pods;
   const silence = await one.ask('client', `${here.clusterIP}:80`);
-  assert.equal(silence, '', 'without kube-proxy nobody answers for a Service');
+  assert.equal(silence, '', 'without kube-proxy no program answers for a Service');
   await startProxy(one, control, mode);
   const node = one.address;
   const internet = (port: number) => askFromInternet(cloud, `${one.publicIp}:${port}`);
@@ -114,7 +148,7 @@ export async function servicesWith(mode: ProxyMode, cluster: Cluster): Promise<F
       'kubernetes.default, in its audit log': [control.clientsOf('/version').slice(before).join(), client],
       'Service, pod on the node': [await one.ask('client', `${here.clusterIP}:80`), client],
       'Service, pod on the other node': [await one.ask('client', `${elsewhere.clusterIP}:80`), client],
-      // kube-proxy masquerades what comes back to its sender, whatever the network.
+      // kube-proxy masquerades a packet that returns to its sender, on any network.
       'Service, the pod itself': [await one.ask('web', `${here.clusterIP}:80`), node],
       'Service from the node, pod on it': [await one.ask('', `${here.clusterIP}:80`), node],
       'Service from the node, pod elsewhere': [await one.ask('', `${elsewhere.clusterIP}:80`), node],
@@ -144,15 +178,16 @@ export async function servicesWith(mode: ProxyMode, cluster: Cluster): Promise<F
   return facts;
 }
 
-/** As an operator starts it where pods have addresses of the VPC: no cluster CIDR, strict ARP. */
-export async function startProxy(node: Member, control: ControlPlane, mode: ProxyMode): Promise<void> {
+/** Starts kube-proxy as an operator does where pods have addresses of the VPC: without cluster CIDR, with strict ARP. */
+export async function startProxy(node: Proxied, control: ControlPlane, mode: ProxyMode): Promise<void> {
   const configuration = {
     apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
     kind: 'KubeProxyConfiguration',
     clientConnection: { kubeconfig: '/var/lib/kube-proxy/kubeconfig' },
     hostnameOverride: node.name,
     mode,
-    // The size of the table is the machine's and not for a network namespace to set, which a simulated node is.
+    // The size of the conntrack table is a setting of the machine. A simulated node is a network namespace, which
+    // cannot set it.
     conntrack: { maxPerCore: 0 },
     ...(mode === 'ipvs' ? { ipvs: { strictARP: true } } : {}),
   };
@@ -169,7 +204,7 @@ export async function startProxy(node: Member, control: ControlPlane, mode: Prox
   assert.equal(await node.sh('curl -sf http://127.0.0.1:10249/proxyMode'), mode);
 }
 
-/** What holds whatever pods did: no packet left or came with an address that its ENI does not have. */
+/** Must hold whatever pods did: no packet left or came with an address that its ENI does not have. */
 export async function clean({ cloud }: Pick<Cluster, 'cloud'>): Promise<Facts> {
   await cloud.settled();
   assert.deepEqual(await cloud.network.spoofed(), [], 'no packet left with an address its ENI does not have');

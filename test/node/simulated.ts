@@ -1,8 +1,6 @@
-// The real kube-proxy and API server without kubelet and a runtime: on two simulated nodes, at full speed where a VM is
-// emulated, with a stand-in for ipvlan where this kernel has none and without IPVS, which few have; or with a VM as node
-// one, whose kernel has both.
-import assert from 'node:assert/strict';
-import type { ChildProcess } from 'node:child_process';
+// The real kube-proxy and API server without kubelet and container runtime, on two simulated nodes. This runs at full
+// speed where a VM is emulated. A stand-in replaces ipvlan where this kernel has none, and IPVS is left out, since few
+// kernels have it. In a second form node one is a VM, whose kernel has both.
 import { join } from 'node:path';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { configText } from '../boot/node.ts';
@@ -12,7 +10,16 @@ import { type ProxyMode, proxyModes } from '../pods/proxy.ts';
 import type { Bench } from '../vm/bench.ts';
 import { type ControlPlane, startControlPlane } from './control.ts';
 import { ensureBuilt, modules } from './fetch.ts';
-import { announce, type Cluster, clean, type Facts, type Member, servicesWith, vmProxy } from './services.ts';
+import {
+  announce,
+  type Cluster,
+  clean,
+  type Facts,
+  type Member,
+  namespacedProxy,
+  servicesWith,
+  vmProxy,
+} from './services.ts';
 
 export function onSimulatedNodes(bench: Bench): Promise<Facts> {
   return withProxy(bench, ['iptables', 'nftables'], async (cloud, config, subnet) => {
@@ -44,7 +51,7 @@ export function onVmNode(bench: Bench): Promise<Facts> {
   });
 }
 
-/** Node one with its pods, ready and serving. */
+/** Node one, with its pods ready and serving. */
 interface NodeOne {
   one: Member;
   web: string;
@@ -71,7 +78,7 @@ async function withProxy(
     end = first.end;
     const { one, web, client } = first;
     const cluster: Cluster = { cloud, control, one, two: memberOf('two', two), pods: { web, client, far } };
-    await register(cluster);
+    for (const { name, address } of [cluster.one, cluster.two]) await registerNode(control, name, address);
     await announce(cluster);
     const facts: Facts = {};
     for (const mode of modes) Object.assign(facts, await servicesWith(mode, cluster));
@@ -89,13 +96,13 @@ const program = (module: (typeof modules)['pod'], name: string) =>
     name,
   );
 
-/** In a pod's namespace, or on the node itself (''). */
+/** A command in a pod's namespace, or on the node itself (''). */
 function at(pod: string, command: string[]): [file: string, args: string[]] {
   const [file = '', ...args] = pod === '' ? command : ['ip', 'netns', 'exec', pod, ...command];
   return [file, args];
 }
 
-/** The server of the tests' container image. */
+/** Starts the server of the tests' container image. */
 async function serve({ instance, sh }: PodNode, pod: string): Promise<void> {
   instance.spawn(...at(pod, [program(modules.pod, 'pod'), 'serve']), { stdio: 'ignore' }).unref();
   const listening = at(pod, ['ss', '-Hltn', "'sport = :80'"]).flat().join(' ');
@@ -108,8 +115,6 @@ async function serve({ instance, sh }: PodNode, pod: string): Promise<void> {
 function memberOf(name: string, node: PodNode): Member {
   const { instance } = node;
   const { bootEni } = instance;
-  const proxy = program(modules.cluster, 'kube-proxy');
-  let running: ChildProcess | undefined;
   const ask = async (pod: string, to: string) => {
     const { stdout } = await instance.run(...at(pod, [program(modules.pod, 'pod'), 'ask', to]));
     return stdout.trim();
@@ -120,26 +125,13 @@ function memberOf(name: string, node: PodNode): Member {
       await ask(pod, url);
     },
     sh: (script) => node.sh(script),
-    startProxy: async () => {
-      const shell = `exec ${proxy} --config=/var/lib/kube-proxy/config.yaml >/run/kube-proxy.log 2>&1`;
-      running = instance.spawn('sh', ['-c', shell], { stdio: 'ignore' });
-    },
-    proxyLog: () => node.sh('tail -n 40 /run/kube-proxy.log'),
-    endProxy: async () => {
-      const ended = new Promise((resolve) => running?.once('exit', resolve));
-      running?.kill('SIGTERM');
-      await ended;
-      const { exitCode, stderr } = await instance.run(proxy, ['--cleanup']);
-      assert.equal(exitCode, 0, stderr);
-    },
+    ...namespacedProxy(instance),
   };
 }
 
-/** What kubelet does with a node of its own. */
-async function register({ control, one, two }: Cluster): Promise<void> {
-  for (const { name, address } of [one, two]) {
-    const node = await control.call<object>('POST', '/api/v1/nodes', { metadata: { name } });
-    const status = { addresses: [{ type: 'InternalIP', address }] };
-    await control.call('PUT', `/api/v1/nodes/${name}/status`, { ...node, status });
-  }
+/** Registers a node, as kubelet does. */
+async function registerNode(control: ControlPlane, name: string, address: string): Promise<void> {
+  const node = await control.call<object>('POST', '/api/v1/nodes', { metadata: { name } });
+  const status = { addresses: [{ type: 'InternalIP', address }] };
+  await control.call('PUT', `/api/v1/nodes/${name}/status`, { ...node, status });
 }

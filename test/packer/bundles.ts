@@ -1,6 +1,6 @@
-import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { buildBundles } from '../build/executable.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -8,11 +8,7 @@ const root = join(import.meta.dirname, '../..');
 export function ensureBundles(say: (line: string) => void): void {
   if (isBuilt()) return;
   say('npm run build (the template reads its manifest)');
-  const result = spawnSync(process.execPath, [join(root, 'agent/build/build.ts')], {
-    cwd: root,
-    encoding: 'utf8',
-  });
-  if (result.status !== 0) throw new Error(`npm run build: ${result.stderr}`);
+  buildBundles();
 }
 
 function isBuilt(): boolean {

@@ -1,6 +1,6 @@
-// Packer itself and its Amazon plugin, built from the Go module proxy and kept between runs: Debian's is too old for
-// plugins, and nothing else is reachable from everywhere the tests run.
-//   node test/packer/fetch.ts   builds what is missing (minutes the first time; Go fetches the toolchain it needs)
+// Packer itself and its Amazon plugin, built from the Go module proxy and kept between runs. Debian's Packer is too old for plugins,
+// and the proxy is the only source that every machine of the tests can reach.
+//   node test/packer/fetch.ts   builds missing tools (minutes the first time; Go fetches the toolchain that it needs)
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ export const AMAZON_PLUGIN = {
   version: 'v1.8.2',
   go: '1.25.11',
 };
-/** Both require a fork of a library; `go install MODULE@VERSION` does not follow a replace, a module of one's own does. */
+/** Both require a fork of a library. `go install MODULE@VERSION` ignores a replace directive, a module of our own does not. */
 const REPLACE = 'github.com/zclconf/go-cty => github.com/nywilken/go-cty v1.13.3';
 
 const contents = createHash('sha256')
@@ -23,9 +23,9 @@ const contents = createHash('sha256')
 const folder = cacheFolder('packer', contents.slice(0, 12));
 
 export interface PackerTools {
-  /** The executable. */
+  /** Path of the executable. */
   packer: string;
-  /** For PACKER_PLUGIN_PATH: the Amazon plugin is installed in there. */
+  /** The folder for PACKER_PLUGIN_PATH, in which the Amazon plugin is installed. */
   plugins: string;
 }
 
@@ -36,14 +36,14 @@ export function packerTools(): PackerTools | undefined {
     : undefined;
 }
 
-/** Builds them where they are missing. @throws when that cannot be. */
+/** Builds missing tools. @throws when that fails. */
 export function ensurePackerTools(): PackerTools {
   const found = packerTools();
   if (found !== undefined) return found;
   const go = goCommand();
   if (go === undefined) throw new Error('Packer was not built: Go is not installed');
   mkdirSync(join(folder, '..'), { recursive: true });
-  // Built aside and renamed whole, so that what is there is complete.
+  // Built in a folder beside it and renamed as a whole: what is in the folder is complete.
   const work = mkdtempSync(join(folder, '..', '.build-'));
   try {
     for (const [name, tool] of Object.entries({ packer: PACKER, 'packer-plugin-amazon': AMAZON_PLUGIN }))

@@ -1,5 +1,5 @@
-// npm run test:packer: the AMI's template under the real Packer with its real Amazon plugin: its form, every variable
-// file, and wrong values of every variable. Nothing here talks to AWS: validation looks at the template alone.
+// npm run test:packer: the AMI's template with the real Packer and its real Amazon plugin: its form, every variable file, and wrong
+// values of every variable. No call to AWS is made: validation only reads the template.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,8 +12,8 @@ if (process.argv.includes('--help')) {
   process.stdout.write(`Usage: npm run test:packer
 
 packer fmt -check and packer validate by the real Packer, for every variable file of packer/, and wrong values of every
-variable, each of which must be refused with what is allowed. Packer and its plugin are built from the Go module proxy
-once (about ten minutes on two cores). Exit codes: 0 all held; 1 something did not.
+variable, each of which must be refused with the allowed values. Packer and its plugin are built from the Go module proxy
+once (about ten minutes on two cores). Exit codes: 0 all checks passed; 1 a check failed.
 `);
   process.exit(0);
 }
@@ -53,7 +53,7 @@ process.stdout.write(
 );
 process.exit(failures.length === 0 ? 0 : 1);
 
-/** `says`: what it must be refused with; without it, it must be taken. */
+/** `says`: the message of the refusal; undefined: the values must be accepted. */
 function problemWith(values: object, says: RegExp | undefined): string | undefined {
   const file = join(work, 'tried.pkrvars.json');
   writeFileSync(file, JSON.stringify({ ...example, ...values }));

@@ -1,4 +1,4 @@
-// The AMI's template under the real Packer, which looks at it without talking to AWS.
+// The AMI's template, checked by the real Packer without a call to AWS.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ export function runPacker(tools: PackerTools, args: string[]): { status: number 
   return { status, said: `${stdout}${stderr}` };
 }
 
-/** Its form, and each variable file: what was looked at, and what Packer has against it. Needs both bundles in dist/. */
+/** Checks its form, and each variable file: the check, and Packer's message when it fails. Needs both bundles in dist/. */
 export function* templateChecks(tools: PackerTools): Generator<[what: string, problem: string | undefined]> {
   const said = (args: string[]) => {
     const result = runPacker(tools, args);

@@ -1,4 +1,4 @@
-// For each variable of packer/variables.pkr.hcl: wrong values, and what the message must say is allowed.
+// For each variable of packer/variables.pkr.hcl: wrong values, and the allowed values that the message must name.
 const digest = (digit: string) => digit.repeat(64);
 const image = (id: string, name = 'Fedora-Cloud-Base-AmazonEC2.x86_64-44-0.0') => ({ id, name });
 const good = image('ami-00000000000000001');
@@ -104,7 +104,7 @@ export const wrongValues: Record<string, [value: unknown, says: RegExp][]> = {
 const key = 'arn:aws:kms:eu-central-1:123456789012:key/mrk-0123456789abcdef0123456789abcdef';
 const sharing = { share_with_accounts: ['123456789012'], kms_key_id: 'alias/images' };
 const copying = { ...sharing, copy_to_regions: ['eu-central-1'] };
-/** Values that are each right, and what must be said of them together; nothing where they are right together as well. */
+/** Values that are each right, and the message when they are wrong together; undefined when they are right together as well. */
 export const wrongTogether: [values: object, says: RegExp | undefined][] = [
   [sharing, undefined],
   [{ ...sharing, kms_key_id: '' }, /Cannot share AMI encrypted with default KMS key/],

@@ -1,12 +1,12 @@
-// Who really calls a plugin: libcni by way of cnitool, with the reference plugins behind ours; containerd; podman.
+// Real callers of a plugin: libcni through cnitool, with the reference plugins after eniboot; containerd; podman.
 import assert from 'node:assert/strict';
 import type { PodNode } from './node.ts';
 
-/** Where cnitool and the reference plugins lie in the guest. */
+/** The guest's folder with cnitool and the reference plugins. */
 export const CNI_TOOLS = '/opt/e2e/cni';
 const LISTS = '/run/e2e/net.d';
 
-/** Runs cnitool with a conflist of the test's own. Resolves to what it printed; throws with its words when it fails. */
+/** Runs cnitool with a conflist of the test. Resolves to its output; throws with the output when it fails. */
 export async function cnitool(
   node: PodNode,
   command: 'add' | 'check' | 'del',
@@ -21,8 +21,8 @@ export async function cnitool(
 }
 
 /**
- * Shell script that makes a root folder of one program, busybox, as every container here has it. Nothing is pulled:
- * there is no registry in the simulated Internet.
+ * Shell script that makes a root folder with one program, busybox, for every container here. No image is pulled: the simulated
+ * Internet has no registry.
  */
 const rootFolder = `rm -rf /run/e2e/root; mkdir -p /run/e2e/root/bin /run/e2e/root/proc /run/e2e/root/etc
   cp /usr/bin/busybox /run/e2e/root/bin/busybox; ln -s busybox /run/e2e/root/bin/sh; ln -s busybox /run/e2e/root/bin/nc`;
@@ -36,7 +36,7 @@ export const imageArchive = `${rootFolder}
   printf '[{"Config":"config.json","RepoTags":["localhost/e2e:1"],"Layers":["layer.tar"]}]' >manifest.json
   tar -cf /run/e2e/image.tar manifest.json config.json layer.tar`;
 
-/** What a container says that it was seen as: it asks `to`, a server of a test, as its only process. */
+/** Runs a container whose only process asks `to`, a server of a test. Returns the address that the server saw. */
 export async function askFromContainer(node: PodNode, engine: string, to: string): Promise<string> {
   const [address = '', port = ''] = to.split(':');
   const run = {

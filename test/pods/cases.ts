@@ -1,4 +1,4 @@
-// What pods must be able to do on a real kernel, with a real ipvlan.
+// The tasks of pods on a real kernel, with a real ipvlan.
 import assert from 'node:assert/strict';
 import { contains } from '../../agent/host/ipv4.ts';
 import { startCloud } from '../aws/index.ts';
@@ -18,7 +18,7 @@ import { measurePaths } from './paths.ts';
 import { proxyModes, proxyOff, proxyOn } from './proxy.ts';
 import { serviceFlows, servicesOf } from './services.ts';
 
-/** What a case found out, for the evidence. */
+/** Facts that a case found out, for the evidence. */
 export interface Facts {
   flows?: FlowFact[];
   answers?: Answer[];
@@ -47,7 +47,12 @@ export const cases: readonly Case<Facts>[] = [
           sees: a.address,
         },
         { what: 'pod to pod on another node', client: [one, 'a'], to: `${far.address}:80`, sees: a.address },
-        { what: 'and the other way', client: [two, 'far'], to: `${c.address}:80`, sees: far.address },
+        {
+          what: 'pod on another node to pod',
+          client: [two, 'far'],
+          to: `${c.address}:80`,
+          sees: far.address,
+        },
         { what: 'pod to its node', client: [one, 'c'], to: `${one.address}:80`, sees: c.address },
         { what: 'node to its pod', client: [one, ''], to: `${c.address}:80`, sees: one.address },
         { what: 'pod to another node', client: [one, 'a'], to: `${two.address}:80`, sees: a.address },
@@ -67,8 +72,8 @@ export const cases: readonly Case<Facts>[] = [
       const imds =
         'curl -s --max-time 5 -o /dev/null -w %{http_code} http://169.254.169.254/latest/meta-data/ || true';
       assert.equal(await one.sh(`ip netns exec a ${imds}`), '000', 'IMDS does not answer a pod');
-      assert.equal(await one.sh(imds), '401', 'and does answer the node');
-      // CHECK asks the kernel alone.
+      assert.equal(await one.sh(imds), '401', 'IMDS answers the node');
+      // CHECK only reads the kernel.
       const check = await one.cni(
         'CHECK',
         { ...variablesOf('c', c.netns), PATH: '/nowhere' },
@@ -81,15 +86,14 @@ export const cases: readonly Case<Facts>[] = [
   {
     name: 'lost-namespace',
     title:
-      'an address that a lost namespace still holds is not given to a pod: the kernel refuses, the next one is taken',
+      'an address that a lost namespace still carries is not given to a pod: the kernel refuses, the next one is taken',
     quick: true,
     run: async (bench) => {
       const pair = await nodePair(bench);
       const { one } = pair;
       const before = await one.leftovers();
       const lost = await one.addPod('lost');
-      // A process keeps the namespace and its ipvlan, while the pool has forgotten the lease: the address is the first
-      // that the next pod would get.
+      // A process keeps the namespace and its ipvlan, and the pool has lost the lease: the next pod would get this address first.
       const holder = await one.sh(`setsid ip netns exec lost sleep 3600 >/dev/null 2>&1 & echo $!
         until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
         ip netns del lost
@@ -100,16 +104,16 @@ export const cases: readonly Case<Facts>[] = [
       const noted = await one.sh('ls /run/eniboot/pool/in-use');
       assert.ok(noted.includes(`${lost.address},`), 'the refused address is noted');
       const free = await one.sh('ls /run/eniboot/pool/free');
-      assert.ok(free.includes(`${lost.address},`), 'and stays what it was');
+      assert.ok(free.includes(`${lost.address},`), 'the refused address stays free');
       const flows = await followAll(pair, [
         {
-          what: 'the pod that came next',
+          what: 'the next pod',
           client: [one, 'next'],
           to: `${pair.far.address}:80`,
           sees: next.address,
         },
       ]);
-      // The address is as good as any other when the namespace is gone and the note with it.
+      // After the namespace and the note are gone, the address is like any other.
       await one.sh(`kill ${holder.trim()}; sleep 2; rm -r /run/eniboot/pool/in-use`);
       await one.deletePod('next');
       const again = await one.addPod('again');
@@ -122,14 +126,14 @@ export const cases: readonly Case<Facts>[] = [
   {
     name: 'starving',
     title:
-      'a pod with NET_ADMIN that carries nearly all free addresses starves nobody: no program, no rest, and its name is told',
+      'a pod with NET_ADMIN that carries nearly all free addresses does not keep other pods from starting, and is named',
     run: async (bench) => {
       const pair = await nodePair(bench);
       const { two } = pair;
       const before = await two.leftovers();
       await two.addPod('evil');
       const names = await two.sh('ls /run/eniboot/pool/free | sort -V | cut -d, -f1');
-      // Two are left for the pods that come after it.
+      // Two are left for the pods that follow.
       const taken = names.trim().split('\n').slice(0, -2);
       assert.ok(taken.length >= 12, names);
       await two.sh(taken.map((address) => `ip -n evil address add ${address}/20 dev eth0`).join('\n'));
@@ -144,7 +148,7 @@ export const cases: readonly Case<Facts>[] = [
         timed.push(Math.round(performance.now() - began));
         assert.equal(exit, 0, stdout);
       }
-      // What other pods have left may begin or end its rest meanwhile.
+      // Addresses of other pods may begin or end their rest meanwhile.
       const cooling = await two.sh('ls /run/eniboot/pool/cooling | cut -d, -f1');
       const resting = cooling.split('\n').filter((address) => taken.includes(address));
       assert.deepEqual(resting, [], 'none of them rests');
@@ -178,7 +182,7 @@ export const cases: readonly Case<Facts>[] = [
   {
     name: 'chained',
     title:
-      'libcni (cnitool) with portmap, tuning, sbr, firewall and bandwidth behind eniboot; hostPort shows the client',
+      "libcni (cnitool) with portmap, tuning, sbr, firewall and bandwidth behind eniboot; a hostPort shows the client's address",
     run: async (bench) => {
       const pair = await nodePair(bench);
       const { one, two, b, far } = pair;
@@ -196,7 +200,7 @@ export const cases: readonly Case<Facts>[] = [
       const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }];
       await one.sh('ip netns add web');
       const added = JSON.parse(await cnitool(one, 'add', list, 'web', { portMappings }));
-      // CHECK of bandwidth looks for a veth even where it has set no limit, so it stays out of the chain for it.
+      // CHECK of bandwidth requires a veth even when it has set no limit. So bandwidth is not in the chain for CHECK.
       const others = { ...list, plugins: list.plugins.filter(({ type }) => type !== 'bandwidth') };
       await cnitool(one, 'check', others, 'web', { portMappings });
       const checked = await refusalOf(cnitool(one, 'check', list, 'web', { portMappings }));
@@ -230,12 +234,12 @@ export const cases: readonly Case<Facts>[] = [
           to: `${publicIp}:8080`,
           sees: '203.0.113.80',
         },
-        { what: 'out of the chained pod', client: [one, 'web'], to: `${far.address}:80`, sees: web },
+        { what: 'from the chained pod', client: [one, 'web'], to: `${far.address}:80`, sees: web },
       ]);
       await cnitool(one, 'del', list, 'web', { portMappings });
       await one.sh('kill $(ip netns pids web); ip netns del web');
 
-      // With limits, bandwidth wants a veth for eth0, which an ipvlan is not: it says so, and all is undone.
+      // With limits, bandwidth requires a veth for eth0, and an ipvlan is none: the ADD fails with this reason and is undone.
       await one.sh('ip netns add slow');
       const bandwidth = { ingressRate: 1e6, ingressBurst: 1e6, egressRate: 1e6, egressBurst: 1e6 };
       const refusal = await refusalOf(cnitool(one, 'add', list, 'slow', { bandwidth }));
@@ -249,7 +253,7 @@ export const cases: readonly Case<Facts>[] = [
   {
     name: 'sbr',
     title:
-      "sbr behind eniboot: it takes eth0's routes out of the main table, which our CHECK names; pods go on, the Internet not",
+      "sbr behind eniboot: it takes eth0's routes out of the main table, which eniboot's CHECK names; pods are reached, the Internet is not",
     run: async (bench) => {
       const pair = await nodePair(bench);
       const { one, far, cloud } = pair;
@@ -259,14 +263,14 @@ export const cases: readonly Case<Facts>[] = [
       const added = JSON.parse(await cnitool(one, 'add', list, 'routed'));
       const address = added.ips[0].address.split('/')[0];
       const flows = await followAll(pair, [
-        { what: 'out of a pod with sbr', client: [one, 'routed'], to: `${far.address}:80`, sees: address },
+        { what: 'from a pod with sbr', client: [one, 'routed'], to: `${far.address}:80`, sees: address },
       ]);
       const complaint = await cnitool(one, 'check', list, 'routed').then(
         () => assert.fail('CHECK found nothing'),
         (error: Error) => error.message,
       );
       assert.match(complaint, /ATTACHMENT_DIFFERS.*route/);
-      // It sends everything else to the address's gateway too: the subnet's router, which knows no public address of it.
+      // sbr also sends everything else to the address's gateway: the subnet's router, which has no public address for the pod.
       assert.equal(await one.ask('routed', cloud.internet.curlTarget), '');
       await cnitool(one, 'del', list, 'routed');
       await one.sh('ip netns del routed');
@@ -305,7 +309,8 @@ export const cases: readonly Case<Facts>[] = [
   },
   {
     name: 'paths',
-    title: "latency and throughput of a pod's paths beside the node's own to the same place, as ratios",
+    title:
+      "latency and throughput of a pod's paths compared with the node's own to the same place, as ratios",
     run: async (bench) => {
       const pair = await nodePair(bench);
       const { paths, ratios, rounds } = await measurePaths(pair);
@@ -314,7 +319,7 @@ export const cases: readonly Case<Facts>[] = [
   },
   {
     name: 'guard-cost',
-    title: 'latency and throughput with the guards beside without them, in turns, as ratios',
+    title: 'latency and throughput with and without the guards, in turns, as ratios',
     run: async (bench) => {
       const { paths, rounds } = await measureGuards(await nodePair(bench));
       return { paths, rounds };
@@ -356,7 +361,7 @@ export const cases: readonly Case<Facts>[] = [
   {
     name: 'hostile',
     title:
-      "pods that try everything: the node's credentials, other names, their neighbours; with the guard and without it",
+      "hostile pods attack the node's credentials, other addresses and their neighbours; with the guard and without it",
     run: async (bench) => {
       await endPair();
       return { hostile: await playInVms(bench) };
@@ -364,7 +369,7 @@ export const cases: readonly Case<Facts>[] = [
   },
   {
     name: 'model',
-    title: 'random operations and real reboots, held against the model after each (SEED, OPS)',
+    title: 'random operations and real reboots, compared with the model after each (SEED, OPS)',
     run: async (bench) => {
       await endPair();
       const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 1e9));
@@ -390,7 +395,7 @@ export const cases: readonly Case<Facts>[] = [
       const cloud = await startCloud();
       const node = await bootPodNode(bench, cloud, 'bookworm', {
         config: { pods: { max: 16, allowImds: true }, pool: { lowWater: 0, restSeconds: 1 } },
-        // A pod is one hop further away than its node.
+        // A pod is one hop further from IMDS than its node.
         imds: { hopLimit: 2 },
       });
       try {
@@ -425,7 +430,7 @@ export const cases: readonly Case<Facts>[] = [
   },
   {
     name: 'full-203',
-    title: '203 pods, all that an 8-ENI, 30-address type holds without prefixes; the node has no IPv6 at all',
+    title: '203 pods, the most for a type of 8 ENIs with 30 addresses without prefixes; the node has no IPv6',
     run: (bench) => fill(bench, { addressing: 'addresses', pods: 203, kernelArguments: ['ipv6.disable=1'] }),
   },
   {
@@ -436,14 +441,14 @@ export const cases: readonly Case<Facts>[] = [
 ];
 
 async function followAll({ one, two, cloud }: Pair, flows: Flow[]): Promise<FlowFact[]> {
-  // A case before may have left what was not looked at.
+  // Captures of an earlier case are discarded.
   for (const node of [one, two]) await node.captured();
   const facts: FlowFact[] = [];
   for (const flow of flows) facts.push(await follow([one, two], cloud, flow));
   return facts;
 }
 
-/** What holds whatever pods did: no packet with a wrong sender, none dropped by a reverse-path filter, strict as they are. */
+/** Holds after any case: no packet with a wrong sender, and none dropped by a reverse-path filter, which are strict. */
 async function clean({ one, two, cloud }: Pair): Promise<Pick<Facts, 'reversePathDrops'>> {
   await cloud.settled();
   assert.deepEqual(await cloud.network.spoofed(), [], 'no packet left with an address its ENI does not have');
@@ -473,10 +478,10 @@ async function clean({ one, two, cloud }: Pair): Promise<Pick<Facts, 'reversePat
   return { reversePathDrops };
 }
 
-/** What a call that must be refused said. */
+/** The error of a call that must be refused. */
 function refusalOf(call: Promise<string>): Promise<string> {
   return call.then(
-    () => assert.fail('it was not refused'),
+    () => assert.fail('the call was not refused'),
     (error: Error) => error.message,
   );
 }

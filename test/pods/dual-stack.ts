@@ -1,12 +1,12 @@
-// Pods with IPv6 beside IPv4 on real ipvlans: two on one ENI, one on another node. The boot ENIs have no IPv6 address,
-// since nothing in the simulated VPC gives a VM one (EC2 does so by DHCPv6), so nodes are asked over IPv4 alone.
+// Pods with IPv6 beside IPv4 on real ipvlans: two on one ENI, one on another node. The boot ENIs have no IPv6 address, because
+// the simulated VPC gives a VM none (EC2 uses DHCPv6). So nodes are asked over IPv4 only.
 import assert from 'node:assert/strict';
 import { type Cloud, startCloud } from '../aws/index.ts';
 import { conf, type Pod, variablesOf } from '../cni/rig.ts';
 import type { Bench } from '../vm/bench.ts';
 import { bootPodNode, type PodNode } from './node.ts';
 
-/** One question and what the server saw. */
+/** One question, and the address that the server saw. */
 export interface Answer {
   what: string;
   from: string;
@@ -31,7 +31,7 @@ export async function dualStack(bench: Bench): Promise<{ answers: Answer[] }> {
       ])),
     );
     const [one, two] = nodes;
-    if (one === undefined || two === undefined) throw new Error('two nodes were asked for');
+    if (one === undefined || two === undefined) throw new Error('a node is missing');
     const before = await one.leftovers();
     const [a, b, far] = [await one.addPod('a'), await one.addPod('b'), await two.addPod('far')];
     await serve(one, ['a', 'b']);
@@ -45,9 +45,9 @@ export async function dualStack(bench: Bench): Promise<{ answers: Answer[] }> {
     };
     await ask('pod to pod on its ENI', one, 'a', `http://[${b6}]/`, a6);
     await ask('pod to pod on another node', one, 'a', `http://[${far6}]/`, a6);
-    await ask('and the other way', two, 'far', `http://[${a6}]/`, far6);
+    await ask('pod on another node to pod', two, 'far', `http://[${a6}]/`, far6);
     await ask('pod to the Internet, by its ENI', one, 'b', cloud.internet.ipv6Target, b6);
-    // A Service: what kube-proxy would write.
+    // A Service, with the rule that kube-proxy would write.
     await one.sh(
       `nft 'table ip6 proxy { chain prerouting { type nat hook prerouting priority dstnat; ip6 daddr fd00:10:96::a tcp dport 80 dnat to ${far6}; }; }'`,
     );
@@ -77,9 +77,9 @@ export async function dualStack(bench: Bench): Promise<{ answers: Answer[] }> {
 }
 
 /**
- * Services with one endpoint each as kube-proxy sets them up in IPVS mode (pkg/proxy/ipvs/proxier.go), without its
- * rules for NodePorts. IPVS needs a route before a packet's mark is known: the default route stands for the one that
- * a router of EC2 advertises on a boot ENI with IPv6.
+ * Services with one endpoint each, as kube-proxy sets them up in IPVS mode (pkg/proxy/ipvs/proxier.go), without its rules for
+ * NodePorts. IPVS needs a route before it knows a packet's mark: the default route stands for the route that a router of EC2
+ * advertises on a boot ENI with IPv6.
  */
 function ipvs6(services: Record<string, string>): string {
   return [
@@ -106,7 +106,7 @@ function ipv6Of(pod: Pod): string {
   return found;
 }
 
-/** A server in each pod that answers over HTTP with the address it sees. */
+/** Starts a server in each pod that answers over HTTP with the client's address. */
 async function serve(node: PodNode, pods: string[]): Promise<void> {
   await node.sh(
     pods
@@ -126,12 +126,12 @@ S(("::", 80), A).serve_forever()' >/dev/null 2>&1 &`,
     await node.sh(`until ip netns exec ${pod} ss -Hltn 'sport = :80' | grep -q .; do sleep 0.5; done`);
 }
 
-/** Empty where nothing answers. */
+/** The answer; empty when there is none. */
 async function fetch6(node: PodNode, pod: string, url: string): Promise<string> {
   return (await node.sh(`ip netns exec ${pod} curl -sg --max-time 30 '${url}' || :`)).trim();
 }
 
-/** Pods have IPv6; the boot ENIs do not. */
+/** A cloud where pods have IPv6 and the boot ENIs do not. */
 export function dualStackCloud(): Promise<Cloud> {
   const region = 'eu-west-1';
   return startCloud({

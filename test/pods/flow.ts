@@ -1,4 +1,4 @@
-// One conversation: who asks whom, whom the server saw, and which way the packets took, in both directions.
+// One conversation: client, server, the address that the server saw, and the devices that the packets passed in both directions.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import type { Cloud } from '../aws/index.ts';
@@ -7,23 +7,23 @@ import type { Place, PodNode, Seen } from './node.ts';
 export interface Flow {
   what: string;
   client: [PodNode, Place] | 'internet';
-  /** ADDRESS:PORT that the client asks. */
+  /** ADDRESS:PORT of the server. */
   to: string;
   /** The address that the server must see. */
   sees: string;
 }
 
-/** A flow that went as it must, for the evidence. */
+/** A flow that met its conditions, for the evidence. */
 export interface FlowFact {
   what: string;
   from: string;
   to: string;
   seen: string;
-  /** By place, the devices that the connection's first packet passed: `one/node: ens6 Out`. The answer came back by them all. */
+  /** For each place, the devices of the connection's first packet: `one/node: ens6 Out`. The answer passed the same devices. */
   path: string[];
 }
 
-/** Lets a client ask, and holds what came of it against what must: the address seen, and a way back that is the way there. */
+/** Lets a client ask, and asserts the address that the server saw and that the answer passed the same devices as the request. */
 export async function follow(nodes: PodNode[], cloud: Cloud, flow: Flow): Promise<FlowFact> {
   const seen = await asked(cloud, flow);
   const ways: Way[] = [];
@@ -41,14 +41,14 @@ export async function follow(nodes: PodNode[], cloud: Cloud, flow: Flow): Promis
   return { what: flow.what, from: fromOf(flow), to: flow.to, seen, path };
 }
 
-/** The devices that a connection's first packet and its answer passed in one place, in order. */
+/** The devices that a connection's first packet and its answer passed at one place, in order. */
 interface Way {
   place: string;
   there: string[];
   back: string[];
 }
 
-/** A packet that was sent again, because an address had to be looked up, counts once. */
+/** A packet that was sent again, after its neighbour was looked up, counts once. */
 function note(ways: Way[], node: string, packets: Seen[]): void {
   for (const { place: pod, device, direction, reply } of packets) {
     const place = `${node}/${pod}`;
@@ -76,7 +76,7 @@ async function asked(cloud: Cloud, { client, to }: Flow): Promise<string> {
   return client === 'internet' ? askFromInternet(cloud, to) : client[0].ask(client[1], to);
 }
 
-/** What a server of ADDRESS:PORT answers to a client in the Internet; empty when nothing comes. */
+/** The answer of a server at ADDRESS:PORT to a client in the Internet; empty when there is none. */
 export function askFromInternet(cloud: Cloud, to: string): string {
   const net = `--net=/proc/${cloud.internet.pid}/ns/net`;
   const result = spawnSync('nsenter', [net, 'socat', '-u', `TCP4:${to},connect-timeout=10`, '-'], {

@@ -1,4 +1,4 @@
-// A node filled with as many pods as it holds, and emptied again.
+// A node is filled with as many pods as it holds, and emptied again.
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startCloud } from '../aws/index.ts';
@@ -11,10 +11,10 @@ export interface FullFacts {
   pods: number;
   /** Pods on each ENI. */
   perEni: number[];
-  /** Of one namespace and one ADD in the VM, one after another. */
+  /** Milliseconds in the VM for one namespace and one ADD, one after another. */
   addMs: { p50: number; max: number };
   deleteMs: { p50: number; max: number };
-  /** Pods that were asked from another one, on another ENI where there is one. */
+  /** Number of pods that another pod asked, on another ENI where there is one. */
   asked: number;
   [figure: string]: unknown;
 }
@@ -25,7 +25,7 @@ interface Filling {
   kernelArguments: string[];
 }
 
-/** Pods in one round trip to the guest. */
+/** Pods that one round trip to the guest makes. */
 const BATCH = 25;
 
 /** Fills an m5.4xlarge: 8 ENIs of 30 addresses. */
@@ -122,7 +122,7 @@ function sample(leases: string[], eniIds: string[]): { name: string; address: st
   });
 }
 
-/** Each sampled pod asks the one after the next, which is on another ENI, and is seen with its own address. */
+/** Each sampled pod asks the pod after the next, which is on another ENI, and the server must see the client's own address. */
 async function askAround(node: PodNode, pods: { name: string; address: string }[]): Promise<number> {
   await node.serve(pods.map(({ name }) => name));
   for (const [at, { name, address }] of pods.entries()) {

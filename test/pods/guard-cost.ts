@@ -1,4 +1,4 @@
-// What the guards cost: each path they sit on with and without them, one after the other in every round, as ratios.
+// The cost of the guards: each path with and without them, one after the other in every round, as ratios.
 import { type Spread, spread } from '../bench/report.ts';
 import type { PodNode } from './node.ts';
 import type { Pair } from './pair.ts';
@@ -6,7 +6,7 @@ import { type Figures, measuring } from './paths.ts';
 
 const ROUNDS = 72;
 
-/** With the guards beside without, of each round: above 1 is a loss. */
+/** With the guards, divided by without, for each round: above 1 is a loss. */
 export interface GuardCost {
   rounds: number;
   paths: Record<string, { latency: Spread; throughput: Spread }>;
@@ -35,7 +35,7 @@ export async function measureGuards(pair: Pair): Promise<GuardCost> {
       for (let round = 0; round < ROUNDS; round += 1) {
         for (const [name, path] of Object.entries(paths)) {
           const found = {} as Record<Half, Figures>;
-          // Both within seconds, and each is first as often as the other: what drifts weighs on both alike.
+          // Both halves run within seconds, and each is first equally often: a drift affects both alike.
           for (const half of round % 2 === 0 ? HALVES : HALVES.toReversed()) {
             await Promise.all(nodes.map(({ node, pods }) => load(node, pods, half)));
             found[half] = await path();
@@ -62,7 +62,7 @@ export async function measureGuards(pair: Pair): Promise<GuardCost> {
 const HALVES = ['with', 'without'] as const;
 type Half = (typeof HALVES)[number];
 
-/** A node's rulesets and its pods', with the guards and without, in files that nft loads in one transaction. */
+/** Writes the rulesets of a node and its pods, with and without the guards, to files that nft loads in one transaction. */
 async function keepBoth(node: PodNode, pods: string[]): Promise<void> {
   const keep = (half: Half) => `nft list ruleset >/run/guard-cost-${half}
     for pod in ${pods.join(' ')}; do ip netns exec $pod nft list ruleset >/run/guard-cost-${half}-$pod; done`;
@@ -70,7 +70,7 @@ async function keepBoth(node: PodNode, pods: string[]): Promise<void> {
     ...CHAINS.map((one) => `flush chain inet eniboot ${one}`),
     ...CHAINS.map((one) => `delete chain inet eniboot ${one}`),
   ];
-  // The minute's repair is masked here (test/pods/node).
+  // The timer of repair is masked here (test/pods/node).
   await node.sh(`${keep('with')}
     nft '${chains.join('; ')}; delete table netdev eniboot'
     for pod in ${pods.join(' ')}; do ip netns exec $pod nft delete table netdev eniboot; done
@@ -83,7 +83,7 @@ async function load(node: PodNode, pods: string[], half: Half): Promise<void> {
     for pod in ${pods.join(' ')}; do ip netns exec $pod nft -f /run/guard-cost-${half}-$pod; done`);
 }
 
-/** By the unit, in its sandbox. */
+/** Restores the guards by the repair unit, in its sandbox. */
 async function putBack(node: PodNode, pods: string[]): Promise<void> {
   await node.sh(`systemctl start eniboot-repair.service
     nft list chain inet eniboot from_pods

@@ -1,4 +1,4 @@
-// Hostile pods on a real ipvlan: the attempts of test/hostile, on nodes of their own, which they spoil.
+// Hostile pods on a real ipvlan: the attempts of test/hostile, on nodes of their own, which the attempts damage.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { startCloud } from '../aws/index.ts';
@@ -8,10 +8,10 @@ import type { Bench } from '../vm/bench.ts';
 import { dualStackCloud } from './dual-stack.ts';
 import { bootPodNode, type PodNode } from './node.ts';
 
-/** Where attacker.py lies in the guest. */
+/** Path of attacker.py in the guest. */
 export const GUEST_PROGRAM = '/usr/libexec/e2e/attacker.py';
 
-/** By what pods have. An error holds them as well, as `facts.hostile`. */
+/** Outcomes by the address families of pods. An error also has them, as `facts.hostile`. */
 export async function playInVms(bench: Bench): Promise<Record<string, Outcome>> {
   const hostile: Record<string, Outcome> = {};
   try {
@@ -38,7 +38,7 @@ async function play(bench: Bench, ipFamily: 'ipv4' | 'dual-stack'): Promise<Outc
       kubernetes: { serviceCidrs: ['172.20.0.0/16', ...(six ? ['fd00:10:96::/108'] : [])] },
     };
     const zones = [...cloud.subnets.values()].filter((subnet) => subnet.mapPublicIp);
-    // The hop limit of IMDS is not what holds anybody here.
+    // Not the hop limit of IMDS must stop the pods here: it is set to its largest value.
     const booted = zones.map(({ id }, at) =>
       bootPodNode(bench, cloud, at === 0 ? 'one' : 'two', {
         ...{ type: NODE_TYPE, subnet: id, config, imds: { hopLimit: 64 } },
@@ -46,7 +46,7 @@ async function play(bench: Bench, ipFamily: 'ipv4' | 'dual-stack'): Promise<Outc
     );
     nodes.push(...(await Promise.all(booted)));
     const [one, two] = nodes;
-    if (one === undefined || two === undefined) throw new Error('two nodes were asked for');
+    if (one === undefined || two === undefined) throw new Error('a node is missing');
     const sh = async (host: 'one' | 'two' | 'vpc', script: string): Promise<string> => {
       if (host !== 'vpc') return (host === 'one' ? one : two).sh(script, 300_000 * bench.patience);
       return (await promisify(execFile)('sh', ['-ec', script], { timeout: 60_000 })).stdout;
@@ -77,7 +77,7 @@ async function play(bench: Bench, ipFamily: 'ipv4' | 'dual-stack'): Promise<Outc
   }
 }
 
-/** A pod's IPv6 address stands in its result. */
+/** Adds a pod's IPv6 address, from its result. */
 function withIpv6(node: PodNode) {
   return {
     deletePod: node.deletePod,

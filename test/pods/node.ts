@@ -1,5 +1,5 @@
-// A node in the VM that runs pods: the plugin called the way a runtime calls it, pods that are network namespaces with
-// a real ipvlan, servers that say whom they see, and captures of what passed by.
+// A node in the VM that runs pods: the plugin called as a runtime calls it, pods that are network namespaces with a real ipvlan,
+// servers that answer with the client's address, and captures of the packets.
 import type { Cloud } from '../aws/index.ts';
 import { type Answer, conf, LEFTOVERS, type Pod, variablesOf } from '../cni/rig.ts';
 import { type Bench, coldNode, type Node, type NodeOptions } from '../vm/bench.ts';
@@ -8,8 +8,8 @@ const PLUGIN = '/opt/cni/bin/eniboot';
 const CAPTURES = '/run/e2e/captures';
 
 /**
- * What costs minutes under emulation and is shown by e2e:vm: cloud-init (its place is taken by the connection eniboot
- * brings along) and timers that go off every minute; a case that wants one starts its service.
+ * Switched off, because it takes minutes under emulation and e2e:vm shows it: cloud-init (eniboot's own connection replaces it)
+ * and timers that go off every minute; a case that needs such a service starts it.
  */
 export const quiet = [
   'cloud-init=disabled',
@@ -21,7 +21,7 @@ export type Place = string;
 
 /** One packet of a connection's set-up, as a capture saw it. */
 export interface Seen {
-  /** Where: a pod's name, or `node`. */
+  /** Where it was captured: a pod's name, or `node`. */
   place: string;
   device: string;
   direction: 'In' | 'Out';
@@ -33,26 +33,26 @@ export interface Seen {
 }
 
 export interface PodNode {
-  /** Of the cluster: for messages. */
+  /** The cluster's name, for messages. */
   name: string;
   node: Node;
   /** The boot ENI's primary address. */
   address: string;
-  /** Runs a shell script as root on the node; anything but exit code 0 is thrown with its words. */
+  /** Runs a shell script as root on the node; throws the output with any exit code but 0. */
   sh(script: string, timeoutMs?: number): Promise<string>;
   /** One plugin call; `config` without more gets the configuration of the boot's conflist. */
   cni(command: string, variables?: Record<string, string>, config?: unknown): Promise<Answer>;
-  /** Makes a namespace and ADDs it; throws when that fails. */
+  /** Makes a namespace and calls ADD; throws when that fails. */
   addPod(name: string): Promise<Pod>;
-  /** DELs the pod and removes its namespace. */
+  /** Calls DEL for the pod and removes its namespace. */
   deletePod(name: string): Promise<void>;
-  /** Starts servers that answer every TCP connection, and every UDP packet, with the address they see. */
+  /** Starts servers that answer every TCP connection, and every UDP packet, with the client's address. */
   serve(places: Place[], port?: number): Promise<void>;
-  /** What a server answers; empty when nothing came within some seconds. `to` is `ADDRESS:PORT`, or an HTTP URL. */
+  /** A server's answer; empty when none came within some seconds. `to` is `ADDRESS:PORT`, or an HTTP URL. */
   ask(place: Place, to: string, protocol?: 'TCP4' | 'UDP4'): Promise<string>;
-  /** Starts captures of connection set-ups in places, on every device they have. */
+  /** Starts captures of connection set-ups at places, on every device there. */
   capture(places: Place[]): Promise<void>;
-  /** What the captures have seen since the last call. */
+  /** The packets captured since the last call. */
   captured(): Promise<Seen[]>;
   /**
    * Reboots the machine and waits for READY. Namespaces, servers and captures are gone.
@@ -60,11 +60,11 @@ export interface PodNode {
    * @param early a script that runs as soon as the machine answers, beside eniboot's boot.
    */
   reboot(early?: string): Promise<void>;
-  /** What eniboot's pods left on the node: links, rules, routes, neighbours, leases. Empty when nothing. */
+  /** Remains of eniboot's pods on the node: links, rules, routes, neighbours, leases. Empty when there are none. */
   leftovers(): Promise<string[]>;
 }
 
-/** Boots a machine and waits for READY. Its configuration is `options.config` over that of every VM. */
+/** Boots a machine and waits for READY. Its configuration is `options.config`, added to that of every VM. */
 export async function bootPodNode(
   bench: Bench,
   cloud: Cloud,
@@ -82,7 +82,7 @@ export async function bootPodNode(
   return podNode(name, node, bench.patience);
 }
 
-/** The same for a machine that has booted; it goes on after a reboot of it. */
+/** The same for a booted machine; the object also works after a reboot. */
 export function podNode(name: string, node: Node, patience: number): PodNode {
   const at = (place: Place) => (place === '' ? '' : `ip netns exec ${place}`);
   const file = (place: Place) => `${CAPTURES}/${place === '' ? 'node' : place}.txt`;
@@ -145,8 +145,8 @@ export function podNode(name: string, node: Node, patience: number): PodNode {
       return stdout.trim();
     },
     async capture(places) {
-      // Connection set-ups alone: what takes which way is the same for the rest of a connection. Not those of the
-      // agent itself, whose timers go on meanwhile.
+      // Only connection set-ups: the other packets of a connection pass the same devices. The agent's own connections, whose timers
+      // go on meanwhile, are left out.
       const filter = "'tcp[tcpflags] & tcp-syn != 0 and not host 169.254.169.254 and not host 10.0.255.10'";
       const start = (place: Place) => `
         ${at(place)} setsid tcpdump --immediate-mode -lnn -i any ${filter} >>${file(place)} 2>${file(place)}.log &

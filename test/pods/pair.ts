@@ -1,5 +1,5 @@
-// The two nodes most cases share: two clusters, two zones of one VPC, pods on several ENIs. Booted once, for the first
-// case that needs them.
+// The two nodes that most cases share: two clusters, two zones of one VPC, pods on several ENIs. Booted once, for the first case
+// that needs them.
 import { type Cloud, startCloud } from '../aws/index.ts';
 import type { Pod } from '../cni/rig.ts';
 import type { Bench } from '../vm/bench.ts';
@@ -26,7 +26,7 @@ export function nodePair(bench: Bench): Promise<Pair> {
   return pair;
 }
 
-/** Also for a case with nodes of its own: there is one VPC at a time. */
+/** Ends the nodes; also called for a case with nodes of its own, because there is one VPC at a time. */
 export async function endPair(): Promise<void> {
   const shared = await pair?.catch(() => undefined);
   pair = undefined;
@@ -55,7 +55,7 @@ async function bootPair(bench: Bench): Promise<Pair> {
     }),
   ]);
   const [a, b] = [await one.addPod('a'), await one.addPod('b')];
-  // The first ENI's third address: what comes after it is on the second.
+  // This pod gets the first ENI's third address: the next pod is on the second ENI.
   await one.addPod('third');
   const c = await one.addPod('c');
   await one.deletePod('third');

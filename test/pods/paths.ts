@@ -1,5 +1,5 @@
-// What each path of a packet costs beside the node's own: ipvlan to another node, the unnumbered link to the Internet.
-// Interleaved, and told as ratios: in an emulated machine the times themselves mean nothing.
+// The cost of each path of a packet, compared with the node's own: ipvlan to another node, the unnumbered link to the Internet.
+// The measurements are interleaved and reported as ratios: in an emulated machine the times themselves mean nothing.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { spread } from '../bench/report.ts';
@@ -10,9 +10,9 @@ const ROUNDS = 5;
 const TOOL = '/usr/libexec/e2e/path.py';
 
 export interface Figures {
-  /** Microseconds from a byte sent to the answer, the median of a round's. */
+  /** Microseconds from a byte sent to the answer: the median of a round. */
   us: number;
-  /** Mbit/s of one TCP connection, from its first byte to the server's word that all has come. */
+  /** Mbit/s of one TCP connection, from its first byte to the server's message that all bytes have come. */
   mbit: number;
 }
 
@@ -20,18 +20,18 @@ export interface Paths {
   rounds: number;
   /** Medians over the rounds. */
   paths: Record<string, Figures>;
-  /** Of a pod's path to the node's own to the same place: times for latency, shares for throughput. */
+  /** A pod's path divided by the node's own path to the same place: times for latency, shares for throughput. */
   ratios: Record<string, { latency: number; throughput: number }>;
 }
 
 interface Measuring {
-  /** @param place what a program of node one is started by. */
+  /** @param place the command prefix of a place on node one. */
   measure(place: string, to: string): Promise<Figures>;
   /** Address of the server in the Internet. */
   internet: string;
 }
 
-/** Runs `work` while servers answer on node two, in its pod, in pod `b` of node one and in the Internet. */
+/** Runs `work` while servers run on node two, in its pod, in pod `b` of node one and in the Internet. */
 export async function measuring<T>(
   { one, two, cloud }: Pair,
   work: (measuring: Measuring) => Promise<T>,

@@ -28,7 +28,7 @@ export function proxyOn(mode: ProxyMode, address: string, services: Service[]): 
   return `${before}\niptables-restore --noflush <<'EOF'\n${rules}EOF`;
 }
 
-/** Shell script that takes it all away again, connections too. */
+/** Shell script that removes all of it again, connections too. */
 export function proxyOff(mode: ProxyMode): string {
   const tables = 'nft delete table ip nat; nft delete table ip filter';
   const script = {
@@ -41,7 +41,7 @@ export function proxyOff(mode: ProxyMode): string {
 }
 
 function chainsOf(service: Service) {
-  // kube-proxy's are hashes of the name; 16 characters.
+  // kube-proxy uses hashes of the name; 16 characters.
   const hash = Buffer.from(service.name).toString('hex').toUpperCase().padEnd(16, 'X').slice(0, 16);
   return {
     svc: `KUBE-SVC-${hash}`,
@@ -104,7 +104,7 @@ const postrouting = `-A KUBE-MARK-MASQ -j MARK --set-xmark ${MASQUERADE}/${MASQU
 -A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully
 `;
 
-/** With kubelet's own KUBE-FIREWALL. What conntrack cannot place is dropped: a connection that goes two ways would be. */
+/** With kubelet's own KUBE-FIREWALL. INVALID packets are dropped, such as those of a connection whose two directions differ. */
 const filter = `*filter
 :KUBE-FORWARD - [0:0]
 :KUBE-FIREWALL - [0:0]

@@ -1,9 +1,9 @@
-// Services as pods, nodes and the outside see them, with each of kube-proxy's modes on the nodes.
+// Services, asked from pods, nodes and the Internet, with each of kube-proxy's modes on the nodes.
 import type { Flow } from './flow.ts';
 import type { Pair } from './pair.ts';
 import type { ProxyMode, Service } from './proxy.ts';
 
-/** What node one's kube-proxy knows. */
+/** The Services of node one's kube-proxy. */
 export function servicesOf({ one, a, b, c, far }: Pair): Service[] {
   const service = (at: number, name: string, address: string, more: Partial<Service> = {}): Service => ({
     name,
@@ -36,11 +36,11 @@ export function serviceFlows(mode: ProxyMode, { one, two, a, b, far }: Pair): Fl
     flow('Service, backend on another node', [one, 'a'], '172.20.0.10:80', a.address),
     flow('Service, backend on the same ENI', [one, 'a'], '172.20.0.11:80', a.address),
     flow('Service, backend on another ENI of the node', [one, 'a'], '172.20.0.12:80', a.address),
-    // kube-proxy masquerades what comes back to its sender, whatever the network.
+    // kube-proxy masquerades packets that come back to their sender, in any network.
     flow('Service, backend is the client itself', [one, 'a'], '172.20.0.13:80', one.address),
     flow('Service, backend is the node', [one, 'a'], '172.20.0.14:80', a.address),
-    flow('Service from the node, backend elsewhere', [one, ''], '172.20.0.10:80', one.address),
-    flow('Service from the node, backend here', [one, ''], '172.20.0.11:80', one.address),
+    flow('Service from the node, backend on another node', [one, ''], '172.20.0.10:80', one.address),
+    flow('Service from the node, backend on this node', [one, ''], '172.20.0.11:80', one.address),
     ...cluster.flatMap((port) => {
       const where = port === 30010 ? 'elsewhere' : 'here';
       return [

@@ -8,7 +8,7 @@ import type { PrefixState } from '../../agent/pool/inventory.ts';
 const marks: Marks = { target: 32, lowWater: 8, surplus: 32, maxPods: 110 };
 const eniIds = ['eni-1', 'eni-2', 'eni-3'];
 
-/** A prefix with its addresses spread over leased, resting and the rest ready. */
+/** A prefix whose addresses are leased, resting, and the rest ready. */
 function prefix(eniId: string, at: number, size: number, leased: number, resting: number): PrefixState {
   const busy = Math.max(0, Math.min(size, leased));
   const tired = Math.min(size - busy, resting);
@@ -47,12 +47,12 @@ const anyMarks = fc
   })
   .map((one) => ({ ...one, target: Math.min(one.target, one.maxPods) }));
 
-/** Only those that hold something: what becomes of an empty one is told apart. */
+/** ENIs with prefixes; ENIs without any are counted apart. */
 const enisOf = (pool: PrefixState[]) => eniIds.filter((eniId) => pool.some((one) => one.eniId === eniId));
 const total = (pool: PrefixState[], field: 'size' | 'ready' | 'leased') =>
   pool.reduce((sum, one) => sum + one[field], 0);
 
-test('growing by what is missing, in whole prefixes, is enough: it neither grows again nor shrinks', () => {
+test('growing by the missing addresses, in whole prefixes, is enough: the pool neither grows again nor shrinks', () => {
   fc.assert(
     fc.property(pools, anyMarks, (pool, wanted) => {
       const first = balance(pool, eniIds, wanted);
@@ -64,7 +64,7 @@ test('growing by what is missing, in whole prefixes, is enough: it neither grows
       const grown = [...pool, ...added];
       const next = balance(grown, enisOf(grown), wanted);
       assert.is.not(next.kind, 'grow', JSON.stringify(first));
-      // Growth to the target may overshoot by most of a prefix and leave single addresses to spare, once.
+      // Once, growth to the target may exceed it by most of a prefix and leave single addresses over.
       if (total(pool, 'size') >= wanted.target || pool.every((one) => one.size === 16))
         assert.is(next.kind, 'enough', `${JSON.stringify(first)} then ${JSON.stringify(next)}`);
     }),
@@ -72,7 +72,7 @@ test('growing by what is missing, in whole prefixes, is enough: it neither grows
   );
 });
 
-test('what is given back is idle, leaves the target and the middle of the marks, and is not missed', () => {
+test('prefixes that are given back are idle, and the pool keeps its target and the middle of the marks without them', () => {
   let given = 0;
   let enis = 0;
   fc.assert(
@@ -97,7 +97,7 @@ test('what is given back is idle, leaves the target and the middle of the marks,
   assert.ok(given > 100 && enis > 20, `${given} plans gave back, ${enis} an ENI`);
 });
 
-test('between the marks nothing is asked of EC2', () => {
+test('between the marks no call to EC2 is made', () => {
   for (let leased = 0; leased <= 24; leased += 1)
     assert.equal(
       balance([prefix('eni-1', 1, 16, leased, 0), prefix('eni-1', 2, 16, leased - 16, 0)], eniIds, marks),
@@ -116,7 +116,7 @@ test('resting addresses are not ready ones', () => {
   assert.equal(balance(pool, eniIds, marks), { kind: 'grow', missing: 24 - 6 });
 });
 
-test('a full node asks for nothing: nobody is left to use it', () => {
+test('a full node requests nothing: no further pod could use it', () => {
   const full = Array.from({ length: 7 }, (_, at) => prefix('eni-1', at, 16, 16, 0));
   assert.equal(balance(full, eniIds, { ...marks, target: 110 }), { kind: 'enough' });
   const nearly = [...full.slice(0, 6), prefix('eni-1', 6, 16, 10, 0)];
@@ -127,12 +127,12 @@ test('a full node asks for nothing: nobody is left to use it', () => {
   );
 });
 
-test('a pool below its target is brought back to it', () => {
+test('a pool below its target grows back to it', () => {
   const pool = [prefix('eni-1', 1, 16, 0, 0)];
   assert.equal(balance(pool, eniIds, { ...marks, target: 110 }), { kind: 'grow', missing: 94 });
 });
 
-test('an empty ENI goes only when there is more than enough, and never the first', () => {
+test('an empty ENI is given back only above the surplus, and never the first', () => {
   const pool = [1, 2, 3].map((at) => prefix('eni-1', at, 16, 0, 0));
   assert.equal(balance(pool, ['eni-1', 'eni-2'], { ...marks, target: 48 }), {
     kind: 'give',
@@ -143,7 +143,7 @@ test('an empty ENI goes only when there is more than enough, and never the first
   assert.equal(balance(pool, ['eni-1'], { ...marks, target: 48 }), { kind: 'enough' });
 });
 
-test('idle prefixes go from the last ENI first, and with its last one the ENI', () => {
+test('idle prefixes are given back from the last ENI first, and with its last prefix the ENI', () => {
   const pool = [
     prefix('eni-1', 1, 16, 0, 0),
     prefix('eni-1', 2, 16, 0, 0),

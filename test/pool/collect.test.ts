@@ -1,5 +1,6 @@
-// collect frees only what is provably gone: each of its conditions is what keeps a lease, once. The kernel is
-// real; the runtime is a socket and a stand-in for crictl that answers what the test says.
+// runtime: the executable's
+// collect frees only leases whose pod is provably gone: each of its conditions keeps a lease in one test. The kernel is real; the
+// runtime is a socket and a stand-in for crictl with the test's answers.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -8,9 +9,10 @@ import * as assert from 'uvu/assert';
 import { toNumber } from '../../agent/host/ipv4.ts';
 import { hostLinkOf } from '../../agent/host/pod-link-name.ts';
 import { type Collected, collect } from '../../agent/pool/collect.ts';
+import { listEntries } from '../../agent/pool/entry.ts';
 import { findLease, type Lease, listLeases, takeLease } from '../../agent/pool/lease.ts';
 import { noteLease } from '../../agent/pool/lease-note.ts';
-import { addToPool, listEntries } from '../../agent/pool/pool.ts';
+import { addToPool } from '../../agent/pool/prefixes.ts';
 import { emptyPool, violations } from './oracle.ts';
 
 const ENI = 'eni-0aaaaaaaaaaaaaaa1';
@@ -25,7 +27,7 @@ process.env['PATH'] = `/run/standin:${process.env['PATH']}`;
 const runtime = createServer().listen('/run/crio/crio.sock');
 runtime.unref();
 
-/** What crictl says; a number is its exit code. */
+/** Sets crictl's answer; a number is its exit code. */
 function crictl(answer: string | number): void {
   const script =
     typeof answer === 'number' ? `echo "connection refused" >&2; exit ${answer}` : `echo '${answer}'`;
@@ -46,7 +48,7 @@ function ip(...lines: string[]): void {
   execFileSync('ip', ['-batch', '-'], { input: `${lines.join('\n')}\n` });
 }
 
-/** The node's side of an attachment, as the plugin makes it. */
+/** Makes the node's parts of an attachment, as the plugin does. */
 function makeKernel(address: string): void {
   const link = hostLinkOf(address);
   const table = toNumber(address);
@@ -73,7 +75,7 @@ function kernel(): string {
     .join('\n');
 }
 
-/** A lease whose pod is gone without a DEL: no link, no namespace, not in the runtime's list. */
+/** A lease whose pod ended without a DEL: no link, no namespace, not in the runtime's list. */
 function abandoned(): Lease {
   const owner = { containerId: 'gone', ifName: 'eth0' };
   const lease = takeLease(owner, { eniIds: [ENI], restMs: 0, nowMs, lowWater: 0 });
@@ -81,7 +83,7 @@ function abandoned(): Lease {
   return lease;
 }
 
-/** Two runs eleven minutes apart, as the timer has them. */
+/** Runs collect twice, eleven minutes apart, as the timer does. */
 async function twice(): Promise<Collected> {
   await collect(clock);
   nowMs += 11 * MINUTE;
@@ -101,10 +103,10 @@ test.before.each(() => {
   crictl(listed('other'));
 });
 
-test('a lease whose pod is gone in every respect is freed on the second look, and rests from then', async () => {
+test('a lease whose pod is gone in every respect is freed by the second run, and rests from then', async () => {
   const lease = abandoned();
   const first = await collect(clock);
-  assert.equal(first, { freed: [], kept: [], removed: [] }, 'not on the first look');
+  assert.equal(first, { freed: [], kept: [], removed: [] }, 'not by the first run');
   nowMs += 9 * MINUTE;
   assert.equal((await collect(clock)).freed, [], 'not before ten minutes');
   assert.equal(readdirSync('/run/standin').includes('calls'), false, 'the runtime was not even asked');
@@ -115,17 +117,17 @@ test('a lease whose pod is gone in every respect is freed on the second look, an
     [lease.address],
   );
   assert.equal(
-    listEntries('cooling').map((entry) => [entry.address, entry.rest]),
-    [[lease.address, String(nowMs)]],
+    listEntries('cooling').map((entry) => [entry.address, entry.releasedAt]),
+    [[lease.address, nowMs]],
   );
   assert.equal(violations(true), []);
 });
 
 const keeps: [string, () => void][] = [
   ['its network namespace exists', () => writeFileSync(NETNS, '')],
-  ['nobody can look at its network namespace', () => symlinkSync(NETNS, NETNS)],
+  ['its network namespace cannot be read', () => symlinkSync(NETNS, NETNS)],
   ['its link exists', () => makeKernel('10.0.64.16')],
-  ['the runtime lists its sandbox, in whatever state', () => crictl(listed('other', 'gone'))],
+  ['the runtime lists its sandbox, in any state', () => crictl(listed('other', 'gone'))],
   ['the runtime does not answer', () => crictl(1)],
   ['the runtime answers something else', () => crictl('{"pods": []}')],
   ['the runtime answers half a list', () => crictl('{"items": [{"id": "other"}')],
@@ -139,8 +141,8 @@ for (const [name, keep] of keeps) {
     keep();
     const { freed } = await twice();
     assert.equal(freed, []);
-    assert.ok(findLease(lease.owner), 'the lease stands');
-    // And it was this alone that kept it.
+    assert.ok(findLease(lease.owner), 'the lease is kept');
+    // Without this condition the lease is freed.
     rmSync(NETNS, { force: true });
     execFileSync('sh', ['-c', `ip link del ${hostLinkOf(lease.address)} 2>/dev/null || true`]);
     crictl(listed('other'));
@@ -170,7 +172,7 @@ test('a lease is kept while no runtime listens at all', async () => {
   runtime.listen('/run/crio/crio.sock');
 });
 
-test('a lease without a note of its namespace, or with another owner’s, is kept', async () => {
+test('a lease without a note of its namespace, or with the note of another owner, is kept', async () => {
   const lease = abandoned();
   const path = `/run/eniboot/pool/leased/${lease.address},${ENI},gone,eth0`;
   for (const note of ['', 'another\n/run/netns/elsewhere\n', 'gone\n', 'gone']) {
@@ -181,7 +183,7 @@ test('a lease without a note of its namespace, or with another owner’s, is kep
   }
 });
 
-test('a namespace named by a process is there as long as the process is', async () => {
+test('a namespace that is named by a process exists as long as the process', async () => {
   const lease = abandoned();
   noteLease(lease, { netns: `/proc/${process.pid}/ns/net`, network: 'eniboot', madeMs: nowMs });
   assert.equal((await twice()).freed, []);
@@ -191,7 +193,7 @@ test('a namespace named by a process is there as long as the process is', async 
   assert.is((await collect(clock)).freed.length, 1);
 });
 
-test('a pod that comes back in between is no suspect any more', async () => {
+test('a pod that comes back between two runs is no longer suspected', async () => {
   abandoned();
   await collect(clock);
   nowMs += 9 * MINUTE;
@@ -199,7 +201,7 @@ test('a pod that comes back in between is no suspect any more', async () => {
   await collect(clock);
   rmSync(NETNS);
   nowMs += 2 * MINUTE;
-  assert.equal((await collect(clock)).freed, [], 'its ten minutes begin anew');
+  assert.equal((await collect(clock)).freed, [], 'its ten minutes begin again');
 });
 
 test('crictl is asked for sandboxes of every state', async () => {
@@ -209,7 +211,7 @@ test('crictl is asked for sandboxes of every state', async () => {
   assert.is(calls, '--runtime-endpoint unix:///run/crio/crio.sock --timeout 10s pods --output json');
 });
 
-test('link, rules and routes of an address nobody leases are removed; those of a pod and of the node stay', async () => {
+test('link, rules and routes of an address without a lease are removed; those of a pod and of the node stay', async () => {
   const pod = abandoned();
   makeKernel(pod.address);
   ip('rule add priority 512 fwmark 0x1000/0x1000 lookup main protocol 140');
@@ -221,14 +223,14 @@ test('link, rules and routes of an address nobody leases are removed; those of a
   assert.equal(removed, ['10.0.64.20']);
   assert.is(kernel(), before);
   assert.equal(
-    listEntries('cooling').map((entry) => [entry.address, entry.rest]),
-    [['10.0.64.20', String(nowMs)]],
-    'an address that was still answering rests again',
+    listEntries('cooling').map((entry) => [entry.address, entry.releasedAt]),
+    [['10.0.64.20', nowMs]],
+    'an address that still had a link rests again',
   );
   assert.equal(violations(true), []);
 });
 
-test('what half a killed plugin made is removed: rules without a link, a link alone, outside the pool too', async () => {
+test('remains of a killed plugin are removed: rules without a link, a link alone, outside the pool too', async () => {
   ip(
     'rule add priority 1025 from 10.0.64.21 fwmark 0x40/0x40 lookup 167788565 protocol 140',
     `link add ${hostLinkOf('10.9.9.9')} type veth peer name peer1`,
@@ -240,7 +242,7 @@ test('what half a killed plugin made is removed: rules without a link, a link al
   assert.equal(violations(true), []);
 });
 
-test('foreign links and rules are not ours to remove', async () => {
+test('links and rules of other programs are not removed', async () => {
   ip(
     'link add enbridge type veth peer name enbpeer',
     'link add enb0a00401 type veth peer name peer2',
@@ -248,7 +250,7 @@ test('foreign links and rules are not ours to remove', async () => {
     'rule add priority 1024 from 10.0.64.23 lookup 140 protocol 140',
   );
   assert.equal((await collect(clock)).removed, []);
-  assert.equal(listEntries('cooling'), [], 'nor is an address taken out of use for them');
+  assert.equal(listEntries('cooling'), [], 'and no address is taken out of use because of them');
   const links = execFileSync('ip', ['link', 'show'], { encoding: 'utf8' });
   assert.ok(links.includes('enbridge') && links.includes('enb0a00401'));
   execFileSync('ip', ['link', 'del', 'enbridge']);

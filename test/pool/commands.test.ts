@@ -1,4 +1,4 @@
-// eniboot pool, pods and enis on a node: what people and programs read.
+// eniboot pool, pods and enis on a node: their output for people and programs.
 import { chmodSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ test.before(async () => {
 });
 test.after(() => cloud.stop());
 
-test('pool shows every prefix with a bar whose characters are its addresses', async () => {
+test('pool shows every prefix with a bar with a character for each address', async () => {
   const { stdout, exitCode } = await node.eniboot(['pool']);
   assert.is(exitCode, 0);
   const [header, eni, first, second, all] = stdout.split('\n');
@@ -52,7 +52,7 @@ test('pool --json is one object whose numbers add up', async () => {
     );
 });
 
-test('pods without a runtime shows addresses and owners, and says why names are missing', async () => {
+test('pods without a runtime shows addresses and owners, and tells why names are missing', async () => {
   const { stdout, stderr, exitCode } = await node.eniboot(['pods']);
   assert.is(exitCode, 0);
   assert.is(stdout.trim().split('\n').length, 8);
@@ -60,7 +60,7 @@ test('pods without a runtime shows addresses and owners, and says why names are 
   assert.match(stderr, /names of pods are missing: no container runtime listens/);
 });
 
-test('pods names them as the runtime does, and says since when', async () => {
+test("pods has the runtime's names, and the time of each lease", async () => {
   const socket = join(node.instance.root, 'run/crio/crio.sock');
   await node.instance.run('mkdir', ['-p', '/run/crio', '/opt/standin']);
   const server = createServer();
@@ -89,7 +89,7 @@ test('pods names them as the runtime does, and says since when', async () => {
   server.close();
 });
 
-test('enis agrees, and says where kernel, pool and EC2 do not', async () => {
+test('enis compares kernel, pool and EC2, and names each difference', async () => {
   const good = await node.eniboot(['enis', '--ec2']);
   assert.is(good.exitCode, 0, good.stderr);
   assert.match(good.stdout, /^eni-\S+ +boot +\S+ +up +9001 +- +- +attached at 0$/m);
@@ -100,7 +100,7 @@ test('enis agrees, and says where kernel, pool and EC2 do not', async () => {
   const calls = cloud.calls.length;
   const down = await node.eniboot(['enis', '--json']);
   assert.is(down.exitCode, 1);
-  assert.is(cloud.calls.length, calls, 'without --ec2 nothing is asked of EC2');
+  assert.is(cloud.calls.length, calls, 'without --ec2 no call to EC2 is made');
   const shown = JSON.parse(down.stdout) as { disagreements: string[] };
   assert.equal(shown.disagreements, [`${device} of ${eni?.id} is down`]);
   await node.instance.run('ip', ['link', 'set', device, 'up']);
@@ -113,7 +113,7 @@ test('enis agrees, and says where kernel, pool and EC2 do not', async () => {
   assert.is((await node.eniboot(['enis', '--ec2'])).exitCode, 0, 'refill has added it');
 });
 
-test("what is none of the pool's is named by pool and by check", async () => {
+test("pool and check name files that are none of the pool's", async () => {
   const paths = ['notes.txt', 'free/10.0.64.300,eni-1,new', 'leased/README', 'owned/eni-1/nonsense'].map(
     (name) => `/run/eniboot/pool/${name}`,
   );
@@ -126,13 +126,13 @@ test("what is none of the pool's is named by pool and by check", async () => {
   };
   await node.instance.run('sh', ['-ec', `rm ${paths.join(' ')}; rmdir /run/eniboot/pool/owned/eni-1`]);
   assert.equal([...strays].sort(), [...paths].sort());
-  for (const path of paths) assert.match(shown.stdout, `${path} is none of the pool's`);
+  for (const path of paths) assert.match(shown.stdout, `${path} is not a file of the pool`);
   const check = checks.find((one) => one.id === 'pool-folder');
   assert.is(check?.result, 'warn');
   for (const path of paths) assert.match(check?.summary ?? '', path);
 });
 
-test('collect and refill wait for whoever holds the lock', async () => {
+test('collect and refill wait for the holder of the lock', async () => {
   const holder = node.instance.spawn('flock', ['/run/eniboot/pool/lock', 'sleep', '2'], { stdio: 'ignore' });
   await delay(300);
   const started = Date.now();
@@ -142,7 +142,7 @@ test('collect and refill wait for whoever holds the lock', async () => {
   holder.kill('SIGKILL');
 });
 
-test('on a node that has not booted all three say so with a code', async () => {
+test('on a node that has not booted all three fail with a code', async () => {
   await node.reboot();
   for (const args of [['pool'], ['enis'], ['pool', 'refill'], ['pool', 'collect']]) {
     const { exitCode, stderr } = await node.eniboot(args);
@@ -168,7 +168,7 @@ test('pool shows prefixes in the order of their addresses, as numbers', async ()
   );
 });
 
-test('anything else after pool is wrong usage', async () => {
+test('another word after pool is wrong usage', async () => {
   for (const args of [
     ['pool', 'drain'],
     ['pool', 'refill', 'now'],

@@ -1,5 +1,5 @@
-// What a kill -9 leaves on disk, at any point between two changes of the file system, without the cost of a
-// process: from the nth change on, every call that would change something throws, clean-up code included.
+// The files that a kill -9 leaves at any point between two changes of the file system, without the cost of a process: from the nth
+// change on, every call that would change something throws, also in clean-up code.
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 
@@ -19,14 +19,14 @@ const changing = [
 type Hook = (call: string, path: string) => void;
 let before: Hook | undefined;
 
-/** Has a function called before every change until another one is set; returns the one there was. */
+/** Sets a function that is called before every change; returns the former one. */
 export function beforeChanges(hook: Hook | undefined): Hook | undefined {
   const earlier = before;
   before = hook;
   return earlier;
 }
 
-/** A change of something that is no file: a kernel's, or EC2's. */
+/** Reports a change that is not of a file: of the kernel, or of EC2. */
 export function change(call: string, path: string): void {
   before?.(call, path);
 }
@@ -61,7 +61,7 @@ export function crashed(at: number, work: () => void): boolean {
   }
 }
 
-/** Runs the work and lets somebody else in before its nth change. False when it ended before. */
+/** Runs the work, and `other` before the work's nth change. False when the work ended before. */
 export function interrupted(at: number, other: () => void, work: () => void): boolean {
   let changes = 0;
   before = () => {

@@ -1,6 +1,9 @@
-// A prefix's way out of the pool, killed at every change of the file system and raced by pods at every one.
+// A prefix leaves the pool: killed at every change of the file system, and with pods starting or ending at every one.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { listEntries, listOwned, NEVER_USED } from '../../agent/pool/entry.ts';
+import { releaseLease, takeLease } from '../../agent/pool/lease.ts';
+import { addToPool, finishAdding } from '../../agent/pool/prefixes.ts';
 import {
   expireGone,
   forget,
@@ -11,9 +14,7 @@ import {
   startLeaving,
   unretire,
   welcomeBack,
-} from '../../agent/pool/give-back.ts';
-import { releaseLease, takeLease } from '../../agent/pool/lease.ts';
-import { addToPool, finishAdding, listEntries, listOwned, NEVER_USED } from '../../agent/pool/pool.ts';
+} from '../../agent/pool/retire.ts';
 import { crashed, interrupted } from './crash.ts';
 import { emptyPool, listing, violations } from './oracle.ts';
 
@@ -29,7 +30,7 @@ function freshPool(): void {
   addToPool(stayer, 0);
 }
 
-/** What refill does of the way out, with EC2 as a set. */
+/** The part of refill that gives a prefix back, with EC2 as a set. */
 function giveBack(ec2: Set<string>): void {
   finishAdding();
   for (const owned of halfRetired()) unretire(owned);
@@ -41,7 +42,7 @@ function giveBack(ec2: Set<string>): void {
   }
 }
 
-test('killed at every change on the way in: the next run ends where an undisturbed one does', () => {
+test('a prefix is added: after a kill at any change the next run ends like an undisturbed one', () => {
   freshPool();
   const expected = listing();
   let points = 0;
@@ -60,7 +61,7 @@ test('killed at every change on the way in: the next run ends where an undisturb
   assert.ok(points > 60, `${points} points`);
 });
 
-test('killed at every change on the way out: nothing twice, nothing lost, nothing given that a pod could get', () => {
+test('a prefix is given back: after a kill at any change no address is doubled or lost, or given back while a pod could get it', () => {
   let points = 0;
   for (let at = 1; ; at += 1) {
     freshPool();
@@ -71,7 +72,7 @@ test('killed at every change on the way out: nothing twice, nothing lost, nothin
       const takeable = [...listEntries('free'), ...listEntries('cooling')].map((entry) => entry.address);
       assert.not.ok(
         takeable.some((address) => address < '10.0.64.32'),
-        'an address EC2 has taken is in reach',
+        'a pod could get an address that EC2 has taken',
       );
     }
     giveBack(ec2);
@@ -98,7 +99,7 @@ test('a pod that comes at any moment while a prefix is retired keeps its address
       () => giveBack(ec2),
     );
     assert.equal(violations(false), [], `a pod came before change ${at}`);
-    assert.equal(listEntries('retiring'), [], 'what cannot leave is put back');
+    assert.equal(listEntries('retiring'), [], 'addresses that cannot leave are put back');
     const prefix = (got[0] ?? '') < '10.0.64.32' ? leaver : stayer;
     if (got.length > 0) assert.ok(ec2.has(prefix.cidr), `EC2 was given ${prefix.cidr} with ${got[0]} in use`);
     if (!inTime) break;
@@ -116,13 +117,13 @@ test('a pod that ends at any moment while its prefix is retired rests in full', 
       () => giveBack(ec2),
     );
     assert.equal(violations(false), []);
-    assert.equal(listEntries('retiring'), [], 'what cannot leave is put back');
+    assert.equal(listEntries('retiring'), [], 'addresses that cannot leave are put back');
     assert.ok(ec2.has(leaver.cidr), `given back while ${pod.address} rests`);
     if (!inTime) break;
   }
 });
 
-test('only what has rested is retired: stamps of any form', () => {
+test('only addresses that have rested are retired, with stamps of any form', () => {
   for (const [stamp, yes] of [
     ['0', true],
     [NEVER_USED, true],
@@ -131,6 +132,12 @@ test('only what has rested is retired: stamps of any form', () => {
     ['1000001', false],
     ['', false],
     ['yesterday', false],
+    ['1e3', false],
+    ['-5', false],
+    ['0x10', false],
+    [' 7', false],
+    ['12.5', false],
+    ['1'.padEnd(25, '0'), false],
   ] as const) {
     emptyPool();
     addToPool(leaver, stamp as unknown as number);
@@ -140,20 +147,20 @@ test('only what has rested is retired: stamps of any form', () => {
   }
 });
 
-test('a prefix that has just left is not believed again until EC2 gives it again, or minutes have passed', () => {
+test('a prefix that has just left is not added again until EC2 assigns it again, or minutes have passed', () => {
   freshPool();
   giveBack(new Set([leaver.cidr, stayer.cidr]));
-  assert.not.ok(addToPool(leaver, 0), 'a describe from before would bring it back');
+  assert.not.ok(addToPool(leaver, 0), 'an old describe must not bring it back');
   expireGone(rest.nowMs + 299_999);
   assert.not.ok(addToPool(leaver, 0));
   forget(leaver, rest.nowMs + 100_000);
   expireGone(rest.nowMs + 399_999);
-  assert.not.ok(addToPool(leaver, 0), 'counted from when it left, not from when it began to');
+  assert.not.ok(addToPool(leaver, 0), 'counted from the end of its leaving, not from the begin');
   welcomeBack(ENI, [leaver.cidr]);
   assert.ok(addToPool(leaver, NEVER_USED), 'EC2 has given it again');
   giveBack(new Set([leaver.cidr, stayer.cidr]));
   expireGone(rest.nowMs + 300_000);
-  assert.ok(addToPool(leaver, 0), 'it shows still: it is there');
+  assert.ok(addToPool(leaver, 0), 'after minutes a describe shows it: it is assigned');
   assert.equal(violations(true), []);
 });
 

@@ -1,17 +1,18 @@
 // time limit: 240 s
-// The pool under anything that can happen to it: thousands of random operations (pods come and go, the pool grows
-// and gives back, EC2 loses prefixes, the node reboots), each of them killed before a random change of the file
-// system, or with another one running inside it. EC2 is a set; what the pool says is held against it and against
-// a list of pods.
+// The pool under any sequence of events: thousands of random operations (pods come and go, the pool grows and gives back, EC2 loses
+// prefixes, the node reboots), each of them killed before a random change of the file system, or with another operation running
+// inside it. EC2 is a set; the pool's answers are compared with it and with a list of pods.
 //
-// OPS and SEED in the environment change how many and which; the seed is printed.
+// OPS and SEED in the environment are the number of operations and their seed; the seed is printed.
 import { mkdirSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Boot } from '../../agent/boot/phase.ts';
-import { type Refilled, reconcile } from '../../agent/boot/reconcile.ts';
+import { type Refilled, reconcile } from '../../agent/boot/refill/reconcile.ts';
 import { toNumber } from '../../agent/host/ipv4.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
+import { listEntries, listOwned, NEVER_USED, POOL_DIR } from '../../agent/pool/entry.ts';
+import { findLease, listLeases, releaseLease, takeLease, undoLease } from '../../agent/pool/lease.ts';
+import { addToPool, finishAdding } from '../../agent/pool/prefixes.ts';
 import {
   DESCRIBE_LAG_MS,
   expireGone,
@@ -22,16 +23,7 @@ import {
   startLeaving,
   unretire,
   welcomeBack,
-} from '../../agent/pool/give-back.ts';
-import { findLease, listLeases, releaseLease, takeLease, undoLease } from '../../agent/pool/lease.ts';
-import {
-  addToPool,
-  finishAdding,
-  listEntries,
-  listOwned,
-  NEVER_USED,
-  POOL_DIR,
-} from '../../agent/pool/pool.ts';
+} from '../../agent/pool/retire.ts';
 import { Crash, crashed, interrupted } from './crash.ts';
 import { emptyPool, violations } from './oracle.ts';
 
@@ -52,15 +44,15 @@ const PREFIXES = ENIS.flatMap((eniId, eni) =>
 
 let nowMs = 0;
 let serial = 0;
-/** Prefixes assigned, and those that a describe still shows although they are gone. */
+/** Assigned prefixes, and prefixes that a describe still shows although they are gone. */
 const ec2 = new Set<string>();
 /** Container ID to address: pods whose ADD succeeded and whose DEL has not. */
 const pods = new Map<string, string>();
-/** Container IDs the runtime will send DEL for: ADDs that were killed or failed, DELs that were killed. */
+/** Container IDs for which the runtime will send DEL: ADDs that were killed or failed, DELs that were killed. */
 const owed = new Set<string>();
 /** Boot-clock milliseconds since when an address has had no pod. */
 const endedAt = new Map<string, number>();
-/** Boot-clock milliseconds since when EC2 has no longer had a prefix. */
+/** Boot-clock milliseconds since when EC2 no longer has a prefix. */
 const goneSince = new Map<string, number>();
 const done: Record<string, number> = {};
 
@@ -90,13 +82,13 @@ function add(): void {
     if (below(10) === 0) undoLease(lease);
     else pods.set(containerId, address);
   } catch (error) {
-    // A runtime sends DEL for an ADD that died.
+    // A runtime sends DEL for an ADD that was killed.
     if (error instanceof Crash) owed.add(containerId);
     if (!isFailure(error, 'POOL_EXHAUSTED')) throw error;
   }
 }
 
-/** EC2 lost it and no refill has looked since: nobody can know yet. */
+/** Prefixes that EC2 has lost and no refill has noticed yet. */
 const lost = new Set<string>();
 function wasLost(eniId: string, address: string): boolean {
   return lost.has(`${eniId} ${prefixOf(address)}`);
@@ -110,7 +102,7 @@ function del(containerId: string | undefined): void {
   const lease = findLease(ownerOf(containerId));
   if (lease !== undefined) {
     if (address !== undefined) assert.is(lease.address, address);
-    // From here on the address has no pod, whenever the rename happens.
+    // From here on the address has no pod, at whatever time the rename happens.
     endedAt.set(lease.address, nowMs);
     releaseLease(lease, nowMs);
   }
@@ -126,7 +118,7 @@ function grow(): void {
   const prefix = anyOf(PREFIXES.filter((one) => !ec2.has(keyOf(one))));
   if (prefix === undefined) return;
   ec2.add(keyOf(prefix));
-  // Whoever had it before has let it rest: EC2 cannot know.
+  // EC2 may have assigned the prefix to another node meanwhile: its addresses then begin without a rest.
   if (!listOwned().some((one) => keyOf(one) === keyOf(prefix)))
     for (const address of endedAt.keys()) if (prefixOf(address) === prefix.cidr) endedAt.delete(address);
   lost.delete(keyOf(prefix));
@@ -134,28 +126,24 @@ function grow(): void {
   addToPool(prefix, NEVER_USED);
 }
 
-/** What refill does, with EC2 as a set. */
+/** The work of refill, with EC2 as a set. */
 function refill(): void {
   finishAdding();
   for (const owned of halfRetired()) unretire(owned);
   expireGone(nowMs);
-  // A describe may come from minutes before.
+  // A describe may show the state of some minutes before.
   const stale = below(3) === 0;
   const shown = PREFIXES.filter((one) => {
     const since = goneSince.get(keyOf(one));
     return ec2.has(keyOf(one)) || (stale && since !== undefined && nowMs - since < DESCRIBE_LAG_MS);
   });
-  const boot = {
-    pods: ENIS.map((eniId) => ({
-      eniId,
-      cidrs: shown.filter((one) => one.eniId === eniId).map((one) => one.cidr),
-    })),
-    clock: { bootMs: () => nowMs },
-    config: { pool: { restSeconds: REST_MS / 1000 } },
-  } as unknown as Boot;
+  const pods = ENIS.map((eniId) => ({
+    eniId,
+    cidrs: shown.filter((one) => one.eniId === eniId).map((one) => one.cidr),
+  }));
   const seenLost = [...lost];
   const said: Refilled = { changes: [], waiting: [] };
-  reconcile(boot, said);
+  reconcile(pods, { nowMs, restMs: REST_MS }, said);
   for (const key of seenLost) if (!shown.some((one) => keyOf(one) === key)) lost.delete(key);
   for (const one of shown) addToPool(one, 0);
   const idle = anyOf(listOwned());
@@ -194,9 +182,9 @@ function reboot(): void {
   owed.clear();
   lost.clear();
   goneSince.clear();
-  // As tmpfiles.d does before the agent runs.
+  // The same as tmpfiles.d before the agent runs.
   mkdirSync(POOL_DIR, { recursive: true });
-  // Nobody knows any more when their pods ended: they count as ended when the node started.
+  // After a restart it is not known when pods ended: they count as ended when the node started.
   for (const address of endedAt.keys()) endedAt.set(address, 0);
   for (const one of PREFIXES) if (ec2.has(keyOf(one))) addToPool(one, 0);
 }
@@ -227,13 +215,13 @@ test(`${OPS} operations, killed and interrupted anywhere`, () => {
     const name = anyOf(Object.keys(operations)) ?? 'wait';
     const work = operations[name] ?? add;
     const way = name === 'reboot' ? 2 : below(3);
-    // A pod's call changes one or two things, refill dozens.
+    // A pod's call makes one or two changes, refill dozens.
     const points = ['grow', 'refill'].includes(name) ? 40 : 3;
     if (way === 0) {
       if (crashed(1 + below(points), work)) done[`${name} killed`] = (done[`${name} killed`] ?? 0) + 1;
     } else if (way === 1) {
       const other = anyOf(quick) ?? add;
-      // A pod's own calls are one process each: they interrupt the lock's holder and one another.
+      // Each call of a pod is a process: calls interrupt the holder of the lock, and one another.
       if (interrupted(1 + below(points), other, work))
         done[`${name} interrupted`] = (done[`${name} interrupted`] ?? 0) + 1;
     } else work();

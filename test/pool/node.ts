@@ -1,5 +1,5 @@
-// A simulated node's pool as a test sees it from outside, and pods that only the pool knows of: a lease is a
-// file, so a test takes and ends one the way the plugin does, by a rename.
+// A simulated node's pool as a test reads it from outside, and pods that only the pool knows. A lease is a file: a test takes and
+// ends one as the plugin does, by a rename.
 import { readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
@@ -43,7 +43,7 @@ export function markers(instance: Instance): string[] {
     .sort();
 }
 
-/** What EC2 has assigned to the node's pod ENIs, in the form of markers. */
+/** The assignments of the node's pod ENIs in EC2, in the form of markers. */
 export function assigned(instance: Instance): string[] {
   return instance.enis
     .filter((eni) => eni.tags.get('eniboot:role') === 'pods')
@@ -53,7 +53,7 @@ export function assigned(instance: Instance): string[] {
     .sort();
 }
 
-/** Leases so many addresses for pods, lowest first, from those that have rested or never had a pod. */
+/** Leases so many addresses for pods, lowest first, of those that have rested or never had a pod. */
 export function lease(instance: Instance, count: number): void {
   const pool = poolDirectory(instance);
   const rested = (['free', 'cooling'] as const)
@@ -79,7 +79,7 @@ export function bootClockMs(): number {
   return Math.round(Number.parseFloat(readFileSync('/proc/uptime', 'utf8')) * 1000);
 }
 
-/** What must hold whenever nobody is at work in the pool, whoever was killed before. */
+/** What must hold whenever no program works in the pool, after any kill. */
 export function poolProblems(instance: Instance): string[] {
   const problems: string[] = [];
   const seen = new Map<string, string>();
@@ -109,7 +109,7 @@ export function poolProblems(instance: Instance): string[] {
   return problems;
 }
 
-/** Addresses a pod could get that EC2 has not assigned, or that the egress set lacks. */
+/** Addresses that a pod could get, and that EC2 has not assigned or the egress set does not have. */
 export async function deadAddresses(instance: Instance): Promise<string[]> {
   const reachable = [...entries(instance, 'free'), ...entries(instance, 'cooling')];
   const inEc2 = assigned(instance);
@@ -131,7 +131,7 @@ export async function deadAddresses(instance: Instance): Promise<string[]> {
   });
 }
 
-/** Once EC2 has settled: the pool is whole, it and EC2 have the same, nothing in reach is dead, and nothing has leaked. */
+/** After EC2 has settled: the pool is whole, it equals EC2, no address in reach is dead, and nothing has leaked. */
 export async function agrees(cloud: Cloud, { instance }: Node): Promise<void> {
   await cloud.settled();
   assert.equal(poolProblems(instance), []);
@@ -140,7 +140,7 @@ export async function agrees(cloud: Cloud, { instance }: Node): Promise<void> {
   assert.equal(cloud.leakReport(), []);
 }
 
-/** Addresses in the egress set beyond the pool's own. */
+/** Number of addresses in the egress set that are not in the pool. */
 export async function strangersInEgress(instance: Instance): Promise<number> {
   const { stdout } = await instance.run('nft', ['-j', 'list', 'set', 'inet', 'eniboot', 'pool4']);
   const size = (ranges: { first: number; last: number }[]) =>

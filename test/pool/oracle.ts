@@ -1,7 +1,7 @@
-// What must hold of the pool's files at any moment, whoever was killed where.
+// What must hold of the pool's files at any moment, after a kill at any point.
 import { readdirSync, rmSync } from 'node:fs';
 import { rangeOf, toAddress } from '../../agent/host/ipv4.ts';
-import { listOwned, POOL_DIR } from '../../agent/pool/pool.ts';
+import { listOwned, POOL_DIR } from '../../agent/pool/entry.ts';
 
 const states = ['free', 'leased', 'cooling', 'retiring'] as const;
 
@@ -9,7 +9,7 @@ export function emptyPool(): void {
   rmSync(POOL_DIR, { recursive: true, force: true });
 }
 
-/** Entry names by state, and those still being added. */
+/** Names of entries by state, with those that are still being added. */
 export function listing(): Record<string, string[]> {
   const found: Record<string, string[]> = {};
   for (const state of states) found[state] = list(`${POOL_DIR}/${state}`);
@@ -19,7 +19,7 @@ export function listing(): Record<string, string[]> {
   return found;
 }
 
-/** Sentences about what does not hold; empty when all does. `quiet`: nobody is at work, nothing is half done. */
+/** A sentence for each violation; empty when all holds. `quiet`: no program works in the pool, so nothing may be half done. */
 export function violations(quiet: boolean): string[] {
   const now = listing();
   const wrong: string[] = [];

@@ -1,6 +1,6 @@
 // time limit: 300 s
-// refill while EC2 fails, loses answers, lags, refuses, or changes things by itself: nothing is handed out that EC2
-// does not have, and markers and EC2 agree in the end.
+// refill while EC2 fails, loses answers, lags, refuses, or changes assignments by itself: no address is leased that EC2 does not
+// have, and markers and EC2 agree in the end.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -33,16 +33,16 @@ test.after.each(async () => {
   for (const instance of cloud.instances.values()) if (instance.pid > 0) await instance.terminate();
 });
 
-/** Addresses rest for a second: an ended pod's count as released at boot. */
+/** A rest of a second. Addresses of ended pods count as released at boot. */
 const small = '{ target: 16, lowWater: 8, surplus: 32, restSeconds: 1 }';
 
 const failing: [string, Parameters<Cloud['faults']['ec2']['add']>[0]][] = [
   ['EC2 throttles', { action: '*', error: 'RequestLimitExceeded' }],
   ['EC2 does not answer describes', { action: 'DescribeNetworkInterfaces', unanswered: true }],
-  ['the role lacks the call', { action: 'AssignPrivateIpAddresses', error: 'UnauthorizedOperation' }],
+  ['the role may not make the call', { action: 'AssignPrivateIpAddresses', error: 'UnauthorizedOperation' }],
 ];
 for (const [name, fault] of failing) {
-  test(`${name}: the pool stays as it is, the run fails with a code, and EC2 is left alone for a while`, async () => {
+  test(`${name}: the pool stays as it is, the run fails with a code, and the next runs make no call for a while`, async () => {
     const node = await bootedNode(cloud, small);
     lease(node.instance, 9);
     const before = [markers(node.instance), entries(node.instance, 'free')];
@@ -60,7 +60,7 @@ for (const [name, fault] of failing) {
   });
 }
 
-test('the answer to an assignment is lost: what EC2 gave is found and used, and not asked for twice', async () => {
+test('the answer to an assignment is lost: the assignment is found and used, and not requested twice', async () => {
   const node = await bootedNode(cloud, small);
   lease(node.instance, 9);
   cloud.faults.ec2.add({ action: 'AssignPrivateIpAddresses', lost: 'close', times: 1 });
@@ -70,7 +70,7 @@ test('the answer to an assignment is lost: what EC2 gave is found and used, and 
   assert.ok(free >= 24 && free <= 40 + 16, `${free} free`);
 });
 
-test('the answer to a give-back is lost: EC2 and markers agree, nothing is handed out in between', async () => {
+test('the answer to a give-back is lost: EC2 and markers agree, no address is leased in between', async () => {
   const node = await bootedNode(cloud, small);
   lease(node.instance, 16);
   await refill(node);
@@ -85,7 +85,7 @@ test('the answer to a give-back is lost: EC2 and markers agree, nothing is hande
   assert.ok(markers(node.instance).length < 5);
 });
 
-test('EC2 accepts a give-back and goes on showing it: the prefix stays out of reach until it is gone', async () => {
+test('EC2 accepts a give-back and still shows the prefix: the prefix stays out of reach until it is gone', async () => {
   const node = await bootedNode(cloud, small);
   lease(node.instance, 16);
   await refill(node);
@@ -93,7 +93,7 @@ test('EC2 accepts a give-back and goes on showing it: the prefix stays out of re
   await refill(node);
   const shown = new Map(node.instance.enis.map((eni) => [eni.id, [...eni.prefixes]]));
   end(node.instance, 48, 0);
-  // Describes come from before the give-back.
+  // Describes show the state before the give-back.
   const stale = cloud.faults.ec2.add({
     action: 'DescribeNetworkInterfaces',
     skip: 1,
@@ -115,7 +115,7 @@ test('EC2 accepts a give-back and goes on showing it: the prefix stays out of re
   assert.is(entries(node.instance, 'retiring').length, 0);
 });
 
-test('a prefix somebody unassigned in EC2: no pod gets its addresses, a pod that has one keeps its lease', async () => {
+test('a prefix was unassigned in EC2: no pod gets its addresses, a pod that has one keeps its lease', async () => {
   const node = await bootedNode(cloud, '{ target: 32, restSeconds: 1 }');
   lease(node.instance, 1);
   const [eni] = node.instance.enis.filter((one) => one.tags.get('eniboot:role') === 'pods');
@@ -127,7 +127,7 @@ test('a prefix somebody unassigned in EC2: no pod gets its addresses, a pod that
   assert.match(waiting.join('\n'), /leaves when its pods have ended/);
   assert.equal(await deadAddresses(node.instance), []);
   assert.is(entries(node.instance, 'leased').length, 1);
-  assert.ok(entries(node.instance, 'free').length >= 24, 'and others take their place');
+  assert.ok(entries(node.instance, 'free').length >= 24, 'other addresses replace them');
   end(node.instance, 1, 0);
   await refill(node);
   await agrees(cloud, node);
@@ -149,7 +149,7 @@ async function twoEnis(): Promise<{ node: Node; first: string; second: string; p
   return { node, first: first?.id ?? '', second: second?.id ?? '', prefix };
 }
 
-/** Ends the pods on an ENI, long ago. */
+/** Ends the pods on an ENI, so that they count as ended long ago. */
 function endOn(node: Node, eniId: string): void {
   const pool = poolDirectory(node.instance);
   for (const name of entries(node.instance, 'leased').filter((one) => one.includes(eniId))) {
@@ -165,11 +165,11 @@ test('an ENI is not given back while a prefix that EC2 does not show has pods on
   endOn(node, first);
   for (let run = 0; run < 3; run += 1) await refill(node);
   assert.equal(entries(node.instance, 'leaving-enis'), []);
-  assert.ok(cloud.enis.has(second), 'its pod lives');
+  assert.ok(cloud.enis.has(second), 'the ENI of a living pod is kept');
   assert.equal(poolProblems(node.instance), []);
 });
 
-test('a prefix that somebody moved to another pod ENI under a pod is not in the pool twice', async () => {
+test('a prefix that was moved to another pod ENI while a pod used it is not in the pool twice', async () => {
   const { node, first, second, prefix } = await twoEnis();
   const free = cloud.enis.get(first)?.prefixes.at(-1);
   endOn(node, first);
@@ -196,7 +196,7 @@ test('a prefix that somebody moved to another pod ENI under a pod is not in the 
   assert.equal(poolProblems(node.instance), []);
 });
 
-test('what a killed run began to add is finished by the next, also when nothing is missing', async () => {
+test('the next run finishes the addition of a killed run, also when no address is missing', async () => {
   const node = await bootedNode(cloud, small);
   await refill(node);
   const pool = poolDirectory(node.instance);
@@ -207,12 +207,12 @@ test('what a killed run began to add is finished by the next, also when nothing 
   for (const name of half) renameSync(join(pool, 'free', name), join(folder, name));
   const calls = cloud.calls.length;
   await refill(node);
-  assert.is(cloud.calls.length, calls, 'EC2 is not asked for it');
+  assert.is(cloud.calls.length, calls, 'no call to EC2 is needed');
   assert.is(entries(node.instance, 'free').length, 16);
   await agrees(cloud, node);
 });
 
-test('a give-back that a killed run had begun leaves nothing of the prefix in the egress set', async () => {
+test('a give-back that a killed run began leaves nothing of the prefix in the egress set', async () => {
   const node = await bootedNode(cloud, small);
   lease(node.instance, 9);
   await refill(node);
@@ -245,7 +245,7 @@ test('IMDS alone adds nothing: repair leaves the pool to refill, which asks EC2'
   await agrees(cloud, node);
 });
 
-test('an ENI that cannot be detached in time is finished by a later run', async () => {
+test('a later run deletes an ENI that could not be detached in time', async () => {
   const node = await bootedNode(cloud, small, { type: 't3.small' });
   lease(node.instance, 16);
   await refill(node);
@@ -260,7 +260,7 @@ test('an ENI that cannot be detached in time is finished by a later run', async 
   await agrees(cloud, node);
 });
 
-test('a subnet that is full is not asked again and again, however often pods ask for more', async () => {
+test('a full subnet is not asked again and again, with any number of requests by pods', async () => {
   const node = await bootedNode(cloud, small);
   lease(node.instance, 16);
   cloud.faults.ec2.add({ action: 'AssignPrivateIpAddresses', error: 'InsufficientCidrBlocks' });
@@ -272,7 +272,7 @@ test('a subnet that is full is not asked again and again, however often pods ask
     writeFileSync(join(poolDirectory(node.instance), 'refill-wanted'), '');
     await refill(node);
   }
-  assert.is(cloud.calls.length, calls, 'five pods asked, EC2 was not');
+  assert.is(cloud.calls.length, calls, 'five pods requested a refill, and no call to EC2 was made');
   await agrees(cloud, node);
 });
 

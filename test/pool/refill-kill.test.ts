@@ -1,9 +1,9 @@
 // time limit: 300 s
-// refill killed with SIGKILL while it grows and while it shrinks the pool: right at EC2 calls, at changes of the
-// pool's files and at random moments. Whatever it leaves, no address that EC2 does not have is in reach and none
-// exists twice; the next runs finish, and then markers, entries, egress set and EC2 agree.
+// refill is killed with SIGKILL while the pool grows and while it shrinks: right at EC2 calls, at changes of the pool's files and at
+// random moments. After each kill no pod can get an address that EC2 does not have, and no address exists twice; the next runs
+// finish, and then markers, entries, egress set and EC2 agree.
 //
-// RUNS and SEED in the environment change how often and which moments; the seed is printed.
+// RUNS and SEED in the environment are the number of random moments and their seed; the seed is printed.
 import { watch } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -35,7 +35,7 @@ test.before(async () => {
 });
 test.after(() => cloud.stop());
 
-/** Starts a refill and kills it at the moment; resolves when it is gone. False when it ended before. */
+/** Starts a refill and kills it at the moment; resolves when its process is gone. False when it ended before. */
 async function killed(node: Node, moment: Promise<unknown>): Promise<boolean> {
   const child = node.instance.spawn(ENIBOOT, ['pool', 'refill'], { stdio: 'ignore' });
   const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
@@ -78,7 +78,7 @@ async function holds(node: Node, when: string): Promise<void> {
   assert.equal(await deadAddresses(node.instance), [], when);
 }
 
-/** Runs refill until it has nothing left to do; a pause after a failed growth is skipped. */
+/** Runs refill until it has nothing to do; the pause after a failed growth is skipped. */
 async function converge(node: Node, when: string): Promise<void> {
   for (let run = 0; run < 6; run += 1) {
     await node.instance.run('rm', ['-f', '/run/eniboot/pool/refill.json']);
@@ -88,7 +88,13 @@ async function converge(node: Node, when: string): Promise<void> {
     if (changes.length === 0 && waiting.length === 0) break;
   }
   await holds(node, when);
-  assert.equal(markers(node.instance), assigned(node.instance), `${when}: markers and EC2 agree`);
+  // A prefix that went back minutes ago and was assigned again, in an answer that the killed run never read, is added only when
+  // its reminder in leaving/ is over: a describe may lag behind for so long.
+  const reminded = entries(node.instance, 'leaving').map((name) => name.split(',')[0]?.replace('-', '/'));
+  const [marked, inEc2] = [markers(node.instance), assigned(node.instance)].map((all) =>
+    all.filter((one) => !reminded.includes(one.split(' ')[1])),
+  );
+  assert.equal(marked, inEc2, `${when}: markers and EC2 agree`);
   assert.equal(entries(node.instance, 'retiring'), [], when);
   assert.equal(entries(node.instance, 'leaving-enis'), [], when);
   assert.equal(cloud.leakReport(), [], when);
@@ -110,7 +116,7 @@ const moments: [string, Moment][] = [
 ];
 
 test(`${moments.length} kills while it grows and as many while it shrinks`, async () => {
-  // t3.small: 3 prefixes on an ENI, so that growth and give-back concern prefixes and an ENI.
+  // t3.small: 3 prefixes on an ENI, so that growing and giving back concern prefixes and an ENI.
   const node = await bootedNode(cloud, '{ target: 16, restSeconds: 1 }', { type: 't3.small' });
   let reached = 0;
   for (const [name, moment] of moments) {

@@ -1,5 +1,5 @@
 // time limit: 180 s
-// refill against the simulated EC2: the pool grows and shrinks under its marks and agrees with EC2.
+// refill against the simulated EC2: the pool grows and shrinks by its marks and agrees with EC2.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -37,10 +37,10 @@ async function changing(work: () => Promise<unknown>): Promise<string[]> {
     .filter((action) => !action.startsWith('Describe'));
 }
 
-/** Addresses rest for a second: an ended pod's count as released at boot. */
+/** A rest of a second. Addresses of ended pods count as released at boot. */
 const small = '{ target: 16, lowWater: 8, surplus: 32, restSeconds: 1 }';
 
-test('nothing to do: says so, changes nothing, and does not ask EC2 again for minutes', async () => {
+test('without anything to do refill tells so, changes nothing, and does not call EC2 again for minutes', async () => {
   const node = await bootedNode(cloud, small);
   assert.equal(await changing(() => refill(node)), []);
   const before = cloud.calls.length;
@@ -62,10 +62,10 @@ test('below the low-water mark: one call for several prefixes, up to the middle 
   assert.equal(calls, ['AssignPrivateIpAddresses']);
   assert.is(entries(node.instance, 'free').length, 39);
   await agrees(cloud, node);
-  assert.equal(await changing(() => refill(node)), [], 'and is content then');
+  assert.equal(await changing(() => refill(node)), [], 'the next run changes nothing');
 });
 
-test('an ENI is full: another one is created, attached, brought up and told to the plugin', async () => {
+test('a full ENI: another is created, attached, brought up and given to the plugin', async () => {
   // t3.small: 3 ENIs of 4 addresses, so 3 prefixes for each pod ENI.
   const node = await bootedNode(cloud, small, { type: 't3.small' });
   lease(node.instance, 16);
@@ -88,7 +88,7 @@ test('an ENI is full: another one is created, attached, brought up and told to t
   assert.is(enis.exitCode, 0, enis.stdout + enis.stderr);
   await agrees(cloud, node);
 
-  // Its pods end again: both go back, the ENI with its last prefix, and never the last ENI.
+  // Its pods end again: prefixes go back, the ENI with its last prefix, and never the last ENI.
   end(node.instance, 48, 0);
   const given: string[] = [];
   for (let run = 0; run < 4; run += 1) given.push(...(await refill(node)).changes);
@@ -104,7 +104,21 @@ test('an ENI is full: another one is created, attached, brought up and told to t
   await agrees(cloud, node);
 });
 
-test('an ENI that IMDS does not know yet is told to the plugin all the same', async () => {
+test('an ENI in the pool that the plugin was not told of is told at the next run', async () => {
+  const node = await bootedNode(cloud, small);
+  await refill(node);
+  const path = '/run/eniboot/node.json';
+  const told = node.instance.read(path) ?? '';
+  // As a run leaves it that was killed before its last write.
+  await node.instance.run('sh', [
+    '-c',
+    `echo '${JSON.stringify({ ...JSON.parse(told), podEnis: [] })}' > ${path}`,
+  ]);
+  assert.is((await refill(node)).exitCode, 0);
+  assert.equal(JSON.parse(node.instance.read(path) ?? ''), JSON.parse(told));
+});
+
+test('an ENI that IMDS does not know yet is given to the plugin nevertheless', async () => {
   const { imdsLagMs } = cloud.latency;
   const node = await bootedNode(cloud, small, { type: 't3.small' });
   lease(node.instance, 16);
@@ -127,7 +141,7 @@ test('an ENI that IMDS does not know yet is told to the plugin all the same', as
   );
 });
 
-test('nothing goes back before it has rested', async () => {
+test('no prefix is given back before it has rested', async () => {
   const node = await bootedNode(cloud, '{ target: 16, restSeconds: 30 }');
   lease(node.instance, 16);
   await refill(node);
@@ -135,27 +149,27 @@ test('nothing goes back before it has rested', async () => {
   await refill(node);
   assert.is(markers(node.instance).length, 5);
   end(node.instance, 48, bootClockMs());
-  assert.equal(await changing(() => refill(node)), [], 'all of it rests');
+  assert.equal(await changing(() => refill(node)), [], 'all addresses rest');
   assert.is(entries(node.instance, 'retiring').length, 0);
   const pool = await node.eniboot(['pool', '--json']);
   assert.is((JSON.parse(pool.stdout) as { resting: number }).resting, 48);
   await agrees(cloud, node);
 });
 
-test('addresses instead of prefixes grow and go back the same way', async () => {
-  // t2.medium is no Nitro type: 3 ENIs of 6 addresses, so 10 pods.
+test('single addresses are added and given back in the same way', async () => {
+  // t2.medium is not a Nitro type: 3 ENIs of 6 addresses, so 10 pods.
   const node = await bootedNode(cloud, '{ target: 3, lowWater: 2, surplus: 32, restSeconds: 1 }', {
     type: 't2.medium',
   });
   assert.is(markers(node.instance).length, 3);
   lease(node.instance, 2);
   await refill(node);
-  assert.is(markers(node.instance).length, 10, 'up to what the pods to come need');
+  assert.is(markers(node.instance).length, 10, 'as many as further pods need');
   assert.is(node.instance.enis.length, 3);
   await agrees(cloud, node);
 });
 
-test('a pool below its target, since the subnet was full at boot, is brought back to it', async () => {
+test('a pool below its target, because the subnet was full at boot, grows back to it', async () => {
   cloud.faults.ec2.add({
     action: 'CreateNetworkInterface',
     error: 'InsufficientFreeAddressesInSubnet',
@@ -169,7 +183,7 @@ test('a pool below its target, since the subnet was full at boot, is brought bac
   await agrees(cloud, node);
 });
 
-test('the flag goes first of all, also when the run fails', async () => {
+test('the flag is removed first, also when the run fails', async () => {
   const node = await bootedNode(cloud, small);
   const flag = join(poolDirectory(node.instance), 'refill-wanted');
   writeFileSync(flag, '');
@@ -179,7 +193,7 @@ test('the flag goes first of all, also when the run fails', async () => {
   assert.is(node.instance.read('/run/eniboot/pool/refill-wanted'), undefined);
 });
 
-test('an ENI of ours that a reboot left detached is deleted by the first refill, a foreign one is not', async () => {
+test("the first refill deletes an ENI of eniboot that a reboot left detached, and no other program's", async () => {
   const node = await bootedNode(cloud, small);
   const [pod] = node.instance.enis.filter((eni) => eni.tags.get('eniboot:role') === 'pods');
   const make = (tags: Record<string, string>) =>
@@ -204,7 +218,7 @@ test('an ENI of ours that a reboot left detached is deleted by the first refill,
   await agrees(cloud, node);
 });
 
-test('a node that never became READY is left to boot', async () => {
+test('refill leaves a node that never became READY to boot', async () => {
   const { launchNode } = await import('../boot/node.ts');
   const node = await launchNode(cloud);
   for (const action of ['refill', 'collect']) {
@@ -215,7 +229,7 @@ test('a node that never became READY is left to boot', async () => {
   assert.is(cloud.calls.filter((call) => call.instanceId === node.instance.id).length, 0);
 });
 
-test('after a reboot the pool is EC2’s again, and leases of before are gone', async () => {
+test('after a reboot the pool equals EC2 again, and earlier leases are gone', async () => {
   const node = await bootedNode(cloud, small);
   lease(node.instance, 9);
   await refill(node);
@@ -225,7 +239,7 @@ test('after a reboot the pool is EC2’s again, and leases of before are gone', 
   assert.is(entries(node.instance, 'leased').length, 0);
   await agrees(cloud, node);
   await refill(node);
-  assert.is(entries(node.instance, 'free').length, 32, 'no pod is left, so one prefix goes back');
+  assert.is(entries(node.instance, 'free').length, 32, 'no pod is left, so one prefix is given back');
   await agrees(cloud, node);
 });
 

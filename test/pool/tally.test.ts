@@ -1,12 +1,12 @@
 // time limit: 120 s
-// Lines that several processes note and one adds up: none lost, none counted twice, whatever is killed where.
+// Lines that several processes write and one adds up: after any kill none is lost, and none is counted twice.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readdirSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { fold, note } from '../../agent/host/tally.ts';
+import { fold, note, tallied } from '../../agent/host/tally.ts';
 import { crashed } from './crash.ts';
 
 const MANY = 9_000; // more than one file of lines takes
@@ -33,7 +33,7 @@ function eachOnce(totals: Counts, count: number): void {
   );
 }
 
-test('what is noted between folds is added up once, over changes of the file', () => {
+test('lines between folds are added up once, also when the file changes', () => {
   const folder = fresh();
   let noted = 0;
   for (let round = 0; round < 4; round += 1) {
@@ -48,7 +48,23 @@ test('what is noted between folds is added up once, over changes of the file', (
   );
 });
 
-test('a writer that has the old file open is not lost', () => {
+test('a reader gets the same totals before and after a fold, and writes nothing', () => {
+  const folder = fresh();
+  noteMany(folder, MANY);
+  const look = () => tallied<Counts>({}, add, folder);
+  const files = () => readdirSync(folder).sort().join();
+  const before = files();
+  eachOnce(look(), MANY);
+  eachOnce(look(), MANY);
+  assert.is(files(), before);
+  totalsOf(folder);
+  eachOnce(look(), MANY);
+  noteMany(folder, MANY, MANY);
+  eachOnce(look(), 2 * MANY);
+  eachOnce(totalsOf(folder), 2 * MANY);
+});
+
+test('lines of a writer that has the old file open are not lost', () => {
   const folder = fresh();
   noteMany(folder, MANY);
   const slow = openSync(join(folder, 'tally'), 'a');
@@ -69,7 +85,7 @@ test('half a line waits for its other half', () => {
   assert.equal(totalsOf(folder), { whole: 1, half: 1 });
 });
 
-test('a fold killed before any of its changes counts all lines once in the end', () => {
+test('after a fold is killed before any of its changes, all lines are counted once in the end', () => {
   let moments = 0;
   for (let at = 1; ; at += 1) {
     const folder = fresh();
@@ -79,7 +95,7 @@ test('a fold killed before any of its changes counts all lines once in the end',
     const again = crashed(at, () => totalsOf(folder));
     moments += again ? 1 : 0;
     noteMany(folder, 50, MANY + 100);
-    // Twice: a fold killed after its rename left it to the next.
+    // Twice: a fold that was killed after its rename has left the file to the next fold.
     totalsOf(folder);
     eachOnce(totalsOf(folder), MANY + 150);
     if (!again) break;
@@ -87,7 +103,7 @@ test('a fold killed before any of its changes counts all lines once in the end',
   assert.ok(moments >= 3, `only ${moments} moments`);
 });
 
-test('a first fold killed anywhere counts all lines once in the end', () => {
+test('after a first fold is killed at any point, all lines are counted once in the end', () => {
   for (let at = 1; ; at += 1) {
     const folder = fresh();
     noteMany(folder, MANY);
@@ -129,7 +145,7 @@ test('folds killed at random beside four writers', async () => {
   eachOnce(totalsOf(folder), 4 * each);
 });
 
-test('an old file goes once nobody has written to it for a minute', () => {
+test('an old file is removed when no process has written to it for a minute', () => {
   const folder = fresh();
   noteMany(folder, MANY);
   totalsOf(folder);
@@ -146,7 +162,7 @@ test('an old file goes once nobody has written to it for a minute', () => {
   assert.equal(old(), []);
 });
 
-test('a damaged state begins anew with the lines there are', () => {
+test('after damage the state begins again with the present lines', () => {
   const folder = fresh();
   noteMany(folder, 10);
   totalsOf(folder);
@@ -156,7 +172,7 @@ test('a damaged state begins anew with the lines there are', () => {
   }
 });
 
-test('without a timer the file stops growing, and noting never fails', () => {
+test('without a timer the file stops growing, and writing a line never fails', () => {
   const folder = fresh();
   const line = 'x'.repeat(1_000);
   for (let at = 0; at < 5_000; at += 1) note(line, folder);

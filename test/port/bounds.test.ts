@@ -1,5 +1,5 @@
-// Whatever is read from outside has a limit that holds while it is read, and what goes beyond it is told apart from
-// every other way to fail.
+// Every read from outside has a limit that applies during the read, and going beyond it is distinguished from every other way to
+// fail.
 import { spawn } from 'node:child_process';
 import { createServer, get, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -27,7 +27,7 @@ async function reasonOf(work: Promise<unknown>): Promise<string> {
   return error?.code ?? 'none';
 }
 
-/** What readBody makes of an answer, and how many bytes the server could send of it. */
+/** The result of readBody for an answer, and the number of bytes that the server could send of it. */
 async function served(
   limits: { maxBytes: number; timeoutMs: number },
   answer: (send: (bytes: Buffer) => Promise<void>, end: () => void) => Promise<void>,
@@ -61,7 +61,7 @@ async function served(
       return whole;
     }),
   );
-  // Whoever gave up has closed the connection, and not left it to a server that goes on.
+  // A client that gave up must have closed the connection.
   if (reason !== 'none') assert.is(await Promise.race([closed.promise, delay(2_000, 'open')]), 'closed');
   server.close();
   server.closeAllConnections();
@@ -79,7 +79,7 @@ test('a body up to the limit is read whole', async () => {
   assert.is(body?.length, MiB);
 });
 
-test('a body that never ends is left at its limit', async () => {
+test('a body that never ends is given up at its size limit', async () => {
   const { reason, sent } = await served({ maxBytes: 2 * MiB, timeoutMs: 10_000 }, async (send) => {
     for (let at = 0; at < 200; at += 1) await send(MEGABYTE);
   });
@@ -87,7 +87,7 @@ test('a body that never ends is left at its limit', async () => {
   assert.ok(sent < 30 * MiB, `${sent} bytes were taken`);
 });
 
-test('a body that comes drop by drop is left at its time', async () => {
+test('a body that comes byte by byte is given up at its time limit', async () => {
   const { reason, sent } = await served({ maxBytes: MiB, timeoutMs: 300 }, async (send) => {
     for (let at = 0; at < 100; at += 1) {
       await send(Buffer.from('.'));
@@ -100,7 +100,7 @@ test('a body that comes drop by drop is left at its time', async () => {
 
 const YES = ['-c', `yes | head -c ${bounds.programBytes + MiB}`];
 
-test('a program that says too much: no exit code, and a reason of its own', async () => {
+test('a program with too much output has no exit code, and a reason of its own', async () => {
   for (const result of [await run('sh', YES), runSync('sh', YES)]) {
     assert.is(result.overflowed, true);
     assert.is(succeeded(result), false);
@@ -112,7 +112,7 @@ test('a program that says too much: no exit code, and a reason of its own', asyn
   assert.match((failure as Failure).message, /said more than/);
 });
 
-test('a program that says much, but not too much, and one that fails', async () => {
+test('a program with much output below the limit, and a program that fails, end normally', async () => {
   const much = ['-c', `yes | head -c ${MiB}`];
   for (const result of [await run('sh', much), runSync('sh', much)]) {
     assert.is(result.stdout.length, MiB);
@@ -157,7 +157,7 @@ function withFewFiles(script: string): Promise<string> {
   return new Promise((resolve) => child.on('close', () => resolve(said.trim())));
 }
 
-test('without a file descriptor left, nothing is called a defect, a damaged file or a missing tool', async () => {
+test('without a file descriptor left, no error is called a defect, a damaged file or a missing tool', async () => {
   const codes = await withFewFiles(`
     const codes = [];
     const code = async (work) => { try { codes.push(await work()); } catch (error) { codes.push(failureOf(error).code); } };
@@ -185,7 +185,7 @@ test('standard input byte by byte takes no more memory than as a whole', async (
     said += text.toString();
   });
   const ended = new Promise((resolve) => child.on('close', resolve));
-  // A pipe gives what is there: one byte at a time only when each is taken before the next comes.
+  // A pipe passes on what it has. So each byte is written only after the one before was read.
   for (let at = 0; at < bytes; at += 1) {
     child.stdin.write('x');
     if (at % 20 === 0) await new Promise((resolve) => setImmediate(resolve));
@@ -197,7 +197,7 @@ test('standard input byte by byte takes no more memory than as a whole', async (
   assert.ok((memory ?? Number.NaN) < 2 * MiB, `${memory} bytes for ${bytes}`);
 });
 
-/** MIME of many parts, each of them gzip of `inside`. */
+/** A MIME message of many parts, each a gzip of `inside`. */
 function mime(parts: number, inside: string | Buffer): Buffer {
   const part = gzipSync(inside).toString('base64');
   const headers = ['Content-Type: application/vnd.eniboot.config+yaml', 'Content-Transfer-Encoding: base64'];
@@ -215,7 +215,7 @@ function mime(parts: number, inside: string | Buffer): Buffer {
 
 const bomb = (parts: number, each: number) => gzipSync(mime(parts, Buffer.alloc(each, '#')));
 
-test('user data: no more documents than anybody writes', () => {
+test('user data: the number of documents is limited', () => {
   const few = userDataSources(mime(2, mime(50, '#')));
   assert.is(few.filter((source) => 'content' in source).length, 100);
   const [only, ...others] = userDataSources(mime(2, mime(51, '#')));
@@ -223,7 +223,7 @@ test('user data: no more documents than anybody writes', () => {
   assert.equal(others, []);
 });
 
-test('user data: all parts and layers together unpack to no more than one document may', () => {
+test('user data: all parts and layers together unpack to no more than the limit of one document', () => {
   const small = bomb(2, 1_000);
   assert.is(userDataSources(small).filter((source) => 'content' in source).length, 2);
   const packed = bomb(500, 900_000);
@@ -234,7 +234,7 @@ test('user data: all parts and layers together unpack to no more than one docume
   assert.ok(sources.length <= bounds.userDataDocuments, `${sources.length} documents`);
   assert.ok(
     sources.some((source) => 'refused' in source),
-    'and it is refused',
+    'the user data is refused',
   );
 });
 

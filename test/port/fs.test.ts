@@ -1,4 +1,4 @@
-// What is not there, and what nobody knows of: only two errors mean the first.
+// A missing file and an unknown one: only two errors mean that a file is missing.
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ symlinkSync(loop, loop);
 mkdirSync(join(folder, 'empty'));
 test.after(() => rmSync(folder, { recursive: true }));
 
-/** Each reader, and what it says of what is not there. */
+/** Each reader, and its result for a missing file. */
 const readers: [string, (path: string) => unknown, unknown][] = [
   ['isThere', isThere, false],
   ['statIfPresent', statIfPresent, undefined],
@@ -49,19 +49,19 @@ for (const [name, read, absent] of readers) {
   });
 }
 
-test('a link that leads in circles is a link, and nothing is behind it', () => {
+test('a circular link is a link, and reading through it fails', () => {
   assert.is(linkIfPresent(loop), loop);
   assert.is(linkIfPresent(file), undefined);
   assert.throws(() => isThere(loop), /ELOOP/);
 });
 
-test('JSON is read where it is JSON', () => {
+test('JSON is parsed, and damaged JSON is undefined', () => {
   assert.equal(readJsonIfPresent(file), { a: 1 });
   for (const damaged of ['', '{', 'nothing']) {
     writeFileSync(join(folder, 'damaged'), damaged);
     assert.is(readJsonIfPresent(join(folder, 'damaged')), undefined);
   }
-  // A folder is no file of ours that was damaged.
+  // A folder is not a damaged file of eniboot.
   assert.throws(() => readJsonIfPresent(join(folder, 'empty')), /EISDIR/);
 });
 

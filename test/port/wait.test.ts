@@ -1,5 +1,5 @@
-// No wait for a child is without an end: one that says nothing, that is stopped, or that leaves somebody behind who has
-// its output open.
+// Every wait for a child ends: for a child that prints nothing, that is stopped, or that leaves a process behind which has its
+// output open.
 import { rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
@@ -11,14 +11,14 @@ import { run } from '../../agent/port/exec.ts';
 import type { ExecResult } from '../../agent/port/exec-result.ts';
 import { runSync } from '../../agent/port/exec-sync.ts';
 import { follow } from '../../agent/port/follow.ts';
-import { runInPlace } from '../../agent/port/hand-over.ts';
 import { hold } from '../../agent/port/hold.ts';
+import { runInPlace } from '../../agent/port/run-in-place.ts';
 
 const LIMIT_MS = 500;
-/** What a wait may take beyond its limit: this machine has others to serve. */
+/** Time that a wait may take beyond its limit: other programs run on this machine. */
 const SLACK_MS = 4_000;
 
-/** What came of it; fails the test when nothing does. */
+/** The result of the work; fails the test when the work does not end. */
 async function bounded<T>(work: Promise<T>, limitMs = LIMIT_MS): Promise<T> {
   const timer = new AbortController();
   const late = delay(limitMs + SLACK_MS, undefined, { signal: timer.signal }).then(() => {
@@ -73,23 +73,23 @@ for (const [what, script] of Object.entries(endless)) {
   });
 }
 
-test('events that are stopped end, whoever has the output', async () => {
+test('events that are stopped end, also when another process has the output open', async () => {
   const events = follow('sh', ['-c', 'sleep 60 & exec sleep 60'], 60_000);
   const next = events.next();
   events.stop();
   assert.is(await bounded(next), 'ended');
 });
 
-test('what was said before the end is kept', async () => {
+test('output before the end is kept', async () => {
   const { stdout, stderr, exitCode } = await bounded(
     run('sh', ['-c', 'echo out; echo err >&2; sleep 60 & exit 3'], { timeoutMs: LIMIT_MS }),
   );
   assert.equal([stdout, stderr, exitCode], ['out\n', 'err\n', 3]);
 });
 
-test('a lock whose holder cannot say that it has it fails, and leaves nobody with the lock', async () => {
+test('a lock whose holder cannot report it fails, and no process keeps the lock', async () => {
   const path = '/run/lock/held';
-  // As on a full disk: the line is not written, and what comes next waits for ever.
+  // As on a full disk: the holder's line cannot be written, and the caller would wait for it for ever.
   writeFileSync('/run/flock', '#!/bin/sh\nshift 2\nexec /usr/bin/flock --no-fork "$@" >/dev/full\n', {
     mode: 0o755,
   });

@@ -12,17 +12,17 @@ import type { Cloud } from '../aws/index.ts';
 const built = join(import.meta.dirname, '../../dist', process.arch === 'arm64' ? 'arm64' : 'x64');
 
 /**
- * What stands in for another build: a script that runs the executable the node was launched with. It reports what the real
- * one reports, and its bundle has a kilobyte instead of forty million.
+ * Stands in for another build: a script that runs the executable with which the node was launched. Its reports are the real
+ * ones, and its bundle has a kilobyte instead of forty million.
  */
 export const STAND_IN = '#!/bin/sh\nexec /usr/libexec/eniboot/0.1.0/eniboot "$@"\n';
-/** The same, but its health checks fail. */
+/** The same, with health checks that fail. */
 export const UNHEALTHY = `#!/bin/sh
 [ "$1" = check ] && { echo '{"healthy":false,"checks":[{"id":"egress","result":"fail","code":"EGRESS_TABLE_DIFFERS"}]}'; exit 1; }
 exec /usr/libexec/eniboot/0.1.0/eniboot "$@"
 `;
 
-/** Its health checks fail from some seconds after the first of them on. */
+/** Its health checks fail from some seconds after the first check. */
 export const SICKENS = `#!/bin/sh
 since=/run/eniboot/sickens-since
 if [ "$1" = check ]; then
@@ -35,7 +35,7 @@ fi
 exec /usr/libexec/eniboot/0.1.0/eniboot "$@"
 `;
 
-/** A version from before the guards: its repair knows nothing of them, and its health checks do not miss them. */
+/** A version from before the guards: its repair does not make them, and its checks do not require them. */
 export const WITHOUT_GUARDS = `#!/bin/sh
 [ "$1" != repair ] || exit 0
 [ "$1" != check ] || { echo '{"healthy":true,"checks":[]}'; exit 0; }
@@ -44,20 +44,20 @@ exec /usr/libexec/eniboot/0.1.0/eniboot "$@"
 
 export interface Bundles {
   /**
-   * Publishes a version with this executable (default: a copy of the built one); its archive's SHA-256.
+   * Publishes a version with this executable (default: a copy of the built one). Returns its archive's SHA-256.
    *
-   * @param tables what its manifest says that it keeps, by default what the build's does; none: it says nothing.
+   * @param tables the tables that its manifest names, by default those of the build; none: the manifest does not name any.
    */
   publish(version: string, executable?: string, tables?: readonly string[]): string;
-  /** Packs and publishes it once more after a script in its folder; its archive's SHA-256. */
+  /** Runs a script in its folder, packs and publishes it again. Returns its archive's SHA-256. */
   repack(version: string, script: string): string;
-  /** Publishes it once more, signed with the text of a key file: a version, or one signature under another's name. */
+  /** Publishes it again, signed with the key in `pem`. `as`: the version that the signature names instead. */
   sign(version: string, pem: string, as?: string): void;
   archive(version: string): string;
   url(version: string): string;
   /** Milliseconds that every answer takes from now on. */
   delay(ms: number): void;
-  /** So many of the next answers are 503. */
+  /** Makes so many of the next answers 503. */
   refuse(times: number): void;
   stop(): void;
 }

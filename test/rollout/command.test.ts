@@ -1,6 +1,6 @@
-// time limit: 450 s
-// The commands an operator types, as the executable that ships, against the simulated AWS over HTTP; real nodes run the real
-// `eniboot update` when Run Command reaches them.
+// time limit: 300 s
+// The commands that an operator types, by the shipped executable, against the simulated AWS over HTTP, with real nodes.
+// ways-out.test.ts tests halts and what follows them.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,68 +9,16 @@ import * as assert from 'uvu/assert';
 import type { Policy } from '../../agent/aws/iam.ts';
 import { isSignedBy } from '../../agent/aws/signature.ts';
 import { addImage } from '../aws/ec2/actions/images.ts';
-import { startCloud } from '../aws/index.ts';
-import { manage } from '../aws/managed.ts';
-import { launchNode, type Node } from '../boot/node.ts';
-import { eniboot, operatorEnvironment } from '../cli/executable.ts';
-import { allowing, type Check, checksOf } from '../cli/policy.ts';
-import { STAND_IN, serveBundles, UNHEALTHY } from './bundles.ts';
+import { launchNode } from '../boot/node.ts';
+import { eniboot } from '../cli/executable.ts';
+import { allowing, checksOf } from '../cli/policy.ts';
+import { STAND_IN, UNHEALTHY } from './bundles.ts';
+import { codeIn, startOperator, WAITS } from './operator.ts';
 
-const cloud = await startCloud();
-const bundles = await serveBundles(cloud);
-/** What each call of the operator would have been checked for, in the moment of the call. */
-const checks: Check[] = [];
-const push = cloud.calls.push.bind(cloud.calls);
-cloud.calls.push = (...calls) => {
-  const operators = calls.filter((call) => call.instanceId === undefined);
-  checks.push(...operators.flatMap((call) => checksOf(cloud, call)));
-  return push(...calls);
-};
-const home = '/run/operator';
-mkdirSync(home, { recursive: true });
-const env = { ...operatorEnvironment(cloud), XDG_STATE_HOME: home };
-const run = (...args: string[]) => eniboot(args, { env });
-const of = (verb: string, ...more: string[]) => run('rollout', verb, '--cluster', 'demo', ...more);
+const { cloud, bundles, subnets, checks, home, env, run, of, spec, versions, stop } = await startOperator();
+cloud.cloudwatch.set('smoke', 'OK');
 
-const nodes: Node[] = [];
-const subnets = [...cloud.subnets.values()].filter((subnet) => subnet.tags.get('Name')?.startsWith('nodes-'));
-for (const at of [0, 0, 1]) {
-  const node = await launchNode(cloud, {
-    tags: { 'eniboot:cluster': 'demo' },
-    subnet: subnets[at]?.id ?? '',
-  });
-  assert.is((await node.boot()).status?.verdict, 'ready');
-  manage(cloud, node.instance);
-  nodes.push(node);
-}
-
-function spec(version: string, ...more: string[]): string {
-  const path = join(home, `${version}.yaml`);
-  writeFileSync(
-    path,
-    [
-      `what: { bundle: { version: ${version}, parameter: '/eniboot/bundle/demo/{zone-id}' } }`,
-      'where: { cluster: demo }',
-      'bake: { canarySeconds: 1, shareSeconds: 1, zoneSeconds: 1 }',
-      ...more,
-      '',
-    ].join('\n'),
-  );
-  return path;
-}
-
-async function versions(): Promise<string[]> {
-  return Promise.all(
-    nodes.map(async ({ instance }) =>
-      (await instance.run('readlink', ['/usr/libexec/eniboot/current'])).stdout.trim(),
-    ),
-  );
-}
-
-const codeIn = (out: string) =>
-  (JSON.parse(out.trim().split('\n').at(-1) ?? '{}') as { failure?: { code: string } }).failure?.code;
-
-test('what cannot be is refused before anything is changed', async () => {
+test('an impossible request is refused before anything is changed', async () => {
   const wrong = await run('rollout', 'plan', spec('nonsense'));
   assert.is(wrong.code, 1);
   assert.match(wrong.err, /SPEC_INVALID: 1 problem/);
@@ -89,7 +37,7 @@ test('a version is built, published once, and listed', async () => {
   const sha256 = bundles.publish('7.2.0', STAND_IN);
   const publish = (version: string, file: string) =>
     run('bundle', 'publish', '--x64', bundles.archive(file), '--x64-url', bundles.url(version));
-  cloud.ssm.put('/eniboot/releases/7.2.0', 'what nobody can read does not stand in the way');
+  cloud.ssm.put('/eniboot/releases/7.2.0', 'not a release, and still no obstacle');
   const good = await publish('7.2.0', '7.2.0');
   assert.is(good.code, 0, good.err);
   const other = await publish('7.2.0', '7.1.0');
@@ -103,9 +51,21 @@ test('a version is built, published once, and listed', async () => {
   execFileSync('tar', ['-C', folder, '-czf', archive, 'manifest.json']);
   const mistaken = await run('bundle', 'publish', '--x64', archive, '--x64-url', bundles.url('7.9.8'));
   assert.match(mistaken.err, /BUNDLE_UNUSABLE: .* is built for arm64, not for x64/);
+  // One cluster has parameters of its own, one has not.
+  const release = cloud.ssm.parameters.get('/eniboot/releases/7.2.0')?.at(-1)?.value ?? '';
+  for (const zone of ['production/euw1-az9', 'euw1-az8']) cloud.ssm.put(`/eniboot/bundle/${zone}`, release);
+  assert.match((await run('bundle', 'list')).out, /^7\.2\.0 .* euw1-az8 production\/euw1-az9$/m);
   const list = await run('bundle', 'list', '--json');
-  assert.is(list.err, '', 'the SDK warns of nothing');
-  const { releases } = JSON.parse(list.out) as { releases: { version: string; x64: { sha256: string } }[] };
+  assert.is(list.err, '', 'the SDK prints no warning');
+  const { releases, zones } = JSON.parse(list.out) as {
+    releases: { version: string; x64: { sha256: string } }[];
+    zones: object[];
+  };
+  assert.equal(zones[1], {
+    zoneId: 'euw1-az9',
+    parameter: '/eniboot/bundle/production/euw1-az9',
+    version: '7.2.0',
+  });
   assert.is(releases.find((one) => one.version === '7.2.0')?.x64.sha256, sha256);
 
   const key = join(home, 'key.pem');
@@ -123,7 +83,7 @@ test('a version is built, published once, and listed', async () => {
     ],
   );
   const publicKey = /in bundle\.keys of the nodes: (\S+)\n$/.exec(signed.out)?.[1] ?? signed.err;
-  // Whoever publishes it again without the key takes nothing away.
+  // Publishing it again without the key keeps the signature.
   assert.is((await publish('7.2.0', '7.2.0')).code, 0);
   const value = cloud.ssm.parameters.get('/eniboot/releases/7.2.0')?.at(-1)?.value ?? '';
   const { signature } = (JSON.parse(value) as { x64: { signature: string } }).x64;
@@ -142,7 +102,7 @@ test('a version is built, published once, and listed', async () => {
   assert.match(unusable.err, /SIGNING_KEY_UNUSABLE/);
 });
 
-test('the plan shows waves and blast radius as table, picture and object', async () => {
+test('the plan shows waves and blast radius as a table, a picture and an object', async () => {
   const svg = join(home, 'plan.svg');
   const plan = await run('rollout', 'plan', spec('7.2.0'), '--svg', svg);
   assert.is(plan.code, 0, plan.err);
@@ -151,9 +111,9 @@ test('the plan shows waves and blast radius as table, picture and object', async
   assert.match(readFileSync(svg, 'utf8'), /^<svg .*<\/svg>\n$/s);
 });
 
-test('a good version reaches real nodes, and the report says so', async () => {
+test('a good version reaches real nodes, and the report shows it', async () => {
   cloud.faults.denied.add('iam:CreateServiceLinkedRole');
-  const refused = await run('rollout', 'run', spec('7.2.0', 'alarm: smoke'), '--json');
+  const refused = await run('rollout', 'run', spec('7.2.0', WAITS, 'alarm: smoke'), '--json');
   assert.is(codeIn(refused.out), 'SSM_DENIED');
   assert.match(refused.out, 'iam-policy rollout --alarm');
   cloud.faults.denied.delete('iam:CreateServiceLinkedRole');
@@ -179,7 +139,7 @@ test('a good version reaches real nodes, and the report says so', async () => {
   assert.not.match(html, /<script|src=|href=/);
 });
 
-test('a bad version stops at its canary, which goes back by itself; nothing else is touched', async () => {
+test('a bad version stops at its canary, which goes back by itself; no other node is touched', async () => {
   bundles.publish('7.3.0', UNHEALTHY);
   const rolled = await run('rollout', 'run', spec('7.3.0'), '--json');
   assert.is(rolled.code, 1);
@@ -189,7 +149,7 @@ test('a bad version stops at its canary, which goes back by itself; nothing else
   const status = await of('status');
   assert.is(status.code, 1);
   assert.match(status.out, /halted: the canary failed in euw1-az2/);
-  // Nothing is under way, and the zone does not bake.
+  // No batch is under way, and the zone does not bake.
   assert.match(status.out, /^ {2}euw1-az2 .* halted$/m);
   assert.match(status.out, /^next: nothing by itself; `rollout resume` goes on with: /m);
   assert.is(codeIn((await of('resume', '--json')).out), 'ROLLOUT_HALTED');
@@ -201,34 +161,7 @@ test('a bad version stops at its canary, which goes back by itself; nothing else
   assert.is(back.code, 0, back.err);
 });
 
-test('halt stops a rollout, rollback takes back what it touched', async () => {
-  bundles.publish('7.4.0', STAND_IN);
-  const path = spec('7.4.0', 'steps: { concurrency: 1 }');
-  writeFileSync(
-    path,
-    readFileSync(path, 'utf8')
-      .replace('canarySeconds: 1', 'canarySeconds: 60')
-      .replace('zoneSeconds: 1', 'zoneSeconds: 60'),
-  );
-  let halted: Promise<unknown> | undefined;
-  const rolled = await eniboot(['rollout', 'run', path], {
-    env,
-    watch: (out) => {
-      if (halted === undefined && /wait 60 s/.test(out)) halted = of('halt', '--why', 'drill');
-    },
-  });
-  await halted;
-  assert.is(rolled.code, 1, rolled.out);
-  assert.match(rolled.err, /ROLLOUT_HALTED: drill/);
-  const touched = (await versions()).filter((version) => version === '7.4.0').length;
-  assert.ok(touched >= 1 && touched < 3, rolled.out);
-  const back = await of('rollback');
-  assert.is(back.code, 0, back.err);
-  assert.equal(await versions(), ['7.2.0', '7.2.0', '7.2.0']);
-  assert.match((await of('report')).out, new RegExp(`Taken back: ${touched} nodes`));
-});
-
-test('an AMI becomes stable once a node that booted from it is READY, and is taken back', async () => {
+test('an AMI becomes stable once a node that booted from it is READY, and is rolled back', async () => {
   const path = join(home, 'image.yaml');
   writeFileSync(
     path,
@@ -251,7 +184,7 @@ bake: { canarySeconds: 1 }
     watch: (out) => {
       if (booted !== undefined || !/canary: 1 node/.test(out)) return;
       assert.is(stable(), undefined);
-      booted = launchNode(cloud, { tags: { 'eniboot:cluster': 'demo' }, subnet: subnets[1]?.id ?? '' }).then(
+      booted = launchNode(cloud, { tags: { 'eniboot:cluster': 'demo' }, subnet: subnets[1] ?? '' }).then(
         (node) => node.boot(),
       );
     },
@@ -264,56 +197,7 @@ bake: { canarySeconds: 1 }
   assert.is(stable(), undefined);
 });
 
-test('events go to a file and into a program, and Prometheus reads how it stands', async () => {
-  bundles.publish('7.2.9', STAND_IN);
-  const [file, piped] = [join(home, 'events.jsonl'), join(home, 'piped.jsonl')];
-  const rolled = await run('rollout', 'run', spec('7.2.9'), '--on-event', file);
-  assert.is(rolled.code, 0, rolled.err);
-  const back = await of('rollback', '--on-event', `|cat >${piped}`);
-  assert.is(back.code, 0, back.err);
-  for (const path of [file, piped]) {
-    const events = readFileSync(path, 'utf8')
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line) as { kind: string; atMs: number });
-    assert.ok(events.every((one) => one.atMs > 0));
-    assert.is(events.at(-1)?.kind, 'ended');
-  }
-  const text = (await of('status', '--prometheus')).out;
-  assert.match(
-    text,
-    /^eniboot_rollout_info\{cluster="demo",id="[^"]+",version="7\.2\.9",direction="back",state="rolled-back"\} 1$/m,
-  );
-  assert.match(text, /^eniboot_rollout_nodes\{cluster="demo",id="[^"]+",outcome="restored"\} [1-9]\d*$/m);
-  assert.match(
-    (await run('rollout', 'run', spec('7.2.9'), '--on-event', '/nowhere/events')).err,
-    /FILE_WRITE/,
-  );
-  const gone = await of('rollback', '--on-event', '|exit 3');
-  assert.is(gone.code, 0);
-});
-
-test('a halted rollout is abandoned or taken over, and a mended version goes over it', async () => {
-  bundles.publish('7.2.1', UNHEALTHY);
-  bundles.publish('7.2.2', STAND_IN);
-  const bad = await run('rollout', 'run', spec('7.2.1'));
-  assert.match(bad.err, /ROLLOUT_HALTED/);
-  const { id } = JSON.parse((await of('status', '--json')).out) as { id: string };
-  const busy = await run('rollout', 'run', spec('7.2.2'));
-  assert.match(busy.err, /ROLLOUT_BUSY/);
-  assert.match(busy.err, /--over ID/);
-  assert.match((await run('rollout', 'run', spec('7.2.2'), '--over', 'another')).err, /ROLLOUT_BUSY/);
-  const mended = await run('rollout', 'run', spec('7.2.2'), '--over', id);
-  assert.is(mended.code, 0, mended.err);
-  assert.equal([...new Set(await versions())], ['7.2.2']);
-  assert.is((await of('takeover')).code, 0);
-  assert.is((await of('rollback')).code, 0);
-  assert.match((await run('rollout', 'run', spec('7.2.1'))).err, /ROLLOUT_HALTED/);
-  assert.match((await of('abandon')).out, /7\.2\.1 in demo: abandoned; 0 of \d+ nodes run it/);
-  assert.match((await of('resume')).out, /nothing to go on with: it was abandoned/);
-});
-
-test('the policy allows all of it, and every statement of it is needed', async () => {
+test('the policy allows every call of a rollout, and every statement of it is needed', async () => {
   const scope = ['--cluster', 'demo', '--account', cloud.ec2.world.accountId, '--region', cloud.region];
   const policyOf = async (...options: string[]) =>
     JSON.parse((await run('iam-policy', 'rollout', ...options, ...scope)).out) as Policy;
@@ -329,7 +213,7 @@ test('the policy allows all of it, and every statement of it is needed', async (
   const plain = usedOf(await policyOf()).filter((one) => one.startsWith('denied'));
   assert.equal([...new Set(plain)], ['denied: iam:CreateServiceLinkedRole']);
 
-  // Who writes a zone's parameter decides what its nodes run: not those of other clusters.
+  // A principal that writes a zone's parameter decides which version its nodes run. So only its own cluster's may be allowed.
   const writes = (allowed: Policy, Name: string) =>
     checksOf(cloud, {
       ...{
@@ -357,14 +241,11 @@ test('the policy allows all of it, and every statement of it is needed', async (
   }
 });
 
-test('a halt of a cluster without a rollout says that it stopped nothing', async () => {
+test('a halt of a cluster without a rollout tells that it stopped nothing', async () => {
   const { code, err } = await run('rollout', 'halt', '--cluster', 'demmo');
   assert.is(code, 1);
   assert.match(err, /ROLLOUT_NONE: the halt flag of demmo is raised, but no rollout of demmo is recorded/);
 });
 
-test.after(async () => {
-  bundles.stop();
-  await cloud.stop();
-});
+test.after(stop);
 test.run();

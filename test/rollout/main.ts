@@ -1,4 +1,4 @@
-// The rollouts' properties at the size one likes: `npm run test:rollout`.
+// The rollouts' properties with any number of runs: `npm run test:rollout`.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { readArguments } from '../arguments.ts';
@@ -7,10 +7,10 @@ import { writeEvidence } from '../bench/report.ts';
 const help = `Usage: npm run test:rollout [-- [--runs N] [--seed S] [--evidence FILE]]
 
   --runs N         random fleets, faults and killed operators for each property (default 2000)
-  --seed S         which ones (default: random, printed)
+  --seed S         seed of the runs (default: random, printed)
   --evidence FILE  also writes counts, seed and times to FILE
 
-Exit codes: 0 every property held; 1 one did not; 2 wrong usage.
+Exit codes: 0 every property held; 1 a property did not hold; 2 wrong usage.
 `;
 
 const {

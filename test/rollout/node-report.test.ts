@@ -1,4 +1,4 @@
-// A node's report comes through Run Command whole, whatever the node writes beside it.
+// A node's report comes whole through Run Command, with any other output of the node.
 import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -18,6 +18,10 @@ const report: fc.Arbitrary<NodeReport> = fc.record(
     healthy: fc.boolean(),
     failing: fc.array(text(200), { maxLength: 40, size: 'max' }),
     warnings: fc.nat(99),
+    counters: fc.record(
+      { restarts: fc.nat(), failedAdds: fc.nat(), drops: fc.maxSafeNat() },
+      { noNullPrototype: true },
+    ),
     code: fc.constant('UPDATE_UNHEALTHY_BEFORE'),
     message: text(4_000),
     seconds: fc.constant(12.3),
@@ -39,7 +43,7 @@ const report: fc.Arbitrary<NodeReport> = fc.record(
   },
 );
 
-test('with warnings of any length on standard error', () => {
+test('a report is whole with warnings of any length on standard error', () => {
   fc.assert(
     fc.property(report, fc.nat(9_000), (sent, warnings) => {
       const stdout = `${reportLine(sent)}\n`;
@@ -56,7 +60,7 @@ test('with warnings of any length on standard error', () => {
   );
 });
 
-test('an ordinary one is not cut', () => {
+test('an ordinary report is not cut', () => {
   const [one] = fc.sample(report, { numRuns: 1, seed: 1 });
   const ordinary = {
     ...one,
@@ -66,7 +70,7 @@ test('an ordinary one is not cut', () => {
   assert.equal(JSON.parse(reportLine(ordinary)), ordinary);
 });
 
-test('what is of another form than a report is none, and nothing in one reaches a terminal as it is', () => {
+test("output of another form is no report, and a report's control characters do not reach a terminal", () => {
   const good = {
     eniboot: 'update',
     schema: 1,

@@ -1,4 +1,4 @@
-// Whole rollouts of modelled nodes on virtual time: good ones, bad ones, halted ones, and back again.
+// Whole rollouts of modelled nodes on virtual time: good ones, bad ones, halts and rollbacks.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type FleetAws, fleetAws } from '../../agent/aws/fleet.ts';
@@ -8,12 +8,13 @@ import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import { ensureDocument } from '../../agent/rollout/document.ts';
 import { lowerHaltFlag, raiseHaltFlag } from '../../agent/rollout/halt.ts';
 import { openMirror } from '../../agent/rollout/mirror.ts';
-import { type Happening, orchestrate } from '../../agent/rollout/orchestrate.ts';
+import { orchestrate } from '../../agent/rollout/orchestrate.ts';
 import { intended, resumed, takenBack } from '../../agent/rollout/progress.ts';
 import { readRollout, takeRecord } from '../../agent/rollout/record.ts';
 import { reportHtml, reportMarkdown } from '../../agent/rollout/report.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
 import { summarise } from '../../agent/rollout/summary.ts';
+import type { RolloutEvent } from '../../agent/rollout/work.ts';
 import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf, SHA256 } from './fleet.ts';
 
 const text = `what: { bundle: { version: ${NEW} } }\nbake: { zoneSeconds: 60 }\n`;
@@ -21,13 +22,13 @@ const spec = loadSpec('rollout.yaml', `${text}where: { cluster: ${CLUSTER} }\n`)
 const owner = { who: 'test', token: 'test-token' };
 const never = new AbortController().signal;
 
-async function rollOut(fleet: Fleet, tell: (happening: Happening) => void = () => {}) {
+async function rollOut(fleet: Fleet, tell: (happening: RolloutEvent) => void = () => {}) {
   const { aws } = operatorOf(fleet);
   const record = await beginRollout(aws, fleet.clock, owner, await prepare(aws, spec));
   return orchestrate({ aws, clock: fleet.clock, record, tell, stopped: never });
 }
 
-async function rollBack(fleet: Fleet, tell: (happening: Happening) => void = () => {}) {
+async function rollBack(fleet: Fleet, tell: (happening: RolloutEvent) => void = () => {}) {
   const { aws } = operatorOf(fleet);
   const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
   await record.save(takenBack(record.rollout, record.progress, fleet.scheduler.now()));
@@ -66,7 +67,7 @@ test('a good version reaches every node, once, one zone after the other', async 
   );
 });
 
-test('a version that breaks the health check is caught on its first node, and nothing else is touched', async () => {
+test('a version that breaks the health check is caught on its first node, and no other node is touched', async () => {
   const fleet = createFleet({ zones: [30, 20, 25], behaviourOf: () => 'goes-back' });
   const progress = await onFleetTime(fleet, rollOut(fleet));
   assert.is(progress.state, 'halted');
@@ -76,7 +77,7 @@ test('a version that breaks the health check is caught on its first node, and no
   assert.is(zoneVersion(fleet, 2), undefined);
 });
 
-test('the report knows the course on a machine that has seen nothing of it', async () => {
+test('a machine that has no events of a rollout reports its course from the record', async () => {
   const fleet = createFleet({
     zones: [30, 100],
     behaviourOf: (node, zone) => (zone === 1 && node >= 40 && node < 50 ? 'goes-back' : 'good'),
@@ -86,7 +87,7 @@ test('the report knows the course on a machine that has seen nothing of it', asy
   const { aws } = operatorOf(fleet);
   const standing = await onFleetTime(fleet, readRollout(aws, CLUSTER, fleet.clock));
   const rollout = await onFleetTime(fleet, standing.rollout());
-  const input = { rollout, progress: standing.progress, events: [] };
+  const input = [{ region: 'eu-west-1', rollout, progress: standing.progress, events: [] }];
   const course = reportMarkdown(input).split('## Course\n')[1] ?? '';
   assert.equal(
     [...course.matchAll(/^- \S+ \S+Z {2}(.*)$/gm)].map((match) => match[1]),
@@ -107,11 +108,11 @@ test('the report knows the course on a machine that has seen nothing of it', asy
   const times = [...course.matchAll(/^- (\S+ \S+)Z/gm)].map((match) => match[1] ?? '');
   assert.equal(times, [...times].sort());
   const page = reportHtml(input);
-  assert.is([...page.matchAll(/<rect [^>]*fill="#cf222e"/g)].length, 1);
+  assert.is([...page.matchAll(/<rect class="bad"/g)].length, 1);
   assert.is([...page.matchAll(/<rect /g)].length, 11);
 });
 
-test('who watches sees zones, time gone and left, failures, and what is next', async () => {
+test('a watch shows zones, elapsed and remaining time, failures, and the next step', async () => {
   const fleet = createFleet({ zones: [10, 100], behaviourOf: (node) => (node === 7 ? 'goes-back' : 'good') });
   const { aws } = operatorOf(fleet);
   const lenient = loadSpec(
@@ -170,7 +171,7 @@ test('a rollback brings back the nodes that were touched, and no others', async 
   for (const node of fleet.nodes) assert.is(node.runs > 0, touched.has(node.instanceId));
 });
 
-test('a node that could not find out its own ID has refused, and told no lie', async () => {
+test("a report without the node's own ID is a refusal, not a wrong report", async () => {
   const fleet = createFleet({ zones: [1] });
   const [node] = fleet.nodes;
   if (node === undefined) throw new Error('no node');
@@ -198,7 +199,7 @@ test('a node that could not find out its own ID has refused, and told no lie', a
   assert.equal(reasons, ['IMDS_UNREACHABLE: no answer']);
 });
 
-test('whose clock is behind takes a batch over without waiting for its own clock', async () => {
+test('an operator whose clock is behind takes a batch over without waiting for its own clock', async () => {
   const fleet = createFleet({ zones: [1] });
   const { aws } = operatorOf(fleet);
   const record = await onFleetTime(
@@ -221,9 +222,9 @@ test('whose clock is behind takes a batch over without waiting for its own clock
   assert.ok(fleet.scheduler.now() - begun < 60_000, `${fleet.scheduler.now() - begun} ms`);
 });
 
-test('a rollout names what came up on the version before while it was under way', async () => {
+test('a rollout names instances that came up on the old version while it ran', async () => {
   const fleet = createFleet({ zones: [3, 3] });
-  const told: Happening[] = [];
+  const told: RolloutEvent[] = [];
   for (const [at, verdict] of [`ready@${OLD}`, `ready@${NEW}`, 'failed:NO_ROUTE@1.0.0'].entries())
     fleet.scheduler.after(120_000, () =>
       fleet.launched.push({
@@ -243,7 +244,7 @@ test('a rollout names what came up on the version before while it was under way'
   assert.is(done.strays, 1);
 });
 
-test('who watches is told when nobody works on it any more', async () => {
+test('a watch tells when no operator works on the rollout any more', async () => {
   const fleet = createFleet({ zones: [3] });
   const { aws } = operatorOf(fleet);
   const { rollout, progress } = await onFleetTime(
@@ -252,11 +253,11 @@ test('who watches is told when nobody works on it any more', async () => {
   );
   const seenWith = (holder: string | undefined) =>
     watchLines(rollout, progress, holder, fleet.scheduler.now(), false).join('\n');
-  assert.match(seenWith(undefined), /nobody works on it: `rollout resume` goes on/);
-  assert.not.match(seenWith('somebody'), /nobody/);
+  assert.match(seenWith(undefined), /no process works on it: `rollout resume` goes on/);
+  assert.not.match(seenWith('an operator'), /no process works/);
 });
 
-test('a rollback tells the zones it reached anew what they run, also one whose parameter it had not changed yet', async () => {
+test('a rollback writes the parameters of the zones that were reached again, also of a zone whose parameter was unchanged', async () => {
   const fleet = createFleet({
     zones: [4, 6, 8],
     behaviourOf: (node, zone) => (zone === 1 && node === 3 ? 'goes-back' : 'good'),
@@ -276,7 +277,7 @@ test('a rollback tells the zones it reached anew what they run, also one whose p
   ]);
 });
 
-test('a rollback names what came up on the version meanwhile, and still runs it', async () => {
+test('a rollback names instances that came up on the version meanwhile and cannot be asked', async () => {
   const fleet = createFleet({ zones: [3, 3] });
   await onFleetTime(fleet, rollOut(fleet));
   for (const [at, verdict] of [`ready@${NEW}`, `ready@${NEW}`, `ready@${OLD}`, undefined].entries())
@@ -288,7 +289,7 @@ test('a rollback names what came up on the version meanwhile, and still runs it'
       state: 'running',
       verdict,
     });
-  const told: Happening[] = [];
+  const told: RolloutEvent[] = [];
   await onFleetTime(
     fleet,
     rollBack(fleet, (happening) => void told.push(happening)),
@@ -297,14 +298,14 @@ test('a rollback names what came up on the version meanwhile, and still runs it'
   assert.equal(told.at(-1), { kind: 'ended', state: 'rolled-back', strays });
   const standing = await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock));
   const rollout = await onFleetTime(fleet, standing.rollout());
-  const report = reportMarkdown({ rollout, progress: standing.progress, events: [] });
+  const report = reportMarkdown([{ region: 'eu-west-1', rollout, progress: standing.progress, events: [] }]);
   assert.match(
     report,
-    /Taken back: 6 nodes run again what they ran before\. 2 instances that came up meanwhile still run 1\.1\.0: roll out/,
+    /Taken back: 6 nodes run again what they ran before\. 2 instances that came up meanwhile still run 1\.1\.0, and their SSM agents/,
   );
   assert.match(
     watchLines(rollout, standing.progress, undefined, fleet.scheduler.now(), false).join('\n'),
-    /^2 instances that came up meanwhile still run 1\.1\.0: roll out the version before/m,
+    /^2 instances that came up meanwhile still run 1\.1\.0, and .* do not answer: reboot or replace them/m,
   );
 });
 
@@ -317,7 +318,7 @@ test('after a rollback the next rollout waits out the rest of the parameters tha
   assert.is(zoneVersion(fleet, 1), NEW);
 });
 
-test('a rollback leaves alone what ran the version before the rollout', async () => {
+test('a rollback does not touch nodes that ran the version before the rollout', async () => {
   const fleet = createFleet({ zones: [30, 40] });
   const before = fleet.nodes.filter((_, at) => at % 7 < 3);
   for (const node of before) {
@@ -336,7 +337,7 @@ test('a rollback leaves alone what ran the version before the rollout', async ()
   );
 });
 
-test('a node that this rollout has updated is brought back, also where it said so only when asked again', async () => {
+test('a node that this rollout has updated is brought back, also when it reported so only to a second question', async () => {
   const fleet = createFleet({ zones: [1] });
   const [node] = fleet.nodes;
   // Its agent ran the script a second time, and the first report was lost.
@@ -348,7 +349,7 @@ test('a node that this rollout has updated is brought back, also where it said s
   assert.is(node.version, OLD);
 });
 
-test('a raised halt flag stops it within one batch; nodes that see it are not touched', async () => {
+test('a raised halt flag stops the rollout within one batch; nodes that see the flag are not touched', async () => {
   const fleet = createFleet({ zones: [50, 50] });
   const { aws } = operatorOf(fleet);
   let after = 0;
@@ -363,7 +364,7 @@ test('a raised halt flag stops it within one batch; nodes that see it are not to
   assert.is(after, 3);
 });
 
-/** As `rollout resume` does. */
+/** Does the same as `rollout resume`. */
 async function goOn(fleet: Fleet, forgive = false) {
   const { aws } = operatorOf(fleet);
   const record = await takeRecord(aws, fleet.clock, owner, CLUSTER);
@@ -378,7 +379,7 @@ test('a node is not taken for missing because its command ended between two look
   const listed = new Set<string>();
   const slow: FleetAws = {
     ...aws,
-    // A command's rows show up a moment after it was sent, and a throttled call is answered a minute later.
+    // A command's rows are listed a moment after it was sent; a throttled call is answered a minute later.
     listInvocations: async (id) => (listed.has(id) ? aws.listInvocations(id) : (listed.add(id), [])),
     describeCommand: async (id) => {
       await fleet.clock.sleep(60_000);
@@ -396,7 +397,7 @@ test('a node is not taken for missing because its command ended between two look
   assert.is(progress.updated, 4);
 });
 
-test('however long the commands of a batch take to send, nobody else gets the lease meanwhile', async () => {
+test('no other operator gets the lease while the commands of a batch are sent, however long that takes', async () => {
   const fleet = createFleet({ zones: [200] });
   const { aws } = operatorOf(fleet);
   const slow: FleetAws = {
@@ -439,7 +440,7 @@ test('however long the commands of a batch take to send, nobody else gets the le
   assert.equal(taken, []);
 });
 
-test('a halt flag as long as its parameter may be halts it too', async () => {
+test('a halt flag of the longest value halts the rollout, too', async () => {
   const fleet = createFleet({ zones: [3] });
   await onFleetTime(fleet, raiseHaltFlag(operatorOf(fleet).aws, CLUSTER, 'x'.repeat(8_000)));
   const progress = await onFleetTime(fleet, rollOut(fleet));
@@ -462,7 +463,7 @@ test('a canary that saw the halt flag proves nothing: after a resume it is asked
   assert.is(fleet.nodes.filter((node) => node.runs > 0).length, 1);
 });
 
-test('where a failed canary is forgiven, one more node has to prove the version before any batch', async () => {
+test('after a failed canary is forgiven, one more node has to prove the version before any batch', async () => {
   for (const [behaviour, state, asked] of [
     ['goes-back', 'halted', 2],
     ['good', 'done', 70],
@@ -481,7 +482,7 @@ test('where a failed canary is forgiven, one more node has to prove the version 
   }
 });
 
-test('what an alarm has cancelled is asked again after a resume, a canary before any other', async () => {
+test('nodes whose command an alarm has cancelled are asked again after a resume, a canary before any other', async () => {
   const alarmed = loadSpec(
     'rollout.yaml',
     `what: { bundle: { version: ${NEW} } }\nwhere: { cluster: ${CLUSTER} }\nalarm: smoke\n`,
@@ -491,7 +492,7 @@ test('what an alarm has cancelled is asked again after a resume, a canary before
     ['goes-back', /^the canary failed/],
   ] as const) {
     const fleet = createFleet({ zones: [20, 20], behaviourOf: () => behaviour });
-    fleet.ssm.alarms.add('smoke');
+    fleet.cloudwatch.set('smoke', 'OK');
     const { aws } = operatorOf(fleet);
     const record = await onFleetTime(
       fleet,
@@ -499,17 +500,25 @@ test('what an alarm has cancelled is asked again after a resume, a canary before
     );
     const halted = await onFleetTime(
       fleet,
-      orchestrate({ aws, clock: fleet.clock, record, tell: () => {}, stopped: never }),
+      orchestrate({
+        aws,
+        clock: fleet.clock,
+        record,
+        tell: (one) => {
+          if (one.kind === 'sent') fleet.cloudwatch.set('smoke', 'ALARM');
+        },
+        stopped: never,
+      }),
     );
-    assert.is(halted.why, 'the alarm smoke went off');
-    fleet.ssm.alarms.delete('smoke');
+    assert.match(halted.why ?? '', /^the alarm smoke went off/);
+    fleet.cloudwatch.set('smoke', 'OK');
     const end = await onFleetTime(fleet, goOn(fleet));
     assert.match(end.why ?? end.state, ending);
     assert.is(fleet.nodes.filter((node) => node.runs > 0).length, behaviour === 'good' ? 40 : 1);
   }
 });
 
-test('what an alarm has cancelled before Run Command knew its nodes is left over as well', async () => {
+test('a command that an alarm has cancelled before it had nodes leaves its nodes to be asked, too', async () => {
   const fleet = createFleet({ zones: [4] });
   const { aws } = operatorOf(fleet);
   let alarm = true;
@@ -532,10 +541,10 @@ test('what an alarm has cancelled before Run Command knew its nodes is left over
   assert.is((await onFleetTime(fleet, goOn(fleet))).state, 'done');
 });
 
-test('a node whose command we cancel since it is late has failed', async () => {
+test('a node whose late command the operator cancels has failed', async () => {
   const fleet = createFleet({ zones: [1], behaviourOf: () => 'hangs' });
   const { aws } = operatorOf(fleet);
-  // Nothing ends the script on this node: the operator does.
+  // The script on this node does not end by itself: the operator ends it.
   const endless: FleetAws = {
     ...aws,
     listInvocations: async (id) =>
@@ -565,14 +574,14 @@ test('a node whose command we cancel since it is late has failed', async () => {
   );
 });
 
-test('nodes that a halt has passed over are updated after a resume, in both directions', async () => {
+test('nodes that a halt has passed over are asked after a resume, in a rollout and in a rollback', async () => {
   const fleet = createFleet({ zones: [60, 60], updateMs: () => 60_000 });
   const { aws } = operatorOf(fleet);
-  // Whoever is behind in a batch reads the flag that went up while the first were at work.
+  // These nodes are late in a batch: they read the flag that was raised while the first nodes worked.
   const late = fleet.nodes.filter((_, at) => at % 3 === 0);
   const raiseAt = (sending: number) => {
     let sends = 0;
-    return (happening: Happening) => {
+    return (happening: RolloutEvent) => {
       if (happening.kind !== 'sent' || ++sends !== sending) return;
       for (const node of late) node.run = delayed(fleet, node.run);
       fleet.scheduler.after(5_000, () => void raiseHaltFlag(aws, CLUSTER, 'drill'));
@@ -649,7 +658,7 @@ test('a rollout does not begin beside an unfinished one, nor with more unreachab
   assert.is(await onFleetTime(fleet, attempt()), 'ROLLOUT_BUSY');
 });
 
-test('the document is waited for until it is Active, also one that somebody else has just written', async () => {
+test('the document is waited for until it is Active, also when another operator has just written it', async () => {
   for (const before of [undefined, 'other contents', 'ours']) {
     const fleet = createFleet({ zones: [3] });
     fleet.ssm.latency.documentMs = 20_000;
@@ -664,7 +673,7 @@ test('the document is waited for until it is Active, also one that somebody else
   }
 });
 
-test('a document that is there and the same needs no permission to write; its contents are compared before it is pinned', async () => {
+test('an existing document with the same contents needs no permission to write; its contents are compared before it is pinned', async () => {
   const fleet = createFleet({ zones: [3] });
   const { aws } = operatorOf(fleet);
   const attempt = (using: FleetAws) =>
@@ -680,7 +689,7 @@ test('a document that is there and the same needs no permission to write; its co
   assert.match(await attempt(mayNotWrite), /^SSM_DENIED/);
   assert.is(await attempt(aws), 'version 1');
   assert.is(await attempt(mayNotWrite), 'version 1');
-  // As AWS may lay it out.
+  // AWS may lay the JSON out like this.
   const ours = fleet.ssm.send('GetDocument', { Name: 'eniboot-update' }) as { Content: string };
   const write = (Content: string) =>
     fleet.ssm.send('UpdateDocument', { Name: 'eniboot-update', Content, DocumentVersion: '$LATEST' });
@@ -689,7 +698,7 @@ test('a document that is there and the same needs no permission to write; its co
   write('{"schemaVersion":"2.2","mainSteps":[{}]}');
   const duplicate: FleetAws = { ...aws, updateDocument: async () => undefined };
   assert.match(await attempt(duplicate), /^ROLLOUT_DOCUMENT_UNUSABLE: version 3 .* has other contents/);
-  // Somebody else made it first.
+  // Another operator has made the document first.
   let first = true;
   const late: FleetAws = {
     ...aws,
@@ -812,7 +821,7 @@ test('a disk that cannot be written to costs the events, not the rollout', async
   assert.match(warnings[0] ?? '', /events are no longer noted/);
 });
 
-test('what Systems Manager answers with becomes a code; a throttled call is tried again', async () => {
+test('an answer of Systems Manager becomes a code; a throttled call is tried again', async () => {
   const codeOf = async (name: string) => {
     const error = Object.assign(new Error('x'), { name, $metadata: { httpStatusCode: 400 } });
     const fleet = createFleet({ zones: [1] });

@@ -1,4 +1,4 @@
-// Two who publish at once: nothing that one of them has published is lost, and what was there first stays.
+// Two operators publish at once: neither loses what it has published, and the archive that was there first stays.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -20,7 +20,7 @@ const server = createServer((request, response) =>
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 const { port } = server.address() as AddressInfo;
 
-/** An archive of version 3.0.0; others differ by a word in it. */
+/** An archive of version 3.0.0; archives differ by a word in it. */
 function archiveOf(word: string): { file: string; url: string } {
   const folder = join(scratch, `${word}.d`);
   mkdirSync(folder);
@@ -36,12 +36,12 @@ type Publish = { x64?: { file: string; url: string }; arm64?: { file: string; ur
 
 interface Outcome {
   mine: string;
-  /** What stands there in the end, by the word in the address. */
+  /** The published addresses in the end, by the word in the address. */
   stands: Record<string, string | undefined>;
   writes: number;
 }
 
-/** Publishes `mine`; once it has read the parameter, and before it writes, others publish each of `theirs`. */
+/** Publishes `mine`. After its read of the parameter and before its write, other operators publish the second list. */
 async function race(mine: Publish, theirs: Publish[], before: Publish[] = []): Promise<Outcome> {
   const fleet = createFleet({ zones: [1] });
   const { aws } = operatorOf(fleet);
@@ -81,7 +81,7 @@ const { x64, arm64, other } = archives;
 const cases: [string, Publish, Publish[], Publish[], Outcome][] = [
   ['alone', { x64 }, [], [], { mine: 'published', stands: { x64: 'x64', arm64: undefined }, writes: 1 }],
   [
-    'the other CPU',
+    'another CPU',
     { x64 },
     [{ arm64 }],
     [],

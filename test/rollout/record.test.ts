@@ -1,12 +1,12 @@
-// Record and lease in one parameter: of several writers exactly one wins, and a loser writes nothing that counts.
+// Record and lease in one parameter: of several writers exactly one wins, and no write of the others counts.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
-import { advanced, type Exception, overBudget } from '../../agent/rollout/progress.ts';
+import { advanced, alarmed, type Exception, halted, overBudget } from '../../agent/rollout/progress.ts';
 import { LEASE_MS, readRollout, takeRecord } from '../../agent/rollout/record.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
-import { CLUSTER, createFleet, type Fleet, NEW, onFleetTime, operatorOf } from './fleet.ts';
+import { CLUSTER, createFleet, type Fleet, NEW, onFleetTime, operatorOf, virtualClock } from './fleet.ts';
 
 const spec = loadSpec('s', `what: { bundle: { version: ${NEW} } }\nwhere: { cluster: ${CLUSTER} }\n`);
 const owner = (name: string) => ({ who: name, token: `${name.split('-')[1] ?? ''}${name}` });
@@ -20,7 +20,7 @@ async function begun(fleet: Fleet, name: string) {
   );
 }
 
-test('of ten that begin at once one wins, and its record stands', async () => {
+test('of ten operators that begin at once one wins, and its record stays', async () => {
   const fleet = createFleet({ zones: [3] });
   const results = await onFleetTime(
     fleet,
@@ -46,11 +46,11 @@ test('of ten that begin at once one wins, and its record stands', async () => {
   assert.equal(
     plans.filter((name) => !name.includes(`/${standing.id}/`)),
     [],
-    'what the others had written is gone',
+    'the records of the other operators are gone',
   );
 });
 
-test('a lease that is over is taken by one of many; the former holder can write no more', async () => {
+test('an expired lease is taken by one of many; the former holder can no longer write', async () => {
   const fleet = createFleet({ zones: [3] });
   const first = await begun(fleet, 'first');
   fleet.scheduler.advance(LEASE_MS + 61_000);
@@ -82,7 +82,7 @@ test('a lease that is over is taken by one of many; the former holder can write 
   assert.equal(after, before);
 });
 
-test('nobody takes over while the holder has the lease, nor begins another', async () => {
+test('while the holder has the lease, no operator takes over or begins another rollout', async () => {
   const fleet = createFleet({ zones: [3] });
   await begun(fleet, 'holder');
   fleet.scheduler.advance(LEASE_MS - 1_000);
@@ -92,7 +92,62 @@ test('nobody takes over while the holder has the lease, nor begins another', asy
   assert.is(await begun(fleet, 'second').then(() => 'begun', codeOf), 'ROLLOUT_BUSY');
 });
 
-test('a holder is not disturbed by somebody who wrote without the lease', async () => {
+test('a lease that is expired only by a clock some seconds ahead is not taken yet', async () => {
+  const fleet = createFleet({ zones: [3] });
+  await begun(fleet, 'holder');
+  fleet.scheduler.advance(LEASE_MS - 3_000);
+  const { aws } = operatorOf(fleet);
+  // AWS's time is known to a second or two on each side.
+  const ahead = virtualClock(fleet.scheduler, 5_000);
+  const taken = takeRecord(aws, ahead, owner('heir-1'), CLUSTER).then(() => 'taken', codeOf);
+  assert.is(await onFleetTime(fleet, taken), 'ROLLOUT_BUSY');
+});
+
+test('a lease is renewed long before it expires, and not at each look', async () => {
+  const fleet = createFleet({ zones: [3] });
+  const record = await begun(fleet, 'holder');
+  const writes = () => fleet.ssm.parameters.get(`/eniboot/rollout/${CLUSTER}/state`)?.length ?? 0;
+  const before = writes();
+  for (let at = 0; at < 40; at += 1) {
+    fleet.scheduler.advance(15_000);
+    await onFleetTime(fleet, record.keep());
+    const { heldUntilMs } = await onFleetTime(
+      fleet,
+      readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock),
+    );
+    const leftMs = heldUntilMs - fleet.scheduler.now();
+    assert.ok(leftMs > LEASE_MS / 2, `${leftMs} ms are left`);
+  }
+  assert.ok(writes() - before <= 10, `${writes() - before} writes in ten minutes`);
+});
+
+test('a take-over goes on at once; the former operator, crashed or alive, can no longer write', async () => {
+  const fleet = createFleet({ zones: [3] });
+  const first = await begun(fleet, 'first');
+  const { aws } = operatorOf(fleet);
+  const { holder } = await onFleetTime(fleet, readRollout(aws, CLUSTER, fleet.clock));
+  const heir = await onFleetTime(
+    fleet,
+    takeRecord(aws, fleet.clock, owner('heir-1'), CLUSTER, holder?.token),
+  );
+  const late = await onFleetTime(
+    fleet,
+    first.keep().then(() => first.save(first.progress).then(() => 'saved', codeOf)),
+  );
+  assert.is(late, 'ROLLOUT_LEASE_LOST');
+  await onFleetTime(fleet, heir.save(advanced(heir.progress, fleet.scheduler.now())));
+  // A take-over names the lease that it was shown. Another lease is not taken.
+  const other = takeRecord(aws, fleet.clock, owner('heir-2'), CLUSTER, holder?.token);
+  assert.is(
+    await onFleetTime(
+      fleet,
+      other.then(() => 'taken', codeOf),
+    ),
+    'ROLLOUT_BUSY',
+  );
+});
+
+test('a write without the lease does not disturb the holder', async () => {
   const fleet = createFleet({ zones: [3] });
   const record = await begun(fleet, 'holder');
   fleet.ssm.put(`/eniboot/rollout/${CLUSTER}/state`, 'scribble');
@@ -103,7 +158,7 @@ test('a holder is not disturbed by somebody who wrote without the lease', async 
   assert.is(standing.holder?.who, 'holder');
 });
 
-test('an answer that is lost after the write is recognised as written', async () => {
+test('a write whose answer is lost is recognised as written', async () => {
   const fleet = createFleet({ zones: [3] });
   const { aws } = operatorOf(fleet);
   const prepared = await onFleetTime(fleet, prepare(aws, spec));
@@ -116,7 +171,7 @@ test('an answer that is lost after the write is recognised as written', async ()
   assert.is(standing.progress.step, 5);
 });
 
-test('20,000 nodes, 400 failures and a fleet that ran the version already fit into what Parameter Store takes', async () => {
+test('20,000 nodes, 400 failures and a fleet that ran the version already fit into a parameter', async () => {
   const fleet = createFleet({ zones: [10_000, 10_000] });
   const record = await begun(fleet, 'large');
   const exceptions = Array.from({ length: 400 }, (_, at) => ({
@@ -126,7 +181,9 @@ test('20,000 nodes, 400 failures and a fleet that ran the version already fit in
   }));
   const sorted = (list: Exception[]) => [...list].sort((a, b) => a.zone - b.zone || a.node - b.node);
   const there = [0, 1].map(() => Array.from({ length: 5_000 }, (_, at) => 2 * at + 1));
-  await onFleetTime(fleet, record.save({ ...record.progress, exceptions, there, forgiven: 150 }));
+  const why = 'x'.repeat(2_000);
+  const full = { ...record.progress, exceptions, there, forgiven: 150 };
+  await onFleetTime(fleet, record.save(halted(alarmed(full, why, 0), 0, why)));
   const standing = await onFleetTime(fleet, readRollout(operatorOf(fleet).aws, CLUSTER, fleet.clock));
   const { exceptions: stored, forgiven } = standing.progress;
   assert.is(forgiven, 150);
@@ -136,7 +193,7 @@ test('20,000 nodes, 400 failures and a fleet that ran the version already fit in
   assert.equal(await onFleetTime(fleet, standing.rollout()), JSON.parse(JSON.stringify(record.rollout)));
 });
 
-test('a record that somebody has deleted or written over is said to be damaged, and a new rollout can begin', async () => {
+test('a record that was deleted or overwritten is reported as damaged, and a new rollout can begin', async () => {
   for (const harm of ['deleted', 'overwritten', 'plan']) {
     const fleet = createFleet({ zones: [3] });
     const record = await begun(fleet, 'first');
@@ -159,13 +216,13 @@ test('a record that somebody has deleted or written over is said to be damaged, 
     fleet.scheduler.advance(LEASE_MS + 61_000);
     const taken = takeRecord(aws, fleet.clock, owner('heir-1'), CLUSTER).then(() => 'taken', codeOf);
     assert.is(await onFleetTime(fleet, taken), 'ROLLOUT_DAMAGED', harm);
-    // What its remedy says.
+    // The remedy of the failure says to delete the parameter.
     await onFleetTime(fleet, aws.deleteParameters([state]));
     assert.is((await begun(fleet, 'second')).progress.state, 'running');
   }
 });
 
-test('a rollout that is forgiven again and again has to be taken back before its record is full', async () => {
+test('a rollout with many forgiven halts has to be rolled back before its record is full', async () => {
   const fleet = createFleet({ zones: [2_000] });
   const { rollout, progress } = await begun(fleet, 'stubborn');
   const failed = (count: number) =>

@@ -1,17 +1,29 @@
-// What Run Command does beside the plain case: answers that are lost, commands that run again, nodes that go away, refusals,
-// and operators whose clocks are off. Modelled nodes, virtual time.
+// Run Command's special cases: answers that are lost, commands that run again, nodes that go away, refusals, and operators
+// whose clocks are wrong. Modelled nodes, virtual time.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isFailure } from '../../agent/messages/failure.ts';
+import type { FleetAws } from '../../agent/aws/fleet.ts';
+import { Failure, isFailure } from '../../agent/messages/failure.ts';
 import { beginRollout, prepare } from '../../agent/rollout/begin.ts';
 import type { Judgement } from '../../agent/rollout/judge.ts';
-import { type GateQuestion, type Orchestration, orchestrate } from '../../agent/rollout/orchestrate.ts';
+import { orchestrate } from '../../agent/rollout/orchestrate.ts';
 import { type Progress, resumed, takenBack, unrestored } from '../../agent/rollout/progress.ts';
 import { takeRecord } from '../../agent/rollout/record.ts';
 import { loadSpec } from '../../agent/rollout/spec.ts';
 import { isOpen } from '../../agent/rollout/window.ts';
+import type { GateQuestion, Orchestration } from '../../agent/rollout/work.ts';
 import type { Behaviour } from '../aws/ssm/modelled-node.ts';
-import { CLUSTER, createFleet, type Fleet, NEW, OLD, onFleetTime, operatorOf, SHA256 } from './fleet.ts';
+import {
+  CLUSTER,
+  createFleet,
+  type Fleet,
+  NEW,
+  OLD,
+  onFleetTime,
+  operatorOf,
+  SHA256,
+  virtualClock,
+} from './fleet.ts';
 
 const never = new AbortController().signal;
 const HOUR_MS = 3600_000;
@@ -90,7 +102,7 @@ async function later(fleet: Fleet, ms: number) {
   await onFleetTime(fleet, fleet.clock.sleep(ms));
 }
 
-test('a node whose answer was lost counts as touched: a rollback asks it, and is none until it is back', async () => {
+test('a node whose answer was lost counts as touched: a rollback asks it, and does not end until it is back', async () => {
   const fleet = fleetWith('mute');
   const forward = await go(fleet, {}, 'run');
   assert.is(forward.progress.state, 'done');
@@ -103,7 +115,7 @@ test('a node whose answer was lost counts as touched: a rollback asks it, and is
   assert.is(back.progress.state, 'halted');
   assert.match(back.progress.why ?? '', /1 nodes could not be brought back/);
   assert.equal(running(fleet, NEW), [third(fleet)]);
-  // It is reached again: only it is asked.
+  // The node is reached again, and only this node is asked.
   third(fleet).online = true;
   third(fleet).behaviour = 'good';
   const asked = fleet.nodes.map((node) => node.runs);
@@ -116,7 +128,7 @@ test('a node whose answer was lost counts as touched: a rollback asks it, and is
   );
 });
 
-test('an operator may end a rollback without what cannot be reached, and it is on record', async () => {
+test('an operator may end a rollback without unreachable nodes, and the record names them', async () => {
   const fleet = fleetWith('mute');
   await go(fleet, {}, 'run');
   await go(fleet, {}, 'rollback');
@@ -125,11 +137,100 @@ test('an operator may end a rollback without what cannot be reached, and it is o
   assert.equal(unrestored(progress), [{ zone: 0, node: 2, outcome: 'unreachable' }]);
 });
 
+/** Begins a rollout whose calls to AWS go through `through`. */
+async function goThrough(fleet: Fleet, through: (aws: FleetAws) => FleetAws): Promise<Progress> {
+  const operator = operatorOf(fleet);
+  const aws = through(operator.aws);
+  const work = async () => {
+    const prepared = await prepare(aws, specOf());
+    const record = await beginRollout(aws, operator.clock, { who: 'a', token: 'a' }, prepared);
+    return orchestrate({ aws, clock: operator.clock, record, tell: () => {}, stopped: never });
+  };
+  return onFleetTime(fleet, work());
+}
+
+for (const [times, ends] of [
+  [2, 'done'],
+  [3, 'SSM_FAILED'],
+] as const)
+  test(`a command that fails to reach AWS ${times} times in a row: ${ends}`, async () => {
+    const fleet = createFleet({ zones: [4] });
+    let left: number = times;
+    const outcome = await goThrough(fleet, (aws) => ({
+      ...aws,
+      async sendCommand(request) {
+        if (left-- <= 0) return aws.sendCommand(request);
+        throw new Failure('SSM_FAILED', 'no answer to SendCommand');
+      },
+    })).then(
+      ({ state }) => state,
+      (error: unknown) => (isFailure(error) ? error.code : String(error)),
+    );
+    assert.is(outcome, ends);
+    assert.ok(fleet.nodes.every((node) => node.runs <= 1));
+  });
+
+test('a rollout waits for results that Run Command shows half a minute late: no node counts as unreachable or late', async () => {
+  const fleet = createFleet({ zones: [4] });
+  const [node] = fleet.nodes;
+  if (node === undefined) throw new Error('no node');
+  const shown = new Map<string, { at: number; rows: Awaited<ReturnType<FleetAws['listInvocations']>> }[]>();
+  const progress = await goThrough(fleet, (aws) => ({
+    ...aws,
+    async sendCommand(request) {
+      // The canary's agent is away for the first 105 s of the 120 s in which it has to begin.
+      node.online = node.runs > 0;
+      fleet.scheduler.after(105_000, () => {
+        node.online = true;
+      });
+      return aws.sendCommand(request);
+    },
+    describeCommand: async () => undefined,
+    async listInvocations(id) {
+      const rows = await aws.listInvocations(id);
+      const now = fleet.scheduler.now();
+      const all = [...(shown.get(id) ?? []), { at: now, rows }];
+      shown.set(id, all);
+      return all.findLast(({ at }) => at <= now - 35_000)?.rows ?? [];
+    },
+  }));
+  assert.is(progress.state, 'done', progress.why);
+  assert.equal([progress.updated, progress.exceptions], [4, []]);
+});
+
+test("a resume finds the commands that were sent, also when the former operator's clock was a little ahead", async () => {
+  const fleet = createFleet({ zones: [4] });
+  const first = operatorOf(fleet);
+  // AWS's time, as read by that process's clock.
+  const ahead = virtualClock(fleet.scheduler, 2_000);
+  const stop = new AbortController();
+  const dies = async () => {
+    const prepared = await prepare(first.aws, specOf());
+    const record = await beginRollout(first.aws, ahead, { who: 'a', token: 'a' }, prepared);
+    const aws: FleetAws = {
+      ...first.aws,
+      async sendCommand(request) {
+        await first.aws.sendCommand(request);
+        stop.abort();
+        throw new Failure('SSM_DENIED', 'the process ends here');
+      },
+    };
+    return orchestrate({ aws, clock: ahead, record, tell: () => {}, stopped: stop.signal });
+  };
+  await onFleetTime(fleet, dies()).catch(() => undefined);
+  const { progress } = await go(fleet, {}, 'resume');
+  assert.is(progress.state, 'done', progress.why);
+  assert.equal(
+    fleet.nodes.map((node) => node.runs),
+    [1, 1, 1, 1],
+  );
+});
+
 for (const [what, awayMs] of [
   ['after the command has expired', 20 * 60_000],
   ['hours later', 5 * HOUR_MS],
 ] as const)
-  test(`a document that the SSM agent runs again ${what} changes nothing once it was taken back`, async () => {
+  test(`a document that the SSM agent runs again ${what} changes nothing after a rollback`, async () => {
     const fleet = createFleet({
       zones: [10],
       behaviourOf: (node) => (node === 2 ? 'returns' : 'good'),
@@ -143,7 +244,7 @@ for (const [what, awayMs] of [
     assert.equal(third(fleet).switches, []);
   });
 
-test('a document of a rollout that was taken back is refused by its name, however late its time is', async () => {
+test("a document of a rolled-back rollout is refused by the rollout's name, also before its time is over", async () => {
   const fleet = fleetWith('good');
   await go(fleet, {}, 'run');
   const sent = fleet.calls.find((call) => call.action === 'SendCommand')?.request as {
@@ -161,7 +262,7 @@ test('a document of a rollout that was taken back is refused by its name, howeve
   assert.is(third(fleet).version, OLD);
 });
 
-test('a node goes back to what it ran before the rollout, not to what lies beside it', async () => {
+test('a node goes back to the version that it ran before the rollout, not to the version in `previous`', async () => {
   const other = '1.2.0';
   const fleet = createFleet({ zones: [6] });
   fleet.publish(other);
@@ -169,7 +270,7 @@ test('a node goes back to what it ran before the rollout, not to what lies besid
   await go(fleet, { version: other }, 'run');
   await go(fleet, {}, 'rollback');
   assert.is(running(fleet, NEW).length, 6);
-  // Everywhere already, and one is not healthy there.
+  // The version is on every node already, and one node is not healthy with it.
   const answer = third(fleet).run;
   third(fleet).run = (script, ended) =>
     answer(script, (result) =>
@@ -191,7 +292,7 @@ test('a node that claims to have run the version before, although it has reporte
   assert.is(judgements.find((one) => one.instanceId === third(fleet).instanceId)?.outcome, 'lied');
 });
 
-test('whoever is minutes ahead steals no lease that lives, and skips no wait', async () => {
+test('an operator whose clock is minutes ahead takes no valid lease, and skips no wait', async () => {
   const fleet = createFleet({ zones: [20, 20] });
   const { aws, clock } = operatorOf(fleet);
   const stop = new AbortController();
@@ -212,7 +313,7 @@ test('whoever is minutes ahead steals no lease that lives, and skips no wait', a
   assert.is(await onFleetTime(fleet, thief), 'ROLLOUT_BUSY');
   assert.is((await onFleetTime(fleet, first)).state, 'done');
 
-  // A bake of 60 s between the zones, gone on with by somebody who is 4.8 minutes ahead.
+  // A bake of 60 s between the zones, continued by an operator whose clock is 4.8 minutes off.
   for (const aheadMs of [288_000, -288_000]) {
     const slow = createFleet({ zones: [2, 2] });
     const { progress } = await go(slow, { aheadMs }, 'run');
@@ -231,7 +332,7 @@ const refusals: { name: string; prepare: (fleet: Fleet) => void; outcome: string
       third(fleet).refusal = 'AccessDenied';
     },
     outcome: 'refused',
-    reason: /^AccessDenied: whoever sent the command/,
+    reason: /^AccessDenied: the sender of the command/,
   },
   {
     name: 'InvalidPlatform',
@@ -243,7 +344,7 @@ const refusals: { name: string; prepare: (fleet: Fleet) => void; outcome: string
   },
 ];
 for (const { name, prepare: spoil, outcome, reason } of refusals)
-  test(`a node that Run Command refuses with ${name} is told by that name, and stays untouched`, async () => {
+  test(`a node that Run Command refuses with ${name} is reported by that name, and stays untouched`, async () => {
     const fleet = fleetWith('good');
     spoil(fleet);
     const { progress, judgements } = await go(fleet, {}, 'run');
@@ -254,7 +355,7 @@ for (const { name, prepare: spoil, outcome, reason } of refusals)
     assert.is((await go(fleet, {}, 'rollback')).progress.state, 'rolled-back');
   });
 
-test('a command that Run Command cancels for its rate halts by that name, and its nodes are asked by a resume', async () => {
+test('a command that Run Command cancels with RateExceeded halts by that name, and a resume asks its nodes', async () => {
   const fleet = createFleet({ zones: [30] });
   fleet.ssm.limits.mostPending = 1;
   const { progress } = await go(fleet, {}, 'run');
@@ -265,7 +366,7 @@ test('a command that Run Command cancels for its rate halts by that name, and it
   assert.is(running(fleet, NEW).length, 30);
 });
 
-test('a report whose result is none of those there are is no report', async () => {
+test('a report with an unknown result is no report', async () => {
   for (const result of ['cancelled', 'x'.repeat(1_500)]) {
     const fleet = createFleet({ zones: [8] });
     const answers = fleet.nodes.map((node) => node.run);
@@ -280,14 +381,14 @@ test('a report whose result is none of those there are is no report', async () =
     const { progress } = await go(fleet, {}, 'run');
     assert.is(progress.state, 'halted');
     assert.ok(progress.exceptions.every((one) => one.outcome === 'silent'));
-    // They may run it: all of them are asked.
+    // These nodes may run the version: all of them are asked.
     for (const [at, node] of fleet.nodes.entries()) node.run = answers[at] ?? node.run;
     assert.is((await go(fleet, {}, 'rollback')).progress.state, 'rolled-back');
     assert.is(running(fleet, NEW).length, 0);
   }
 });
 
-test('instances that EC2 ends before they are asked are no failures; afterwards without an answer they are', async () => {
+test('instances that EC2 ends before they are asked are no failures; those that end without an answer are', async () => {
   const fleet = createFleet({ zones: [12] });
   const ids = fleet.nodes.map((node) => node.instanceId);
   const end = (at: number) => fleet.terminated.add(ids[at] ?? '');
@@ -295,7 +396,7 @@ test('instances that EC2 ends before they are asked are no failures; afterwards 
   if (first === undefined) throw new Error('no node');
   const answer = first.run;
   first.run = (script, ended) => {
-    // While the canary is at it: two that come later, and one that dies of the update.
+    // While the canary works: EC2 ends two later nodes, and one that ends during its update.
     end(7);
     end(9);
     return answer(script, ended);
@@ -314,7 +415,7 @@ test('instances that EC2 ends before they are asked are no failures; afterwards 
     '9 gone',
   ]);
   assert.is(progress.state, 'done', progress.why);
-  // Nothing is left of it that a rollback would have to bring back.
+  // A rollback has nothing of it to bring back.
   const back = await go(fleet, {}, 'rollback');
   assert.is(back.progress.state, 'rolled-back', back.progress.why);
   assert.is(running(fleet, NEW).length, 0);
@@ -327,12 +428,19 @@ test('a canary that is gone proves nothing: the next one goes alone, and two in 
   ] as const) {
     const fleet = createFleet({ zones: [12] });
     const ids = fleet.nodes.map((node) => node.instanceId);
-    const { aws, clock } = operatorOf(fleet);
+    let begun = false;
+    const { aws, clock } = operatorOf(fleet, {
+      // The next canary ends when it has just been chosen.
+      onCall: ({ action }) => {
+        if (begun && gone > 1 && action === 'PutParameter') fleet.terminated.add(ids[1] ?? '');
+      },
+    });
     const progress = await onFleetTime(
       fleet,
       (async () => {
         const record = await beginRollout(aws, clock, { who: 'a', token: 'a' }, await prepare(aws, specOf()));
-        for (const id of ids.slice(0, gone)) fleet.terminated.add(id);
+        fleet.terminated.add(ids[0] ?? '');
+        begun = true;
         return orchestrate({ aws, clock, record, tell: () => {}, stopped: never });
       })(),
     );
@@ -340,7 +448,7 @@ test('a canary that is gone proves nothing: the next one goes alone, and two in 
     const sends = fleet.calls
       .filter((call) => call.action === 'SendCommand')
       .map((call) => (call.request as { Targets: { Values: string[] }[] }).Targets[0]?.Values.length);
-    // Who is gone is not asked.
+    // An instance that is gone is not asked.
     assert.equal(sends.slice(0, 1), state === 'halted' ? [] : [1]);
     if (state === 'halted') assert.match(progress.why ?? '', /canaries/);
   }
@@ -352,7 +460,7 @@ for (const [behaviour, why] of [
   ['dies', /gate behind the wait after the canary .*the canary failed/],
   ['sickens', /gate behind the wait after the canary .*not healthy: pods/],
 ] as const)
-  test(`a canary that ${behaviour} while it is waited for is found at the gate, before a second node is touched`, async () => {
+  test(`a canary that ${behaviour} during the wait is found at the gate, before a second node is touched`, async () => {
     const fleet = createFleet({ zones: [60], behaviourOf: (node) => (node === 0 ? behaviour : 'good') });
     const { progress } = await go(fleet, { waits }, 'run');
     assert.is(progress.state, 'halted');
@@ -360,7 +468,7 @@ for (const [behaviour, why] of [
     assert.is(fleet.nodes.filter((node) => node.runs > 0).length, 1);
   });
 
-test('nodes that sicken behind their zone are counted at its gate, and halt it before the next zone', async () => {
+test("nodes that become unhealthy after their update are counted at the zone's gate, and halt before the next zone", async () => {
   const fleet = createFleet({
     zones: [30, 40],
     behaviourOf: (node, zone) => (zone === 0 && node > 10 ? 'sickens' : 'good'),
@@ -381,7 +489,7 @@ test('a node whose agent does not answer is no failure, and is asked at the end 
     third(fleet).lastPingAt = -HOUR_MS;
     const ninth = fleet.nodes[9];
     if (ninth === undefined) throw new Error('no node');
-    // Shown as Online for five minutes yet: it does not take the command up.
+    // For five minutes it is still shown as Online, and does not run the command.
     const timer = fleet.scheduler.after(10_000, () => {
       ninth.online = false;
     });
@@ -401,7 +509,7 @@ test('a node whose agent does not answer is no failure, and is asked at the end 
   }
 });
 
-test('a node that was updated among the late ones cannot claim to have run the version before, either', async () => {
+test('a node that was updated at the end of its zone cannot claim to have run the version before, either', async () => {
   const fleet = createFleet({ zones: [20, 20] });
   third(fleet).online = false;
   third(fleet).lastPingAt = -HOUR_MS;
@@ -415,7 +523,7 @@ test('a node that was updated among the late ones cannot claim to have run the v
   assert.is(progress.state, 'halted');
 });
 
-test('an instance that comes up on the old version while its zone is under way is updated with it', async () => {
+test("an instance that comes up on the old version during its zone's update is updated, too", async () => {
   const fleet = createFleet({ zones: [20, 20] });
   fleet.ssm.put('/eniboot/bundle/euw1-az1', JSON.stringify({ version: OLD }));
   fleet.scheduler.after(200_000, () => void fleet.launch(0));
@@ -429,7 +537,7 @@ test('an instance that comes up on the old version while its zone is under way i
   assert.is(running(fleet, OLD).length, 42);
 });
 
-test('an autoscaler that replaces instances all the time halts nothing, and every node ends on the version', async () => {
+test('an autoscaler that replaces instances all the time does not halt the rollout, and every node ends on the version', async () => {
   const fleet = createFleet({ zones: [30, 30] });
   let at = 0;
   const churn = () => {
@@ -449,14 +557,14 @@ test('an autoscaler that replaces instances all the time halts nothing, and ever
   assert.is(running(fleet, OLD).length, progress.strays ?? 0);
 });
 
-test('a program of the operator has the word at each gate: it halts, is asked again, and may be passed over', async () => {
+test("the operator's program decides at each gate: it can halt, runs again at a resume, and can be overruled", async () => {
   const fleet = createFleet({ zones: [20, 20] });
   const asked: string[] = [];
   let passes = false;
   const gate = async ({ zoneId, after, version }: GateQuestion) => {
     asked.push(`${zoneId} ${after}`);
     assert.is(version, NEW);
-    // Longer than a lease lasts.
+    // Longer than the lease.
     await fleet.clock.sleep(400_000);
     return { passed: passes, said: 'error rate 7 %' };
   };
@@ -468,7 +576,7 @@ test('a program of the operator has the word at each gate: it halts, is asked ag
     /gate\.command behind the wait after the canary in euw1-az1: error rate 7 %/,
   );
   assert.is(fleet.nodes.filter((node) => node.runs > 0).length, 1);
-  // A resume with --forgive goes past it; the next one says no again.
+  // A resume with --forgive passes this gate; the next gate fails again.
   const second = await go(fleet, work, 'resume');
   assert.is(second.progress.state, 'halted');
   passes = true;
@@ -476,7 +584,7 @@ test('a program of the operator has the word at each gate: it halts, is asked ag
   assert.equal(asked, ['euw1-az1 canary', 'euw1-az1 share', 'euw1-az1 zone']);
 });
 
-test('nothing begins outside of the windows, what is in flight finishes, and a rollback goes at any time', async () => {
+test('nothing begins outside of the windows, a batch in flight finishes, and a rollback runs at any time', async () => {
   const fleet = createFleet({ zones: [20, 20] });
   // The fleet's clock begins on Thursday, 2026-01-01, at midnight UTC.
   const work = {
@@ -496,7 +604,7 @@ when:
   );
   assert.ok(
     begun.some((at) => at.startsWith('02')),
-    'it went on the day after',
+    'the rollout went on the day after',
   );
   await later(fleet, HOUR_MS);
   assert.is((await go(fleet, work, 'rollback')).progress.state, 'rolled-back');

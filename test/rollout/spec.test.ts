@@ -1,9 +1,9 @@
-// Wrong specs as operators write them: each is refused with path, value and remedy, before anything is asked of AWS.
+// Wrong specs: each is refused with path, value and remedy, before any call to AWS.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ConfigProblem } from '../../agent/config/problem.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
-import { loadSpec } from '../../agent/rollout/spec.ts';
+import { counterLimits, loadSpec } from '../../agent/rollout/spec.ts';
 
 const HEX = 'a'.repeat(64);
 
@@ -17,11 +17,11 @@ function problemsOf(text: string): ConfigProblem[] {
   return [];
 }
 
-/** A good spec of five lines, and what a case adds from line 6 on. */
+/** A good spec of five lines. A case adds lines from line 6 on. */
 const after = (...lines: string[]) =>
   ['what:', '  bundle:', '    version: 1.4.0', 'where:', '  cluster: prod', ...lines, ''].join('\n');
 
-test('two keys are enough, and all defaults stand', () => {
+test('two keys are enough: all others have defaults', () => {
   const spec = loadSpec('spec.yaml', after());
   assert.equal(spec.steps, {
     canaries: 1,
@@ -32,6 +32,10 @@ test('two keys are enough, and all defaults stand', () => {
   });
   assert.equal(spec.budget, { zonePercent: 2, fleetPercent: 1, unreachablePercent: 10 });
   assert.equal(spec.bake, { canarySeconds: 300, shareSeconds: 300, zoneSeconds: 1800 });
+  assert.equal(counterLimits(spec), {
+    restarts: { most: 0, demanded: false },
+    failedAdds: { most: 5, demanded: false },
+  });
   assert.equal(spec.what, { bundle: { version: '1.4.0', parameter: '/eniboot/bundle/{zone-id}' } });
 });
 
@@ -45,11 +49,11 @@ type Case = [
 ];
 
 const cases: Case[] = [
-  ['nothing in it', '', '', undefined, /holds no settings/, /./],
+  ['an empty file', '', '', undefined, /holds no settings/, /./],
   ['no YAML', 'what: [', '', undefined, /not valid YAML/, /./],
   ['a tab', 'what:\n\tbundle: x\n', '', undefined, /tab/, /spaces/],
   ['a list at the top', '- what\n', '', '["what"]', /not a set of keys/, /what, where/],
-  ['what is missing', 'where: { cluster: a }\n', 'what', undefined, /is missing/, /Add `what`/],
+  ['no key `what`', 'where: { cluster: a }\n', 'what', undefined, /is missing/, /Add `what`/],
   [
     'a placeholder in a tag, which EC2 would follow',
     after('  tags:', "    eniboot:cluster: 'prod*'"),
@@ -59,7 +63,7 @@ const cases: Case[] = [
     /production/,
   ],
   [
-    'a time zone that is none',
+    'an unknown time zone',
     after('when: { timeZone: Mars/Olympus, windows: [{ from: "09:00", to: "10:00" }] }'),
     'when.timeZone',
     '"Mars/Olympus"',
@@ -67,7 +71,7 @@ const cases: Case[] = [
     /Europe\/Berlin/,
   ],
   [
-    'a time of day that is none',
+    'an impossible time of day',
     after('when: { timeZone: UTC, windows: [{ from: "24:00", to: "10:00" }] }'),
     'when.windows[0].from',
     '"24:00"',
@@ -84,7 +88,7 @@ const cases: Case[] = [
   ],
   ['a gate without a program', after('gate: { command: [] }'), 'gate.command', undefined, /is empty/, /./],
   [
-    'where is missing',
+    'no key `where`',
     'what: { bundle: { version: 1.2.3 } }\n',
     'where',
     undefined,
@@ -108,7 +112,7 @@ const cases: Case[] = [
     /./,
   ],
   [
-    'a version that is none',
+    'a malformed version',
     after().replace('1.4.0', 'latest'),
     'what.bundle.version',
     '"latest"',
@@ -124,7 +128,7 @@ const cases: Case[] = [
     /quotes/,
   ],
   [
-    'an image that is none',
+    'a malformed image ID',
     'what: { image: { id: fedora } }\nwhere: { cluster: a }\n',
     'what.image.id',
     '"fedora"',
@@ -140,7 +144,7 @@ const cases: Case[] = [
     /Keep one/,
   ],
   [
-    'nothing to roll out',
+    'no bundle and no image',
     'what: {}\nwhere: { cluster: a }\n',
     'what',
     '{}',
@@ -156,12 +160,12 @@ const cases: Case[] = [
     /./,
   ],
   [
-    'an alarm beside an image',
+    '`alarm` for an image',
     'what: { image: { id: ami-0123456789abcdef0 } }\nwhere: { cluster: a }\nalarm: errors\n',
     'alarm',
     '"errors"',
-    /Run Command/,
-    /halt/,
+    /is part of commands, and the rollout of an AMI sends none/,
+    /`alarms`/,
   ],
   [
     'no time for a verdict',
@@ -181,7 +185,7 @@ const cases: Case[] = [
   ],
   ['a misspelt key below', after('steps: { canarys: 2 }'), 'steps.canarys', '2', /unknown key/, /`canaries`/],
   ['a key at the wrong place', after('zonePercent: 1'), 'zonePercent', '1', /unknown key/, /Move it to/],
-  ['a key nobody knows', after('frobnicate: yes'), 'frobnicate', '"yes"', /unknown key/, /Known here/],
+  ['an unknown key', after('frobnicate: yes'), 'frobnicate', '"yes"', /unknown key/, /Known here/],
   [
     'a cluster with a slash',
     after().replace('prod', 'a/b'),
@@ -199,7 +203,7 @@ const cases: Case[] = [
     /instances, tags or both/,
   ],
   [
-    'an instance that is none',
+    'a malformed instance ID',
     after('  exclude: { instances: [node-1] }'),
     'where.exclude.instances[0]',
     '"node-1"',
@@ -241,7 +245,7 @@ const cases: Case[] = [
     /quotes/,
   ],
   [
-    'more in flight than can be recorded',
+    'more in flight than a record can hold',
     after('steps: { concurrency: 5000 }'),
     'steps.concurrency',
     '5000',
@@ -249,7 +253,7 @@ const cases: Case[] = [
     /./,
   ],
   [
-    'more than a zone',
+    'more in flight than a zone',
     after('steps: { zonePercent: 101 }'),
     'steps.zonePercent',
     '101',
@@ -289,7 +293,7 @@ const cases: Case[] = [
     /at least/,
   ],
   [
-    'a digest that is none',
+    'a malformed digest',
     after().replace('1.4.0', `1.4.0\n    sha256: { x64: abc }`),
     'what.bundle.sha256.x64',
     '"abc"',
@@ -305,7 +309,7 @@ const cases: Case[] = [
     /lower case/,
   ],
   [
-    'digests without one',
+    'an empty map of digests',
     after().replace('1.4.0', '1.4.0\n    sha256: {}'),
     'what.bundle.sha256',
     '{}',
@@ -366,6 +370,22 @@ const cases: Case[] = [
   ],
   ['warnings as a boolean', after('node: { warnings: true }'), 'node.warnings', 'true', /allow, fail/, /./],
   [
+    'a negative number of restarts',
+    after('gate: { counters: { restarts: -1 } }'),
+    'gate.counters.restarts',
+    '-1',
+    /from 0 to 1000000/,
+    /./,
+  ],
+  [
+    'an unknown counter',
+    after('gate: { counters: { restart: 0 } }'),
+    'gate.counters.restart',
+    '0',
+    /not a known key|unknown|no such/,
+    /./,
+  ],
+  [
     'an alarm by ARN',
     after('alarm: arn:aws:cloudwatch:eu-west-1:1:alarm:x'),
     'alarm',
@@ -373,9 +393,34 @@ const cases: Case[] = [
     /name of a CloudWatch alarm/,
     /api-errors/,
   ],
+  [
+    'one of many alarms by ARN',
+    after('alarms: [good, "arn:aws:cloudwatch:eu-west-1:1:alarm:x"]'),
+    'alarms[1]',
+    '"arn:aws:cloudwatch:eu-west-1:1:alarm:x"',
+    /name of a CloudWatch alarm/,
+    /api-errors/,
+  ],
+  [
+    'an alarm of several lines',
+    after('alarms: ["a\\nb"]'),
+    'alarms[0]',
+    '"a\\nb"',
+    /name of a CloudWatch alarm/,
+    /./,
+  ],
+  ['no alarms below the key', after('alarms: []'), 'alarms', '[]', /is empty/, /./],
+  [
+    '`alarm` is also in `alarms`',
+    after('alarm: smoke', 'alarms: [errors, smoke]'),
+    'alarms[1]',
+    '"smoke"',
+    /is named twice/,
+    /`alarm` is watched as well/,
+  ],
 ];
 
-test('there are cases enough, under different names', () => {
+test('there are enough cases, with different names', () => {
   assert.ok(cases.length >= 40, `${cases.length}`);
   assert.is(new Set(cases.map(([name]) => name)).size, cases.length);
 });
@@ -392,19 +437,19 @@ for (const [name, text, path, value, problem, remedy] of cases) {
   });
 }
 
-test('all problems are told at once, with their lines', () => {
-  const problems = problemsOf(after('steps: { canaries: 0 }', 'bake: { zoneSeconds: x }', 'alarms: y'));
+test('all problems are reported at once, with their lines', () => {
+  const problems = problemsOf(after('steps: { canaries: 0 }', 'bake: { zoneSeconds: x }', 'alarmz: y'));
   assert.equal(
     problems.map((one) => [one.path, one.line]),
     [
       ['steps.canaries', 6],
       ['bake.zoneSeconds', 7],
-      ['alarms', 8],
+      ['alarmz', 8],
     ],
   );
 });
 
-test('what YAML allows and we do not is told beside all else that is wrong', () => {
+test('YAML that eniboot does not allow is reported together with all other problems', () => {
   const text = 'what: &it { bundle: { version: 1.2.3 } }\nwhere: { cluster: a, cluster: b, zone: x }\n';
   assert.equal(
     problemsOf(text).map((one) => one.path),

@@ -1,4 +1,4 @@
-// time limit: 400 s
+// time limit: 500 s
 // `eniboot update` on simulated nodes: real executables, real links, real health checks.
 import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'uvu';
@@ -26,8 +26,12 @@ async function bootedNode(config = configText(cloud)): Promise<Node> {
   return node;
 }
 
+/** A PATH with the stand-ins first. */
+const env = { PATH: '/opt/stand-ins:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+
 async function update(node: Node, version: string, sha256: string, ...more: string[]) {
-  const result = await node.eniboot(['update', '--version', version, '--digests', sha256, '--json', ...more]);
+  const args = ['update', '--version', version, '--digests', sha256, '--json', ...more];
+  const result = await node.eniboot(args, { env });
   assert.ok(result.stdout.length < 2_500 && result.stdout.trim().split('\n').length === 1, result.stderr);
   return { exitCode: result.exitCode, report: JSON.parse(result.stdout) as NodeReport };
 }
@@ -37,7 +41,7 @@ async function links(node: Node): Promise<string[]> {
   return stdout.trim().split('\n');
 }
 
-/** What of the network of a node an update could have changed. */
+/** The parts of a node's network that an update could change. */
 async function network(node: Node): Promise<string> {
   const shown = await node.instance.run('sh', [
     '-c',
@@ -47,7 +51,7 @@ async function network(node: Node): Promise<string> {
   return shown.stdout.replace(/counter packets \d+ bytes \d+|^.*fe80::.*\n/gm, '');
 }
 
-test('a good version is switched to, again does nothing, and is taken back', async () => {
+test('a good version is switched to; a second update does nothing; a rollback takes it back', async () => {
   const node = await bootedNode();
   await node.instance.run('mkdir', [`${LIBEXEC}/0.0.8`]);
   const before = await network(node);
@@ -81,7 +85,7 @@ test('a good version is switched to, again does nothing, and is taken back', asy
   assert.is((await update(node, '9.1.0', digests.good, '--action', 'rollback')).report.result, 'already');
 });
 
-test('a version that keeps no guards finds none, and the one that does has them again', async () => {
+test('a version without guards finds none, and a version with guards makes them again', async () => {
   const node = await bootedNode();
   const tables = async () => (await node.instance.run('nft', ['list', 'tables'])).stdout;
   assert.match(await tables(), /netdev eniboot/);
@@ -134,7 +138,7 @@ test('nothing is changed when halted, not healthy, not staged, or of another dig
   assert.equal([noWay.report.result, noWay.report.code], ['failed', 'UPDATE_NO_WAY_BACK']);
 });
 
-test('what is no longer wanted, or has expired, changes nothing; the answer says so', async () => {
+test('an update that is no longer wanted, or has expired, changes nothing, and its answer tells so', async () => {
   const node = await bootedNode();
   const wanted = '/eniboot/rollout/demo/wanted';
   const asked = ['--rollout', 'one', '--wanted', wanted];
@@ -146,7 +150,7 @@ test('what is no longer wanted, or has expired, changes nothing; the answer says
     assert.equal([report.result, report.code, report.version], ['untouched', code, '0.1.0']);
     assert.equal(await links(node), ['0.1.0']);
   };
-  // Nobody has said anything yet.
+  // The zone's parameter does not exist yet.
   await refused('UPDATE_NOT_WANTED');
   for (const value of [{ rollout: 'two', direction: 'forward' }, { rollout: 'one', direction: 'back' }, {}]) {
     says(value);
@@ -157,7 +161,7 @@ test('what is no longer wanted, or has expired, changes nothing; the answer says
   says({ rollout: 'one', direction: 'forward' });
   await refused('UPDATE_EXPIRED', '--until', seconds(-5));
   await refused('UPDATE_EXPIRED', '--until', seconds(5));
-  // It is turned back while the archive is on its way.
+  // The zone's parameter is set back during the download.
   bundles.delay(3_000);
   const updating = update(node, '9.1.0', digests.good, ...asked, '--until', seconds(300));
   for (let looks = 0; looks < 100; looks += 1) {
@@ -174,7 +178,7 @@ test('what is no longer wanted, or has expired, changes nothing; the answer says
   assert.is(last.report.result, 'updated', JSON.stringify(last.report));
 });
 
-test('a rollout takes back what it has brought, to what ran before it, and nothing else', async () => {
+test('a rollback takes back only the version that its rollout brought, to the version before it', async () => {
   const node = await bootedNode();
   const other = bundles.publish('9.12.0', STAND_IN);
   const by = (rollout: string) => ['--rollout', rollout];
@@ -182,7 +186,7 @@ test('a rollout takes back what it has brought, to what ran before it, and nothi
   assert.is((await update(node, '9.1.0', digests.good, ...by('one'))).report.result, 'updated');
   assert.is((await update(node, '9.12.0', other, ...by('two'))).report.result, 'updated');
   assert.is((await update(node, '9.12.0', other, ...back('two'))).report.version, '9.1.0');
-  // Rolled out once more, it is here already: beside it lies the version that was taken back.
+  // Rolled out again, the version is on the node already. `previous` is the version that was taken back.
   assert.is((await update(node, '9.1.0', digests.good, ...by('three'))).report.result, 'already');
   const kept = await update(node, '9.1.0', digests.good, ...back('three'));
   assert.equal(
@@ -192,9 +196,9 @@ test('a rollout takes back what it has brought, to what ran before it, and nothi
   assert.equal(await links(node), ['9.1.0', '9.12.0']);
 });
 
-test('a Parameter Store that throttles and a busy store of archives cost time, and nothing else', async () => {
+test('a throttled Parameter Store and a busy archive server only delay an update', async () => {
   const node = await bootedNode();
-  // As when many nodes of a batch ask in the same second.
+  // As when many nodes of a batch call in the same second.
   const throttled = cloud.faults.ssm.add({
     action: 'GetParameters',
     instanceId: node.instance.id,
@@ -207,13 +211,80 @@ test('a Parameter Store that throttles and a busy store of archives cost time, a
   assert.is(throttled.hits, 5);
 });
 
-test('of two at once one updates the node and the other finds it updated', async () => {
+test('at a gate a node reports faults since its switch, and none from before it', async () => {
+  // A copy of the build: a stand-in script would not survive the reboot.
+  const sha256 = bundles.publish('9.13.0');
+  const node = await bootedNode();
+  const { instance } = node;
+  const asked = ['--rollout', 'one'];
+  const failing = (code: string, times: number) =>
+    instance.run('sh', [
+      '-c',
+      `for i in $(seq ${times}); do echo "cni eniboot ADD ${code} total=1.0" >>/run/eniboot/tally; done`,
+    ]);
+  /** Stands in for systemctl: systemd does not run in a simulated instance. */
+  const unit = (restarts: number, result: string, invocation: string) =>
+    instance.write(
+      '/opt/stand-ins/systemctl',
+      `#!/bin/sh
+case "$*" in
+*InvocationID*) printf 'Id=eniboot.service\\nNRestarts=${restarts}\\nResult=success\\nExecMainStatus=0\\nInvocationID=a\\n\\n'
+  printf 'Id=eniboot-repair.service\\nNRestarts=0\\nResult=${result}\\nExecMainStatus=70\\nInvocationID=${invocation}\\n' ;;
+*) exit 1 ;;
+esac
+`,
+      0o755,
+    );
+  const counters = async (...more: string[]) =>
+    (await update(node, '9.13.0', sha256, '--action', 'check', ...more)).report.counters;
+  await failing('KERNEL_CHANGE', 7);
+  unit(3, 'signal', 'before');
+  assert.is((await update(node, '9.13.0', sha256, ...asked)).report.result, 'updated');
+  assert.equal(await counters(...asked), { restarts: 0, failedAdds: 0, drops: 0 });
+  // Another rollout has not switched it.
+  assert.is(await counters('--rollout', 'two'), undefined);
+  await failing('KERNEL_CHANGE', 2);
+  // ADDs that failed for want of an address, or without a pod, are no fault of the version.
+  await failing('POOL_EXHAUSTED', 5);
+  await failing('NETNS_GONE', 5);
+  await failing('OK', 5);
+  unit(4, 'exit-code', 'after');
+  assert.equal(await counters(...asked), { restarts: 2, failedAdds: 2, drops: 0 });
+  // Asked for the same update again, the node has switched already and keeps its counters.
+  assert.is((await update(node, '9.13.0', sha256, ...asked)).report.result, 'updated');
+  assert.is((await counters(...asked))?.failedAdds, 2);
+  // A unit's counter begins again, and after a reboot all counters do.
+  unit(1, 'success', 'later');
+  assert.is((await counters(...asked))?.restarts, 1);
+  await node.reboot();
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  // More than before the switch, but in an earlier boot.
+  await failing('KERNEL_CHANGE', 9);
+  unit(5, 'success', 'later');
+  assert.equal(await counters(...asked), { restarts: 5, failedAdds: 9, drops: 0 });
+});
+
+test('a node that ran the version before the rollout counts from the time it was asked', async () => {
+  const node = await bootedNode();
+  assert.is((await update(node, '9.1.0', digests.good)).report.result, 'updated');
+  await node.instance.run('sh', [
+    '-c',
+    'echo "cni eniboot ADD KERNEL_CHANGE total=1.0" >>/run/eniboot/tally',
+  ]);
+  const asked = ['--rollout', 'one'];
+  assert.is((await update(node, '9.1.0', digests.good, ...asked)).report.result, 'already');
+  const { report } = await update(node, '9.1.0', digests.good, ...asked, '--action', 'check');
+  // systemd does not answer there: the node cannot tell restarts.
+  assert.equal(report.counters, { failedAdds: 0, drops: 0 });
+});
+
+test('of two updates at once one switches the node and the other finds it updated', async () => {
   const node = await bootedNode();
   const both = await Promise.all([1, 2].map(() => update(node, '9.1.0', digests.good)));
   assert.equal(both.map(({ report }) => report.result).sort(), ['already', 'updated']);
 });
 
-test('asked again by the rollout that has updated it, a node says that it is updated; another finds it there', async () => {
+test('a node reports `updated` again to the rollout that updated it, and `already` to another rollout', async () => {
   const node = await bootedNode();
   const asked = async (rollout: string) =>
     (await update(node, '9.1.0', digests.good, '--rollout', rollout)).report.result;
@@ -222,7 +293,7 @@ test('asked again by the rollout that has updated it, a node says that it is upd
   assert.is(await asked('20260102-000000-bbbbbbbb'), 'already');
 });
 
-test('a version whose checks hang is taken back before the time is over, however short it is', async () => {
+test('a version whose checks hang is taken back before the time is over, with any time', async () => {
   const sha256 = bundles.publish(
     '9.7.0',
     STAND_IN.replace('exec', '[ "$1" = check ] && exec sleep 100\nexec'),
@@ -230,7 +301,7 @@ test('a version whose checks hang is taken back before the time is over, however
   const node = await bootedNode();
   const { stdout } = await node.instance.run(
     'timeout',
-    // As the SSM agent does.
+    // Called as the SSM agent calls it.
     [
       '--signal=KILL',
       '60',
@@ -243,7 +314,7 @@ test('a version whose checks hang is taken back before the time is over, however
   assert.equal(await links(node), ['0.1.0']);
 });
 
-test('what cannot be noted down after the switch is switched back', async () => {
+test('a switch that cannot be recorded is undone', async () => {
   const node = await bootedNode();
   await node.instance.run('mkdir', ['-p', `/var/lib/eniboot/${node.instance.id}/version.json/in-the-way`]);
   const { report } = await update(node, '9.1.0', digests.good);
@@ -251,7 +322,7 @@ test('what cannot be noted down after the switch is switched back', async () => 
   assert.equal(await links(node), ['0.1.0']);
 });
 
-test('a version is taken back also where nothing can be noted down any more', async () => {
+test('a version is taken back also when nothing can be recorded', async () => {
   const node = await bootedNode();
   assert.is((await update(node, '9.1.0', digests.good)).report.result, 'updated');
   const pin = `/var/lib/eniboot/${node.instance.id}/version.json`;
@@ -260,11 +331,11 @@ test('a version is taken back also where nothing can be noted down any more', as
   assert.equal([report.result, report.version, report.healthy], ['updated', '0.1.0', true]);
 });
 
-test('a version that was taken back stays so over a reboot, even where the one before was not healthy', async () => {
+test('a version that was taken back stays so over a reboot, even when the version before was not healthy', async () => {
   const sha256 = bundles.publish('9.8.0');
   const node = await bootedNode();
   assert.is((await update(node, '9.8.0', sha256)).report.result, 'updated');
-  // What repair cannot put back.
+  // A fault that repair cannot correct.
   const conflist = '/etc/cni/net.d/10-eniboot.conflist';
   await node.instance.run('sh', ['-c', `rm ${conflist}; mkdir ${conflist}`]);
   const { report } = await update(node, '9.8.0', sha256, '--action', 'rollback');
@@ -275,7 +346,7 @@ test('a version that was taken back stays so over a reboot, even where the one b
   assert.is((await links(node))[0], '0.1.0');
 });
 
-test('while a version is downloaded the pool is refilled as always', async () => {
+test('refill works as always during a download', async () => {
   const node = await bootedNode();
   bundles.delay(6_000);
   const ended: string[] = [];
@@ -283,7 +354,7 @@ test('while a version is downloaded the pool is refilled as always', async () =>
     ended.push('update');
     return one;
   });
-  // Until it is at the download: what is staged has its folder by then.
+  // Until the update downloads: then the folder of the staged version exists.
   for (let looks = 0; looks < 100; looks += 1) {
     const { stdout } = await node.instance.run('ls', ['-a', LIBEXEC]);
     if (stdout.includes('.staging')) break;
@@ -297,7 +368,7 @@ test('while a version is downloaded the pool is refilled as always', async () =>
   assert.equal(ended, ['refill', 'update']);
 });
 
-test('killed at any moment and run again, it ends on the new version with the old one kept', async () => {
+test('an update that is killed at any moment and run again ends on the new version and keeps the old one', async () => {
   const node = await bootedNode();
   for (const [at, ms] of [40, 150, 300, 500, 800].entries()) {
     const version = `9.4.${at}`;
@@ -323,7 +394,7 @@ test('a reboot before the new version was judged comes up on the version before'
   const sha256 = bundles.publish('9.6.0');
   const node = await bootedNode();
   assert.is((await update(node, '9.6.0', sha256)).report.result, 'updated');
-  // As a node that lost its power between the switch and the judgement.
+  // The record of a node that lost its power between the switch and the health check.
   const mark = `/var/lib/eniboot/${node.instance.id}/update.json`;
   const began = { from: '0.1.0', to: '9.6.0', links: { current: '0.1.0' } };
   node.instance.write(mark, JSON.stringify(began));
@@ -334,14 +405,14 @@ test('a reboot before the new version was judged comes up on the version before'
   assert.match(result.stderr, /before the update was judged/);
   assert.is((await links(node))[0], '0.1.0');
   assert.is(node.instance.read(mark), undefined);
-  // Judged, it stays.
+  // After its health check the version stays.
   assert.is((await update(node, '9.6.0', sha256)).report.result, 'updated');
   await node.reboot();
   assert.is((await node.boot()).status?.verdict, 'ready');
   assert.equal(await links(node), ['9.6.0', '0.1.0']);
 });
 
-test('a node that was updated keeps the version over a reboot, until its zone is told something new', async () => {
+test("a node that was updated keeps the version over a reboot, until its zone's parameter changes", async () => {
   const zoneSays = (digit: string) => {
     const archive = { url: 'http://127.0.0.1:9/', sha256: digit.repeat(64) };
     const release = { version: '0.1.0', x64: archive, arm64: archive };
@@ -356,19 +427,52 @@ test('a node that was updated keeps the version over a reboot, until its zone is
   assert.is(again.status?.verdict, 'ready', again.result.stderr);
   assert.equal(again.status?.bundle, { running: '9.5.0', wanted: '0.1.0', behind: false });
   assert.equal(await links(node), ['9.5.0', '0.1.0']);
-  // The same again, as a rollback writes it: whoever it could not reach follows the zone with its next boot.
+  // The same value again, as a rollback writes it: a node that the rollback could not reach follows its zone at its next boot.
   zoneSays('0');
   assert.is((await node.boot()).status?.bundle?.behind, true);
 });
 
-test('with keys, a version that they have not signed is refused before it is downloaded, and so is one that is too old', async () => {
+test('a node that came up on a withdrawn version follows its zone again', async () => {
+  const zoneOf = '/eniboot/bundle/euw1-az1';
+  const zoneSays = (version: string) =>
+    cloud.ssm.put(zoneOf, cloud.ssm.parameters.get(`/eniboot/releases/${version}`)?.at(-1)?.value ?? '');
+  const [old, bad] = [bundles.publish('9.14.0'), bundles.publish('9.16.0')];
+  zoneSays('9.16.0');
+  const node = await bootedNode(configText(cloud, 'bundle: {}\n'));
+  assert.equal(await links(node), ['9.16.0', '0.1.0']);
+  const leave = (...more: string[]) => update(node, '9.16.0', bad, '--rollout', 'one', ...more);
+  // No rollout has switched it, so no rollback takes it back to an earlier version.
+  const kept = await leave('--action', 'rollback');
+  assert.equal([kept.report.result, kept.report.code], ['already', 'UPDATE_NOT_OF_ROLLOUT']);
+  const wanted = await leave('--action', 'follow');
+  assert.equal([wanted.report.result, wanted.report.code], ['already', 'UPDATE_NOT_OF_ROLLOUT']);
+  zoneSays('9.14.0');
+  bundles.refuse(1);
+  const back = await leave('--action', 'follow');
+  assert.equal([back.report.result, back.report.version, back.report.sha256], ['updated', '9.14.0', old]);
+  assert.equal(await links(node), ['9.14.0', '9.16.0']);
+  assert.is((await leave('--action', 'follow')).report.result, 'already');
+  await node.reboot();
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  assert.equal(await links(node), ['9.14.0', '9.16.0']);
+  // When the version cannot be staged, the node stays as it is.
+  cloud.ssm.put(zoneOf, 'nothing that can be read');
+  const stuck = await update(node, '9.14.0', old, '--rollout', 'one', '--action', 'follow');
+  assert.equal([stuck.report.result, stuck.report.code], ['untouched', 'UPDATE_NOT_STAGED']);
+  // The zone's parameter is gone: the node returns to the version before it followed its zone.
+  cloud.ssm.parameters.delete(zoneOf);
+  const first = await update(node, '9.14.0', old, '--rollout', 'one', '--action', 'follow');
+  assert.equal([first.report.result, first.report.version], ['updated', '9.16.0'], first.report.message);
+});
+
+test('with keys, an unsigned version is refused before it is downloaded, and so is one that is too old', async () => {
   const pem = () =>
     generateKeyPairSync('ed25519').privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
   const [ours, stranger] = [pem(), pem()];
   const { publicKey } = signer(ours, 'ours');
   const [low, high] = [bundles.publish('9.10.0', STAND_IN), bundles.publish('9.11.0', STAND_IN)];
   const node = await bootedNode(configText(cloud, `bundle: { keys: ["${publicKey}"], lowest: 9.11.0 }\n`));
-  // Not to be downloaded: who asks ends with another code.
+  // The server refuses: an update that downloads ends with another code.
   bundles.refuse(1_000);
   const refusals: [string, () => void, string, string, string][] = [
     ['unsigned', () => {}, '9.11.0', high, 'BUNDLE_UNSIGNED'],
@@ -384,7 +488,7 @@ test('with keys, a version that they have not signed is refused before it is dow
   bundles.refuse(0);
   bundles.sign('9.11.0', ours);
   assert.is((await update(node, '9.11.0', high)).report.result, 'updated');
-  // The way back is always open.
+  // A rollback needs no signature.
   assert.is((await update(node, '9.11.0', high, '--action', 'rollback')).report.result, 'updated');
   assert.is((await links(node))[0], '0.1.0');
 });

@@ -1,5 +1,5 @@
-// What is told of a fleet without a rollout of it: exclusions, what `run` would refuse, downgrades, and which nodes run what.
-// Modelled nodes, virtual time.
+// Commands that look at a fleet without a rollout: exclusions, problems that `run` would refuse, downgrades, and the version of
+// each node. Modelled nodes, virtual time.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isOlder } from '../../agent/aws/release.ts';
@@ -51,7 +51,7 @@ const nodeOf = (fleet: Fleet, at: number) => {
   if (node === undefined) throw new Error(`no node ${at}`);
   return node;
 };
-/** For so long that SSM knows it. */
+/** Makes the agent silent for so long that SSM shows it as lost. */
 function away(node: ModelledNode): void {
   node.online = false;
   node.lastPingAt = -3600_000;
@@ -83,7 +83,7 @@ test('excluded instances are neither updated nor added later, by ID and by tag',
   assert.not(isAdrift(verified), verifyText(verified));
 });
 
-test('a plan says what run would refuse, and which instances it is about', async () => {
+test('a plan names the problems that run would refuse, and their instances', async () => {
   const fleet = createFleet({ zones: [20] });
   const plan = async () => {
     const { aws, clock } = operatorOf(fleet);
@@ -109,7 +109,7 @@ test('a plan says what run would refuse, and which instances it is about', async
   );
 });
 
-test('an older version is marked in the plan, by parameter and by what nodes reported', async () => {
+test("an older version is marked in the plan, by the parameter and by the nodes' reports", async () => {
   const fleet = createFleet({ zones: [4, 5, 6] });
   fleet.ssm.put('/eniboot/bundle/euw1-az1', JSON.stringify({ version: '1.10.0' }));
   fleet.ssm.put('/eniboot/bundle/euw1-az2', JSON.stringify({ version: OLD }));
@@ -176,7 +176,7 @@ for (const [name, spoil, drift, reason] of drifts)
     assert.match(verifyText(verified), new RegExp(`${drift}  ${idOf(fleet, 2)}`));
   });
 
-test('verify finds a parameter that is not what the rollout has left, and one that has not ended', async () => {
+test("verify finds a parameter that differs from the rollout's, and a rollout that has not ended", async () => {
   const fleet = createFleet({ zones: [4, 5] });
   await rollOut(fleet);
   fleet.ssm.put('/eniboot/bundle/euw1-az2', JSON.stringify({ version: OLD }));
@@ -189,7 +189,7 @@ test('verify finds a parameter that is not what the rollout has left, and one th
   assert.ok(isAdrift(await verify(halted)));
 });
 
-test('verify changes nothing on a node, and knows a cluster without a rollout', async () => {
+test('verify changes nothing on a node, and handles a cluster without a rollout', async () => {
   const fleet = createFleet({ zones: [4] });
   const verified = await verify(fleet);
   assert.not(isAdrift(verified), verifyText(verified));
@@ -200,7 +200,7 @@ test('verify changes nothing on a node, and knows a cluster without a rollout', 
   );
 });
 
-test('rollouts that fail again and again without a promote do not use up the versions of a parameter', async () => {
+test('rollouts that fail without a promotion do not use up the versions of a parameter', async () => {
   const fleet = createFleet({ zones: [2] });
   await rollOut(fleet);
   fleet.publish('1.2.0');

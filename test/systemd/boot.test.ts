@@ -1,6 +1,6 @@
 // time limit: 300 s
-// The units at work under a real systemd: who starts when, how often, and not at all. The agent and kubelet are
-// stand-ins written in shell; what is tested is everything around them.
+// The units under a real systemd: when each starts, how often, and which never do. The agent and kubelet are stand-ins written in
+// shell; the units around them are tested.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Container, whyNot, withContainer } from './container.ts';
@@ -11,13 +11,13 @@ const unable = whyNot();
 const register = unable === undefined ? test : test.skip;
 if (unable !== undefined) process.stdout.write(`skipped: ${unable}\n`);
 
-/** Stand-in for kubelet: notes each start and its arguments. */
+/** Stand-in for kubelet: records each start and its arguments. */
 const kubelet = '#!/bin/sh\necho "$@" >>/run/kubelet-started\nexec sleep 1000\n';
 
 const notify = 'systemd-notify --ready --status=ready';
 const ready = `: >/run/eniboot/kubelet-released\n${notify}`;
 
-/** Stand-ins for `eniboot boot`, by what they do. */
+/** Stand-ins for `eniboot boot`, by their behaviour. */
 const agents = {
   good: ready,
   'crash once': `[ -e /run/eniboot/crashed ] || { : >/run/eniboot/crashed; kill -9 $$; }\n${ready}`,
@@ -52,7 +52,7 @@ echo attempt >>/run/eniboot/attempts
 ${agents[agent]}
 `,
     'usr/bin/kubelet': kubelet,
-    // Nothing but systemd itself and our units is enabled: the other services' programs are not in this root.
+    // Only systemd's and eniboot's units are enabled: the other services' programs are not in this root.
     'usr/lib/systemd/system-preset/00-only.preset':
       'enable eniboot*.service\nenable eniboot*.timer\nenable eniboot*.path\ndisable *\n',
     ...extra,
@@ -76,12 +76,12 @@ const settled = (container: Container) =>
   container.until('the boot is over', () => state(container, 'eniboot.service') !== 'activating');
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** On each release: what depends on how a version of systemd does it. */
+/** Runs a test on each release, because it depends on the version of systemd. */
 function onEach(name: string, run: (release: Release) => Promise<void>): void {
   for (const release of releases) register(`${name} (${release})`, () => run(release));
 }
 
-/** On one release, for the time it takes. */
+/** Runs a test on one release, to save time. */
 function onOne(name: string, run: (release: Release) => Promise<void>): void {
   register(name, () => run('trixie'));
 }
@@ -117,12 +117,12 @@ for (const agent of ['fail for good', 'end without READY'] as const) {
         () => lines(container.read('run/eniboot/attempts')).length > 0,
       );
       if (agent === 'fail for good') {
-        await container.until('it is given up', () => state(container, 'eniboot.service') === 'failed');
+        await container.until('the boot is given up', () => state(container, 'eniboot.service') === 'failed');
         await pause(1500);
         assert.is(
           lines(container.read('run/eniboot/attempts')).length,
           1,
-          'an orderly failure is not tried again',
+          'a failure with a verdict is not tried again',
         );
         assert.is.not(container.systemctl('start', 'kubelet.service').exitCode, 0);
       } else await pause(1500);
@@ -140,7 +140,7 @@ onOne('an instance prepared for a warm pool is READY without kubelet', (release)
   }),
 );
 
-onEach('the sandbox lets the agent write where it must and nowhere else', (release) =>
+onEach('the sandbox lets the agent write only where it must', (release) =>
   boot(release, 'write here and there', async (container) => {
     await settled(container);
     assert.equal(lines(container.read('run/eniboot/writable')), [
@@ -208,7 +208,7 @@ onOne("the operator's flags reach kubelet without kubeadm's drop-in, which is an
   ),
 );
 
-onOne('the refill flag starts a refill each time it is set, and is gone afterwards', (release) =>
+onOne('the refill flag starts a refill each time it is set, and is removed by it', (release) =>
   boot(release, 'good', async (container) => {
     await container.until('kubelet runs', () => starts(container) === 1);
     const refills = () =>
@@ -247,6 +247,40 @@ onOne('repair, refill and collect are skipped on a node whose boot has failed', 
     }
     assert.equal(lines(container.read('run/eniboot/calls')), ['boot']);
   }),
+);
+
+onEach(
+  'the policy service that has ended starts anew while its settings are there, and not after',
+  (release) =>
+    boot(
+      release,
+      'good',
+      async (container) => {
+        const begun = () =>
+          lines(container.read('run/eniboot/calls')).filter((call) => call === 'policy serve');
+        await container.until('policies are in force', () => begun().length === 1);
+        container.write('run/eniboot/policy.json', 'changed');
+        await container.until('the service has started anew', () => begun().length === 2);
+        container.remove('run/eniboot/policy.json');
+        await container.until(
+          'the service is off',
+          () => state(container, 'eniboot-policy.service') === 'inactive',
+        );
+        await pause(2500);
+        assert.is(begun().length, 2);
+        assert.is(state(container, 'eniboot-policy.service'), 'inactive');
+      },
+      {
+        'usr/libexec/eniboot/current/eniboot': `#!/bin/sh
+echo "$*" >>/run/eniboot/calls
+settings=/run/eniboot/policy.json
+case "$*" in
+boot) echo first >$settings; ${ready.replace('\n', '; ')} ;;
+'policy serve') was=$(cat $settings); while [ -e $settings ] && [ "$(cat $settings)" = "$was" ]; do sleep 0.1; done; [ -e $settings ] || exit 3 ;;
+esac
+`,
+      },
+    ),
 );
 
 test.run();

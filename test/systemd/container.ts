@@ -1,20 +1,22 @@
-// Boots a node's root with the release's own systemd as process 1 of a PID namespace: no kernel, no network, but real
-// jobs, restarts, conditions and sandboxes, in seconds. Needs root and a cgroup2 hierarchy it may make groups in.
+// Boots a node's root with the release's own systemd as process 1 of a PID namespace: no kernel, no network, but real jobs,
+// restarts, conditions and sandboxes, in seconds. Needs root and a cgroup2 hierarchy in which it may make groups.
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Container {
-  /** Text of a file inside, undefined when it is not there. */
+  /** Text of a file in the container; undefined when it does not exist. */
   read(path: string): string | undefined;
+  /** The file is there whole or not at all. */
   write(path: string, text: string): void;
-  /** Runs systemctl inside. */
+  remove(path: string): void;
+  /** Runs systemctl in the container. */
   systemctl(...args: string[]): { exitCode: number | null; output: string };
   /** Polls until `condition` holds; throws with the console's last lines after `seconds`. */
   until(what: string, condition: () => boolean, seconds?: number): Promise<void>;
 }
 
-/** Why no container can be booted here, or undefined when one can. */
+/** The reason why no container can be booted here; undefined when one can. */
 export function whyNot(): string | undefined {
   const probe =
     'd=$(mktemp -d); mount -t cgroup2 cgroup2 "$d" && mkdir "$d/eniboot-probe-$$" && rmdir "$d/eniboot-probe-$$"; umount "$d"';
@@ -22,7 +24,7 @@ export function whyNot(): string | undefined {
   return result.status === 0 ? undefined : `no cgroup2 hierarchy to make groups in: ${result.stderr.trim()}`;
 }
 
-/** Boots `root` to multi-user.target, calls `use` while it runs, and ends all of it. */
+/** Boots `root` to multi-user.target, calls `use` while it runs, and ends all its processes. */
 export async function withContainer(
   root: string,
   use: (container: Container) => Promise<void>,
@@ -39,7 +41,12 @@ export async function withContainer(
   try {
     const container: Container = {
       read: (path) => (existsSync(join(root, path)) ? readFileSync(join(root, path), 'utf8') : undefined),
-      write: (path, text) => writeFileSync(join(root, path), text),
+      write(path, text) {
+        const whole = join(root, path);
+        writeFileSync(`${whole}.new`, text);
+        renameSync(`${whole}.new`, whole);
+      },
+      remove: (path) => rmSync(join(root, path)),
       systemctl(...args) {
         const inside = [
           '--target',
@@ -75,7 +82,7 @@ export async function withContainer(
   }
 }
 
-/** /run is mounted out here, so that a test can read what is written there. */
+/** /run is mounted from outside, so that a test can read its files. */
 const prepare = `
   mount -t tmpfs -o mode=755 tmpfs "$1/run"
   mount -t tmpfs tmpfs "$1/tmp"
@@ -86,7 +93,7 @@ const prepare = `
   echo root:x:0:0::/root:/bin/sh >"$1/etc/passwd"
   echo root:x:0: >"$1/etc/group"`;
 
-/** The groups can be removed once the kernel has buried the last process, some milliseconds after the kill. */
+/** The groups can be removed after the kernel has ended the last process, some milliseconds after the kill. */
 const end = `
   echo 1 >"$1/cgroup.kill"
   while grep -q 'populated 1' "$1/cgroup.events"; do sleep 0.02; done
@@ -116,7 +123,7 @@ function shell(script: string, ...args: string[]): void {
   if (result.status !== 0) throw new Error(result.stderr);
 }
 
-/** Process ID, out here, of the container's process 1. */
+/** PID, as seen from outside, of the container's process 1. */
 function init(outer: number | undefined): number | undefined {
   const children = `/proc/${outer}/task/${outer}/children`;
   const child = existsSync(children) ? readFileSync(children, 'utf8').trim() : '';

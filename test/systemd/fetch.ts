@@ -1,11 +1,11 @@
-// Fetches the real units the graph is proven against: systemd and udev with what they need to run, and the units of
+// Fetches the real units that the graph is tested with: systemd and udev with all that they need to run, and the units of
 // cloud-init, NetworkManager and others. Run before the tests, which have no network.
 import { keepPackages } from '../debian.ts';
 import { pointerOf, releases } from './releases.ts';
 
-/** Taken with all they depend on: these run, in a root of their own. libseccomp2 is only opened at run time. */
+/** Fetched with all dependencies: these run, in a root of their own. libseccomp2 is only opened at run time. */
 const programs = ['systemd', 'udev', 'libseccomp2', 'dash', 'coreutils', 'util-linux'];
-/** Taken alone, for their units. */
+/** Fetched without dependencies, for their units. */
 const services = [
   'cloud-init',
   'network-manager',

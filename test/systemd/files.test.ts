@@ -1,4 +1,4 @@
-// The files that are not units, each given to the program that reads it on a node.
+// The files that are not units. Each is read by the program that reads it on a node.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -22,7 +22,7 @@ const foreign = [
 ];
 
 for (const release of releases) {
-  test(`tmpfiles of ${release}: a boot removes what the last boot decided and nothing else; a run by hand removes nothing`, () => {
+  test(`tmpfiles of ${release}: a boot removes only the files with the last boot's decisions; a run by hand removes nothing`, () => {
     withNode({ release, cloudInit: 'fedora', runtime: 'crio' }, (root) => {
       for (const path of [...stale, ...foreign]) {
         mkdirSync(dirname(join(root, path)), { recursive: true });
@@ -40,14 +40,18 @@ for (const release of releases) {
       const connection = statSync(
         join(root, 'run/NetworkManager/system-connections/eniboot-boot-eni.nmconnection'),
       );
-      assert.is(connection.mode & 0o777, 0o600, 'NetworkManager ignores a connection others can read');
+      assert.is(
+        connection.mode & 0o777,
+        0o600,
+        'NetworkManager ignores a connection file that other users can read',
+      );
       for (const folder of ['run/eniboot/pool', 'var/lib/eniboot/metrics', 'opt/cni/bin'])
         assert.ok(existsSync(join(root, folder)), folder);
     });
   });
 
   test(`sysctl of ${release}: strict on every device, over Fedora's own defaults, and forwarding`, () => {
-    // What systemd's 50-default.conf says on Fedora; Debian leaves it out.
+    // The setting of systemd's 50-default.conf on Fedora, which Debian leaves out.
     const fedora =
       'net.ipv4.conf.default.rp_filter = 2\nnet.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n';
     ip('link', 'add', 'enbsys0', 'type', 'veth', 'peer', 'name', 'enbsys1');
@@ -61,7 +65,7 @@ for (const release of releases) {
       (root) => {
         writeFileSync('/proc/sys/net/ipv4/conf/enbsys0/rp_filter', '0');
         writeFileSync('/proc/sys/net/ipv4/ip_forward', '0');
-        // Only what belongs to this network namespace; the machine's own settings are not this test's to change.
+        // Only settings of this network namespace: a test must not change the machine's own.
         const { output } = runIn(root, '/usr/lib/systemd/systemd-sysctl', [
           '--prefix=net/ipv4/conf',
           '--prefix=net/ipv4/ip_forward',
@@ -86,7 +90,7 @@ for (const release of releases) {
     });
   });
 
-  test(`udev of ${release}: a pod link keeps its MAC and name and is not NetworkManager's`, () => {
+  test(`udev of ${release}: a pod link keeps its MAC and name and is not managed by NetworkManager`, () => {
     ip('link', 'add', 'enbudev0', 'type', 'veth', 'peer', 'name', 'other0');
     withNode({ release, cloudInit: 'fedora', runtime: 'crio' }, (root) => {
       const before = execFileSync('ip', ['-br', 'link', 'show', 'enbudev0'], { encoding: 'utf8' });
@@ -134,7 +138,7 @@ const orders: [keyof typeof machines, string, string][] = [
 
 for (const [machine, device, expected] of orders) {
   test(`${device} of ${machine} is ${expected}`, () => {
-    // The kernel's own list is covered by one made here, in a mount namespace that ends with the shell.
+    // A list made here covers the kernel's own, in a mount namespace that ends with the shell.
     const cards = machines[machine].map(
       ([address, ...facts]) =>
         `d=/sys/bus/pci/devices/${address}; mkdir -p $d; echo ${facts[0]} >$d/class; echo ${facts[1]} >$d/vendor; echo ${facts[2]} >$d/device`,
@@ -149,7 +153,7 @@ for (const [machine, device, expected] of orders) {
   });
 }
 
-test('the program says nothing where there is no card, and the device stays managed', () => {
+test('the program prints nothing without a card, and the device stays managed', () => {
   const program = join(nodeTree, 'usr/lib/udev/eniboot-nic-order');
   const script =
     'mount -t tmpfs tmpfs /sys; mkdir -p /sys/bus/pci/devices; exec "$1" /devices/virtual/net/lo';
@@ -164,7 +168,7 @@ test('shell programs pass shellcheck', () => {
   assert.is(result.status, 0, result.stdout);
 });
 
-test('cloud-init leaves pod ENIs alone, present at power-on and attached later', () => {
+test('cloud-init does not configure pod ENIs, neither at power-on nor attached later', () => {
   const config: unknown = parse(readFileSync(join(nodeTree, 'etc/cloud/cloud.cfg.d/90-eniboot.cfg'), 'utf8'));
   assert.equal(config, {
     updates: { network: { when: ['boot-new-instance'] } },

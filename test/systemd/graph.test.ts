@@ -1,6 +1,7 @@
-// The boot as systemd queues it, with real units of everything eniboot is ordered against: no cycle, no deleted job,
-// nothing to complain about in our files. And graphs broken on purpose, which must be seen to be broken.
-import { lstatSync } from 'node:fs';
+// time limit: 300 s
+// The boot as systemd queues it, with the real units against which eniboot is ordered: no cycle, no deleted job, no message about
+// eniboot's files. And graphs with planted cycles, which systemd must report.
+import { lstatSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -9,12 +10,25 @@ import { releases } from './releases.ts';
 
 const enabledKubelet = { 'usr/lib/systemd/system-preset/00-operator.preset': 'enable kubelet.service\n' };
 
+/** As docs/join.md has it for kubeadm. */
+const joining = {
+  'usr/lib/systemd/system-preset/00-operator.preset': 'enable kubeadm-join.service\n',
+  'etc/systemd/system/kubeadm-join.service': readFileSync(
+    join(import.meta.dirname, '../../docs/examples/join/kubeadm/kubeadm-join.service'),
+    'utf8',
+  ),
+};
+const operators = [
+  ['', {}],
+  [', kubelet enabled by an operator', enabledKubelet],
+  [', kubeadm joins', joining],
+] as const;
+
 for (const release of releases) {
   for (const cloudInit of ['fedora', 'debian'] as const) {
     for (const runtime of ['crio', 'containerd'] as const) {
-      for (const extra of [{}, enabledKubelet]) {
-        const kubelet = extra === enabledKubelet ? ', kubelet enabled by an operator' : '';
-        test(`no cycle: ${release}, cloud-init as on ${cloudInit}, ${runtime}${kubelet}`, () => {
+      for (const [what, extra] of operators) {
+        test(`no cycle: ${release}, cloud-init as on ${cloudInit}, ${runtime}${what}`, () => {
           withNode({ release, cloudInit, runtime, extra }, (root) => {
             const { cycles, ours } = verify(root);
             assert.equal(cycles, []);
@@ -25,7 +39,7 @@ for (const release of releases) {
     }
   }
 
-  test(`the graph of ${release} holds what is ordered against`, () => {
+  test(`the graph of ${release} has the units against which eniboot is ordered`, () => {
     withNode({ release, cloudInit: 'fedora', runtime: 'crio' }, (root) => {
       for (const link of [
         'multi-user.target.wants/eniboot.service',
@@ -61,7 +75,13 @@ for (const release of releases) {
   });
 }
 
-/** Orderings that look harmless, and what they break. */
+test('kubeadm is enabled where an operator says so', () => {
+  withNode({ release: releases[0], cloudInit: 'fedora', runtime: 'crio', extra: joining }, (root) => {
+    assert.is(state(root, 'kubeadm-join.service'), 'enabled');
+  });
+});
+
+/** Orderings that look harmless and make a cycle. */
 const broken: Record<string, Record<string, string>> = {
   'eniboot after cloud-init has finished': {
     'etc/systemd/system/eniboot.service.d/x.conf': '[Unit]\nAfter=cloud-final.service\n',
@@ -73,6 +93,10 @@ const broken: Record<string, Record<string, string>> = {
     'etc/systemd/system/eniboot.service.d/x.conf': '[Unit]\nBefore=network-online.target\n',
   },
   'cri-o before eniboot': { 'etc/systemd/system/crio.service.d/x.conf': '[Unit]\nBefore=eniboot.service\n' },
+  'kubeadm after cloud-init has finished': {
+    ...joining,
+    'etc/systemd/system/kubeadm-join.service.d/x.conf': '[Unit]\nAfter=cloud-final.service\n',
+  },
   'an enabled kubelet after cloud-init has finished': {
     ...enabledKubelet,
     'etc/systemd/system/kubelet.service.d/x.conf': '[Unit]\nAfter=cloud-final.service\n',
@@ -81,7 +105,7 @@ const broken: Record<string, Record<string, string>> = {
 
 for (const release of releases) {
   for (const [name, extra] of Object.entries(broken)) {
-    test(`seen on ${release}: ${name}`, () => {
+    test(`systemd of ${release} reports the cycle: ${name}`, () => {
       withNode({ release, cloudInit: 'fedora', runtime: 'crio', extra }, (root) => {
         const { cycles } = verify(root);
         assert.ok(
@@ -96,7 +120,7 @@ for (const release of releases) {
     });
   }
 
-  test(`seen on ${release}: a key that does not exist in one of our units`, () => {
+  test(`systemd of ${release} reports an unknown key in one of eniboot's units`, () => {
     const extra = {
       'etc/systemd/system/eniboot-collect.service.d/x.conf': '[Service]\nNoNewPrivilege=yes\n',
     };
@@ -110,7 +134,7 @@ function state(root: string, unit: string): string {
   return runIn(root, 'systemctl', ['is-enabled', unit]).output.trim();
 }
 
-/** Links point to where their targets are inside the root; followed from outside they lead elsewhere. */
+/** Links have targets inside the root; followed from outside they would lead elsewhere. */
 function isLink(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 }

@@ -1,5 +1,5 @@
-// Builds the file tree of a node in a folder (a release's real units, ours over them, enabled as on the image) and has
-// that release's own systemd load it and queue the boot.
+// Builds the file tree of a node in a folder (a release's real units, eniboot's added, enabled as on the image) and lets that
+// release's own systemd load it and queue the boot.
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -18,22 +18,22 @@ import { dirname, join } from 'node:path';
 import { type Release, rootOf } from './releases.ts';
 
 const here = import.meta.dirname;
-/** Our tree, as it lies in the repository. */
+/** The tree `systemd/` of the repository. */
 export const nodeTree = join(here, '..', '..', 'systemd');
 const units = 'usr/lib/systemd/system';
 
 export interface Node {
   release: Release;
-  /** cloud-init's units order themselves differently on Fedora. */
+  /** cloud-init's units have another order on Fedora. */
   cloudInit: 'debian' | 'fedora';
   runtime: 'crio' | 'containerd';
-  /** Files added last, by path; to break things with. */
+  /** Files that are added last, by path; with them a test makes faults. */
   extra?: Record<string, string>;
-  /** Those of `extra` that are programs. */
+  /** Paths in `extra` that are programs. */
   programs?: string[];
 }
 
-/** Makes the root of such a node, calls `use` with its path and removes it again. */
+/** Makes the root of a node, calls `use` with its path and removes it again. */
 export function withNode<T>(node: Node, use: (root: string) => T): T {
   const place = mkdtempSync(join(tmpdir(), 'eniboot-node-'));
   try {
@@ -43,7 +43,7 @@ export function withNode<T>(node: Node, use: (root: string) => T): T {
   }
 }
 
-/** The same for a use that takes its time. */
+/** The same for an asynchronous `use`. */
 export async function withNodeAsync<T>(node: Node, use: (root: string) => Promise<T>): Promise<T> {
   const place = mkdtempSync(join(tmpdir(), 'eniboot-node-'));
   try {
@@ -67,7 +67,7 @@ function compose(node: Node, place: string): string {
     addFixture(root, name);
   addFixture(root, 'kubelet.service');
   addFixture(root, '10-kubeadm.conf', 'kubelet.service.d');
-  // systemd checks that a program is there and executable.
+  // systemd checks that the program of a unit exists and is executable.
   for (const program of ['usr/bin/kubelet', 'usr/libexec/eniboot/current/eniboot'])
     write(root, program, '#!/bin/false\n', 0o755);
   cpSync(nodeTree, root, { recursive: true, verbatimSymlinks: true });
@@ -75,7 +75,7 @@ function compose(node: Node, place: string): string {
   for (const [path, text] of Object.entries(node.extra ?? {}))
     write(root, path, text, node.programs?.includes(path) ? 0o755 : 0o644);
   runIn(root, 'systemctl', ['preset-all']);
-  // What cloud-init's generator does when it finds a datasource.
+  // Does the same as cloud-init's generator when it finds a datasource.
   mkdirSync(join(root, 'etc/systemd/system/multi-user.target.wants'), { recursive: true });
   symlinkSync(
     `/${units}/cloud-init.target`,
@@ -84,7 +84,7 @@ function compose(node: Node, place: string): string {
   return root;
 }
 
-/** A writable root over the cached one; a copy where the kernel has no overlay for us, ten times slower. */
+/** A writable root over the cached one; without overlay mounts a copy, ten times slower. */
 function layOver(base: string, place: string): string {
   const root = join(place, 'root');
   const script = `mount -t tmpfs tmpfs "$2" && cd "$2" && mkdir upper work root &&
@@ -94,7 +94,7 @@ function layOver(base: string, place: string): string {
   return root;
 }
 
-/** Runs a program of the release inside the root, /proc and /sys included; standard output and error together. */
+/** Runs a program of the release in the root, with /proc and /sys; returns standard output and error together. */
 export function runIn(
   root: string,
   program: string,
@@ -116,8 +116,8 @@ export function runIn(
 }
 
 /**
- * What systemd says when it queues the boot (multi-user.target), kubelet, and each unit of ours. It breaks a cycle by deleting a job, says
- * so, and exits with 0, hence `cycles`. `ours` are the lines about our files or units.
+ * The messages of systemd when it queues the boot (multi-user.target), kubelet, and each unit of eniboot. It breaks a cycle by
+ * deleting a job, reports that, and exits with 0, hence the field `cycles`. The last field has the lines about eniboot's files or units.
  */
 export function verify(root: string): { output: string; cycles: string[]; ours: string[] } {
   const ours = readdirSync(join(nodeTree, units)).filter((name) => name.startsWith('eniboot'));
@@ -132,7 +132,7 @@ export function verify(root: string): { output: string; cycles: string[]; ours: 
   };
 }
 
-/** Fedora's cloud image without eniboot: no package enables a service that no preset names, since the last one is `disable *`. */
+/** Fedora's cloud image without eniboot: only services in a preset are enabled, because the last preset is `disable *`. */
 const nodePreset = `
 enable NetworkManager.service
 enable NetworkManager-wait-online.service

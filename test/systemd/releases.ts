@@ -1,5 +1,5 @@
-// Two Debian releases whose own systemd judges the units: between them they hold the span of versions a Fedora node may
-// have. Only files are used; nothing of them is booted or installed.
+// Two Debian releases whose own systemd judges the units: they enclose the versions that a Fedora node may have. Only their files
+// are used; no release is booted or installed.
 import { join } from 'node:path';
 import { cacheFolder } from '../../agent/build/cache.ts';
 import { keptRoot } from '../debian.ts';
@@ -8,7 +8,7 @@ import { keptRoot } from '../debian.ts';
 export const releases = ['trixie', 'forky'] as const;
 export type Release = (typeof releases)[number];
 
-/** Where the extracted packages are kept, outside the clone. */
+/** The folder of the extracted packages, outside the clone. */
 const unitCache = cacheFolder('units');
 
 /** The file that names the directory in use for a release. */
@@ -16,7 +16,7 @@ export function pointerOf(release: Release): string {
   return join(unitCache, release);
 }
 
-/** Root folder of a release's extracted packages. Throws, with the command to run, when they are not there. */
+/** Root folder of a release's extracted packages. Throws, with the command to run, when it does not exist. */
 export function rootOf(release: Release): string {
   return keptRoot(pointerOf(release), 'test/systemd/fetch.ts');
 }

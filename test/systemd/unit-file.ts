@@ -1,9 +1,9 @@
-// Reads unit files and drop-ins the way systemd does, as far as the assertions need: continuation lines, repeated keys.
+// Reads unit files and drop-ins as systemd does, as far as the assertions need: continuation lines, repeated keys.
 
-/** Values by "Section.Key", in the order they were given; an empty value clears what came before it, as in systemd. */
+/** Values by "Section.Key", in order; an empty value clears the earlier values, as in systemd. */
 export type Unit = Map<string, string[]>;
 
-/** Parses a unit and its drop-ins, given in the order systemd would read them. */
+/** Parses a unit and its drop-ins, in the order in which systemd reads them. */
 export function parseUnit(...texts: string[]): Unit {
   const unit: Unit = new Map();
   for (const text of texts) {
@@ -26,7 +26,7 @@ export function words(unit: Unit, name: string): string[] {
   return (unit.get(name) ?? []).flatMap((given) => given.split(/\s+/));
 }
 
-/** The last value of a setting, which is the one that counts. */
+/** The last value of a setting, which counts. */
 export function value(unit: Unit, name: string): string | undefined {
   return unit.get(name)?.at(-1);
 }

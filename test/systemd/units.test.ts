@@ -1,4 +1,4 @@
-// What must stay true of the units whatever else changes in them.
+// Requirements on the units.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -17,7 +17,7 @@ const services = files.filter((path) => path.endsWith('.service'));
 const dropIns = files.filter((path) => path.endsWith('.conf'));
 const eniboot = read('eniboot.service');
 
-test("kubelet's flags: the file of its RPM, then this boot's, which wins", () => {
+test("kubelet's flags: the file of its RPM, then this boot's, which takes precedence", () => {
   const kubelet = read('kubelet.service.d/zz-eniboot.conf');
   assert.equal(kubelet.get('Service.EnvironmentFile'), [
     '-/etc/sysconfig/kubelet',
@@ -49,13 +49,13 @@ test('kubelet waits for READY: notify, not enabled, required, started after', ()
   assert.ok(words(kubelet, 'Unit.After').includes('eniboot.service'));
   assert.not.ok(
     files.some((path) => path.includes('.wants/')),
-    'enablement belongs to the preset',
+    'the preset enables the unit',
   );
   const preset = readFileSync(join(nodeTree, 'usr/lib/systemd/system-preset/10-eniboot.preset'), 'utf8');
   assert.match(preset, /^disable kubelet\.service$/m);
 });
 
-test('a failed attempt is tried again only after a crash, and not for ever', () => {
+test('a failed attempt is tried again only after a crash, and only a limited number of times', () => {
   assert.is(value(eniboot, 'Service.Restart'), 'on-failure');
   assert.is(value(eniboot, 'Service.RestartMode'), 'direct');
   assert.equal(words(eniboot, 'Service.RestartPreventExitStatus'), ['1', '2']);
@@ -105,7 +105,7 @@ test('no ordering against cloud-init', () => {
   }
 });
 
-test('every service of ours, and every runtime that starts our executable, drops the variables that hijack it', () => {
+test('every service of eniboot, and every runtime that starts its executable, removes the variables that could change the executable', () => {
   const named = [...services, ...dropIns];
   assert.ok(
     ['kubelet', 'crio', 'containerd'].every((name) =>
@@ -114,6 +114,15 @@ test('every service of ours, and every runtime that starts our executable, drops
   );
   for (const path of named) {
     assert.equal(words(read(path), 'Service.UnsetEnvironment'), ['BUN_OPTIONS', 'BUN_BE_BUN'], path);
+  }
+});
+
+test('every service that changes the kernel may use netlink, and has the address space that foreign calls reserve', () => {
+  for (const name of ['eniboot', 'eniboot-collect', 'eniboot-refill', 'eniboot-repair']) {
+    const unit = read(`${name}.service`);
+    assert.ok(words(unit, 'Service.RestrictAddressFamilies').includes('AF_NETLINK'), name);
+    for (const limit of ['MemoryDenyWriteExecute', 'LimitDATA', 'LimitAS'])
+      assert.is(value(unit, `Service.${limit}`), undefined, `${name}: ${limit}`);
   }
 });
 
@@ -144,7 +153,7 @@ test('the refill flag is removed before anything else can be skipped or fail', (
   assert.is(value(service, 'Unit.StartLimitIntervalSec'), '0');
 });
 
-test('what the units may write exists before they start', () => {
+test('the paths that the units may write exist before they start', () => {
   const made = readFileSync(join(nodeTree, 'usr/lib/tmpfiles.d/eniboot.conf'), 'utf8')
     .split('\n')
     .flatMap((line) => /^d (\S+)/.exec(line)?.[1] ?? []);
@@ -155,28 +164,29 @@ test('what the units may write exists before they start', () => {
   }
 });
 
-test('no service can take the memory of the machine', () => {
+test('no service can use up the memory of the machine', () => {
   const MiB = 1024 * 1024;
   const executable = 125 * MiB;
   for (const path of services) {
     const [, number, unit] = /^(\d+)(M)$/.exec(value(read(path), 'Service.MemoryMax') ?? '') ?? [];
     assert.is(unit, 'M', `${path}: MemoryMax= in MiB`);
     const most = Number(number) * MiB;
-    // What a boot takes at most, asserted of each fault in test/boot/faults/run.ts; cat takes the page cache alone.
+    // A boot's largest memory, which test/boot/faults/run.ts asserts for each fault; cat only takes page cache.
     const needs = path === 'eniboot-readahead.service' ? executable : 150 * MiB;
     assert.ok(most >= needs * 1.5 && most <= 512 * MiB, `${path}: ${number} MiB`);
-    // The agent outlives a program of its that was killed, and says what failed.
+    // The agent survives a killed child program, and reports the failure.
     assert.is(value(read(path), 'Service.OOMPolicy'), 'continue', path);
   }
 });
 
-/** Highest exposure (0 to 10) `systemd-analyze security` may find; lower it when a unit needs less. */
+/** Highest exposure (0 to 10) that `systemd-analyze security` may find; lower it when a unit needs less. */
 const exposure: Record<string, number> = {
   'eniboot.service': 2.9,
   'eniboot-readahead.service': 0.7,
   'eniboot-repair.service': 2.9,
   'eniboot-refill.service': 2.5,
   'eniboot-collect.service': 1.6,
+  'eniboot-policy.service': 2.8,
 };
 
 for (const release of releases) {

@@ -1,6 +1,6 @@
 // time limit: 240 s
-// What eniboot puts into the kernel is listed by others: kube-proxy by the nft in its image, an operator by that of a debug
-// container. Whatever nft has written it, and whichever lists it: none ends by a signal, and each has something to say.
+// Other programs list eniboot's objects in the kernel: kube-proxy with the nft of its image, an operator with the nft of a debug
+// container. Whichever nft has written them, and whichever lists them: no tool ends by a signal, and each has output.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Cloud, startCloud } from '../aws/index.ts';
@@ -12,7 +12,7 @@ let cloud: Cloud;
 let node: PodNode;
 
 /**
- * Each is started in the node's namespace and in a pod's. The first ones are those of kube-proxy in nftables mode
+ * Each call runs in the node's namespace and in a pod's. The first ones are those of kube-proxy in nftables mode
  * (sigs.k8s.io/knftables, List and ListElements in nftables.go).
  */
 const nftCalls = [
@@ -55,7 +55,7 @@ egress: { table: [{ cidr: 10.0.7.0/24, action: snat }, { cidr: 10.0.8.0/24, acti
 });
 test.after(() => cloud.stop());
 
-/** Lists all there is by each release's tools; lines that say what went wrong. */
+/** Runs all calls with each release's tools; returns a line for each failure. */
 async function problems(): Promise<string[]> {
   const found: string[] = [];
   for (const release of releases)
@@ -71,7 +71,7 @@ async function problems(): Promise<string[]> {
               `said=$(${command} ${call} 2>&1) || echo "${release} ${where}${tool} ${call}: exit $?: $(echo "$said" | head -c 300)"`,
           )
           .join('\n');
-        // A call that a release does not know says so; what counts is that it reads what is there.
+        // A release may not know a call and reports that; it must be able to read the objects.
         const lines = (await node.sh(script))
           .split('\n')
           .filter((line) => line !== '' && !/syntax error/.test(line));
@@ -81,7 +81,7 @@ async function problems(): Promise<string[]> {
 }
 
 for (const writer of releases)
-  test(`tables written by nft of ${writer}: every nft and ip in reach lists them`, async () => {
+  test(`tables written by nft of ${writer}: every available nft and ip lists them`, async () => {
     await node.sh(`mkdir -p /run/writer; cat >/run/writer/nft <<'EOF'
 #!/bin/sh
 exec ${commandOf(writer, 'nft').join(' ')} "$@"

@@ -1,5 +1,5 @@
-// nft and ip of other releases, started by their own loader with their own libraries: what others on a node have. kube-proxy's
-// image had nft 1.0.6 of bookworm while nodes wrote by newer ones.
+// nft and ip of other releases, started by their own loader with their own libraries, as other programs on a node have them.
+// kube-proxy's image had nft 1.0.6 of bookworm while nodes wrote with newer ones.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { cacheFolder } from '../../agent/build/cache.ts';

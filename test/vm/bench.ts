@@ -1,8 +1,8 @@
-// A node in the VM: the simulated AWS on one side, QEMU on the other, and what cases ask of both.
+// A node in the VM: the simulated AWS on one side, QEMU on the other, and the operations of cases on both.
 import { copyFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import type { Status } from '../../agent/boot/status.ts';
+import type { Status } from '../../agent/boot/verdict/status.ts';
 import { type Cloud, type Instance, type LaunchOptions, startCloud } from '../aws/index.ts';
 import { createHost } from './host.ts';
 import type { Arm64Tools } from './image/arm64-tools.ts';
@@ -24,11 +24,11 @@ export interface Bench {
 }
 
 export interface NodeOptions extends Omit<LaunchOptions, 'vm' | 'userData'> {
-  /** Sections of the node's configuration, which is its user data; each is laid over the one it has by default. */
+  /** Sections of the node's configuration, which is its user data. Each is added to the default section. */
   config?: Sections;
-  /** A region that is there already and outlives the node; without it the node gets one of its own. */
+  /** An existing region, which outlives the node; without it the node gets a region of its own. */
   cloud?: Cloud;
-  /** Of the machine; without it what eniboot and pods without a runtime need. */
+  /** Memory of the machine; default: enough for eniboot and pods without a runtime. */
   memoryMiB?: number;
   /** The boot ENI's card comes after the others in PCI order. */
   bootNicLast?: boolean;
@@ -48,12 +48,12 @@ export interface Node {
   /** The same, then until systemd has nothing left to do. */
   verdict(): Promise<Observation>;
   observe(): Promise<Observation>;
-  /** From here on, the verdict of an earlier boot on the console does not count. */
+  /** Ignores verdicts on the console from earlier boots, from here on. */
   forgetConsole(): void;
   end(): Promise<void>;
 }
 
-/** What stands in the guest at one moment. */
+/** The state of the guest at one moment. */
 export interface Observation {
   status: Status;
   /** Lines of the console that hold a verdict. */
@@ -61,7 +61,7 @@ export interface Observation {
   /** Starts of the stand-ins in this boot. */
   starts: Start[];
   failedUnits: string[];
-  /** The journal's complaints about the order of units. */
+  /** Lines of the journal about ordering cycles of units. */
   cycles: string[];
   /** `systemctl show` of eniboot.service and kubelet.service. */
   eniboot: Record<string, string>;
@@ -83,15 +83,15 @@ export interface Start {
 export interface Device {
   name: string;
   mac: string;
-  /** With prefix length, both families. */
+  /** With prefix length, of both families. */
   addresses: string[];
   up: boolean;
   mtu: number;
-  /** As NetworkManager has it: `connected`, `unmanaged`, … */
+  /** NetworkManager's state of the device: `connected`, `unmanaged`, … */
   state: string;
 }
 
-/** Name of the snapshot that stands just before eniboot. */
+/** Name of the snapshot that is taken just before eniboot starts. */
 const gate = 'gate';
 
 /** A node just powered on, from its first instruction. */
@@ -106,18 +106,18 @@ export async function coldNode(
   return launch(bench, options, work, disk, { kernelArguments });
 }
 
-/** A node that has booted up to eniboot, and the disk that other nodes go on from. */
+/** A node that has booted up to eniboot, and the disk from which other nodes go on. */
 export async function nodeAtGate(bench: Bench): Promise<Node> {
   const node = await coldNode(bench, {}, ['e2e.gate']);
   await node.machine.ready(120_000 * bench.patience);
   const wait = 'until [ -e /run/e2e/gate-reached ]; do sleep 0.2; done';
   const reached = await node.machine.run(wait, 180_000 * bench.patience);
-  if (reached.exitCode !== 0) throw new Error(`the boot never came to eniboot:\n${node.machine.console()}`);
+  if (reached.exitCode !== 0) throw new Error(`the boot did not reach eniboot:\n${node.machine.console()}`);
   await node.machine.snapshot(gate, gateDisk(bench));
   return node;
 }
 
-/** A node that goes on from where nodeAtGate stood, in a cloud of its own. */
+/** A node that goes on from the snapshot of nodeAtGate, in a cloud of its own. */
 export async function nodeFromGate(bench: Bench, options: NodeOptions = {}): Promise<Node> {
   const work = mkdtempSync(join(bench.work, 'node-'));
   const disk = join(work, 'disk.qcow2');
@@ -194,7 +194,7 @@ async function launch(
   async function settledObservation(from: Machine, { patience }: Bench): Promise<Observation> {
     // Returns when the boot's jobs are done: `running`, or `degraded` with a failed unit.
     await from.run('timeout 110 systemctl is-system-running --wait', 120_000 * patience);
-    // kubelet is started by a job of its own, after everything else.
+    // A later job of its own starts kubelet.
     await from.run(
       'for i in 1 2 3 4 5 6 7 8 9 10; do [ -n "$(systemctl list-jobs --no-legend)" ] || break; sleep 1; done',
     );
@@ -239,7 +239,7 @@ const sections = {
   states: 'nmcli -t -f DEVICE,STATE device',
 };
 
-/** Everything in one script: a round trip and a process each cost a good part of a second under emulation. */
+/** All questions in one script: under emulation a round trip and a process each take a good part of a second. */
 async function observe(machine: Machine, consoleFrom: number): Promise<Observation> {
   const script = Object.entries(sections)
     .map(([name, command]) => `echo '@@${name}'; ${command}`)

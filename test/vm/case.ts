@@ -1,20 +1,22 @@
 import type { Bench } from './bench.ts';
 import type { Suite } from './image/image.ts';
 
-/** One thing that happens to nodes; what it found out stands in the evidence beside its result. */
+/** A case: events of one or more nodes. Its facts are in the evidence, beside its result. */
 export interface Case<Facts> {
   name: string;
   title: string;
   /** Part of `--quick`. */
   quick?: true;
+  /** An hour and more in emulation: runs only when it is named. */
+  long?: true;
   /** The root image it runs on; trixie without it. */
   image?: Suite;
-  /** Which of its suite's layers its nodes have; the only one without it. */
+  /** The suite's layer that its nodes have; default: the suite's only one. */
   layer?: string;
   run(bench: Bench): Promise<Facts>;
 }
 
-/** A root file system that nodes start from: an image, and what a suite lays over it. */
+/** A root file system from which nodes start: an image, and a suite's files laid over it. */
 export interface Root {
   image: Suite;
   layer: string;
@@ -28,12 +30,12 @@ export function nameOf({ image, layer }: Root): string {
   return layer === '' ? image : `${image}-${layer}`;
 }
 
-/** What the command asks of the runner, which sits in a network namespace of its own. */
+/** The command's orders to the runner, which runs in a network namespace of its own. */
 export interface Job {
   /** By the names of their roots. */
   benches: Record<string, Bench>;
   names: string[];
-  /** Where the results go. */
+  /** Path of the file for the results. */
   results: string;
 }
 

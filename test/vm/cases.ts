@@ -1,5 +1,5 @@
-// What a node must survive on a real kernel with systemd, NetworkManager and cloud-init. Each case says what
-// happens to the node; what holds in all of them stands in sound().
+// Events that a node must survive on a real kernel with systemd, NetworkManager and cloud-init. Each case has the events;
+// sound() has what holds in all cases.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,18 +20,18 @@ import type { Case } from './case.ts';
 /** How long one boot took, in seconds. */
 export interface Timing {
   boot: string;
-  /** From power-on to the verdict on the console, on the host's clock; only of a machine's first boot. */
+  /** From power-on to the verdict on the console, by the host's clock; only for a machine's first boot. */
   powerOn: number | undefined;
   /** Boot clock at which eniboot started, gave its verdict, and kubelet started. */
   started: number;
   verdict: number;
   kubelet: number | undefined;
-  /** eniboot from its first run to its verdict, and the part of it that was not waiting for the cloud. */
+  /** Seconds from eniboot's first run to its verdict, and the part of them without waits for the cloud. */
   eniboot: number;
   own: number;
 }
 
-/** Prefixes for 110 pods on one ENI, tagged as the launch template of a node does. */
+/** Prefixes for 110 pods on one ENI, with the tags of a node's launch template. */
 const podEniAtLaunch = { prefixes: 7, tags: { 'eniboot:role': 'pods', 'eniboot:cluster': 'e2e' } };
 
 export const cases: readonly Case<Timing[]>[] = [
@@ -54,13 +54,13 @@ export const cases: readonly Case<Timing[]>[] = [
   },
   {
     name: 'pod-eni-at-launch',
-    title: 'a pod ENI is there at power-on: it never gets a lease, and EC2 is asked for nothing',
+    title: 'a pod ENI is there at power-on: it never gets a lease, and EC2 is not changed',
     run: (bench) =>
       withNode(coldNode(bench, { podEnis: [podEniAtLaunch] }), async (node) => {
         const seen = await node.verdict();
         sound(node, seen, { verdict: 'ready' });
         assert.equal(node.instance.enis.length, 2);
-        // The verdict's tag is the one thing a first boot changes in EC2.
+        // The verdict's tag is the only change in EC2 by a first boot.
         assert.deepEqual(mutatingCalls(node), ['CreateTags']);
         const { bootEni } = node.instance;
         assert.deepEqual([...leasedMacs()], [bootEni.mac], 'the boot ENI alone asked for a lease');
@@ -70,13 +70,13 @@ export const cases: readonly Case<Timing[]>[] = [
   {
     name: 'boot-eni-not-first',
     title:
-      'the boot ENI is the last card in PCI order: NetworkManager is told, and the pod ENI loses its lease',
+      'the boot ENI is the last card in PCI order: eniboot tells NetworkManager, and the pod ENI loses its lease',
     run: (bench) =>
       withNode(coldNode(bench, { podEnis: [podEniAtLaunch], bootNicLast: true }), async (node) => {
         const seen = await node.verdict();
         sound(node, seen, { verdict: 'ready' });
         const [podEni] = node.instance.enis.slice(1);
-        assert.ok(leasedMacs().has(podEni?.mac ?? ''), 'the card in front was given a lease first');
+        assert.ok(leasedMacs().has(podEni?.mac ?? ''), 'the first card got a lease first');
         await egressIsPublic(node);
         return [timing('boot ENI not first', seen)];
       }),
@@ -100,18 +100,18 @@ export const cases: readonly Case<Timing[]>[] = [
   },
   {
     name: 'stop-start',
-    title: 'stop and start take the public address: where it is required the boot says so, and kubelet waits',
+    title: 'stop and start take the public address: a boot that requires it fails, and kubelet waits',
     run: (bench) =>
       withNode(coldNode(bench, { config: { egress: { publicAddress: 'require' } } }), async (node) => {
         const first = await node.verdict();
         sound(node, first, { verdict: 'ready' });
-        assert.ok(first.status.bootEni?.publicAddress, 'it had a public address');
+        assert.ok(first.status.bootEni?.publicAddress, 'the boot ENI had a public address');
         await node.instance.stop();
         await node.instance.start();
         const second = await node.verdict();
         sound(node, second, { verdict: 'failed', code: 'NO_PUBLIC_ADDRESS' });
         assert.equal(second.status.bootEni?.publicAddress, undefined);
-        // The operator decides that this node does without, and starts the unit again.
+        // The operator decides that this node needs no public address, and starts the unit again.
         node.configure({ egress: { publicAddress: 'ignore' } });
         node.forgetConsole();
         await node.machine.run('systemctl start eniboot.service', 120_000 * bench.patience);
@@ -136,7 +136,7 @@ export const cases: readonly Case<Timing[]>[] = [
   },
   {
     name: 'eni-never-comes',
-    title: 'the device never comes: kubelet does not start, and the console says why',
+    title: 'the device never comes: kubelet does not start, and the console tells why',
     quick: true,
     run: (bench) =>
       withGate(bench, { config: { boot: { deadlineSeconds: 60 } } }, async (node) => {
@@ -150,7 +150,7 @@ export const cases: readonly Case<Timing[]>[] = [
   },
   {
     name: 'reloads',
-    title: 'what packages and operators reload on a READY node undoes nothing that repair does not put back',
+    title: 'repair restores everything that reloads by packages and operators undo on a READY node',
     run: (bench) =>
       withGate(bench, {}, async (node) => {
         await openGate(node);
@@ -195,14 +195,14 @@ export const cases: readonly Case<Timing[]>[] = [
         await attached(node);
         const bound = await node.machine.run(`cat ${group}/memory.max`);
         assert.equal(bound.stdout.trim(), String(512 * 1024 * 1024), 'the limit of the unit holds');
-        // Less than it has already: the kernel kills at once, as it would for a defect.
+        // Less memory than the agent has already: the kernel kills it at once, as for a defect.
         const killed = await node.machine.run(
           `${property('16M')}; until grep -q 'oom_kill [1-9]' ${group}/memory.events; do sleep 0.1; done; ${property('512M')}`,
         );
         assert.equal(killed.exitCode, 0, killed.stderr);
         const seen = await node.verdict();
         sound(node, seen, { verdict: 'ready' });
-        // On a busy machine the next run begins, and ends, before the limit is what it was.
+        // On a busy machine the next run may begin, and end, before the limit is restored.
         const restarts = Number(seen.eniboot['NRestarts']);
         assert.ok(restarts >= 1 && restarts <= 3, `${restarts} restarts`);
         assert.ok(seen.status.attempts >= 2, 'the deadline is that of the first run');
@@ -229,7 +229,7 @@ exec /usr/sbin/nft "$@"
         const killed = await node.machine.run(
           'journalctl -k -b | grep -c "Memory cgroup out of memory.*(tail)"',
         );
-        assert.equal(killed.stdout.trim(), '1', 'the program was killed for the memory of the unit');
+        assert.equal(killed.stdout.trim(), '1', "the program was killed for the unit's memory limit");
         return [timing('program out of memory', seen)];
       }),
   },
@@ -256,15 +256,15 @@ exec /usr/sbin/nft "$@"
         const before = await node.verdict();
         sound(node, before, { verdict: 'ready' });
         const eni = await attachAnother(node);
-        // Longer than NetworkManager takes to begin DHCP on a device it manages.
+        // Longer than NetworkManager takes to begin DHCP on a device that it manages.
         await delay(15_000 * bench.patience);
         const seen = await node.observe();
         sound(node, seen, { verdict: 'ready' });
         const device = seen.devices.find((one) => one.mac === eni.mac);
         assert.ok(device, 'the device came');
         bare(device);
-        assert.equal(packetsFrom(node, eni.id), 0, 'nobody asked for a lease or anything else');
-        // Someone sets it up: even then the kernel gives it no address, and nobody asks for a lease.
+        assert.equal(packetsFrom(node, eni.id), 0, 'no packet was sent, not even for a lease');
+        // The device is set up by hand: even then the kernel gives it no address, and no program asks for a lease.
         await node.machine.run(`ip link set ${device.name} up`);
         await delay(10_000 * bench.patience);
         const up = (await node.observe()).devices.find((one) => one.mac === eni.mac);
@@ -289,7 +289,7 @@ exec /usr/sbin/nft "$@"
         assert.match(before, /snat|masquerade/);
         const flushed = await node.machine.run('nft flush ruleset && nft list ruleset');
         assert.equal(flushed.stdout.trim(), '');
-        // The timer's next round; its own period is not waited for.
+        // The timer's next round is started by hand, to save its period.
         const repaired = await node.machine.run(
           'systemctl start eniboot-repair.service',
           120_000 * bench.patience,
@@ -309,7 +309,7 @@ interface Expected {
   code?: string;
 }
 
-/** What holds after every boot, whatever happened to it. */
+/** What holds after every boot, in any case. */
 function sound(node: Node, seen: Observation, expected: Expected): void {
   const { status } = seen;
   assert.equal(status?.verdict, expected.verdict, explain(seen));
@@ -346,7 +346,7 @@ function sound(node: Node, seen: Observation, expected: Expected): void {
   }
 }
 
-/** A pod ENI as everyone but eniboot must leave it. */
+/** A pod ENI as every program but eniboot must leave it. */
 function bare(device: Device): void {
   assert.equal(device.state, 'unmanaged', `${device.name} is ${device.state}`);
   assert.deepEqual(device.addresses, [], `${device.name} has addresses`);
@@ -377,11 +377,11 @@ async function egressIsPublic(node: Node): Promise<void> {
   );
 }
 
-/** A command that sets others' settings anew, and whether it may undo what only repair puts back. */
+/** A command that reloads settings of other programs, and whether it may undo settings that only repair restores. */
 interface Reload {
   command: string;
   undoes?: true;
-  /** Not on every image: it is passed over where this command fails. */
+  /** The command is passed over on an image where this command fails. */
   needs?: string;
 }
 
@@ -403,7 +403,7 @@ const reloads: readonly Reload[] = [
 
 const ENIBOOT = '/usr/libexec/eniboot/current/eniboot';
 
-/** Names of the checks that fail: a stand-in of a VM may fail one from the start. */
+/** Names of the checks that fail: with a VM's stand-ins one may fail from the start. */
 async function failingChecks(node: Node, patience: number): Promise<string[]> {
   const { stdout, stderr } = await node.machine.run(`${ENIBOOT} check --json`, 120_000 * patience);
   assert.ok(stdout.startsWith('{'), stderr);
@@ -411,7 +411,7 @@ async function failingChecks(node: Node, patience: number): Promise<string[]> {
   return checks.filter(({ result }) => result === 'fail').map(({ id }) => id);
 }
 
-/** What boot has set stays, or repair puts it back; the boot ENI keeps its address, and pod ENIs stay without one. */
+/** Boot's settings persist, or repair restores them; the boot ENI keeps its address, and pod ENIs stay without one. */
 async function reloaded(
   node: Node,
   { command, undoes, needs }: Reload,
@@ -420,7 +420,7 @@ async function reloaded(
 ): Promise<void> {
   const { machine } = node;
   if (needs !== undefined && (await machine.run(needs)).exitCode !== 0) return;
-  // So that its timer does not hide what the reload has undone.
+  // Stopped, so that its timer does not hide what the reload has undone.
   await machine.run('systemctl stop eniboot-repair.timer');
   const done = await machine.run(command, 120_000 * patience);
   assert.equal(done.exitCode, 0, `${command}: ${done.stderr}`);
@@ -433,15 +433,15 @@ async function reloaded(
   await egressIsPublic(node);
 }
 
-/** Until EC2 has attached the pod ENI that the agent asked for. */
+/** Waits until EC2 has attached the pod ENI that the agent asked for. */
 async function attached(node: Node): Promise<void> {
   for (let tries = 0; node.instance.enis[1]?.attachment?.status !== 'attached'; tries += 1) {
-    assert.ok(tries < 6_000, 'the agent never attached an ENI');
+    assert.ok(tries < 6_000, 'the agent attached no ENI');
     await delay(20);
   }
 }
 
-/** Attaches one more pod ENI, as the agent's refill or an operator would hours later. */
+/** Attaches another pod ENI, as the agent's refill or an operator would hours later. */
 async function attachAnother(node: Node) {
   const { cloud, instance } = node;
   const [, podEni] = instance.enis;
@@ -458,7 +458,7 @@ async function attachAnother(node: Node) {
   return eni;
 }
 
-/** Whom the VPC's DHCP server has given a lease, by its own file. */
+/** The MACs with a lease, from the file of the VPC's DHCP server. */
 function leasedMacs(): Set<string> {
   const lines = readFileSync('/run/eniboot-aws/dhcp/leases', 'utf8').trim().split('\n');
   return new Set(lines.flatMap((line) => line.split(' ')[1] ?? []));
@@ -522,7 +522,7 @@ async function withNode(starting: Promise<Node>, body: (node: Node) => Promise<T
   }
 }
 
-/** What somebody who reads a failed case looks for first. */
+/** The output that helps first with a failed case. */
 async function lastWords(node: Node): Promise<string> {
   const console = node.machine.console().split('\n').slice(-15).join('\n');
   const asked = node.machine.run(

@@ -1,4 +1,4 @@
-// The machine behind a simulated instance: QEMU whose NICs are the instance's ENIs, through hot-plugs, stops and starts.
+// The machine behind a simulated instance: QEMU whose NICs are the instance's ENIs, with hot-plugs, stops and starts.
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Instance, LaunchOptions } from '../aws/index.ts';
@@ -8,26 +8,26 @@ import { type Machine, type Nic, startMachine } from './machine.ts';
 type Eni = Instance['bootEni'];
 
 export interface HostOptions extends Pick<Bench, 'kernel' | 'initrd' | 'accelerator' | 'arm64' | 'patience'> {
-  /** Folder of this machine alone: each power-on has a folder of its own in it. */
+  /** Folder of this machine only: each power-on has a folder of its own in it. */
   work: string;
-  /** qcow2, written to. */
+  /** Path of a qcow2 image, which the machine writes to. */
   disk: string;
   memoryMiB?: number;
   kernelArguments?: string[];
   /** The boot ENI's card comes after the others in PCI order. */
   bootNicLast?: boolean;
-  /** Called before the machine of an instance that is being terminated goes. */
+  /** Called before the machine of a terminated instance ends. */
   beforeEnd?: (machine: Machine) => Promise<void>;
 }
 
 export interface Host {
-  /** For the launch of the instance: ENIs become NICs, and power follows what EC2 decides. */
+  /** For the launch of the instance: ENIs become NICs, and EC2's decisions change the power. */
   hooks: NonNullable<LaunchOptions['vm']>;
-  /** The machine of the present power-on; undefined as soon as the instance was asked to stop. */
+  /** The machine since the last power-on; undefined as soon as the instance was asked to stop. */
   readonly machine: Machine | undefined;
-  /** The first power-on, with the ENIs the instance has then; `from` is a snapshot on the disk to go on from. */
+  /** The first power-on, with the ENIs that the instance has then; `from` names a snapshot on the disk to go on from. */
   powerOn(instance: Instance, from?: string): Promise<Machine>;
-  /** Every change of power asked for so far is done: after a stop, nothing writes to the disk any more. */
+  /** Resolves when every change of power so far is done: after a stop, nothing writes to the disk. */
   settled(): Promise<void>;
   /** Ends QEMU at once. */
   kill(): Promise<void>;
@@ -56,7 +56,7 @@ export function createHost(options: HostOptions): Host {
       ...shape,
       work: folder,
       firmware: { instanceId: instance.id, instanceType: instance.type },
-      // A snapshot knows only the boot ENI; the others are plugged in as soon as it runs.
+      // A snapshot has only the boot ENI; the others are plugged in as soon as the machine runs.
       nics: from !== undefined ? [boot] : bootNicLast === true ? [...pods, boot] : [boot, ...pods],
       ...(from === undefined ? {} : { from }),
     });
@@ -69,7 +69,7 @@ export function createHost(options: HostOptions): Host {
   return {
     hooks: {
       onPlug: async (eni, tap) => machine?.plug(nicOf(eni, tap)),
-      // The cards of an instance that goes stay until it has gone: QEMU holds their taps.
+      // The cards of an ending instance stay until it has ended: QEMU holds their taps.
       onUnplug: async (eni) => (machine === undefined ? changing : machine.unplug(eni.id)),
       onPower: async (action) => {
         if (action === 'reboot') return;
@@ -97,11 +97,11 @@ export function createHost(options: HostOptions): Host {
   };
 }
 
-/** The snapshot wakes up later, in a cloud whose routers have other MACs: its clock and neighbours are brought up to date. */
+/** The snapshot runs later, in a cloud whose routers have other MACs: its clock is set and its neighbour tables are flushed. */
 async function arrive(machine: Machine, pods: Nic[]): Promise<void> {
   const now = (Date.now() / 1000).toFixed(1);
   const result = await machine.run(`date -s @${now} >/dev/null && ip neigh flush all`);
-  if (result.exitCode !== 0) throw new Error(`the snapshot did not wake up: ${result.stderr}`);
+  if (result.exitCode !== 0) throw new Error(`the snapshot did not go on: ${result.stderr}`);
   for (const nic of pods) await machine.plug(nic);
   for (const nic of pods) {
     const found = await machine.run(`until ip -o link | grep -q ${nic.mac}; do sleep 0.1; done`, 60_000);

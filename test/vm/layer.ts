@@ -1,5 +1,4 @@
-// Lays files over the root image without mounting it: they are in place before systemd reads its first unit, as
-// they are in an AMI.
+// Lays files over the root image without mounting it. They exist before systemd reads its first unit, as in an AMI.
 import { spawnSync } from 'node:child_process';
 import {
   cpSync,
@@ -14,7 +13,7 @@ import { dirname, join } from 'node:path';
 import { must } from './must.ts';
 
 export interface LayerEntry {
-  /** A file or a folder on this machine; a folder is laid over the guest's folder of that name. */
+  /** A file or a folder on this machine; a folder is merged into the guest's folder of that name. */
   from: string;
   /** Absolute path in the guest. */
   to: string;
@@ -26,8 +25,8 @@ export interface LayerLink {
 }
 
 /**
- * Collects files into `staging` as the guest will see them, and enables the units among them as their presets
- * say. Unit files and presets must be part of the layer; what the image itself enables is left as it is.
+ * Collects files into `staging` as the guest will see them, and enables their units by their presets. Unit files and presets
+ * must be part of the layer; units that the image itself enables stay as they are.
  */
 export function stage(staging: string, entries: LayerEntry[], links: LayerLink[]): void {
   for (const { from, to } of entries) {
@@ -48,8 +47,8 @@ export function layOver(base: string, image: string, staging: string): void {
   must(['cp', '--reflink=auto', '--sparse=always', base, image]);
   const script = `${image}.debugfs`;
   writeFileSync(script, [...commands(staging, '/'), ''].join('\n'));
-  // debugfs goes on after an error and exits 0, so its messages decide. Directories that exist, and old files
-  // that do not are no errors here.
+  // debugfs goes on after an error and exits with 0, so its messages decide. Directories that exist, and old files that do not,
+  // are no errors here.
   const result = spawnSync('debugfs', ['-w', '-f', script, image], { encoding: 'utf8', timeout: 120_000 });
   const complaints = `${result.stderr ?? ''}`
     .split('\n')
@@ -60,7 +59,7 @@ export function layOver(base: string, image: string, staging: string): void {
   }
 }
 
-/** Names in a folder of an image that no machine uses; absent or empty is the same. */
+/** Names in a folder of an image that no machine uses; empty also when the folder does not exist. */
 export function namesOn(image: string, folder: string): string[] {
   const listed = must(['debugfs', '-R', `ls -p ${folder}`, image]);
   // Each line is /INODE/MODE/UID/GID/NAME/SIZE/.
@@ -76,11 +75,11 @@ function commands(staging: string, directory: string): string[] {
       const path = join(directory, name);
       const source = join(staging, path);
       const status = lstatSync(source);
-      // A folder of the root is made in the current directory, which is the last file's.
+      // debugfs makes a folder of the root in the current directory, which is the last file's.
       if (status.isDirectory()) return ['cd "/"', `mkdir "${path}"`, ...commands(staging, path)];
       const clear = [`rm "${path}"`];
       if (status.isSymbolicLink()) return [...clear, `symlink "${path}" "${readlinkSync(source)}"`];
-      // `write` makes a name in the current directory, whatever slashes it holds.
+      // `write` makes a name in the current directory, also with slashes in the name.
       return [
         ...clear,
         `cd "${directory}"`,

@@ -1,7 +1,7 @@
 import { createConnection, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** Connects to a unix socket that another process is about to make, and hands over every line it sends. */
+/** Connects to a unix socket that another process is about to make, and passes on every line that it sends. */
 export async function connectLines(
   path: string,
   onLine: (line: string) => void,
@@ -22,7 +22,7 @@ export async function connectLines(
       rest = lines.pop() ?? '';
       for (const line of lines) onLine(line);
     });
-    // A reset by the machine going away is told by the process's own exit.
+    // After a reset, the exit of the machine's process reports the end.
     socket.on('error', () => undefined);
     return socket;
   }

@@ -1,5 +1,5 @@
-// One QEMU machine in the current network namespace: a PCIe PC with a disk, a serial console, NICs on taps that
-// come and go as ENIs do, and a command channel of its own that needs no network.
+// One QEMU machine in the current network namespace: a PCIe PC with a disk, a serial console, NICs on taps that come and go as
+// ENIs do, and a command channel that needs no network.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { copyFileSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import type { Arm64Tools } from './image/arm64-tools.ts';
 import { connectLines } from './lines.ts';
 import { connectQmp } from './qmp.ts';
 
-/** What EC2's firmware tables say, where cloud-init looks before it asks IMDS. */
+/** The firmware tables of EC2, which cloud-init reads before it asks IMDS. */
 export interface Firmware {
   instanceId: string;
   instanceType: string;
@@ -17,7 +17,7 @@ export interface Firmware {
 export interface Nic {
   /** Name of the device inside QEMU, such as `eni0123`. */
   id: string;
-  /** Tap in this network namespace. */
+  /** Name of a tap in this network namespace. */
   tap: string;
   mac: string;
   /** Announced to the guest, as ENA does: 9001 in a VPC. */
@@ -25,9 +25,9 @@ export interface Nic {
 }
 
 export interface MachineOptions {
-  /** Empty folder for sockets and the console log of this one power-on. */
+  /** Empty folder for sockets and the console log of this power-on. */
   work: string;
-  /** qcow2, written to. */
+  /** Path of a qcow2 image, which the machine writes to. */
   disk: string;
   kernel: string;
   initrd: string;
@@ -37,10 +37,10 @@ export interface MachineOptions {
   /** Added to the kernel's command line. */
   kernelArguments?: string[];
   accelerator: Accelerator;
-  /** Of an arm64 machine; an x86-64 one without it. */
+  /** For an arm64 machine; without it the machine is x86-64. */
   arm64?: Arm64Tools;
   memoryMiB?: number;
-  /** Name of a snapshot on the disk to go on from instead of booting. */
+  /** Name of a snapshot on the disk to go on from, instead of a boot. */
   from?: string;
 }
 
@@ -55,7 +55,7 @@ export interface GuestResult {
 export interface Machine {
   /** Runs a shell script as root in the guest; one at a time, in order. Default time-out 60 s. */
   run(script: string, timeoutMs?: number): Promise<GuestResult>;
-  /** Resolves with the boot ID once the guest's command channel answers in the present boot. */
+  /** Resolves with the boot ID when the guest's command channel answers in the present boot. */
   ready(timeoutMs: number): Promise<string>;
   /** Reboots the guest as an operator would; resolves with its new boot ID. */
   reboot(timeoutMs: number): Promise<string>;
@@ -63,11 +63,11 @@ export interface Machine {
   unplug(id: string): Promise<void>;
   /** All that the serial console printed since power-on. */
   console(): string;
-  /** Resolves when the console has printed a match since position `from`; the error holds its last lines. */
+  /** Resolves when the console has printed a match after position `from`; an error has its last lines. */
   consoleShows(pattern: RegExp, timeoutMs: number, from?: number): Promise<string>;
   /** Host milliseconds since power-on. */
   elapsedMs(): number;
-  /** Saves memory and disk in a copy of the disk, under a name there; the machine goes on. */
+  /** Saves memory and disk in a copy of the disk, under a name in it; the machine goes on. */
   snapshot(name: string, copy: string): Promise<void>;
   /** Presses the power button, as EC2 does to stop an instance, and waits until the guest has powered off. */
   powerOff(timeoutMs: number): Promise<void>;
@@ -75,7 +75,7 @@ export interface Machine {
   kill(): Promise<void>;
 }
 
-/** ENIs that can be attached beside the boot ENI, one PCIe slot each: those of an instance type with eight. */
+/** ENIs that can be attached beside the boot ENI, one PCIe slot each: as for an instance type with eight ENIs. */
 const slots = 7;
 const usualMemoryMiB = 1024;
 
@@ -85,7 +85,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     qmp: join(options.work, 'qmp'),
     control: join(options.work, 'control'),
   };
-  // The first one sits on the bus itself.
+  // The first NIC is on the bus itself.
   const used = new Map(options.nics.slice(1).map((nic, index) => [nic.id, index]));
   const qemu = spawn(options.arm64?.system ?? 'qemu-system-x86_64', commandLine(options, paths), {
     stdio: ['ignore', 'ignore', openSync(join(options.work, 'qemu.log'), 'w')],
@@ -94,7 +94,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   const lost = gone.then(() => {
     throw new Error(`QEMU ended: ${readFileSync(join(options.work, 'qemu.log'), 'utf8').trim()}`);
   });
-  // Raced below; a machine that ends later, as it should, is nobody's error.
+  // A later race awaits this promise; a machine that ends afterwards, as it should, is no error.
   lost.catch(() => undefined);
   qemu.once('error', () => undefined);
 
@@ -117,7 +117,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
       await qmp.command('device_add', { driver: 'virtio-net-pci', ...nicDevice(nic), bus: `slot${slot}` });
     },
     unplug: async (id) => {
-      // PCIe asks the guest, which presses back after five seconds of blinking.
+      // PCIe asks the guest, which answers after five seconds of blinking.
       const left = qmp.event('DEVICE_DELETED', (data) => data['device'] === id, 30_000);
       await qmp.command('device_del', { id });
       await left;
@@ -166,8 +166,8 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
 }
 
 /**
- * Whether KVM runs this kernel here: a kernel that has said its version is past the point where a broken /dev/kvm
- * hangs or aborts. Takes at most `patienceMs`.
+ * Whether KVM runs this kernel here. A kernel that prints its version is past the point where a broken /dev/kvm hangs or aborts.
+ * Takes at most `patienceMs`.
  */
 export async function probeAccelerator(kernel: string, patienceMs = 5_000): Promise<Accelerator> {
   const qemu = spawn(
@@ -197,14 +197,14 @@ function commandLine(
   paths: { console: string; qmp: string; control: string },
 ): string[] {
   const { firmware } = options;
-  // EC2's are version 4 UUIDs that begin with ec2; cloud-init takes nothing less for its own cloud.
+  // EC2's UUIDs are of version 4 and begin with ec2; cloud-init accepts no others for EC2.
   const uuid = `ec2${firmware.instanceId
     .replace(/\W|[g-z]/g, '')
     .padEnd(29, '0')
     .slice(0, 29)}`.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
   const kernelArguments = [
     `root=/dev/vda rw console=${options.arm64 === undefined ? 'ttyS0' : 'ttyAMA0'} quiet panic=-1`,
-    // The console is a log that tests read: no colours, and every unit on it.
+    // Tests read the console's log: no colours, and every unit in it.
     'systemd.show_status=true systemd.log_color=0 mitigations=off',
     ...(options.kernelArguments ?? []),
   ];
@@ -273,7 +273,7 @@ function nicArguments(nic: Nic, bus: string): string[] {
 
 interface Channel {
   run(script: string, timeoutMs: number): Promise<GuestResult>;
-  /** Sends a script whose answer nobody waits for. */
+  /** Sends a script without waiting for its answer. */
   post(script: string): void;
   ready(timeoutMs: number): Promise<string>;
   rebooted(previousBootId: string, timeoutMs: number): Promise<string>;

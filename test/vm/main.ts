@@ -1,5 +1,5 @@
-// npm run e2e:vm: boots eniboot on a real kernel with systemd, NetworkManager and cloud-init, in a VM whose EC2 is
-// the simulated AWS.
+// npm run e2e:vm: boots eniboot on a real kernel with systemd, NetworkManager and cloud-init, in a VM whose EC2 is the
+// simulated AWS.
 import { join } from 'node:path';
 import { cases, type Timing } from './cases.ts';
 import { STAND_INS } from './prepare.ts';
@@ -33,7 +33,7 @@ function timingTable(timings: Timing[]): string {
       'verdict',
       'kubelet starts',
       'eniboot took',
-      'of it own',
+      'without waits',
     ],
     ...rows,
   ];

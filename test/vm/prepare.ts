@@ -1,5 +1,5 @@
-// What every VM of a run starts from: the root image with this build, and what a suite has beside it, laid over it.
-// Done outside the sandbox, since a root image is built from the network.
+// Prepares the roots from which every VM of a run starts: the root image with this build and a suite's own files laid over it.
+// It runs outside the sandbox, because a root image is built from the network.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
@@ -14,7 +14,7 @@ import { type Accelerator, probeAccelerator } from './machine.ts';
 
 const repository = join(import.meta.dirname, '../..');
 
-/** Stand-ins for kubelet and cri-o, which record that they were started and then only wait. */
+/** Stand-ins for kubelet and cri-o, which record their start and then only wait. */
 export const STAND_INS: LayerEntry = { from: join(import.meta.dirname, 'stand-ins'), to: '/' };
 
 export interface Prepared {
@@ -25,10 +25,10 @@ export interface Prepared {
 }
 
 /**
- * Builds the executable and lays it, the node's files and what each root has beside them over a copy of its image.
+ * Builds the executable and lays it, the node's files and each root's own files over a copy of its image.
  *
- * @param work empty folder for disks, gigabytes; the caller removes it.
- * @param roots all for one CPU. `name` instead of that which a root has by itself.
+ * @param work empty folder for disks (gigabytes); the caller removes it.
+ * @param roots all for one CPU. `name` replaces the root's own name.
  */
 export async function prepareBenches(
   work: string,
@@ -37,7 +37,7 @@ export async function prepareBenches(
 ): Promise<Prepared> {
   const images = [...new Set(roots.map(({ image }) => image))].map((suite) => ensureImage(suite, say));
   const [first] = images;
-  if (first === undefined) throw new Error('no root was asked for');
+  if (first === undefined) throw new Error('no root was given');
   const arch = first.suite === 'arm64' ? 'arm64' : 'x64';
   const arm64 = arch === 'arm64' ? { arm64: arm64Tools(say) } : {};
   const accelerator = arch === 'arm64' ? 'tcg' : await probeAccelerator(first.kernel);
@@ -66,7 +66,7 @@ export async function prepareBenches(
   return { benches, provenance: { ...commit(), accelerator, images: Object.fromEntries(images.map(facts)) } };
 }
 
-/** Of a Bench: how slow the machines are, times how many programs share each core here. */
+/** `Bench.patience`: how slow the machines are, times the number of programs that share each core here. */
 export function patienceWith(accelerator: Accelerator): number {
   const [lastMinute = 0] = loadavg();
   return (accelerator === 'kvm' ? 0.5 : 1) * Math.max(1, Math.ceil(lastMinute / availableParallelism()));

@@ -11,7 +11,7 @@ interface QmpMessage {
 /** QEMU's machine protocol: commands out, answers and events in. */
 export interface Qmp {
   command(name: string, args?: Record<string, unknown>): Promise<unknown>;
-  /** One line of the human monitor, which alone has savevm; its complaint is thrown. */
+  /** Runs a line of the human monitor, the only one that has savevm; throws its error message. */
   monitor(line: string): Promise<void>;
   /** Resolves at the next event of that name whose data match. */
   event(name: string, matches: (data: Record<string, unknown>) => boolean, timeoutMs: number): Promise<void>;

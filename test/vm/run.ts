@@ -1,4 +1,4 @@
-// The sandbox's half of npm run e2e:vm; started by suite.ts.
+// Runs the cases of npm run e2e:vm in the sandbox; started by suite.ts.
 import { cases } from './cases.ts';
 import { runCases } from './runner.ts';
 

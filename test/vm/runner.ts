@@ -1,12 +1,12 @@
-// Runs cases one after another in the sandbox that suite.ts made. Says on standard output what is going on, and
-// leaves the results in a file.
+// Runs cases one after another in the sandbox that suite.ts has made. Writes progress to standard output, and the results to a
+// file.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type Case, type CaseResult, type Job, nameOf, rootOf } from './case.ts';
 
 /**
  * Runs the cases that the job on the command line names, and ends the process.
  *
- * @param end takes away what cases have shared.
+ * @param end ends what the cases have shared.
  */
 export async function runCases<Facts>(
   cases: readonly Case<Facts>[],
@@ -27,7 +27,7 @@ export async function runCases<Facts>(
       result.passed = true;
     } catch (error) {
       result.error = error instanceof Error ? error.message : String(error);
-      // What it found out all the same.
+      // The facts that it found out before the failure.
       const { facts } = error as { facts?: Facts };
       if (facts !== undefined) result.facts = facts;
     }
@@ -38,7 +38,7 @@ export async function runCases<Facts>(
     writeFileSync(job.results, JSON.stringify(results));
   }
   await end();
-  // Sockets and timers of a machine that was killed must not keep a finished run alive.
+  // Sockets and timers of a killed machine must not keep a finished run alive.
   process.exit(0);
 
   function say(line: string): void {

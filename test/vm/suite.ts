@@ -10,16 +10,16 @@ import type { LayerEntry } from './layer.ts';
 import { prepareBenches } from './prepare.ts';
 
 export interface VmSuite<Facts> {
-  /** As npm knows it: `e2e:vm`. */
+  /** The name of its npm script: `e2e:vm`. */
   name: string;
-  /** What it shows and how long it takes: the middle of the help text. */
+  /** What the suite shows and how long it takes: the middle of the help text. */
   about: string;
   cases: readonly Case<Facts>[];
   /** The program that runs the cases in the sandbox: it calls runCases(). */
   runner: string;
   /**
-   * Files that nodes have beside those of every VM, for the cases that start from one root. What has to be made for them
-   * goes to `work`, a folder that is removed after the run.
+   * Files of nodes beside those of every VM, for the cases that start from one root. Files that have to be made for this go to
+   * `work`, a folder that is removed after the run.
    */
   extra: (chosen: readonly Case<Facts>[], work: string, say: (line: string) => void) => LayerEntry[];
   /** Shown above the last line; empty for nothing. */
@@ -32,7 +32,7 @@ interface Options {
   names: string[];
   json: boolean;
   evidence: string | undefined;
-  /** In the place of trixie. */
+  /** Replaces trixie. */
   image: Suite | undefined;
 }
 
@@ -40,7 +40,7 @@ interface Options {
 export async function runSuite<Facts>(suite: VmSuite<Facts>): Promise<number> {
   const options = readArguments(suite);
   if (typeof options === 'number') return options;
-  // An interrupt reaches the sandbox too and ends it; this process stays to clear up gigabytes of disks.
+  // An interrupt also reaches the sandbox and ends it; this process stays to remove gigabytes of disks.
   process.on('SIGINT', () => undefined);
   const say = (line: string) => process[options.json ? 'stderr' : 'stdout'].write(`${line}\n`);
   const started = performance.now();
@@ -90,12 +90,12 @@ function readArguments<Facts>(suite: VmSuite<Facts>): Options | number {
 
 ${suite.about}
   --quick          one good case and one failure
-  --case NAME      only this case; may be repeated
+  --case NAME      only this case; may be repeated. Cases of an hour and more run only when they are named (--list says which)
   --release NAME   the Debian release that nodes run: trixie, or forky, the newest in reach
-  --arch arm64     nodes have that CPU, emulated: five times slower, and its root image takes a quarter of an hour
+  --arch arm64     nodes have that CPU, emulated: five times slower, and building its root image takes a quarter of an hour
   --json           one JSON object on stdout, progress on stderr
-  --evidence FILE  writes that object to FILE as well; a full run writes it to docs/evidence without being asked
-  --list           name the cases and stop
+  --evidence FILE  writes that object to FILE as well; a full run always writes it to docs/evidence
+  --list           list the cases and end
 
 A root image is built once, about 90 s. Exit codes: 0 all passed, 1 a case failed, 2 wrong usage.
 `;
@@ -111,7 +111,13 @@ A root image is built once, about 90 s. Exit codes: 0 all passed, 1 a case faile
     return 0;
   }
   if (values.list === true) {
-    process.stdout.write(cases.map((one) => `${one.name.padEnd(22)} ${one.title}\n`).join(''));
+    process.stdout.write(
+      cases
+        .map(
+          ({ name: named, title, long }) => `${named.padEnd(24)} ${title}${long ? ' (by name alone)' : ''}\n`,
+        )
+        .join(''),
+    );
     return 0;
   }
   const unknown = (values.case ?? []).filter((asked) => !cases.some((one) => one.name === asked));
@@ -126,7 +132,7 @@ A root image is built once, about 90 s. Exit codes: 0 all passed, 1 a case faile
     (release === 'forky' && arch === 'arm64')
   ) {
     process.stderr.write(
-      `--release is trixie or forky, --arch x64 or arm64, and arm64 is a trixie\n\n${help}`,
+      `--release is trixie or forky, --arch x64 or arm64, and arm64 goes with trixie\n\n${help}`,
     );
     return 2;
   }
@@ -135,13 +141,13 @@ A root image is built once, about 90 s. Exit codes: 0 all passed, 1 a case faile
   const evidence = join(repository, 'docs/evidence', `${file}.json`);
   const wanted = cases.filter((one) => {
     if (values.case !== undefined) return values.case.includes(one.name);
-    return values.quick !== true || one.quick === true;
+    return values.quick === true ? one.quick === true : one.long !== true;
   });
   return {
     names: wanted.map((one) => one.name),
     image,
     json: values.json === true,
-    evidence: values.evidence ?? (wanted.length === cases.length ? evidence : undefined),
+    evidence: values.evidence ?? (values.case === undefined && !values.quick ? evidence : undefined),
   };
 }
 
@@ -169,7 +175,7 @@ function inSandbox<Facts>(suite: VmSuite<Facts>, job: Job, work: string, json: b
   const done = existsSync(job.results)
     ? (JSON.parse(readFileSync(job.results, 'utf8')) as CaseResult<Facts>[])
     : [];
-  // A runner that dies takes none of its cases along unseen.
+  // Cases that a dying runner has not run are reported, too.
   const missing = job.names.filter((name) => !done.some((result) => result.name === name));
   return [
     ...done,
@@ -178,7 +184,7 @@ function inSandbox<Facts>(suite: VmSuite<Facts>, job: Job, work: string, json: b
       title: suite.cases.find((one) => one.name === name)?.title ?? '',
       passed: false,
       seconds: 0,
-      error: 'did not run: the runner ended before it',
+      error: 'did not run: the runner ended before this case',
     })),
   ];
 }

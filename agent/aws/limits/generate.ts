@@ -1,7 +1,7 @@
-// Writes limits.generated.json from two published Go modules, fetched with the Go toolchain's own client (which checks them
-// against the public checksum database). Run by hand after raising the versions below:
+// Writes limits.generated.json from two published Go modules. The Go toolchain fetches them and checks them against the public
+// checksum database. Run by hand after raising the versions below:
 //   node agent/aws/limits/generate.ts
-// The output depends on nothing but these versions.
+// The output depends only on these versions.
 import { join } from 'node:path';
 import { run } from '../../port/exec.ts';
 import { readIfPresent, writeAtomic } from '../../port/fs.ts';
@@ -28,7 +28,7 @@ if (asked.length > 0) {
   process.exit(asked.includes('--help') ? 0 : 2);
 }
 
-/** Far below what is published today (1,391), far above what a changed file layout would leave of it. */
+/** Far fewer types than are published today (1,391), far more than would be read after a change of the file layout. */
 const fewestTypes = 1000;
 
 const limits = await fetchModule(sources.limits);
@@ -90,7 +90,7 @@ function parseType(type: string, block: string, baselineMbps: number): Row {
   );
   const defaultCard = Number(field(type, block, /DefaultNetworkCardIndex:\s+(\d+)/));
   const enis = Number(field(type, block, /ENILimit:\s+(\d+)/));
-  // The published limit is that of the default card; a table where that no longer holds must not pass unseen.
+  // The published limit is the limit of the default card; generation stops when that no longer holds.
   if (cards.find((card) => card.index === defaultCard)?.enis !== enis)
     throw new Error(`${type}: ENILimit ${enis} is not that of network card ${defaultCard}`);
   // Prefixes need Nitro; bare-metal instances report no hypervisor (or "unknown") and are built on Nitro too.
@@ -115,7 +115,7 @@ function textField(value: unknown, key: string): string | undefined {
   return typeof found === 'string' ? found : undefined;
 }
 
-/** One line a type, so that a new version of the table is a readable diff. */
+/** One line for each type, so that the diff of a new table can be read. */
 function render({ sources: origin, types: rows }: Table): string {
   const lines = Object.entries(rows).map(([type, row]) => `${JSON.stringify(type)}:${JSON.stringify(row)}`);
   const heads = origin.map((source) => JSON.stringify(source));

@@ -2,23 +2,23 @@ import type { InstanceTypeInfo } from '@aws-sdk/client-ec2';
 import { Failure } from '../../messages/failure.ts';
 import type { Row, Source, Table } from './table.ts';
 
-/** What EC2 allows an instance of one type in ENIs and addresses. */
+/** How many ENIs and addresses EC2 allows an instance of one type. */
 export interface InstanceLimits {
-  /** ENIs over all network cards; only interesting where `cards` is above 1. */
+  /** ENIs on all network cards; differs from `defaultCardEnis` only where `cards` is above 1. */
   enis: number;
-  /** ENIs on the default network card, the boot ENI included: the bound that holds for pods. */
+  /** ENIs on the default network card, the boot ENI included: the limit for pods. */
   defaultCardEnis: number;
-  /** IPv4 addresses, or /28 prefixes in their place, on one ENI, its own primary address included. */
+  /** IPv4 addresses, or /28 prefixes in their place, on one ENI, with its primary address. */
   addressesPerEni: number;
   /** Built on Nitro (every virtual Nitro type and all bare metal): prefixes may be assigned. */
   nitro: boolean;
-  /** Network cards. */
+  /** Number of network cards. */
   cards: number;
-  /** Sustained bandwidth of the default network card in Mbit/s, where a published figure says it: pods use no other card. */
+  /** Sustained bandwidth of the default network card in Mbit/s, where it is published: pods use no other card. */
   baselineMbps?: number;
 }
 
-/** The limits of an instance type as published, or undefined for a type younger than the table. */
+/** The published limits of an instance type; undefined for a type that is newer than the table. */
 export async function limitsOf(type: string): Promise<InstanceLimits | undefined> {
   const { types } = await loadTable();
   const row = Object.hasOwn(types, type) ? types[type] : undefined;
@@ -31,8 +31,8 @@ export async function limitsSources(): Promise<Source[]> {
 }
 
 /**
- * The limits EC2 itself states for a type (one element of DescribeInstanceTypes' `InstanceTypes`), for types the table
- * does not know. Throws INSTANCE_TYPE_UNKNOWN when the answer is missing or lacks a number.
+ * The limits from one element of DescribeInstanceTypes' `InstanceTypes`, for types that are not in the table. Throws
+ * INSTANCE_TYPE_UNKNOWN when the element or a number in it is missing.
  */
 export function limitsFromDescribe(type: string, info: InstanceTypeInfo | undefined): InstanceLimits {
   const network = info?.NetworkInfo;
@@ -61,7 +61,7 @@ export function limitsFromDescribe(type: string, info: InstanceTypeInfo | undefi
   };
 }
 
-/** 43 KB that a CNI call never needs: read when first asked for. */
+/** The table has 43 KB that a CNI call never needs: it is read on first use. */
 async function loadTable(): Promise<Table> {
   const { default: table } = await import('./limits.generated.json', { with: { type: 'json' } });
   return table as unknown as Table;
@@ -75,7 +75,8 @@ function fromRow([
   cards = 1,
   enis = defaultCardEnis,
 ]: Row) {
-  // The table has that of all cards. Where those are not alike, as of p6-b300 (one for ENA, 16 for EFA), it leaves a rest.
+  // The table has the bandwidth of all cards. Where cards differ, as on p6-b300 (one for ENA, 16 for EFA), the division leaves
+  // a remainder.
   const ofCard = baselineMbps / cards;
   return {
     enis,

@@ -1,23 +1,28 @@
-// What a set of rules does to one packet. Pure. Three answers to each match: it holds, it does not, or nobody can tell from
-// here (a rate, a set that another program keeps elsewhere, a match of iptables that is not told). What is certain is said as
-// certain. A drop that hangs on an untold match alone is not reported: most of them are of INVALID packets and floods.
+// What a set of rules does to one packet. Pure. Each match has one of three results: it holds, it does not hold, or it
+// is unknown here (a rate, a set that another program keeps elsewhere, a match of iptables that nft's JSON does not
+// describe). A judgement is called certain only when it depends on no unknown match. A drop that depends on an unknown
+// match is not reported: most such rules drop INVALID packets and floods.
 import ipaddr from 'ipaddr.js';
 import type { Hook, Journey, Packet } from './packet.ts';
-import { type Chain, type Expression, type Rule, type Ruleset, setKey } from './ruleset.ts';
+import { covers } from './routing.ts';
+import { type Chain, type Expression, keyOf, type Rule, type Ruleset } from './ruleset.ts';
 
 /** What a base chain does to a packet that it does not let pass. */
 export interface Blocked {
   chain: Chain;
   hook: Hook;
-  /** The chain's own policy, a rule, or a program that packets are queued for. */
+  /** The chain's policy, a rule, or a program for which packets are queued. */
   by: 'policy' | 'rule' | 'queue';
-  /** The rule, and the chain it is in. */
+  /** The rule, and the chain that contains it. */
   rule?: { text: string; chain: string };
-  /** false: rules that nobody can tell from here may let it pass before. */
+  /** false: earlier rules with unknown matches may let the packet pass. */
   certain: boolean;
 }
 
-/** The first base chain on its way that certainly does not let it pass, else the first that may not; undefined when all let it. */
+/**
+ * The first base chain on the packet's way that certainly stops it, else the first that may stop it; undefined when all
+ * let it pass.
+ */
 export function judge(ruleset: Ruleset, journey: Journey): Blocked | undefined {
   const carried = { mark: journey.packet.mark, ctMark: journey.packet.ctMark };
   let uncertain: Blocked | undefined;
@@ -46,14 +51,17 @@ function chainsAt({ chains }: Ruleset, hook: Hook, { family, iif, oif }: Packet)
     .sort((a, b) => (a.base?.priority ?? 0) - (b.base?.priority ?? 0));
 }
 
-/** Priorities of NAT (enum nf_ip_hook_priorities): a chain with the same one still sees what comes in. */
+/**
+ * Priorities of NAT (enum nf_ip_hook_priorities). A chain with the same priority still sees the packet before its
+ * translation.
+ */
 const DSTNAT = -100;
 const SRCNAT = 100;
 
 function packetAt({ packet, before, after }: Journey, hook: Hook, priority: number): Packet {
   const early = hook === 'ingress' || (hook === 'prerouting' && priority <= DSTNAT);
   const late = hook === 'egress' || (hook === 'postrouting' && priority > SRCNAT);
-  // Devices are known where they are: the one to leave by not before routing.
+  // A packet has a device only at some hooks: the outgoing device is not known before routing.
   const devices = {
     ...(hook === 'ingress' || hook === 'prerouting' || hook === 'input' ? { oif: undefined } : {}),
     ...(hook === 'output' || hook === 'egress' ? { iif: undefined } : {}),
@@ -61,13 +69,13 @@ function packetAt({ packet, before, after }: Journey, hook: Hook, priority: numb
   return { ...packet, ...(early ? before : {}), ...(late ? after : {}), ...devices };
 }
 
-/** Deeper than any chains of jumps are (NFT_JUMP_STACK_SIZE in net/netfilter/nf_tables.h). */
+/** The kernel allows no deeper chains of jumps (NFT_JUMP_STACK_SIZE in net/netfilter/nf_tables.h). */
 const DEEPEST = 16;
 
-/** Where a packet goes from a rule: to the next one, to an end, or out of the chain as if it were at its end. */
+/** Where a packet goes from a rule: to the next rule, to a final verdict, or to the end of the chain. */
 type Goes = 'on' | 'ends' | 'out';
 
-/** Targets of iptables that nft's JSON names, by what nftables calls the same. */
+/** Targets of iptables that nft's JSON names, with the names that nftables has for the same. */
 const TARGETS: Record<string, string> = {
   REJECT: 'reject',
   TARPIT: 'drop',
@@ -79,12 +87,12 @@ const TARGETS: Record<string, string> = {
   NFQUEUE: 'queue',
 };
 
-/** A packet's way through one base chain and what it jumps to. */
+/** A packet's way through one base chain and the chains to which that jumps. */
 class Walk {
   private readonly ruleset: Ruleset;
   private readonly base: Chain;
   private readonly packet: Packet;
-  /** Somewhere it may be accepted. */
+  /** Some rule or the policy may accept the packet. */
   private accepts = false;
   private readonly drops: Pick<Blocked, 'by' | 'rule'>[] = [];
 
@@ -108,8 +116,8 @@ class Walk {
   }
 
   /**
-   * @param sure the packet certainly comes here.
-   * @returns whether it may come out at the chain's end.
+   * @param sure the packet certainly reaches this chain.
+   * @returns whether the packet may reach the chain's end.
    */
   private through(chain: Chain, sure: boolean, depth: number): boolean {
     let mayFall = false;
@@ -122,7 +130,7 @@ class Walk {
     return true;
   }
 
-  /** `held` undefined: nobody can tell whether the rule is for this packet. */
+  /** `held` is undefined when it is unknown whether the rule matches this packet. */
   private ask(
     rule: Rule,
     chain: Chain,
@@ -160,7 +168,7 @@ class Walk {
       case 'drop':
       case 'reject':
       case 'fwd':
-        // One that hangs on an untold match is left out.
+        // A drop that depends on an unknown match is left out.
         if (sure) this.drops.push({ by: 'rule', rule: { text: rule.text, chain: chain.name } });
         return 'ends';
       case 'return':
@@ -196,12 +204,12 @@ class Walk {
 
   private elementsOf(data: unknown, chain: Chain): unknown[] {
     if (typeof data === 'string' && data.startsWith('@'))
-      return this.ruleset.sets.get(setKey(chain.family, chain.table, data.slice(1))) ?? [];
+      return this.ruleset.sets.get(keyOf(chain, data.slice(1))) ?? [];
     const { set } = (data ?? {}) as { set?: unknown };
     return Array.isArray(set) ? set : set === undefined ? [] : [set];
   }
 
-  /** A statement that is no match lets the next one be looked at. */
+  /** Whether a match holds. For any other statement it returns true, so that the next statement is looked at. */
   private holds(expression: Expression): boolean | undefined {
     if ('any' in expression) return this.holdsAny(expression);
     if ('match' in expression) {
@@ -210,7 +218,7 @@ class Walk {
     }
     const { xt } = expression as { xt?: { type?: string; name?: string } | null };
     if (xt !== undefined) {
-      // Of nft before 1.0.6 it is null.
+      // nft before 1.0.6 writes null here.
       if (xt === null) return undefined;
       return xt.type === 'match' && xt.name !== 'comment' ? undefined : true;
     }
@@ -232,29 +240,10 @@ class Walk {
     if (value === undefined && !isConcat) return undefined;
     const wanted = value !== undefined && 'names' in value ? value : undefined;
     if (wanted !== undefined && !isSetLike(right)) {
-      // Flags and numbers with names.
+      // Flags, and numbers that have names.
       const number = numberOf(right, wanted.names);
       if (number === undefined) return rangeHolds(op, wanted.number, right);
-      switch (op) {
-        case '==':
-          return wanted.number === number;
-        case '!=':
-          return wanted.number !== number;
-        case 'in':
-          return (wanted.number & number) !== 0;
-        case '!':
-          return (wanted.number & number) === 0;
-        case '<':
-          return wanted.number < number;
-        case '>':
-          return wanted.number > number;
-        case '<=':
-          return wanted.number <= number;
-        case '>=':
-          return wanted.number >= number;
-        default:
-          return undefined;
-      }
+      return COMPARES[op]?.(wanted.number, number);
     }
     const same = this.isOneOf(left, right, this.base);
     return same === undefined ? undefined : same !== (op === '!=' || op === '!');
@@ -266,7 +255,7 @@ class Walk {
     return each.includes(true) ? true : each.includes(undefined) ? undefined : false;
   }
 
-  /** One element of a set, or a single value. */
+  /** Compares with one element of a set, or with a single value. */
   private equals(left: unknown, element: unknown, chain: Chain): boolean | undefined {
     const bare = (element as { elem?: { val: unknown } } | null)?.elem?.val ?? element;
     const parts = (left as { concat?: unknown[] } | null)?.concat;
@@ -285,11 +274,10 @@ class Walk {
     const [[kind, detail] = ['', undefined]] = Object.entries((left ?? {}) as Record<string, any>);
     switch (kind) {
       case 'meta':
-        return metaOf(packet, detail.key);
+      case 'ct':
+        return FIELDS[`${kind} ${detail.key}`]?.(packet);
       case 'payload':
         return payloadOf(packet, detail);
-      case 'ct':
-        return ctOf(packet, detail.key);
       case 'fib':
         return fibOf(packet, detail);
       case '&':
@@ -329,14 +317,14 @@ class Walk {
   }
 }
 
-/** Text, or a number whose values have names. */
+/** Text, or a number some of whose values have names. */
 type Value = { text: string } | { number: number; names: Record<string, number> };
 
 const PROTOCOLS = { icmp: 1, tcp: 6, udp: 17, 'ipv6-icmp': 58, icmpv6: 58, sctp: 132 };
 const TCP_FLAGS = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16, urg: 32, ecn: 64, cwr: 128 };
 /** As bits: NF_CT_STATE_BIT in linux/netfilter/nf_conntrack_common.h. */
 const STATES = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 };
-/** enum ip_conntrack_status there. */
+/** enum ip_conntrack_status in the same file. */
 const STATUSES = {
   expected: 1,
   'seen-reply': 2,
@@ -356,33 +344,43 @@ function numbered(number: number, names: Record<string, number> = {}): Value {
   return { number, names };
 }
 
-/** `none`: the packet has no such thing there, and no match with it holds. */
+/** `none`: the packet does not have this field, so no match with it holds. */
 function worded(text: string | undefined): Value | 'none' {
   return text === undefined ? 'none' : { text };
 }
 
-function metaOf(packet: Packet, key: string): Value | 'none' | undefined {
-  switch (key) {
-    case 'iifname':
-    case 'iif':
-      return worded(packet.iif);
-    case 'oifname':
-    case 'oif':
-      return worded(packet.oif);
-    case 'l4proto':
-      return numbered(PROTOCOLS[packet.protocol], PROTOCOLS);
-    case 'nfproto':
-      return worded(packet.family === 4 ? 'ipv4' : 'ipv6');
-    case 'protocol':
-      return worded(packet.family === 4 ? 'ip' : 'ip6');
-    case 'mark':
-      return packet.mark === undefined ? undefined : numbered(packet.mark);
-    case 'pkttype':
-      return worded('host');
-    default:
-      return undefined;
-  }
-}
+/** The packet's fields by the names of nftables; a name that is not here is an unknown match. */
+const FIELDS: Record<string, (packet: Packet) => Value | 'none' | undefined> = {
+  'meta iifname': ({ iif }) => worded(iif),
+  'meta iif': ({ iif }) => worded(iif),
+  'meta oifname': ({ oif }) => worded(oif),
+  'meta oif': ({ oif }) => worded(oif),
+  'meta l4proto': ({ protocol }) => numbered(PROTOCOLS[protocol], PROTOCOLS),
+  'meta nfproto': ({ family }) => worded(family === 4 ? 'ipv4' : 'ipv6'),
+  'meta protocol': ({ family }) => worded(family === 4 ? 'ip' : 'ip6'),
+  'meta mark': ({ mark }) => (mark === undefined ? undefined : numbered(mark)),
+  'meta pkttype': () => worded('host'),
+  'ct state': ({ state }) => numbered(STATES[state], STATES),
+  'ct status': ({ state, dnat, snat }) => {
+    const seen = state === 'established' ? STATUSES['seen-reply'] | STATUSES.confirmed : 0;
+    const translated = (dnat ? STATUSES.dnat : 0) | (snat ? STATUSES.snat : 0);
+    return numbered(seen | translated, STATUSES);
+  },
+  'ct mark': ({ ctMark }) => (ctMark === undefined ? undefined : numbered(ctMark)),
+  'ct direction': ({ direction }) => worded(direction),
+  'ct helper': () => 'none',
+};
+
+const COMPARES: Record<string, (a: number, b: number) => boolean> = {
+  '==': (a, b) => a === b,
+  '!=': (a, b) => a !== b,
+  in: (a, b) => (a & b) !== 0,
+  '!': (a, b) => (a & b) === 0,
+  '<': (a, b) => a < b,
+  '>': (a, b) => a > b,
+  '<=': (a, b) => a <= b,
+  '>=': (a, b) => a >= b,
+};
 
 function payloadOf(
   packet: Packet,
@@ -409,32 +407,15 @@ function payloadOf(
     case undefined:
       return undefined;
     default:
-      // Another protocol's header: the packet has none.
+      // A field of another protocol's header, which this packet does not have.
       return 'none';
   }
 }
 
-function ctOf(packet: Packet, key: string): Value | 'none' | undefined {
-  switch (key) {
-    case 'state':
-      return numbered(STATES[packet.state], STATES);
-    case 'status': {
-      const seen = packet.state === 'established' ? STATUSES['seen-reply'] | STATUSES.confirmed : 0;
-      const translated = (packet.dnat ? STATUSES.dnat : 0) | (packet.snat ? STATUSES.snat : 0);
-      return numbered(seen | translated, STATUSES);
-    }
-    case 'mark':
-      return packet.ctMark === undefined ? undefined : numbered(packet.ctMark);
-    case 'direction':
-      return worded(packet.direction);
-    case 'helper':
-      return 'none';
-    default:
-      return undefined;
-  }
-}
-
-/** Pods' packets come where a route to their source leads, so there is one: their reverse path is in order. */
+/**
+ * There always is a route to a pod's address by the device from which its packets come, so the reverse path check
+ * passes.
+ */
 function fibOf(
   packet: Packet,
   { result, flags }: { result?: string; flags?: string | string[] },
@@ -458,7 +439,7 @@ function rangeHolds(op: string, number: number, right: unknown): boolean | undef
   return op === '!=' ? !inside : inside;
 }
 
-/** A number, a name of one, a list of flags, or flags that are combined. */
+/** A number, a name of one, a list of flags, or a combination of flags. */
 function numberOf(right: unknown, names: Record<string, number>): number | undefined {
   if (typeof right === 'number') return right;
   if (typeof right === 'boolean') return Number(right);
@@ -485,23 +466,19 @@ function valueIs(value: Value, wanted: unknown): boolean | undefined {
   return wanted.endsWith('*') ? text.startsWith(wanted.slice(0, -1)) : text === wanted;
 }
 
-/** A prefix, a range, or one address; of another family it is none. */
+/** Whether the address is in a prefix or range, or is the given address; false for an address of another family. */
 function addressIs(value: string, wanted: unknown): boolean | undefined {
   const address = ipaddr.parse(value);
   const { prefix, range } = (typeof wanted === 'object' && wanted !== null ? wanted : {}) as {
     prefix?: { addr: string; len: number };
     range?: string[];
   };
-  const texts = prefix === undefined ? (range ?? [wanted]) : [prefix.addr];
+  if (prefix !== undefined)
+    return ipaddr.isValid(prefix.addr) ? covers(`${prefix.addr}/${prefix.len}`, value) : undefined;
+  const texts = range ?? [wanted];
   if (!texts.every((text) => typeof text === 'string' && ipaddr.isValid(text))) return undefined;
   const [first, last = first] = texts.map((text) => ipaddr.parse(String(text)));
   if (first === undefined || last === undefined || first.kind() !== address.kind()) return false;
-  if (prefix !== undefined) {
-    const bits = prefix.len;
-    return first.kind() === 'ipv4'
-      ? (address as ipaddr.IPv4).match(first as ipaddr.IPv4, bits)
-      : (address as ipaddr.IPv6).match(first as ipaddr.IPv6, bits);
-  }
   const bytes = address.toByteArray();
   return compareBytes(bytes, first.toByteArray()) >= 0 && compareBytes(bytes, last.toByteArray()) <= 0;
 }

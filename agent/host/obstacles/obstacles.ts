@@ -1,11 +1,13 @@
-// What others have put into the way of pods' packets: firewalls, VPNs, other networks' agents. Each kind of obstacle is an
-// entry of `kinds`: what it looks at is gathered once, and each answer names the object, what it does to which packets, and
-// what to do. Reads only. What cannot be judged from here (a BPF program) is told as such, and `check --probe` sends packets.
+// What other programs have put into the way of pods' packets: firewalls, VPNs, agents of other networks. `kinds` has an
+// entry for each kind of obstacle. The data is collected once; each obstacle names the object, what it does to which
+// packets, and what to do about it. Reads only. What cannot be judged from here (a BPF program) is reported as such,
+// and `check --probe` sends packets.
 import { isFailure } from '../../messages/failure.ts';
 import { run } from '../../port/exec.ts';
 import { type ExecResult, endingOf, succeeded } from '../../port/exec-result.ts';
 import { linkIfPresent, listIfPresent, readIfPresent } from '../../port/fs.ts';
 import { must } from '../command.ts';
+import { listIp } from '../ip-json.ts';
 import { BOOT_ENI_MARK, POD_LINK_PREFIX, ROUTE_PROTOCOL } from '../names.ts';
 import { readSysctl } from '../sysctl.ts';
 import { type Blocked, judge } from './judge.ts';
@@ -14,6 +16,7 @@ import {
   covers,
   decide,
   isForeignRule,
+  type Question,
   routeText,
   ruleText,
   type Tables,
@@ -26,28 +29,28 @@ export type ObstacleKind = 'firewall' | 'routing' | 'hidden-vpc' | 'tc' | 'ensla
 
 export interface Obstacle {
   kind: ObstacleKind;
-  /** What it is, by the names its owner knows it by. */
+  /** The object, by the names that its owner uses. */
   what: string;
-  /** What it does to which packets. */
+  /** What the object does to which packets. */
   does: string;
   remedy: string;
-  /** The ways of pods that it is on; none where only the node's own packets meet it. */
+  /** The ways of pods that it affects; empty when it affects only the node's own packets. */
   ways: Way[];
-  /** false: rules that nobody can tell from here may let the packets pass. */
+  /** false: rules with unknown matches may let the packets pass. */
   certain: boolean;
 }
 
-/** Where to look. */
+/** The pods and networks whose ways are looked at. */
 export interface Place {
-  /** One pod for each pod ENI; an address that no pod has stands for the pods to come. */
-  terrains: (Terrain & { /** Its link is there. */ lives: boolean })[];
+  /** One pod for each pod ENI; an address without a pod stands for future pods. */
+  terrains: (Terrain & { /** The pod's link exists. */ lives: boolean })[];
   /** All CIDR blocks of the VPC. */
   vpcCidrs: readonly string[];
 }
 
 export interface Found {
   obstacles: Obstacle[];
-  /** What could not be judged, each with why. */
+  /** What could not be judged, each with the reason. */
   unjudged: string[];
 }
 
@@ -66,7 +69,7 @@ interface Seen {
   filters: Filter[];
 }
 
-/** One line for each kind. */
+/** The function that looks for each kind of obstacle. */
 const kinds: Record<ObstacleKind, (seen: Seen) => Obstacle[]> = {
   firewall: firewalls,
   routing,
@@ -91,7 +94,7 @@ export async function lookForObstacles(place: Place): Promise<Found> {
   return { obstacles: merged(obstacles), unjudged };
 }
 
-/** The devices that pods' packets pass: the boot ENI's, the pod ENIs', the ends of pods' links. */
+/** The devices that pods' packets pass: the boot ENI's, the pod ENIs', the host ends of pods' links. */
 function devicesOf({ terrains }: Place): { boot: string[]; enis: string[]; links: string[] } {
   return {
     boot: [...new Set(terrains.map((terrain) => terrain.bootDevice))],
@@ -100,7 +103,7 @@ function devicesOf({ terrains }: Place): { boot: string[]; enis: string[]; links
   };
 }
 
-/** The same object met by several pods, or on several ways, is one obstacle. */
+/** Merges obstacles: an object that affects several pods or ways is one obstacle. */
 function merged(obstacles: Obstacle[]): Obstacle[] {
   const found = new Map<string, Obstacle>();
   for (const one of obstacles) {
@@ -148,7 +151,7 @@ function firewallText({ chain, by, rule, certain }: Blocked): string {
   return `${where}: ${cause} ${certain ? 'drops' : 'may drop'}`;
 }
 
-/** In the words of whoever keeps the table. The first that knows it answers. */
+/** The remedy in the words of the program that owns the table. The first entry that recognises the table answers. */
 function firewallRemedy({ chain, rule }: Blocked, { chains }: Ruleset): string {
   const ofTable = (name: string) =>
     chains.some((one) => one.family === chain.family && one.table === chain.table && one.name === name);
@@ -174,7 +177,7 @@ function firewallRemedy({ chain, rule }: Blocked, { chains }: Ruleset): string {
   const nft = `nft insert rule ${chain.family} ${chain.table} ${chain.name}`;
   if (chain.family === 'netdev' || hook === 'ingress' || hook === 'egress') {
     const device = chain.base?.devices.join(', ') ?? '';
-    return `\`${nft} accept\` lets all pass on ${device}, where nobody but eniboot should filter; and the same where these rules come from`;
+    return `\`${nft} accept\` lets all pass on ${device}, where only eniboot should filter; and the same where these rules come from`;
   }
   const ways = [
     ...(hook === 'output' || hook === 'postrouting' ? [] : [`${nft} iifname "${POD_LINK_PREFIX}*" accept`]),
@@ -183,11 +186,11 @@ function firewallRemedy({ chain, rule }: Blocked, { chains }: Ruleset): string {
   return `\`${ways.join('; ')}\`, and the same where these rules come from`;
 }
 
-/** @param unjudged takes what cannot be read. */
+/** @param unjudged gets an entry for what cannot be read. */
 async function readRuleset(ipv6: boolean, unjudged: string[]): Promise<Ruleset> {
   const { stdout } = await must('NFT_FAILED', 'nft', ['-j', 'list', 'ruleset']);
   let ruleset = rulesetOf(stdout);
-  // nft 1.0.6 leaves it out.
+  // nft 1.0.6 leaves out the chain's devices.
   for (const { family, table, name, base } of ruleset.chains)
     if (family === 'netdev' && base?.devices.length === 0)
       unjudged.push(`chain ${name} of table netdev ${table}, whose device this nft does not tell`);
@@ -195,7 +198,8 @@ async function readRuleset(ipv6: boolean, unjudged: string[]): Promise<Ruleset> 
     const untold = untoldTables(ruleset, family);
     if (untold.size > 0) {
       const told = await readSave(family, 'nft');
-      // Without iptables' own words, its matches stay untold, and what hangs on them is not called certain.
+      // Without the output of iptables-save, the matches stay unknown, and no judgement that depends on them is called
+      // certain.
       if (told !== undefined)
         ruleset = withChains(
           ruleset,
@@ -211,13 +215,13 @@ async function readRuleset(ipv6: boolean, unjudged: string[]): Promise<Ruleset> 
   return ruleset;
 }
 
-/** The kernel lists the tables that iptables-legacy has, and nft does not show them. */
+/** The kernel lists the tables of iptables-legacy; nft does not show them. */
 function hasLegacyTables(family: 'ip' | 'ip6'): boolean {
   const names = readIfPresent(`/proc/net/${family}_tables_names`) ?? '';
   return names.trim() !== '';
 }
 
-/** By the program that is named for its kind, or the plain one if it says that it is of that kind. */
+/** Runs the program that is named after the kind, or the plain program when it says that it is of that kind. */
 async function readSave(family: 'ip' | 'ip6', kind: 'nft' | 'legacy'): Promise<Chain[] | undefined> {
   for (const program of [`${family}tables-${kind}-save`, `${family}tables-save`]) {
     const { stdout, ...result } = await run(program, []);
@@ -231,15 +235,22 @@ async function readSave(family: 'ip' | 'ip6', kind: 'nft' | 'legacy'): Promise<C
 
 // routing
 
-interface Lookup {
+interface Lookup extends Question {
   what: string;
   ways: Way[];
-  source: string;
-  destination: string;
-  iif: string | undefined;
-  mark: number;
-  /** Device that it should leave by; `local` for the node itself. */
+  /** The device by which the packet should leave; `local` for the node itself. */
   wanted: string;
+}
+
+function lookup(
+  what: string,
+  ways: Way[],
+  from: Pick<Lookup, 'source' | 'iif'>,
+  destination: string,
+  wanted: string,
+  mark = 0,
+): Lookup {
+  return { what, ways, ...from, destination, wanted, mark };
 }
 
 function lookups({
@@ -251,86 +262,44 @@ function lookups({
   to,
 }: Place['terrains'][number]): Lookup[] {
   const [node = ''] = nodeAddresses;
+  const { address, link } = pod;
   const somewhere = to?.includes(':') === false ? to : SOMEWHERE;
-  const out: Lookup[] = [
-    {
-      what: 'what pods send to the Internet',
-      ways: ['internet'],
-      ...{ source: pod.address, destination: somewhere, iif: pod.link, mark: 0, wanted: bootDevice },
-    },
-    {
-      what: 'what pods answer to outside (NodePort, hostPort)',
-      ways: ['outside'],
-      ...{
-        source: pod.address,
-        destination: somewhere,
-        iif: pod.link,
-        mark: BOOT_ENI_MARK,
-        wanted: bootDevice,
-      },
-    },
-    {
-      what: 'what pods send to the node',
-      ways: ['node'],
-      ...{ source: pod.address, destination: node, iif: pod.link, mark: 0, wanted: 'local' },
-    },
-    {
-      what: 'what the node sends to the VPC (API server, other nodes)',
-      ways: [],
-      ...{ source: node, destination: elsewhere, iif: undefined, mark: 0, wanted: bootDevice },
-    },
+  const [ofPod, ofNode] = [
+    { source: address, iif: link },
+    { source: node, iif: undefined },
+  ];
+  const replies = 'what pods answer to outside (NodePort, hostPort)';
+  const out = [
+    lookup('what pods send to the Internet', ['internet'], ofPod, somewhere, bootDevice),
+    lookup(replies, ['outside'], ofPod, somewhere, bootDevice, BOOT_ENI_MARK),
+    lookup('what pods send to the node', ['node'], ofPod, node, 'local'),
+    lookup('what the node sends to the VPC (API server, other nodes)', [], ofNode, elsewhere, bootDevice),
   ];
   if (!lives) return out;
+  const outside = { source: somewhere, iif: bootDevice };
   return [
     ...out,
-    {
-      what: 'what pods send to Services',
-      ways: ['service'],
-      ...{ source: pod.address, destination: elsewhere, iif: pod.link, mark: 0, wanted: pod.link },
-    },
-    {
-      what: 'what comes from outside to pods',
-      ways: ['internet', 'outside'],
-      ...{ source: somewhere, destination: pod.address, iif: bootDevice, mark: 0, wanted: pod.link },
-    },
-    {
-      what: "what the node sends to pods (kubelet's probes)",
-      ways: ['node'],
-      ...{ source: node, destination: pod.address, iif: undefined, mark: 0, wanted: pod.link },
-    },
+    lookup('what pods send to Services', ['service'], ofPod, elsewhere, link),
+    lookup('what comes from outside to pods', ['internet', 'outside'], outside, address, link),
+    lookup("what the node sends to pods (kubelet's probes)", ['node'], ofNode, address, link),
   ];
 }
 
 function routing({ place, tables, tables6 }: Seen): Obstacle[] {
   const { boot, enis } = devicesOf(place);
+  const ours = [...boot, ...enis];
   return place.terrains.flatMap((terrain) => {
-    const { pod, nodeAddress6, lives } = terrain;
-    const six: Lookup[] =
-      pod.address6 === undefined || nodeAddress6 === undefined || !lives
-        ? []
-        : [
-            {
-              what: "what the node sends to pods over IPv6 (kubelet's probes)",
-              ways: ['node6'],
-              ...{
-                source: nodeAddress6,
-                destination: pod.address6,
-                iif: undefined,
-                mark: 0,
-                wanted: pod.link,
-              },
-            },
-          ];
-    return [
-      ...[...lookups(terrain), ...backends(terrain, tables, place.vpcCidrs)].flatMap((one) =>
-        astray(tables, one, [...boot, ...enis]),
-      ),
-      ...(tables6 === undefined ? [] : six.flatMap((one) => astray(tables6, one, [...boot, ...enis]))),
-    ];
+    const { pod, nodeAddress6: source, lives } = terrain;
+    const four = [...lookups(terrain), ...backends(terrain, tables, place.vpcCidrs)];
+    const found = four.flatMap((one) => astray(tables, one, ours));
+    if (tables6 === undefined || pod.address6 === undefined || source === undefined || !lives) return found;
+    const what = "what the node sends to pods over IPv6 (kubelet's probes)";
+    const six = lookup(what, ['node6'], { source, iif: undefined }, pod.address6, pod.link);
+    return [...found, ...astray(tables6, six, ours)];
   });
 }
 
-/** Backends of Services that a rule of others is made for. */
+/** The backends of Services for which another program's rule exists. */
 function backends(
   { pod, lives, nodeAddresses }: Place['terrains'][number],
   { rules }: Tables,
@@ -339,16 +308,24 @@ function backends(
   if (!lives) return [];
   const named = rules.filter(isForeignRule).flatMap(({ dst }) => (typeof dst === 'string' ? dst : []));
   const inVpc = named.filter((address) => vpcCidrs.some((cidr) => covers(cidr, address)));
+  const ofPod = { source: pod.address, iif: pod.link };
   return inVpc
     .filter((address) => !nodeAddresses.includes(address))
-    .map((destination) => ({
-      what: `what pods send to Services with a backend at ${destination}`,
-      ways: ['service'],
-      ...{ source: pod.address, destination, iif: pod.link, mark: 0, wanted: pod.link },
-    }));
+    .map((backend) =>
+      lookup(
+        `what pods send to Services with a backend at ${backend}`,
+        ['service'],
+        ofPod,
+        backend,
+        pod.link,
+      ),
+    );
 }
 
-/** Who sends it elsewhere; nothing where it goes as it should, or where something of ours is missing. */
+/**
+ * The rule or route that sends the packet elsewhere; empty when the packet goes where it should, or when an object of
+ * eniboot is missing.
+ */
 function astray(tables: Tables, lookup: Lookup, ours: readonly string[]): Obstacle[] {
   const decision = decide(tables, lookup);
   if (decision === undefined) return [];
@@ -356,7 +333,7 @@ function astray(tables: Tables, lookup: Lookup, ours: readonly string[]): Obstac
   const isRight = lookup.wanted === 'local' ? route?.['type'] === 'local' : device === lookup.wanted;
   if (isRight || isOwn(rule)) return [];
   const isRule = isForeignRule(rule);
-  // What is missing of ours, or the boot ENI's, has checks of its own; so has a pod ENI that somebody configures.
+  // Other checks report missing routes of eniboot and of the boot ENI, and a pod ENI that another program configures.
   if (!isRule && (route === undefined || isOwn(route) || tableOf(route) === 'local')) return [];
   if (!isRule && ours.includes(device ?? '')) return [];
   const where = device === undefined ? 'is refused' : `leaves by ${device} instead of ${lookup.wanted}`;
@@ -370,7 +347,7 @@ function astray(tables: Tables, lookup: Lookup, ours: readonly string[]): Obstac
       does: `${lookup.what} ${where}`,
       remedy: isRule
         ? routingRemedy(rule)
-        : 'have whoever made the route leave these destinations out; `ip route show table all` lists all routes',
+        : 'have the program that made the route leave these destinations out; `ip route show table all` lists all routes',
       ways: lookup.ways,
       certain: true,
     },
@@ -381,13 +358,13 @@ function isOwn(told: Told): boolean {
   return String(told['protocol']) === String(ROUTE_PROTOCOL);
 }
 
-/** By what VPNs' rules look like: wg-quick(8), and tailscale's table 52. */
+/** The remedy for a rule that looks like a known VPN's: wg-quick(8), and tailscale's table 52. */
 function routingRemedy(rule: Told): string {
   if (rule['table'] === '52')
     return '`tailscale set --exit-node= --accept-routes=false`: no exit node, and no routes into the VPC';
   if ('not' in rule)
     return 'give wg-quick an AllowedIPs without 0.0.0.0/0, or `Table = off` and routes of your own for what belongs into the tunnel';
-  return 'have whoever made the rule ask for its own sources, marks or destinations alone; `ip rule` lists all rules';
+  return 'have the program that made the rule ask for its own sources, marks or destinations alone; `ip rule` lists all rules';
 }
 
 function hiddenVpc({ place: { terrains, vpcCidrs }, tables }: Seen): Obstacle[] {
@@ -453,7 +430,10 @@ function nameOfProgram(told: Told): string {
   return String((told['options'] as Told)['bpf_name'] ?? 'without a name');
 }
 
-/** Filters that drop or take away what they match, and disturbances that somebody has tried and forgotten. */
+/**
+ * Filters that drop or take away the packets that they match, and simulated disturbances (netem) that were left in
+ * place after a test.
+ */
 function trafficControl({ place, qdiscs, filters }: Seen): Obstacle[] {
   const waysOf = (device: string): Way[] => {
     if (place.terrains.some((terrain) => terrain.bootDevice === device)) return ['internet', 'outside'];
@@ -464,7 +444,7 @@ function trafficControl({ place, qdiscs, filters }: Seen): Obstacle[] {
     .map(({ dev }) => ({
       what: `qdisc netem on ${dev}`,
       does: 'packets are delayed, lost or damaged on purpose',
-      remedy: `\`tc qdisc del dev ${dev} root\`, once nobody experiments any more`,
+      remedy: `\`tc qdisc del dev ${dev} root\`, when the experiment is over`,
       device: String(dev),
       certain: true,
     }));
@@ -508,7 +488,7 @@ function enslaved({ place }: Seen): Obstacle[] {
       kind: 'enslaved' as const,
       what: `${device} belongs to ${master}${bridged}:`,
       does: 'its packets do not come to the node as they should',
-      remedy: `\`ip link set ${device} nomaster\`, and have whoever put it there leave it alone`,
+      remedy: `\`ip link set ${device} nomaster\`, and have the program that put it there leave it alone`,
       ways: boot.includes(device)
         ? ['internet', 'outside']
         : enis.includes(device)
@@ -521,7 +501,10 @@ function enslaved({ place }: Seen): Obstacle[] {
 
 // forwarding
 
-/** Off for one device although the node forwards: what comes in by it goes nowhere. The node's own switch has a check. */
+/**
+ * The setting is off for one device although the node forwards: packets that come in by the device are dropped. The
+ * node's own setting has a check.
+ */
 function forwarding({ place }: Seen): Obstacle[] {
   if (readSysctl('net/ipv4/ip_forward') !== '1') return [];
   const { boot, links } = devicesOf(place);
@@ -538,14 +521,10 @@ function forwarding({ place }: Seen): Obstacle[] {
 }
 
 async function readTables(family: 4 | 6): Promise<Tables> {
-  const ask = async (...args: string[]): Promise<Told[]> => {
-    const { stdout } = await must('KERNEL_QUERY', 'ip', ['-j', `-${family}`, ...args]);
-    return stdout.trim() === '' ? [] : (JSON.parse(stdout) as Told[]);
-  };
   const [rules, routes] = await Promise.all([
-    ask('rule', 'show'),
-    ask('route', 'show', 'table', 'all').catch((error: unknown) => {
-      // Of a family that the kernel has no table of.
+    listIp(`-${family}`, 'rule', 'show'),
+    listIp(`-${family}`, 'route', 'show', 'table', 'all').catch((error: unknown) => {
+      // The kernel has no routing table of this family.
       if (isFailure(error, 'KERNEL_QUERY')) return [];
       throw error;
     }),

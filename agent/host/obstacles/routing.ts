@@ -1,9 +1,10 @@
-// Which route a packet takes, by all policy rules and all tables, and whether it is somebody else's. Pure, from what `ip -j rule`
-// and `ip -j route show table all` say: `ip route get` names the result, but not the rule that led to it.
+// Which route a packet takes, by all policy rules and all tables, and whether another program made that route. Pure,
+// from the output of `ip -j rule` and `ip -j route show table all`: `ip route get` names the route, but not the rule
+// that led to it.
 import ipaddr from 'ipaddr.js';
 import { ROUTE_PROTOCOL } from '../names.ts';
 
-/** A rule or a route, by the fields of iproute2's JSON. */
+/** A rule or a route, with the field names of iproute2's JSON. */
 export type Told = Record<string, unknown>;
 
 export interface Tables {
@@ -14,12 +15,12 @@ export interface Tables {
 export interface Question {
   source: string;
   destination: string;
-  /** The device it comes in by; undefined for what the node itself sends. */
+  /** The device by which the packet comes in; undefined for a packet that the node itself sends. */
   iif: string | undefined;
   mark: number;
 }
 
-/** What decided: a route of a table, found by a rule. Without a route the rule itself refuses. */
+/** The result: a route of a table, and the rule that led to it. Without a route, the rule itself refuses the packet. */
 export interface Decision {
   rule: Told;
   route: Told | undefined;
@@ -27,8 +28,9 @@ export interface Decision {
 }
 
 /**
- * What the kernel decides: rules by priority, in each table the longest prefix (fib_rules_lookup in net/core/fib_rules.c).
- * A rule that asks for more than is known here (ports, users, a type of service) is passed over.
+ * What the kernel decides: rules by priority, in each table the longest prefix (fib_rules_lookup in
+ * net/core/fib_rules.c). A rule with a condition that cannot be checked here (ports, users, a type of service) is
+ * skipped.
  */
 export function decide({ rules, routes }: Tables, question: Question): Decision | undefined {
   const ordered = [...rules].sort((a, b) => Number(a['priority']) - Number(b['priority']));
@@ -49,7 +51,7 @@ export function decide({ rules, routes }: Tables, question: Question): Decision 
   return undefined;
 }
 
-/** Not the kernel's own three, and none of ours. */
+/** Whether neither the kernel nor eniboot made the rule. */
 export function isForeignRule(rule: Told): boolean {
   const own = rule['protocol'] === String(ROUTE_PROTOCOL) || rule['protocol'] === ROUTE_PROTOCOL;
   const first = rule['priority'] === 0 && rule['table'] === 'local';
@@ -59,7 +61,7 @@ export function isForeignRule(rule: Told): boolean {
   return !own && !first && !last;
 }
 
-/** As `ip rule` and `ip route` write them. */
+/** The rule or route as `ip rule` and `ip route` write it. */
 export function ruleText(rule: Told): string {
   const prefix = (address: unknown, length: unknown) =>
     length === undefined ? String(address) : `${address}/${length}`;
@@ -88,12 +90,12 @@ export function routeText(route: Told): string {
   return words.join(' ');
 }
 
-/** The number of a table or `main`, which is left out where it is meant. */
+/** The table's number, or `main`, which `ip` leaves out. */
 export function tableOf(route: Told): string {
   return String(route['table'] ?? 'main');
 }
 
-/** What a rule can ask that is not known of a packet here. */
+/** Conditions of rules on fields that are not known for a packet here. */
 const UNTOLD = ['oif', 'tos', 'ipproto', 'sport', 'dport', 'uid_start', 'tun_id', 'l3mdev'];
 
 function matches(rule: Told, { source, destination, iif, mark }: Question): boolean {
@@ -118,7 +120,7 @@ function isIn(address: string, prefix: unknown, length: unknown): boolean {
   return lengthOfMatch(address, cidr) !== undefined;
 }
 
-/** Undefined where the address is not in it. */
+/** The prefix length, or undefined when the address is not in the CIDR. */
 function lengthOfMatch(address: string, cidr: string): number | undefined {
   if (cidr === 'default') return 0;
   const [base = '', length] = cidr.split('/');
@@ -133,7 +135,10 @@ function lengthOfMatch(address: string, cidr: string): number | undefined {
   return inside ? bits : undefined;
 }
 
-/** The longest prefix of the rule's table, the lowest metric of several; none where it throws or is suppressed. */
+/**
+ * The route of the rule's table with the longest prefix and, among several, the lowest metric; undefined when that is a
+ * throw route or the rule suppresses it.
+ */
 function longest(routes: Told[], rule: Told, destination: string): Told | undefined {
   const found = routes
     .filter((route) => tableOf(route) === String(rule['table']) && route['type'] !== 'broadcast')
@@ -147,7 +152,7 @@ function longest(routes: Told[], rule: Told, destination: string): Told | undefi
   return typeof suppressed === 'number' && found.bits <= suppressed ? undefined : found.route;
 }
 
-/** Whether the whole of `inner` lies in `outer`; both are CIDRs or single addresses. */
+/** Whether `outer` contains all of `inner`; both are CIDRs or single addresses. */
 export function covers(outer: string, inner: string): boolean {
   const [base = '', length = '128'] = inner.split('/');
   const bits = lengthOfMatch(base, outer);

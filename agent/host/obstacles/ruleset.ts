@@ -1,15 +1,18 @@
-// All rules of a network namespace as data, whoever wrote them: nftables' own, and iptables' in either form, told in
-// nftables' JSON so that one judge reads both. Pure.
-import { NFT_TABLE } from '../names.ts';
+// All rules of a network namespace as data, whichever program wrote them: the rules of nftables, and of iptables in
+// both of its forms, translated into nftables' JSON so that one judge reads both. Pure.
+import { NFT_TABLE, POLICY_TABLE } from '../names.ts';
 import { entriesOf } from '../nft-listing.ts';
 import type { Hook } from './packet.ts';
 
-/** A statement of nftables' JSON (libnftables-json(5)); `any` of this module holds where one of its matches does. */
+/**
+ * A statement of nftables' JSON (libnftables-json(5)). This module adds `any`, which holds when one of its matches
+ * holds.
+ */
 export type Expression = Record<string, unknown>;
 
 export interface Rule {
   expressions: Expression[];
-  /** As its owner writes it, or how to find it. */
+  /** The rule as its owner writes it, or how to find it. */
   text: string;
 }
 
@@ -17,10 +20,10 @@ export interface Chain {
   family: string;
   table: string;
   name: string;
-  /** `nft`, or the program whose rules nft does not show. */
+  /** `nft`, or the program that shows the chain when nft does not. */
   by: 'nft' | 'iptables-legacy';
   rules: Rule[];
-  /** Of a base chain alone: where it is hooked in. */
+  /** For a base chain only: its hook. */
   base?: { hook: Hook; priority: number; policy: 'accept' | 'drop'; devices: string[] };
 }
 
@@ -30,11 +33,12 @@ export interface Ruleset {
   sets: Map<string, unknown[]>;
 }
 
-export function setKey(family: string, table: string, name: string): string {
+/** The key of a chain, a set or a map in its table. */
+export function keyOf({ family, table }: { family?: string; table?: string }, name: string): string {
   return `${family} ${table} ${name}`;
 }
 
-/** Of what `nft -j list ruleset` says. Without eniboot's own tables. */
+/** The rules in the output of `nft -j list ruleset`, without eniboot's own tables. */
 export function rulesetOf(json: string): Ruleset {
   const chains = new Map<string, Chain>();
   const sets: Ruleset['sets'] = new Map();
@@ -42,8 +46,7 @@ export function rulesetOf(json: string): Ruleset {
   for (const { chain, set, map } of entries as Record<string, Record<string, any> | undefined>[]) {
     if (chain !== undefined) chains.set(keyOf(chain, chain['name']), toChain(chain));
     const elements = set ?? map;
-    if (elements !== undefined)
-      sets.set(setKey(elements['family'], elements['table'], elements['name']), elements['elem'] ?? []);
+    if (elements !== undefined) sets.set(keyOf(elements, elements['name']), elements['elem'] ?? []);
   }
   for (const { rule } of entries as { rule?: Record<string, any> }[]) {
     const chain = rule === undefined ? undefined : chains.get(keyOf(rule, rule['chain']));
@@ -60,11 +63,10 @@ export function rulesetOf(json: string): Ruleset {
 function isOwn(entry: Record<string, unknown>): boolean {
   const [object] = Object.values(entry) as Record<string, unknown>[];
   const [family, table] = [object?.['family'], object?.['table']];
-  return table === NFT_TABLE && (family === 'inet' || family === 'netdev');
-}
-
-function keyOf(object: Record<string, any>, name: string): string {
-  return `${object['family']} ${object['table']} ${name}`;
+  return (
+    (table === NFT_TABLE && (family === 'inet' || family === 'netdev')) ||
+    (table === POLICY_TABLE && family === 'inet')
+  );
 }
 
 function toChain(chain: Record<string, any>): Chain {
@@ -79,8 +81,8 @@ function toChain(chain: Record<string, any>): Chain {
 }
 
 /**
- * The tables that hold matches or targets of iptables, which nft's JSON names without saying what they are: those of
- * iptables-nft. By family.
+ * The tables of a family with matches or targets of iptables (of iptables-nft), which nft's JSON names without
+ * describing them.
  */
 export function untoldTables({ chains }: Ruleset, family: 'ip' | 'ip6'): Set<string> {
   const untold = (rule: Rule) => rule.expressions.some((one) => 'xt' in one);
@@ -89,14 +91,14 @@ export function untoldTables({ chains }: Ruleset, family: 'ip' | 'ip6'): Set<str
   );
 }
 
-/** The same rules, with these chains in the place of those of the same tables. */
+/** The same rules, with `chains` instead of the chains of the same tables. */
 export function withChains(ruleset: Ruleset, chains: Chain[]): Ruleset {
   const told = new Set(chains.map((one) => `${one.by} ${one.family} ${one.table}`));
   const kept = ruleset.chains.filter((one) => !told.has(`${one.by} ${one.family} ${one.table}`));
   return { ...ruleset, chains: [...kept, ...chains] };
 }
 
-/** Hook and priority of iptables' built-in chains (linux/netfilter_ipv4.h, enum nf_ip_hook_priorities). */
+/** Priorities of iptables' built-in chains (linux/netfilter_ipv4.h, enum nf_ip_hook_priorities). */
 const PRIORITIES: Record<string, number> = { raw: -300, mangle: -150, filter: 0, security: 50 };
 const HOOKS: Record<string, Hook> = {
   PREROUTING: 'prerouting',
@@ -106,7 +108,7 @@ const HOOKS: Record<string, Hook> = {
   POSTROUTING: 'postrouting',
 };
 
-/** Of what iptables-save or ip6tables-save says. */
+/** The chains in the output of iptables-save or ip6tables-save. */
 export function chainsOfSave(text: string, family: 'ip' | 'ip6', by: Chain['by']): Chain[] {
   const chains = new Map<string, Chain>();
   let table = '';
@@ -138,12 +140,12 @@ function builtIn(chain: Chain, policy: string): Chain {
   };
 }
 
-/** A line's words; quotes hold blanks together. */
+/** The words of a line; a quoted text with spaces is one word. */
 function wordsOf(line: string): string[] {
   return [...line.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? '');
 }
 
-/** One rule of iptables-save as expressions. What is not known here becomes a match that nobody can tell. */
+/** One rule of iptables-save as expressions. An unsupported option becomes an unknown match. */
 function translate(
   words: string[],
   family: 'ip' | 'ip6',
@@ -195,12 +197,10 @@ function matchOf(
     case '-d':
       return match(payload(family, option === '-s' ? 'saddr' : 'daddr'), prefixOf(value), not);
     case '-i':
-    case '-o':
-      return match(
-        { meta: { key: option === '-i' ? 'iifname' : 'oifname' } },
-        value.replace(/\+$/, '*'),
-        not,
-      );
+    case '-o': {
+      const key = option === '-i' ? 'iifname' : 'oifname';
+      return match({ meta: { key } }, value.replace(/\+$/, '*'), not);
+    }
     case '-p':
       return match({ meta: { key: 'l4proto' } }, /^\d+$/.test(value) ? Number(value) : value, not);
     case '--dport':
@@ -226,19 +226,15 @@ function matchOf(
       return match({ fib: { result: 'type', flags } }, { set: types }, not);
     }
     case '--src-range':
-    case '--dst-range':
-      return match(
-        payload(family, option === '--src-range' ? 'saddr' : 'daddr'),
-        { range: value.split('-') },
-        not,
-      );
-    case '--tcp-flags':
-      return match(
-        { '&': [payload('tcp', 'flags'), flagsOf(value)] },
-        second === 'NONE' ? 0 : flagsOf(second),
-        not,
-      );
-    // What a bridge forwards: pods' packets are routed.
+    case '--dst-range': {
+      const address = payload(family, option === '--src-range' ? 'saddr' : 'daddr');
+      return match(address, { range: value.split('-') }, not);
+    }
+    case '--tcp-flags': {
+      const set = second === 'NONE' ? 0 : flagsOf(second);
+      return match({ '&': [payload('tcp', 'flags'), flagsOf(value)] }, set, not);
+    }
+    // Matches frames that a bridge forwards. Pods' packets are routed.
     case '--physdev-is-bridged':
     case '--physdev-in':
     case '--physdev-out':
@@ -264,7 +260,7 @@ function flagsOf(value: string): string[] {
     : value.split(',').map((flag) => flag.toLowerCase());
 }
 
-/** DNAT and SNAT are states to iptables and flags of a connection to nftables. */
+/** DNAT and SNAT are states in iptables, and flags of a connection in nftables. */
 function statesOf(list: string[], not: boolean): Expression {
   const translated = (one: string) => one === 'DNAT' || one === 'SNAT';
   const named = (wanted: string[]) => wanted.map((one) => one.toLowerCase());
@@ -275,7 +271,7 @@ function statesOf(list: string[], not: boolean): Expression {
   return { any: ways.map(({ left, right }) => ({ match: { op: 'in', left, right } })), not };
 }
 
-/** Targets that end a packet's way through the table, for good. */
+/** Targets that end the packet's way through the table. */
 const ENDS: Record<string, Expression> = {
   ACCEPT: { accept: null },
   DROP: { drop: null },
@@ -285,7 +281,7 @@ const ENDS: Record<string, Expression> = {
   QUEUE: { queue: null },
   NFQUEUE: { queue: null },
 };
-/** Targets of NAT, behind which no rule of their chain is asked. */
+/** Targets of NAT; no rule of the chain after them is applied. */
 const TRANSLATES = new Set(['SNAT', 'MASQUERADE', 'DNAT', 'REDIRECT', 'NETMAP', 'TPROXY']);
 
 function verdictOf(
@@ -304,7 +300,7 @@ function verdictOf(
   return [];
 }
 
-/** `--set-xmark value/mask` clears the mask's bits and flips the value's (iptables-extensions(8)). */
+/** `--set-xmark value/mask` clears the bits of the mask and flips those of the value (iptables-extensions(8)). */
 function newMark([option = '', text = '']: string[]): unknown {
   const mark = { meta: { key: 'mark' } };
   const [value = 0, mask = 0xff_ff_ff_ff] = text.split('/').map(Number);
@@ -312,7 +308,7 @@ function newMark([option = '', text = '']: string[]): unknown {
   if (option === '--and-mark') return { '&': [mark, value] };
   if (option !== '--set-mark' && option !== '--set-xmark') return undefined;
   if (mask === 0xff_ff_ff_ff) return value;
-  // `--set-mark` clears the value's bits as well.
+  // `--set-mark` also clears the bits of the value.
   const cleared = { '&': [mark, ~(option === '--set-mark' ? mask | value : mask) >>> 0] };
   return { [option === '--set-mark' ? '|' : '^']: [cleared, value] };
 }

@@ -1,4 +1,4 @@
-// A gzipped tar (ustar) in memory: files with fixed owner and mode, in the order given.
+// A gzipped tar archive (ustar) in memory: files with a fixed owner and mode, in the given order.
 import { gzipSync } from 'node:zlib';
 
 export interface ArchiveFile {
@@ -19,7 +19,7 @@ export function tarGz(files: ArchiveFile[], seconds: number): Uint8Array {
   return gzipSync(Buffer.concat([...blocks, Buffer.alloc(2 * BLOCK)]));
 }
 
-/** POSIX.1-1988 ustar. Numbers are octal text; the checksum counts its own field as blanks. */
+/** A header of POSIX.1-1988 ustar. Numbers are octal text; for the checksum its own field counts as blanks. */
 function header(name: string, size: number, seconds: number): Buffer {
   const block = Buffer.alloc(BLOCK);
   const octal = (value: number, digits: number) => `${value.toString(8).padStart(digits, '0')}\0`;

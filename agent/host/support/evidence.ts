@@ -1,5 +1,6 @@
-// What the machine itself shows: commands and files that tell of its network, its units and eniboot's own state. Chosen
-// to hold no secrets: no environments, no command lines of processes, no user data, no foreign configuration.
+// The machine's own evidence: commands and files that show its network, its units and eniboot's state. None of them
+// holds secrets: no environments, no command lines of processes, no user data, no configuration of other programs.
+import { messageOf } from '../../messages/failure.ts';
 import { run } from '../../port/exec.ts';
 import { endingOf, succeeded } from '../../port/exec-result.ts';
 import { listIfPresent, readBytesIfPresent } from '../../port/fs.ts';
@@ -9,11 +10,11 @@ import { LIBEXEC_DIR, RUN_DIR, STATE_DIR, STATUS_FILE } from '../names.ts';
 export interface Part {
   name: string;
   text: string;
-  /** What is missing from it, and why. */
+  /** What is missing from the file, and why. */
   problem?: string;
 }
 
-/** Bytes read of any file; far above what ours hold. */
+/** Bytes that are read of each file; eniboot's own files are far smaller. */
 const READ_LIMIT = 1024 * 1024;
 const UNITS = [
   'eniboot*',
@@ -26,56 +27,53 @@ const UNITS = [
   'network-online.target',
 ];
 
-const commands: { name: string; command: [string, ...string[]] }[] = [
-  { name: 'journal-eniboot.txt', command: journal(20_000, ['eniboot*']) },
-  { name: 'journal-node.txt', command: journal(5_000, ['crio', 'containerd', 'kubelet', 'NetworkManager']) },
-  {
-    name: 'units.txt',
-    command: ['systemctl', 'list-units', '--all', '--full', '--no-pager', '--plain', ...UNITS],
-  },
-  { name: 'units-failed.txt', command: ['systemctl', 'list-units', '--failed', '--no-pager', '--plain'] },
-  { name: 'dmesg.txt', command: ['dmesg'] },
-  { name: 'ip-link.txt', command: ['ip', '-details', '-statistics', 'link'] },
-  { name: 'ip-address.txt', command: ['ip', 'address'] },
-  { name: 'ip-rule.txt', command: ['ip', 'rule'] },
-  { name: 'ip-route.txt', command: ['ip', 'route', 'show', 'table', 'all'] },
-  { name: 'ip-neighbour.txt', command: ['ip', 'neighbour'] },
-  { name: 'ip-6.txt', command: ['ip', '-6', 'route', 'show', 'table', 'all'] },
-  { name: 'nft.txt', command: ['nft', 'list', 'ruleset'] },
-  { name: 'network-manager.txt', command: ['nmcli', 'device'] },
-  { name: 'disk.txt', command: ['df', '-P', '/', '/run', '/var/lib', '/usr/libexec'] },
-  { name: 'version-ip.txt', command: ['ip', '-V'] },
-  { name: 'version-nft.txt', command: ['nft', '--version'] },
-  { name: 'version-systemd.txt', command: ['systemctl', '--version'] },
-  { name: 'version-kubelet.txt', command: ['kubelet', '--version'] },
-  { name: 'version-crio.txt', command: ['crio', '--version'] },
-];
+const commands: Record<string, [string, ...string[]]> = {
+  'journal-eniboot.txt': journal(20_000, ['eniboot*']),
+  'journal-node.txt': journal(5_000, ['crio', 'containerd', 'kubelet', 'NetworkManager']),
+  'units.txt': ['systemctl', 'list-units', '--all', '--full', '--no-pager', '--plain', ...UNITS],
+  'units-failed.txt': ['systemctl', 'list-units', '--failed', '--no-pager', '--plain'],
+  'dmesg.txt': ['dmesg'],
+  'ip-link.txt': ['ip', '-details', '-statistics', 'link'],
+  'ip-address.txt': ['ip', 'address'],
+  'ip-rule.txt': ['ip', 'rule'],
+  'ip-route.txt': ['ip', 'route', 'show', 'table', 'all'],
+  'ip-neighbour.txt': ['ip', 'neighbour'],
+  'ip-6.txt': ['ip', '-6', 'route', 'show', 'table', 'all'],
+  'nft.txt': ['nft', 'list', 'ruleset'],
+  'network-manager.txt': ['nmcli', 'device'],
+  'disk.txt': ['df', '-P', '/', '/run', '/var/lib', '/usr/libexec'],
+  'version-ip.txt': ['ip', '-V'],
+  'version-nft.txt': ['nft', '--version'],
+  'version-systemd.txt': ['systemctl', '--version'],
+  'version-kubelet.txt': ['kubelet', '--version'],
+  'version-crio.txt': ['crio', '--version'],
+};
 
-const files: { name: string; paths: string[] }[] = [
-  { name: 'status.json', paths: [STATUS_FILE] },
-  { name: 'metrics.txt', paths: listed(`${STATE_DIR}/metrics`) },
-  { name: 'versions.txt', paths: ['/proc/version', '/etc/os-release', `${LIBEXEC_DIR}/kubelet-version`] },
-  { name: 'manifest-installed.json', paths: [`${LIBEXEC_DIR}/current/manifest.json`] },
-  {
-    name: 'written.txt',
-    paths: [
-      '/etc/cni/net.d/10-eniboot.conflist',
-      '/etc/kubernetes/kubelet.conf.d/10-eniboot.conf',
-      '/etc/crio/crio.conf.d/10-eniboot.conf',
-      '/run/NetworkManager/conf.d/90-eniboot.conf',
-    ],
-  },
-];
+const files: Record<string, string[]> = {
+  'status.json': [STATUS_FILE],
+  'metrics.txt': listed(`${STATE_DIR}/metrics`),
+  'versions.txt': ['/proc/version', '/etc/os-release', `${LIBEXEC_DIR}/kubelet-version`],
+  'manifest-installed.json': [`${LIBEXEC_DIR}/current/manifest.json`],
+  'written.txt': [
+    '/etc/cni/net.d/10-eniboot.conflist',
+    '/etc/kubernetes/kubelet.conf.d/10-eniboot.conf',
+    '/etc/crio/crio.conf.d/10-eniboot.conf',
+    '/run/NetworkManager/conf.d/90-eniboot.conf',
+  ],
+};
 
-/** Everything, one part after the other; `about` is told the name of the next. Never throws. */
+/**
+ * All parts, collected one after the other; `about` is called with the name of each before it is collected. Never
+ * throws.
+ */
 export async function collectEvidence(signal: AbortSignal, about: (name: string) => void): Promise<Part[]> {
   const parts: Part[] = [];
-  for (const { name, command } of commands) {
+  for (const [name, command] of Object.entries(commands)) {
     if (signal.aborted) return parts;
     about(name);
     parts.push(await output(name, command, signal));
   }
-  for (const { name, paths } of files) parts.push(contents(name, paths));
+  for (const [name, paths] of Object.entries(files)) parts.push(contents(name, paths));
   parts.push(contents('sysctl.txt', sysctls()), listing());
   return parts;
 }
@@ -97,7 +95,7 @@ async function output(name: string, command: [string, ...string[]], signal: Abor
   }
 }
 
-/** The files one after the other, each under its name unless it stands alone. */
+/** The files' contents in order, each under its name unless there is only one file. */
 function contents(name: string, paths: string[]): Part {
   const problems: string[] = [];
   const texts = paths.flatMap((path) => {
@@ -110,7 +108,7 @@ function contents(name: string, paths: string[]): Part {
       const text = Buffer.from(bytes).toString('utf8');
       return [paths.length === 1 ? text : `==> ${path} <==\n${text}${text.endsWith('\n') ? '' : '\n'}`];
     } catch (error) {
-      problems.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+      problems.push(`${path}: ${messageOf(error)}`);
       return [];
     }
   });
@@ -138,7 +136,7 @@ function sysctls(): string[] {
   ];
 }
 
-/** Names say it all in the pool; of everything else, that it is there. */
+/** For the pool the names of its files, which hold all its data; for everything else only whether it is there. */
 function listing(): Part {
   const lines: string[] = [];
   const visit = (folder: string, depth: number) => {

@@ -1,5 +1,5 @@
-# Nodes in two zones: one launch template and one Auto Scaling group a zone, each launching the image its zone's parameter
-# says is stable. An example to take apart: kubelet's kubeconfig and joining are yours.
+# Nodes in two zones: one launch template and one Auto Scaling group for each zone. Each launches the image that has the label
+# `stable` in its zone's parameter. This is an example to adapt: kubelet's kubeconfig and joining the cluster are not in it.
 
 terraform {
   required_version = ">= 1.5"
@@ -17,7 +17,7 @@ variable "cluster" {
 }
 
 variable "zones" {
-  description = "Zone ID (such as euw1-az1) to the subnet of boot ENIs and that of pod ENIs, both in that zone."
+  description = "For each zone ID (such as euw1-az1): the subnet of boot ENIs, the subnet of pod ENIs, both in that zone, and the number of nodes."
   type = map(object({
     node_subnet = string
     pod_subnet  = string
@@ -35,12 +35,12 @@ variable "instance_profile" {
 }
 
 variable "security_group" {
-  description = "Of boot ENIs; pod ENIs take it over unless pods.securityGroups says otherwise."
+  description = "Security group of boot ENIs; pod ENIs get it too unless pods.securityGroups says otherwise."
   type        = string
 }
 
 variable "instance_type" {
-  description = "Of the CPU of `arch`."
+  description = "An instance type with the CPU of `arch`."
   type        = string
   default     = "m6i.large"
 }
@@ -51,7 +51,7 @@ variable "arch" {
   default     = "x86_64"
   validation {
     condition     = contains(["x86_64", "arm64"], var.arch)
-    error_message = "x86_64 or arm64."
+    error_message = "Must be x86_64 or arm64."
   }
 }
 
@@ -65,12 +65,13 @@ resource "aws_launch_template" "node" {
   image_id      = "resolve:ssm:/eniboot/image/${var.arch}/${each.key}:stable"
   instance_type = var.instance_type
 
-  # Pods are one hop further away than the host: 1 keeps the node's credentials from them.
+  # A limit of 1 keeps containers behind a bridge, one hop further away, from the node's credentials. An ipvlan is not a hop:
+  # eniboot's guards keep pods from them (docs/security.md).
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
     http_put_response_hop_limit = 1
-    # Where an account turns these on, EC2 refuses instances that have a tag key with a space or a slash.
+    # With these tags enabled, EC2 refuses instances that have a tag key with a space or a slash.
     instance_metadata_tags = "disabled"
   }
 

@@ -55,7 +55,7 @@ export class AddressSpace {
     return this.range.last - this.range.first + 1 - this.#used;
   }
 
-  /** The next free address after the last one given out: one that was given back is not reused at once. */
+  /** The next free address after the one given last. An address that came back is therefore not given again at once. */
   takeAny(): string | undefined {
     const { first, last } = this.range;
     const size = last - first + 1;

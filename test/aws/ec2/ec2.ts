@@ -31,19 +31,19 @@ export interface Ec2Options {
   vpcCidrs?: string[];
   vpcIpv6Cidrs?: string[];
   subnets?: SubnetSpec[];
-  /** Kept, not copied: changing it later counts. Without it nothing takes time. */
+  /** Kept, not copied: a later change counts. Without it no call takes time. */
   latency?: Ec2Latency;
-  /** As World has it. */
+  /** As `World.defaultKey`. */
   defaultKey?: string | undefined;
   denied?: Set<string>;
   /** Bucket sizes that differ from EC2's own, by action; `undefined` for an action means EC2's own. */
   bucketOf?: (action: string) => BucketSize | undefined;
-  /** Kept, not copied. Without it the account has set no default, and tags are not shown. */
+  /** Kept, not copied. Without it the account has set no default, and IMDS shows no tags. */
   metadataDefaults?: World['metadataDefaults'];
   attachFault?: (instanceId: string) => AttachFault | undefined;
 }
 
-/** One API call, as it will be judged in tests. */
+/** Carries out one API call. */
 type Handler = (world: World, request: never) => object;
 
 const readers: Record<string, Handler> = {
@@ -100,7 +100,7 @@ const writers: Record<string, Handler> = {
 export interface Ec2 {
   world: World;
   calls: ApiCall[];
-  /** What the caller's role lacks: actions by name or `*`, and what is looked at within them, such as `kms:CreateGrant`. */
+  /** Permissions that the caller's role does not have: actions by name or `*`, and permissions that AWS checks within a call (`kms:CreateGrant`). */
   denied: Set<string>;
   /**
    * Carries out one action. Input and output have the shapes of @aws-sdk/client-ec2.

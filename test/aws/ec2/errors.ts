@@ -11,7 +11,7 @@ export class AwsError extends Error {
   }
 }
 
-// EC2 answers 400 to client errors and these otherwise ("Error codes for the Amazon EC2 API").
+// EC2 answers 400 to client errors, and these statuses for the codes below ("Error codes for the Amazon EC2 API").
 const statusByCode: Record<string, number> = {
   AuthFailure: 401,
   DryRunOperation: 412,

@@ -37,6 +37,6 @@ export const instanceTypes: Record<string, TypeLimits> = {
   'm6g.large': nitro(3, 10, 2, 8, 'arm64'),
   'm7g.xlarge': nitro(4, 15, 4, 16, 'arm64'),
   'c6g.medium': nitro(2, 4, 1, 2, 'arm64'),
-  // Invented: a type that EC2 knows and no published table does.
+  // Invented: a type that EC2 knows and that no published table has.
   'z9.large': nitro(3, 10, 2, 8),
 };

@@ -2,7 +2,7 @@
 
 const GROUP = 0x10000n;
 
-/** Canonical text or CIDR's address as a number. */
+/** A canonical address, or the address of a CIDR, as a number. */
 function toNumber(address: string): bigint {
   const [head = '', tail] = address.split('::');
   const left = head === '' ? [] : head.split(':');
@@ -21,7 +21,7 @@ export function containsIpv6(cidr: string, address: string): boolean {
   return toNumber(base) >> shift === toNumber(address) >> shift;
 }
 
-/** The nth /80 of a /64; the 0th is left to single addresses. */
+/** The nth /80 of a /64. Number 0 is kept for single addresses. */
 export function prefixIn(subnetCidr: string, n: number): string {
   return `${groups(subnetCidr)}:${n.toString(16)}::/80`;
 }

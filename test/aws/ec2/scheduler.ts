@@ -21,8 +21,8 @@ export interface VirtualScheduler extends Scheduler {
   /** Runs the next task and moves time to it; false when there is none. */
   step(): boolean;
   /**
-   * Moves time on whenever everything that runs waits for it, until `done`. Throws when nothing is left to wait for.
-   * What waits for real input or output (a socket, a child process) is not seen.
+   * Moves time on, whenever all running tasks wait for it, until `done`. Throws when no task is left to wait for.
+   * It does not see a wait for real input or output (a socket, a child process).
    */
   run(done: () => boolean): Promise<void>;
 }
@@ -34,7 +34,7 @@ interface Task {
   cancelled: boolean;
 }
 
-/** Time that only moves when told to: thousands of modelled nodes in seconds. */
+/** Time that only a test moves: thousands of modelled nodes run in seconds. */
 export function virtualScheduler(startMs = Date.UTC(2026, 0, 1)): VirtualScheduler {
   const heap: Task[] = [];
   let now = startMs;

@@ -7,15 +7,15 @@ export interface Subnet {
   cidr: string;
   /** A /64; absent in a subnet without IPv6. */
   ipv6Cidr?: string | undefined;
-  /** EC2 gives an ENI created here an IPv6 address. */
+  /** True: EC2 gives an ENI that is created here an IPv6 address. */
   assignIpv6: boolean;
   zone: string;
   zoneId: string;
   tags: Map<string, string>;
   space: AddressSpace;
-  /** /80 prefixes and addresses of IPv6 given out so far: none is ever given twice. */
+  /** How many /80 prefixes and IPv6 addresses were given so far: none is given twice. */
   ipv6Given: number;
-  /** EC2 gives instances launched here a public IPv4. */
+  /** True: EC2 gives instances that are launched here a public IPv4. */
   mapPublicIp: boolean;
 }
 
@@ -29,7 +29,7 @@ export interface SecurityGroup {
 export interface Attachment {
   id: string;
   instanceId: string;
-  /** As EC2 reports it; a device may be at another one only under a fault. */
+  /** As EC2 reports it. Only under a fault does the device have another index. */
   deviceIndex: number;
   networkCardIndex: number;
   status: 'attaching' | 'attached' | 'detaching';
@@ -56,10 +56,10 @@ export interface Eni {
   sourceDestCheck: boolean;
   attachment?: Attachment | undefined;
   publicIp?: string | undefined;
-  /** Elastic IP association; absent when `publicIp` is an auto-assigned one. */
+  /** ID of the Elastic IP; absent when `publicIp` is an auto-assigned address. */
   allocationId?: string | undefined;
   createdAt: number;
-  /** Address or prefix → when it was assigned: what a lagging metadata service goes by. */
+  /** Address or prefix → when it was assigned. IMDS shows it after its lag from then on. */
   assignedAt: Map<string, number>;
 }
 
@@ -87,7 +87,7 @@ export interface InstanceRecord {
   shutdownBehavior: 'stop' | 'terminate';
   /** Auto Scaling's target lifecycle state, such as InService or Warmed:Stopped. */
   lifecycleState?: string | undefined;
-  /** Name of the key pair whose public key the image's cloud-init is to take. */
+  /** Name of the key pair. The image's cloud-init installs its public key. */
   keyName?: string | undefined;
   console?: string | undefined;
   createdAt: number;
@@ -104,13 +104,13 @@ export interface ImageRecord {
   state: 'pending' | 'available' | 'failed' | 'disabled';
   /** Why it is in that state. */
   stateReason?: { Code: string; Message: string } | undefined;
-  /** ImdsSupport v2.0. */
+  /** True: registered with ImdsSupport v2.0. */
   imdsV2: boolean;
   /** ISO 8601. */
   deprecateAt?: string | undefined;
-  /** Against deregistration. */
+  /** True: deregistration protection is on. */
   protected: boolean;
-  /** Accounts. */
+  /** IDs of the accounts that may launch it. */
   sharedWith: Set<string>;
   createdAt: number;
 }
@@ -119,9 +119,9 @@ export interface Snapshot {
   id: string;
   tags: Map<string, string>;
   encrypted: boolean;
-  /** The customer's key it is encrypted under; absent under AWS's own. */
+  /** The customer's KMS key that encrypts the snapshot; absent when AWS's own key does. */
   keyId?: string | undefined;
-  /** Its owner lets other accounts read it: an image can be launched without that, and not copied. */
+  /** Its owner lets other accounts read it. Without that, other accounts can launch its image and cannot copy it. */
   readable: boolean;
   state: 'pending' | 'completed' | 'error';
   createdAt: number;
@@ -156,13 +156,13 @@ export type Ec2Event =
   | { kind: 'detached'; eni: Eni; attachment: Attachment }
   | { kind: 'addresses'; eni: Eni }
   | { kind: 'created' | 'deleted'; eni: Eni }
-  /** By RunInstances. */
+  /** RunInstances has made this instance, and it now runs. */
   | { kind: 'run'; instance: InstanceRecord }
   /** An image of the disk that `from`, an instance or an image, has at this moment. */
   | { kind: 'image'; image: ImageRecord; from: string }
   | { kind: 'instance'; instance: InstanceRecord; action: 'reboot' | 'stop' | 'start' | 'terminate' };
 
-/** Who calls: an instance by its role's credentials, or an operator. */
+/** The caller: an instance with its role's credentials, or an operator. */
 export interface Caller {
   instanceId?: string | undefined;
 }

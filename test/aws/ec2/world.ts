@@ -17,14 +17,13 @@ import type {
   Vpc,
 } from './state.ts';
 
-/** Milliseconds each thing takes. */
+/** Milliseconds that each step takes. */
 export interface Ec2Latency {
   /** AttachNetworkInterface's answer until the attachment is `attached`. */
   attachMs: number;
   detachMs: number;
   /**
-   * Age below which an object is missing from a describe that does not name its ID, an instance from every one, and a
-   * tag from what is described.
+   * Until a new object is in a describe that does not name its ID, an instance in any describe, and a tag in the answer.
    */
   describeLagMs: number;
   /** StopInstances, TerminateInstances until the new state holds. */
@@ -35,11 +34,11 @@ export interface Ec2Latency {
   imageMs: number;
 }
 
-/** What the next attachments do instead of the right thing. */
+/** A fault of the next attachments. */
 export interface AttachFault {
   /** Stays in `attaching` for good. */
   stuck?: boolean;
-  /** The device index the attachment gets, whatever was asked. */
+  /** The device index that the attachment gets, with any requested index. */
   deviceIndex?: number;
   /** Extra milliseconds in `attaching`. */
   delayMs?: number;
@@ -50,11 +49,11 @@ export interface World {
   accountId: string;
   scheduler: Scheduler;
   latency: Ec2Latency;
-  /** What the account says of instances that say nothing. Source: EC2 API reference, ModifyInstanceMetadataDefaults. */
+  /** The account's default for instances that set none. Source: EC2 API reference, ModifyInstanceMetadataDefaults. */
   metadataDefaults: { instanceMetadataTags: 'enabled' | 'disabled' };
-  /** The key that the account encrypts with by default: one of the customer's, where it is not AWS's own. */
+  /** ID of the customer's KMS key that the account encrypts with by default; undefined for AWS's own key. */
   defaultKey: string | undefined;
-  /** Whether the caller's role may do this: `iam:…` and `kms:…`, which AWS looks at within another call. */
+  /** Whether the caller's role has a permission that AWS checks within another call (`iam:…`, `kms:…`). */
   may: (permission: string) => boolean;
   vpc: Vpc;
   subnets: Map<string, Subnet>;
@@ -68,7 +67,7 @@ export interface World {
   keyPairs: Map<string, KeyPairRecord>;
   /** Instance ID → its ENIs by device index. Kept beside `enis` so that a fleet of thousands stays fast. */
   attachments: Map<string, Map<number, Eni>>;
-  /** Client token → what was asked with it and what came of it. */
+  /** Client token → the request that it came with, and its result. */
   tokens: Map<string, { request: string; result: string }>;
   /** Resource ID → when CreateTags last changed its tags, and what they were before. */
   retagged: Map<string, { at: number; before: Map<string, string> }>;
@@ -89,7 +88,7 @@ export interface SubnetSpec {
   mapPublicIp?: boolean;
 }
 
-/** IDs that look like AWS's and are the same in every run: the nth of its kind in this region. */
+/** IDs in AWS's form. The nth of its kind in this region is the same in every run. */
 export function idSource(seed: string): (prefix: string) => string {
   const counts = new Map<string, number>();
   return (prefix) => {
@@ -165,13 +164,13 @@ export function limitsOf(type: string): TypeLimits {
   return limits;
 }
 
-/** As a describe has them: without what was written a moment ago. */
+/** The tags that a describe shows: without those that were written a moment ago. */
 export function shownTags(world: World, id: string, tags: Map<string, string>): Map<string, string> {
   const changed = world.retagged.get(id);
   return changed !== undefined && isYoung(world, changed.at) ? changed.before : tags;
 }
 
-/** What is so young may not be seen yet. Source: EC2 developer guide, "Eventual consistency in the Amazon EC2 API". */
+/** A describe may not show a young object yet. Source: EC2 developer guide, "Eventual consistency in the Amazon EC2 API". */
 export function isYoung(world: World, since: number): boolean {
   return world.scheduler.now() - since < world.latency.describeLagMs;
 }

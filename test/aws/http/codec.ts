@@ -76,7 +76,7 @@ export function decodeRequest(action: string, form: URLSearchParams): object {
     }
     at.text = value;
   }
-  // Timestamps and blobs stay text: no action that is simulated does more with them than to compare.
+  // Timestamps and blobs stay text: the simulated actions only compare them.
   return decode(open(operation(action).input), root, '', (code, message) =>
     refusal('ec2', action, code, message),
   ) as object;

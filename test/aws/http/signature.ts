@@ -1,4 +1,4 @@
-// AWS Signature Version 4, verified from the published description of the algorithm, not with the client's own code.
+// Verifies AWS Signature Version 4 from the published description of the algorithm, without the client's own code.
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { AwsError } from '../ec2/errors.ts';
 
@@ -14,13 +14,13 @@ export interface KnownKey {
   secretAccessKey: string;
   /** Set for temporary credentials; the request must carry it. */
   sessionToken?: string;
-  /** Whose role it is; undefined for an operator. */
+  /** The instance whose role it is; undefined for an operator. */
   instanceId?: string;
 }
 
 const allowedSkewMs = 5 * 60_000;
 
-/** Who signed the request. Throws AwsError as EC2 would answer. */
+/** Returns the caller who signed the request. Throws the AwsError that EC2 would answer. */
 export function verifySignature(
   request: SignedRequest,
   scope: { region: string; service: string },
@@ -52,7 +52,7 @@ export function verifySignature(
     stamp.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z'),
   );
   if (!stamp.startsWith(day) || Number.isNaN(signedAt) || !signedHeaders.split(';').includes('host'))
-    throw new AwsError('IncompleteSignature', 'Date or host is missing from what was signed');
+    throw new AwsError('IncompleteSignature', 'Date or host is missing from the signed headers');
   if (Math.abs(now - signedAt) > allowedSkewMs) throw new AwsError('RequestExpired', 'Request has expired.');
 
   const expected = sign(

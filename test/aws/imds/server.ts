@@ -36,7 +36,7 @@ interface Answer {
   headers?: Record<string, string>;
 }
 
-/** A server not yet listening: the caller decides on the address. */
+/** A server that does not listen yet: the caller chooses the address. */
 export function createImds(options: ImdsOptions): Server {
   const { world } = options;
   const sessions = new Map<string, Session>();
@@ -111,7 +111,7 @@ export function createImds(options: ImdsOptions): Server {
       (rule) => rule.tokenLifeMs === undefined && applies(rule, method, path, instance.id),
     );
     if (fault?.delayMs !== undefined) await delay(fault.delayMs);
-    if (fault?.unanswered === true) return; // the client's own time-out ends it
+    if (fault?.unanswered === true) return; // the client's own time-out ends the request
     if (fault?.close === true) return void request.socket.destroy();
     if (fault?.status !== undefined) return send(response, record, page(fault.status, 'Simulated'));
     const answer =
@@ -144,7 +144,7 @@ function applies(rule: ImdsFault, method: string, path: string, instanceId: stri
   return typeof rule.path === 'string' ? path.startsWith(rule.path) : rule.path.test(path);
 }
 
-/** By source address, as the Nitro card knows the interface a request came from. */
+/** Finds the instance by the source address, as the Nitro card knows the interface that a request came from. */
 function callerOf(world: World, address: string): InstanceRecord | undefined {
   for (const instance of world.instances.values())
     if (instance.state === 'running' && enisOf(world, instance.id)[0]?.primaryIp === address) return instance;
@@ -170,7 +170,7 @@ function send(response: ServerResponse, record: ImdsRequest, answer: Answer): vo
   response.end(answer.body);
 }
 
-/** Announces the whole body and closes the connection after its first bytes. */
+/** Announces the length of the whole body and closes the connection after its first `bytes`. */
 function cut(response: ServerResponse, record: ImdsRequest, answer: Answer, bytes: number): void {
   record.status = answer.status;
   response.writeHead(answer.status, {

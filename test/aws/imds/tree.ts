@@ -1,4 +1,4 @@
-// What the metadata service knows about one instance, as a flat table: path → text.
+// What the metadata service answers about one instance, as a flat table: path → text.
 import { createHash } from 'node:crypto';
 import { privateDnsName } from '../ec2/render.ts';
 import type { Eni, InstanceRecord } from '../ec2/state.ts';
@@ -10,8 +10,8 @@ export interface Lag {
 }
 
 /**
- * Every leaf below /latest/. A key EC2 leaves out when it does not apply (public-ipv4 without a public
- * address, tags/ when not enabled) is absent here too.
+ * Every leaf below /latest/. A key that EC2 leaves out (public-ipv4 without a public address, tags/ when they are not
+ * enabled) is absent here, too.
  */
 export function metadata(
   world: World,
@@ -128,7 +128,7 @@ function interfaceLeaves(
 /** The text of a leaf, or the listing of a directory (names, directories with a slash), or undefined. */
 export function lookUp(leaves: Map<string, string>, path: string): string | undefined {
   const clean = path.replace(/\/+$/, '');
-  // A name with a slash at its end is a directory whose listing is not the names in it.
+  // `path/` at the end of a key: a directory whose listing differs from the names in it.
   const leaf = leaves.get(clean) ?? leaves.get(`${clean}/`);
   if (leaf !== undefined) return leaf;
   const prefix = clean === '' ? '' : `${clean}/`;
@@ -181,7 +181,7 @@ export interface RoleCredentials {
   sessionToken: string;
 }
 
-/** The same in every run: made from the instance ID and the serial number of the pair. */
+/** Made from the instance ID and the serial number of the pair: the same in every run. */
 export function roleCredentials(instanceId: string, serial = 0): RoleCredentials {
   const digest = (text: string): string =>
     createHash('sha256').update(`${instanceId}/${serial}/${text}`).digest('base64url');

@@ -1,4 +1,4 @@
-// The instance as tests see it: EC2's record, and the machine behind it.
+// The instance as tests use it: EC2's record, and the machine behind it.
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecOptions, ExecResult } from '../../../agent/port/exec-result.ts';
@@ -17,7 +17,7 @@ export interface Instance {
   readonly id: string;
   readonly type: string;
   readonly zone: string;
-  /** What EC2 holds: state, tags, lifecycle state, hop limit. May be changed. */
+  /** EC2's record: state, tags, lifecycle state, hop limit. A test may change it. */
   readonly record: InstanceRecord;
   readonly bootEni: Eni;
   /** By device index, boot ENI first. */
@@ -28,28 +28,28 @@ export interface Instance {
   readonly root: string;
   /** Everything written to /dev/console since launch. */
   consoleLog(): string;
-  /** The device an ENI came as: a name inside the instance, or the tap of a VM. */
+  /** Name of the ENI's device: inside the instance, or the tap of a VM. */
   deviceOf(eniId: string): string | undefined;
   /** Runs a program inside all its namespaces; a time-out (default 10 s) kills it. */
   run(file: string, args: string[], options?: ExecOptions): Promise<ExecResult>;
-  /** The same, left running: `kill` reaches the program itself. */
+  /** Starts a program in the same way and leaves it running; `kill` signals the program itself. */
   spawn(file: string, args: string[], options?: SpawnOptions): ChildProcess;
   /** A file as the instance sees it; undefined when it does not exist. */
   read(path: string): string | undefined;
   write(path: string, text: string, mode?: number): void;
-  /** New boot ID, empty /run, devices plugged again; /etc, /var, /opt and /usr/libexec/eniboot kept. */
+  /** Gives a new boot ID and an empty /run, plugs devices again; keeps /etc, /var, /opt and /usr/libexec/eniboot. */
   reboot(): Promise<void>;
-  /** The public IPv4 is given back. */
+  /** Stops it; EC2 takes the public IPv4 back. */
   stop(): Promise<void>;
-  /** A new public IPv4 only when exactly one ENI is attached. */
+  /** Starts it; EC2 gives a new public IPv4 only when exactly one ENI is attached. */
   start(): Promise<void>;
   terminate(): Promise<void>;
 }
 
-/** What the cloud itself needs of an instance. */
+/** The methods that the cloud itself calls. */
 export interface Driven extends Instance {
   powerOn(): Promise<void>;
-  /** The model says `attached`: the device comes a little later. */
+  /** Called when the model says `attached`: the device comes a little later. */
   attached(eni: Eni): Promise<void>;
   detached(eni: Eni): Promise<void>;
   obey(action: 'reboot' | 'stop' | 'start' | 'terminate'): Promise<void>;
@@ -92,11 +92,11 @@ export function createInstance(around: Surroundings, record: InstanceRecord, wan
 
   function machine(): Machine {
     if (namespaced === undefined)
-      throw new Error(`${record.id} is a VM: reach into it through whoever runs it`);
+      throw new Error(`${record.id} is a VM: reach into it through the VM's runner`);
     return namespaced.machine;
   }
 
-  // What is powered off while it comes up must end up off: one change of power after the other.
+  // Changes of power run one after the other: an instance that is powered off while it starts must end up off.
   let changing: Promise<void> = Promise.resolve();
   function change(power: () => Promise<void>): Promise<void> {
     const changed = changing.then(power);

@@ -12,9 +12,9 @@ export interface Machine {
   readonly pid: number;
   /** Where its file tree can be reached from outside. */
   readonly root: string;
-  /** Everything written to /dev/console since it was made. */
+  /** Everything written to /dev/console since the machine was made. */
   console(): string;
-  /** New namespaces, a new boot ID, an empty /run; /etc, /var, /opt and /usr/libexec/eniboot as they were left. */
+  /** Makes new namespaces, a new boot ID and an empty /run; /etc, /var, /opt and /usr/libexec/eniboot stay as they are. */
   powerOn(): Promise<void>;
   powerOff(): Promise<void>;
   /** Runs `ip -batch` inside its network namespace, as the machine's own network manager would. */
@@ -23,7 +23,7 @@ export interface Machine {
   spawn(file: string, args: string[], options?: SpawnOptions): ChildProcess;
   read(path: string): string | undefined;
   write(path: string, text: string, mode?: number): void;
-  /** Forgets everything. */
+  /** Deletes everything that the machine kept. */
   destroy(): Promise<void>;
 }
 
@@ -34,7 +34,7 @@ export interface MachineSpec {
 }
 
 const home = '/run/eniboot-aws';
-/** What a process in there finds in its environment, unless told otherwise. */
+/** Environment of a process in the machine, unless the caller gives another. */
 const environment = {
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   HOME: '/root',
@@ -67,7 +67,7 @@ export function createMachine(spec: MachineSpec): Machine {
 
   function enter(program: string, args: string[]): string[] {
     if (pid === 0) throw new Error(`${spec.id} is off`);
-    // Without pdeathsig, what runs inside would outlive nsenter when that is killed.
+    // Without pdeathsig, the program inside would outlive a killed nsenter.
     return [
       `--target=${pid}`,
       '--mount',
@@ -92,7 +92,7 @@ export function createMachine(spec: MachineSpec): Machine {
       env: { ...environment, ...options.env },
     });
     const killNsenter = child.kill.bind(child);
-    // A signal is meant for the program inside, not for nsenter in front of it.
+    // A signal goes to the program inside, not to nsenter, its parent.
     child.kill = (signal) => {
       const inner = firstChild(child.pid ?? 0);
       if (inner === 0) return killNsenter(signal);
@@ -193,7 +193,7 @@ async function collect(
   const err: Buffer[] = [];
   child.stdout?.on('data', (chunk: Buffer) => out.push(chunk));
   child.stderr?.on('data', (chunk: Buffer) => err.push(chunk));
-  child.stdin?.on('error', () => {}); // it may end without reading
+  child.stdin?.on('error', () => {}); // the program may end without reading its input
   child.stdin?.end(options.input);
   let timedOut = false;
   const timer = setTimeout(() => {
@@ -230,7 +230,7 @@ function firstChild(pid: number): number {
   }
 }
 
-/** The checkout and the runtime stay visible where an instance has a directory of its own. */
+/** The checkout and the runtime stay visible where the instance mounts a directory of its own. */
 function keptPaths(): string[] {
   const checkout = resolve(import.meta.dirname, '../../..');
   return [checkout, dirname(process.execPath)].filter((path) => /^\/(var|opt)\//.test(path));

@@ -12,7 +12,7 @@ export interface NamespacedSpec {
   region: string;
   bootEni: Eni;
   subnet: Subnet;
-  /** Laid in before the first boot. */
+  /** Written into the instance before its first boot. */
   files: Record<string, string>;
   /** The attached ENIs, boot ENI first. */
   present: () => Eni[];
@@ -42,7 +42,7 @@ export function createNamespaced(spec: NamespacedSpec, network: Network): Body &
       mtu: fault.mtu ?? 9001,
       carrier: fault.noCarrier !== true,
     });
-    // Whoever looks for the ENI's MAC finds the device as it was made, also on a busy machine.
+    // The MAC is set last: a search for the ENI's MAC finds a device that is complete, also on a busy machine.
     if (batch !== '') await machine.configure(`${batch}link set ${device} address ${eni.mac}\n`);
     if (fault.renameTo === undefined) return;
     await delay(fault.renameAfterMs ?? 50);
@@ -58,7 +58,7 @@ export function createNamespaced(spec: NamespacedSpec, network: Network): Body &
       files = {};
       for (const eni of spec.present()) await plug(eni, eni === bootEni ? {} : spec.faultForLaunched());
       const device = devices.get(bootEni.id);
-      // None: it was terminated meanwhile.
+      // undefined: it was terminated meanwhile.
       if (device !== undefined) await machine.configure(bootConfiguration(device, bootEni, subnet));
     },
     powerOff: async () => {
@@ -105,7 +105,7 @@ function bootConfiguration(device: string, eni: Eni, subnet: Subnet): string {
     `addr add ${address}/${length} brd + dev ${device} valid_lft 86400 preferred_lft 86400 noprefixroute`,
     `route add ${subnet.cidr} dev ${device} proto kernel scope link src ${address} metric 100`,
     `route add default via ${routerAddress(subnet)} dev ${device} proto dhcp src ${address} metric 100`,
-    // As NetworkManager does it, which takes router advertisements itself: DHCPv6 gives single addresses.
+    // DHCPv6 gives single addresses (/128). NetworkManager takes router advertisements itself, so the kernel takes none.
     ...ipv6Addresses.map((one) => `addr add ${one}/128 dev ${device} nodad`),
     ...(ipv6Addresses.length === 0
       ? []

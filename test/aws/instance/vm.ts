@@ -1,16 +1,16 @@
-// An instance that is a VM somebody else runs: its ENIs are taps in this namespace.
+// An instance that is a VM and that the caller runs: its ENIs are taps in this namespace.
 import type { Eni } from '../ec2/state.ts';
 import type { DeviceFault } from '../faults.ts';
 import { type Network, portName } from '../network/network.ts';
 import type { Body } from './body.ts';
 
-/** What the VM's owner does when EC2 decides something. */
+/** Called when EC2 decides something about the VM. */
 export interface VmHooks {
   /** An ENI was attached after launch: its tap exists and is connected. */
   onPlug(eni: Eni, tap: string): Promise<void>;
   /** Called before the tap is removed. */
   onUnplug(eni: Eni, tap: string): Promise<void>;
-  /** The API asked for it. After `start`, the taps of every attached ENI exist again. */
+  /** The API asked for a change of power. After `start`, the taps of every attached ENI exist again. */
   onPower?(action: 'reboot' | 'stop' | 'start' | 'terminate'): Promise<void>;
 }
 

@@ -1,5 +1,5 @@
-// A program of its own, started inside the Internet's namespace: answers every HTTP request with the source
-// address it saw ("/" as text, "/seen" as JSON with the port).
+// A program that runs inside the Internet's namespace. It answers every HTTP request with the source address that it saw
+// ("/" as text, "/seen" as JSON with the port).
 import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:http';
 
@@ -11,7 +11,7 @@ process.stdin.once('data', (family: Buffer) => {
     'addr add 203.0.113.80/24 dev eth0',
     'link set eth0 up',
     'route add default via 203.0.113.1',
-    // The whole of TEST-NET-1 answers too, so that a test can talk to many hosts.
+    // All of TEST-NET-1 (192.0.2.0/24) answers, so that a test can connect to many hosts.
     'route add local 192.0.2.0/24 dev lo',
     ...(family.toString().trim() === 'ipv6' ? ipv6 : []),
   ];

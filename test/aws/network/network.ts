@@ -1,4 +1,4 @@
-// Subnets as bridges with a router at .1, ENIs as ports on them, an Internet gateway: the kernel side of the model.
+// The kernel side of the model: subnets are bridges with a router at .1, ENIs are ports on them; an Internet gateway.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -11,8 +11,8 @@ import { startResolver } from './resolver.ts';
 import { baseRules, hopChain, type RouterArp, routerArpRules } from './rules.ts';
 
 /**
- * Where the instance's end of a link goes: into a namespace, given by a process in it, or to a VM that opens a tap.
- * `mac` is the device's at first, where that is not yet the ENI's.
+ * The place of the instance's end of a link: the namespace of a process, or a VM that opens a tap.
+ * `mac` is the device's first MAC, where the ENI's MAC is set later.
  */
 export type Socket = { mtu: number; carrier: boolean } & (
   | { kind: 'netns'; pid: number; device: string; mac?: string }
@@ -37,19 +37,19 @@ export interface Network {
   undelivered(): Promise<Drop[]>;
   /** Packets to the Internet from an address without a public one. */
   withoutPublic(): Promise<{ address: string; packets: number }[]>;
-  /** Which ARP requests are answered from now on; all of them at the start. */
+  /** Sets which ARP requests are answered from now on; at the start all are. */
   answerArp(answers: RouterArp): Promise<void>;
   /** A process in the Internet's namespace. */
   internetPid: number;
-  /** Everything asked for so far has reached the kernel. */
+  /** Resolves when everything asked for so far has reached the kernel. */
   settled(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Answers with the address it saw: any host in this range, any path. */
+/** The host here answers any path with the source address that it saw. */
 export const internetAddress = '203.0.113.80';
 export const metadataAddress = '169.254.169.254';
-/** The same over IPv6, for instances of a subnet that has it. */
+/** The same host over IPv6, for instances of a subnet that has IPv6. */
 export const internetAddress6 = '2001:db8:ffff::80';
 export const metadataAddress6 = 'fd00:ec2::254';
 /** The subnet router's link-local address, the same in every subnet. */
@@ -97,7 +97,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
       change('ip vpc public_of', port.state.publicOf, wanted.publicOf),
       change('ip vpc private_of', port.state.privateOf, wanted.privateOf),
     ].join('');
-    // dnsmasq puts an entry of its own in the place of ours when it answers; that one may be gone already.
+    // When dnsmasq answers, it replaces our neighbour entry by its own, which may be gone already. So put one before deleting.
     for (const address of port.state.neighbours.filter((one) => !wanted.neighbours.includes(one)))
       lines.push(
         `neigh replace ${address} lladdr ${eni.mac} dev ${bridge} nud permanent`,
@@ -105,7 +105,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
       );
     for (const address of wanted.neighbours.filter((one) => !port.state.neighbours.includes(one)))
       lines.push(`neigh replace ${address} lladdr ${eni.mac} dev ${bridge} nud permanent`);
-    // The VPC delivers a whole block to its ENI without asking: a route by an address that stands for the ENI's MAC.
+    // The VPC delivers a whole block to its ENI without neighbour discovery: a route via a link-local address of the ENI's MAC.
     const way = linkLocalOf(eni.mac);
     const gone6 = port.state.routes6.filter((one) => !wanted.routes6.includes(one));
     const added6 = wanted.routes6.filter((one) => !port.state.routes6.includes(one));
@@ -139,7 +139,7 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
         ports.delete(eniId);
         resolver?.forget(eniId);
         await sync(port.eni, port, { ...nothing, hopLimit: port.state.hopLimit });
-        // A namespace that died took its end along, and with it ours: before ip looked it up, or just after.
+        // When the namespace has died, the kernel has deleted both ends of the link: before `ip` looks it up, or just after.
         await feed('ip', ['link', 'del', port.device]).catch((error: Error) => {
           if (!/Cannot find device|No such device/.test(error.message)) throw error;
         });
@@ -171,6 +171,9 @@ export async function createNetwork(world: World, serviceAddress: string): Promi
             `addr del ${serviceAddress}/32 dev lo`,
             `addr del ${metadataAddress}/32 dev lo`,
             `addr del ${metadataAddress6}/128 dev lo`,
+            ...[...world.subnets.values()].flatMap(({ ipv6Cidr }) =>
+              ipv6Cidr === undefined ? [] : [`route del unreachable ${ipv6Cidr}`],
+            ),
             '',
           ].join('\n'),
         ).catch(() => {});
@@ -196,7 +199,7 @@ interface PortState {
   privateOf: string[];
   neighbours: string[];
   owned6: string[];
-  /** IPv6 blocks that lead to this ENI. */
+  /** IPv6 blocks that are routed to this ENI. */
   routes6: string[];
   hopLimit: number;
 }
@@ -249,7 +252,7 @@ function change(set: string, before: string[], after: string[]): string {
   );
 }
 
-/** Fits IFNAMSIZ and never begins with "sub". */
+/** The name fits IFNAMSIZ and never begins with "sub", as bridges do. */
 export function portName(eni: Eni): string {
   return `e${eni.id.slice(-12)}`;
 }
@@ -297,7 +300,7 @@ function vpcLinks(
   return `${lines.join('\n')}\n`;
 }
 
-/** What the router and the Internet gateway need for IPv6; false when no subnet has it. */
+/** Sets up the router and the Internet gateway for IPv6; false when no subnet has it. */
 async function addIpv6(world: World, bridges: Map<string, string>): Promise<boolean> {
   const subnets = [...world.subnets.values()].filter((subnet) => subnet.ipv6Cidr !== undefined);
   if (subnets.length === 0) return false;
@@ -314,7 +317,7 @@ async function addIpv6(world: World, bridges: Map<string, string>): Promise<bool
     set(`${bridge}/disable_ipv6`, '0');
     lines.push(
       `addr add ${routerAddress6}/64 dev ${bridge} nodad`,
-      // What no ENI has is not sent to the Internet.
+      // An address that no ENI has is not routed to the Internet.
       `route add unreachable ${subnet.ipv6Cidr}`,
     );
   }
@@ -334,7 +337,7 @@ function routerMac(subnet: Subnet): string {
   return `0e:${(subnet.id.slice(-10).match(/../g) ?? []).join(':')}`;
 }
 
-/** A namespace of its own with one host in it, whose whole job is to say which address it saw. */
+/** Starts a namespace with one host, which answers with the source address that it saw. */
 function startInternet(): {
   child: ChildProcess;
   unshared: Promise<number>;
@@ -353,7 +356,7 @@ function startInternet(): {
       child.once('exit', (code) => reject(new Error(`the Internet host ended with ${code}`)));
     });
   const listening = heard('listening');
-  listening.catch(() => {}); // seen by whoever waits for it; after stop() nobody does
+  listening.catch(() => {}); // the caller that awaits it sees the error; after stop() no caller does
   const unshared = heard('unshared').then(() => child.pid ?? 0);
   unshared.catch(() => {});
   child.unref();

@@ -7,7 +7,7 @@ export async function feed(file: string, args: string[], input = ''): Promise<st
   const err: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
   child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
-  child.stdin.on('error', () => {}); // the exit status tells
+  child.stdin.on('error', () => {}); // the exit status tells of the failure
   child.stdin.end(input);
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
@@ -19,7 +19,7 @@ export async function feed(file: string, args: string[], input = ''): Promise<st
   );
 }
 
-/** One thing after the other: device and rule changes must reach the kernel in the order the model made them. */
+/** Runs jobs one after the other: changes must reach the kernel in the order in which the model made them. */
 export function createQueue(): <T>(job: () => Promise<T>) => Promise<T> {
   let tail: Promise<unknown> = Promise.resolve();
   return (job) => {

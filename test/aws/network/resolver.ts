@@ -1,4 +1,4 @@
-// DHCP and DNS on every subnet, by dnsmasq: an ENI's primary address by its MAC, names as EC2 makes them.
+// DHCP and DNS on every subnet, by dnsmasq: an ENI's primary address by its MAC, host names in EC2's form.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ export interface Resolver {
 
 const home = '/run/eniboot-aws/dhcp';
 
-/** Undefined when dnsmasq is not installed: instances made of namespaces then have no names. */
+/** undefined when dnsmasq is not installed: instances made of namespaces then cannot resolve names. */
 export async function startResolver(
   world: World,
   bridges: Map<string, string>,
@@ -27,7 +27,7 @@ export async function startResolver(
   const child = spawn(
     'dnsmasq',
     [
-      // Also keeps it from changing its user and group, which a user namespace refuses.
+      // Without this it also changes its user and group, which a user namespace refuses.
       '--no-daemon',
       '--conf-file=/dev/null',
       '--pid-file=',
@@ -58,7 +58,7 @@ export async function startResolver(
     know: (eni) => writeFileSync(join(hosts, eni.id), `${eni.mac},${eni.primaryIp},1h\n`),
     forget: (eniId) => {
       rmSync(join(hosts, eniId), { force: true });
-      child.kill('SIGHUP'); // a new file is noticed, a removed one is not
+      child.kill('SIGHUP'); // dnsmasq notices a new file by itself, and a removed file only after SIGHUP
     },
     stop: () => {
       child.kill('SIGKILL');
@@ -77,7 +77,7 @@ function subnetOptions(subnet: Subnet, tag: string): string[] {
   ];
 }
 
-/** Resolves once it says that it listens; false when the program does not exist. */
+/** Resolves to true when dnsmasq says that it listens; to false when the program does not exist. */
 async function started(child: ChildProcess): Promise<boolean> {
   let said = '';
   return new Promise((resolve, reject) => {

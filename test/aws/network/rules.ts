@@ -1,15 +1,15 @@
-// The nftables rules that make the namespace as unforgiving as a VPC.
+// The nftables rules that make the namespace as strict as a VPC.
 
-/** Sent by IMDS itself, so that nothing else is touched by an instance's hop limit. */
+/** Source address of IMDS: only its packets get an instance's hop limit. */
 const metadata = '169.254.169.254';
 
-/** The resolver answers at this address in every VPC. Source: VPC User Guide, "DNS attributes for your VPC". */
+/** Address of the resolver in every VPC. Source: VPC User Guide, "DNS attributes for your VPC". */
 const resolver = '169.254.169.253';
 
 /**
- * Per interface: `ports` binds the VPC-side device to the ENI's MAC, `owned` holds the addresses EC2 assigned to
- * it. A packet or ARP message with another sender is dropped and its sender remembered; a packet for an address that is
- * not assigned is not delivered. `unchecked` holds ENIs whose source/destination check is off.
+ * For each ENI: `ports` binds the VPC-side device to the ENI's MAC, `owned` holds the addresses that EC2 assigned to it.
+ * A packet or ARP message with another sender is dropped and its sender counted; a packet for an address that is not
+ * assigned is dropped. `unchecked` holds ENIs whose source/destination check is off.
  */
 export const baseRules = `
 table bridge vpc {
@@ -40,7 +40,7 @@ table bridge vpc {
   chain from_instance6 {
     ether saddr @unchecked accept
     ether saddr . ip6 saddr @owned6 accept
-    # What an instance of a subnet without IPv6 says to itself: duplicate detection, router and group messages.
+    # Link-local traffic of an instance in a subnet without IPv6: duplicate address detection, router and group messages.
     ip6 saddr { ::, fe80::/10 } drop
     add @spoofed6 { ether saddr . ip6 saddr counter } drop
   }
@@ -87,7 +87,7 @@ table ip vpc {
 }
 `;
 
-/** Which ARP requests routers answer; whether EC2's answer a probe without a sender is not known for certain. */
+/** Which ARP requests routers answer. Whether EC2's routers answer a probe without a sender is not known for certain. */
 export type RouterArp = 'all' | 'addressed' | 'none';
 
 export function routerArpRules(answers: RouterArp): string {
@@ -98,8 +98,8 @@ export function routerArpRules(answers: RouterArp): string {
 }
 
 /**
- * The chain that gives IMDS answers their hop limit. Connection set-up passes whatever the limit, only data is
- * short-lived: what a container behind one hop too many sees on EC2 is a PUT that hangs.
+ * The chain that gives IMDS answers their hop limit. It sets the TTL of data packets only; connection set-up passes with any
+ * limit. So a client one hop too far gets a PUT that hangs, as on EC2.
  */
 export function hopChain(limit: number): string {
   return `add chain ip vpc hop${limit}\nflush chain ip vpc hop${limit}\nadd rule ip vpc hop${limit} ip ttl set ${limit} accept\n`;

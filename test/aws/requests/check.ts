@@ -1,11 +1,14 @@
-// Refuses what AWS refuses of every request, before anything is looked up: by its own models, and by what it documents beside them.
+// Checks a request before anything is looked up, against AWS's own models and against the rules of its documentation.
 import { AwsError } from '../ec2/errors.ts';
 import type { ServiceName } from '../fetch.ts';
 import { documentedRules, type Loose } from './documented.ts';
 import { modelProblem, type Problem } from './model.ts';
 import { noteRefused } from './refused.ts';
 
-/** AWS's codes. Source: EC2 API reference, "Error codes for the Amazon EC2 API"; SSM API reference, "Common Errors". */
+/**
+ * AWS's codes. Source: EC2 API reference, "Error codes for the Amazon EC2 API"; SSM API reference, "Common Errors";
+ * CloudWatch API reference, "Common Error Types".
+ */
 const codes: Record<ServiceName, Record<Problem['kind'], string>> = {
   ec2: {
     unknown: 'UnknownParameter',
@@ -18,6 +21,12 @@ const codes: Record<ServiceName, Record<Problem['kind'], string>> = {
     missing: 'ValidationException',
     type: 'SerializationException',
     value: 'ValidationException',
+  },
+  cloudwatch: {
+    unknown: 'ValidationError',
+    missing: 'MissingParameter',
+    type: 'InvalidParameterValue',
+    value: 'ValidationError',
   },
 };
 

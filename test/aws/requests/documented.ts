@@ -1,4 +1,4 @@
-// What AWS's documentation says of requests and its models do not: a line for each rule, with its source.
+// Rules for requests that AWS documents and its models do not have: a line for each rule, with its source.
 import type { ServiceName } from '../fetch.ts';
 
 export interface Rule {
@@ -6,11 +6,11 @@ export interface Rule {
   source: string;
   /** AWS's code of the refusal. */
   code: string;
-  /** Why the request is refused; undefined where it is not, or where the rule is not about it. */
+  /** Why the request is refused; undefined when it is not. */
   problem(request: Loose, action: string, nowMs: number): string | undefined;
 }
 
-/** A request whose types the model has seen to. */
+/** A request whose types were checked by the model. */
 export type Loose = Record<string, unknown> & {
   Tags?: Tag[];
   TagSpecifications?: { ResourceType?: string; Tags?: Tag[] }[];
@@ -193,7 +193,7 @@ const ssmRules: Rule[] = [
     service: 'ssm',
     source: `${SSM_API}/API_PutParameter.html#systemsmanager-PutParameter-request-Name`,
     code: 'ValidationException',
-    // 1,011 with the ARN before it, of which the longest partition and region take about 60.
+    // A name has at most 1,011 characters with the ARN before it; the longest partition and region take about 60 of them.
     problem: ({ Name }, action) =>
       action === 'PutParameter' && String(Name).length > 951
         ? 'A parameter name has at most 1011 characters, those of the ARN included.'

@@ -1,21 +1,21 @@
-// What AWS's own model of a service says of a request: which members there are, of what type, how long, of which form.
+// Checks a request against AWS's own model of the service: which members there are, of which type, length and form.
 import { type Model, type ModelShape, modelOf, type ServiceName } from '../fetch.ts';
 
 export interface Problem {
   kind: 'unknown' | 'missing' | 'type' | 'value';
-  /** Such as `Tags[0].Key`. */
+  /** The member, such as `Tags[0].Key`. */
   at: string;
-  /** As AWS words it, without what it is about. */
+  /** AWS's text, without the member's name. */
   why: string;
 }
 
 /** The first problem of a value; undefined when it is well formed. */
 type Check = (value: unknown, at: string) => Problem | undefined;
 
-/** By which launch.sh says that a demonstration goes without. */
+/** launch.sh sets it for a demonstration, which runs without these checks. */
 const UNCHECKED = 'ENIBOOT_REQUESTS_UNCHECKED';
 
-/** New values come with every release of EC2, and older clients send them: no list of them is complete. */
+/** Every release of EC2 brings new values, and older clients send them: no list of them is complete. */
 const OPEN_ENUMS = new Set(['InstanceType']);
 
 const checks = new Map<string, Check>();
@@ -40,14 +40,14 @@ function loaded(service: ServiceName): Model | undefined {
   return model;
 }
 
-/** Made once for each shape: a fleet of thousands calls it all the time. */
+/** Made once for each shape, because a fleet of thousands checks all the time. */
 function checkOf(service: ServiceName, model: Model, name: string): Check {
   const key = `${service}/${name}`;
   const known = checks.get(key);
   if (known !== undefined) return known;
   const shape = model.shapes[name];
   if (shape === undefined) throw new Error(`the model of ${service} has no shape ${name}`);
-  // A shape may hold itself: by the time it is asked for again, it is there.
+  // A shape may contain itself. So the inner check is looked up when it is used, not when it is made.
   const inner = (one: { shape: string } | undefined): Check => {
     let check: Check | undefined;
     return (value, at) => {
@@ -68,7 +68,7 @@ const makers: Record<string, Maker> = {
   list: list,
   map: map,
   string: string,
-  // On the wire in base64.
+  // Base64 text on the wire.
   blob: string,
   boolean: () => typed('a boolean', (value) => typeof value === 'boolean'),
   integer: whole,
@@ -139,7 +139,7 @@ function string(shape: ModelShape, _inner: unknown, name: string): Check {
     if (typeof value !== 'string') return ofType(at, 'a string');
     if (words !== undefined && !words.has(value))
       return unfit(at, `Member must satisfy enum value set: [${[...words].join(', ')}]`);
-    // In characters, of which one may be two units of a JavaScript string.
+    // AWS counts characters. One character may be two UTF-16 units of a JavaScript string.
     const size = sizeProblem(shape, [...value].length, at, 'length');
     if (size !== undefined) return size;
     if (pattern === undefined || pattern.test(value)) return undefined;
@@ -166,14 +166,14 @@ function sizeProblem({ min, max }: ModelShape, size: number, at: string, what: '
   return undefined;
 }
 
-/** Java's expressions, which AWS holds against the whole of a value. */
+/** A Java expression, which AWS matches against the whole value. */
 function wholePattern(pattern: string): RegExp {
   const [, inline, rest = pattern] = /^\(\?(i)\)(.*)$/s.exec(pattern) ?? [];
   const flags = `s${inline ?? ''}`;
   try {
     return new RegExp(`^(?:${rest})$`, `${flags}u`);
   } catch {
-    // With escapes that the Unicode mode refuses.
+    // The pattern has escapes that JavaScript's Unicode mode refuses.
     return new RegExp(`^(?:${rest})$`, flags);
   }
 }

@@ -1,5 +1,5 @@
-// Requests that AWS refuses whatever the state of the account: only a fault in the program sends one. The run of every test in
-// which one was sent fails at its end, unless the test has taken it from here.
+// Requests that AWS refuses in any state of the account: only a fault in the program sends one. The run of a test that sent
+// one fails at its end, unless the test takes the request from here.
 import { AwsError } from '../ec2/errors.ts';
 
 export interface Refused {
@@ -11,7 +11,7 @@ export interface Refused {
 const refused: Refused[] = [];
 let watched = false;
 
-/** Notes it, and gives it back to be thrown. */
+/** Notes the error and returns it for the caller to throw. */
 export function noteRefused(service: string, action: string, error: AwsError): AwsError {
   if (!watched) process.once('exit', failForRefused);
   watched = true;
@@ -19,7 +19,7 @@ export function noteRefused(service: string, action: string, error: AwsError): A
   return error;
 }
 
-/** Those since the last call: by this a test says that it has expected them. */
+/** The refused requests since the last call. A test that expects them takes them. */
 export function takeRefused(): Refused[] {
   return refused.splice(0);
 }

@@ -1,7 +1,7 @@
-// Run Command as documented, with its traps: one unknown instance ID fails a whole call, what was never delivered is no
-// error, MaxErrors stops the sending and nothing that is under way, Success says only that a script ended with 0, and
-// output is cut. A command expires when its delivery and execution time-outs are over together: whatever has no end by then is
-// DeliveryTimedOut, also what was in progress. Source: SSM API reference (Command, ExpiresAfter), "Understanding command
+// Run Command as documented. One unknown instance ID fails a whole call. A command that was never delivered is no error.
+// MaxErrors stops the sending, not the scripts that run. Success means only that a script ended with 0. Output is cut.
+// A command expires when its delivery and execution time-outs are over together: an invocation that has no end by then is
+// DeliveryTimedOut, also one in progress. Source: SSM API reference (Command, ExpiresAfter), "Understanding command
 // statuses", "Understanding command timeout values", "Using concurrency and error controls".
 import { createHash } from 'node:crypto';
 import type {
@@ -34,7 +34,7 @@ interface Invocation {
   details: string;
   at: number;
   result: ScriptResult | undefined;
-  /** Ends whatever still waits for this node. */
+  /** Ends all that still waits for this node. */
   stop: () => void;
 }
 
@@ -47,7 +47,7 @@ interface Run {
   deliveryMs: number;
   at: number;
   invocations: Invocation[];
-  /** Invocations from here on have not been sent. */
+  /** Index of the first invocation that was not sent. */
   next: number;
   inFlight: number;
   errors: number;
@@ -55,21 +55,19 @@ interface Run {
   maxErrors: number;
   status: NonNullable<Command['Status']>;
   details: string;
-  /** Ends the wait for its expiry. */
+  /** Cancels the timer of the command's expiry. */
   stopExpiry: () => void;
   triggeredAlarm: string | undefined;
 }
 
 export interface Commands {
   handlers: Handlers;
-  /** Names of CloudWatch alarms that are in ALARM. */
-  alarms: Set<string>;
 }
 
 const DEFAULT_EXECUTION_S = 3600;
-/** Milliseconds between two attempts to reach an agent that does not answer. AWS publishes none. */
+/** Milliseconds between two attempts to reach an agent that does not answer. An assumption: AWS publishes none. */
 const RETRY_MS = 10_000;
-/** Statuses that are no end. */
+/** Statuses of an invocation that has not ended. */
 const OPEN: ReadonlySet<string> = new Set(['Pending', 'Delayed', 'InProgress', 'Cancelling']);
 const RUNNING: ReadonlySet<string> = new Set(['InProgress', 'Cancelling']);
 const CHARACTERS = { stdout: 24_000, stderr: 8_000 };
@@ -77,7 +75,6 @@ const CHARACTERS = { stdout: 24_000, stderr: 8_000 };
 export function createCommands(region: Region, documents: Documents, managed: Managed): Commands {
   const { scheduler } = region;
   const runs = new Map<string, Run>();
-  const alarms = new Set<string>();
   const { latency } = region;
 
   function send(request: SendCommandRequest): SendCommandResult {
@@ -136,7 +133,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     return { Command: describe(run) };
   }
 
-  /** By ID every one must be valid; targets are whatever matches. */
+  /** Every instance ID must be valid; a target selects the instances that match it. */
   function resolve(request: SendCommandRequest): string[] {
     const ids = request.InstanceIds ?? [];
     const invalid = ids.filter((id) => !managed.nodes.has(id) || region.tagsOf(id) === undefined);
@@ -166,7 +163,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
   function pump(run: Run): void {
     if (run.status === 'Pending') enter(run, 'InProgress');
     if (run.status !== 'InProgress') return;
-    const alarm = run.request.AlarmConfiguration?.Alarms?.find(({ Name }) => alarms.has(Name ?? ''));
+    const alarm = run.request.AlarmConfiguration?.Alarms?.find(({ Name }) => region.isInAlarm(Name ?? ''));
     if (alarm !== undefined) {
       run.triggeredAlarm = alarm.Name;
       return cancelRun(run, undefined);
@@ -193,7 +190,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     });
   }
 
-  /** "The system will try to send the command again", until the delivery time-out: after it, it will not run. */
+  /** "The system will try to send the command again", until the delivery time-out; afterwards the command does not run. */
   function retry(run: Run, invocation: Invocation, node: ManagedNode): void {
     const left = run.at + run.deliveryMs - scheduler.now();
     invocation.stop = scheduler.after(Math.min(RETRY_MS, Math.max(0, left)), () => {
@@ -207,7 +204,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     run.next = run.invocations.length;
     for (const [at, invocation] of run.invocations.entries()) {
       if (!OPEN.has(invocation.status)) continue;
-      // What a node runs goes on: nobody tells it.
+      // A script that runs on the node goes on: no message reaches its agent.
       if (!RUNNING.has(invocation.status)) invocation.stop();
       invocation.status = 'TimedOut';
       invocation.details = 'DeliveryTimedOut';
@@ -221,7 +218,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     invocation.status = 'InProgress';
     invocation.details = 'InProgress';
     let stopScript = () => {};
-    // It is the agent that ends a script whose time is over, and it that tells: not while nothing of it gets through.
+    // The agent ends a script at its time-out and reports it. While its connection is lost, no report comes.
     const stopTimer = scheduler.after(run.executionMs, () => {
       stopScript();
       if (node.online && OPEN.has(invocation.status))
@@ -281,7 +278,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
     return {};
   }
 
-  /** Best effort: what has not been sent is cancelled at once, a running script is asked to stop. */
+  /** Best effort: an invocation that was not sent is cancelled at once, a running script is asked to stop. */
   function cancelRun(run: Run, instanceIds: string[] | undefined): void {
     if (!['Pending', 'InProgress'].includes(run.status)) return;
     enter(run, 'Cancelling');
@@ -295,7 +292,7 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
         invocation.status === 'InProgress' &&
         managed.nodes.get(invocation.instanceId)?.online !== true
       ) {
-        // The wish does not reach it.
+        // The request does not reach the agent.
         invocation.status = 'Cancelling';
         invocation.details = 'Cancelling';
       } else if (OPEN.has(invocation.status)) {
@@ -407,7 +404,6 @@ export function createCommands(region: Region, documents: Documents, managed: Ma
   }
 
   return {
-    alarms,
     handlers: {
       readers: {
         ListCommands: list,
@@ -445,7 +441,7 @@ function render(
   };
 }
 
-/** A number, or a share of all rounded up for concurrency and down for errors. */
+/** A number, or a percentage of all: rounded up for concurrency, down for errors. */
 function share(text: string, all: number, least: number): number {
   if (!text.endsWith('%')) return Math.max(least, Number(text));
   const exact = (Number(text.slice(0, -1)) / 100) * all;

@@ -17,7 +17,7 @@ import { AwsError } from '../ec2/errors.ts';
 import { seconds } from './parameters.ts';
 import type { Handlers, Region } from './region.ts';
 
-/** A Command document of schema 2.2, as far as it is carried out. */
+/** A Command document of schema 2.2: the members that are carried out. */
 export interface CommandDocument {
   schemaVersion: '2.2';
   parameters?: Record<
@@ -45,13 +45,13 @@ export interface Documents {
   handlers: Handlers;
   /** $DEFAULT, $LATEST or a number. Throws AwsError. */
   find(name: string, version: string | undefined): DocumentVersion;
-  /** The same for what is to be run. */
+  /** The same for a version that is to be run: it must be Active. */
   findActive(name: string, version: string | undefined): DocumentVersion;
 }
 
 const LARGEST = 64 * 1024;
 
-/** AWS's own, as far as it is used: one command. */
+/** AWS's own document, as far as eniboot uses it: one command. */
 const RUN_SHELL_SCRIPT = JSON.stringify({
   schemaVersion: '2.2',
   parameters: { commands: { type: 'StringList' } },
@@ -87,14 +87,14 @@ export function createDocuments(region: Region): Documents {
     return found;
   }
 
-  /** AWS does not say with what words it refuses one that is not Active; this code is what it has for documents. */
+  /** An assumption: AWS documents no error for a document that is not Active. This is its code for other faults of documents. */
   function findActive(name: string, wanted: string | undefined): DocumentVersion {
     const found = find(name, wanted);
     if (found.status === 'Active') return found;
     throw new AwsError('InvalidDocument', `Document ${name} is ${found.status}, not Active.`);
   }
 
-  /** Not Active at once. Source: SSM API reference, DocumentDescription, Status. */
+  /** A new version is not Active at once. Source: SSM API reference, DocumentDescription, Status. */
   function add(name: string, document: Document, version: DocumentVersion): void {
     document.versions.push(version);
     documents.set(name, document);

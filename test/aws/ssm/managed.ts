@@ -17,19 +17,19 @@ export interface ScriptResult {
 /** A node with an SSM agent: modelled, or real namespaces that run the script. */
 export interface ManagedNode {
   instanceId: string;
-  /** False: its agent has lost its connection, and nothing reaches it. */
+  /** False: its agent has lost its connection, and no command reaches it. */
   online: boolean;
   lastPingAt: number;
-  /** Why its agent is not given a command at all. */
+  /** Why its agent is given no command. */
   refusal?: 'AccessDenied' | 'InvalidPlatform';
   /**
-   * Runs a script; at most one call of `ended`, none when the node hangs or vanishes. Returns how to stop it.
+   * Runs a script. It calls `ended` once, or never when the node hangs or vanishes. Returns a function that stops the script.
    * Exit code 194 asks for a reboot, after which the same script runs again.
    */
   run(script: string, ended: (result: ScriptResult) => void): () => void;
 }
 
-/** Milliseconds after which an agent that says nothing is shown as ConnectionLost: 5 minutes. */
+/** Milliseconds after which an agent that does not answer is shown as ConnectionLost: 5 minutes. */
 const LOST_MS = 5 * 60_000;
 
 export interface Managed {

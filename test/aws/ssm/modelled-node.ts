@@ -1,42 +1,42 @@
-// A node that exists as a model only: what a rollout sees of one, on whatever clock the region has. Its report is built
-// from the documented format, not by the agent's code.
+// A modelled node, as a rollout sees it, on the region's clock (virtual or real). Its report is built from the documented
+// format, not by the agent's code.
 import type { Scheduler } from '../ec2/scheduler.ts';
 import type { ManagedNode, ScriptResult } from './managed.ts';
 
-/** What goes wrong when it is updated. */
+/** How its update goes wrong. */
 export type Behaviour =
   | 'good'
-  /** The new version's health checks fail: it goes back by itself. */
+  /** The new version's health checks fail: the node goes back by itself. */
   | 'goes-back'
   /** Never answers, and never ends. */
   | 'hangs'
-  /** Loses its connection in the middle of the work, and for good. */
+  /** Loses its connection during the update, for good. */
   | 'vanishes'
-  /** Loses its connection behind the switch: its answer is lost. */
+  /** Loses its connection after the switch: its answer is lost. */
   | 'mute'
   /**
-   * Is gone in the middle, and comes back hours later: its agent runs the interrupted document again. Source:
+   * Goes away during the update and comes back hours later: its agent runs the interrupted document again. Source:
    * aws/amazon-ssm-agent, agent/framework/processor/processor.go: documents in progress are resubmitted when it starts.
    */
   | 'returns'
-  /** Reboots in the middle; its agent runs the script again. */
+  /** Reboots during the update; its agent runs the script again. */
   | 'reboots'
-  /** Says that it runs the new version, and does not. */
+  /** Reports that it runs the new version, and does not run it. */
   | 'lies'
-  /** Ends well without a word. */
+  /** Ends well without a report. */
   | 'silent'
-  /** Ends well with something that is no report. */
+  /** Ends well with output that is no report. */
   | 'garbles'
   | 'disk-full'
-  /** Not healthy before anything was done. */
+  /** Is not healthy before the update. */
   | 'sick'
-  /** Is updated, and its report is made to mislead or to break whoever reads it. */
+  /** Is updated, and its report is made to mislead or to break its reader. */
   | 'hostile'
-  /** Is updated in good health, and no longer healthy some seconds later. */
+  /** Is updated in good health, and is unhealthy some seconds later. */
   | 'sickens'
   /** Is updated in good health, and loses its connection some seconds later. */
   | 'dies'
-  /** Comes up on the new version and says that its checks fail. */
+  /** Comes up on the new version and reports that its checks fail. */
   | 'unhealthy';
 
 export interface ModelledNode extends ManagedNode {
@@ -45,11 +45,13 @@ export interface ModelledNode extends ManagedNode {
   version: string;
   sha256: string | undefined;
   previous: { version: string; sha256: string | undefined } | undefined;
-  /** The rollout that has put its version there, and what ran before. */
+  /** The rollout that put its version there, and the version before it. */
   pin: { rollout: string; from: { version: string; sha256: string | undefined } } | undefined;
+  /** Its counters since the switch, which it reports at a gate; undefined: its version does not count. */
+  counters: unknown;
   /** Switches from one version to another, in order. */
   switches: string[];
-  /** Scripts begun, reruns after a reboot left out. */
+  /** Scripts that were begun, without reruns after a reboot. */
   runs: number;
 }
 
@@ -58,8 +60,10 @@ export interface ModelOptions {
   /** Milliseconds an update takes. */
   updateMs: () => number;
   parameter: (name: string) => string | undefined;
-  /** Milliseconds that a node that returns is away. */
+  /** Milliseconds until a node with 'returns' comes back. */
   awayMs?: () => number;
+  /** Name of the parameter with its zone's version. */
+  zone?: string;
 }
 
 export function modelledNode(
@@ -78,6 +82,7 @@ export function modelledNode(
     sha256: undefined,
     previous: undefined,
     pin: undefined,
+    counters: { restarts: 0, failedAdds: 0, drops: 0 },
     switches: [],
     runs: 0,
     run(script, ended) {
@@ -92,7 +97,7 @@ export function modelledNode(
     return scheduler.after(1_000, () =>
       ended({
         exitCode: node.healthy ? 0 : 1,
-        stdout: `${JSON.stringify(reportOf(node, node.version, { result: 'already' }))}\n`,
+        stdout: `${JSON.stringify(reportOf(node, node.version, { result: 'already', counters: node.counters }))}\n`,
         stderr: '',
       }),
     );
@@ -116,14 +121,14 @@ export function modelledNode(
     }
     const half = options.updateMs() / 2;
     let cancel = scheduler.after(half, () => {
-      if (call.action === 'rollback') return finishRollback();
+      if (call.action !== 'update') return finishRollback();
       const { behaviour } = node;
       if (behaviour === 'hangs') return;
       if (behaviour === 'vanishes') node.online = false;
       else if (behaviour === 'returns') {
         node.behaviour = 'good';
         node.online = false;
-        // The agent's stop does not reach it: it is away.
+        // The agent's stop does not reach the node while it is away.
         scheduler.after(options.awayMs?.() ?? 2 * 3600_000, () => {
           node.online = true;
           carryOut(call, () => {});
@@ -185,12 +190,24 @@ export function modelledNode(
       const late = stale();
       if (late !== undefined) return refuse(late);
       if (node.version !== call.version) return say(0, { result: 'already' });
-      if (node.pin?.rollout !== call.rollout)
-        return say(0, { result: 'already', code: 'UPDATE_NOT_OF_ROLLOUT' });
-      switchTo(node.pin.from);
+      const back = call.action === 'follow' ? zoneVersion() : broughtBy(call.rollout);
+      if (back === undefined) return say(0, { result: 'already', code: 'UPDATE_NOT_OF_ROLLOUT' });
+      switchTo(back);
       node.healthy = true;
       say(0, { result: 'updated' });
     }
+  }
+
+  function broughtBy(rollout: string) {
+    return node.pin?.rollout === rollout ? node.pin.from : undefined;
+  }
+
+  /** The version that its zone names, or the version that it ran before it followed its zone. */
+  function zoneVersion() {
+    const said = options.parameter(options.zone ?? '');
+    if (said === undefined) return node.previous;
+    const { version, x64 } = JSON.parse(said) as { version: string; x64?: { sha256: string } };
+    return version === node.version ? undefined : { version, sha256: x64?.sha256 };
   }
 
   function switchTo(next: { version: string; sha256: string | undefined }): void {
@@ -253,7 +270,7 @@ function haltedBy(flag: string | undefined): string | undefined {
   return halted === true ? (why ?? '') : undefined;
 }
 
-/** Why a call is no longer wanted. */
+/** Why a call is no longer wanted; undefined when it is. */
 function staleBy(call: Call, wanted: string | undefined, nowMs: number): string | undefined {
   if (nowMs > call.until * 1000) return 'UPDATE_EXPIRED';
   const { rollout, direction } = JSON.parse(wanted ?? '{}') as { rollout?: string; direction?: string };
@@ -261,7 +278,7 @@ function staleBy(call: Call, wanted: string | undefined, nowMs: number): string 
   return rollout === call.rollout && direction === asked ? undefined : 'UPDATE_NOT_WANTED';
 }
 
-/** Another for each node: no result that there is, fields that are too long or of another type, another node's name. */
+/** Another bad report for each node: an unknown result, fields too long or of another type, the name of another node. */
 function hostileReport(node: ModelledNode): object {
   const long = 'x'.repeat(2_000);
   const reports: object[] = [
@@ -275,6 +292,7 @@ function hostileReport(node: ModelledNode): object {
     { result: 'updated', node: 7 },
     { result: 'went-back', message: { toString: 1 } },
     { result: 'updated', schema: 2 },
+    { result: 'updated', counters: { restarts: -1 } },
     { result: '__proto__', code: 'UPDATE_HALTED', message: '\u0000\u001b[2J' },
   ];
   const at = Number.parseInt(node.instanceId.slice(-4), 16) % reports.length;

@@ -1,5 +1,6 @@
 // Parameter Store: versions, labels and their limits, the two tiers' sizes, and aws:ec2:image values that are only
 // validated after PutParameter has returned. Source of limits: SSM API reference and "Quotas for Parameter Store".
+import { createHash } from 'node:crypto';
 import type {
   DeleteParametersRequest,
   DeleteParametersResult,
@@ -44,20 +45,20 @@ export interface ParameterStore {
 const LIMIT = { Standard: 4096, Advanced: 8192 };
 const VERSIONS = 100;
 const LABELS = 10;
-/** Milliseconds until an aws:ec2:image value has been looked at. */
+/** Milliseconds until an aws:ec2:image value is validated. */
 const IMAGE_VALIDATION_MS = 2_000;
 /**
  * "After deleting a parameter, wait for at least 30 seconds to create a parameter with the same name." Source: SSM API
- * reference, DeleteParameters. With what it is refused until then, AWS does not say; TooManyUpdates is the only error of
- * PutParameter that asks for a wait.
+ * reference, DeleteParameters. AWS does not say with which error it refuses the name until then. TooManyUpdates is an
+ * assumption: it is the only error of PutParameter that asks for a wait.
  */
 const NAME_REST_MS = 30_000;
 
 export function createParameterStore(region: Region): ParameterStore {
   const parameters: Parameters = new Map();
-  /** The next version of each name: a value that is refused later has used its number up. */
+  /** The next version of each name. A value that is refused later has used its number up. */
   const next = new Map<string, number>();
-  /** Names that were deleted, until they may be used again. */
+  /** Deleted names → when each may be used again. */
   const freeAt = new Map<string, number>();
 
   function versionsOf(name: string): Version[] {
@@ -155,8 +156,8 @@ export function createParameterStore(region: Region): ParameterStore {
     );
   }
 
-  /** By name, name:version or name:label. */
-  function find(reference: string): Parameter {
+  /** The reference is a name, name:version or name:label. */
+  function find(reference: string, decrypted: boolean): Parameter {
     const [name = '', selector] = reference.split(':');
     const versions = versionsOf(name);
     const byLabel = selector !== undefined && !/^\d+$/.test(selector);
@@ -167,14 +168,22 @@ export function createParameterStore(region: Region): ParameterStore {
         `Systems Manager could not find version ${selector} of ${name}. Verify the version and try again.`,
       );
     const found = version ?? pick(name, versions, selector === undefined ? undefined : Number(selector));
-    return { ...describe(name, found), ...(selector === undefined ? {} : { Selector: `:${selector}` }) };
+    return {
+      ...describe(name, found, decrypted),
+      ...(selector === undefined ? {} : { Selector: `:${selector}` }),
+    };
   }
 
-  function describe(name: string, version: Version): Parameter {
+  /**
+   * Source: SSM API reference, GetParameters: "WithDecryption: Return decrypted secure string value." Without it a SecureString's
+   * value is its ciphertext, in base64.
+   */
+  function describe(name: string, version: Version, decrypted: boolean): Parameter {
+    const isReadable = version.type !== 'SecureString' || decrypted;
     return {
       Name: name,
       Type: version.type as NonNullable<Parameter['Type']>,
-      Value: version.value,
+      Value: isReadable ? version.value : ciphertext(version.value),
       Version: version.version,
       LastModifiedDate: seconds(version.at),
       ARN: `${region.arnPrefix}:parameter${name}`,
@@ -182,9 +191,9 @@ export function createParameterStore(region: Region): ParameterStore {
     };
   }
 
-  function tryFind(reference: string): Parameter | undefined {
+  function tryFind(reference: string, decrypted: boolean): Parameter | undefined {
     try {
-      return find(reference);
+      return find(reference, decrypted);
     } catch (error) {
       if (error instanceof AwsError) return undefined;
       throw error;
@@ -193,7 +202,7 @@ export function createParameterStore(region: Region): ParameterStore {
 
   function getMany(request: GetParametersRequest): GetParametersResult {
     const names = request.Names ?? [];
-    const found = names.map((name) => ({ name, parameter: tryFind(name) }));
+    const found = names.map((name) => ({ name, parameter: tryFind(name, request.WithDecryption === true) }));
     return {
       Parameters: found.flatMap(({ parameter }) => (parameter === undefined ? [] : [parameter])),
       InvalidParameters: found.flatMap(({ name, parameter }) => (parameter === undefined ? [name] : [])),
@@ -206,7 +215,9 @@ export function createParameterStore(region: Region): ParameterStore {
       .filter(([name]) => name.startsWith(path))
       .filter(([name]) => request.Recursive === true || !name.slice(path.length).includes('/'))
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .flatMap(([name, versions]) => versions.slice(-1).map((version) => describe(name, version)));
+      .flatMap(([name, versions]) =>
+        versions.slice(-1).map((version) => describe(name, version, request.WithDecryption === true)),
+      );
     const { items, ...rest } = paged(found, request, 10);
     return { Parameters: items, ...rest };
   }
@@ -216,7 +227,7 @@ export function createParameterStore(region: Region): ParameterStore {
     const { items, ...rest } = paged(versionsOf(name), request, 50);
     return {
       Parameters: items.map((version) => ({
-        ...describe(name, version),
+        ...describe(name, version, request.WithDecryption === true),
         Type: version.type as NonNullable<Parameter['Type']>,
         Labels: [...version.labels],
         Tier: version.tier,
@@ -244,7 +255,7 @@ export function createParameterStore(region: Region): ParameterStore {
     handlers: {
       readers: {
         GetParameter: (request: GetParameterRequest): GetParameterResult => ({
-          Parameter: find(request.Name ?? ''),
+          Parameter: find(request.Name ?? '', request.WithDecryption === true),
         }),
         GetParameters: getMany,
         GetParametersByPath: getByPath,
@@ -258,6 +269,10 @@ export function createParameterStore(region: Region): ParameterStore {
       },
     },
   };
+}
+
+function ciphertext(value: string): string {
+  return createHash('sha512').update(value).digest('base64');
 }
 
 function tierOf(request: PutParameterRequest, before: Version['tier'] | undefined): Version['tier'] {

@@ -1,14 +1,14 @@
-// What the parts of the simulated SSM share: time, the region's instances and images, and how lists are cut into pages.
+// The state that the parts of the simulated SSM share: time, instances and images of the region; and how lists are paged.
 import { AwsError } from '../ec2/errors.ts';
 import type { Scheduler } from '../ec2/scheduler.ts';
 
-/** Milliseconds each thing takes. AWS publishes none of them: orders of magnitude. */
+/** Milliseconds that each step takes. AWS publishes none of them: these are orders of magnitude. */
 export interface SsmLatency {
   /** From SendCommand to the script's start on a node that is online. */
   deliveryMs: number;
   /** Until a new command shows up in ListCommands. */
   listLagMs: number;
-  /** Until its invocations show up. */
+  /** Until a new command's invocations show up. */
   invocationMs: number;
   /** Until a document, or a new version of it, is Active. */
   documentMs: number;
@@ -28,10 +28,12 @@ export interface Region {
   /** arn:aws:ssm:REGION:ACCOUNT */
   arnPrefix: string;
   accountId: string;
-  /** Tags of an instance; undefined when EC2 does not know it, or it is terminated. */
+  /** Tags of an instance; undefined when EC2 does not know the instance, or it is terminated. */
   tagsOf(instanceId: string): ReadonlyMap<string, string> | undefined;
   imageExists(imageId: string): boolean;
-  /** Whether the caller's role may do what AWS looks at within another call. */
+  /** Whether the CloudWatch alarm of that name is in ALARM. */
+  isInAlarm(name: string): boolean;
+  /** Whether the caller's role has a permission that AWS checks within another call. */
   may(permission: string): boolean;
 }
 
@@ -42,7 +44,7 @@ export interface Handlers {
   writers: Record<string, Handler>;
 }
 
-/** One page; `most` is also what MaxResults may not exceed. */
+/** One page. `most` is the largest MaxResults. */
 export function paged<T>(
   items: T[],
   request: { MaxResults?: number | undefined; NextToken?: string | undefined },

@@ -1,4 +1,4 @@
-// What Run Command's lists show of an output: the SSM agent cuts it on the node, both streams together. In its own steps.
+// The output as Run Command's lists show it: the SSM agent cuts it on the node, both streams together, in these steps.
 // Source: aws/amazon-ssm-agent at 5cbd6346984f, agent/framework/processor/executer/iohandler/iohandler.go (TruncateOutput,
 // MaximumPluginOutputSize), agent/plugins/runscript/runscript.go (what a script's failure adds).
 import type { ScriptResult } from './managed.ts';
@@ -24,14 +24,14 @@ export function shortOutput({ stdout, stderr }: Pick<ScriptResult, 'stdout' | 's
   return `${first(output, room - OUTPUT_CUT.length - error.length)}${OUTPUT_CUT}${title}${stderr}`;
 }
 
-/** A script that ends with another code than 0 has a line of the agent in its standard error, last. */
+/** For an exit code other than 0 the agent adds a last line to standard error. */
 export function withFailure(result: ScriptResult): ScriptResult {
   if (result.exitCode === 0) return result;
   const said = `failed to run commands: exit status ${result.exitCode}`;
   return { ...result, stderr: result.stderr === '' ? said : `${result.stderr}\n${said}` };
 }
 
-/** A character that is cut in two comes out as one that stands for none. */
+/** A character that is cut in two becomes U+FFFD, the replacement character. */
 function first(bytes: Buffer, length: number): string {
   return bytes.subarray(0, Math.max(0, length)).toString();
 }

@@ -15,7 +15,7 @@ export interface SsmOptions extends Omit<Region, 'latency' | 'may'> {
   latency?: Partial<SsmLatency>;
   calls: ApiCall[];
   denied: Set<string>;
-  /** Bucket sizes that differ from `defaultBucket`. */
+  /** Bucket sizes that differ from `defaultSsmBucket`. */
   bucketOf?: ((action: string) => BucketSize | undefined) | undefined;
 }
 
@@ -24,8 +24,6 @@ export interface Ssm {
   /** Instances whose SSM agent has registered. */
   nodes: Map<string, ManagedNode>;
   limits: Managed['limits'];
-  /** Names of CloudWatch alarms that are in ALARM. */
-  alarms: Set<string>;
   /** Kept, not copied: changing it later counts. */
   latency: SsmLatency;
   send(action: string, request: object, caller?: Caller): object;
@@ -51,9 +49,9 @@ export function isSsmMutating(action: string): boolean {
 
 /**
  * Parameter Store's published default throughput is 40 reads and 3 writes a second ("Quotas for Parameter Store").
- * For Run Command and documents AWS publishes none: these are an assumption on the careful side.
+ * For Run Command and documents AWS publishes none: these sizes are assumptions, chosen rather small.
  */
-function defaultBucket(action: string): BucketSize {
+export function defaultSsmBucket(action: string): BucketSize {
   if (/^Get(Parameter|Parameters|ParametersByPath|ParameterHistory)$/.test(action))
     return { capacity: 40, refill: 40 };
   if (action.includes('Parameter')) return { capacity: 6, refill: 3 };
@@ -78,7 +76,10 @@ export function createSsm(options: SsmOptions): Ssm {
       part.handlers.writers,
     ]),
   );
-  const throttle = new Throttle(scheduler, (action) => options.bucketOf?.(action) ?? defaultBucket(action));
+  const throttle = new Throttle(
+    scheduler,
+    (action) => options.bucketOf?.(action) ?? defaultSsmBucket(action),
+  );
 
   function carryOut(action: string, request: object): object {
     const handler = handlers[action];
@@ -94,7 +95,6 @@ export function createSsm(options: SsmOptions): Ssm {
     parameters: store.parameters,
     nodes: managed.nodes,
     limits: managed.limits,
-    alarms: commands.alarms,
     latency: region.latency,
     send: recording({ service: 'ssm', calls, scheduler, isMutating: isSsmMutating, carryOut }),
     put: (name, value) =>

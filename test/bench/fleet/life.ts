@@ -1,11 +1,11 @@
-// One modelled node and one run of its agent. Which of the thousands is running is carried along asynchronous
-// calls, so that the agent's code asks for "the file", "the device" and gets its own.
+// One modelled node and one run of its agent. The context of asynchronous calls tells which of the thousands of nodes is
+// running: the agent's code asks for "the file", "the device" and gets its own node's.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Clock } from '../../../agent/port/clock.ts';
 import type { VirtualScheduler } from '../../aws/index.ts';
 import type { Region } from './region.ts';
 
-/** What outlives a run of the agent. */
+/** The state of a node that outlives a run of the agent. */
 export interface FleetNode {
   instanceId: string;
   /** Files the agent wrote, by path. */

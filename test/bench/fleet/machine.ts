@@ -1,13 +1,14 @@
-// Stand-ins for what touches a machine: files in memory, devices that appear when EC2 has attached an ENI, an
-// nftables table and sysctls that are always as wanted, a pool that only counts.
-import type { Link, Route, Rule } from '../../../agent/host/links.ts';
+// Stand-ins for a machine: files in memory, devices that appear after EC2 has attached an ENI, an nftables table and sysctls
+// that always are as requested, a pool that only counts.
+import type { Link } from '../../../agent/host/links.ts';
 import { BOOT_ENI_MARK, BOOT_ENI_RULE_PRIORITY } from '../../../agent/host/names.ts';
-import type { Owned } from '../../../agent/pool/pool.ts';
+import type { Route, Rule } from '../../../agent/host/routes.ts';
+import type { Owned } from '../../../agent/pool/entry.ts';
 import { enisOf } from '../../aws/ec2/world.ts';
 import { currentLife } from './life.ts';
 import { DEVICE_MS, metadataOf } from './region.ts';
 
-/** Type guard for Node's system errors: as the port has it. */
+/** Type guard for Node's system errors, as in the port. */
 export function hasCode(error: unknown, ...codes: string[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(String(error.code));
 }
@@ -31,7 +32,7 @@ export function writeIfChanged(path: string, text: string): boolean {
   return true;
 }
 
-/** Names in a folder, as far as files were written there. */
+/** Names in a folder, from the files that were written there. */
 export function listIfPresent(path: string): string[] {
   const { files } = currentLife().node;
   return [...files.keys()]
@@ -39,15 +40,15 @@ export function listIfPresent(path: string): string[] {
     .map((one) => one.slice(path.length + 1));
 }
 
-/** The console line. */
+/** Discards the line on the console. */
 export function appendFileSync(): void {}
 
-/** The mark of an earlier reboot. */
+/** Removes the mark of an earlier reboot. */
 export function rmSync(path: string): void {
   currentLife().node.files.delete(path);
 }
 
-/** Digests are no matter of a fleet's. */
+/** Does nothing: digests do not matter for a fleet. */
 export function rememberDigests(): void {}
 
 export async function takeLock(): Promise<{ release: () => void }> {
@@ -60,7 +61,7 @@ export async function digestOf(): Promise<{ sha256: string; ms: number }> {
 
 export const BOOT_DEVICE = 'ens5';
 
-/** A device is there DEVICE_MS after EC2 says `attached`. */
+/** A device appears DEVICE_MS after EC2 says `attached`. */
 export async function listLinks(): Promise<Link[]> {
   const { node, region } = currentLife();
   return enisOf(region.ec2.world, node.instanceId)
@@ -112,18 +113,23 @@ export async function routeTo(): Promise<{ device: string; source: string }> {
   return { device: BOOT_DEVICE, source: metadataOf(region, node.instanceId).boot.primaryIp };
 }
 
-export async function ipBatch(): Promise<void> {}
+/** The kernel has every requested change at once. */
+export function inNode(): undefined {}
 
 export function readSysctl(path: string): string {
   return path.endsWith('rp_filter') ? '2' : '1';
 }
 
-export function writeSysctl(): void {}
-
-/** No device carries packets here. */
+/** No device here carries packets. */
 export function deviceOf(): undefined {}
 
-export async function compareTables(): Promise<{ intact: boolean; present: boolean }> {
+export function deviceName({ name }: { name: string }): string {
+  return name;
+}
+
+export async function readTables(): Promise<void> {}
+
+export function compareTables(): { intact: boolean; present: boolean } {
   return { intact: true, present: true };
 }
 
@@ -149,10 +155,12 @@ export function countStates() {
   return { free, leased: 0, cooling: 0, retiring: 0 };
 }
 
-/** Nobody moves a prefix in the modelled region. */
+/** True: no program moves a prefix in the modelled region. */
 export function mayEnter(owned: Owned): boolean {
   return !listOwned().some((one) => one.cidr === owned.cidr);
 }
 
-/** Nothing is ever half added to the modelled pool. */
-export function finishAdding(): void {}
+/** False: an addition to the modelled pool is never half done. */
+export function isAdding(): boolean {
+  return false;
+}

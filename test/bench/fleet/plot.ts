@@ -1,4 +1,4 @@
-// Nodes ready over time, against what the buckets allow: as text, and as an SVG for the documentation.
+// Nodes ready over time, with the bound of the buckets: as text, and as an SVG for the documentation.
 
 /** How many nodes were ready at a time; `readyAt` is in order. */
 function readyBy(readyAt: number[], seconds: number): number {

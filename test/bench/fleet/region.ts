@@ -6,9 +6,9 @@ import { enisOf } from '../../aws/ec2/world.ts';
 import { AwsError, createEc2, type Ec2, type VirtualScheduler } from '../../aws/index.ts';
 
 export interface RegionOptions {
-  /** Token bucket of every mutating call; undefined: EC2's own sizes. */
+  /** Token bucket of every mutating call; undefined: EC2's sizes. */
   bucket: { capacity: number; refill: number } | undefined;
-  /** Share of answers lost after EC2 has carried the call out. */
+  /** Share of answers that are lost after EC2 has carried the call out. */
   lossRate: number;
   random: () => number;
 }
@@ -37,7 +37,7 @@ export interface Region {
 
 const zones = ['eu-west-1a', 'eu-west-1b', 'eu-west-1c'] as const;
 
-/** Of a zone: room for 585 nodes each, with 7 prefixes a node. */
+/** CIDRs of a zone, with room for 585 nodes each, at 7 prefixes a node. */
 function podCidrs(zone: number): string[] {
   return [0, 1, 2, 3].map((part) => `10.${32 + zone * 4 + part}.0.0/16`);
 }
@@ -49,7 +49,7 @@ export function createRegion(scheduler: VirtualScheduler, options: RegionOptions
     scheduler,
     latency,
     bucketOf,
-    // A block of a VPC, and so a subnet, is a /16 at most (VPC user guide, "VPC CIDR blocks"); blocks are a quota, up to 50.
+    // A block of a VPC, and so a subnet, is a /16 at most (VPC user guide, "VPC CIDR blocks"); the quota of blocks is up to 50.
     vpcCidrs: ['10.0.0.0/16', ...zones.flatMap((_, at) => podCidrs(at))],
     subnets: zones.flatMap((zone, at) => [
       { cidr: `10.0.${at * 64}.0/18`, zone, tags: { Name: `nodes-${at}` } },
@@ -79,7 +79,7 @@ export function createRegion(scheduler: VirtualScheduler, options: RegionOptions
         books.set(action, (books.get(action) ?? 0) + 1);
         throw error;
       } finally {
-        // Counted above; the requests of thousands of nodes would only take memory.
+        // The calls are counted above; the requests of thousands of nodes would only take memory.
         ec2.calls.length = 0;
       }
     },
@@ -100,7 +100,7 @@ export function createRegion(scheduler: VirtualScheduler, options: RegionOptions
   };
 }
 
-/** Boot ENI and VPC of an instance, as IMDS would tell them. */
+/** Boot ENI and VPC of an instance, as IMDS gives them. */
 export function metadataOf(region: Region, instanceId: string) {
   const { world } = region.ec2;
   const [boot] = enisOf(world, instanceId);

@@ -1,5 +1,5 @@
-// Stand-in for the AWS SDK's client: the real commands, carried to the modelled EC2 on virtual time. Errors come
-// back in the SDK's shape; an answer may be lost on the way, and a node may be killed while it waits.
+// Stand-in for the AWS SDK's client: the real commands, carried to the modelled EC2 on virtual time. Errors come in the SDK's
+// shape; an answer may be lost, and a node may be killed while it waits.
 import { AwsError } from '../../aws/index.ts';
 import { currentLife } from './life.ts';
 import { API_MS } from './region.ts';
@@ -34,7 +34,7 @@ export class EC2Client {
       throw sdkError;
     }
 
-    /** Nothing of this run goes on: its promise is never settled. */
+    /** Ends this run: its promise never settles. */
     function die(): Promise<never> {
       life.dead = true;
       life.killed();

@@ -1,12 +1,12 @@
-// Thousands of nodes boot at once on virtual time. Each runs the agent's own sequence: runSequence with the real
-// egress and attach phases, the real retries, deadline, EC2 module and verdict; see stand-ins.ts for the rest.
+// Thousands of nodes boot at once on virtual time. Each runs the agent's own boot: bootNode with the real egress and attach
+// phases, retries, deadline, EC2 module and verdict; stand-ins.ts has the rest.
 import { mock } from 'node:test';
 import { createOperatorEc2 } from '../../../agent/aws/ec2-sdk.ts';
 import { carryOut, lookForLeftovers } from '../../../agent/aws/sweep.ts';
 import { REST_MINUTES } from '../../../agent/aws/sweep-plan.ts';
 import { INSTANCE_TAG } from '../../../agent/aws/tags.ts';
-import { runSequence } from '../../../agent/boot/sequence.ts';
-import { publish } from '../../../agent/boot/verdict.ts';
+import { bootNode as runBoot } from '../../../agent/boot/boot.ts';
+import { publish } from '../../../agent/boot/verdict/verdict.ts';
 import { loadConfig } from '../../../agent/config/load.ts';
 import { terminateInstances } from '../../aws/ec2/actions/instances.ts';
 import { virtualScheduler } from '../../aws/index.ts';
@@ -20,7 +20,7 @@ export interface FleetOptions {
   bucket: { capacity: number; refill: number } | undefined;
   /** boot.throttleExtensionSeconds of every node. */
   extensionSeconds: number;
-  /** Share of answers lost, share of nodes whose agent dies or whose instance is terminated in mid-boot. */
+  /** Share of answers that are lost; share of nodes whose agent is killed or whose instance is terminated during the boot. */
   lossRate: number;
   killRate: number;
 }
@@ -31,19 +31,19 @@ export interface FleetResult {
   degraded: number;
   /** Nodes by failure code. */
   failed: Record<string, number>;
-  /** Agents killed and run again; instances terminated in mid-boot. */
+  /** Agents that were killed and run again; instances that were terminated during the boot. */
   rerun: number;
   terminated: number;
   /** Seconds of virtual time at which each node was READY, in order. */
   readyAt: number[];
-  /** Seconds the busiest bucket needs for the calls that were accepted; per action. */
+  /** Seconds that the busiest bucket needs for the accepted calls; per action. */
   bound: { action: string; seconds: number; calls: number }[];
   accepted: Record<string, number>;
   throttled: Record<string, number>;
-  /** Retries because of the throttle in each node's run. */
+  /** Retries after throttled calls in each node's run. */
   retries: number[];
   mutatingPerNode: number[];
-  /** Pod ENIs by what became of them. */
+  /** Number of pod ENIs, by outcome. */
   enis: {
     attached: number;
     surplus: number;
@@ -57,10 +57,10 @@ export interface FleetResult {
 
 export async function simulate(options: FleetOptions): Promise<FleetResult> {
   const begun = performance.now();
-  // Half a million refusals, each an error: nobody reads where they came from.
+  // Half a million refusals, each an error, and no code reads their stacks.
   Error.stackTraceLimit = 0;
   const random = generator(options.seed);
-  // The agent's jitter is Math.random: seeded, so that a run can be repeated.
+  // The agent's jitter is Math.random. It is seeded here, so that a run can be repeated.
   const mathRandom = Math.random;
   Math.random = random;
   const scheduler = virtualScheduler();
@@ -101,8 +101,8 @@ export async function simulate(options: FleetOptions): Promise<FleetResult> {
   }
 
   async function bootNode(life: Life): Promise<void> {
-    const { status, session } = await runSequence({ clock: life.clock, log: silent, watchers: [] });
-    // What a killed agent's last promises still come to is nobody's verdict.
+    const { status, context } = await runBoot({ clock: life.clock, log: silent, watchers: [] });
+    // Promises of a killed agent may still settle: they give no verdict.
     if (life.dead) return;
     result.retries.push(life.throttled);
     result.mutatingPerNode.push(status.cloud.ec2Mutating);
@@ -112,17 +112,17 @@ export async function simulate(options: FleetOptions): Promise<FleetResult> {
       if (status.degraded.length > 0) result.degraded += 1;
     } else {
       const code = status.failure?.code ?? 'none';
-      // A defect, of the agent or of a stand-in: no number that follows would mean anything.
+      // A defect of the agent or of a stand-in: the numbers that follow would mean nothing.
       if (code === 'INTERNAL')
         throw new Error(`${status.failure?.message}\n${String(status.failure?.facts['stack'])}`);
       result.failed[code] = (result.failed[code] ?? 0) + 1;
     }
     life.killAt = undefined;
-    await publish(status, session);
+    await publish(status, context);
     fleet.open -= 1;
   }
 
-  /** Half of the killed agents are started again by systemd, the other half lose their instance. */
+  /** systemd starts half of the killed agents again; the instances of the other half are terminated. */
   function afterKill(node: FleetNode): void {
     if (random() < 0.5) {
       result.rerun += 1;
@@ -130,7 +130,7 @@ export async function simulate(options: FleetOptions): Promise<FleetResult> {
     } else {
       result.terminated += 1;
       fleet.open -= 1;
-      // By whoever owns the instance, whose calls have buckets of their own here.
+      // Terminated by the owner of the instance, whose calls do not count here.
       terminateInstances(region.ec2.world, { InstanceIds: [node.instanceId] });
     }
   }
@@ -141,7 +141,7 @@ export async function simulate(options: FleetOptions): Promise<FleetResult> {
     start({ instanceId: region.launch(), files: new Map(), pool: [] }, killAt);
   }
   while (fleet.open > 0) {
-    // Everything that became possible at this moment happens before time moves on.
+    // Everything that is possible at this moment happens before time moves on.
     await new Promise((resolve) => setImmediate(resolve));
     scheduler.step();
   }
@@ -157,7 +157,7 @@ export async function simulate(options: FleetOptions): Promise<FleetResult> {
   return result;
 }
 
-/** Seconds in which a bucket can hand out the tokens that were taken: (calls − capacity) / refill, for each. */
+/** Seconds in which a bucket can give the tokens that were taken: (calls − capacity) / refill, for each action. */
 function boundOf(region: Region): FleetResult['bound'] {
   return [...region.accepted]
     .map(([action, calls]) => {
@@ -167,7 +167,7 @@ function boundOf(region: Region): FleetResult['bound'] {
     .sort((a, b) => b.seconds - a.seconds);
 }
 
-/** Looks at what is left, and lets `eni sweep` (the real one) clean up after the instances that are gone. */
+/** Counts the ENIs that are left, and lets the real `eni sweep` delete those of terminated instances. */
 async function countEnis(region: Region, result: FleetResult): Promise<void> {
   const { world } = region.ec2;
   const perInstance = new Map<string, number>();

@@ -1,4 +1,4 @@
-// Nodes that are home over time, for each fleet: an SVG for the documentation.
+// Finished nodes over time, for each fleet: an SVG for the documentation.
 import type { Measured } from './measure.ts';
 
 const colours = ['#1668c7', '#c2410c', '#15803d'];

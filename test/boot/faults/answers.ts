@@ -1,11 +1,11 @@
-// Answers from outside that have no end, that are somebody else's, and that can be read but make no sense. None of them
-// takes memory, and none is taken for a defect of eniboot's, for a damaged file or for a refusal: the next may be better.
+// Answers from outside that have no end, that another server sent, or that are well formed with impossible values. None of
+// them takes much memory. None is reported as a defect of eniboot, a damaged file or a refusal: the boot tries again.
 import { is, ok } from 'uvu/assert';
 import type { FailureCode } from '../../../agent/messages/failure.ts';
 import type { Ec2Fault, ImdsFault } from '../../aws/faults.ts';
 import type { Bench, Expectation, Fault } from './fault.ts';
 
-// A busy machine still makes several tries in it: the last one's failure is the verdict.
+// In 15 s a busy machine still makes several tries; the failure of the last one is the verdict.
 const DEAD = { deadlineSeconds: 15 } as const;
 const podEni = { podEnis: [{ prefixes: 7, tags: { 'eniboot:role': 'pods' } }] };
 const PAGE = '<html><body>You have to log in first.</body></html>';
@@ -27,22 +27,23 @@ function failed(code: FailureCode, phase: Expectation['phase']): Expectation {
   return { verdict: 'failed', code, ...(phase === undefined ? {} : { phase }), withinSeconds: 30 };
 }
 
-/** What IMDS says at a path, always. */
+/** IMDS answers so at a path, always. */
 function imds(name: string, path: RegExp, lie: Partial<ImdsFault>, more: Partial<Fault> = {}): Fault {
   return {
     name: `IMDS: ${name}`,
     ...DEAD,
     arrange: onImds({ ...lie, path }),
     expect: failed('IMDS_ERROR', 'identify'),
-    // Tried again: the verdict came with the deadline.
-    prove: (_bench, { status }) => ok((status?.failure?.message ?? '').includes('IMDS'), 'it says who'),
+    // Tried again until the deadline, which gave the verdict.
+    prove: (_bench, { status }) =>
+      ok((status?.failure?.message ?? '').includes('IMDS'), 'the message names IMDS'),
     ...more,
   };
 }
 
 const says = (text: string): Partial<ImdsFault> => ({ edit: () => text });
 
-/** What EC2 answers to each call of a kind: a node without pod ENIs fails, one that has them is ready all the same. */
+/** EC2 answers so to each call of a kind: a node without pod ENIs fails, a node with pod ENIs is READY. */
 function ec2(name: string, rule: Ec2Fault, phase: Expectation['phase'] = 'attach'): Fault[] {
   const arrange = onEc2(rule);
   return [
@@ -66,7 +67,7 @@ interface Eni {
   Ipv4Prefixes?: unknown[];
 }
 
-/** Every ENI in the answers of DescribeNetworkInterfaces, changed. */
+/** Changes every ENI in the answers of DescribeNetworkInterfaces. */
 function enis(edit: (all: Eni[]) => Eni[]): Ec2Fault {
   return {
     action: 'DescribeNetworkInterfaces',
@@ -85,7 +86,7 @@ const each = (change: (eni: Eni) => object) => enis((all) => all.map((eni) => ({
 
 const attachment = (change: object) => each((eni) => ({ Attachment: { ...eni.Attachment, ...change } }));
 
-/** The boot ENI is described as it is, the pod ENI beside it is not. */
+/** Changes the pod ENI in the answer, and not the boot ENI. */
 function secondEni(name: string, change: (eni: Eni) => object): Fault {
   return {
     name: `EC2: ${name}`,
@@ -155,29 +156,29 @@ export const answerFaults: Fault[] = [
   imds('an identity document without end', /\/document$/, { endless: ' ' }),
   imds('an identity document that is a list', /\/document$/, says('[]')),
   imds('an identity document cut off', /\/document$/, { edit: (text) => text.slice(0, 40) }),
-  imds('a region that is none', /\/document$/, {
+  imds('a malformed region', /\/document$/, {
     edit: (text) => text.replace(/"region": "[^"]*"/, '"region": "evil.example.com/"'),
   }),
-  imds('an instance ID that is none', /\/document$/, {
+  imds('a malformed instance ID', /\/document$/, {
     edit: (text) => text.replace(/"instanceId": "[^"]*"/, '"instanceId": "../../etc"'),
   }),
   imds('an instance ID that is a number', /\/document$/, {
     edit: (text) => text.replace(/"instanceId": "[^"]*"/, '"instanceId": 7'),
   }),
-  imds('a MAC that is none', /\/meta-data\/mac$/, says('02:00')),
-  imds('an interface whose name is no MAC', /\/macs\/$/, { edit: (text) => `../../../\n${text}` }),
+  imds('a malformed MAC', /\/meta-data\/mac$/, says('02:00')),
+  imds('an interface whose name is not a MAC', /\/macs\/$/, { edit: (text) => `../../../\n${text}` }),
   imds('a page in place of a value', /\/interface-id$/, says(PAGE)),
-  imds('a device number that is none', /\/device-number$/, says('zero')),
+  imds('a malformed device number', /\/device-number$/, says('zero')),
   imds('a negative device number', /\/device-number$/, says('-1')),
-  imds('a CIDR of the subnet that is none', /\/subnet-ipv4-cidr-block$/, says('10.0.0.0/99')),
-  imds('an address that is none', /\/local-ipv4s$/, says('10.0.0.999')),
+  imds('a malformed CIDR of the subnet', /\/subnet-ipv4-cidr-block$/, says('10.0.0.0/99')),
+  imds('a malformed address', /\/local-ipv4s$/, says('10.0.0.999')),
   imds('an address outside of the subnet', /\/local-ipv4s$/, says('192.168.7.7')),
-  imds('a CIDR of the VPC that is none', /\/vpc-ipv4-cidr-blocks$/, says('10.0.0.0/16\n10.1.0.0/x')),
+  imds('a malformed CIDR of the VPC', /\/vpc-ipv4-cidr-blocks$/, says('10.0.0.0/16\n10.1.0.0/x')),
   imds('the whole Internet as a CIDR of the VPC', /\/vpc-ipv4-cidr-blocks$/, says('0.0.0.0/0')),
-  imds('a public address that is none', /\/public-ipv4s$/, says('none'), { launch: { publicIp: true } }),
-  imds('a prefix that is none', /\/ipv4-prefix$/, says('10.0.64.0/28\n10.0.64.16/8'), { launch: podEni }),
+  imds('a malformed public address', /\/public-ipv4s$/, says('none'), { launch: { publicIp: true } }),
+  imds('a malformed prefix', /\/ipv4-prefix$/, says('10.0.64.0/28\n10.0.64.16/8'), { launch: podEni }),
   {
-    name: 'IMDS: interfaces named twice',
+    name: 'IMDS: each interface is listed twice',
     launch: podEni,
     arrange: onImds({ path: /\/macs\/$/, edit: (text) => `${text}\n${text}` }),
     expect: { verdict: 'ready' },
@@ -194,10 +195,10 @@ export const answerFaults: Fault[] = [
 
   ...ec2('an answer without end', describe({ endless: ENI_ITEM })),
   ...ec2('an answer cut off', describe({ rewrite: (text) => text.slice(0, text.length / 2) })),
-  ...ec2("somebody else's page", describe({ rewrite: () => PAGE })),
+  ...ec2('the page of another server', describe({ rewrite: () => PAGE })),
   ...ec2('an empty answer', describe({ rewrite: () => '' })),
-  ...ec2('elements within one another', describe({ rewrite: () => '<a>'.repeat(200_000) })),
-  ...ec2('a date that is none', {
+  ...ec2('200,000 nested elements', describe({ rewrite: () => '<a>'.repeat(200_000) })),
+  ...ec2('a malformed date', {
     action: 'DescribeNetworkInterfaces',
     rewrite: (text) =>
       text.replace(/<attachTime>[^<]*|<attachment>/g, '<attachment><attachTime>soon</attachTime>'),
@@ -207,7 +208,7 @@ export const answerFaults: Fault[] = [
     each(() => ({ NetworkInterfaceId: undefined })),
   ),
   ...ec2(
-    'an ENI ID that is none',
+    'a malformed ENI ID',
     each(() => ({ NetworkInterfaceId: '../../etc' })),
   ),
   ...ec2(
@@ -215,18 +216,18 @@ export const answerFaults: Fault[] = [
     each(() => ({ MacAddress: undefined })),
   ),
   ...ec2(
-    'an address that is none',
+    'a malformed address',
     each(() => ({ PrivateIpAddress: '10.0.0' })),
   ),
   ...ec2('a device index below zero', attachment({ DeviceIndex: -5 })),
   ...ec2('a huge device index', attachment({ DeviceIndex: 1e300 })),
   ...ec2(
-    'a device index that is no number',
+    'a device index that is not a number',
     describe({
       rewrite: (text) => text.replaceAll(/<deviceIndex>\d+/g, '<deviceIndex>one'),
     }),
   ),
-  ...ec2('attached, and no ID of the attachment', attachment({ AttachmentId: undefined })),
+  ...ec2('an attachment without an ID', attachment({ AttachmentId: undefined })),
   ...ec2('pages without end', {
     action: 'DescribeNetworkInterfaces',
     edit: ((answer: object) => ({
@@ -234,13 +235,15 @@ export const answerFaults: Fault[] = [
       NextToken: Buffer.from('page:0').toString('base64url'),
     })) as never,
   }),
-  secondEni('a prefix that is none', () => ({ Ipv4Prefixes: [{ Ipv4Prefix: '10.0.64.0/99' }] })),
-  secondEni('a prefix that is larger than any', () => ({ Ipv4Prefixes: [{ Ipv4Prefix: '10.0.0.0/8' }] })),
+  secondEni('a malformed prefix', () => ({ Ipv4Prefixes: [{ Ipv4Prefix: '10.0.64.0/99' }] })),
+  secondEni('a prefix of /8, larger than EC2 assigns', () => ({
+    Ipv4Prefixes: [{ Ipv4Prefix: '10.0.0.0/8' }],
+  })),
   secondEni('10,000 prefixes', () => ({
     Ipv4Prefixes: Array.from({ length: 10_000 }, () => ({ Ipv4Prefix: '10.0.64.0/28' })),
   })),
   {
-    name: 'EC2: every ENI twice',
+    name: 'EC2: every ENI is listed twice',
     launch: podEni,
     arrange: onEc2(enis((all) => [...all, ...all])),
     expect: { verdict: 'ready' },
@@ -260,17 +263,17 @@ export const answerFaults: Fault[] = [
   },
   ...['10.0.0.0/99', '10.0.0.0', '0.0.0.0/0', '10.0.0.7/16', 'fd00::/64', ''].map(
     (cidr): Fault => ({
-      name: `EC2: ${JSON.stringify(cidr)} as the VPC's CIDR: those of IMDS are used`,
+      name: `EC2: ${JSON.stringify(cidr)} as the VPC's CIDR: the CIDRs of IMDS are used`,
       deadlineSeconds: 30,
       arrange: onEc2(vpcCidr(cidr)),
       expect: { verdict: 'degraded', withinSeconds: 40 },
     }),
   ),
   subnets('a subnet without an ID', { SubnetId: undefined }),
-  subnets('a subnet with less than no free address', { AvailableIpAddressCount: -5 }),
-  subnets('a CIDR of a subnet that is none', { CidrBlock: '10.0.64.0/77' }),
+  subnets('a subnet with -5 free addresses', { AvailableIpAddressCount: -5 }),
+  subnets('a malformed CIDR of a subnet', { CidrBlock: '10.0.64.0/77' }),
   {
-    name: 'EC2: an ENI was made and its ID is missing in the answer, once',
+    name: 'EC2: CreateNetworkInterface answers once without the ID of the new ENI',
     arrange: onEc2({
       action: 'CreateNetworkInterface',
       times: 1,
@@ -284,7 +287,7 @@ export const answerFaults: Fault[] = [
 
   ssm('an answer without end', { endless: '{"Parameters":[' }),
   ssm('an answer cut off', { rewrite: (text) => text.slice(0, text.length / 2) }),
-  ssm("somebody else's page", { rewrite: () => PAGE }),
+  ssm('the page of another server', { rewrite: () => PAGE }),
   ssm('an empty object', { rewrite: () => '{}' }),
   ssm('a list', { rewrite: () => '[]' }),
   ssm(
@@ -296,7 +299,7 @@ export const answerFaults: Fault[] = [
     parameters(([Name]) => ({ Parameters: [{ Name, Version: 1 }] })),
   ),
   ssm(
-    'parameters that are no list',
+    'parameters that are not a list',
     parameters(() => ({ Parameters: 'none' })),
   ),
 ];

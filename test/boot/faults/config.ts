@@ -1,13 +1,13 @@
-// Wrong configuration, of many kinds: each refused at once, with every problem named and nothing touched.
+// Wrong configurations of many kinds. Each is refused at once, with every problem named, and nothing is changed.
 import { equal, is, match, ok } from 'uvu/assert';
 import { badConfigs } from '../../config/bad-configs.ts';
 import { userDataCases } from '../../config/recognise-cases.ts';
 import type { Fault, Outcome } from './fault.ts';
 
-/** Every third of the configurations that test/config proves one by one. */
+/** Every fourth of the configurations that test/config tests one by one. */
 const chosen = badConfigs.filter((bad, at) => typeof bad.text === 'string' && at % 4 === 0);
 
-/** Of the user data that test/config proves one by one. */
+/** Some of the user data that test/config tests one by one. */
 const onNodes = new Set([
   'no empty line after the outer headers',
   'an empty line above MIME-Version',
@@ -25,7 +25,7 @@ function provesProblems(least: number): (bench: unknown, outcome: Outcome) => vo
   };
 }
 
-/** Service CIDRs inside the VPC's blocks, 10.0.0.0/16 and 100.64.0.0/16, and whose addresses they hold. */
+/** Service CIDRs inside the VPC's blocks, 10.0.0.0/16 and 100.64.0.0/16, and which addresses each contains. */
 const SERVICES_IN_THE_VPC: readonly [cidr: string, what?: string][] = [
   ['10.0.128.0/17'],
   ['100.64.0.0/16'],
@@ -37,7 +37,7 @@ const SERVICES_IN_THE_VPC: readonly [cidr: string, what?: string][] = [
 export const configFaults: Fault[] = [
   ...SERVICES_IN_THE_VPC.map(
     ([cidr, what]): Fault => ({
-      name: `Services are in ${cidr}: ${what ?? 'a part of the VPC that nobody has'}`,
+      name: `Services are in ${cidr}: ${what ?? 'a part of the VPC that no subnet has'}`,
       config: { kubernetes: { serviceCidrs: [cidr] } },
       expect:
         what === undefined
@@ -79,7 +79,7 @@ export const configFaults: Fault[] = [
     prove: provesProblems(1),
   },
   {
-    name: 'user data for somebody else: passed over',
+    name: 'user data for another program is passed over',
     launch: { userData: '#!/bin/sh\necho hello\n' },
     expect: { verdict: 'ready' },
   },

@@ -1,4 +1,4 @@
-// Every fault of the matrix, and for each code that no boot's verdict bears, the test that provokes it.
+// Every fault of the matrix. For each code that is no boot's verdict, the test that provokes it.
 import type { FailureCode } from '../../../agent/messages/failure.ts';
 import { answerFaults } from './answers.ts';
 import { configFaults } from './config.ts';
@@ -7,6 +7,7 @@ import { ec2Faults } from './ec2.ts';
 import type { Fault } from './fault.ts';
 import { hostFaults } from './host.ts';
 import { imdsFaults } from './imds.ts';
+import { joinFaults } from './join.ts';
 import { nicFaults } from './nic.ts';
 
 export const faults: Fault[] = [
@@ -17,12 +18,18 @@ export const faults: Fault[] = [
   ...hostFaults,
   ...configFaults,
   ...dualStackFaults,
+  ...joinFaults,
 ];
 
-/** Codes of other commands, and of checks that only something acting after the boot can fail. */
+/** Codes of other commands, and of checks that only a change after the boot can make fail. */
 export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   NOT_ROOT: 'test/cli/help.test.ts',
-  // No instance type of the simulated cloud is too small.
+  // The simulated cloud has no instance type that is too small.
+  POOL_EXHAUSTED: 'test/cni/lease.test.ts',
+  NETNS_GONE: 'test/cni/call.test.ts',
+  ADDRESS_IN_USE: 'test/cni/lifecycle.test.ts',
+  POLICY_OFF: 'test/policy/paths.test.ts',
+  POLICY_API_FAILED: 'test/policy/follow.test.ts',
   NO_POD_CAPACITY: 'test/limits/capacity.test.ts',
   USAGE: 'test/config/command.test.ts',
   IMAGE_UNKNOWN: 'test/image/release.test.ts',
@@ -57,6 +64,12 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   SPEC_INVALID: 'test/rollout/spec.test.ts',
   SSM_THROTTLED: 'test/rollout/orchestrate.test.ts',
   SSM_REFUSED: 'test/rollout/orchestrate.test.ts',
+  CLOUDWATCH_FAILED: 'test/rollout/alarms.test.ts',
+  CLOUDWATCH_DENIED: 'test/rollout/alarms.test.ts',
+  CLOUDWATCH_THROTTLED: 'test/rollout/alarms.test.ts',
+  CLOUDWATCH_REFUSED: 'test/rollout/alarms.test.ts',
+  ALARM_UNKNOWN: 'test/rollout/alarms.test.ts',
+  ALARM_FIRING: 'test/rollout/alarms.test.ts',
   BUNDLE_UNUSABLE: 'test/cli/operator.test.ts',
   BUNDLE_NOT_SERVED: 'test/rollout/command.test.ts',
   BUNDLE_REFUSED: 'test/boot/unpack.test.ts',

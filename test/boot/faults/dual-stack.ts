@@ -1,10 +1,10 @@
-// Faults of what IPv6 beside IPv4 needs: of subnets, of the ENIs' prefixes, of IMDS and of the machine.
+// Faults of IPv6 beside IPv4: of subnets, of the ENIs' prefixes, of IMDS and of the machine.
 import { is, ok } from 'uvu/assert';
 import { POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
 import type { ImdsFault } from '../../aws/faults.ts';
 import type { Cloud, CloudOptions } from '../../aws/index.ts';
 import type { Bench, Fault } from './fault.ts';
-import { STAND_INS_FIRST, standIn } from './stand-in.ts';
+import { HINDERED, kernelThat } from './stand-in.ts';
 
 const zone = 'eu-west-1a';
 
@@ -35,7 +35,7 @@ function accepted({ cloud, instance }: Bench, action: string): number {
   ).length;
 }
 
-/** One pod ENI with one prefix, and no call more than it takes. */
+/** Asserts one pod ENI with one prefix, after no more calls than needed. */
 function provesOnePrefix(assigned: number): (bench: Bench) => void {
   return (bench) => {
     is(bench.instance.enis.length, 2, 'one pod ENI');
@@ -106,13 +106,13 @@ export const dualStackFaults: Fault[] = [
     prove: (bench) => is(accepted(bench, 'CreateNetworkInterface'), 0),
   },
   {
-    name: 'of two pod subnets the emptier one has no IPv6 CIDR',
+    name: 'the emptier of two pod subnets has no IPv6 CIDR',
     config: { pods: { ipFamily: 'dual-stack', subnets: { tags: { mixed: 'yes' } } } },
     expect: { verdict: 'ready' },
     prove: provesOnePrefix(0),
   },
   {
-    name: 'a pod ENI stands in a subnet without an IPv6 CIDR',
+    name: 'a pod ENI is in a subnet without an IPv6 CIDR',
     config: DUAL_STACK,
     arrange: async ({ cloud, instance }) => {
       const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('eniboot') === 'ipv4');
@@ -172,7 +172,7 @@ export const dualStackFaults: Fault[] = [
     async prove({ instance }) {
       const device = instance.deviceOf(instance.enis[1]?.id ?? '') ?? '';
       const { stdout } = await instance.run('ip', ['-6', 'route', 'show', 'dev', device]);
-      is(stdout.trim(), '', 'the node leaves by its own ENI');
+      is(stdout.trim(), '', "the node's default route is on its own ENI");
     },
   },
   {
@@ -188,10 +188,7 @@ export const dualStackFaults: Fault[] = [
     expect: { verdict: 'ready' },
     async prove({ node, instance }) {
       const given = instance.bootEni.ipv6Addresses[0] ?? '';
-      ok(
-        instance.read('/run/eniboot/kubelet.env')?.includes(`,${given} `),
-        'kubelet is told of the one there is',
-      );
+      ok(instance.read('/run/eniboot/kubelet.env')?.includes(`,${given} `), 'kubelet gets the only address');
       is((await node.eniboot(['repair'])).stdout, 'nothing to repair\n');
     },
   },
@@ -220,7 +217,7 @@ export const dualStackFaults: Fault[] = [
     expect: { verdict: 'degraded', withinSeconds: 20 },
   },
   {
-    name: 'an instance type without prefixes is to have IPv6',
+    name: 'IPv6 is configured for an instance type without prefixes',
     config: DUAL_STACK,
     launch: { type: 't2.medium' },
     expect: { verdict: 'failed', code: 'PREFIXES_UNSUPPORTED', phase: 'identify', atOnce: true },
@@ -257,15 +254,8 @@ export const dualStackFaults: Fault[] = [
   {
     name: 'a kernel without routes by source address',
     config: DUAL_STACK,
-    path: STAND_INS_FIRST,
-    arrange: (bench) =>
-      standIn(
-        bench,
-        'ip',
-        `case "$*" in *' -batch '*|'-6 -batch -') lines=$(cat); case $lines in *'/128 table 140'*) echo 'Error: Invalid source address.' >&2; exit 2;; esac
-printf '%s\\n' "$lines" | exec /usr/sbin/ip "$@";; esac
-exec /usr/sbin/ip "$@"`,
-      ),
+    launch: HINDERED,
+    arrange: kernelThat('/128 table 140', '22 Invalid source address'),
     expect: { verdict: 'failed', code: 'IPV6_UNAVAILABLE', phase: 'egress', atOnce: true },
   },
 ];

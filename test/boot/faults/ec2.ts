@@ -1,4 +1,4 @@
-// Faults of the EC2 API, of what it holds, and of the instance's place in it.
+// Faults of the EC2 API, of the account's resources, and of the instance in it.
 import { equal, is, match, ok } from 'uvu/assert';
 import { CREATED_TAG, INSTANCE_TAG, POD_ROLE, ROLE_TAG, VERDICT_TAG } from '../../../agent/aws/tags.ts';
 import { rangeOf, toAddress } from '../../../agent/host/ipv4.ts';
@@ -8,12 +8,12 @@ import type { Bench, Fault, Outcome } from './fault.ts';
 
 const zone = 'eu-west-1a';
 
-/** Pod subnets of one zone that can give little; a fault's node is pointed at one of them by its tag. */
+/** Small or full pod subnets of one zone; the node of a fault selects one of them by its tag. */
 export const ec2CloudOptions: CloudOptions = {
   subnets: [
     { cidr: '10.0.0.0/24', zone, tags: { Name: 'nodes-a' }, mapPublicIp: true },
     { cidr: '10.0.1.0/24', zone: 'eu-west-1b', tags: { Name: 'nodes-b' }, mapPublicIp: true },
-    // For all nodes of the matrix at once, which keep their prefixes to the end.
+    // Large enough for all nodes of the matrix at once: they keep their prefixes to the end.
     { cidr: '10.0.64.0/18', zone, tags: { eniboot: 'pods' } },
     { cidr: '10.0.144.0/20', zone: 'eu-west-1b', tags: { eniboot: 'pods-b' } },
     { cidr: '10.0.128.0/23', zone, tags: { eniboot: 'next', taken: 'some' } },
@@ -52,7 +52,7 @@ function accepted({ cloud, instance }: Bench, action?: string): number {
   ).length;
 }
 
-/** One pod ENI, delete-on-termination, and no call more than it takes. */
+/** Asserts one pod ENI with delete-on-termination. */
 function provesOnePodEni(bench: Bench): void {
   is(bench.instance.enis.length, 2, 'one pod ENI');
   ok(bench.instance.enis[1]?.attachment?.deleteOnTermination, 'delete-on-termination');
@@ -80,7 +80,7 @@ function denied(action: string, more: Partial<Fault> = {}): Fault {
   };
 }
 
-/** As describes show an ENI that they do not know to be attached yet: not among the instance's, and by its ID as free. */
+/** Answers of describes that do not show a new attachment yet: by instance the ENI is missing, by ID it is available. */
 const withoutSecondAttachment = ((answer: {
   NetworkInterfaces?: { Attachment?: { DeviceIndex?: number }; Status?: string }[];
 }) => {
@@ -138,7 +138,7 @@ export const ec2Faults: Fault[] = [
     prove: provesOnePodEni,
   },
   {
-    name: 'throttled through the whole budget: the deadline is extended, up to its cap',
+    name: 'throttled until the deadline: the deadline is extended, up to its limit',
     ...DEAD,
     config: { boot: { deadlineSeconds: 10, throttleExtensionSeconds: 4 } },
     launch: { publicIp: true },
@@ -157,10 +157,12 @@ export const ec2Faults: Fault[] = [
     (action) => denied(action),
   ),
   denied('AttachNetworkInterface', {
-    // What was created and cannot be attached is given back.
+    // The ENI that was created and cannot be attached is deleted.
     prove: (bench) => is(accepted(bench, 'DeleteNetworkInterface'), 1),
   }),
-  denied('ModifyNetworkInterfaceAttribute'),
+  denied('ModifyNetworkInterfaceAttribute', {
+    expect: { verdict: 'failed', code: 'EC2_DENIED', atOnce: true, outlive: 1 },
+  }),
   denied('DescribeSecurityGroups', {
     config: { pods: { securityGroups: { tags: { role: 'pods' } } } },
   }),
@@ -179,25 +181,25 @@ export const ec2Faults: Fault[] = [
     },
   },
   {
-    name: 'UnauthorizedOperation for CreateTags: no tag, but a node',
+    name: 'UnauthorizedOperation for CreateTags: the node is READY without a tag',
     arrange: ec2({ action: 'CreateTags', error: 'UnauthorizedOperation' }),
     expect: { verdict: 'degraded' },
     prove: untagged,
   },
   {
-    name: 'UnauthorizedOperation for DescribeTags: no tag, but a node',
+    name: 'UnauthorizedOperation for DescribeTags: the node is READY without a tag',
     arrange: ec2({ action: 'DescribeTags', error: 'UnauthorizedOperation' }),
     expect: { verdict: 'degraded' },
     prove: untagged,
   },
   {
-    name: 'an instance that has all the tags it may have: no tag, but a node',
+    name: 'an instance with 50 tags, the most it may have: the node is READY without a tag',
     launch: { tags: Object.fromEntries(Array.from({ length: 49 }, (_, at) => [`tag-${at}`, 'x'])) },
     expect: { verdict: 'degraded' },
     prove: untagged,
   },
   {
-    name: 'an instance whose tags IMDS shows: the tag of the verdict is one that EC2 takes',
+    name: "an instance whose tags IMDS shows: EC2 accepts the key of the verdict's tag",
     launch: { imds: { tagsInMetadata: true } },
     expect: { verdict: 'ready' },
     prove: ({ instance }) => match(instance.record.tags.get(VERDICT_TAG) ?? '', /^ready@/),
@@ -224,7 +226,7 @@ export const ec2Faults: Fault[] = [
     }),
   ),
   {
-    name: 'AttachNetworkInterface is carried out, its answer lost, and the describes have not heard of it',
+    name: 'AttachNetworkInterface is carried out, its answer is lost, and describes do not show the attachment yet',
     arrange: ec2(
       { action: 'AttachNetworkInterface', lost: 'close', times: 1 },
       { action: 'DescribeNetworkInterfaces', skip: 2, times: 4, edit: withoutSecondAttachment },
@@ -234,7 +236,7 @@ export const ec2Faults: Fault[] = [
   },
   ...['IncorrectState', 'IncorrectInstanceState'].map(
     (error): Fault => ({
-      name: `${error} to three attachments: EC2 does not call the instance running yet`,
+      name: `${error} to three attachments: for EC2 the instance is not running yet`,
       arrange: ec2({ action: 'AttachNetworkInterface', error, times: 3 }),
       expect: { verdict: 'ready' },
       prove: provesOnePodEni,
@@ -245,7 +247,7 @@ export const ec2Faults: Fault[] = [
     ...DEAD,
     arrange: ec2({ action: 'AttachNetworkInterface', error: 'IncorrectInstanceState' }),
     expect: { verdict: 'failed', code: 'EC2_INCONSISTENT', phase: 'attach', withinSeconds: 20 },
-    prove: (bench) => is(accepted(bench, 'DeleteNetworkInterface'), 1, 'what was created is given back'),
+    prove: (bench) => is(accepted(bench, 'DeleteNetworkInterface'), 1, 'the created ENI is deleted'),
   },
   {
     name: 'AssignPrivateIpAddresses is carried out and its answer lost',
@@ -254,11 +256,11 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'ready' },
     prove: (bench) => {
       provesOnePodEni(bench);
-      is(bench.instance.enis[1]?.prefixes.length, 7, 'no prefix more than asked for');
+      is(bench.instance.enis[1]?.prefixes.length, 7, 'no more prefixes than asked for');
     },
   },
   {
-    name: 'CreateNetworkInterface is carried out and answers never',
+    name: 'CreateNetworkInterface is carried out and never answers',
     arrange: ec2({ action: 'CreateNetworkInterface', lost: 'hang', times: 1 }),
     expect: { verdict: 'ready' },
     prove: provesOnePodEni,
@@ -268,7 +270,8 @@ export const ec2Faults: Fault[] = [
     ...DEAD,
     arrange: ec2({ action: 'CreateNetworkInterface', lost: 'close' }),
     expect: { verdict: 'failed', code: 'EC2_UNAVAILABLE', phase: 'attach', withinSeconds: 20 },
-    prove: (bench) => is(accepted(bench, 'DeleteNetworkInterface'), 1, 'found by its tags and given back'),
+    prove: (bench) =>
+      is(accepted(bench, 'DeleteNetworkInterface'), 1, 'the ENI is found by its tags and deleted'),
   },
   {
     name: 'every call unanswered, nothing in place',
@@ -312,17 +315,17 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'failed', code: 'EC2_UNAVAILABLE', phase: 'egress', withinSeconds: 20 },
   },
   {
-    name: 'EC2 names no CIDR of the VPC: those of IMDS are used',
+    name: 'EC2 names no CIDR of the VPC: the CIDRs of IMDS are used',
     arrange: ec2({ action: 'DescribeVpcs', edit: () => ({ Vpcs: [] }) }),
     expect: { verdict: 'degraded' },
   },
   {
-    name: "every call unanswered, only somebody else's ENI in place",
+    name: 'every call unanswered, only the ENI of another program in place',
     ...DEAD,
     launch: { podEnis: 1 },
     bootedBefore: false,
     arrange: async ({ cloud, instance }) => {
-      // As an earlier boot of this instance learned it.
+      // The attachment as an earlier boot of this instance recorded it.
       const foreign = instance.enis[1]?.id ?? '';
       instance.write(
         `/var/lib/eniboot/${instance.id}/enis.json`,
@@ -377,11 +380,11 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'ready' },
     prove: ({ instance }) => {
       is(instance.enis.length, 3);
-      is(instance.enis[2]?.attachment?.deviceIndex, 2, 'the next index');
+      is(instance.enis[2]?.attachment?.deviceIndex, 2, 'the next free index is used');
     },
   },
   {
-    name: 'describe calls never show our ENI',
+    name: 'describe calls never show the new ENI',
     ...DEAD,
     arrange: ({ cloud, instance }) => {
       cloud.faults.ec2.add({
@@ -458,6 +461,7 @@ export const ec2Faults: Fault[] = [
     config: { pods: { addressing: 'addresses', max: 20 } },
     arrange: ec2({ action: 'CreateNetworkInterface', error: 'NetworkInterfaceLimitExceeded', skip: 1 }),
     expect: { verdict: 'degraded' },
+    leaves: ['create an ENI with 6 addresses and attach it at index 2'],
     prove: provesOnePodEni,
   },
   {
@@ -478,7 +482,7 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'failed', code: 'SUBNETS_FULL', phase: 'attach', atOnce: true },
   },
   {
-    name: 'every pod subnet is fragmented: single addresses, on as many ENIs as there may be',
+    name: 'every pod subnet is fragmented: single addresses, on as many ENIs as the type allows',
     config: { pods: { subnets: { tags: { eniboot: 'fragmented' } } } },
     arrange: ({ cloud }) => fragment(cloud),
     expect: { verdict: 'ready' },
@@ -486,11 +490,11 @@ export const ec2Faults: Fault[] = [
       is(bench.instance.enis.length, 4);
       is(bench.instance.enis[1]?.secondaryIps.length, 14);
       const again = await bench.node.boot();
-      is(again.status?.cloud.ec2Mutating, 0, 'the second boot asks for nothing more');
+      is(again.status?.cloud.ec2Mutating, 0, 'the second boot changes nothing in EC2');
     },
   },
   {
-    name: 'every pod subnet is fragmented, and prefixes are demanded',
+    name: 'every pod subnet is fragmented, and the configuration requires prefixes',
     config: { pods: { subnets: { tags: { eniboot: 'fragmented' } }, addressing: 'prefixes' } },
     arrange: ({ cloud }) => fragment(cloud),
     expect: { verdict: 'failed', code: 'SUBNETS_FULL', phase: 'attach', atOnce: true },
@@ -508,7 +512,7 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'failed', code: 'POOL_EMPTY', phase: 'attach', withinSeconds: 20 },
   },
   {
-    name: 'the subnet of the pod ENI in place is full: another ENI is made in one that is not',
+    name: 'the subnet of the pod ENI in place is full: another ENI is made in a subnet with room',
     launch: smallPodEni,
     arrange: ec2(
       { action: 'AssignPrivateIpAddresses', error: 'InsufficientCidrBlocks', times: 1 },
@@ -517,12 +521,12 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'ready' },
     prove: ({ instance }) => {
       is(instance.enis.length, 3);
-      is(instance.enis[1]?.prefixes.length, 1, 'as it was');
+      is(instance.enis[1]?.prefixes.length, 1, 'the first ENI is unchanged');
       is(instance.enis[2]?.prefixes.length, 6, 'the rest');
     },
   },
   {
-    name: 'one of the configured subnets does not exist any more',
+    name: 'a configured subnet no longer exists',
     arrange: ({ cloud, instance }) => {
       const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('eniboot') === 'pods');
       const text = instance.read('/etc/eniboot/config.yaml') ?? '';
@@ -537,17 +541,17 @@ export const ec2Faults: Fault[] = [
     prove: provesOnePodEni,
   },
   {
-    name: "somebody else's ENI is attached: it is left alone",
+    name: 'the ENI of another program is attached: it is not changed',
     launch: { podEnis: 1 },
     expect: { verdict: 'ready' },
     prove: (bench) => {
       is(bench.instance.enis.length, 3);
-      is(bench.instance.enis[1]?.tags.size, 0, 'the foreign ENI is as it was');
+      is(bench.instance.enis[1]?.tags.size, 0, 'the foreign ENI is unchanged');
       is(accepted(bench), 4);
     },
   },
   {
-    name: "somebody else's ENIs take all the room there is",
+    name: 'ENIs of another program take every device index',
     launch: { type: 'm5.large', podEnis: 2 },
     expect: { verdict: 'failed', code: 'ENI_LIMIT', phase: 'attach', atOnce: true },
   },
@@ -558,18 +562,18 @@ export const ec2Faults: Fault[] = [
     prove: (bench) => is(accepted(bench, 'DeleteNetworkInterface'), 1),
   },
   {
-    name: 'EC2 allows fewer ENIs than the table says, and pods have one already',
+    name: 'EC2 allows fewer ENIs than the table says, and one pod ENI is in place',
     config: { pods: { subnets: { tags: { eniboot: 'pods' } }, addressing: 'addresses' } },
     arrange: ec2({ action: 'AttachNetworkInterface', error: 'AttachmentLimitExceeded', skip: 1 }),
     expect: { verdict: 'degraded' },
     prove: async (bench, { status }) => {
       match(status?.degraded[0] ?? '', /^only 1 pod ENIs, .*ENI_LIMIT: .*AttachmentLimitExceeded/);
       is(bench.instance.enis.length, 2);
-      is(status?.capacity?.maxPods, 14, 'kubelet is told what one ENI holds');
+      is(status?.capacity?.maxPods, 14, 'kubelet gets the capacity of one ENI');
       const before = accepted(bench, 'CreateNetworkInterface');
       is((await bench.node.boot()).status?.capacity?.maxPods, 14);
       is((await bench.node.eniboot(['repair'])).stdout, 'nothing to repair\n');
-      is(accepted(bench, 'CreateNetworkInterface'), before, 'nobody tries again in this boot');
+      is(accepted(bench, 'CreateNetworkInterface'), before, 'no run of this boot tries again');
     },
   },
   {
@@ -582,7 +586,7 @@ export const ec2Faults: Fault[] = [
     },
   },
   {
-    name: 'an ENI that a killed run of an earlier boot left, and EC2 attaches no other beside the one in place',
+    name: 'a killed run of an earlier boot left an ENI, and EC2 attaches no second pod ENI',
     launch: smallPodEni,
     config: { pods: { max: 150 } },
     arrange: (bench) => {
@@ -592,7 +596,7 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'degraded' },
     prove: (bench) => {
       provesOnePodEni(bench);
-      is(accepted(bench, 'DeleteNetworkInterface'), 1, 'it is given back');
+      is(accepted(bench, 'DeleteNetworkInterface'), 1, 'the ENI is deleted');
     },
   },
   {
@@ -612,11 +616,11 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'failed', code: 'NO_SECURITY_GROUP', phase: 'attach', atOnce: true },
   },
   {
-    name: 'IMDS does not list the security groups of the boot ENI: pods are in them all the same',
+    name: 'IMDS does not list the security groups of the boot ENI: pod ENIs get them nevertheless',
     arrange: ({ cloud, instance }) => {
       const { GroupId } = cloud.ec2.send('CreateSecurityGroup', {
         GroupName: 'nodes',
-        Description: 'not the default one',
+        Description: 'not the default group',
         VpcId: cloud.vpc.id,
       }) as { GroupId: string };
       cloud.ec2.send('ModifyNetworkInterfaceAttribute', {
@@ -674,7 +678,7 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'failed', code: 'INSTANCE_TYPE_UNKNOWN', phase: 'identify', atOnce: true },
   },
   {
-    name: 'an instance type the table does not know, and EC2 may not be asked',
+    name: 'an instance type that the table does not have, and DescribeInstanceTypes is denied',
     arrange: (bench) => {
       instanceType('z9.mega')(bench);
       ec2({ action: 'DescribeInstanceTypes', error: 'UnauthorizedOperation' })(bench);
@@ -682,13 +686,13 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'failed', code: 'EC2_DENIED', phase: 'identify', atOnce: true },
   },
   {
-    name: 'prefixes are demanded of an instance type without them',
+    name: 'the configuration requires prefixes of an instance type without them',
     launch: { type: 't2.medium' },
     config: { pods: { addressing: 'prefixes' } },
     expect: { verdict: 'failed', code: 'PREFIXES_UNSUPPORTED', phase: 'identify', atOnce: true },
   },
   {
-    name: 'a public address is required and there is none',
+    name: 'a public address is required and the boot ENI has none',
     launch: { publicIp: false },
     config: { egress: { publicAddress: 'require' } },
     expect: { verdict: 'failed', code: 'NO_PUBLIC_ADDRESS', phase: 'egress', atOnce: true },
@@ -708,7 +712,7 @@ export const ec2Faults: Fault[] = [
     launch: { publicIp: false },
     config: { egress: { publicAddress: 'request' } },
     expect: { verdict: 'ready' },
-    prove: ({ instance }) => ok(instance.bootEni.publicIp, 'the boot ENI has one'),
+    prove: ({ instance }) => ok(instance.bootEni.publicIp, 'the boot ENI has a public address'),
   },
   {
     name: 'a public address is asked for, and IMDS never shows it',
@@ -765,7 +769,7 @@ function without(eniId: string): never {
   })) as never;
 }
 
-/** An ENI of this instance that a run has made and not attached. */
+/** Makes an ENI of this instance and leaves it unattached, as a killed run does. */
 function leaveEni({ cloud, instance }: Bench, prefixes: number): void {
   const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('eniboot') === 'pods');
   const tags = {
@@ -785,7 +789,7 @@ function leaveEni({ cloud, instance }: Bench, prefixes: number): void {
   });
 }
 
-/** One used address in every block of 16: many are free, no prefix is. */
+/** Takes one address in every block of 16: many addresses are free, and no prefix is. */
 function fragment(cloud: Cloud): void {
   for (const subnet of cloud.subnets.values()) {
     if (subnet.tags.get('taken') !== 'some') continue;

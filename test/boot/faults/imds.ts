@@ -7,7 +7,7 @@ import { poolInEc2 } from './pool.ts';
 
 const DEAD = { deadlineSeconds: 10 } as const;
 const macsOf = (mac: string) => `/latest/meta-data/network/interfaces/macs/${mac}`;
-/** Of a pod ENI that is there at power-on, as eniboot leaves it. */
+/** A pod ENI that is attached at power-on, with the tag that eniboot sets. */
 const podEni = { podEnis: [{ prefixes: 7, tags: { 'eniboot:role': 'pods' } }] };
 
 function imds(rule: ImdsFault & { times?: number; skip?: number }): (bench: Bench) => void {
@@ -26,7 +26,7 @@ function onPodEni(
 
 export const imdsFaults: Fault[] = [
   {
-    name: 'tokens that die after 300 ms',
+    name: 'tokens that expire after 300 ms',
     alone: (cloud) => {
       const rule = cloud.faults.imds.add({ tokenLifeMs: 300 });
       return () => rule.remove();
@@ -51,12 +51,12 @@ export const imdsFaults: Fault[] = [
     expect: { verdict: 'failed', code: 'IMDS_ERROR', phase: 'identify' },
   },
   {
-    name: 'tokens that end in a line end',
+    name: 'tokens with a line end as their last character',
     arrange: imds({ method: 'PUT', edit: (text) => `${text}\n` }),
     expect: { verdict: 'ready' },
   },
   {
-    name: 'three tokens that are none',
+    name: 'three malformed tokens',
     arrange: imds({ method: 'PUT', edit: () => 'no\u0000token', times: 3 }),
     expect: { verdict: 'ready' },
   },
@@ -133,7 +133,7 @@ export const imdsFaults: Fault[] = [
     expect: { verdict: 'failed', code: 'IMDS_INCOMPLETE', phase: 'identify' },
   },
   {
-    name: 'a list of interfaces that lacks the pod ENI',
+    name: 'a list of interfaces without the pod ENI',
     launch: podEni,
     arrange: ({ cloud, instance }) => {
       cloud.faults.imds.add({
@@ -215,7 +215,7 @@ export const imdsFaults: Fault[] = [
       });
     },
     expect: { verdict: 'failed', code: 'IMDS_INCOMPLETE', phase: 'identify' },
-    prove: (_bench, { status }) => ok(status?.failure?.message.endsWith('lacks interface-id')),
+    prove: (_bench, { status }) => ok(status?.failure?.message.endsWith('has no interface-id')),
   },
   {
     name: 'the boot ENI has no IPv4 address: its subnet is IPv6 only',
@@ -229,7 +229,7 @@ export const imdsFaults: Fault[] = [
     },
     expect: { verdict: 'failed', code: 'IMDS_INCOMPLETE', phase: 'identify' },
     prove: (_bench, { status }) =>
-      ok(status?.failure?.message.endsWith('lacks subnet-ipv4-cidr-block, local-ipv4s')),
+      ok(status?.failure?.message.endsWith('has no subnet-ipv4-cidr-block, local-ipv4s')),
   },
   {
     name: 'the boot ENI has device number 1',
@@ -244,7 +244,7 @@ export const imdsFaults: Fault[] = [
     expect: { verdict: 'failed', code: 'BOOT_ENI_NOT_PRIMARY', phase: 'identify' },
   },
   {
-    name: 'the boot ENI is an interface the machine does not have',
+    name: 'the machine has no device for the boot ENI',
     ...DEAD,
     launch: podEni,
     arrange: async (bench) => {
@@ -287,7 +287,7 @@ export const imdsFaults: Fault[] = [
   },
 ];
 
-/** Every CIDR of the VPC is routed, not translated: pods keep their addresses on the way to it. */
+/** Asserts that every CIDR of the VPC is routed without source NAT: pods keep their addresses on the way to it. */
 async function provesVpcCidrs({ cloud, instance }: Bench): Promise<void> {
   const { stdout } = await instance.run('nft', ['list', 'map', 'inet', 'eniboot', 'actions4']);
   for (const cidr of cloud.vpc.cidrs) {

@@ -1,7 +1,7 @@
-// What a boot must leave as it is on a machine, as one text: two of them are compared line by line.
+// The parts of a machine that a boot must not change, as one text. Two texts are compared line by line.
 import type { Instance } from '../../aws/index.ts';
 
-/** Files eniboot owns; everything else below these folders belongs to somebody else. */
+/** Files that eniboot owns; every other file below these folders belongs to another program. */
 const OWN = [
   '/etc/cni/net.d/10-eniboot.conflist',
   '/etc/kubernetes/kubelet.conf.d/10-eniboot.conf',
@@ -13,8 +13,8 @@ const OWN = [
 ];
 
 /**
- * The boot ENI's addresses and routes, others' policy rules and nftables tables, and every file (size, change
- * time, link target) that is not eniboot's own.
+ * The boot ENI's addresses and routes, other programs' policy rules and nftables tables, and every file (size, change
+ * time, link target) that does not belong to eniboot.
  */
 export async function othersState(instance: Instance): Promise<string[]> {
   const device = instance.deviceOf(instance.bootEni.id) ?? '';
@@ -27,11 +27,11 @@ find /etc /opt /usr/libexec/eniboot /var/lib -xdev \\( -type f -o -type l \\) -p
 `;
   const result = await instance.run('sh', ['-c', script], { timeoutMs: 60_000 });
   const lines = result.stdout.split('\n').filter((line) => !OWN.some((path) => line.startsWith(path)));
-  if (lines.length < 5) throw new Error(`the machine was not looked at: ${result.stderr}`);
+  if (lines.length < 5) throw new Error(`the machine's state was not read: ${result.stderr}`);
   return lines.sort();
 }
 
-/** Temporary files of eniboot's, wherever it writes. */
+/** eniboot's temporary files, in all folders that it writes to. */
 export async function temporaries(instance: Instance): Promise<string[]> {
   const script = `find /etc /opt /usr/libexec/eniboot /var/lib/eniboot /run/eniboot -xdev -name '.*.tmp' 2>/dev/null`;
   const { stdout } = await instance.run('sh', ['-c', script], { timeoutMs: 60_000 });

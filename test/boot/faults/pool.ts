@@ -1,4 +1,4 @@
-// The address pool on a node, read as files, and what EC2 says it must hold.
+// The address pool on a node, read as files, and the content that EC2's assignments require.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { POD_ROLE, ROLE_TAG } from '../../../agent/aws/tags.ts';
@@ -8,9 +8,9 @@ import type { Instance } from '../../aws/index.ts';
 const POOL = '/run/eniboot/pool';
 
 export interface PoolContent {
-  /** `<eni> <cidr>`, sorted. */
+  /** Lines `<eni> <cidr>`, sorted. */
   owned: string[];
-  /** Addresses in free, leased, cooling and retiring, sorted; one that stands twice is twice in here. */
+  /** Addresses in free, leased, cooling and retiring, sorted; an address in two folders is twice in the list. */
   addresses: string[];
   /** Prefixes whose entries are not all in place yet. */
   adding: string[];

@@ -1,27 +1,30 @@
-// Runs a table of faults against one simulated cloud: one node for each, several at a time, every one judged
-// by the same rules.
+// Runs a table of faults against one simulated cloud: one node for each fault, several at a time, all checked by the same
+// rules.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { INSTANCE_TAG } from '../../../agent/aws/tags.ts';
-import { phaseNames } from '../../../agent/boot/phase.ts';
-import type { Status } from '../../../agent/boot/status.ts';
+import { type PhaseName, phaseNames } from '../../../agent/boot/phase.ts';
+import type { Status } from '../../../agent/boot/verdict/status.ts';
 import { type Cloud, type CloudOptions, startCloud } from '../../aws/index.ts';
+import { isChosen } from '../../runner/cases.ts';
 import { ENIBOOT, launchNode } from '../node.ts';
+import { planOf } from '../planned.ts';
 import type { Bench, ConfigChange, Fault, Outcome } from './fault.ts';
 import { changesBetween, othersState } from './machine.ts';
 import { poolInEc2, poolOf } from './pool.ts';
 
-/** Whatever is wrong, a boot needs no more memory: well below MemoryMax= of its unit. */
+/** The most memory of any boot: well below MemoryMax= of its unit. */
 const MOST_MB = 150;
 /**
- * Runs a program, says on standard error how much memory it had at most, and ends as it did. One that wants more
- * than 2 GB gets no more: a boot without a limit must not take the machine down.
+ * Runs a program, writes its largest memory to standard error, and ends with its exit status. The limit of 4 GB keeps a boot
+ * without a limit of its own from filling the machine's memory. With less than 3 GB the runtime cannot reserve the memory
+ * that foreign calls need.
  */
 const MEASURED = `
 import os, resource, sys
 pid = os.fork()
 if pid == 0:
-    resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
+    resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))
     files = int(sys.argv[1])
     if files > 0:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
@@ -31,19 +34,18 @@ sys.stderr.write('\\npeak-kb %d\\n' % used.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status) % 256)
 `;
 
-/** Nodes booting at once: most of a failing boot is waiting. */
+/** Nodes that boot at once: a failing boot mostly waits. */
 const LANES = 4;
 const USUAL_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** Registers one test for each fault, and one that nothing is left in the cloud that no fault has named. */
+/** Registers one test for each fault, and one that the cloud holds no ENI or address that no fault has named. */
 export async function runFaults(faults: readonly Fault[], options: CloudOptions = {}): Promise<void> {
   const cloud = await startCloud(options);
   const leftBehind: string[] = [];
   const done = new Map<Fault, Promise<void>>();
-  const only = process.env['FAULT'];
-  const chosen = faults.filter((fault) => only === undefined || fault.name.includes(only));
+  const chosen = faults.filter(({ name }) => isChosen(name));
 
-  // Those that change the whole cloud go first, one after the other.
+  // Faults that change the whole cloud run first, one after the other.
   for (const fault of chosen.filter((one) => one.alone !== undefined)) {
     const undo = fault.alone?.(cloud);
     const job = play(cloud, fault, leftBehind);
@@ -64,13 +66,13 @@ export async function runFaults(faults: readonly Fault[], options: CloudOptions 
   }
   for (let at = 0; at < LANES; at += 1) void lane();
   for (const fault of chosen) test(fault.name, () => done.get(fault));
-  test('nothing is left in EC2 but what a fault has named', async () => {
+  test('EC2 holds nothing that no fault has named', async () => {
     await Promise.allSettled(done.values());
     await cloud.settled();
     assert.equal(
       cloud
         .leakReport()
-        // Addresses that a fault itself has taken belong to nobody.
+        // Addresses that a fault itself has taken are in no pool and no ENI.
         .filter((leak) => cloud.subnets.get(leak.id)?.tags.has('taken') !== true)
         .map((leak) => leak.id)
         .sort(),
@@ -94,7 +96,7 @@ async function play(cloud: Cloud, fault: Fault, leftBehind: string[]): Promise<v
   const said = `${outcome.result.stdout.slice(0, 300)}\n${JSON.stringify(outcome.status?.failure)}\n${outcome.result.stderr.slice(-3000)}`;
   try {
     judgeVerdict(fault, outcome);
-    // What was not said is no number: that fails too.
+    // Without a measurement peakMb is NaN, which fails here, too.
     assert.ok(outcome.peakMb < MOST_MB, `took ${outcome.peakMb.toFixed()} MB, may take ${MOST_MB}`);
     judgeConsole(bench, outcome);
     judgeRelease(fault, bench);
@@ -103,16 +105,23 @@ async function play(cloud: Cloud, fault: Fault, leftBehind: string[]): Promise<v
       assert.equal(
         changesBetween(before, await othersState(bench.instance)),
         [],
-        'others’ state is as it was',
+        'the state of other programs is unchanged',
       );
     await fault.prove?.(bench, outcome);
+    await judgePlan(fault, bench, outcome);
     const left = unattachedOf(bench);
     assert.is(left.length, fault.expect.leftBehind ?? 0, `ENIs left behind: ${left.join(', ')}`);
-    leftBehind.push(...left);
   } catch (error) {
     if (error instanceof Error) error.message += `\n${said}`;
     throw error;
+  } finally {
+    // A node holds 64 addresses and more: those of all faults together would not fit into the subnet of pods.
+    await bench.instance.terminate();
   }
+  const outlive = unattachedOf(bench);
+  const { leftBehind: unattached = 0, outlive: unset = 0 } = fault.expect;
+  assert.is(outlive.length, unattached + unset, `ENIs that outlive the instance: ${outlive.join(', ')}`);
+  leftBehind.push(...outlive);
 }
 
 function configFor(cloud: Cloud, fault: Fault): string | null {
@@ -134,11 +143,12 @@ function configFor(cloud: Cloud, fault: Fault): string | null {
 async function bootWith(bench: Bench, fault: Fault): Promise<Outcome> {
   const over = new AbortController();
   const beside = fault.during?.(bench, over.signal);
+  // An error in it makes the fault's test fail, after the boot has ended.
+  beside?.catch(() => {});
   const started = performance.now();
-  const path = fault.path === undefined ? USUAL_PATH : fault.path.replace('USUAL', USUAL_PATH);
   const result = await bench.instance.run(
     'python3',
-    ['-c', MEASURED, String(fault.openFiles ?? 0), `PATH=${path}`, ENIBOOT, 'boot', '--json'],
+    ['-c', MEASURED, String(fault.openFiles ?? 0), `PATH=${pathOf(fault)}`, ENIBOOT, 'boot', '--json'],
     { timeoutMs: 100_000 },
   );
   const seconds = (performance.now() - started) / 1000;
@@ -146,6 +156,10 @@ async function bootWith(bench: Bench, fault: Fault): Promise<Outcome> {
   over.abort();
   await beside;
   return { result, status: parse(result.stdout), seconds, peakMb };
+}
+
+function pathOf({ path }: Fault): string {
+  return path === undefined ? USUAL_PATH : path.replace('USUAL', USUAL_PATH);
 }
 
 function parse(text: string): Status | undefined {
@@ -160,15 +174,15 @@ function parse(text: string): Status | undefined {
 function judgeVerdict(fault: Fault, { status, result, seconds }: Outcome): void {
   const { verdict, code, phase, atOnce } = fault.expect;
   if (verdict === 'refused') {
-    assert.is(status, undefined, 'no verdict of its own');
-    assert.ok(code !== undefined && result.stderr.includes(code), `${code} is said`);
+    assert.is(status, undefined, 'this run wrote no verdict');
+    assert.ok(code !== undefined && result.stderr.includes(code), `${code} is in the output`);
     assert.is(result.exitCode, 1);
   } else if (verdict === 'failed') {
     assert.is(status?.verdict, 'failed');
     assert.is(status?.failure?.code, code);
     if (phase !== undefined) assert.is(status?.failure?.phase, phase);
-    assert.ok((status?.failure?.remedy ?? '').length > 20, 'a remedy is given');
-    assert.ok((status?.failure?.message ?? '').length > 10, 'it says what happened');
+    assert.ok((status?.failure?.remedy ?? '').length > 20, 'the failure has a remedy');
+    assert.ok((status?.failure?.message ?? '').length > 10, 'the failure has a message');
     assert.is(result.exitCode, 1);
     if (atOnce === true) {
       const failed = status?.phases.find((one) => one.state === 'failed');
@@ -176,7 +190,11 @@ function judgeVerdict(fault: Fault, { status, result, seconds }: Outcome): void 
     }
   } else {
     assert.is(status?.verdict, 'ready');
-    assert.is((status?.degraded ?? []).length > 0, verdict === 'degraded', 'degraded or not');
+    assert.is(
+      (status?.degraded ?? []).length > 0,
+      verdict === 'degraded',
+      'a list of reasons goes with READY DEGRADED only',
+    );
     assert.equal(
       status?.phases.map((one) => one.state),
       phaseNames.map(() => 'done'),
@@ -187,7 +205,43 @@ function judgeVerdict(fault: Fault, { status, result, seconds }: Outcome): void 
   assert.ok(seconds <= bound, `took ${seconds.toFixed(1)} s, may take ${bound} s`);
 }
 
-/** The last line on the console is the verdict. */
+const ENI = /^(?:create an ENI |attach eni-|strike eni-|set delete-on-termination )/;
+
+/**
+ * Checks `eniboot plan` after the boot. READY: the plan is empty. Otherwise the refused change comes first. Changes that another
+ * program undoes again and again are in the plan when a check has failed.
+ */
+async function judgePlan(fault: Fault, bench: Bench, { status }: Outcome): Promise<void> {
+  if (status === undefined || fault.changesBack === true) return;
+  const { failure, phases: seen } = status;
+  const plan = await planOf(bench, pathOf(fault));
+  const isReached = (name: string) =>
+    failure === undefined || phaseNames.indexOf(name as PhaseName) <= phaseNames.indexOf(failure.phase);
+  const reached = plan.phases.filter(({ name }) => isReached(name));
+  const failed = reached.find(({ name }) => name === failure?.phase);
+  const leftIn = (phases: typeof reached) =>
+    phases.flatMap(({ changes }) => changes).filter((change) => fault.leaves?.includes(change) !== true);
+  const left = leftIn(reached);
+  const refused = failure?.facts['change'];
+  const inVain = failure === undefined ? [] : seen.flatMap(({ changes }) => changes);
+  const said = JSON.stringify({ plan, refused, inVain });
+  // When EC2 refuses one of an ENI's three calls, the rest of them is left, on the same ENI or on a new one.
+  const isLeft = ENI.test(String(refused)) ? ENI.test(left[0] ?? '') : left[0] === refused;
+  if (refused !== undefined && failed?.failed === undefined) {
+    assert.ok(isLeft, said);
+    // The plan of earlier phases is empty. In the failed phase it holds the refused change and those that follow it.
+    assert.equal(leftIn(reached.filter((phase) => phase !== failed)), [], said);
+  } else
+    assert.equal(
+      left.filter((change) => !inVain.includes(change)),
+      [],
+      said,
+    );
+  const cannot = reached.find((phase) => phase.failed !== undefined);
+  if (cannot !== undefined) assert.is(cannot.name, failure?.phase, said);
+}
+
+/** Checks that the last line on the console is the verdict. */
 function judgeConsole(bench: Bench, { status }: Outcome): void {
   if (status === undefined) return;
   const last = bench.instance.consoleLog().trim().split('\n').at(-1) ?? '';
@@ -195,10 +249,10 @@ function judgeConsole(bench: Bench, { status }: Outcome): void {
     status.verdict === 'ready'
       ? `eniboot: READY ${status.degraded.length > 0 ? 'DEGRADED' : 'OK'} `
       : `eniboot: FAILED ${status.failure?.code} `;
-  assert.ok(last.startsWith(expected), `console says: ${last}`);
+  assert.ok(last.startsWith(expected), `the console's last line: ${last}`);
 }
 
-/** kubelet may start exactly when everything holds, and no conflist tells the runtime otherwise. */
+/** kubelet may start only when every check holds; only then the conflist, which makes the runtime ready, exists. */
 function judgeRelease(fault: Fault, { instance }: Bench): void {
   const { verdict, kubelet } = fault.expect;
   const isReady = verdict === 'ready' || verdict === 'degraded' || fault.bootedBefore === true;
@@ -208,13 +262,13 @@ function judgeRelease(fault: Fault, { instance }: Bench): void {
   assert.is(conflist, isReady, 'conflist in place');
 }
 
-/** READY: exactly what EC2 has assigned, each address once. Otherwise: nothing that EC2 has not, nothing twice. */
+/** READY: the pool holds each assigned address once. Otherwise: no address that EC2 has not assigned, and none twice. */
 function judgePool(fault: Fault, { instance }: Bench): void {
   const has = poolOf(instance);
   const wanted = poolInEc2(instance);
   assert.is(new Set(has.addresses).size, has.addresses.length, 'no address is in the pool twice');
   if (fault.expect.verdict === 'ready' || fault.expect.verdict === 'degraded') {
-    assert.equal(has, wanted, 'the pool is what EC2 has assigned');
+    assert.equal(has, wanted, 'the pool holds the assigned addresses');
     assert.ok(has.addresses.length > 0, 'the pool is not empty');
     return;
   }

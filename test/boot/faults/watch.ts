@@ -1,10 +1,10 @@
-// Moments of a boot, as seen from outside.
+// Moments of a boot, observed from outside.
 import type { PhaseName } from '../../../agent/boot/phase.ts';
 import type { Instance } from '../../aws/index.ts';
 import type { Bench } from './fault.ts';
 import { standIn } from './stand-in.ts';
 
-/** Resolves when the phase has begun (or the signal says that the boot is over). */
+/** Resolves when the phase has begun, or when the signal tells that the boot is over. */
 export async function phaseBegun(instance: Instance, name: PhaseName, over: AbortSignal): Promise<void> {
   await until(() => {
     const text = instance.read('/run/eniboot/status.json');
@@ -21,8 +21,8 @@ export async function until(holds: () => boolean, over: AbortSignal): Promise<vo
 const DONE = '/run/fault-done';
 
 /**
- * Lets the boot's last look wait at its first use of a program until `faultDone`: on a busy machine the fault would come
- * after the verdict, where nothing is there to mend it.
+ * Makes phase verify wait at its first call of a program, until `faultDone`. Without this the fault could come after the verdict
+ * on a busy machine, when no boot would repair it.
  */
 export function verifyWaitsAt(program: string): (bench: Bench) => Promise<void> {
   return (bench) =>

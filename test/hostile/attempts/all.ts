@@ -1,4 +1,4 @@
-// What hostile pods try, and what has to go on: one attempt, one line. What holds it, or why nothing does, stands in its line.
+// Attacks of hostile pods, and traffic that has to work: one attempt in a line. The line has the means that refuses it, or why it is open.
 import type { Attempt, Field } from '../attempt.ts';
 import { link } from './link.ts';
 import { metadata } from './metadata.ts';

@@ -50,8 +50,8 @@ function ofIpv4(f: Field): Attempt[] {
     const asked = address === b.ip4 ? router.ip4 : b.ip4;
     // biome-ignore format: one attempt, one line
     return [
-      raw(`ARP: it is ${name}, asking everybody`, toEverybody((mark, n) => arp('request', { mac: evilMac(n), address }, { mac: NOBODY, address: asked }, mark)), both),
-      raw(`ARP: it is ${name}, told everybody (gratuitous)`, toEverybody((mark, n) => arp('reply', { mac: evilMac(n), address }, { mac: BROADCAST, address }, mark)), both, { ipvlan: true }),
+      raw(`ARP: it is ${name}, asking all`, toEverybody((mark, n) => arp('request', { mac: evilMac(n), address }, { mac: NOBODY, address: asked }, mark)), both),
+      raw(`ARP: it is ${name}, told to all (gratuitous)`, toEverybody((mark, n) => arp('reply', { mac: evilMac(n), address }, { mac: BROADCAST, address }, mark)), both, { ipvlan: true }),
       ...(address === b.ip4 ? [] : [raw(`ARP: it is ${name}, told a pod of its ENI`, toEni((mark, n) => arp('reply', { mac: evilMac(n), address }, { mac: eniMac, address: b.ip4 }, mark)), atB)]),
     ];
   });
@@ -68,7 +68,7 @@ function ofIpv4(f: Field): Attempt[] {
     ...claims,
     raw('ARP: its own address is at a MAC of its making', toEverybody((mark, n) => arp('request', { mac: evilMac(n), address: a.ip4 }, { mac: NOBODY, address: router.ip4 }, mark)), out),
     raw('ARP: it is a pod of its ENI, told the router', toRouter((mark) => arp('reply', { mac: eniMac, address: b.ip4 }, { mac: router.mac, address: router.ip4 }, mark)), out),
-    raw('ARP: from nobody, as for duplicate detection', toEverybody((mark) => arp('request', { mac: eniMac, address: '0.0.0.0' }, { mac: NOBODY, address: b.ip4 }, mark)), both),
+    raw('ARP: without a sender address, as for duplicate detection', toEverybody((mark) => arp('request', { mac: eniMac, address: '0.0.0.0' }, { mac: NOBODY, address: b.ip4 }, mark)), both),
     raw('ARP: it is another pod, told its node over veth0', overVeth, [{ neighbour: 'one' }], { held: "the node's reverse-path filter" }),
     raw('ARP: it is another pod, told its node over veth0, no reverse-path filter', overVeth, [{ neighbour: 'one' }], { stage: 'loose', ...open("no route to another pod leads over this pod's link") }),
     raw('a MAC of its making, to another node', onEth0((mark, n) => ether({ from: evilMac(n), to: router.mac }, udp(toFar, ports, mark))), out),
@@ -82,7 +82,7 @@ function ofIpv4(f: Field): Attempt[] {
   ];
 }
 
-/** What NET_ADMIN does to its own links and rules, and so to those that share the ENI. */
+/** Changes by NET_ADMIN to the pod's own links and rules, which also affect pods that share the ENI. */
 function ipvlan(f: Field): Attempt[] {
   const { b, far, free, router, eniMac } = f;
   const { toEni, toRouter } = framesOf(f);
@@ -105,7 +105,7 @@ function ipvlan(f: Field): Attempt[] {
     admin(`an ipvlan of ${wanted}`, () => ({ op: 'nothing' }), [{ changed: 'one', script: modes }], {
       from: 'd',
       expected: 'mended',
-      why: `who may change one ipvlan changes all of its ENI; ${closedBy}`,
+      why: `a change of one ipvlan's mode changes all ipvlans of its ENI; ${closedBy}`,
       before: [`ip link set dev eth0 type ipvlan ${wanted}`],
       undo: 'ip -n d link set dev eth0 type ipvlan mode l2 bridge',
     });
@@ -115,13 +115,13 @@ function ipvlan(f: Field): Attempt[] {
       udp({ from, to: far.ip4 }, [4242, PORT], mark);
   // biome-ignore format: one attempt, one line
   return [
-    admin("listening to a neighbour's conversation, promiscuous", () => ({ op: 'listen', dev: 'eth0', hear: Buffer.from('between neighbours') }), ['answer'], { held: 'an ipvlan is handed what its own addresses are sent', before: ['ip link set eth0 promisc on'], after: ['ip link set eth0 promisc off'] }),
+    admin("listening to a neighbour's conversation, promiscuous", () => ({ op: 'listen', dev: 'eth0', hear: Buffer.from('between neighbours') }), ['answer'], { held: 'an ipvlan gets only packets for its own addresses', before: ['ip link set eth0 promisc on'], after: ['ip link set eth0 promisc off'] }),
     admin("a neighbour's live address on its own eth0", asItself(b.ip4), reached, { held: 'an ENI has each address once (ipvlan)', ...carrying(b.ip4) }),
     admin('a free address of the pool on its own eth0', asItself(free.ip4), reached, carrying(free.ip4)),
     admin("as a free address of its ENI, the pod's own rules removed", toRouter(toFar(free.ip4)), [{ heard: 'far' }], apart),
     admin("as a pod of its ENI, to another node, the pod's own rules removed", toRouter(toFar(b.ip4)), [{ heard: 'far' }], apart),
     admin("ARP: it is the router, told a pod of its ENI, the pod's own rules removed", toEni((mark, n) => arp('reply', { mac: evilMac(n), address: router.ip4 }, { mac: eniMac, address: b.ip4 }, mark)), atB, past),
-    admin("as somebody in the Internet, to a pod of its ENI, the pod's own rules removed", toEni((mark) => udp({ from: f.foreign.ip4, to: b.ip4 }, [4242, PORT], mark)), [{ frame: 'b' }], past),
+    admin("as a host in the Internet, to a pod of its ENI, the pod's own rules removed", toEni((mark) => udp({ from: f.foreign.ip4, to: b.ip4 }, [4242, PORT], mark)), [{ frame: 'b' }], past),
     admin("as a pod of another ENI, the pod's own rules removed", toRouter(toFar(f.c.ip4)), out, { from: 'd', before: ['nft flush ruleset'] }),
     admin('IMDS: a frame after eth0 was renamed', (mark) => ({ op: 'frames', dev: 'eth7', frames: [ether({ from: eniMac, to: router.mac }, udp({ from: f.a.ip4, to: f.imds.ip4 }, [4242, 80], mark))] }), out, { from: 'd', before: ['ip link set eth0 down; ip link set eth0 name eth7; ip link set eth7 up'], after: ['ip link set eth7 down; ip link set eth7 name eth0; ip link set eth0 up'] }),
     mode('mode l3'),
@@ -131,7 +131,7 @@ function ipvlan(f: Field): Attempt[] {
   ];
 }
 
-/** Also where pods have IPv4 alone: their kernels have IPv6 all the same. */
+/** Also when pods have IPv4 only: their kernels have IPv6 nevertheless. */
 function advertisedRouters(f: Field): Attempt[] {
   const { toGroup } = framesOf(f);
   const raw = refused('net_raw', 6);
@@ -165,7 +165,7 @@ function ofIpv6(f: Field): Attempt[] {
     const alone = address === victim;
     // biome-ignore format: one attempt, one line
     return [
-      raw(`advertisement: it is ${name}, told everybody`, toGroup(EVERYBODY6, (mark, n) => neighbour('advertisement', { from: address, to: EVERYBODY6 }, address, evilMac(n), mark)), seen),
+      raw(`advertisement: it is ${name}, told to all`, toGroup(EVERYBODY6, (mark, n) => neighbour('advertisement', { from: address, to: EVERYBODY6 }, address, evilMac(n), mark)), seen),
       raw(`advertisement: ${name} is at a MAC of its making, from its own address`, toGroup(EVERYBODY6, (mark, n) => neighbour('advertisement', { from: own, to: EVERYBODY6 }, address, evilMac(n), mark)), seen),
       ...(alone ? [] : [
         raw(`advertisement: it is ${name}, told a pod of its ENI`, toEni((mark, n) => neighbour('advertisement', { from: address, to: victim }, address, evilMac(n), mark)), atB),

@@ -74,23 +74,23 @@ function ofFamily(f: Field, family: Family): Attempt[] {
     process('IMDS: UDP by its route', () => ({ op: 'udp', to, port: 80 }), reached, route),
     process('IMDS: bound to eth0', () => ({ op: 'imds', to, port: 80, dev: 'eth0' }), reached),
     process('IMDS: UDP bound to eth0', () => ({ op: 'udp', to, port: 80, dev: 'eth0' }), reached),
-    process('IMDS: bound to veth0', () => ({ op: 'imds', to, port: 80, dev: 'veth0' }), reached, by(six ? 'no route over veth0' : 'nobody answers ARP for it on veth0')),
+    process('IMDS: bound to veth0', () => ({ op: 'imds', to, port: 80, dev: 'veth0' }), reached, by(six ? 'no route over veth0' : 'no machine answers ARP for it on veth0')),
     raw('IMDS: a packet by a raw socket bound to eth0', (mark) => ({ op: 'raw', to, dev: 'eth0', packets: [packet(mark)] }), reached),
     raw('IMDS: a connection set up by frames on eth0', (_, n) => ({ op: 'frames', dev: 'eth0', frames: [ether(toRouterMac, tcp(ends, [20000 + n, 80], ['syn']))], hear: Buffer.concat([tcp({ from: to, to: from }, [80, 20000 + n], []).subarray(six ? 8 : 12, six ? 44 : 24)]) }), reached),
     raw('IMDS: a frame of UDP on eth0', toRouter(packet), reached),
     raw('IMDS: a frame of ICMP on eth0', toRouter((mark) => echo(ends, mark)), reached),
-    raw('IMDS: a frame of a protocol that nobody speaks on eth0', toRouter((mark) => ip(ends, 253, Buffer.from(mark))), reached),
+    raw('IMDS: a frame of an unused protocol on eth0', toRouter((mark) => ip(ends, 253, Buffer.from(mark))), reached),
     raw('IMDS: fragments on eth0', toRouter((mark) => fragments(ends, PORTS, mark)), reached),
-    raw('IMDS: a frame to everybody on eth0', toEverybody(packet), reached),
+    raw('IMDS: a broadcast frame on eth0', toEverybody(packet), reached),
     raw('IMDS: a frame with a VLAN tag on eth0', onEth0((mark) => tagged(toRouterMac, packet(mark), 7)), out),
-    raw('IMDS: a frame with a tag of a priority alone on eth0', onEth0((mark) => tagged(toRouterMac, packet(mark), 0xe000)), out),
+    raw('IMDS: a frame with a tag that has only a priority on eth0', onEth0((mark) => tagged(toRouterMac, packet(mark), 0xe000)), out),
     raw("IMDS: a frame with a provider's tag (802.1ad) on eth0", onEth0((mark) => tagged(toRouterMac, packet(mark), 7, 0x88a8)), out),
-    raw('IMDS: a frame of a type that nobody uses on eth0', onEth0((mark) => ether(toRouterMac, packet(mark), 0x88b5)), out),
+    raw('IMDS: a frame of an unused type on eth0', onEth0((mark) => ether(toRouterMac, packet(mark), 0x88b5)), out),
     raw('IMDS: a frame of UDP on veth0', toNode(packet), reached, turns),
     raw('IMDS: IPIP to it on eth0', toRouter((mark) => ip(ends, protocol.ipip, packet(mark))), reached),
     raw('IMDS: protocol 41 to it on eth0', toRouter((mark) => ip(ends, protocol.ipv6, packet(mark))), reached),
     raw('IMDS: GRE to it on eth0', toRouter((mark) => ip(ends, protocol.gre, packet(mark))), reached),
-    // Whoever has NET_RAW may mark a packet (socket(7), SO_MARK).
+    // A process with NET_RAW may mark a packet (socket(7), SO_MARK).
     raw('IMDS: a frame on eth0 with mark 0x40', packetWith({ mark: 0x40 }), reached),
     raw('IMDS: a frame on eth0 with mark 0x1000', packetWith({ mark: 0x1000 }), reached),
     raw('IMDS: a frame on eth0 with all marks', packetWith({ mark: 0xffffffff }), reached),
@@ -147,7 +147,7 @@ function only6(f: Field): Attempt[] {
   const mapped = `::ffff:${imds.ip4}`;
   const reached: Sign[] = ['answer', { frame: 'vpc', to: imds.ip4 }];
   const process = refused('process', 6);
-  const nobody = by('nobody translates: what is in the VPC is no IMDS');
+  const nobody = by('nothing translates the address: in the VPC it is not IMDS');
   const { toRouter } = framesOf(f);
   const at =
     (to: string): Act =>
@@ -163,7 +163,7 @@ function only6(f: Field): Attempt[] {
   ];
 }
 
-/** By way of Services whose endpoint somebody with rights in the API chose, or wrote by mistake. */
+/** Through Services whose endpoint was set to IMDS by a user with rights in the API, on purpose or by mistake. */
 function services(f: Field): Attempt[] {
   const { imds } = f;
   const reached: Sign[] = ['answer', { frame: 'vpc', to: imds.ip4 }];

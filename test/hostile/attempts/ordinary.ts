@@ -1,4 +1,4 @@
-// What has to go on with everything held: the node's own traffic, and what pods are for.
+// Traffic that has to work with all guards: the node's own, and that of pods.
 import {
   type Attacker,
   type Attempt,
@@ -14,7 +14,7 @@ const DNS = { 4: '169.254.169.253', 6: 'fd00:ec2::253' } as const;
 const TIME = { 4: '169.254.169.123', 6: 'fd00:ec2::123' } as const;
 
 /**
- * Beside IMDS: what the VPC answers at, as pairs of address and port. Sources: VPC user guide, "Amazon DNS server"; EC2
+ * The services beside IMDS that the VPC answers at, as pairs of address and port. Sources: VPC user guide, "Amazon DNS server"; EC2
  * user guide, "Amazon Time Sync Service".
  */
 export function linkLocalServices(ipv6: boolean): [string, number][] {
@@ -77,7 +77,7 @@ function ofFamily(f: Field, family: Family): Attempt[] {
   ];
 }
 
-/** An error of ICMP comes back to whom it is for. */
+/** An ICMP error reaches the pod that it is for. */
 function paths(f: Field): Attempt[] {
   const path = (family: Family, what: string, to: string) =>
     works('a', family, `the path ${what} has a smaller MTU, which the pod learns`, {

@@ -1,4 +1,4 @@
-// Sources that are not the pod's, on both of its links; and answers and errors in the name of others.
+// Source addresses that are not the pod's, on both of its links; and answers and errors in the name of other machines.
 import {
   type Act,
   type Attempt,
@@ -32,10 +32,10 @@ function ofFamily(f: Field, family: Family): Attempt[] {
     ['a pod of another ENI', f.c[key]],
     ['a pod of another node', f.far[key]],
     ['the router', six ? 'fe80:ec2::1' : f.router.ip4],
-    ['somebody in the Internet', f.foreign[key]],
+    ['a host in the Internet', f.foreign[key]],
     ['the metadata service', f.imds[key]],
     ['a free address of its ENI', f.free[key]],
-    ['nobody', six ? '::' : '0.0.0.0'],
+    ['the unspecified address', six ? '::' : '0.0.0.0'],
     ['the loopback', six ? '::1' : '127.0.0.1'],
     ...(six
       ? ([
@@ -52,7 +52,7 @@ function ofFamily(f: Field, family: Family): Attempt[] {
   ];
 }
 
-/** One source, everywhere. */
+/** Attempts with one source, in every direction. */
 function as(f: Field, family: Family, name: string, from: string): Attempt[] {
   const key = family === 6 ? 'ip6' : 'ip4';
   const [own = '', b = '', c = '', far = ''] = [f.a[key], f.b[key], f.c[key], f.far[key]];
@@ -61,7 +61,7 @@ function as(f: Field, family: Family, name: string, from: string): Attempt[] {
   const { toRouter, toEni, toNode } = framesOf(f);
   const raw = refused('net_raw', family);
   const to = (address: string) => (mark: string) => udp({ from, to: address }, ports, mark);
-  // What it is made to be on its way is as good as a refusal: its own, and what the node makes of every pod's to the Internet.
+  // A packet whose source the node replaces is as good as refused: by the pod's own address, or by source NAT to the Internet.
   const not = [own];
   const away: Sign[] = [
     { frame: 'vpc', not },
@@ -86,11 +86,11 @@ function as(f: Field, family: Family, name: string, from: string): Attempt[] {
 
 type Direction = 'node' | 'pod' | 'Internet';
 
-/** What holds a source on veth0 where the guard is not needed. */
+/** What refuses a source on veth0 where the guard is not needed. */
 function holds(family: Family, stage: 'plain' | 'loose', name: string, where: Direction) {
   if (name === 'the loopback') return by('the kernel takes no such source from a link');
-  if (name === 'nobody' && (family === 4 || where !== 'node'))
-    return by('the kernel forwards nothing from nobody');
+  if (name === 'the unspecified address' && (family === 4 || where !== 'node'))
+    return by('the kernel forwards nothing from the unspecified address');
   if (family === 6) {
     if (where !== 'node' && (name === 'the router' || name === "the node's name on the link"))
       return by('the kernel forwards nothing from a link-local address');
@@ -101,7 +101,9 @@ function holds(family: Family, stage: 'plain' | 'loose', name: string, where: Di
   if (stage === 'plain') return filter;
   if (where === 'pod') return turnsBack;
   const ofPool = ['a pod of its ENI', 'a pod of another ENI', 'a free address of its ENI'].includes(name);
-  return ofPool && where === 'Internet' ? by("the node's source NAT: it leaves as every pod's does") : {};
+  return ofPool && where === 'Internet'
+    ? by("the node's source NAT: it leaves with the node's address, as every pod's traffic")
+    : {};
 }
 
 function bySockets(f: Field, family: Family): Attempt[] {
@@ -118,8 +120,8 @@ function bySockets(f: Field, family: Family): Attempt[] {
       xdp: true,
       frames: [ether({ from: f.eniMac, to: mac }, udp({ from: f.c[key] ?? '', to }, ports, mark))],
     });
-  // ipvlan cannot tell for which pod of its ENI such a frame is, and hands it to the node (docs/security.md).
-  // Whoever has NET_RAW may be TRANSPARENT (ip(7)); FREEBIND asks for nothing, and IPv6 then sends what it is bound to.
+  // ipvlan cannot tell for which pod of its ENI such a frame is, and gives it to the node (docs/security.md).
+  // A process with NET_RAW may use TRANSPARENT (ip(7)). FREEBIND needs no capability, and IPv6 then sends from the bound address.
   // biome-ignore format: one attempt, one line
   return [
     refused('process', family)('as a pod of its ENI, by FREEBIND, out of eth0', () => ({ ...send, to: far, free: true }), signs, family === 4 ? by('the kernel sends from its own addresses alone') : {}),
@@ -137,7 +139,7 @@ function bySockets(f: Field, family: Family): Attempt[] {
 function inConversations(f: Field, family: Family): Attempt[] {
   const key = family === 6 ? 'ip6' : 'ip4';
   const [b = '', c = ''] = [f.b[key], f.c[key]];
-  // The node's address in that conversation: IPv6 has its boot ENI's, where that has one.
+  // The node's address in that conversation: for IPv6 its boot ENI's, when that has one.
   const node = f.one[key] ?? f.local[key] ?? '';
   const own = f.a[key] ?? '';
   const { toNode } = framesOf(f);

@@ -1,5 +1,5 @@
-// What comes to an ENI for an address that no pod has: an ipvlan hands it to the node itself (ipvlan_core.c), with the
-// pod ENI as its input device. And what comes from outside in the name of the ENI or of IMDS.
+// Frames to an ENI for an address that no pod has: ipvlan gives them to the node itself (ipvlan_core.c), with the pod ENI as
+// their input device. And frames from outside in the name of the ENI or of IMDS.
 import { type Act, type Attempt, by, type Family, type Field, framesOf, PORT, refused } from '../attempt.ts';
 import { ether, tcp, udp } from '../frames.ts';
 
@@ -13,7 +13,7 @@ function ofFamily(f: Field, family: Family): Attempt[] {
   const [node = '', free = ''] = [f.local[key], f.free[key]];
   const { toEni } = framesOf(f);
   const inside = (to: string, port = PORT) => toEni((mark) => udp({ from: own, to }, [4242, port], mark));
-  // The VPC delivers what belongs to the ENI alone: these are for whatever else may write to it.
+  // The VPC delivers only packets for the ENI's addresses: these attempts test any other machine that could write to the ENI.
   const outside =
     (from: string, to: string, mac = f.router.mac): Act =>
     (mark) => ({

@@ -1,5 +1,5 @@
-// What emulates an arm64 machine here: Debian packages of this machine's own release, unpacked beside it and not installed,
-// since few runs need their 150 MB.
+// The programs that emulate an arm64 machine: Debian packages of this machine's own release, unpacked into a folder and not
+// installed, because few runs need their 150 MB.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,11 +7,11 @@ import { cacheFolder } from '../../../agent/build/cache.ts';
 import { must } from '../must.ts';
 
 export interface Arm64Tools {
-  /** Emulates a machine. */
+  /** Path of the program that emulates a machine. */
   system: string;
-  /** Runs one program; static, so that it is found in any root. */
+  /** Path of the program that runs one arm64 program; it is static, so that it works in any root. */
   user: string;
-  /** UEFI: without it the guest has no DMI tables, by which cloud-init knows EC2. */
+  /** Path of the UEFI firmware. Without it the guest has no DMI tables, by which cloud-init knows EC2. */
   firmware: string;
 }
 
@@ -25,7 +25,7 @@ export function arm64Tools(progress: (line: string) => void): Arm64Tools {
   }).trim();
   const folder = join(cache, `arm64-tools-${release}`);
   if (!existsSync(folder)) {
-    progress('fetching what emulates arm64 (once, 75 MB)');
+    progress('fetching the arm64 emulator (once, 75 MB)');
     mkdirSync(cache, { recursive: true });
     const work = mkdtempSync(join(cache, '.tools-'));
     try {

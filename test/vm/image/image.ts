@@ -18,10 +18,10 @@ import { must } from '../must.ts';
 import { arm64Tools } from './arm64-tools.ts';
 
 /**
- * Debian's code name. trixie is what everything runs on: its systemd (257) is the closest to Fedora's that can be had
- * here. bookworm (systemd 252, kernel 6.1) has the last podman that calls CNI plugins. forky is Debian's next, and changes from day to
- * day: the newest world in reach. `ami` is a trixie with RPM, dnf and sshd: what a build of the AMI starts from. `arm64` is
- * a trixie for that CPU.
+ * Debian's code name. All suites run on trixie: its systemd (257) is the closest to Fedora's that is available here. bookworm
+ * (systemd 252, kernel 6.1) has the last podman that calls CNI plugins. forky is Debian's next release and changes every day: the
+ * newest software available. `ami` is a trixie with RPM, dnf and sshd, from which a build of the AMI starts. `arm64` is a trixie
+ * for that CPU.
  */
 export type Suite = 'trixie' | 'bookworm' | 'forky' | 'ami' | 'arm64';
 const recipes: Record<Suite, { debian: string; list: string }> = {
@@ -44,14 +44,14 @@ const commonOptions = [
 ];
 const bootstrapOptions = [
   ...['--mode=root', '--variant=minbase', '--format=directory'],
-  // An older mmdebstrap knows no keyring for what came after it.
+  // An older mmdebstrap knows no keyring for later releases.
   '--keyring=/usr/share/keyrings/debian-archive-keyring.gpg',
   ...commonOptions,
 ];
 
 export interface Image {
   suite: Suite;
-  /** Raw ext4 file system, never written to by a run. */
+  /** Path of the raw ext4 file system. No run writes to it. */
   root: string;
   kernel: string;
   initrd: string;
@@ -59,7 +59,7 @@ export interface Image {
   digest: string;
 }
 
-/** Where downloads and built images live: `$XDG_CACHE_HOME/eniboot/vm`, by default below `~/.cache`. */
+/** The folder of downloads and built images: `$XDG_CACHE_HOME/eniboot/vm`, by default below `~/.cache`. */
 function cacheDirectory(): string {
   return cacheFolder('vm');
 }
@@ -78,7 +78,7 @@ export function ensureImage(suite: Suite, progress: (line: string) => void): Ima
   };
 }
 
-/** Versions of Debian packages in the image; a package it lacks is left out. */
+/** Versions of Debian packages in the image; a package that it does not have is left out. */
 export function packageVersions(image: Image, names: string[]): Record<string, string> {
   const status = must(['debugfs', '-R', 'cat /var/lib/dpkg/status', image.root]);
   const found = new Map(
@@ -138,8 +138,8 @@ function build(suite: Suite, directory: string, progress: (line: string) => void
 }
 
 /**
- * The root of a container that is Debian's essential packages and these: a folder's tar archive, made once for each list
- * (about 30 s, needs the network).
+ * The root of a container with Debian's essential packages and these: a folder's tar archive, made once for each list (about
+ * 30 s, needs the network).
  */
 export function ensureContainerRoot(include: string[], progress: (line: string) => void): string {
   const options = [...commonOptions, '--mode=root', '--variant=essential', `--include=${include.join(',')}`];
@@ -159,7 +159,7 @@ export function ensureContainerRoot(include: string[], progress: (line: string) 
   return archive;
 }
 
-/** Files in an image belong to users of its own, so without root the whole build runs under mapped IDs. */
+/** Files in an image belong to the image's users. So without root the whole build runs under mapped IDs. */
 function asRoot(): string[] {
   return process.getuid?.() === 0 ? [] : ['unshare', '--user', '--map-auto', '--map-root-user'];
 }
@@ -172,7 +172,7 @@ function customize(): string[] {
   return [`--customize-hook=sh ${join(recipe, 'customize.sh')} "$1" ${recipe}`];
 }
 
-/** What all suites have, and what only this one has. */
+/** The packages of all suites, and those of this suite only. */
 function packages(suite: Suite): string[] {
   const lines = packageLists(suite).map((list) => readFileSync(list, 'utf8'));
   return lines

@@ -192,7 +192,7 @@ function addNamed(world: World, eni: Eni, addresses: string[]): string[] {
   return added;
 }
 
-/** An unattached interface is bound by no type; EC2 checks then when it is attached. */
+/** The limit of a type applies only to an attached ENI. EC2 checks the addresses of an unattached one at AttachNetworkInterface. */
 function checkLimit(world: World, eni: Eni, count: number): void {
   const instance = world.instances.get(eni.attachment?.instanceId ?? '');
   if (instance === undefined) return;

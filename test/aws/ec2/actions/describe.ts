@@ -74,10 +74,12 @@ function interfaceCandidates(world: World, filters: Filter[] | undefined): Eni[]
 
 const instanceFilters = (world: World): Attributes<InstanceRecord> => ({
   'availability-zone': (one) => [one.zone],
+  'availability-zone-id': (one) => [one.zoneId],
   'image-id': (one) => [one.imageId],
   'instance-id': (one) => [one.id],
   'instance-state-name': (one) => [one.state],
   'instance-type': (one) => [one.type],
+  'launch-time': (one) => [new Date(one.launchTime).toISOString()],
   'private-ip-address': (one) => [enisOf(world, one.id)[0]?.primaryIp],
   'subnet-id': (one) => [one.subnetId],
   'vpc-id': (one) => [one.vpcId],
@@ -99,7 +101,7 @@ export function describeInstances(world: World, request: DescribeInstancesReques
   };
 }
 
-/** One of a moment ago is unknown, also by its ID: "Error codes for the Amazon EC2 API" says so of InvalidInstanceID.NotFound. */
+/** A young instance is unknown, also by its ID. Source: "Error codes for the Amazon EC2 API", InvalidInstanceID.NotFound. */
 function seenInstance(world: World, id: string): InstanceRecord {
   const instance = instanceOf(world, id);
   if (!isYoung(world, instance.createdAt)) return instance;

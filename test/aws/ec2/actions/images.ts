@@ -1,5 +1,5 @@
-// What the building of an image calls: images and their snapshots, key pairs, security groups. No EBS behind it:
-// whoever runs the machines copies their disks when an `image` event comes.
+// The calls that build an image: images and their snapshots, key pairs, security groups. There is no EBS behind them:
+// the code that runs the machines copies their disks when an `image` event comes.
 import { generateKeyPairSync } from 'node:crypto';
 import type {
   AuthorizeSecurityGroupIngressRequest,
@@ -35,7 +35,7 @@ import type { ImageRecord, InstanceRecord, Snapshot } from '../state.ts';
 import { instanceOf, isYoung, limitsOf, shownTags, type World } from '../world.ts';
 import { tagsFrom } from './tags.ts';
 
-/** An image as somebody else has published it: the base of a build. */
+/** An image that another account has published: the base of a build. */
 export interface ImageSpec {
   name: string;
   architecture: 'x86_64' | 'arm64';
@@ -43,7 +43,7 @@ export interface ImageSpec {
   tags?: Record<string, string>;
   /** Its owner lets other accounts copy it, too. */
   readable?: boolean;
-  /** The customer's key it is encrypted under. */
+  /** ID of the customer's KMS key that encrypts the image. */
   keyId?: string;
 }
 
@@ -58,7 +58,7 @@ export function addImage(world: World, spec: ImageSpec): ImageRecord {
     architecture: spec.architecture,
     ownerId: spec.ownerId ?? world.accountId,
     tags: new Map(Object.entries(spec.tags ?? {})),
-    // It was there before anybody looked.
+    // The image is an hour old when the simulation begins.
     createdAt: world.scheduler.now() - 3_600_000,
   });
 }
@@ -85,14 +85,14 @@ export function createImage(world: World, request: CreateImageRequest): CreateIm
   return { ImageId: image.id };
 }
 
-/** Within the region: what encrypts an image that was made from an unencrypted disk. */
+/** Copies within the region. This encrypts an image that was made from an unencrypted disk. */
 export function copyImage(world: World, request: CopyImageRequest): CopyImageResult {
-  // Also when what it made is gone meanwhile.
+  // The token answers also after the copy that it made was deleted.
   const earlier = world.tokens.get(request.ClientToken ?? '');
   if (earlier !== undefined) return { ImageId: earlier.result };
   const source = availableImage(world, request.SourceImageId);
   const from = world.snapshots.get(source.snapshotId);
-  // The words are those of EC2 that ansible's ec2_ami_copy and others look for.
+  // EC2's own text, which ansible's ec2_ami_copy and other clients search for.
   if (source.ownerId !== world.accountId && from?.readable !== true)
     throw new AwsError('InvalidRequest', 'You do not have permission to access the storage of this ami');
   if (request.SourceRegion !== world.region)
@@ -132,7 +132,7 @@ const imageFilters: Attributes<ImageRecord> = {
 
 export function describeImages(world: World, request: DescribeImagesRequest): DescribeImagesResult {
   const named = request.ImageIds?.length
-    ? // By its ID it is there at once: Packer's Amazon plugin, which ends a build for InvalidAMIID.NotFound, counts on that.
+    ? // A describe by ID finds a new image at once: Packer's Amazon plugin ends a build for InvalidAMIID.NotFound.
       request.ImageIds.map((id) => imageOf(world, id))
     : [...world.images.values()].filter((image) => !isYoung(world, image.createdAt));
   const owners = request.Owners?.map((one) => (one === 'self' ? world.accountId : one));
@@ -215,7 +215,7 @@ export function deleteSnapshot(world: World, request: DeleteSnapshotRequest): ob
   return {};
 }
 
-/** Root volumes come and go with their instances; there are no others. */
+/** Root volumes come and go with their instances; there are no other volumes. */
 export function describeVolumes(): DescribeVolumesResult {
   return { Volumes: [] };
 }
@@ -232,7 +232,7 @@ export function describeRegions(world: World): DescribeRegionsResult {
   };
 }
 
-/** Ed25519 only, as PKCS #8, which SSH clients read as well as OpenSSH's own form. */
+/** Ed25519 only. The private key is PKCS #8, which SSH clients read as well as OpenSSH's own form. */
 export function createKeyPair(world: World, request: CreateKeyPairRequest): KeyPair {
   const name = request.KeyName ?? '';
   if (name === '') throw missing('KeyName');
@@ -284,7 +284,7 @@ export function createSecurityGroup(
   return { GroupId: id, Tags: describeTags(tags) };
 }
 
-/** Answers only: the simulated network has no security-group rules. */
+/** Answers, and changes nothing: the simulated network has no security-group rules. */
 export function authorizeSecurityGroupIngress(
   world: World,
   request: AuthorizeSecurityGroupIngressRequest,
@@ -324,8 +324,8 @@ function availableImage(world: World, id: string | undefined): ImageRecord {
 }
 
 /**
- * `pending` until its snapshot is made, and `failed` where that cannot be: only then is the key looked at. The words are those of
- * AWS re:Post, "Why did my Amazon EBS snapshot copy fail?".
+ * The image is `pending` until its snapshot is made. The key is looked at only then, and the image is `failed` when the key
+ * may not be used. The text is AWS's. Source: AWS re:Post, "Why did my Amazon EBS snapshot copy fail?".
  */
 function complete(
   world: World,
@@ -342,7 +342,7 @@ function complete(
   });
 }
 
-/** Source: EBS user guide, "Requirements for Amazon EBS encryption". */
+/** The permissions that a caller needs on the key. Source: EBS user guide, "Requirements for Amazon EBS encryption". */
 export const KEY_PERMISSIONS = [
   'kms:CreateGrant',
   'kms:Decrypt',
@@ -352,7 +352,7 @@ export const KEY_PERMISSIONS = [
   'kms:ReEncryptTo',
 ];
 
-/** AWS's own key, for which there is no ID here, is everybody's. */
+/** Every account may use AWS's own key, for which `keyId` is undefined. */
 export function mayUseKey(world: World, keyId: string | undefined): boolean {
   return keyId === undefined || KEY_PERMISSIONS.every((permission) => world.may(permission));
 }
@@ -444,7 +444,7 @@ function describeImage(world: World, image: ImageRecord): Image {
   };
 }
 
-/** What a build that has ended must not leave: everything it made but the image and its snapshot. */
+/** What an ended build has left, beside the image and its snapshot. A build must leave nothing. */
 export function buildLeftovers(world: World): string[] {
   const running = [...world.instances.values()].filter((one: InstanceRecord) => one.state !== 'terminated');
   const used = new Set([...world.images.values()].map((image) => image.snapshotId));

@@ -39,7 +39,7 @@ export interface InstanceSpec {
   tags: Map<string, string>;
   groups?: string[] | undefined;
   hopLimit: number;
-  /** Without it, as the account has it. */
+  /** undefined: the account's default holds. */
   tagsInMetadata: boolean | undefined;
   userData?: string | undefined;
   role?: string | undefined;
@@ -92,14 +92,13 @@ export function launchInstance(world: World, spec: InstanceSpec): InstanceRecord
 }
 
 /**
- * Instances for the API (tags, states, ENIs); a machine comes with `Cloud.launch`, or where the cloud was told what runs
- * those of this call.
+ * Makes instances for the API (tags, states, ENIs). A machine comes with `Cloud.launch`, or from `startCloud({ machineFor })`.
  */
 export function runInstances(world: World, request: RunInstancesRequest): Reservation {
   const subnetId = request.SubnetId ?? request.NetworkInterfaces?.[0]?.SubnetId;
   if (request.ImageId === undefined) throw missing('ImageId');
   if (subnetId === undefined) throw missing('SubnetId');
-  // A token of a call that was carried out gives its instances again: one, of which no test asks more.
+  // The token of a call that was carried out gives its instances again. Only one instance is kept: no test asks for more.
   const earlier = world.instances.get(world.tokens.get(request.ClientToken ?? '')?.result ?? '');
   if (earlier !== undefined) return reservation(world, [earlier]);
   if (world.images.size > 0 && !world.images.has(request.ImageId))
@@ -130,7 +129,7 @@ export function runInstances(world: World, request: RunInstancesRequest): Reserv
   for (const instance of records)
     begin(world, instance, () => {
       if (mayUseKey(world, key)) return world.emit({ kind: 'run', instance });
-      // EC2 takes the call, and says later and no more than this. Source: EC2 user guide, "Instance terminates immediately".
+      // EC2 accepts the call and tells this code later, and nothing else. Source: EC2 user guide, "Instance terminates immediately".
       instance.stateReason = {
         Code: 'Client.InternalError',
         Message: 'Client.InternalError: Client error on launch',
@@ -140,7 +139,7 @@ export function runInstances(world: World, request: RunInstancesRequest): Reserv
   return reservation(world, records);
 }
 
-/** It is `pending` until it runs. Source: EC2 user guide, "Amazon EC2 instance state changes". */
+/** The instance is `pending` until it runs. Source: EC2 user guide, "Amazon EC2 instance state changes". */
 function begin(world: World, instance: InstanceRecord, running: () => void): void {
   instance.state = 'pending';
   instance.stateReason = { Code: 'pending', Message: 'pending' };
@@ -161,7 +160,7 @@ function enabled(state: string | undefined): boolean | undefined {
   return state === undefined ? undefined : state === 'enabled';
 }
 
-/** What a test has put there: simulated machines have no serial console. */
+/** The text that a test has put there: simulated machines have no serial console. */
 export function getConsoleOutput(world: World, request: GetConsoleOutputRequest): GetConsoleOutputResult {
   const { id, console = '' } = instanceOf(world, request.InstanceId);
   return { InstanceId: id, Output: Buffer.from(console).toString('base64'), Timestamp: new Date(0) };
@@ -255,7 +254,7 @@ export function terminateInstances(
   };
 }
 
-/** ENIs marked so go with the instance; the others stay behind, available. */
+/** ENIs with DeleteOnTermination go with the instance; the others stay and become available. */
 function terminated(world: World, instance: InstanceRecord): void {
   if (instance.state === 'terminated') return;
   instance.state = 'terminated';

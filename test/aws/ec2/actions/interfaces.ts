@@ -193,7 +193,7 @@ export function removeInterface(world: World, eni: Eni): void {
   world.emit({ kind: 'deleted', eni });
 }
 
-/** Also how a public IPv4 is asked for again on a primary interface: `AssociatePublicIpAddress`. */
+/** With `AssociatePublicIpAddress` a caller asks again for a public IPv4 on a primary interface. */
 export function modifyNetworkInterfaceAttribute(
   world: World,
   request: ModifyNetworkInterfaceAttributeRequest,
@@ -216,7 +216,7 @@ export function modifyNetworkInterfaceAttribute(
   if (request.Groups?.length) eni.groups = [...request.Groups];
   if (request.Description?.Value !== undefined) eni.description = request.Description.Value;
   if (request.SourceDestCheck?.Value !== undefined) eni.sourceDestCheck = request.SourceDestCheck.Value;
-  // EC2 takes it for any interface, but it applies to the primary one only.
+  // EC2 accepts it for any interface, but applies it to the primary one only.
   if (request.AssociatePublicIpAddress !== undefined && eni.attachment?.deviceIndex === 0) {
     if (request.AssociatePublicIpAddress) givePublicAddress(world, eni);
     else dropPublicAddress(world, eni);
@@ -286,7 +286,7 @@ function fingerprint(request: object): string {
   );
 }
 
-/** A locally administered unicast MAC made from the ID; EC2's start with 02, 06 or 0a too. */
+/** A locally administered unicast MAC made from the ID. EC2's MACs also start with 02, 06 or 0a. */
 function macFor(id: string): string {
   return `02:${(id.slice(-10).match(/../g) ?? []).join(':')}`;
 }

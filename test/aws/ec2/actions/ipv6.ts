@@ -9,7 +9,7 @@ import { addressIn, prefixIn } from '../ipv6.ts';
 import type { Eni } from '../state.ts';
 import { eniOf, limitsOf, subnetOf, type World } from '../world.ts';
 
-/** Prefixes in a /64, without the one left to single addresses. */
+/** Number of prefixes in a /64. Block 0 is kept for single addresses. */
 const PREFIXES = 0xffff;
 
 export function assignIpv6Addresses(
@@ -41,7 +41,7 @@ export function unassignIpv6Addresses(world: World, request: UnassignIpv6Address
   return {};
 }
 
-/** Returns what was added, prefixes as CIDRs. EC2's code for a subnet without IPv6 is not documented: assumed. */
+/** Returns the added addresses and prefixes (CIDRs). The code for a subnet without IPv6 is an assumption: EC2 documents none. */
 export function addIpv6(
   world: World,
   eni: Eni,

@@ -6,7 +6,7 @@ import { shownTags, type World } from '../world.ts';
 export function createTags(world: World, request: CreateTagsRequest): object {
   const given = entries(request.Tags ?? []);
   const all = holders(world, request.Resources);
-  // All or nothing.
+  // One unknown ID refuses the whole call.
   for (const id of request.Resources ?? [])
     if (world.instances.get(id)?.tagsInMetadata === true)
       requireMetadataKeys(
@@ -20,7 +20,7 @@ export function createTags(world: World, request: CreateTagsRequest): object {
   }
   for (const [at, tags] of all.entries()) {
     const id = request.Resources?.[at] ?? '';
-    // Seen a little later. Source: EC2 developer guide, "Ensuring idempotency" and "Eventual consistency in the Amazon EC2 API".
+    // A describe shows the new tags later. Source: EC2 developer guide, "Ensuring idempotency" and "Eventual consistency in the Amazon EC2 API".
     if (shownTags(world, id, tags) === tags)
       world.retagged.set(id, { at: world.scheduler.now(), before: new Map(tags) });
     for (const [key, value] of given) tags.set(key, value);
@@ -33,7 +33,7 @@ const MOST = 50;
 
 /**
  * Where IMDS shows an instance's tags, their keys become paths. Source: EC2 user guide, "View tags for your EC2 instances using
- * instance metadata"; the words are those of aws/karpenter-provider-aws#1527.
+ * instance metadata"; the error's text is from aws/karpenter-provider-aws#1527.
  */
 export function requireMetadataKeys(action: string, keys: Iterable<string>): void {
   for (const key of keys)
@@ -73,7 +73,7 @@ export interface Tagged {
   tags: Map<string, string>;
 }
 
-/** The taggable objects of the region: those with the given IDs (a fleet asks for one of thousands), or all. */
+/** The objects of the region that can have tags: all, or those with the given IDs (a fleet asks for one of thousands). */
 export function taggedObjects(world: World, ids: string[] | undefined): Tagged[] {
   const kinds: [string, ReadonlyMap<string, { id: string; tags: Map<string, string> }>][] = [
     ['instance', world.instances],

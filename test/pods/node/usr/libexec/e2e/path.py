@@ -37,7 +37,7 @@ def connect(address, port, what):
             connection = socket.create_connection((address, port), timeout=30)
             break
         except ConnectionRefusedError:
-            # It is still starting.
+            # The server is still starting.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)

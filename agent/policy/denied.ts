@@ -1,0 +1,67 @@
+// Counts packets that policies have denied. The sums go on when a table is made anew and when the service restarts.
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { readJsonIfPresent, writeAtomic } from '../port/fs.ts';
+import { POLICY_DIR } from './marks.ts';
+import type { Direction } from './objects.ts';
+
+const FILE = join(POLICY_DIR, 'counts.json');
+/** Each policy is a series of the metrics. All policies beyond this number share one name. */
+const MOST_POLICIES = 100;
+const OTHERS = 'others';
+
+const totalsSchema = v.object({
+  totals: v.record(v.string(), v.number()),
+  seen: v.record(v.string(), v.number()),
+  pods: v.object({ isolated: v.number(), open: v.number(), pending: v.number() }),
+});
+type Saved = v.InferOutput<typeof totalsSchema>;
+
+export interface Denied {
+  /** The present value of one of the kernel's counters. @param policy the policy that isolates the pod. */
+  note(counter: string, policy: string, direction: Direction, packets: number): void;
+  /** Counters whose names begin with this are at 0 again, or gone. */
+  forget(counters: string): void;
+  save(pods: Saved['pods']): void;
+}
+
+/** Continues the counts that were saved in this boot. */
+export function createDenied(): Denied {
+  const saved = readCounts();
+  const totals = new Map(Object.entries(saved?.totals ?? {}));
+  const seen = new Map(Object.entries(saved?.seen ?? {}));
+  return {
+    note(counter, policy, direction, packets) {
+      const before = seen.get(counter) ?? 0;
+      seen.set(counter, packets);
+      // A counter that is lower than before was made anew by another program.
+      const more = packets < before ? packets : packets - before;
+      if (more === 0) return;
+      const key = `${direction} ${policy}`;
+      const name = totals.has(key) || totals.size < MOST_POLICIES ? key : `${direction} ${OTHERS}`;
+      totals.set(name, (totals.get(name) ?? 0) + more);
+    },
+    forget(counters) {
+      for (const one of seen.keys()) if (one.startsWith(counters)) seen.delete(one);
+    },
+    save: (pods) =>
+      writeAtomic(
+        FILE,
+        JSON.stringify({ totals: Object.fromEntries(totals), seen: Object.fromEntries(seen), pods }),
+      ),
+  };
+}
+
+/** The saved counts of the service; undefined when it has saved none in this boot. */
+export function readCounts(): Saved | undefined {
+  const read = v.safeParse(totalsSchema, readJsonIfPresent(FILE));
+  return read.success ? read.output : undefined;
+}
+
+/** The denied packets in `totals`, by policy and direction. */
+export function deniedBy({ totals }: Saved): { policy: string; direction: string; packets: number }[] {
+  return Object.entries(totals).map(([key, packets]) => {
+    const [direction = '', policy = ''] = key.split(' ');
+    return { policy, direction, packets };
+  });
+}

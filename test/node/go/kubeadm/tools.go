@@ -1,0 +1,5 @@
+package tools
+
+import (
+	_ "k8s.io/kubernetes/cmd/kubeadm"
+)

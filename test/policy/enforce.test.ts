@@ -1,0 +1,179 @@
+// The tables in the pods' namespaces equal tables made anew, however they came about: by whole tables or by elements, after
+// refusals and after changes by another program.
+import fc from 'fast-check';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { SetChange, Table } from '../../agent/kernel/operation.ts';
+import { createDecision } from '../../agent/policy/decide.ts';
+import { createEnforcer, type Event, type LocalPod } from '../../agent/policy/enforce.ts';
+import type { PolicyNamespace } from '../../agent/policy/namespace.ts';
+import { nodeTable } from '../../agent/policy/node-table.ts';
+import { closed, policyTable } from '../../agent/policy/pod-table.ts';
+import type { World } from './oracle.ts';
+import { podStep, step, take } from './random-cluster.ts';
+
+/**
+ * Memory in place of a kernel, and as strict: a change of a set or an element that does not exist is refused, and then nothing
+ * is changed.
+ */
+function memoryNamespace() {
+  let table: { rest: string; sets: Map<string, Set<string>> } | undefined;
+  let generation = 1;
+  let refusing = false;
+  const refused = { errno: 12, words: 'Cannot allocate memory' };
+  const missing = { errno: 2, words: 'No such file or directory' };
+  const namespace: PolicyNamespace = {
+    put(wanted) {
+      if (refusing) return refused;
+      generation += 1;
+      table = wanted && shape(wanted);
+      return undefined;
+    },
+    change(changes: readonly SetChange[]) {
+      if (refusing) return refused;
+      for (const { name, left } of changes) {
+        const set = table?.sets.get(name);
+        if (set === undefined || left.some((one) => !set.has(one))) return missing;
+      }
+      for (const { name, joined, left } of changes) {
+        for (const one of left) table?.sets.get(name)?.delete(one);
+        for (const one of joined) table?.sets.get(name)?.add(one);
+      }
+      generation += 1;
+      return undefined;
+    },
+    generation: () => generation,
+    denied: () => new Map(),
+    holds: (wanted) => text(table) === text(wanted && shape(wanted)),
+    close: () => undefined,
+  };
+  return {
+    namespace,
+    refuse: (on: boolean) => {
+      refusing = on;
+    },
+    flush: () => {
+      generation += 1;
+      table = undefined;
+    },
+    text: () => text(table),
+  };
+}
+
+function shape({ sets = [], ...rest }: Table) {
+  return {
+    rest: JSON.stringify(rest),
+    sets: new Map(
+      sets.map((set) => [
+        set.name,
+        new Set('ranges' in set ? set.ranges.map(({ first, last }) => `${first}-${last}`) : set.addresses),
+      ]),
+    ),
+  };
+}
+
+function text(table: ReturnType<typeof shape> | undefined): string {
+  if (table === undefined) return 'none';
+  const sets = [...table.sets].map(([name, addresses]) => `${name}: ${[...addresses].sort()}`).sort();
+  return `${table.rest}\n${sets.join('\n')}`;
+}
+
+const network = {
+  ...{ ifName: 'eth0', veth: 'veth0' },
+  ...{ node: ['10.0.0.4', '100::1'], services: ['172.20.0.0/16', 'fd00:10:96::/108'] },
+};
+
+type Disturbance = 'none' | 'flush' | 'refuse' | 'new sandbox';
+const disturbance = fc.constantFrom<Disturbance>('none', 'none', 'none', 'flush', 'refuse', 'new sandbox');
+
+/** Policies with many members, and pods of this node that they isolate. */
+const isolated = (['x', 'y'] as const).map((namespace) => ({
+  put: 'policy' as const,
+  object: {
+    metadata: { namespace, name: 'n1' },
+    spec: {
+      policyTypes: ['Ingress', 'Egress'],
+      ingress: [{ from: [{ namespaceSelector: {} }, { podSelector: { matchLabels: { app: 'a' } } }] }],
+      egress: [{ to: [{ podSelector: {} }], ports: [{ port: 'http' }, { port: 80 }] }],
+    },
+  },
+}));
+const beginning = [...isolated, { local: ['x/p1', 'x/p2', 'y/p1'] }].map(
+  (one) => [one, true, 'none'] as const,
+);
+/** Mostly pods that come and change, then any change of a cluster. */
+const scenario = fc
+  .tuple(
+    fc.array(fc.tuple(podStep, fc.boolean(), disturbance), { minLength: 10, maxLength: 40 }),
+    fc.array(fc.tuple(step, fc.boolean(), disturbance), { maxLength: 20 }),
+  )
+  .map(([pods, rest]) => [...beginning, ...pods, ...rest]);
+
+test('by whole tables or by elements: the same', () => {
+  const seen = { full: 0, deltas: 0, 'put-back': 0, refused: 0 };
+  fc.assert(
+    fc.property(scenario, (steps) => {
+      const world: World = { namespaces: [], pods: [], policies: [] };
+      const decision = createDecision();
+      const local = new Set<string>();
+      const kernels = new Map<string, ReturnType<typeof memoryNamespace>>();
+      const events: Event[] = [];
+      const open = (netns: string) => {
+        const made = memoryNamespace();
+        kernels.set(netns, made);
+        return made.namespace;
+      };
+      const enforcer = createEnforcer(
+        decision,
+        open,
+        { netns: 'node', addresses: ['10.0.0.4'] },
+        (key) => key.startsWith('x/'),
+        (event) => events.push(event),
+        { note: () => undefined, forget: () => undefined },
+      );
+      let sandbox = 0;
+      const pods = (): LocalPod[] =>
+        [...local].map((key) => ({
+          id: `${key} ${sandbox}`,
+          key,
+          netns: `${key} ${sandbox}`,
+          network,
+          hostLink: `enb-${key}`,
+          addresses: [],
+        }));
+      for (const [one, look, disturb] of steps) {
+        take(one, world, decision, local);
+        const kernel = [...kernels.values()].at(look ? -1 : 0);
+        if (disturb === 'flush') kernel?.flush();
+        if (disturb === 'new sandbox') sandbox += 1;
+        kernel?.refuse(disturb === 'refuse');
+        enforcer.setPods(pods());
+        if (disturb === 'flush') enforcer.inspect();
+        if (look) enforcer.apply();
+        kernel?.refuse(false);
+      }
+      enforcer.inspect();
+      for (const { key, netns } of pods()) {
+        const rules = decision.rulesOf(key) ?? (key.startsWith('x/') ? closed : {});
+        const wanted = policyTable(network, rules, decision.membersOf);
+        assert.is(kernels.get(netns)?.text(), text(wanted && shape(wanted)), key);
+      }
+      const links = pods().map(({ key, ...rest }) => ({
+        ...rest,
+        rules: decision.rulesOf(key) ?? (key.startsWith('x/') ? closed : {}),
+      }));
+      const wanted = nodeTable(['10.0.0.4'], links, decision.membersOf);
+      assert.is(kernels.get('node')?.text(), text(wanted && shape(wanted)), 'the node');
+      assert.is(enforcer.counts().pending, 0);
+      const { full, deltas } = enforcer.counts();
+      seen.full += full;
+      seen.deltas += deltas;
+      for (const { kind } of events) seen[kind] += 1;
+    }),
+    { numRuns: Number(process.env['ENIBOOT_RUNS'] ?? 1000), includeErrorInReport: true },
+  );
+  for (const [what, times] of Object.entries(seen))
+    assert.ok(times > 100, `${what} was hardly tried: ${times}`);
+});
+
+test.run();
