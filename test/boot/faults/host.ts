@@ -229,13 +229,17 @@ ${foreignTables}END
   ),
   {
     name: 'a firewall reloads ten times while the node boots',
+    arrange: verifyWaitsAt('nft'),
+    path: STAND_INS_FIRST,
     async during(bench, over) {
       for (let times = 0; times < 10 && !over.aborted; times += 1) {
         await flush(bench);
         await delay(120);
       }
+      faultDone(bench);
     },
     expect: { verdict: 'ready' },
+    prove: provesTable,
   },
   {
     name: '/opt is read-only',
