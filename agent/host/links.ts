@@ -3,6 +3,7 @@
 
 import { basename } from 'node:path';
 import { Failure } from '../messages/failure.ts';
+import { lookAfresh } from '../port/exec.ts';
 import { follow } from '../port/follow.ts';
 import { linkIfPresent } from '../port/fs.ts';
 import { must } from './command.ts';
@@ -90,10 +91,14 @@ export async function listLinks(): Promise<Link[]> {
  * Waits until `found` is true for the devices. The kernel's link events wake it, so it does not poll. Returns the
  * devices, or undefined after `timeoutMs`.
  */
-export async function waitForLinks(
+export function waitForLinks(
   found: (links: Link[]) => boolean,
   timeoutMs: number,
 ): Promise<Link[] | undefined> {
+  return lookAfresh(() => untilFound(found, timeoutMs));
+}
+
+async function untilFound(found: (links: Link[]) => boolean, timeoutMs: number): Promise<Link[] | undefined> {
   const before = await listLinks();
   if (found(before)) return before;
   // The monitor is started before the second look, so that no change in between is missed.

@@ -1,5 +1,6 @@
 // Child processes for the agent and the CLI, through execa. The CNI path uses exec-sync.ts instead: loading execa costs more
 // than a whole plugin call may take.
+import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Readable } from 'node:stream';
 import { bounds } from './bounds.ts';
 import type { ExecOptions, ExecResult } from './exec-result.ts';
@@ -8,12 +9,35 @@ import { runSync } from './exec-sync.ts';
 /** Milliseconds to wait for the last output of a killed child. */
 const OUTPUT_MS = 500;
 
+/** Results of the programs of one look, by command line. */
+const looks = new AsyncLocalStorage<Map<string, Promise<ExecResult>> | undefined>();
+
+/** Within `look`, a program runs once with the same arguments: parts that look together see the same state of the machine. */
+export function lookOnce<T>(look: () => Promise<T>): Promise<T> {
+  return looks.run(new Map(), look);
+}
+
+/** Within `read`, every call runs its program, also inside `lookOnce`: for a caller that waits for a change. */
+export function lookAfresh<T>(read: () => Promise<T>): Promise<T> {
+  return looks.run(undefined, read);
+}
+
 /**
  * Runs one program to its end and reports what happened; a non-zero exit is a result, not an exception. Never goes through a
  * shell. The time-out (default 10 s) ends the program with SIGKILL; processes that it started may live on, and are not waited
  * for.
  */
-export async function run(file: string, args: string[], options: ExecOptions = {}): Promise<ExecResult> {
+export function run(file: string, args: string[], options: ExecOptions = {}): Promise<ExecResult> {
+  const seen = looks.getStore();
+  if (seen === undefined || options.input !== undefined || options.signal !== undefined)
+    return runNow(file, args, options);
+  const line = JSON.stringify([file, ...args]);
+  const result = seen.get(line) ?? runNow(file, args, options);
+  seen.set(line, result);
+  return result;
+}
+
+async function runNow(file: string, args: string[], options: ExecOptions): Promise<ExecResult> {
   const { execa } = await import('execa');
   const begun = performance.now();
   const timeoutMs = options.timeoutMs ?? 10_000;

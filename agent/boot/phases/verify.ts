@@ -9,6 +9,7 @@ import { inNode } from '../../kernel/execute.ts';
 import { speaking } from '../../kernel/failure.ts';
 import type { Failure } from '../../messages/failure.ts';
 import { failureOf } from '../../messages/kinds.ts';
+import { lookOnce } from '../../port/exec.ts';
 import { tcpReaches } from '../../port/net.ts';
 import { type Change, nameOf } from '../change.ts';
 import { checkNeighbours } from '../checks/neighbours.ts';
@@ -69,13 +70,15 @@ export function verify(
         ...pod,
         subnetCidr: pod.subnetCidr || (metadata.get(pod.mac)?.subnetCidr ?? ''),
       }));
-      const [enis, bandwidth, neighbours, apiServer, looked] = await Promise.all([
-        observeEnis(node, pods, metadata),
-        observeBandwidth(node),
-        checkNeighbours(node, vpc.cidrs, pods),
-        observeApiServer(context, node),
-        again?.(pods) ?? [],
-      ]);
+      const [enis, bandwidth, neighbours, apiServer, looked] = await lookOnce(() =>
+        Promise.all([
+          observeEnis(node, pods, metadata),
+          observeBandwidth(node),
+          checkNeighbours(node, vpc.cidrs, pods),
+          observeApiServer(context, node),
+          again?.(pods) ?? [],
+        ]),
+      );
       const netlink = askByNetlink();
       return { pods, enis, bandwidth, neighbours, netlink, apiServer, again: looked };
     },
