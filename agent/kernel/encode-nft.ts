@@ -169,18 +169,23 @@ type Attribute = readonly [
 ];
 
 function add(message: Message, attributes: readonly Attribute[]): Message {
-  for (const [type, value] of attributes) {
-    if (typeof value === 'number') message.attribute(type, be32(value));
+  for (let at = 0; at < attributes.length; at += 1) {
+    const [type, value] = attributes[at] as Attribute;
+    if (typeof value === 'number') message.number(type, value);
     else if (typeof value === 'string') message.attribute(type, zeroEnded(value));
-    else if (value instanceof Uint8Array) message.nest(type, () => message.u8(...value));
     else if (isBytes(value)) message.attribute(type, value);
-    else message.nest(type, () => add(message, value));
+    else {
+      const start = message.begin(type);
+      if (value instanceof Uint8Array) message.u8(...value);
+      else add(message, value);
+      message.end(start);
+    }
   }
   return message;
 }
 
-function isBytes(value: readonly number[] | readonly Attribute[]): value is readonly number[] {
-  return typeof value[0] === 'number';
+function isBytes(value: Uint8Array | readonly number[] | readonly Attribute[]): value is readonly number[] {
+  return !(value instanceof Uint8Array) && typeof value[0] === 'number';
 }
 
 /** A request about a table or an object in it. The first attribute of each such request is the table's name. */

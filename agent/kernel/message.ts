@@ -54,22 +54,38 @@ export class Message {
   }
 
   attribute(type: number, value: readonly number[]): this {
+    const { bytes } = this;
     const length = 4 + value.length;
-    this.bytes.push(length & 255, length >> 8, type & 255, type >> 8, ...value);
-    this.pad();
+    bytes.push(length & 255, length >> 8, type & 255, type >> 8, ...value);
+    if ((length & 3) !== 0) this.pad();
+    return this;
+  }
+
+  /** An attribute of 32 bits in network order. */
+  number(type: number, value: number): this {
+    this.bytes.push(8, 0, type & 255, type >> 8);
+    this.bytes.push(value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
     return this;
   }
 
   /** Adds an attribute that holds the attributes which `fill` adds. */
   nest(type: number, fill: () => void): this {
-    const start = this.bytes.length;
-    this.u32(0);
+    const start = this.begin(type);
     fill();
+    return this.end(start);
+  }
+
+  /** Begins an attribute that holds those which follow, until `end` with the value that this returns. */
+  begin(type: number): number {
+    const start = this.bytes.length;
+    this.bytes.push(0, 0, type & 255, (type | NESTED) >> 8);
+    return start;
+  }
+
+  end(start: number): this {
     const length = this.bytes.length - start;
     this.bytes[start] = length & 255;
     this.bytes[start + 1] = length >> 8;
-    this.bytes[start + 2] = type & 255;
-    this.bytes[start + 3] = (type | NESTED) >> 8;
     return this;
   }
 
@@ -210,8 +226,17 @@ export function ascii(text: string): number[] {
 }
 
 /** The text's bytes with a zero byte at the end, which the kernel expects. */
-export function zeroEnded(text: string): number[] {
-  const bytes = ascii(text);
-  bytes.push(0);
+export function zeroEnded(text: string): readonly number[] {
+  let bytes = zeroEndedTexts.get(text);
+  if (bytes === undefined) {
+    bytes = [...ascii(text), 0];
+    // A process that lives long sees new names of sets again and again.
+    if (zeroEndedTexts.size >= MOST_TEXTS) zeroEndedTexts.clear();
+    zeroEndedTexts.set(text, bytes);
+  }
   return bytes;
 }
+
+/** The names of a transaction come many times. */
+const MOST_TEXTS = 200;
+const zeroEndedTexts = new Map<string, readonly number[]>();
