@@ -64,7 +64,7 @@ export function watchCluster(
 
   function read<T>(kind: string, object: unknown, how: (object: unknown) => Read<T>): T | undefined {
     const name = `${kind} ${nameOf(object)}`;
-    const found = how(object);
+    const found = readOr(how, object);
     if ('value' in found) {
       problems.delete(name);
       return found.value;
@@ -224,6 +224,15 @@ export function watchCluster(
   };
 }
 
+/** One object must not keep the others from being heard: a defect in reading it is a problem of this object alone. */
+function readOr<T>(how: (object: unknown) => Read<T>, object: unknown): Read<T> {
+  try {
+    return how(object);
+  } catch (error) {
+    return { problem: String(error) };
+  }
+}
+
 const EVERYWHERE = '*';
 
 /** The namespaces whose pods a policy lets in or reaches. */
@@ -247,11 +256,11 @@ interface AnyObject {
 
 /** `namespace/name`, or the name alone of an object without a namespace. */
 function nameOf(object: unknown): string {
-  const { name, namespace } = (object as AnyObject).metadata ?? {};
+  const { name, namespace } = (object as AnyObject | null)?.metadata ?? {};
   return typeof namespace === 'string' ? keyOf({ namespace, name: String(name) }) : String(name);
 }
 
 /** Comparable within a kind since Kubernetes 1.35, and before that with etcd. Source: KEP-5504. */
 function versionOf(object: unknown): number {
-  return Number((object as AnyObject).metadata?.resourceVersion ?? 0);
+  return Number((object as AnyObject | null)?.metadata?.resourceVersion ?? 0);
 }

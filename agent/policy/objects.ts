@@ -60,11 +60,7 @@ export const keyOf = ({ namespace, name }: { namespace: string; name: string }) 
 
 const protocol = v.optional(v.picklist(['TCP', 'UDP', 'SCTP']), 'TCP');
 const portNumber = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
-const cidr = v.pipe(
-  v.string(),
-  v.check((text) => ipaddr.isValidCIDR(text), 'no CIDR'),
-  v.transform(networkOf),
-);
+const cidr = v.pipe(v.string(), v.transform(decimal), v.check(isCidr, 'no CIDR'), v.transform(networkOf));
 
 // Strict: a field that this version does not know may narrow what a rule lets through, so it must not be ignored.
 const portSchema = v.pipe(
@@ -184,8 +180,8 @@ export function readPod(object: unknown): Read<Pod> {
       labels: metadata.labels,
       addresses: counts
         ? status.podIPs
-            .map(({ ip }) => ip)
-            .filter(ipaddr.isValid)
+            .map(({ ip }) => decimal(ip))
+            .filter(isAddress)
             .map(addressOf)
         : [],
       ports: [...spec.containers, ...sidecars].flatMap(({ ports }) =>
@@ -259,12 +255,36 @@ function readPort({ protocol, port, endPort }: ReadPorts[number]): Port {
     : { protocol, first: port, last: endPort ?? port };
 }
 
+/**
+ * Without leading zeros. The API server gives them no meaning (ParseCIDRSloppy, KEP-4858), and ipaddr.js reads a number after
+ * one as octal.
+ */
+function decimal(text: string): string {
+  return text.replaceAll(/(?<=^|[.:])0+(?=\d)/g, '');
+}
+
+function isCidr(text: string): boolean {
+  return ipaddr.IPv4.isValidCIDRFourPartDecimal(text) || (!hasZone(text) && ipaddr.IPv6.isValidCIDR(text));
+}
+
+function isAddress(text: string): boolean {
+  return ipaddr.IPv4.isValidFourPartDecimal(text) || (!hasZone(text) && ipaddr.IPv6.isValid(text));
+}
+
+/** An address of one interface (`fe80::1%eth0`) is no address for the API server. */
+function hasZone(text: string): boolean {
+  return text.includes('%');
+}
+
+/**
+ * The API server takes an IPv4-mapped block as one of IPv4, unless it is wider than all such addresses (Contains of Go's IPNet).
+ */
 function networkOf(text: string): string {
-  const [, length] = ipaddr.parseCIDR(text);
-  const network = ipaddr.IPv4.isValidCIDR(text)
-    ? ipaddr.IPv4.networkAddressFromCIDR(text)
-    : ipaddr.IPv6.networkAddressFromCIDR(text);
-  return `${addressOf(network.toString())}/${length}`;
+  const [address, length] = ipaddr.parseCIDR(text);
+  if (address instanceof ipaddr.IPv4) return `${ipaddr.IPv4.networkAddressFromCIDR(text)}/${length}`;
+  if (address.isIPv4MappedAddress() && length >= 96)
+    return networkOf(`${address.toIPv4Address()}/${length - 96}`);
+  return `${ipaddr.IPv6.networkAddressFromCIDR(text).toRFC5952String()}/${length}`;
 }
 
 function addressOf(text: string): string {

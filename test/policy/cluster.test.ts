@@ -218,4 +218,24 @@ test('a policy that becomes unreadable stays what it was; one that was never rea
   await eventually('all is known', () => assert.is(context.cluster.problems().size, 0));
 });
 
+test('one object that cannot be read in any way keeps no other from being heard', async (context) => {
+  const { api } = context;
+  const metadata = { namespace: 'x', name: 'n' };
+  api.put('pods', pod('x/p1', 'here', '10.0.0.1'));
+  start(context);
+  await eventually('all is listed', () => assert.ok(context.cluster.isKnown()));
+  const blocks = [{ ipBlock: { cidr: '::ffff:10.0.0.0/104' } }];
+  api.put('networkpolicies', {
+    metadata: { ...metadata, name: 'mapped' },
+    spec: { podSelector: { matchLabels: { app: 'none' } }, ingress: [{ from: blocks }] },
+  } as unknown as ApiObject);
+  for (const object of [{ metadata: null }, { metadata: { name: 1 } }, {}])
+    api.say(JSON.stringify({ type: 'ADDED', object }));
+  api.put('networkpolicies', { metadata, spec: {} } as unknown as ApiObject);
+  context.decision.setLocal(new Set(['x/p1']));
+  await eventually('the last policy is heard', () =>
+    assert.equal(context.decision.rulesOf('x/p1'), { ingress: [] }),
+  );
+});
+
 test.run();

@@ -41,6 +41,17 @@ const badPolicies: [string, unknown, string][] = [
     'spec.ingress.0.from.0',
   ],
   ['no CIDR', { from: [{ ipBlock: { cidr: '10.0.0.0/33' } }] }, 'spec.ingress.0.from.0.ipBlock.cidr'],
+  ['a block of few parts', { from: [{ ipBlock: { cidr: '10/8' } }] }, 'spec.ingress.0.from.0.ipBlock.cidr'],
+  [
+    'a hexadecimal block',
+    { from: [{ ipBlock: { cidr: '0x10.0.0.0/8' } }] },
+    'spec.ingress.0.from.0.ipBlock.cidr',
+  ],
+  [
+    'a block of one interface',
+    { from: [{ ipBlock: { cidr: 'fe80::1%eth0/64' } }] },
+    'spec.ingress.0.from.0.ipBlock.cidr',
+  ],
   ['a range that ends before it begins', { ports: [{ port: 80, endPort: 79 }] }, 'spec.ingress.0.ports.0'],
   ['a range of a named port', { ports: [{ port: 'http', endPort: 90 }] }, 'spec.ingress.0.ports.0'],
   ['an unknown protocol', { ports: [{ protocol: 'ICMP' }] }, 'spec.ingress.0.ports.0.protocol'],
@@ -69,6 +80,88 @@ for (const [what, rule, path] of badPolicies) {
     const closed = closedPolicy(object);
     assert.equal(closed && [closed.ingress, closed.egress], [[], []], 'until then it lets nothing through');
   });
+}
+
+// As ParseCIDRSloppy and Contains of Go read them, by which the API server judges blocks. Source: KEP-4858.
+const forms: [what: string, cidr: string, network: string][] = [
+  ['host bits', '10.1.2.3/8', '10.0.0.0/8'],
+  ['leading zeros', '010.0.0.0/08', '10.0.0.0/8'],
+  ['more zeros', '000.00.0.0/0', '0.0.0.0/0'],
+  ['a part that is no octal number', '10.0.0.08/32', '10.0.0.8/32'],
+  ['IPv6', '2001:0DB8:0010::1/48', '2001:db8:10::/48'],
+  ['an IPv4-mapped block', '::ffff:10.1.0.0/104', '10.0.0.0/8'],
+  ['all IPv4-mapped addresses', '::FFFF:0:0/96', '0.0.0.0/0'],
+  ['an IPv4-mapped address with leading zeros', '::ffff:010.0.0.010/128', '10.0.0.10/32'],
+  ['a block that is wider than the IPv4-mapped addresses', '::ffff:10.0.0.0/80', '::/80'],
+];
+for (const [what, cidr, network] of forms) {
+  test(`a block is read as the API server reads it: ${what}`, () => {
+    const read = readPolicy({
+      ...good,
+      spec: { ingress: [{ from: [{ ipBlock: { cidr, except: [cidr] } }] }] },
+    });
+    const peers = valueOf(read).ingress?.[0]?.peers;
+    assert.equal(peers?.blocks.list, [{ cidr: network, except: [network] }]);
+    assert.equal(peers?.blocks.ranges, { 4: [], 6: [] });
+  });
+}
+
+test('an exception with leading zeros is excluded, and an IPv4-mapped one', () => {
+  for (const except of ['010.1.0.0/16', '::ffff:10.1.0.0/112']) {
+    const ipBlock = { cidr: '10.0.0.0/8', except: [except] };
+    const read = readPolicy({ ...good, spec: { ingress: [{ from: [{ ipBlock }] }] } });
+    const blocks = valueOf(read).ingress?.[0]?.peers?.blocks;
+    assert.equal([blocks?.covers('10.0.0.1'), blocks?.covers('10.1.0.1')], [true, false], except);
+  }
+});
+
+test('no text in place of a block or an address is more than an object that cannot be read', () => {
+  const part = fc.constantFrom(
+    '0',
+    '00',
+    '010',
+    '08',
+    '255',
+    '256',
+    '0x1',
+    'ffff',
+    '00ff',
+    ':',
+    '::',
+    '.',
+    '/',
+    '%',
+    'e',
+  );
+  fc.assert(
+    fc.property(fc.array(part, { maxLength: 12 }), fc.nat(130), (parts, length) => {
+      const ip = parts.join('');
+      for (const cidr of [ip, `${ip}/${length}`, `::ffff:${ip}/${length}`]) {
+        const read = readPolicy({ ...good, spec: { ingress: [{ from: [{ ipBlock: { cidr } }] }] } });
+        if ('value' in read) assert.ok(read.value.ingress?.[0]?.peers?.blocks.ranges);
+      }
+      readPod(podWith(ip));
+    }),
+    { numRuns: runs },
+  );
+});
+
+const podWith = (ip: string) => ({
+  metadata: { name: 'p', namespace: 'x', creationTimestamp: '2026-11-01T00:00:00Z' },
+  spec: { containers: [{}] },
+  status: { podIPs: [{ ip }] },
+});
+const addresses: [ip: string, read: string[]][] = [
+  ['10.0.0.1', ['10.0.0.1']],
+  ['010.0.0.010', ['10.0.0.10']],
+  ['::ffff:10.0.0.1', ['10.0.0.1']],
+  ['2001:DB8::0001', ['2001:db8::1']],
+  ['10', []],
+  ['fe80::1%eth0', []],
+];
+for (const [ip, read] of addresses) {
+  test(`a pod's address is read as the API server reads it: ${ip}`, () =>
+    assert.equal(valueOf(readPod(podWith(ip))).addresses, read));
 }
 
 /** Rules that have exactly 10,000 entries together with those that `more` adds. */
