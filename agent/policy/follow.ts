@@ -3,8 +3,9 @@
 import * as v from 'valibot';
 import { Failure } from '../messages/failure.ts';
 import type { Clock } from '../port/clock.ts';
+import { hasCode } from '../port/fs.ts';
 import { httpsGet, type Identity, linesOf } from '../port/https.ts';
-import { type Incoming, readBody } from '../port/net.ts';
+import { type Incoming, readBody, systemError } from '../port/net.ts';
 
 export interface ApiServer {
   url: string;
@@ -30,9 +31,12 @@ export interface Follower {
 }
 
 const PAGE = 500;
-/** An object has at most 1.5 MiB in etcd (its --max-request-bytes); its JSON may be longer. */
-const MAX_OBJECT_BYTES = 8 * 2 ** 20;
-const MAX_PAGE_BYTES = 256 * 2 ** 20;
+/**
+ * The most bytes of a page or an event. An object has at most 1.5 MiB in etcd (its --max-request-bytes), as Protobuf. There a
+ * peer `{"podSelector":{},"namespaceSelector":{}}` takes 6 bytes, and 42 in JSON: 10.5 MiB. Reading takes some ten times as
+ * much memory, and the service has 512 MiB.
+ */
+const MAX_BYTES = 12 * 2 ** 20;
 const ANSWER_MS = 30_000;
 const PAGE_MS = 60_000;
 /** The API server sends a bookmark about once a minute. A connection that is silent for longer than two minutes is dead. */
@@ -55,6 +59,9 @@ const eventSchema = v.object({
 
 /** The list is too old to be continued, or the watch to be resumed: a new list is needed. */
 class Gone extends Error {}
+
+/** Codes of events that cannot be taken. A watch from before one would come to it again, and a list has what it says. */
+const UNTAKEN = ['EMSGSIZE', 'EBADMSG'];
 
 /** Too many requests. The API server says how long to wait. */
 class Busy extends Failure {
@@ -85,8 +92,8 @@ export async function follow(
     } catch (error) {
       if (signal.aborted) return;
       failures += 1;
-      if (error instanceof Gone) version = undefined;
-      else follower.silent(error as Error);
+      if (error instanceof Gone || hasCode(error, ...UNTAKEN)) version = undefined;
+      if (!(error instanceof Gone)) follower.silent(error as Error);
       if (error instanceof Busy) await clock.sleep(error.waitMs, signal).catch(() => undefined);
     }
     // Full jitter, so that nodes that lost the API server at the same time do not all come back at the same time.
@@ -103,20 +110,45 @@ async function list(
   signal: AbortSignal,
 ): Promise<string> {
   let next = '';
-  let begun = false;
+  let limit = PAGE;
   for (;;) {
-    const asked = { ...query, limit: String(PAGE), ...(next !== '' && { continue: next }) };
-    const incoming = await ask(api, path, asked, signal);
-    const body = await readBody(incoming, { maxBytes: MAX_PAGE_BYTES, timeoutMs: PAGE_MS });
-    const page = v.parse(listSchema, JSON.parse(body.toString()));
-    if (!begun) follower.begin();
-    begun = true;
+    const page = await pageOf(
+      api,
+      path,
+      { ...query, limit: String(limit), ...(next && { continue: next }) },
+      signal,
+    );
+    if (page === 'too long') {
+      if (limit === 1)
+        throw systemError('EMSGSIZE', `an object of ${path} is longer than ${MAX_BYTES} bytes`);
+      // From the beginning, since the API server may refuse to continue a list with another limit.
+      limit = Math.ceil(limit / 8);
+      next = '';
+      continue;
+    }
+    if (next === '') follower.begin();
     for (const object of page.items) follower.put(object);
     next = page.metadata.continue;
     if (next === '') {
       follower.end();
       return page.metadata.resourceVersion;
     }
+  }
+}
+
+async function pageOf(
+  api: ApiServer,
+  path: string,
+  query: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<v.InferOutput<typeof listSchema> | 'too long'> {
+  const incoming = await ask(api, path, query, signal);
+  try {
+    const body = await readBody(incoming, { maxBytes: MAX_BYTES, timeoutMs: PAGE_MS });
+    return v.parse(listSchema, JSON.parse(body.toString()));
+  } catch (error) {
+    if (hasCode(error, 'EMSGSIZE')) return 'too long';
+    throw error;
   }
 }
 
@@ -137,8 +169,8 @@ async function* watch(
     timeoutSeconds: String(Math.floor(300 + 300 * random())),
   };
   const incoming = await ask(api, path, asked, signal);
-  for await (const line of linesOf(incoming, { idleMs: IDLE_MS, maxBytes: MAX_OBJECT_BYTES })) {
-    const { type, object } = v.parse(eventSchema, JSON.parse(line));
+  for await (const line of linesOf(incoming, { idleMs: IDLE_MS, maxBytes: MAX_BYTES })) {
+    const { type, object } = eventIn(line);
     if (type === 'ERROR') {
       if (object.code === 410) throw new Gone(object.message);
       throw new Failure('POLICY_API_FAILED', `the watch of ${path} ended: ${object.message}`, { path });
@@ -147,6 +179,12 @@ async function* watch(
     if (type === 'DELETED') follower.remove(object);
     if (object.metadata?.resourceVersion !== undefined) yield object.metadata.resourceVersion;
   }
+}
+
+function eventIn(line: string): v.InferOutput<typeof eventSchema> {
+  const read = v.safeParse(eventSchema, parsed(line));
+  if (read.success) return read.output;
+  throw systemError('EBADMSG', `a line of a watch is no event: ${read.issues[0].message}`);
 }
 
 async function ask(
@@ -160,7 +198,7 @@ async function ask(
   const incoming = await httpsGet(target, identity(), { timeoutMs: ANSWER_MS, signal });
   const { statusCode = 0, headers } = incoming;
   if (statusCode === 200) return incoming;
-  const body = await readBody(incoming, { maxBytes: MAX_OBJECT_BYTES, timeoutMs: ANSWER_MS });
+  const body = await readBody(incoming, { maxBytes: MAX_BYTES, timeoutMs: ANSWER_MS });
   const status = v.safeParse(v.object({ message: v.string() }), parsed(body.toString()));
   const message = `${statusCode} for ${path}: ${status.success ? status.output.message : 'no reason given'}`;
   if (statusCode === 410) throw new Gone(message);

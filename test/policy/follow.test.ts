@@ -19,6 +19,7 @@ interface Seen {
   ended: Promise<void>;
 }
 
+const MIB = 2 ** 20;
 const test = suite<Seen>('follow');
 const pod = (name: string, nodeName = 'a'): ApiObject =>
   ({ metadata: { name, namespace: 'x' }, spec: { nodeName } }) as ApiObject;
@@ -176,15 +177,48 @@ test('a wrong token and a foreign authority are told, and nothing is taken', asy
   assert.is(context.names.size, 0);
 });
 
-test('lines that are no events end the watch, and it is taken up again', async (context) => {
+/** A pod of about this many bytes of JSON. */
+const long = (name: string, bytes: number) =>
+  ({ ...pod(name), status: { message: 'x'.repeat(bytes) } }) as ApiObject;
+
+test('objects of a length that etcd can hold come by a watch and in a list', async (context) => {
   const { api, names, told } = context;
+  api.put('pods', long('first', 11 * MIB));
   start(context);
   await eventually('the watch', () => api.watches() === 1);
-  api.say('{"type":');
-  await eventually('the problem', () => told.length === 3);
-  await eventually('the watch again', () => api.watches() === 1);
+  api.put('pods', long('second', 11 * MIB));
+  api.put('pods', pod('after'));
+  await eventually('the change', () => names.has('after'));
+  assert.equal([...names], ['first', 'second', 'after']);
+  assert.equal(told, ['begin', 'end']);
+});
+
+test('a page that is too long is asked for again with fewer objects', async (context) => {
+  const { api, names, told } = context;
+  for (let at = 0; at < 40; at += 1) api.put('pods', long(`p${at}`, MIB));
+  start(context);
+  await eventually('the watch', () => api.watches() === 1);
+  assert.is(names.size, 40);
+  assert.equal(told, ['begin', 'end'], 'and nobody need know');
   api.put('pods', pod('after'));
   await eventually('the change', () => names.has('after'));
 });
+
+for (const [what, line] of [
+  ['cannot be read', '{"type":'],
+  ['is no event', '{"type":"ADDED","object":{"metadata":null}}'],
+  ['is too long', 'x'.repeat(13 * 2 ** 20)],
+] as const)
+  test(`a line that ${what} is not asked for again: a list has what it said`, async (context) => {
+    const { api, names, told } = context;
+    start(context);
+    await eventually('the watch', () => api.watches() === 1);
+    api.say(line);
+    await eventually('the new list', () => told.filter((one) => one === 'end').length === 2);
+    assert.is(told.length, 5, 'and the problem is told');
+    await eventually('the watch again', () => api.watches() === 1);
+    api.put('pods', pod('after'));
+    await eventually('the change', () => names.has('after'));
+  });
 
 test.run();
