@@ -142,17 +142,31 @@ export class All<T> {
 export function commit(socket: NetlinkSocket, { bytes, last }: Transaction): Refusal | undefined {
   socket.send(bytes);
   let acknowledged = false;
-  for (let datagram = socket.receive(); datagram !== undefined; datagram = socket.receive()) {
+  let refusal: Refusal | undefined;
+  // Each message that the kernel refuses has an answer. All are taken: the socket's next use would find those that are left.
+  for (let datagram = nextAnswers(socket); datagram !== undefined; datagram = nextAnswers(socket)) {
     for (const answer of answersIn(datagram)) {
-      if (answer.errno !== 0) return refusalIn(answer);
+      refusal ??= answer.errno === 0 ? undefined : refusalIn(answer);
       if (answer.sequence === last) acknowledged = true;
     }
   }
+  if (refusal !== undefined) return refusal;
   if (!acknowledged) throw new SystemCallError('recv, of the answer to a transaction of nftables', EIO);
   return undefined;
 }
 
+/** The kernel tells once that it has dropped answers for which the socket had no room. Those that it has kept come next. */
+function nextAnswers(socket: NetlinkSocket): Uint8Array | undefined {
+  try {
+    return socket.receive();
+  } catch (error) {
+    if (error instanceof SystemCallError && error.errno === ENOBUFS) return socket.receive();
+    throw error;
+  }
+}
+
 const EIO = 5;
+const ENOBUFS = 105;
 const EINTR = 4;
 /** ENOENT: the set is gone. EOPNOTSUPP and EAFNOSUPPORT: this kernel does not have this kind of object at all. */
 const NOTHING = [2, 95, 97];

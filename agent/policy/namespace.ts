@@ -6,6 +6,7 @@ import { header, SUBSYSTEM, setsTransaction, tableRemoval, tablesTransaction } f
 import { TableListing } from '../kernel/is-there-nft.ts';
 import { answersIn, Message, REQUEST } from '../kernel/message.ts';
 import type { SetChange, Table } from '../kernel/operation.ts';
+import { SystemCallError } from '../port/libc.ts';
 import { openNetfilter } from '../port/netlink.ts';
 import { standsAs } from './standing.ts';
 
@@ -13,11 +14,11 @@ export interface PolicyNamespace {
   /** Writes the table in one transaction, all or nothing; the earlier table decides until then. Undefined: no table. */
   put(table: Table | undefined): Refusal | undefined;
   change(sets: readonly SetChange[]): Refusal | undefined;
-  /** Changes with each transaction of any process in this namespace. */
+  /** Changes with each transaction of any process in this namespace. @throws SystemCallError */
   generation(): number;
   /**
    * Whether this table is the one in the kernel. Asked only when another process has changed something, since it lists all
-   * elements.
+   * elements. @throws SystemCallError
    */
   holds(table: Table | undefined): boolean;
   /** Packets counted by the last rule of each chain: packets that nothing let through. */
@@ -28,6 +29,8 @@ export interface PolicyNamespace {
 /** A transaction holds the sets of all rules of a pod: 100,000 addresses take 3 MB. */
 const MOST_BYTES = 64 * 2 ** 20;
 const ENOENT = 2;
+const EIO = 5;
+const NEW_GENERATION = SUBSYSTEM + 15;
 const GET_GENERATION = SUBSYSTEM + 16;
 
 /** @throws SystemCallError, or Node's error when the path cannot be opened. */
@@ -43,10 +46,12 @@ export function openPolicyNamespace(netns: string): PolicyNamespace {
     change: (sets) => commit(socket, setsTransaction(name, sets)),
     generation() {
       socket.send(new Uint8Array(header(new Message(GET_GENERATION, REQUEST), 0).finish(1)));
-      const [answer] = answersIn(socket.receive() ?? new Uint8Array());
+      const answer = answersIn(socket.receive() ?? new Uint8Array()).find(
+        ({ type, sequence }) => type === NEW_GENERATION && sequence === 1,
+      );
+      if (answer === undefined) throw new SystemCallError('recv, of the generation of nftables', EIO);
       // After the headers of nfnetlink and of the attribute, in network byte order.
-      const view = answer && new DataView(answer.body.buffer, answer.body.byteOffset);
-      return view?.getUint32(8) ?? 0;
+      return new DataView(answer.body.buffer, answer.body.byteOffset).getUint32(8);
     },
     holds: (table) => standsAs(new TableListing(new Conversation(socket)), table),
     denied: () => {
