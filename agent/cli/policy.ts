@@ -151,6 +151,7 @@ async function show(args: string[], io: CommandIo): Promise<number> {
       ...rest,
       standing: standing.state,
       ...(standing.state === 'in force' && { denied: standing.denied }),
+      ...(standing.state === 'unknown' && { why: standing.why }),
     }));
     io.stdout(`${JSON.stringify({ pods, problems: Object.fromEntries(problems) })}\n`);
     return 0;
@@ -188,6 +189,7 @@ function textOf({ pod, ingress, egress, standing }: Shown): string {
     'in force': '',
     differs: '  its rules are not yet as decided: is eniboot-policy.service running?\n',
     gone: '  its namespace is gone\n',
+    unknown: `  whether its rules are in force is unknown: ${standing.state === 'unknown' ? standing.why : ''}\n`,
   };
   return `${pod}\n${table(rows.map((row) => ['', ...row]))}${states[standing.state]}`;
 }

@@ -63,7 +63,7 @@ export class TableListing {
   /** The counters of the rules of a table's chains, in order: packets, or 0 for a rule without a counter. */
   packets(family: Table['family'], table: string): Map<string, number[]> {
     const found = new Map<string, number[]>();
-    for (const rule of this.list(GET_RULE, familyNumber(family)).whole()) {
+    for (const rule of this.list(GET_RULE, familyNumber(family), table).whole()) {
       const attributes = attributesIn(rule, ATTRIBUTES);
       if (textOf(attributes.get(RULE.table)) !== table) continue;
       const chain = textOf(attributes.get(RULE.chain));
@@ -101,7 +101,7 @@ export class TableListing {
   }
 
   private rules(family: number, table: string, chain: string): Uint8Array[] {
-    return this.list(GET_RULE, family)
+    return this.list(GET_RULE, family, table)
       .whole()
       .filter((rule) => isOf(rule, table, chain));
   }
@@ -119,11 +119,15 @@ export class TableListing {
       .sort();
   }
 
-  private list(type: number, family: number): All<Uint8Array> {
-    const key = `${type} ${family}`;
+  /** @param table lists the rules of this table alone: other programs' tables may be large, and change at any time. */
+  private list(type: number, family: number, table?: string): All<Uint8Array> {
+    const key = `${type} ${family} ${table ?? ''}`;
     const known = this.lists.get(key);
     if (known !== undefined) return known;
-    const found = this.requests.listAll(() => header(new Message(type, REQUEST | DUMP), family));
+    const found = this.requests.listAll(() => {
+      const question = header(new Message(type, REQUEST | DUMP), family);
+      return table === undefined ? question : question.attribute(RULE.table, zeroEnded(table));
+    });
     this.lists.set(key, found);
     return found;
   }

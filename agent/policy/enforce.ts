@@ -139,13 +139,16 @@ export function createEnforcer(
 
   /** False when the kernel refused. Then nothing has changed, and the table is written whole later. */
   function settle(to: Target, act: () => Refusal | undefined): boolean {
-    const why = outcome(act);
+    const why = outcome(() => {
+      const refusal = act();
+      if (refusal === undefined) to.generation = to.namespace.generation();
+      return refusal;
+    });
     if (why !== undefined) {
       to.grants = undefined;
       tell({ kind: 'refused', where: to.where, netns: to.netns, why });
       return false;
     }
-    to.generation = to.namespace.generation();
     return true;
   }
 
@@ -160,14 +163,18 @@ export function createEnforcer(
     return policyTable(pod.network, rules, decision.membersOf);
   }
 
-  /** False when another program has changed the table, so that it has to be written again. */
+  /** False when another program has changed the table, or may have, so that it has to be written again. */
   function stands(one: Target, wanted: () => Table | undefined): boolean {
     if (one.grants === undefined) return true;
-    const generation = one.namespace.generation();
-    if (generation === one.generation) return true;
-    if (one.namespace.holds(wanted())) {
-      one.generation = generation;
-      return true;
+    try {
+      const generation = one.namespace.generation();
+      if (generation === one.generation) return true;
+      if (one.namespace.holds(wanted())) {
+        one.generation = generation;
+        return true;
+      }
+    } catch {
+      // A pod with NET_ADMIN may change its nftables faster than they can be listed. Then its table is written again, unseen.
     }
     one.grants = undefined;
     tell({ kind: 'put-back', where: one.where, netns: one.netns });

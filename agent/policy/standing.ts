@@ -10,7 +10,9 @@ export type Standing =
   | { state: 'in force'; denied: { ingress: number | undefined; egress: number | undefined } }
   /** Rules or elements of sets are not as decided: the service has not written them yet, or is not running. */
   | { state: 'differs' }
-  | { state: 'gone' };
+  | { state: 'gone' }
+  /** The kernel did not list the rules, as when the pod changes its nftables all the time. */
+  | { state: 'unknown'; why: string };
 
 /**
  * Packets denied since the rules were written, by direction. A direction is absent when it is open. Undefined: the namespace is
@@ -23,13 +25,18 @@ export function deniedIn(netns: string): { ingress?: number; egress?: number } |
   });
 }
 
-/** @param wanted undefined when nothing isolates the pod. @throws SystemCallError */
+/** @param wanted undefined when nothing isolates the pod. */
 export function standingOf(netns: string, wanted: Table | undefined): Standing {
-  const found = inPodIfThere(netns, (kernel): Standing => {
-    const tables = kernel.tables();
-    return standsAs(tables, wanted) ? inForce(tables.packets('inet', POLICY_TABLE)) : { state: 'differs' };
-  });
-  return found ?? { state: 'gone' };
+  try {
+    const found = inPodIfThere(netns, (kernel): Standing => {
+      const tables = kernel.tables();
+      return standsAs(tables, wanted) ? inForce(tables.packets('inet', POLICY_TABLE)) : { state: 'differs' };
+    });
+    return found ?? { state: 'gone' };
+  } catch (error) {
+    // One pod must not keep the others from being shown.
+    return { state: 'unknown', why: String(error) };
+  }
 }
 
 /** Compares the rules, and the elements of all sets. */
