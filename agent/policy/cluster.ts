@@ -41,6 +41,8 @@ export function watchCluster(
 ): Cluster {
   const namespaces = new Map<string, Namespace>();
   const policies = new Map<string, Policy>();
+  /** Policies of which no form could be read. Each form of one closes what it selects. */
+  const neverRead = new Set<string>();
   /** By key and by the watch that reports it: several watches see a pod of this node. */
   const pods = new Map<string, Map<string, { version: number; pod: Pod }>>();
   const own = new Set<string>();
@@ -109,8 +111,10 @@ export function watchCluster(
   }
 
   function putPolicy(key: string, object: unknown): void {
-    const policy =
-      read('policy', object, readPolicy) ?? (policies.has(key) ? undefined : closedPolicy(object));
+    const found = read('policy', object, readPolicy);
+    if (found !== undefined) neverRead.delete(key);
+    else if (!policies.has(key)) neverRead.add(key);
+    const policy = found ?? (neverRead.has(key) ? closedPolicy(object) : undefined);
     if (policy === undefined) return;
     policies.set(key, policy);
     decision.putPolicy(policy);
@@ -204,6 +208,7 @@ export function watchCluster(
       putPolicy,
       (key) => {
         policies.delete(key);
+        neverRead.delete(key);
         decision.removePolicy(key);
       },
     ),

@@ -218,6 +218,38 @@ test('a policy that becomes unreadable stays what it was; one that was never rea
   await eventually('all is known', () => assert.is(context.cluster.problems().size, 0));
 });
 
+test('a policy that was never readable closes what it selects now, and only that', async (context) => {
+  const { api } = context;
+  const labelled = (key: string, ip: string, app: string) => {
+    const { metadata, ...rest } = pod(key, 'here', ip);
+    return { metadata: { ...metadata, labels: { app } }, ...rest } as ApiObject;
+  };
+  api.put('pods', labelled('x/a', '10.0.0.1', 'a'));
+  api.put('pods', labelled('x/b', '10.0.0.2', 'b'));
+  const policy = (app: string, rule: object) =>
+    api.put('networkpolicies', {
+      metadata: { namespace: 'x', name: 'n' },
+      spec: { podSelector: { matchLabels: { app } }, policyTypes: ['Ingress'], ingress: [rule] },
+    } as ApiObject);
+  const rules = () => ['x/a', 'x/b'].map((key) => context.decision.rulesOf(key));
+  const shut = { ingress: [], egress: [] };
+  policy('a', { fromNowhere: 1 });
+  start(context);
+  context.decision.setLocal(new Set(['x/a', 'x/b']));
+  await eventually('a is closed', () => assert.equal(rules(), [shut, {}]));
+  policy('b', { fromNowhere: 1 });
+  await eventually('b is closed, and a is open', () => assert.equal(rules(), [{}, shut]));
+  policy('b', {});
+  await eventually('it can be read', () => assert.is(rules()[1]?.ingress?.length, 1));
+  policy('a', { fromNowhere: 1 });
+  await eventually('it is unreadable again', () => assert.is(context.cluster.problems().size, 1));
+  assert.is(rules()[1]?.ingress?.length, 1, 'what it said before stands');
+  api.remove('networkpolicies', { metadata: { namespace: 'x', name: 'n' } });
+  await eventually('it is gone', () => assert.equal(rules(), [{}, {}]));
+  policy('a', { fromNowhere: 1 });
+  await eventually('another of its name, never read', () => assert.equal(rules(), [shut, {}]));
+});
+
 test('one object that cannot be read in any way keeps no other from being heard', async (context) => {
   const { api } = context;
   const metadata = { namespace: 'x', name: 'n' };
