@@ -96,6 +96,14 @@ export function createEnforcer(
     return decision.rulesOf(pod.key) ?? (isClosedUntilKnown(pod.key) ? closed : {});
   }
 
+  /**
+   * The API server has not told of the pod, and its namespace has got its first policy, or lost its last, since the pod's rules
+   * were written.
+   */
+  function isOutdated({ pod: { key }, rules }: KeptPod): boolean {
+    return decision.addressesOf(key) === undefined && (rules === closed) !== isClosedUntilKnown(key);
+  }
+
   /** Counters of a pod: in its own namespace, and in the node's table. */
   const counterOf = (where: 'pod' | 'node', { pod }: KeptPod) => `${where} ${pod.id} `;
 
@@ -202,7 +210,7 @@ export function createEnforcer(
       bySet.set(rule, setChanges(rule, changed, decision.membersOf(rule)));
     let others = false;
     for (const one of kept.values()) {
-      const isOther = one.grants === undefined || pods.has(one.pod.key);
+      const isOther = one.grants === undefined || pods.has(one.pod.key) || isOutdated(one);
       const sets = isOther ? 'others' : changesFor(one.grants ?? [], bySet);
       if (sets !== 'others' && change(one, sets)) continue;
       others = true;

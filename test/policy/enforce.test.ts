@@ -8,9 +8,10 @@ import { createDecision } from '../../agent/policy/decide.ts';
 import { createEnforcer, type Event, type LocalPod } from '../../agent/policy/enforce.ts';
 import type { PolicyNamespace } from '../../agent/policy/namespace.ts';
 import { nodeTable } from '../../agent/policy/node-table.ts';
+import { readPod, readPolicy } from '../../agent/policy/objects.ts';
 import { closed, policyTable } from '../../agent/policy/pod-table.ts';
 import type { World } from './oracle.ts';
-import { podStep, step, take } from './random-cluster.ts';
+import { podStep, step, take, valueOf } from './random-cluster.ts';
 
 /**
  * Memory in place of a kernel, and as strict: a change of a set or an element that does not exist is refused, and then nothing
@@ -187,6 +188,83 @@ test('by whole tables or by elements: the same', () => {
   );
   for (const [what, times] of Object.entries(seen))
     assert.ok(times > 100, `${what} was hardly tried: ${times}`);
+});
+
+/** Two pods of namespace x on the node, and what the tests do with them. @param isClosed whether its namespace has a policy. */
+function node(isClosed: () => boolean, refuses: (netns: string) => boolean = () => false) {
+  const decision = createDecision();
+  const kernels = new Map<string, ReturnType<typeof memoryNamespace>>();
+  const puts: string[] = [];
+  const events: Event[] = [];
+  let pods: LocalPod[] = [];
+  const enforcer = createEnforcer(
+    decision,
+    (netns) => {
+      const made = memoryNamespace();
+      kernels.set(netns, made);
+      const put: PolicyNamespace['put'] = (table) => {
+        puts.push(netns);
+        made.refuse(refuses(netns));
+        return made.namespace.put(table);
+      };
+      return { ...made.namespace, put };
+    },
+    { netns: 'node', addresses: ['10.0.0.4'] },
+    isClosed,
+    (event) => events.push(event),
+    { note: () => undefined, forget: () => undefined },
+  );
+  return {
+    decision,
+    enforcer,
+    events,
+    puts,
+    /** The pods that have an address, by the ID of their container. */
+    run(containers: Record<string, string>) {
+      pods = Object.entries(containers).map(([id, key]) => ({
+        ...{ id, key, netns: id, network, hostLink: `enb-${id}`, addresses: [] },
+      }));
+      decision.setLocal(new Set(pods.map(({ key }) => key)));
+      enforcer.setPods(pods);
+    },
+    look: () => enforcer.apply(),
+    isOpen: (id: string) => kernels.get(id)?.text() === 'none',
+  };
+}
+
+const policyFor = (matchLabels: object) =>
+  valueOf(
+    readPolicy({ metadata: { namespace: 'x', name: 'n' }, spec: { podSelector: { matchLabels } } }),
+  );
+const podOf = (name: string, labels: object) =>
+  valueOf(
+    readPod({
+      metadata: { namespace: 'x', name, labels, creationTimestamp: '2026-11-01T00:00:00Z' },
+      spec: { containers: [] },
+    }),
+  );
+
+test("the first policy of a namespace closes the pods there that nobody has told of, until they are told of", () => {
+  let isIsolated = false;
+  const { decision, run, look, isOpen, puts } = node(() => isIsolated);
+  run({ c1: 'x/p1' });
+  look();
+  assert.ok(isOpen('c1'), 'it was added when its namespace had no policy');
+  isIsolated = true;
+  decision.putPolicy(policyFor({ app: 'b' }));
+  look();
+  assert.not.ok(isOpen('c1'));
+  const written = puts.length;
+  look();
+  assert.is(puts.length, written, 'it is closed once');
+  decision.putPod(podOf('p1', { app: 'a' }));
+  look();
+  assert.ok(isOpen('c1'), 'the policy does not select it');
+  isIsolated = false;
+  decision.removePolicy('x/n');
+  run({ c1: 'x/p1', c2: 'x/p2' });
+  look();
+  assert.ok(isOpen('c2'));
 });
 
 test.run();
