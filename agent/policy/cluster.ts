@@ -118,7 +118,7 @@ export function watchCluster(
     if (policy === undefined) return;
     policies.set(key, policy);
     decision.putPolicy(policy);
-    widen();
+    widenSoon();
   }
 
   function podSource(source: string): { put(key: string, object: unknown): void; remove(key: string): void } {
@@ -166,6 +166,17 @@ export function watchCluster(
     );
   }
 
+  let isWidening = false;
+  /** Once for a page of a list: it looks at every policy, and for some at every namespace. */
+  function widenSoon(): void {
+    if (isWidening) return;
+    isWidening = true;
+    queueMicrotask(() => {
+      isWidening = false;
+      widen();
+    });
+  }
+
   /** Watches more namespaces when a policy for this node's pods needs them. A namespace that is watched once stays so. */
   function widen(): void {
     const here = new Set([...asked, ...[...own].map((key) => key.slice(0, key.indexOf('/')))]);
@@ -191,7 +202,7 @@ export function watchCluster(
         if (namespace === undefined) return;
         namespaces.set(key, namespace);
         decision.putNamespace(namespace);
-        widen();
+        widenSoon();
       },
       (key) => {
         namespaces.delete(key);
@@ -214,9 +225,10 @@ export function watchCluster(
     ),
   );
   watchPods({ path: '/api/v1/pods', query: { fieldSelector: `spec.nodeName=${nodeName}` } }, (key, there) => {
+    if (there === own.has(key)) return;
     if (there) own.add(key);
     else own.delete(key);
-    widen();
+    widenSoon();
   });
 
   return {

@@ -250,6 +250,27 @@ test('a policy that was never readable closes what it selects now, and only that
   await eventually('another of its name, never read', () => assert.equal(rules(), [shut, {}]));
 });
 
+test('many namespaces and many policies: the service does not look at each with each again and again', async (context) => {
+  const { api } = context;
+  for (let at = 0; at < 2000; at += 1)
+    api.put('namespaces', { metadata: { name: `n${at}`, labels: { team: `t${at}` } } } as ApiObject);
+  api.put('pods', pod('n0/p1', 'here', '10.0.0.1'));
+  const from = ['t1', 'none'].map((team) => ({ namespaceSelector: { matchLabels: { team } } }));
+  for (let at = 0; at < 100; at += 1)
+    api.put('networkpolicies', {
+      metadata: { namespace: 'n0', name: `n${at}` },
+      spec: { ingress: [{ from }] },
+    } as unknown as ApiObject);
+  const before = process.cpuUsage();
+  start(context);
+  await eventually('all is listed', () => assert.ok(context.cluster.isKnown()));
+  for (let at = 0; at < 100; at += 1) api.put('pods', pod('n0/p1', 'here', `10.0.1.${at}`));
+  await eventually('all is heard', () => assert.equal(context.decision.addressesOf('n0/p1'), ['10.0.1.99']));
+  const { user, system } = process.cpuUsage(before);
+  assert.ok(user + system < 4_000_000, `${user + system} µs of a processor`);
+  assert.ok(api.requests.some((one) => one.startsWith('/api/v1/namespaces/n1/pods')));
+});
+
 test('one object that cannot be read in any way keeps no other from being heard', async (context) => {
   const { api } = context;
   const metadata = { namespace: 'x', name: 'n' };

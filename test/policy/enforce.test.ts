@@ -233,9 +233,7 @@ function node(isClosed: () => boolean, refuses: (netns: string) => boolean = () 
 }
 
 const policyFor = (matchLabels: object) =>
-  valueOf(
-    readPolicy({ metadata: { namespace: 'x', name: 'n' }, spec: { podSelector: { matchLabels } } }),
-  );
+  valueOf(readPolicy({ metadata: { namespace: 'x', name: 'n' }, spec: { podSelector: { matchLabels } } }));
 const podOf = (name: string, labels: object) =>
   valueOf(
     readPod({
@@ -244,7 +242,7 @@ const podOf = (name: string, labels: object) =>
     }),
   );
 
-test("the first policy of a namespace closes the pods there that nobody has told of, until they are told of", () => {
+test('the first policy of a namespace closes the pods there that nobody has told of, until they are told of', () => {
   let isIsolated = false;
   const { decision, run, look, isOpen, puts } = node(() => isIsolated);
   run({ c1: 'x/p1' });
