@@ -136,7 +136,7 @@ export function encodeTables(tables: readonly Table[], again = false): Message[]
 function assembled(messages: Message[]): Transaction {
   messages.at(-1)?.wantAnswer();
   const all = [batch(BATCH_BEGIN), ...messages, batch(BATCH_END)];
-  const parts = all.map((message, at) => message.finish(at));
+  const parts = all.flatMap((message, at) => [message.finish(at), message.tail]);
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let end = 0;
   for (const part of parts) {
@@ -159,14 +159,8 @@ export function header(message: Message, family: number, resource = 0): Message 
   return message.u8(family, 0, resource >> 8, resource & 0xff);
 }
 
-/**
- * A number has 32 bits in network order. A text gets a zero byte at its end. A list holds attributes, which may be
- * encoded already.
- */
-type Attribute = readonly [
-  type: number,
-  value: number | string | Uint8Array | readonly number[] | readonly Attribute[],
-];
+/** A number has 32 bits in network order. A text gets a zero byte at its end. A list holds attributes. */
+type Attribute = readonly [type: number, value: number | string | readonly number[] | readonly Attribute[]];
 
 function add(message: Message, attributes: readonly Attribute[]): Message {
   for (let at = 0; at < attributes.length; at += 1) {
@@ -176,16 +170,15 @@ function add(message: Message, attributes: readonly Attribute[]): Message {
     else if (isBytes(value)) message.attribute(type, value);
     else {
       const start = message.begin(type);
-      if (value instanceof Uint8Array) message.u8(...value);
-      else add(message, value);
+      add(message, value);
       message.end(start);
     }
   }
   return message;
 }
 
-function isBytes(value: Uint8Array | readonly number[] | readonly Attribute[]): value is readonly number[] {
-  return !(value instanceof Uint8Array) && typeof value[0] === 'number';
+function isBytes(value: readonly number[] | readonly Attribute[]): value is readonly number[] {
+  return typeof value[0] === 'number';
 }
 
 /** A request about a table or an object in it. The first attribute of each such request is the table's name. */
@@ -459,7 +452,7 @@ function elementMessages(
   id?: number,
 ): Message[] {
   const numbered: Attribute[] = id === undefined ? [] : [[4, id]];
-  return parts.map((part) => request(type, CREATE, table, [2, set], ...numbered, [3, part]));
+  return parts.map((part) => request(type, CREATE, table, [2, set], ...numbered).endWith(3, part));
 }
 
 /** A cache: many pods have rules with the same ranges. */

@@ -22,12 +22,16 @@ const CAPPED = 0x100;
 const WITH_WORDS = 0x200;
 const WORDS = 1;
 
+const none = new Uint8Array();
+
 /**
  * A message that is being written. It uses plain arrays of bytes: in a call that takes milliseconds the runtime has not
  * compiled anything yet, and typed arrays and views cost more than they save.
  */
 export class Message {
   private readonly bytes: number[];
+  /** Bytes that follow `bytes`, which many messages may share. */
+  tail: Uint8Array = none;
 
   constructor(type: number, flags: number) {
     this.bytes = [0, 0, 0, 0, type & 255, type >> 8, flags & 255, flags >> 8, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -89,22 +93,31 @@ export class Message {
     return this;
   }
 
+  /** Ends the message with an attribute that holds these encoded attributes, which are not copied. */
+  endWith(type: number, attributes: Uint8Array): this {
+    const length = 4 + attributes.length;
+    this.bytes.push(length & 255, length >> 8, type & 255, (type | NESTED) >> 8);
+    this.tail = attributes;
+    return this;
+  }
+
   get type(): number {
     return (this.bytes[4] ?? 0) + 256 * (this.bytes[5] ?? 0);
   }
 
   /** The bytes after the header. */
   get body(): Uint8Array {
-    return Uint8Array.from(this.bytes.slice(HEADER));
+    return Uint8Array.from([...this.bytes.slice(HEADER), ...this.tail]);
   }
 
   wantAnswer(): void {
     this.bytes[6] = (this.bytes[6] ?? 0) | ACK;
   }
 
+  /** All bytes but those of `tail`. */
   finish(sequence: number): number[] {
     const { bytes } = this;
-    const { length } = bytes;
+    const length = bytes.length + this.tail.length;
     bytes[0] = length & 255;
     bytes[1] = length >> 8;
     bytes[8] = sequence & 255;

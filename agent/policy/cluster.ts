@@ -258,7 +258,7 @@ function* peersOf(policy: Policy, namespaces: ReadonlyMap<string, Namespace>): G
     for (const { peers, ports } of policy[direction] ?? []) {
       const named = direction === 'egress' && ports?.some(({ name }) => name !== undefined);
       // A named port is defined by the destination pod, which can be in any namespace.
-      if (named && (peers === undefined || peers.blocks.list.length > 0)) yield EVERYWHERE;
+      if (named && (peers === undefined || !peers.blocks.isEmpty)) yield EVERYWHERE;
       for (const { namespaces: chosen } of peers?.pods ?? []) {
         if (chosen === undefined) yield policy.namespace;
         else if (chosen.length === 0) yield EVERYWHERE;

@@ -21,7 +21,8 @@ const bySource: Route = {
   ...{ from: '100::1/128', table: 140 },
 };
 const replies: Rule = { kind: 'rule', family: 4, priority: 512, mark: 0x80, table: 'main' };
-const hex = (message: Message) => Buffer.from(message.finish(1)).toString('hex');
+const hex = (message: Message) =>
+  Buffer.concat([Uint8Array.from(message.finish(1)), message.tail]).toString('hex');
 
 /** The texts and messages of an operation. */
 function messagesOf(operation: KernelOperation): [string, string][] {

@@ -1,4 +1,6 @@
 // Blocks as ranges: they cover what the documentation says of each block by itself, for few blocks and for ten thousand.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import { test } from 'uvu';
@@ -65,5 +67,28 @@ test('blocks that touch are one range, and all addresses are one', () => {
     6: [{ first: '::', last: 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff' }],
   });
 });
+
+test('blocks of a policy that selects no pod here take little memory, and ranges are made once', () => {
+  const before = memory();
+  const kept = Array.from({ length: 30 }, (_, policy) =>
+    blocksOf(
+      Array.from({ length: 10_000 }, (_, at) => ({
+        cidr: `10.${policy}.${at >> 8}.${at & 255}/32`,
+        except: [],
+      })),
+    ),
+  );
+  const each = (memory() - before) / kept.length;
+  assert.ok(each < 10_000 * 100, `${each} bytes for ten thousand blocks`);
+  assert.is(kept[0]?.ranges, kept[0]?.ranges);
+  assert.is(kept[0]?.ranges[4].length, 1);
+});
+
+/** Bytes that are in use. */
+function memory(): number {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc')();
+  return process.memoryUsage().heapUsed;
+}
 
 test.run();
