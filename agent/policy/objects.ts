@@ -59,6 +59,24 @@ export type Read<T> = { value: T } | { problem: string };
 export const keyOf = ({ namespace, name }: { namespace: string; name: string }) => `${namespace}/${name}`;
 
 const protocol = v.optional(v.picklist(['TCP', 'UDP', 'SCTP']), 'TCP');
+/**
+ * The most entries of one policy. A list of this length costs each pod some megabytes of kernel memory, for all pods of the
+ * node.
+ */
+const MOST_ENTRIES = 10_000;
+/** A list that is too long is refused before its entries are read, which takes much more memory than their JSON. */
+const listOf = <T extends v.GenericSchema>(entry: T) =>
+  v.optional(
+    v.pipe(
+      v.array(v.unknown()),
+      v.maxLength(
+        MOST_ENTRIES,
+        ({ received }) => `a list of ${received}; at most ${MOST_ENTRIES} entries are taken`,
+      ),
+      v.array(entry),
+    ),
+    [],
+  );
 const portNumber = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
 const cidr = v.pipe(v.string(), v.transform(decimal), v.check(isCidr, 'no CIDR'), v.transform(networkOf));
 
@@ -78,7 +96,7 @@ const peerSchema = v.pipe(
   v.strictObject({
     podSelector: v.optional(selectorSchema),
     namespaceSelector: v.optional(selectorSchema),
-    ipBlock: v.optional(v.strictObject({ cidr, except: v.optional(v.array(cidr), []) })),
+    ipBlock: v.optional(v.strictObject({ cidr, except: listOf(cidr) })),
   }),
   v.check(
     ({ podSelector, namespaceSelector, ipBlock }) =>
@@ -86,21 +104,16 @@ const peerSchema = v.pipe(
     'a peer is an ipBlock, or has a podSelector, a namespaceSelector or both',
   ),
 );
-const ports = v.optional(v.array(portSchema), []);
-const peers = v.optional(v.array(peerSchema), []);
-/**
- * The most entries of one policy. A list of this length costs each pod some megabytes of kernel memory, for all pods of the
- * node.
- */
-const MOST_ENTRIES = 10_000;
+const ports = listOf(portSchema);
+const peers = listOf(peerSchema);
 const metadata = v.object({ namespace: v.string(), name: v.string() });
 const policySchema = v.object({
   metadata,
   spec: v.strictObject({
     podSelector: v.optional(selectorSchema, {}),
     policyTypes: v.optional(v.array(v.picklist(['Ingress', 'Egress']))),
-    ingress: v.optional(v.array(v.strictObject({ ports, from: peers })), []),
-    egress: v.optional(v.array(v.strictObject({ ports, to: peers })), []),
+    ingress: listOf(v.strictObject({ ports, from: peers })),
+    egress: listOf(v.strictObject({ ports, to: peers })),
   }),
 });
 

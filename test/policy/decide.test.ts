@@ -213,6 +213,22 @@ for (const [what, spec] of sizes) {
   });
 }
 
+const tooLong: [path: string, spec: object][] = [
+  ['spec.ingress', { ingress: Array.from({ length: 10_001 }, () => ({})) }],
+  ['spec.ingress.0.from', { ingress: [{ from: Array.from({ length: 10_001 }, () => 'no peer') }] }],
+  ['spec.egress.0.ports', { egress: [{ ports: numbers(10_001) }] }],
+  [
+    'spec.egress.0.to.0.ipBlock.except',
+    { egress: [{ to: [{ ipBlock: { cidr: '10.0.0.0/8', except: Array(10_001).fill('no block') } }] }] },
+  ],
+];
+for (const [path, spec] of tooLong) {
+  test(`a list of more than 10,000 is named, and none of its entries is looked at: ${path}`, () => {
+    const read = readPolicy({ ...good, spec });
+    assert.equal(read, { problem: `${path}: a list of 10001; at most 10000 entries are taken` });
+  });
+}
+
 test('a named port towards a block is what the pods in the block call it', () => {
   const named = (name: string, ip: string, containerPort: number): PodObject => ({
     metadata: { name, namespace: 'y', creationTimestamp: '2026-11-01T00:00:00Z' },
