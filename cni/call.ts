@@ -74,8 +74,8 @@ export function readVariables(
 }
 
 /**
- * The pod's name from the runtime (cri-o and containerd set both variables); undefined for a name that Kubernetes does
- * not allow.
+ * The pod's name and UID from the runtime (cri-o and containerd set all three variables); undefined for a name that Kubernetes
+ * does not allow.
  */
 function podOf(args: string): PodName | undefined {
   const of = (key: string) => {
@@ -86,7 +86,9 @@ function podOf(args: string): PodName | undefined {
     return value !== undefined && /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/.test(value) ? value : undefined;
   };
   const [namespace, name] = [of('K8S_POD_NAMESPACE'), of('K8S_POD_NAME')];
-  return namespace === undefined || name === undefined ? undefined : { namespace, name };
+  if (namespace === undefined || name === undefined) return undefined;
+  const uid = of('K8S_POD_UID');
+  return { namespace, name, ...(uid !== undefined && { uid }) };
 }
 
 export function ownerOf(variables: Variables): Owner {

@@ -90,6 +90,11 @@ export interface Decision {
   /** What has changed since the last call, without changes that were undone. */
   takeChanges(): Changes;
   rulesOf(pod: string): PodRules | undefined;
+  /**
+   * Whether the API server has told of this pod, and not only of an earlier one of its name. A pod without a UID goes by its
+   * name.
+   */
+  knows(pod: string, uid: string | undefined): boolean;
   /** `namespace/name` of the policies that isolate a pod of this node. */
   isolatedBy(pod: string, direction: Direction): string[];
   /** Undefined: the pod does not exist. */
@@ -324,6 +329,10 @@ export function createDecision(): Decision {
     },
     takeChanges: () => ({ pods: takePods(), members: takeMembers() }),
     rulesOf,
+    knows: (key, uid) => {
+      const uids = pods.get(key)?.uids;
+      return uids !== undefined && (uid === undefined || uids.length === 0 || uids.includes(uid));
+    },
     isolatedBy,
     addressesOf: (key) => pods.get(key)?.addresses,
     membersOf,

@@ -16,6 +16,7 @@ export interface LocalPod {
   id: string;
   /** `namespace/name` */
   key: string;
+  uid?: string;
   netns: string;
   network: PodNetwork;
   /** The node's end of the pod's link. */
@@ -60,6 +61,8 @@ interface Target {
 
 interface KeptPod extends Target {
   pod: LocalPod;
+  /** Whether the API server had told of the pod when its rules were decided. */
+  known: boolean;
   /** As they stand in the kernel. */
   rules: PodRules;
   /** The policy to which the pod's denied packets are counted, by direction. */
@@ -92,16 +95,18 @@ export function createEnforcer(
     return { where, netns, namespace: open(netns), grants: undefined, generation: 0 };
   }
 
-  function rulesFor({ pod }: KeptPod): PodRules {
-    return decision.rulesOf(pod.key) ?? (isClosedUntilKnown(pod.key) ? closed : {});
+  function rulesFor({ pod, known }: KeptPod): PodRules {
+    const found = known ? decision.rulesOf(pod.key) : undefined;
+    return found ?? (isClosedUntilKnown(pod.key) ? closed : {});
   }
 
   /**
-   * The API server has not told of the pod, and its namespace has got its first policy, or lost its last, since the pod's rules
-   * were written.
+   * Since the pod's rules were decided, the API server has told of the pod, or of another of its name. Or it has not told of the
+   * pod, and its namespace has got its first policy or lost its last.
    */
-  function isOutdated({ pod: { key }, rules }: KeptPod): boolean {
-    return decision.addressesOf(key) === undefined && (rules === closed) !== isClosedUntilKnown(key);
+  function isOutdated({ pod: { key, uid }, known, rules }: KeptPod): boolean {
+    if (decision.knows(key, uid) !== known) return true;
+    return !known && (rules === closed) !== isClosedUntilKnown(key);
   }
 
   /** Counters of a pod: in its own namespace, and in the node's table. */
@@ -215,6 +220,7 @@ export function createEnforcer(
       if (sets !== 'others' && change(one, sets)) continue;
       others = true;
       countIn('pod', one, [one]);
+      one.known = decision.knows(one.pod.key, one.pod.uid);
       one.rules = rulesFor(one);
       put(one, tableOf(one), grantsOf(one.rules));
       denied.forget(counterOf('pod', one));
@@ -235,7 +241,13 @@ export function createEnforcer(
       for (const pod of pods) {
         if (kept.has(pod.id)) continue;
         try {
-          kept.set(pod.id, { ...target(pod.key, pod.netns), pod, rules: {}, policies: policiesOf(pod) });
+          kept.set(pod.id, {
+            ...target(pod.key, pod.netns),
+            pod,
+            known: false,
+            rules: {},
+            policies: policiesOf(pod),
+          });
         } catch (error) {
           tell({ kind: 'refused', where: pod.key, netns: pod.netns, why: String(error) });
         }

@@ -17,6 +17,7 @@ export function localPods(node: NodeFile): LocalPod[] {
     return {
       id: `${containerId} ${ifName}`,
       key: `${note.pod.namespace}/${note.pod.name}`,
+      ...(note.pod.uid !== undefined && { uid: note.pod.uid }),
       netns: note.netns,
       network: podNetwork(node, ifName),
       hostLink: hostLinkOf(lease.address),

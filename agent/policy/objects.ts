@@ -16,6 +16,8 @@ export interface Namespace {
 export interface Pod {
   namespace: string;
   name: string;
+  /** As runtimes tell it: a static pod has the UID that kubelet gave it, and its object in the API server has another. */
+  uids: readonly string[];
   labels: Labels;
   /** In the form that the kernel prints. Empty for pods of the host's network, and for pods that have ended. */
   addresses: readonly string[];
@@ -166,8 +168,16 @@ const containers = v.optional(
   ),
   [],
 );
+/** The UID that kubelet gave a static pod, on its object in the API server. */
+const MIRROR = 'kubernetes.io/config.mirror';
 const podSchema = v.object({
-  metadata: v.object({ ...metadata.entries, labels: labelsSchema, creationTimestamp: v.string() }),
+  metadata: v.object({
+    ...metadata.entries,
+    uid: v.optional(v.string()),
+    annotations: v.optional(v.object({ [MIRROR]: v.optional(v.string()) }), {}),
+    labels: labelsSchema,
+    creationTimestamp: v.string(),
+  }),
   spec: v.object({ hostNetwork: v.optional(v.boolean(), false), containers, initContainers: containers }),
   status: v.optional(
     v.object({
@@ -190,6 +200,7 @@ export function readPod(object: unknown): Read<Pod> {
     value: {
       namespace: metadata.namespace,
       name: metadata.name,
+      uids: [metadata.uid, metadata.annotations[MIRROR]].filter((one) => one !== undefined),
       labels: metadata.labels,
       addresses: counts
         ? status.podIPs

@@ -8,10 +8,12 @@ import { leasePath, moved, type Owner, pathOf } from './entry.ts';
 import { isLeased, type Lease } from './lease.ts';
 import { claim } from './prefixes.ts';
 
-/** Namespace and name of the pod in Kubernetes. */
+/** The pod in Kubernetes. */
 export interface PodName {
   namespace: string;
   name: string;
+  /** As the runtime tells it. Absent when it tells none, and in notes of versions that did not write it. */
+  uid?: string;
 }
 
 interface Note {
@@ -63,7 +65,7 @@ function writeNote(
   try {
     ftruncateSync(fd);
     const named = pod === undefined ? '' : `${pod.namespace}/${pod.name}`;
-    const lines = [containerId, netns, network, named, JSON.stringify(limits ?? {}), madeMs];
+    const lines = [containerId, netns, network, named, JSON.stringify(limits ?? {}), madeMs, pod?.uid];
     writeSync(fd, `${lines.join('\n')}\n`);
   } finally {
     closeSync(fd);
@@ -79,14 +81,15 @@ export function notedNamespace(lease: Lease): string | undefined {
 /** The note of a lease; undefined when there is no note of this owner. */
 export function noteOf(lease: Lease): Note | undefined {
   const text = readIfPresent(leasePath(lease));
-  const [containerId, netns = '', network = '', named = '', limits, made = ''] = text?.split('\n') ?? [];
+  const [containerId, netns = '', network = '', named = '', limits, made = '', uid = ''] =
+    text?.split('\n') ?? [];
   // A file keeps the note of its last owner until the next owner writes its own.
   if (containerId !== lease.owner.containerId || !/^\/[\w./:@+=,~-]+$/.test(netns)) return undefined;
   const [namespace = '', name] = named.split('/');
   return {
     netns,
     network: network === '' ? undefined : network,
-    pod: name === undefined ? undefined : { namespace, name },
+    pod: name === undefined ? undefined : { namespace, name, ...(uid !== '' && { uid }) },
     limits: limitsIn(limits),
     madeMs: /^\d+$/.test(made) ? Number(made) : Number.NEGATIVE_INFINITY,
   };

@@ -9,6 +9,7 @@ import { NEVER_USED, POOL_DIR, splitName } from '../../agent/pool/entry.ts';
 import { forgetInUse, inUse, noteInUse } from '../../agent/pool/in-use.ts';
 import { takeInventory } from '../../agent/pool/inventory.ts';
 import { findLease, listLeases, releaseLease, takeLease, undoLease } from '../../agent/pool/lease.ts';
+import { noteLease, noteOf } from '../../agent/pool/lease-note.ts';
 import { addToPool, claim } from '../../agent/pool/prefixes.ts';
 
 const options = { eniIds: ['eni-a', 'eni-b'], restMs: 60_000, nowMs: 1_000_000, lowWater: 0 };
@@ -99,6 +100,23 @@ test('a lease is found by its owner only; a second release does nothing; an undo
   assert.is(releaseLease(again, 123), true);
   assert.is(releaseLease(again, 456), false);
   assert.equal(readdirSync(`${POOL_DIR}/cooling`), [`${again.address},eni-a,123`]);
+});
+
+test("a note has the pod's UID; one of an earlier version has none", () => {
+  addToPool({ eniId: 'eni-a', cidr: '10.0.0.16/28' }, NEVER_USED);
+  const lease = takeLease(owner(), options);
+  const pod = { namespace: 'x', name: 'p' };
+  const note = { netns: '/run/netns/p', network: 'eniboot', madeMs: 7 };
+  for (const named of [pod, { ...pod, uid: 'b5b2-7' }, undefined]) {
+    assert.ok(noteLease(lease, { ...note, pod: named }));
+    assert.equal(noteOf(lease), { ...note, pod: named, limits: {} });
+  }
+  const [name = ''] = readdirSync(`${POOL_DIR}/leased`);
+  writeFileSync(
+    `${POOL_DIR}/leased/${name}`,
+    `${lease.owner.containerId}\n/run/netns/p\neniboot\nx/p\n{}\n7\n`,
+  );
+  assert.equal(noteOf(lease), { ...note, pod, limits: {} });
 });
 
 test('an address in use comes last, in any ENI and prefix, and does not count as free', () => {

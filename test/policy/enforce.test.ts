@@ -220,9 +220,10 @@ function node(isClosed: () => boolean, refuses: (netns: string) => boolean = () 
     events,
     puts,
     /** The pods that have an address, by the ID of their container. */
-    run(containers: Record<string, string>) {
+    run(containers: Record<string, string>, uids: Record<string, string> = {}) {
       pods = Object.entries(containers).map(([id, key]) => ({
         ...{ id, key, netns: id, network, hostLink: `enb-${id}`, addresses: [] },
+        ...(uids[id] !== undefined && { uid: uids[id] }),
       }));
       decision.setLocal(new Set(pods.map(({ key }) => key)));
       enforcer.setPods(pods);
@@ -234,10 +235,10 @@ function node(isClosed: () => boolean, refuses: (netns: string) => boolean = () 
 
 const policyFor = (matchLabels: object) =>
   valueOf(readPolicy({ metadata: { namespace: 'x', name: 'n' }, spec: { podSelector: { matchLabels } } }));
-const podOf = (name: string, labels: object) =>
+const podOf = (name: string, labels: object, more: object = {}) =>
   valueOf(
     readPod({
-      metadata: { namespace: 'x', name, labels, creationTimestamp: '2026-11-01T00:00:00Z' },
+      metadata: { namespace: 'x', name, labels, creationTimestamp: '2026-11-01T00:00:00Z', ...more },
       spec: { containers: [] },
     }),
   );
@@ -264,5 +265,51 @@ test('the first policy of a namespace closes the pods there that nobody has told
   look();
   assert.ok(isOpen('c2'));
 });
+
+const mirror = (uid: string) => ({
+  uid: 'of the API server',
+  annotations: { 'kubernetes.io/config.mirror': uid },
+});
+/** What the API server says of the pod `two`, and of the earlier pod `one` of its name. */
+const identities: [what: string, own: object, earlier: object][] = [
+  ['by the UID', { uid: 'two' }, { uid: 'one' }],
+  ['a static pod, by the UID that kubelet gave it', mirror('two'), mirror('one')],
+];
+for (const [what, own, earlier] of identities)
+  test(`a pod gets no rules of an earlier pod of its name: ${what}`, () => {
+    const { decision, run, look, isOpen } = node(() => true);
+    decision.putPolicy(policyFor({ app: 'b' }));
+    decision.putPod(podOf('p1', { app: 'a' }, earlier));
+    run({ c1: 'x/p1' }, { c1: 'one' });
+    look();
+    assert.ok(isOpen('c1'));
+    run({ c2: 'x/p1' }, { c2: 'two' });
+    look();
+    assert.not.ok(isOpen('c2'), 'the earlier pod was not selected, and of this one nothing is known');
+    decision.putPod(podOf('p1', { app: 'b' }, own));
+    look();
+    assert.not.ok(isOpen('c2'), 'it is selected');
+    decision.removePolicy('x/n');
+    look();
+    assert.ok(isOpen('c2'));
+    decision.removePod('x/p1');
+    look();
+    assert.not.ok(isOpen('c2'), 'nobody knows it any more');
+    decision.putPod(podOf('p1', {}, own));
+    look();
+    assert.ok(isOpen('c2'), 'its rules are what they were, and it is known again');
+  });
+
+for (const [what, uid, object] of [
+  ['an earlier version of ADD has noted no UID', undefined, { uid: 'one' }],
+  ['the API server has told no UID', 'one', {}],
+] as const)
+  test(`a pod goes by its name when ${what}`, () => {
+    const { decision, run, look, isOpen } = node(() => true);
+    decision.putPod(podOf('p1', {}, object));
+    run({ c1: 'x/p1' }, uid === undefined ? {} : { c1: uid });
+    look();
+    assert.ok(isOpen('c1'));
+  });
 
 test.run();
