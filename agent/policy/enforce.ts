@@ -29,7 +29,7 @@ export interface LocalPod {
 export type Event =
   /** Another program has changed the rules there. They are written again. */
   | { kind: 'put-back'; where: string; netns: string }
-  /** The kernel refused a change. The earlier rules stay, and the change is tried again. */
+  /** The kernel refused a change. The earlier rules stay, and the change is tried again, ever more seldom. */
   | { kind: 'refused'; where: string; netns: string; why: string };
 
 export interface Enforcer {
@@ -57,7 +57,14 @@ interface Target {
   /** The grants whose sets stand in the table; undefined: the table has to be written whole. */
   grants: readonly Grant[] | undefined;
   generation: number;
+  /** After refusals of the table: how long the next try is put off, and until when. */
+  waitMs: number;
+  triedAgainMs: number;
 }
+
+/** The first refusal may be a matter of the moment. A kernel that lacks what a table needs refuses it for good. */
+const LEAST_WAIT_MS = 1000;
+const MOST_WAIT_MS = 60_000;
 
 interface KeptPod extends Target {
   pod: LocalPod;
@@ -86,13 +93,15 @@ export function createEnforcer(
   isClosedUntilKnown: (key: string) => boolean,
   tell: (event: Event) => void,
   denied: Pick<Denied, 'note' | 'forget'>,
+  nowMs: () => number,
 ): Enforcer {
   const kept = new Map<string, KeptPod>();
   const own = target('the node', node.netns);
   const counts = { full: 0, deltas: 0 };
 
   function target(where: string, netns: string): Target {
-    return { where, netns, namespace: open(netns), grants: undefined, generation: 0 };
+    const tries = { waitMs: 0, triedAgainMs: 0 };
+    return { where, netns, namespace: open(netns), grants: undefined, generation: 0, ...tries };
   }
 
   function rulesFor({ pod, known }: KeptPod): PodRules {
@@ -134,7 +143,12 @@ export function createEnforcer(
   }
 
   function put(to: Target, table: Table | undefined, grants: readonly Grant[]): void {
-    if (!settle(to, () => to.namespace.put(table))) return;
+    if (!settle(to, () => to.namespace.put(table))) {
+      to.waitMs = Math.min(MOST_WAIT_MS, Math.max(LEAST_WAIT_MS, 2 * to.waitMs));
+      to.triedAgainMs = nowMs() + to.waitMs;
+      return;
+    }
+    to.waitMs = 0;
     to.grants = grants;
     counts.full += 1;
   }
@@ -176,6 +190,10 @@ export function createEnforcer(
     return policyTable(pod.network, rules, decision.membersOf);
   }
 
+  function isPutOff({ grants, waitMs, triedAgainMs }: Target): boolean {
+    return grants === undefined && waitMs > 0 && nowMs() < triedAgainMs;
+  }
+
   /** False when another program has changed the table, or may have, so that it has to be written again. */
   function stands(one: Target, wanted: () => Table | undefined): boolean {
     if (one.grants === undefined) return true;
@@ -195,6 +213,7 @@ export function createEnforcer(
   }
 
   function applyToNode(whole: boolean, bySet: SetChanges): void {
+    if (!whole && isPutOff(own)) return;
     const sets = whole || own.grants === undefined ? 'others' : changesFor(own.grants, bySet);
     if (sets !== 'others' && change(own, sets)) return;
     const pods = [...kept.values()];
@@ -215,8 +234,9 @@ export function createEnforcer(
       bySet.set(rule, setChanges(rule, changed, decision.membersOf(rule)));
     let others = false;
     for (const one of kept.values()) {
-      const isOther = one.grants === undefined || pods.has(one.pod.key) || isOutdated(one);
-      const sets = isOther ? 'others' : changesFor(one.grants ?? [], bySet);
+      const isChanged = pods.has(one.pod.key) || isOutdated(one);
+      if (!isChanged && isPutOff(one)) continue;
+      const sets = isChanged || one.grants === undefined ? 'others' : changesFor(one.grants ?? [], bySet);
       if (sets !== 'others' && change(one, sets)) continue;
       others = true;
       countIn('pod', one, [one]);

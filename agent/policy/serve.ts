@@ -81,6 +81,7 @@ export async function serve(
     (key) => isClosedAtFirst(key.slice(0, key.indexOf('/')), strict),
     (event) => tell(log, event),
     denied,
+    () => clock.bootMs(),
   );
   const denials = readNodeFile().policy?.logDenied
     ? createDenials((pod, error) =>
@@ -150,6 +151,7 @@ export async function endPolicies({ clock, signal }: { clock: Clock; signal: Abo
       () => false,
       () => undefined,
       { note: () => undefined, forget: () => undefined },
+      () => clock.bootMs(),
     );
     enforcer.setPods(localPods(readNodeFile()));
     // Nothing isolates a pod by an empty decision.

@@ -142,7 +142,9 @@ test('by whole tables or by elements: the same', () => {
         (key) => key.startsWith('x/'),
         (event) => events.push(event),
         { note: () => undefined, forget: () => undefined },
+        () => nowMs,
       );
+      let nowMs = 0;
       let sandbox = 0;
       const pods = (): LocalPod[] =>
         [...local].map((key) => ({
@@ -166,6 +168,8 @@ test('by whole tables or by elements: the same', () => {
         kernel?.refuse(false);
         kernel?.silence(false);
       }
+      // What was refused is tried again after a minute at the latest.
+      nowMs += 60_000;
       enforcer.inspect();
       for (const { key, netns } of pods()) {
         const rules = decision.rulesOf(key) ?? (key.startsWith('x/') ? closed : {});
@@ -197,6 +201,7 @@ function node(isClosed: () => boolean, refuses: (netns: string) => boolean = () 
   const puts: string[] = [];
   const events: Event[] = [];
   let pods: LocalPod[] = [];
+  let nowMs = 0;
   const enforcer = createEnforcer(
     decision,
     (netns) => {
@@ -213,6 +218,7 @@ function node(isClosed: () => boolean, refuses: (netns: string) => boolean = () 
     isClosed,
     (event) => events.push(event),
     { note: () => undefined, forget: () => undefined },
+    () => nowMs,
   );
   return {
     decision,
@@ -229,12 +235,21 @@ function node(isClosed: () => boolean, refuses: (netns: string) => boolean = () 
       enforcer.setPods(pods);
     },
     look: () => enforcer.apply(),
+    /** Looks each second. */
+    lookFor(seconds: number) {
+      for (let left = seconds; left > 0; left -= 1) {
+        nowMs += 1000;
+        enforcer.inspect();
+      }
+    },
     isOpen: (id: string) => kernels.get(id)?.text() === 'none',
   };
 }
 
-const policyFor = (matchLabels: object) =>
-  valueOf(readPolicy({ metadata: { namespace: 'x', name: 'n' }, spec: { podSelector: { matchLabels } } }));
+const policyFor = (matchLabels: object, rest: object = {}) =>
+  valueOf(
+    readPolicy({ metadata: { namespace: 'x', name: 'n' }, spec: { podSelector: { matchLabels }, ...rest } }),
+  );
 const podOf = (name: string, labels: object, more: object = {}) =>
   valueOf(
     readPod({
@@ -311,5 +326,37 @@ for (const [what, uid, object] of [
     look();
     assert.ok(isOpen('c1'));
   });
+
+test('a table that the kernel refuses for good is tried and told ever more seldom, and a change of its rules tries at once', () => {
+  let refused = 'c1';
+  const { decision, run, look, lookFor, puts, events } = node(
+    () => true,
+    (netns) => netns === refused,
+  );
+  for (const name of ['p1', 'p2']) decision.putPod(podOf(name, { app: name }));
+  decision.putPolicy(policyFor({}));
+  run({ c1: 'x/p1', c2: 'x/p2' });
+  lookFor(600);
+  assert.ok(events.length < 20, `told ${events.length} times in ten minutes`);
+  assert.ok(events.length > 12, `tried ${events.length} times in ten minutes`);
+  const of = (netns: string) => puts.filter((one) => one === netns).length;
+  assert.is(of('c1'), events.length);
+  assert.is(of('c2'), 1);
+  assert.ok(of('node') <= events.length, `${of('node')} times the node`);
+  const before = of('c1');
+  look();
+  assert.is(of('c1'), before);
+  decision.putPolicy(policyFor({ app: 'p1' }, { policyTypes: ['Egress'] }));
+  look();
+  assert.is(of('c1'), before + 1, 'another policy');
+  look();
+  assert.is(of('c1'), before + 1);
+  refused = 'node';
+  lookFor(60);
+  assert.is(of('c1'), before + 2, 'it is taken at last');
+  const written = of('node');
+  lookFor(600);
+  assert.ok(of('node') - written < 20, `${of('node') - written} times the node`);
+});
 
 test.run();

@@ -77,6 +77,7 @@ test('a pod that changes its nftables all the time ends nothing, and its table s
     () => true,
     (event) => events.push(event),
     { note: () => undefined, forget: () => undefined },
+    () => 0,
   );
   const pod = { id: 'c eth0', key: 'x/p', netns: NETNS, network, hostLink: 'enb1', addresses: ['10.0.0.1'] };
   enforcer.setPods([pod]);

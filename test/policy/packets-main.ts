@@ -92,6 +92,7 @@ try {
         if (event.kind === 'refused') wrong.push(`refused: ${event.why}`);
       },
       { note: () => undefined, forget: () => undefined },
+      () => 0,
     );
     const here: Step[] = [
       { put: 'namespace', object: { metadata: { name: 'x', labels: { app: 'a' } } } },

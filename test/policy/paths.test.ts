@@ -40,9 +40,18 @@ test('a pod that starts in a namespace with a policy is shut until its rules are
     'the mark',
     async () => (await one.sh('ls /run/eniboot-policy/namespaces || :')).trim() === 'x',
   );
-  const early = await one.addPod('early', { CNI_ARGS: 'K8S_POD_NAMESPACE=x;K8S_POD_NAME=early' });
-  assert.is(await one.fetch('early', `http://${b.address}/`), '', 'the API server has not told of it yet');
-  rig.api.put('pods', rig.podObject(one, early));
+  const objectOf = (uid: string, pod: typeof a) => {
+    const { metadata, ...rest } = rig.podObject(one, pod);
+    return { ...rest, metadata: { ...metadata, uid } as typeof metadata };
+  };
+  rig.api.put('pods', objectOf('one', { ...a, id: 'early', address: '192.0.2.1' }));
+  const early = await one.addPod('early', {
+    CNI_ARGS: 'K8S_POD_NAMESPACE=x;K8S_POD_NAME=early;K8S_POD_UID=two',
+  });
+  await delay(1500);
+  const said = await one.fetch('early', `http://${b.address}/`);
+  assert.is(said, '', 'the API server has told of an earlier pod of its name alone');
+  rig.api.put('pods', objectOf('two', early));
   await eventually('it is open', async () => (await one.fetch('early', `http://${b.address}/`)) !== '');
   const other = await one.addPod('other', { CNI_ARGS: 'K8S_POD_NAMESPACE=y;K8S_POD_NAME=other' });
   assert.is(await one.fetch('other', `http://${b.address}/`), other.address, 'a namespace without a policy');
