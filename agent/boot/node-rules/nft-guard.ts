@@ -1,7 +1,7 @@
 // The guards as text: pure. Where pods' packets pass the node, the guards decide by the sender. A pod may send only from its
 // own addresses, cannot reach instance metadata, and none of its frames reaches the node by a pod ENI. Packets between pods of
 // one ENI pass no hook of the node; the guard in each pod's namespace decides about them (podGuard in
-// attachment/attachment.ts).
+// attachment/tables.ts).
 
 import { IMDS_ADDRESS, IMDS_ADDRESS6, POD_LINK_PREFIX } from '../../host/names.ts';
 import type { Counted } from '../../host/nft.ts';

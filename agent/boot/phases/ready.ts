@@ -157,7 +157,7 @@ function toldNode(): NodeFile | Failure {
   }
 }
 
-/** The facts that living pods follow; docs/limits.md has the table. */
+/** The facts that living pods follow; docs/runbook.md has the table. */
 const FOLLOWED: [what: string, fact: (node: NodeFile) => string][] = [
   ['addresses', (node) => [...node.nodeAddresses, ...(node.ipv6?.nodeAddresses ?? [])].join(' ')],
   ['routes of pods', (node) => node.podRoutes.join(' ')],
