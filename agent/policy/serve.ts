@@ -152,7 +152,7 @@ export async function endPolicies({ clock, signal }: { clock: Clock; signal: Abo
       { note: () => undefined, forget: () => undefined },
     );
     enforcer.setPods(localPods(readNodeFile()));
-    // Nothing isolates a pod by an empty decision.
+    // An empty decision isolates no pod, so this removes all tables.
     enforcer.apply();
     enforcer.close();
     if (signal.aborted || clock.bootMs() >= untilMs) break;
