@@ -89,7 +89,10 @@ export const series = {
   eniboot_policy_pods: ofNode(
     'gauge',
     'Pods of this node by whether network policies isolate them. Written only where policies are in force.',
-    { state: '`isolated`, `open`, or `pending`: policy tables that are still to be written, the node’s own included' },
+    {
+      state:
+        '`isolated`, `open`, or `pending`: policy tables that are still to be written, the node’s own included',
+    },
   ),
   eniboot_pool_addresses: ofNode('gauge', 'Addresses of the pool, by ENI and state.', {
     eni: 'ID of the pod ENI',
