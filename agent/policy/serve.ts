@@ -44,8 +44,9 @@ export interface Service {
 }
 
 /**
- * Runs until `signal` is aborted, or until version or settings are no longer those of the start; systemd then starts it anew. All rules stay, unless
- * policies are off: then the service takes its rules out of all pods before it ends. Resolves to the form at the end.
+ * Runs until `signal` is aborted, or until version or settings are no longer those of the start; systemd then starts it anew. All
+ * rules stay, unless policies are off: then the service removes its rules from all pods before it ends. Resolves to the form at
+ * the end.
  */
 export async function serve(
   { nodeName, strict, api, wanted }: Service,

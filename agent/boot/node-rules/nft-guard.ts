@@ -27,7 +27,7 @@ export const guardCounters = {
   imds_by_node: 'instance metadata, through the node',
   imds_by_eni: 'instance metadata, by a pod ENI',
   dhcp_by_eni: 'DHCP, out of a pod ENI',
-  own_mac: "a frame that a pod sent to its own ENI's MAC and no pod has the address of",
+  own_mac: "a frame from a pod to its own ENI's MAC, for an address that no pod has",
   unassigned: 'a packet for an address that no pod has, in by a pod ENI',
 } as const;
 export type GuardCounter = keyof typeof guardCounters;
