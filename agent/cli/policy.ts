@@ -34,8 +34,9 @@ show   for each pod of this node, or the named one: the policies that isolate it
        in its namespace are the decided ones, and how many packets no policy allowed.
 test   whether FROM may open a connection to TO, and which rule decides: the egress of FROM, then the ingress of TO. Each is
        NAMESPACE/POD on any node, or an address. A pod's own node may always open connections to it.
-serve  run by eniboot-policy.service: keeps the API server's policies in force until it is stopped. Rules stay in force then.
-       It ends by itself, so that systemd starts it anew, when an update has switched the version or a boot the policy section.
+serve  run by eniboot-policy.service: keeps the API server's policies in force until it is stopped; the rules stay after that.
+       It ends by itself when an update has switched the version or a boot has changed the policy section; systemd then starts
+       it again.
 
 show and test ask the API server, as the node's policy identity.
 
