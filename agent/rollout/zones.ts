@@ -39,7 +39,7 @@ async function writeParameter({ aws, rollout }: Work, what: What, { zoneId, befo
   if (wanted === undefined) return current === undefined ? undefined : aws.deleteParameters([name]);
   if (current !== undefined) await freeOldest(aws, name, current.version);
   // Written even when the value is the same: a node that could not be brought back follows only what was written since
-  // (boot/pin.ts).
+  // (boot/version/pin.ts).
   const version = await aws.writeParameter(name, wanted);
   if (current !== undefined && current.value !== wanted) await aws.label(name, current.version, 'previous');
   await aws.label(name, version, 'stable');

@@ -32,9 +32,9 @@ const START_DUE = `${RUN_DIR}/kubelet-start-due`;
 
 interface Observed {
   files: WantedFile[];
-  /** The text that the plugin should find, and the node file that it would find. */
+  /** `text`: what node.json should hold. `node`: what the plugin reads from it now, or why it cannot read it. */
   told: { text: string; node: NodeFile | Failure };
-  /** There is a policy.json, of this boot or of an earlier run in it. */
+  /** policy.json exists: this run or an earlier run in this boot has written it. */
   policyFile: boolean;
   runtime: 'crio' | 'containerd';
   /** Names in CNI_FOLDER. */
@@ -163,7 +163,7 @@ function toldNode(): NodeFile | Failure {
   }
 }
 
-/** The facts that living pods follow; docs/limits.md has the table. */
+/** The facts that living pods follow; docs/runbook.md has the table. */
 const FOLLOWED: [what: string, fact: (node: NodeFile) => string][] = [
   ['addresses', (node) => [...node.nodeAddresses, ...(node.ipv6?.nodeAddresses ?? [])].join(' ')],
   ['routes of pods', (node) => node.podRoutes.join(' ')],
