@@ -85,7 +85,7 @@ function chosenEnis(usable: UsableEni[], configuration: Configuration): UsableEn
     throw wrongConfig('master', what, { devices });
   }
   if (!isDelegate(configuration) || !NEED_MASTER.some((one) => one === type)) return usable;
-  const taken = `${String(type)} would take the boot ENI, whose pods EC2 does not let speak`;
+  const taken = `${String(type)} would take the boot ENI, by which EC2 drops what pods send`;
   const what = `is missing: ${taken}; name the device of a pod ENI: ${devices}`;
   throw wrongConfig('master', what, { devices });
 }

@@ -37,7 +37,7 @@ import { readCredentials } from './metadata.ts';
 import { allPages } from './paging.ts';
 import { boundedHandler } from './sdk-handler.ts';
 
-/** Milliseconds that one attempt may take: longer than any call seen in the field, short enough to try again. */
+/** Milliseconds that one attempt may take: AWS gives no figure. Short enough that a boot can try again. */
 const ATTEMPT_MS = 5_000;
 
 /** More of anything than a VPC, subnet, ENI or instance has. */

@@ -30,16 +30,27 @@ const forms = {
   prefix: (text: string) => isNetwork(text, 28, 28),
   ipv6Address: (text: string) => ipaddr.IPv6.isValid(text),
   ipv6Prefix: (text: string) => ipaddr.IPv6.isValidCIDR(text) && text.endsWith('/80'),
-  /** Free text, such as a parameter's value, and values that eniboot only passes on. */
+  /** A parameter's value: free text, which may be secret. */
+  parameter: () => true,
+  /** Free text, and values that eniboot only passes on. */
   text: () => true,
 } satisfies Record<string, RegExp | ((text: string) => boolean)>;
 
 export type Form = keyof typeof forms;
 
+function kindOf(value: object): string {
+  return Array.isArray(value) ? `a list of ${value.length}` : 'an object';
+}
+
+function scalar(value: unknown): string {
+  return `${JSON.stringify(value) ?? 'nothing'}`.slice(0, 100);
+}
+
 /** Functions that read one service's values; each throws that service's failure for a value that makes no sense. */
 export function fieldsOf(service: Service) {
   function senseless(name: string, value: unknown): Failure {
-    const shown = `${JSON.stringify(value) ?? 'nothing'}`.slice(0, 100);
+    // What is inside an object may be secret.
+    const shown = typeof value === 'object' && value !== null ? kindOf(value) : scalar(value);
     return new Failure(
       codeOfKind[service].senseless,
       `an answer of ${service} makes no sense: ${name} is ${shown}`,
@@ -49,7 +60,7 @@ export function fieldsOf(service: Service) {
   function field(name: string, value: unknown, form: Form): string {
     if (typeof value === 'string' && fits(value, form)) return value;
     // A secret is never shown, even when it has the wrong form.
-    throw senseless(name, form === 'secret' ? '…' : value);
+    throw senseless(name, form === 'secret' || form === 'parameter' ? '…' : value);
   }
   return {
     senseless,

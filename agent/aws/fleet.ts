@@ -72,6 +72,8 @@ export interface SentCommand {
   /** StatusDetails, such as RateExceeded. */
   details: string;
   alarms: string[];
+  /** TargetCount: the number of nodes that the command has an invocation for; undefined where AWS gives none. */
+  targets?: number | undefined;
 }
 
 export interface Invocation {
@@ -511,6 +513,7 @@ function toSent(command: ssm.Command): SentCommand {
     status: ssmFields.field('Status', command.Status, 'text'),
     details: command.StatusDetails ?? '',
     alarms: (command.TriggeredAlarms ?? []).map((alarm) => ssmFields.field('Alarm', alarm.Name, 'text')),
+    targets: command.TargetCount,
   };
 }
 

@@ -33,7 +33,7 @@ const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 20_000;
 /** Milliseconds that an attempt gets at least, even when the time is almost over. */
 const SHORTEST_ATTEMPT_MS = 500;
-/** What is needed to know about an interface whose methods are API calls. */
+/** Describes an interface whose methods are API calls. */
 export interface Service<Api> {
   /** Its name in messages. */
   name: string;

@@ -58,7 +58,7 @@ export async function readVersioned(
       const unknown = list<string>('InvalidParameters', answer.InvalidParameters, Names.length);
       for (const { Name, Value, Version, Type } of parameters)
         found.set(field('Name', Name, 'text'), {
-          value: field('Value', Value, 'text'),
+          value: field('Value', Value, 'parameter'),
           version: count('Version', Version, Number.MAX_SAFE_INTEGER),
           type: field('Type', Type, 'text'),
         });

@@ -20,7 +20,7 @@ import { isBooted } from './facts/booted.ts';
 import type { BundleState } from './facts/bundle-state.ts';
 import { configOfFiles } from './facts/config.ts';
 import type { Facts } from './facts/facts.ts';
-import { budgetSeconds, type Check, type Phase } from './phase.ts';
+import { budgetSeconds, type Check, type Phase, type PhaseName } from './phase.ts';
 import { deleteUnattached } from './phases/attach/leftovers.ts';
 import { type Runner, sequence } from './sequence.ts';
 import {
@@ -182,6 +182,8 @@ function runnerOf(progress: Progress, options: BootOptions): { run: Runner; runn
   const { context, phases, deadline } = progress;
   const { clock } = options;
   let [state] = phases as [PhaseStatus];
+  /** The last failure after which a phase was tried again, and how often that phase had failed by then. */
+  let retried: Retried | undefined;
   return { run, running: () => state };
 
   async function run<Observed>(phase: Phase<Observed>): Promise<Observed> {
@@ -194,7 +196,7 @@ function runnerOf(progress: Progress, options: BootOptions): { run: Runner; runn
       state.attempts = tries + 1;
       await tell(options, statusOf(progress, 'booting'), state);
       try {
-        if (clock.bootMs() >= deadline.at()) throw last ?? pastDeadline(phase.name);
+        if (clock.bootMs() >= deadline.at()) throw last ?? pastDeadline(phase.name, retried);
         const observed = await attempt(phase, state);
         state.state = 'done';
         book();
@@ -204,6 +206,7 @@ function runnerOf(progress: Progress, options: BootOptions): { run: Runner; runn
         book();
         last = failureOf(error);
         await pauseAfter(last, tries, phase.name);
+        retried = { phase: phase.name, times: tries + 1, failure: last };
         phase.forget?.();
       }
     }
@@ -243,8 +246,20 @@ function bookOf(state: PhaseStatus, context: Context): () => void {
   };
 }
 
-function pastDeadline(phase: string): Failure {
-  return new Failure('DEADLINE', `the boot's deadline was over when ${phase} began`, { phase });
+interface Retried {
+  phase: PhaseName;
+  times: number;
+  failure: Failure;
+}
+
+/** @param retried what an earlier phase spent the time on, if it was tried again. */
+function pastDeadline(phase: PhaseName, retried: Retried | undefined): Failure {
+  const message = `the boot's deadline was over when ${phase} began`;
+  if (retried === undefined) return new Failure('DEADLINE', message, { phase });
+  const { times, failure } = retried;
+  const before = `${retried.phase} had failed ${times} times before, the last time with ${failure.code}: ${failure.message}`;
+  const earlier = { phase: retried.phase, times, code: failure.code };
+  return new Failure('DEADLINE', `${message}; ${before}`, { phase, earlier });
 }
 
 function failureOfCheck(check: Check): Failure {

@@ -33,8 +33,8 @@ export interface Context {
   readonly known: { identity?: InstanceIdentity; config?: Config; provenance?: Provenance };
   /** The latest knowledge of the zone's bundle. */
   bundle: BundleState | undefined;
-  /** The token of `join`, once it has been read in this run. */
-  joinToken: string | undefined;
+  /** The token of `join`, once it has been read in this run, or why a node that needs none now goes on without it. */
+  joinToken: string | Failure | undefined;
   /** Opens EC2 on first use, with the run's time limits. The region is needed only before identify is done. */
   ec2(region?: string): Promise<Ec2>;
   /** Boot-clock milliseconds at which the running phase must be over. */

@@ -1,5 +1,6 @@
 // repair: restores on a running node what a boot set up, and the guards that hold pods to their own addresses. It uses only
 // IMDS, /run and the kernel.
+import { dirname } from 'node:path';
 import { rememberDigests } from '../host/digest.ts';
 import { takeLock } from '../host/lock.ts';
 import { RUN_DIR } from '../host/names.ts';
@@ -13,6 +14,7 @@ import { converge } from './converge.ts';
 import { requireBooted } from './facts/booted.ts';
 import { patientContext } from './look.ts';
 import type { Phase } from './phase.ts';
+import { BOOTSTRAP_KUBECONFIG } from './phases/join.ts';
 import { startIfDue } from './phases/ready.ts';
 import { sequence } from './sequence.ts';
 
@@ -36,6 +38,8 @@ export async function repair(): Promise<Repaired> {
   const lock = await takeLock(POOL.lock, systemClock, LOCK_PATIENCE_MS);
   // Also the temporary files beside files that are as they should be, which are not written again.
   removeHalfWritten(RUN_DIR);
+  // These hold a token.
+  removeHalfWritten(dirname(BOOTSTRAP_KUBECONFIG));
   try {
     return await repairNode();
   } finally {

@@ -10,7 +10,7 @@ import { listLeases } from '../pool/lease.ts';
 import { checkPods } from './checks/pods.ts';
 import { isBooted } from './facts/booted.ts';
 import { type Check, fail, pass, row, warn } from './phase.ts';
-import { isKubeletReleased } from './phases/ready.ts';
+import { isKubeletReleased } from './phases/release.ts';
 
 /** Takes at most as long as crictl does: some 15 s. */
 export async function checkRunning(): Promise<Check[]> {

@@ -34,7 +34,7 @@ The verdict goes to /run/eniboot/status.json, the console, the instance tag enib
 Exit codes: 0 READY (also degraded); 1 FAILED, with a code; 2 wrong usage.
 `;
 
-/** No timer of its own: the other version keeps to the boot's deadline itself. Milliseconds; a timer can be no longer. */
+/** Milliseconds, the longest timer: in effect no limit, since the other version keeps to the boot's deadline itself. */
 const NO_LIMIT_MS = 2 ** 31 - 1;
 /** Exit code of runInPlace() for a file that cannot be executed. */
 const NOT_STARTED = 127;

@@ -36,7 +36,8 @@ function stackLines(stack: unknown): string[] {
 /** A failure as lines of text: what and where; every problem of a refused configuration; what to do. */
 export function failureLines(failure: FailureObject): string[] {
   const problems = failure.facts['problems'];
-  if (!Array.isArray(problems)) {
+  // Other failures have their problems as sentences, which the message has too.
+  if (!Array.isArray(problems) || problems.some((one) => typeof one !== 'object')) {
     return [
       `${failure.code}: ${failure.message}`,
       ...instanceLines(failure.facts['instances']),

@@ -164,7 +164,7 @@ async function needsOf(config: Config | undefined): Promise<NodeNeeds> {
 
 /**
  * The parameters of the zone's bundle, of releases and of the halt flag. A node reads the bundle of its own zone, and the
- * policy does not know that zone. A rollout makes it read the others.
+ * policy does not know that zone. A rollout makes the node read the other parameters.
  */
 function bundleParameters({ bundle, cluster }: Config): string[] {
   if (bundle === undefined) return [];

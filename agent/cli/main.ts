@@ -12,7 +12,7 @@ import { table } from './table.ts';
 /** Exit codes shared by all commands; each command's help names its own. */
 const FAILED = 1;
 const USAGE = 2;
-/** A defect of eniboot: the only exit code after which systemd starts the unit again. */
+/** A defect of eniboot: the only exit code after which systemd starts eniboot.service again. */
 const DEFECT = 70;
 
 /** Runs `eniboot ARGS`; resolves to the exit code, never rejects. */

@@ -18,8 +18,9 @@ import type { Command, CommandIo } from './command.ts';
 import { table } from './table.ts';
 
 /**
- * With it systemd does not start the service again (eniboot-policy.service). The unit's condition does not do that: systemd looks
- * at conditions when a unit is started, and not when it restarts one.
+ * Exit code of `serve` when policies are off: systemd then does not start the service again (RestartPreventExitStatus= in
+ * eniboot-policy.service). The unit's condition cannot prevent a restart: systemd checks conditions when a unit is started, and not
+ * when it restarts one.
  */
 const POLICIES_OFF = 3;
 
@@ -33,8 +34,9 @@ show   for each pod of this node, or the named one: the policies that isolate it
        in its namespace are the decided ones, and how many packets no policy allowed.
 test   whether FROM may open a connection to TO, and which rule decides: the egress of FROM, then the ingress of TO. Each is
        NAMESPACE/POD on any node, or an address. A pod's own node may always open connections to it.
-serve  run by eniboot-policy.service: keeps the API server's policies in force until it is stopped. Rules stay in force then.
-       It ends by itself, so that systemd starts it anew, when an update has switched the version or a boot the policy section.
+serve  run by eniboot-policy.service: keeps the API server's policies in force until it is stopped; the rules stay after that.
+       It ends by itself when an update has switched the version or a boot has changed the policy section; systemd then starts
+       it again.
 
 show and test ask the API server, as the node's policy identity.
 
@@ -74,7 +76,7 @@ async function runService(args: string[], io: CommandIo): Promise<number> {
   const { endPolicies, serve } = await import('../policy/serve.ts');
   const signal = interruption();
   if (areOff()) {
-    // The service was not there when policies were turned off.
+    // No service was running when policies were turned off, so the tables may still be there.
     await endPolicies({ clock: systemClock, signal });
     io.stderr('network policies are off on this node\n');
     return POLICIES_OFF;
@@ -91,8 +93,9 @@ async function runService(args: string[], io: CommandIo): Promise<number> {
 }
 
 /**
- * Both files say so. One of them alone does not open a pod: a boot that is killed between them is repaired with the earlier
- * configuration, and a file that is lost is written again.
+ * Policies are off only when neither policy.json nor node.json asks for them. One of the two files alone may be missing while
+ * policies are on: a boot was killed between the two writes, or a file was lost. Repair then uses the earlier configuration, and
+ * writes the missing file again.
  */
 function areOff({ settings, policy } = written()): boolean {
   return settings === undefined && policy === undefined;

@@ -111,7 +111,7 @@ export async function verify(asked: Asked, io: CommandIo): Promise<number> {
     if (!asked.json) io.stdout(`${heading(sites.length, site)}${verifyText(verified)}`);
   }
   if (asked.json) io.stdout(`${JSON.stringify(oneOrAll(all))}\n`);
-  // A Region where the list has not begun may be in order; the list is not.
+  // A Region that runs another version than its spec's may show no drift, and the list is still not done there.
   const lacking = all.some(
     ({ rollout }, at) => sites[at]?.spec !== undefined && rollout?.version !== subjectOf(sites[at].spec),
   );

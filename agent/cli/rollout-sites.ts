@@ -90,7 +90,7 @@ function clusterOf({ verb, cluster }: Asked): string {
 }
 
 let self: Owner | undefined;
-/** The owner that this process is for a lease. */
+/** This process as the owner of leases. */
 export function owner(): Owner {
   self ??= { who: whoami(), token: crypto.randomUUID() };
   return self;

@@ -21,10 +21,10 @@ const help = `Usage: eniboot rollout plan SPEC...   what would be done, and what
 
 Brings a version of eniboot onto the nodes of a cluster through SSM Run Command: a canary, about 10 % of the first zone,
 the rest of it, a wait, the next zone. Never two zones at once; each CPU, AMI and instance generation has its canary.
-A node counts as updated when it reports the version, its digest and good health; a node that reports nothing, is late or
-cannot be reached has failed. An AMI goes the same way, by the labels of its parameters: instances that boot from it must
-become READY. Several specs, each with its where.region, are carried out in the given order: a Region begins only when
-the Regions before it are done. docs/rollouts.md explains all of it.
+A node counts as updated when it reports the version, its digest and good health; a node that reports nothing or is late
+has failed. Nodes that cannot be reached have a budget of their own. An AMI goes the same way, by the labels of its
+parameters: instances that boot from it must become READY. Several specs, each with its where.region, are carried out in
+the given order: a Region begins only when the Regions before it are done. docs/rollouts.md explains all of it.
 
   SPEC             YAML; two keys are enough: what.bundle.version (or what.image.id, an AMI) and where.cluster
   --cluster NAME   the cluster, for all verbs but plan and run; or give the specs as for run: all but watch take several

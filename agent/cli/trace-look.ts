@@ -92,7 +92,7 @@ const JUDGED_WAYS: readonly WayName[] = [
   'outside6',
 ];
 
-/** As the kernel has it: whether that is what the API server says, `eniboot policy` compares. */
+/** The pod's policy table as the kernel has it. `eniboot policy` compares it with what the API server says. */
 function policyStep(lease: Lease, netns: string): Seen['others'][number] {
   const text = `network policies, in table inet ${POLICY_TABLE}`;
   const name = podNameOf(lease);

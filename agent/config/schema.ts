@@ -434,7 +434,7 @@ export const configSchema = v.strictObject({
         ),
       }),
       v.description(
-        'What kubelet joins the cluster with: a bootstrap kubeconfig in /run/eniboot/join for the API server of `apiServer.endpoint` (docs/join.md). Without this section joining is yours.',
+        'What kubelet joins the cluster with: a bootstrap kubeconfig in /run/eniboot/join for the API server of `apiServer.endpoint` (docs/join.md). Without this section eniboot takes no part in joining.',
       ),
     ),
   ),
@@ -445,7 +445,7 @@ export const configSchema = v.strictObject({
           v.pipe(
             v.boolean(),
             v.description(
-              'Each new pod is closed until its rules are known. Without it only a pod whose namespace has a policy is; after a boot every pod is, until the API server has been heard once.',
+              '`true`: each new pod is closed until its rules are known. `false`: only a pod whose namespace has a policy is closed; after a boot each pod is closed until the service has read all policies once.',
             ),
           ),
           false,
@@ -485,12 +485,12 @@ export const configSchema = v.strictObject({
             key: v.optional(pemFile('Its key.', '/var/lib/eniboot-policy/client.key')),
           }),
           v.description(
-            "Files by which the API server knows who asks. An identity of its own, with the rights of docs/examples/policy-rbac.yaml: kubelet's shows it only its own pods.",
+            "Files with which eniboot-policy.service identifies itself to the API server. Use an identity that has the rights of docs/examples/policy-rbac.yaml; kubelet's identity is not enough, since it may read only the pods of its own node.",
           ),
         ),
       }),
       v.description(
-        "Kubernetes' network policies in force for pods, by eniboot-policy.service (docs/network-policy.md). Needs `apiServer.endpoint`. Without this section nothing of it runs.",
+        "Kubernetes' network policies in force for pods, by eniboot-policy.service (docs/network-policy.md). Needs `apiServer.endpoint`. Without this section the service does not run.",
       ),
     ),
   ),

@@ -339,7 +339,7 @@ const entryOf = (tree: Tree, key: string) => (tree.kind === 'map' ? tree.entries
 const textOf = (tree: Tree | undefined) =>
   tree?.kind === 'scalar' && typeof tree.value === 'string' ? tree.value : undefined;
 
-/** A text that is not eniboot's as a whole, and may say somewhere that it is. */
+/** A text whose beginning does not mark it as eniboot's. A later line may still claim that it is. */
 function readOther(text: string, recognised: string | undefined, place: Place): ConfigSource[] {
   const at = claimIn(text);
   if (at !== undefined && recognised === undefined) return [refuseNobodys(text, at, place)];

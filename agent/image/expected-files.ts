@@ -16,7 +16,7 @@ const ours = (path: string, script: string, why: string): ExpectedFile => ({
 });
 
 export const EXPECTED_FILES: readonly ExpectedFile[] = [
-  // Files that the build writes. test/image/node-files.test.ts compares this list with the scripts.
+  // Files that the build writes. test/image/provision.test.ts runs the scripts, then the check.
   ours('/etc/yum.repos.d/kubernetes.repo', '20-packages.sh', 'where kubelet is from, turned off'),
   ours('/etc/yum.repos.d/crio.repo', '20-packages.sh', 'where cri-o is from, turned off'),
   ours('/etc/pki/rpm-gpg/RPM-GPG-KEY-kubernetes', '20-packages.sh', 'the key of that repository'),
@@ -68,7 +68,7 @@ export const EXPECTED_FILES: readonly ExpectedFile[] = [
   },
   { path: '/etc/crypto-policies/**', why: 'made from what crypto-policies has: update-crypto-policies(8)' },
   { path: '/etc/selinux/**', why: 'the policy, made from its modules: semodule(8), semanage-fcontext(8)' },
-  { path: '/var/lib/selinux/**', why: 'the modules of the policy, and our file contexts: semodule(8)' },
+  { path: '/var/lib/selinux/**', why: 'the modules of the policy, and eniboot’s file contexts: semodule(8)' },
   { path: '/etc/authselect/**', why: 'made from a profile of authselect: authselect(8)' },
   { path: '/var/lib/authselect/**', why: 'the same' },
   ...['fingerprint-auth', 'password-auth', 'postlogin', 'smartcard-auth', 'system-auth'].map((name) => ({

@@ -48,9 +48,12 @@ export class Conversation {
 
   /**
    * What a dump request returned until it ended or failed. `interrupted`: objects changed during the dump, and some may
-   * be missing.
+   * be missing. No more than `most` are kept, since a pod decides how many objects its namespace has.
    */
-  list(question: Message): { found: Uint8Array[]; refusal: Refusal | undefined; interrupted: boolean } {
+  list(
+    question: Message,
+    most = Number.POSITIVE_INFINITY,
+  ): { found: Uint8Array[]; refusal: Refusal | undefined; interrupted: boolean } {
     const sequence = this.send(question);
     const found: Uint8Array[] = [];
     let interrupted = false;
@@ -61,16 +64,25 @@ export class Conversation {
         if (answer.errno !== 0 || answer.type === DONE)
           return { found, refusal: refusalIn(answer), interrupted };
         // The next datagram overwrites this buffer.
-        found.push(answer.body.slice());
+        if (found.length < most) found.push(answer.body.slice());
       }
     }
     return { found, refusal: refusalIn(undefined), interrupted };
   }
 
+  /** The one object that a question names; undefined when it is not there. @throws SystemCallError when the kernel refuses. */
+  one(question: Message): Uint8Array | undefined {
+    const answer = this.answerTo(question);
+    if (answer?.errno === 0) return answer.body.slice();
+    const { errno, words } = refusalIn(answer) ?? { errno: EIO, words: '' };
+    if (NOTHING.includes(errno)) return undefined;
+    throw new SystemCallError(`a look: ${words}`, errno);
+  }
+
   /** Repeats a dump that was interrupted, five times at most. @throws SystemCallError when the kernel refuses it. */
-  listAll(question: () => Message): All<Uint8Array> {
+  listAll(question: () => Message, most?: number): All<Uint8Array> {
     for (let left = 5; ; left -= 1) {
-      const { found, refusal, interrupted } = this.list(question());
+      const { found, refusal, interrupted } = this.list(question(), most);
       if (refusal !== undefined && !NOTHING.includes(refusal.errno))
         throw new SystemCallError(`a listing: ${refusal.words}`, refusal.errno);
       if (!interrupted || left === 0) return new All(found, !interrupted);

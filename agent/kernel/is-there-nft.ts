@@ -38,10 +38,12 @@ const ANONYMOUS = '__set';
 
 type Attributes = Map<number, Uint8Array>;
 
-/** The nftables of a namespace. Each listing is requested once, when it is first needed. @throws SystemCallError */
+/**
+ * The nftables of a namespace. The kernel is asked for the tables and chains by name, and never for all that there are:
+ * a pod with NET_ADMIN in its namespace may have tables of its own, of any size. @throws SystemCallError
+ */
 export class TableListing {
   private readonly requests: Conversation;
-  private readonly lists = new Map<string, All<Uint8Array>>();
 
   constructor(requests: Conversation) {
     this.requests = requests;
@@ -63,9 +65,8 @@ export class TableListing {
   /** The counters of the rules of a table's chains, in order: packets, or 0 for a rule without a counter. */
   packets(family: Table['family'], table: string): Map<string, number[]> {
     const found = new Map<string, number[]>();
-    for (const rule of this.list(GET_RULE, familyNumber(family), table).whole()) {
+    for (const rule of this.rules(familyNumber(family), table).whole()) {
       const attributes = attributesIn(rule, ATTRIBUTES);
-      if (textOf(attributes.get(RULE.table)) !== table) continue;
       const chain = textOf(attributes.get(RULE.chain));
       const counter = expressionsOf(rule).find(({ name }) => name === 'counter');
       const value = counter?.attributes.get(COUNTER.packets) ?? new Uint8Array(8);
@@ -84,26 +85,39 @@ export class TableListing {
     const here = this.chain(family, table.name, chain.name);
     if (here === undefined) return 'missing';
     const sets = ofType(NEW_ELEMENTS).map((set) => attributesIn(set, ATTRIBUTES));
-    const theirs = this.rules(family, table.name, chain.name).map(expressionsOf);
+    const rules = ofType(NEW_RULE).map(expressionsOf);
+    const theirs = this.rules(family, table.name, chain.name, rules.length + 1)
+      .whole()
+      .map(expressionsOf);
     const keysIn = (set: string) => this.keys(family, table.name, set);
     const isSame =
       sameChain(attributesIn(wanted, ATTRIBUTES), here) &&
-      sameList(ofType(NEW_RULE).map(expressionsOf), theirs, (rule, other) =>
+      sameList(rules, theirs, (rule, other) =>
         sameList(rule, other, (one, two) => sameExpression(one, two, sets, keysIn)),
       );
     return isSame ? 'present' : 'wrong';
   }
 
   private chain(family: number, table: string, name: string): Attributes | undefined {
-    return this.list(GET_CHAIN, family)
-      .map((chain) => attributesIn(chain, ATTRIBUTES))
-      .find((chain) => textOf(chain.get(CHAIN.table)) === table && textOf(chain.get(CHAIN.name)) === name);
+    const found = this.requests.one(
+      header(new Message(GET_CHAIN, REQUEST), family)
+        .attribute(CHAIN.table, zeroEnded(table))
+        .attribute(CHAIN.name, zeroEnded(name)),
+    );
+    return found && attributesIn(found, ATTRIBUTES);
   }
 
-  private rules(family: number, table: string, chain: string): Uint8Array[] {
-    return this.list(GET_RULE, family, table)
-      .whole()
-      .filter((rule) => isOf(rule, table, chain));
+  /** @param chain all chains of the table when undefined. @param most rules that are kept. */
+  private rules(family: number, table: string, chain?: string, most?: number): All<Uint8Array> {
+    const question = () => {
+      const ofTable = header(new Message(GET_RULE, REQUEST | DUMP), family).attribute(
+        RULE.table,
+        zeroEnded(table),
+      );
+      return chain === undefined ? ofTable : ofTable.attribute(RULE.chain, zeroEnded(chain));
+    };
+    // A kernel that does not know the filter lists the rules of all tables.
+    return this.requests.listAll(question, most).filter((rule) => isOf(rule, table, chain));
   }
 
   /** The elements of a set, sorted. */
@@ -118,24 +132,12 @@ export class TableListing {
       .flatMap((part) => keysOf(attributesIn(part, ATTRIBUTES)))
       .sort();
   }
-
-  /** @param table lists the rules of this table alone: other programs' tables may be large, and change at any time. */
-  private list(type: number, family: number, table?: string): All<Uint8Array> {
-    const key = `${type} ${family} ${table ?? ''}`;
-    const known = this.lists.get(key);
-    if (known !== undefined) return known;
-    const found = this.requests.listAll(() => {
-      const question = header(new Message(type, REQUEST | DUMP), family);
-      return table === undefined ? question : question.attribute(RULE.table, zeroEnded(table));
-    });
-    this.lists.set(key, found);
-    return found;
-  }
 }
 
-function isOf(rule: Uint8Array, table: string, chain: string): boolean {
+function isOf(rule: Uint8Array, table: string, chain: string | undefined): boolean {
   const attributes = attributesIn(rule, ATTRIBUTES);
-  return textOf(attributes.get(RULE.table)) === table && textOf(attributes.get(RULE.chain)) === chain;
+  const isOfChain = chain === undefined || textOf(attributes.get(RULE.chain)) === chain;
+  return isOfChain && textOf(attributes.get(RULE.table)) === table;
 }
 
 function sameChain(wanted: Attributes, found: Attributes): boolean {

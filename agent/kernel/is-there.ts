@@ -58,6 +58,8 @@ export interface ListedLink {
    * namespace. 0: none.
    */
   parent: number;
+  /** The ID by which this namespace knows the one that `parent` is in; undefined when it is in this namespace. */
+  parentNamespace: number | undefined;
   /** Mode and flags of an ipvlan, which all ipvlans of its ENI share. */
   port: string | undefined;
 }
@@ -82,6 +84,16 @@ export class Listing {
 
   links(): readonly ListedLink[] {
     return this.listed().whole();
+  }
+
+  /** The devices that were seen; some may be missing when devices came and went meanwhile. */
+  seenLinks(): readonly ListedLink[] {
+    return this.listed().seen;
+  }
+
+  /** The veth whose other end has this index. */
+  vethTo(index: number): ListedLink | undefined {
+    return this.listed().find(({ kind, parent }) => kind === 'veth' && parent === index);
   }
 
   /** @param by name or index of the device. */
@@ -359,10 +371,13 @@ function decodeLink(bytes: Uint8Array): ListedLink {
     group: groupOf(bytes),
     kind,
     parent: number(IFLA.link),
+    parentNamespace: numberIn(attributes, LINK_NETNSID),
     port: kind === 'ipvlan' ? portOf(info) : undefined,
   };
 }
 
+/** IFLA_LINK_NETNSID. */
+const LINK_NETNSID = 37;
 const INFO = { kind: 1, data: 2 };
 /** linux/if_link.h: IFLA_IPVLAN_MODE and IFLA_IPVLAN_FLAGS, of 16 bits each. */
 const IPVLAN = { mode: 1, flags: 2 };

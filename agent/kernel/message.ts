@@ -121,7 +121,9 @@ export class Message {
     bytes[0] = length & 255;
     bytes[1] = length >> 8;
     bytes[8] = sequence & 255;
-    bytes[9] = sequence >> 8;
+    bytes[9] = (sequence >>> 8) & 255;
+    bytes[10] = (sequence >>> 16) & 255;
+    bytes[11] = sequence >>> 24;
     return bytes;
   }
 

@@ -464,7 +464,7 @@ const ISSUED =
   /(?<![A-Za-z0-9])(?:(?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16,20}(?![A-Za-z0-9])|(?=[^\s]{0,40}\d)(?:gh[oprsu]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|oas|soat|ffct)-[\w.-]{20,}|xox[a-z][-.][\w.-]{10,}|xapp-\d-[\w-]{10,}|[sr]k[-_](?:[a-z]{2,10}[-_])?[\w-]{20,}|npm_[A-Za-z0-9]{20,}|dckr_[a-z]{3}_[\w-]{20,}|hv[bsr]\.[\w-]{20,}|AIza[\w-]{30,}|ya29\.[\w.-]{20,}|pypi-[\w-]{20,}|SG\.[\w.-]{20,}|dop_v1_[a-f0-9]{20,}|AGE-SECRET-KEY-1[A-Z0-9]{20,}))/g;
 const JSON_WEB_TOKEN = /(?<![A-Za-z0-9])eyJ[\w-]{8,}\.[\w.-]+/g;
 /** kubeadm's bootstrap tokens. */
-const BOOTSTRAP = /(?<![\w.])[a-z0-9]{6}\.[a-z0-9]{16}(?![\w.])/g;
+const BOOTSTRAP = /(?<![A-Za-z0-9]|[A-Za-z0-9]\.)[a-z0-9]{6}\.[a-z0-9]{16}(?![A-Za-z0-9]|\.[A-Za-z0-9])/g;
 /** AWS secret keys (40 characters), metadata tokens (56), session tokens, keys. */
 const BASE64 = /[A-Za-z0-9+/_-]{40,}={0,2}/g;
 

@@ -127,7 +127,7 @@ export function createDecision(): Decision {
   const podsIn = new Map<string, Set<string>>();
   const policies = new Map<string, PolicyState>();
   const policiesIn = new Map<string, Set<string>>();
-  /** Pods that claim an address. The youngest has it: the API server shows the pods of a lost node for long. */
+  /** Pods that claim an address. It belongs to the youngest: the API server shows the pods of a lost node for minutes. */
   const claims = new Map<string, Set<string>>();
   let local: ReadonlySet<string> = new Set();
   /** Rules of local pods as of the last takeChanges(). */

@@ -35,7 +35,7 @@ function memberSetsOf({ rule, members, named }: Grant, of: ReadonlyMap<string, M
   return found;
 }
 
-/** What blocks cover changes only with the rule. */
+/** The ranges of blocks change only when the rule changes. */
 function blockSetsOf({ rule, blocks }: Grant): RangeSet[] {
   return ([4, 6] as const)
     .map((family) => ({ name: nameOf(`b${family}`, rule), family, ranges: blocks.ranges[family] }))

@@ -44,8 +44,9 @@ export interface Service {
 }
 
 /**
- * Runs until `signal` is aborted or the service is wanted in another form; systemd then starts it anew. All rules stay, unless
- * policies are off: then the service takes its rules out of all pods before it ends. Resolves to the form at the end.
+ * Runs until `signal` is aborted, or until version or settings are no longer those of the start; systemd then starts it anew. All
+ * rules stay, unless policies are off: then the service removes its rules from all pods before it ends. Resolves to the form at
+ * the end.
  */
 export async function serve(
   { nodeName, strict, api, wanted }: Service,
@@ -70,7 +71,8 @@ export async function serve(
     { clock, signal, random },
     {
       changed,
-      silent: (path, problem) => log.warn('the API server is not heard', { path, problem: problem.message }),
+      silent: (path, problem) =>
+        log.warn('the API server does not answer', { path, problem: problem.message }),
     },
   );
   const denied = createDenied();
@@ -85,7 +87,7 @@ export async function serve(
   );
   const denials = readNodeFile().policy?.logDenied
     ? createDenials((pod, error) =>
-        log.warn('denied packets cannot be told of', { pod, problem: String(error) }),
+        log.warn('denied packets of a pod cannot be logged', { pod, problem: String(error) }),
       )
     : undefined;
   const unwatch = watchFolder(POOL.leased, changed);
@@ -97,7 +99,9 @@ export async function serve(
   while (!signal.aborted) {
     form = wanted();
     if (form !== 'as-started') {
-      log.info('the service ends, since it is wanted in another form', { wanted: form });
+      log.info('the service ends: its version or settings have changed, or policies are off', {
+        wanted: form,
+      });
       over.abort();
       break;
     }
@@ -154,7 +158,7 @@ export async function endPolicies({ clock, signal }: { clock: Clock; signal: Abo
       () => clock.bootMs(),
     );
     enforcer.setPods(localPods(readNodeFile()));
-    // Nothing isolates a pod by an empty decision.
+    // An empty decision isolates no pod, so this removes all tables.
     enforcer.apply();
     enforcer.close();
     if (signal.aborted || clock.bootMs() >= untilMs) break;
@@ -167,7 +171,10 @@ export async function endPolicies({ clock, signal }: { clock: Clock; signal: Abo
 function tellUnreadable(log: Log, problems: ReadonlyMap<string, string>, told: Map<string, string>): void {
   for (const [object, problem] of problems)
     if (told.get(object) !== problem)
-      log.warn('an object of the API server cannot be read; what it said before stands', { object, problem });
+      log.warn('an object of the API server cannot be read; its last readable form stays in force', {
+        object,
+        problem,
+      });
   told.clear();
   for (const [object, problem] of problems) told.set(object, problem);
 }
@@ -184,6 +191,6 @@ function tellDenials(log: Log, denials: Denials | undefined): void {
 function tell(log: Log, event: Event): void {
   const { where, netns } = event;
   if (event.kind === 'put-back')
-    log.warn('another program has changed the rules; they are put anew', { where, netns });
-  else log.error('rules were refused; those of before stand', { where, netns, why: event.why });
+    log.warn('another program has changed the rules; they are written again', { where, netns });
+  else log.error('rules were refused; the earlier rules stay', { where, netns, why: event.why });
 }

@@ -17,7 +17,7 @@ export interface Carried {
 }
 
 /**
- *
+ * Looks into every network namespace that it can enter for addresses of the pool's ENIs.
  *
  * @returns the addresses, and in `unseen` the namespaces that could not be looked into, each with the reason; undefined
  *   when this runtime cannot look into namespaces.

@@ -12,7 +12,7 @@ const OUTPUT_MS = 500;
 /** Results of the programs of one look, by command line. */
 const looks = new AsyncLocalStorage<Map<string, Promise<ExecResult>> | undefined>();
 
-/** Within `look`, a program runs once with the same arguments: parts that look together see the same state of the machine. */
+/** Within `look`, a program runs once with the same arguments, environment and time-out: parts that look together see the same state of the machine. */
 export function lookOnce<T>(look: () => Promise<T>): Promise<T> {
   return looks.run(new Map(), look);
 }
@@ -31,7 +31,7 @@ export function run(file: string, args: string[], options: ExecOptions = {}): Pr
   const seen = looks.getStore();
   if (seen === undefined || options.input !== undefined || options.signal !== undefined)
     return runNow(file, args, options);
-  const line = JSON.stringify([file, ...args]);
+  const line = JSON.stringify([file, args, options.env, options.timeoutMs]);
   const result = seen.get(line) ?? runNow(file, args, options);
   seen.set(line, result);
   return result;

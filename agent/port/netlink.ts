@@ -15,9 +15,17 @@ const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const CLONE_NEWNET = 0x40000000;
 const MSG_DONTWAIT = 0x40;
+/** recv then returns the datagram's own length, also when the buffer was too short. */
+const MSG_TRUNC = 0x20;
+/**
+ * A datagram has up to 32 KiB, and more for a device whose alternative names alone take up to 64 KiB (rtnl_alt_ifname in
+ * net/core/rtnetlink.c). A pod with NET_ADMIN can give its devices that many.
+ */
+const DATAGRAM = 128 * 1024;
 const protocols = { route: 0, netfilter: 12 } as const;
 const EINTR = 4;
 const EAGAIN = 11;
+const EMSGSIZE = 90;
 
 type Libc = ReturnType<typeof load>;
 
@@ -144,14 +152,15 @@ function openSocket(
   libc.setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, on, 4);
   // The kernel then answers a question with what the question names, and not with everything there is.
   if (protocol === 'route') libc.setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, on, 4);
-  const buffer = new Uint8Array(32_768);
+  const buffer = new Uint8Array(DATAGRAM);
   return {
     send(bytes) {
       check(libc, 'send', libc.send(fd, bytes, bytes.length, 0));
     },
     receive() {
       for (;;) {
-        const got = libc.recv(fd, buffer, buffer.length, MSG_DONTWAIT);
+        const got = libc.recv(fd, buffer, buffer.length, MSG_DONTWAIT | MSG_TRUNC);
+        if (got > buffer.length) throw new SystemCallError('recv', EMSGSIZE);
         if (got >= 0) return buffer.subarray(0, got);
         const errno = libc.errno();
         if (errno === EAGAIN) return undefined;

@@ -109,7 +109,7 @@ export function parametersOf(question: Question): Record<string, string> {
 
 /**
  * Milliseconds until a command has expired: the time for delivery plus the time for execution. After that no node starts the
- * command, and a node that is at it stops (boot/update.ts).
+ * command, and a node that is at it stops (boot/version/update.ts).
  */
 export function commandMs({ node }: Spec): number {
   return (node.deliverySeconds + node.updateSeconds) * 1000;

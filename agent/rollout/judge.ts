@@ -208,11 +208,12 @@ function judgeReport(
   // The node refused before it had read its own ID from instance metadata.
   const nameless = report.node === '' && report.result === 'untouched';
   if (report.node !== instanceId && !nameless) return as('lied', `the report is that of ${report.node}`);
-  if (report.code === 'UPDATE_HALTED') return as('held', report.message ?? 'the halt flag is up');
   // A node that reports the new version has not kept the old one, whatever result it reports.
   const remains = report.result === 'went-back' || report.result === 'untouched';
   if (remains && expected.direction === 'forward' && report.version === expected.version)
     return as('failed', said);
+  if (report.code === 'UPDATE_HALTED' && report.result === 'untouched')
+    return as('held', report.message ?? 'the halt flag is up');
   if (report.result === 'went-back') return as('went-back', said);
   if (report.result === 'untouched') return as('untouched', said);
   if (report.result === 'failed') return as('failed', said);

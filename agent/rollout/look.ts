@@ -8,7 +8,7 @@ import { type ActionOf, alarmed, halted, judged, type Progress } from './progres
 import { isWatched } from './send.ts';
 import { counterLimits, subjectOf } from './spec.ts';
 import { withStandIns } from './stand-in.ts';
-import { goneOf, LOOK_MS, nowMs, sleep, type Work } from './work.ts';
+import { goneOf, LOOK_MS, nowMs, readFlag, sleep, type Work } from './work.ts';
 
 /** Milliseconds for a report to arrive after the node's own time is over. */
 const REPORT_MS = 60_000;
@@ -29,6 +29,7 @@ export async function look(work: Work, { batch, instanceIds }: ActionOf<'look'>)
     return;
   }
   judgements = await withoutGone(work, judgements);
+  judgements = await withoutStubborn(work, batch, judgements);
   if (batch.do === 'update') judgements = judgements.map((one) => checked(work, one, batch));
   const next = await afterAll(work, batch, judgements, alarms);
   await record.save(next);
@@ -97,7 +98,15 @@ async function lookAt(
   if (all && !late && command === undefined && found.some((one) => one.outcome === 'cancelled')) return [];
   if (all || !(late || ENDED.has(command?.status ?? ''))) return found;
   // Invocations that were read before the command had ended may be older than its end.
-  return judgeAll(await aws.listInvocations(commandId), late ? 'late' : endOf(command));
+  const last = await aws.listInvocations(commandId);
+  const ends = judgeAll(last, late ? 'late' : endOf(command));
+  if (last.length >= (command?.targets ?? part.length)) return ends;
+  // ListCommandInvocations may lag behind ListCommands ("eventual consistency model"): a node that is not listed yet may have
+  // been updated.
+  const reason = 'Run Command has not listed it: what the node did is not known';
+  return late
+    ? ends.map((one) => (one.outcome === 'missing' ? { ...one, outcome: 'late', reason } : one))
+    : ends.filter((one) => one.outcome !== 'missing');
 }
 
 function endOf(command: { status: string; details: string } | undefined): Over {
@@ -111,6 +120,29 @@ async function withoutGone(work: Work, judgements: Judgement[]): Promise<Judgeme
   if (silent.length === 0) return judgements;
   const gone = await goneOf(work, silent);
   return judgements.map((one) => (gone.has(one.instanceId) ? asGone(one, work.progress.direction) : one));
+}
+
+/**
+ * A node that saw the halt flag is asked again. One that says so once more while the flag is down would stop the rollout, and its
+ * rollback, for ever: it has failed. A question of a gate does not depend on the flag.
+ */
+async function withoutStubborn(
+  work: Work,
+  batch: Batch | Gate,
+  judgements: Judgement[],
+): Promise<Judgement[]> {
+  const first = batch.do === 'update' && (work.progress.left?.round ?? 0) === 0;
+  if (first || !judgements.some((one) => one.outcome === 'held')) return judgements;
+  if (batch.do === 'update' && (await readFlag(work)) !== undefined) return judgements;
+  return judgements.map((one) =>
+    one.outcome === 'held'
+      ? {
+          ...one,
+          outcome: 'untouched',
+          reason: `it says that the halt flag is up, and it is down: ${one.reason}`,
+        }
+      : one,
+  );
 }
 
 /** A node that has reported the update cannot have run the version before it. */

@@ -662,6 +662,29 @@ export function unrestored({ back }: Progress): Exception[] {
 }
 
 /**
+ * Nodes that a rollback does not ask, since this rollout has not touched them. After their zone's parameter named the version,
+ * any of them may have booted on it.
+ */
+export function leftOut(rollout: Rollout, { there, exceptions }: Progress): Set<string> {
+  const ids = new Set<string>();
+  for (const [at, { nodes, planned, strays = 0 }] of rollout.zones.entries()) {
+    const lasts = new Map(nodes.map((instanceId, place) => [instanceId, place]));
+    // Late nodes were asked after that moment: `already` then does not mean that they ran the version before.
+    const places = [
+      ...(there[at] ?? []).filter((place) => place >= planned),
+      ...exceptions.filter((one) => one.zone === at && isUntouched(one.outcome)).map((one) => one.node),
+    ];
+    for (const place of places) {
+      const instanceId = nodes[place];
+      // A node with two places was asked at the later one; strays are asked anyway.
+      if (instanceId === undefined || lasts.get(instanceId) !== place) continue;
+      if (place < nodes.length - strays) ids.add(instanceId);
+    }
+  }
+  return ids;
+}
+
+/**
  * Takes the rollout back. If it is going back already, goes on past failures and asks the nodes that have failed once more at
  * the end.
  */

@@ -363,7 +363,8 @@ function isUnbounded({ chunks }: Chunks): boolean {
   return !Number.isInteger(chunks) || chunks < 0 || chunks > bounds.planChunks;
 }
 
-// There may be many exceptions, so they are written short: `{ "0 late": "1f,2a" }`, node numbers to base 36.
+// There may be many exceptions, so they are written short: `{ "0 late": "1f,2a" }`, node numbers to base 36; or one bit for each
+// node, compressed, behind an asterisk where that is shorter: a rollback may find every node of a fleet unreachable.
 type Packed = { [zoneAndOutcome: string]: string };
 
 function encode(head: Head): string {
@@ -430,12 +431,14 @@ function decode(text: string): Head | undefined {
 /** Forgiven exceptions come first, and their number is kept: the order within each part has no meaning. */
 function pack({ exceptions, forgiven }: { exceptions: readonly Exception[]; forgiven: number }): Packed[] {
   return [exceptions.slice(0, forgiven), exceptions.slice(forgiven)].map((some) => {
-    const packed = new Map<string, string[]>();
+    const packed = new Map<string, number[]>();
     for (const { zone, node, outcome } of some) {
       const key = `${zone} ${outcome}`;
-      packed.set(key, [...(packed.get(key) ?? []), toPlace(node)]);
+      const nodes = packed.get(key) ?? [];
+      nodes.push(node);
+      packed.set(key, nodes);
     }
-    return Object.fromEntries([...packed].map(([key, nodes]) => [key, nodes.join(',')]));
+    return Object.fromEntries([...packed].map(([key, nodes]) => [key, packPlaces(nodes)]));
   });
 }
 
@@ -443,13 +446,26 @@ function unpack(parts: readonly Packed[]): Exception[] {
   return parts.flatMap((part) =>
     Object.entries(part).flatMap(([key, nodes]) => {
       const [zone, outcome] = key.split(' ');
-      return nodes.split(',').map((node) => ({
+      return unpackPlaces(nodes).map((node) => ({
         zone: Number(zone),
-        node: fromPlace(node),
+        node,
         outcome: outcome as Outcome,
       }));
     }),
   );
+}
+
+/** The number of places is kept: a place that is listed twice has only one bit. */
+function packPlaces(nodes: readonly number[]): string {
+  const list = nodes.map(toPlace).join(',');
+  if (new Set(nodes).size < nodes.length) return list;
+  const bits = `*${gzipSync(Buffer.from(toBitmap(nodes), 'base64')).toString('base64')}`;
+  return bits.length < list.length ? bits : list;
+}
+
+function unpackPlaces(text: string): number[] {
+  if (!text.startsWith('*')) return text.split(',').map(fromPlace);
+  return fromBitmap(gunzip(Buffer.from(text.slice(1), 'base64'), bounds.planBytes).toString('base64'));
 }
 
 /** One bit for each node, since it may be every node of a fleet: 3,400 characters for 20,000 nodes. */

@@ -1,4 +1,4 @@
-// A canary that is gone proves nothing: a node with its strata takes its place and goes before all others.
+// A canary that is gone or cannot be reached proves nothing: a node with its strata takes its place and goes before all others.
 import type { FleetAws } from '../aws/fleet.ts';
 import type { Judgement } from './judge.ts';
 import { type Batch, type Gate, reportedVersion } from './plan.ts';
@@ -25,14 +25,20 @@ export async function withStandIns(
 ): Promise<Progress> {
   if (progress.direction === 'back' || progress.state === 'halted' || !isOfCanaries(batch)) return progress;
   let next = progress;
-  for (const { instanceId } of judgements.filter((one) => one.outcome === 'gone')) {
+  // A gate judges a canary that it cannot reach as failed.
+  const proveNothing = batch.do === 'gate' ? ['gone'] : ['gone', 'unreachable'];
+  for (const { instanceId } of judgements.filter((one) => proveNothing.includes(one.outcome))) {
     const zone = rollout.zones[batch.zone];
     const standsFor = zone?.stands?.[zone.nodes.indexOf(instanceId)] ?? [];
     if (zone === undefined || standsFor.length === 0) continue;
     const standIns = next.standIns ?? [];
     if (standIns.some((one) => one.instanceId === instanceId)) {
       const what = standsFor.join(', ');
-      return halted(next, nowMs, `2 canaries in a row that stand for ${what} in ${zone.zoneId} are gone`);
+      return halted(
+        next,
+        nowMs,
+        `2 canaries in a row that stand for ${what} in ${zone.zoneId} are gone or do not answer`,
+      );
     }
     const other = await findStandIn(aws, rollout, batch.zone, standsFor);
     if (other === undefined || standIns.length >= MOST_STAND_INS) continue;

@@ -5,7 +5,7 @@ import { offerImage } from '../image/labels.ts';
 import { releaseIn, zoneParameter } from './begin.ts';
 import { imageParameter, lookAtBoots, promoteImage, restoreImage } from './image.ts';
 import { LONGEST_BOOT_MS, reportedVersion } from './plan.ts';
-import { type ActionOf, advanced, counted, joined, type Rollout } from './progress.ts';
+import { type ActionOf, advanced, counted, joined, leftOut, type Rollout } from './progress.ts';
 import { type BundleSpec, type ImageSpec, isExcluded, isImage, subjectOf, targetTags } from './spec.ts';
 import { LOOK_MS, nowMs, sleep, type Work } from './work.ts';
 
@@ -39,7 +39,7 @@ async function writeParameter({ aws, rollout }: Work, what: What, { zoneId, befo
   if (wanted === undefined) return current === undefined ? undefined : aws.deleteParameters([name]);
   if (current !== undefined) await freeOldest(aws, name, current.version);
   // Written even when the value is the same: a node that could not be brought back follows only what was written since
-  // (boot/pin.ts).
+  // (boot/version/pin.ts).
   const version = await aws.writeParameter(name, wanted);
   if (current !== undefined && current.value !== wanted) await aws.label(name, current.version, 'previous');
   await aws.label(name, version, 'stable');
@@ -102,18 +102,25 @@ export async function findStrays(work: Work): Promise<string[]> {
   return straysIn(work, await findNews(work));
 }
 
-/** Instances that are not among the rollout's nodes, of all zones or of one. */
-async function findNews({ aws, rollout }: Work, zoneId?: string): Promise<FleetInstance[]> {
+/**
+ * Instances that are not among the rollout's nodes, of all zones or of one. On the way back also nodes that the rollback does
+ * not ask.
+ */
+async function findNews({ aws, rollout, progress }: Work, zoneId?: string): Promise<FleetInstance[]> {
   const { spec, startedMs, zones } = rollout;
   if (isImage(spec)) return [];
-  const targets = new Set(zones.flatMap((one) => one.nodes));
+  const left = progress.back === undefined ? new Set<string>() : leftOut(rollout, progress);
+  const targets = new Set(zones.flatMap((one) => one.nodes).filter((one) => !left.has(one)));
   const ids = new Set(zones.map((one) => one.zoneId));
   const found = await aws.describeInstances(targetTags(spec), {
     zoneId,
-    // Instances that were still booting when the rollout began are not among its nodes either.
-    sinceMs: startedMs - LONGEST_BOOT_MS,
+    // Instances that were still booting when the rollout began are not among its nodes either. A reboot does not change the
+    // time of the launch: nodes that are left out may be of any age.
+    ...(left.size === 0 ? { sinceMs: startedMs - LONGEST_BOOT_MS } : {}),
   });
   return found.filter((one) => {
+    if (left.size > 0 && !left.has(one.instanceId) && one.launchedMs < startedMs - LONGEST_BOOT_MS)
+      return false;
     if (isExcluded(spec, one) || targets.has(one.instanceId)) return false;
     // An instance without a zone in EC2's answer may be in any zone: it is named rather than skipped.
     return one.zoneId === undefined || ids.has(one.zoneId);

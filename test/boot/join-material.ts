@@ -28,6 +28,19 @@ I50rIjQ=
 -----END CERTIFICATE-----
 `;
 export const OTHER_CA_HASH = 'sha256:18cbecf41eb0d7591ee09715bbbe682a360ed71a5e0e3eda6e2b4b170cef546e';
+/** A certificate that has run out (`openssl x509 -signkey … -days -1`). */
+export const EXPIRED = `-----BEGIN CERTIFICATE-----
+MIIBhTCCASugAwIBAgIUORm3J1nFsw6S6ge04Uh9KeEbXGowCgYIKoZIzj0EAwIw
+GDEWMBQGA1UEAwwNc3lzdGVtOm5vZGU6eDAeFw0yNjExMzAwOTM3NTVaFw0yNjEx
+MjkwOTM3NTVaMBgxFjAUBgNVBAMMDXN5c3RlbTpub2RlOngwWTATBgcqhkjOPQIB
+BggqhkjOPQMBBwNCAATBFZVLr7piq7UeCKxq8iZkF3Ba1ifsoSQ8R0grCjvuzKqe
+GeaQYPwmTDJsJRk0pYDvhrlpU17pIklrbxUaFAjfo1MwUTAdBgNVHQ4EFgQUTJDi
+jBeMDSYVYqURCz5hNQh1riUwHwYDVR0jBBgwFoAUTJDijBeMDSYVYqURCz5hNQh1
+riUwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiBsE8HOfNcXhzXA
+grk/x0axhVVTNY9oz/uPE/DQ2X+qSwIhAOOdZ63rDb78yzs45hQoazXPRk7WKXwa
+PprDQDkGSXrw
+-----END CERTIFICATE-----
+`;
 export const TOKEN = '07401b.f395accd246ae52d';
 export const TOKEN_PARAMETER = '/eniboot/demo/join-token';
 

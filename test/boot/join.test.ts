@@ -8,6 +8,7 @@ import { startCloud } from '../aws/index.ts';
 import {
   CA,
   CA_HASH,
+  EXPIRED,
   joiningText,
   OTHER_CA,
   OTHER_CA_HASH,
@@ -20,6 +21,10 @@ import { planOf } from './planned.ts';
 
 const KUBECONFIG = '/run/eniboot/join/bootstrap-kubeconfig';
 const CLUSTER_CA = '/run/eniboot/join/ca.crt';
+const RELEASED = '/run/eniboot/kubelet-released';
+const CERTIFICATE = '/var/lib/kubelet/pki/kubelet-client-current.pem';
+const WITHOUT = `kubelet has its certificate, and no token for the day when that ends: JOIN_TOKEN_UNUSABLE: ssm:${TOKEN_PARAMETER} holds no bootstrap token (six and sixteen lower-case letters or digits with a dot between them)`;
+const OTHER_TOKEN = 'abcdef.0123456789abcdef';
 const cloud = await startCloud();
 const sections = (changes = {}) => configText(cloud, joiningText(changes));
 const modeOf = ({ instance }: Node, path: string) => statSync(join(instance.root, path)).mode & 0o777;
@@ -119,6 +124,65 @@ test('a token that was changed is taken by the next boot, not by repair', async 
   assert.is((await planOf(node)).phases.find(({ name }) => name === 'kubelet')?.changes.length, 1);
   assert.is((await node.boot()).status?.verdict, 'ready');
   assert.match(node.instance.read(KUBECONFIG) ?? '', 'token: abcdef.0123456789abcdef\n');
+});
+
+test('a half-written file, which holds a token too, goes with the next repair', async () => {
+  putToken(cloud);
+  const node = await ready(sections());
+  const half = '/run/eniboot/join/.bootstrap-kubeconfig.999999.tmp';
+  node.instance.write(half, `token: ${TOKEN}`);
+  assert.equal(await repaired(node), { changes: [], failures: [] });
+  assert.is(node.instance.read(half), undefined);
+});
+
+test('released from a warm pool, kubelet gets the token of that moment, and is held until it can be read', async () => {
+  putToken(cloud);
+  const node = await launchNode(cloud, { config: sections(), lifecycleState: 'Warmed:Running' });
+  const { instance } = node;
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  putToken(cloud, 'withdrawn');
+  assert.equal(await repaired(node), { changes: [], failures: [] }, 'it still waits in the warm pool');
+  instance.record.lifecycleState = 'InService';
+  const { failures } = await repaired(node);
+  assert.equal(
+    failures.map(({ code }) => code),
+    ['JOIN_TOKEN_UNUSABLE'],
+  );
+  assert.is(instance.read(RELEASED), undefined);
+  putToken(cloud, OTHER_TOKEN);
+  assert.ok((await repaired(node)).changes.includes(`write ${RELEASED}: releases kubelet`));
+  assert.match(instance.read(KUBECONFIG) ?? '', `token: ${OTHER_TOKEN}\n`);
+  putToken(cloud);
+  assert.equal((await repaired(node)).changes, [], 'a released kubelet keeps its token');
+});
+
+test('a node that has joined boots while its token cannot be read, and says so; one that has not joined fails', async () => {
+  putToken(cloud);
+  const node = await ready(sections());
+  const { instance } = node;
+  putToken(cloud, 'withdrawn');
+  for (const [certificate, verdict] of [
+    [undefined, 'failed'],
+    [EXPIRED, 'failed'],
+    ['cut off', 'failed'],
+    [CA, 'ready'],
+  ] as const) {
+    await node.reboot();
+    if (certificate !== undefined) instance.write(CERTIFICATE, certificate);
+    const { status } = await node.boot();
+    assert.is(status?.verdict, verdict, JSON.stringify(status?.failure));
+    assert.is(status?.failure?.code, verdict === 'failed' ? 'JOIN_TOKEN_UNUSABLE' : undefined);
+    const said = verdict === 'failed' ? [] : [WITHOUT];
+    assert.equal(status?.degraded, said);
+  }
+  assert.is(instance.read(KUBECONFIG), undefined);
+  assert.is(instance.read(CLUSTER_CA), CA);
+  const { stdout } = await instance.run(ENIBOOT, ['check', '--json'], { timeoutMs: 60_000 });
+  assert.match(stdout, '"id":"kubelet-join","group":"runtime","result":"warn"');
+  assert.equal(await repaired(node), { changes: [], failures: [] });
+  putToken(cloud);
+  assert.is((await repaired(node)).changes.length, 1);
+  assert.match(instance.read(KUBECONFIG) ?? '', `token: ${TOKEN}\n`);
 });
 
 test('without the section the files go, and so does the flag', async () => {

@@ -3,9 +3,10 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Conversation } from '../../agent/kernel/conversation.ts';
+import { encodeTables, NEW_CHAIN, SUBSYSTEM } from '../../agent/kernel/encode-nft.ts';
 import { Listing } from '../../agent/kernel/is-there.ts';
 import { TableListing } from '../../agent/kernel/is-there-nft.ts';
-import { zeroEnded } from '../../agent/kernel/message.ts';
+import { DUMP, Message, zeroEnded } from '../../agent/kernel/message.ts';
 import type { Chain, Table } from '../../agent/kernel/operation.ts';
 import { SystemCallError } from '../../agent/port/libc.ts';
 
@@ -14,6 +15,9 @@ const INTERRUPTED = 0x10;
 const DONE = 3;
 const NEW_LINK = 16;
 const ENOBUFS = 105;
+const ENOENT = 2;
+const ERROR = 2;
+const GET_CHAIN = SUBSYSTEM + 4;
 
 const le = (value: number, bytes: number) =>
   Array.from({ length: bytes }, (_, at) => (value >> (8 * at)) & 255);
@@ -36,8 +40,11 @@ function link(index: number, name: string): number[] {
   return [0, 0, 0, 0, ...le(index, 4), ...le(1, 4), ...le(0, 4), ...attribute];
 }
 
-/** A kernel with one link that answers every question in the same way. @param errno of its last answer. */
-function kernel(flags: number, errno = 0) {
+/**
+ * A kernel with one link that answers every question in the same way. @param errno of its last answer. @param chain the
+ * body of the only chain of nftables.
+ */
+function kernel(flags: number, errno = 0, chain?: Uint8Array) {
   let asked = 0;
   let waiting: Uint8Array[] = [];
   const socket = {
@@ -47,6 +54,12 @@ function kernel(flags: number, errno = 0) {
       const type = new DataView(bytes.buffer).getUint16(4, true);
       const answers =
         type === NEW_LINK + 2 ? message(NEW_LINK, MULTI | flags, sequence, link(7, 'eth0')) : [];
+      if (type === GET_CHAIN) {
+        assert.is(new DataView(bytes.buffer).getUint16(6, true) & DUMP, 0, 'no listing of all chains');
+        const found = chain === undefined ? message(ERROR, 0, sequence, le(-ENOENT, 4)) : undefined;
+        waiting = [Uint8Array.from(found ?? message(NEW_CHAIN, 0, sequence, [...(chain ?? [])]))];
+        return;
+      }
       waiting = [Uint8Array.from([...answers, ...message(DONE, MULTI | flags, sequence, le(-errno, 4))])];
     },
     receive: () => waiting.shift(),
@@ -96,7 +109,14 @@ test('chains that change all the time are not called missing', () => {
   };
   const table: Table = { family: 'ip', name: 'eniboot', chains: [chain] };
   assert.is(new TableListing(kernel(0).conversation).stateOf(table, chain), 'missing');
-  assert.throws(() => new TableListing(kernel(INTERRUPTED).conversation).stateOf(table, chain), /changed/);
+  const there = encodeTables([table]).find(({ type }) => type === NEW_CHAIN)?.body;
+  assert.is(new TableListing(kernel(0, 0, there).conversation).stateOf(table, chain), 'present');
+  const changing = kernel(INTERRUPTED, 0, there).conversation;
+  assert.throws(() => new TableListing(changing).stateOf(table, chain), /changed/);
+});
+
+test('a conversation has more than 65,535 requests', () => {
+  assert.equal(new Message(1, 1).finish(0x12345678).slice(8, 12), [0x78, 0x56, 0x34, 0x12]);
 });
 
 test.run();

@@ -101,15 +101,27 @@ export async function startSidecar(
   return child;
 }
 
+let patience = 1;
+
+/** For a machine that is so many times slower. */
+export function setPatience(times: number): void {
+  patience = times;
+}
+
+/** A limit in milliseconds, as this machine has it. */
+export function patient(ms: number): number {
+  return ms * patience;
+}
+
 /** @throws when the condition does not hold in time. */
 export async function until(
   what: string,
   withinMs: number,
   holds: () => Promise<boolean> | boolean,
 ): Promise<void> {
-  const giveUpAt = performance.now() + withinMs;
+  const giveUpAt = performance.now() + patient(withinMs);
   while (!(await holds())) {
-    if (performance.now() > giveUpAt) throw new Error(`${what}: not in ${withinMs / 1000} s`);
+    if (performance.now() > giveUpAt) throw new Error(`${what}: not in ${patient(withinMs) / 1000} s`);
     await delay(25);
   }
 }

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { Facts } from './answers.ts';
 import { cases } from './cases.ts';
+import { setPatience } from './place.ts';
 import { startWorld, type World } from './world.ts';
 
 export interface Job {
@@ -10,6 +11,8 @@ export interface Job {
   work: string;
   /** Path for the results. */
   results: string;
+  /** How many times longer than on this machine everything may take. */
+  patience: number;
 }
 
 export interface Result {
@@ -29,6 +32,7 @@ const say = (line: string) => {
 };
 
 async function main(job: Job): Promise<void> {
+  setPatience(job.patience);
   const chosen = cases.filter(({ name }) => job.names.includes(name));
   let world: World | undefined;
   const results: Result[] = [];

@@ -15,7 +15,7 @@ import { watchFlows } from './flows.ts';
 import { kubeApi } from './kube.ts';
 import { type Kubelet, type Program, type RunningPod, server, startKubelet } from './kubelet.ts';
 import { IN_MESH, type ManagerState, STATE_PORT, XDS_PORT } from './manager/main.ts';
-import { ended, type Place, placeOf, startSidecar } from './place.ts';
+import { ended, type Place, patient, placeOf, startSidecar } from './place.ts';
 import { MESH_PORT, type SidecarSpec } from './sidecar.ts';
 
 export interface Cluster {
@@ -197,7 +197,7 @@ async function startCluster(context: Context, bare: Bare): Promise<Cluster> {
         items: { endpoints?: { addresses: string[]; conditions: { ready?: boolean } }[] }[];
       }
       const path = `${SLICES}?labelSelector=kubernetes.io/service-name=${service}`;
-      for (const giveUpAt = Date.now() + 30_000; ; await delay(10)) {
+      for (const giveUpAt = Date.now() + patient(30_000); ; await delay(10)) {
         const { items } = await control.call<Slices>('GET', path);
         const endpoints = items.flatMap((slice) => slice.endpoints ?? []);
         const ready = endpoints.some(

@@ -230,7 +230,7 @@ export async function startControlPlane(
   }
 
   async function ready(): Promise<void> {
-    const giveUpAt = performance.now() + 300_000;
+    const giveUpAt = performance.now() + 900_000;
     for (let last = ''; ; await delay(500)) {
       if (existsSync(authority)) {
         const answer = await call<string>('GET', '/readyz').catch((error: Error) => error.message);

@@ -103,6 +103,8 @@ interface Case {
   awayMinutes: number;
   /** Number of AMIs among the nodes: each is a stratum. */
   images: number;
+  /** Milliseconds until ListCommandInvocations has a command; ListCommands may show its end before. */
+  listedMs: number;
   /** The virtual second at which a CloudWatch alarm goes off for a moment; undefined: no alarm is watched. */
   alarmAt: number | undefined;
 }
@@ -141,6 +143,7 @@ const cases: fc.Arbitrary<Case> = fc.record({
   windowMinutes: fc.constantFrom(undefined, undefined, 10, 40),
   awayMinutes: fc.constantFrom(1, 5, 20, 180),
   images: fc.constantFrom(1, 1, 4),
+  listedMs: fc.constantFrom(200, 5_000, 60_000),
   alarmAt: alarmTimes,
 });
 
@@ -182,6 +185,7 @@ function fleetOf(one: Case, scheduler?: VirtualScheduler): Fleet {
       next() * 1000 < one.rate ? (faulty[Math.floor(next() * faulty.length)] ?? 'good') : 'good',
     updateMs: () => 10_000 + Math.floor(next() * 50_000),
   });
+  fleet.ssm.latency.invocationMs = one.listedMs;
   for (const [at, { instanceId }] of fleet.nodes.entries())
     fleet.imageOf.set(instanceId, `ami-0000000${at % one.images}`);
   for (const { node, second } of one.ends) {
@@ -530,6 +534,7 @@ test('a small rollout whose operator is killed at any call ends like an uninterr
     windowMinutes: undefined,
     awayMinutes: 5,
     images: 1,
+    listedMs: 5_000,
     alarmAt: undefined,
   };
   const spec = specOf(one);

@@ -1,6 +1,8 @@
 // time limit: 300 s
 // The units under a real systemd: when each starts, how often, and which never do. The agent and kubelet are stand-ins written in
 // shell; the units around them are tested.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Container, whyNot, withContainer } from './container.ts';
@@ -10,6 +12,8 @@ import { type Release, releases } from './releases.ts';
 const unable = whyNot();
 const register = unable === undefined ? test : test.skip;
 if (unable !== undefined) process.stdout.write(`skipped: ${unable}\n`);
+
+const JOIN_UNIT = join(import.meta.dirname, '../../docs/examples/join/kubeadm/kubeadm-join.service');
 
 /** Stand-in for kubelet: records each start and its arguments. */
 const kubelet = '#!/bin/sh\necho "$@" >>/run/kubelet-started\nexec sleep 1000\n';
@@ -52,6 +56,7 @@ echo attempt >>/run/eniboot/attempts
 ${agents[agent]}
 `,
     'usr/bin/kubelet': kubelet,
+    'usr/bin/kubeadm': '#!/bin/sh\n',
     // Only systemd's and eniboot's units are enabled: the other services' programs are not in this root.
     'usr/lib/systemd/system-preset/00-only.preset':
       'enable eniboot*.service\nenable eniboot*.timer\nenable eniboot*.path\ndisable *\n',
@@ -63,7 +68,7 @@ ${agents[agent]}
       cloudInit: 'fedora',
       runtime: 'crio',
       extra: files,
-      programs: ['usr/libexec/eniboot/current/eniboot', 'usr/bin/kubelet'],
+      programs: ['usr/libexec/eniboot/current/eniboot', 'usr/bin/kubelet', 'usr/bin/kubeadm'],
     },
     (root) => withContainer(root, use),
   );
@@ -98,6 +103,35 @@ onEach('a good boot starts kubelet, once, and refuses to be stopped', (release) 
     assert.is(starts(container), 1);
     assert.is(lines(container.read('run/eniboot/attempts')).length, 1);
   }),
+);
+
+onEach('a kubeadm join that failed half way is tried again, without what it left', (release) =>
+  boot(
+    release,
+    'good',
+    async (container) => {
+      await container.until(
+        'the node has joined',
+        () => state(container, 'kubeadm-join.service') === 'active',
+      );
+      assert.equal(lines(container.read('run/joins')), ['a CA: no', 'a CA: no']);
+    },
+    {
+      // Writes the CA before it asks the API server, which is away at first. Source: kubernetes, cmd/kubeadm/app/cmd/phases/join,
+      // runKubeletStartJoinPhase.
+      'usr/bin/kubeadm': `#!/bin/sh
+ca=/etc/kubernetes/pki/ca.crt
+[ -e $ca ] && echo 'a CA: yes' >>/run/joins && exit 1
+echo 'a CA: no' >>/run/joins
+mkdir -p /etc/kubernetes/pki && : >$ca
+[ "$(wc -l </run/joins)" = 2 ]
+`,
+      'etc/kubernetes/join.yaml': '',
+      'etc/systemd/system/kubeadm-join.service': readFileSync(JOIN_UNIT, 'utf8'),
+      'etc/systemd/system/kubeadm-join.service.d/soon.conf': '[Service]\nRestartSec=1s\n',
+      'usr/lib/systemd/system-preset/00-join.preset': 'enable kubeadm-join.service\n',
+    },
+  ),
 );
 
 onEach('an agent that crashes once is tried again, and kubelet starts, once', (release) =>

@@ -1,7 +1,7 @@
 // The guards as text: pure. Where pods' packets pass the node, the guards decide by the sender. A pod may send only from its
 // own addresses, cannot reach instance metadata, and none of its frames reaches the node by a pod ENI. Packets between pods of
 // one ENI pass no hook of the node; the guard in each pod's namespace decides about them (podGuard in
-// attachment/attachment.ts).
+// attachment/tables.ts).
 
 import { IMDS_ADDRESS, IMDS_ADDRESS6, POD_LINK_PREFIX } from '../../host/names.ts';
 import type { Counted } from '../../host/nft.ts';
@@ -27,7 +27,7 @@ export const guardCounters = {
   imds_by_node: 'instance metadata, through the node',
   imds_by_eni: 'instance metadata, by a pod ENI',
   dhcp_by_eni: 'DHCP, out of a pod ENI',
-  own_mac: "a frame that a pod sent to its own ENI's MAC and no pod has the address of",
+  own_mac: "a frame from a pod to its own ENI's MAC, for an address that no pod has",
   unassigned: 'a packet for an address that no pod has, in by a pod ENI',
 } as const;
 export type GuardCounter = keyof typeof guardCounters;

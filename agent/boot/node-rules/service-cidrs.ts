@@ -20,7 +20,7 @@ interface Surroundings {
 }
 
 /**
- * A Service CIDR may lie in the VPC: pods then reach it through the node, as any other (podRouting in table.ts). It must not
+ * A Service CIDR may lie in the VPC: pods then reach it through the node, as any other (podRouting in nft-text.ts). It must not
  * hold an address that is taken: pods could then reach neither that address nor its Service.
  */
 export function checkServiceCidrs(node: NodeFacts, around: Surroundings): Check {

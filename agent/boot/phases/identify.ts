@@ -61,7 +61,7 @@ export function identify(context: Context): Phase<Observed> {
       ]);
       // A problem with what the node joins with is found before anything is changed. A READY node is repaired without this
       // check.
-      if (!context.mode.asBooted) await observeJoin(context, config, identity);
+      if (!context.mode.asBooted) await observeJoin(context, config, identity, lifecycleTarget);
       const bootDevice = findBootDevice(links, metadata);
       const bootEni = { ...metadata, ipv6Addresses: carriedFirst(metadata.ipv6Addresses, bootDevice) };
       const { limits, from } = await findLimits(context, identity);

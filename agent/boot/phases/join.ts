@@ -7,11 +7,13 @@ import type { InstanceIdentity } from '../../aws/metadata.ts';
 import { readVersioned } from '../../aws/ssm.ts';
 import type { Config } from '../../config/schema.ts';
 import { RUN_DIR } from '../../host/names.ts';
-import { Failure } from '../../messages/failure.ts';
+import { Failure, isFailure } from '../../messages/failure.ts';
 import { bounds } from '../../port/bounds.ts';
 import { isThere, readBytesIfPresent, readIfPresent, statIfPresent } from '../../port/fs.ts';
 import type { WantedFile } from '../change.ts';
 import type { Context } from '../context.ts';
+import type { NodeFacts } from '../facts/facts.ts';
+import { releasesNow } from './release.ts';
 
 /** Only root can read it. */
 export const BOOTSTRAP_KUBECONFIG = `${RUN_DIR}/join/bootstrap-kubeconfig`;
@@ -24,11 +26,14 @@ type Join = NonNullable<Config['join']>;
 export interface JoinFiles {
   wanted: WantedFile[];
   dropped: string[];
+  /** Why there is no token, on a node that needs none now: kubelet has a certificate. */
+  withoutToken?: Failure;
 }
 
 /**
- * A boot reads the token again, once in a run. Commands that use the booted configuration (repair, check) take the token from
- * the file while that exists.
+ * A boot reads the token again, once in a run, and so does the repair that releases kubelet after a warm pool: by then the
+ * boot's token may have run out. Other commands that use the booted configuration (repair, check) take the token from the file
+ * while that exists.
  *
  * @throws JOIN_TOKEN_UNUSABLE, JOIN_CA_UNUSABLE, or why Parameter Store failed
  */
@@ -36,14 +41,18 @@ export async function observeJoin(
   context: Context,
   config: Config,
   { region }: Pick<InstanceIdentity, 'region'>,
+  lifecycleTarget: NodeFacts['lifecycleTarget'],
 ): Promise<JoinFiles> {
   const { join, apiServer, cluster } = config;
   if (join === undefined || apiServer === undefined)
     return { wanted: [], dropped: [BOOTSTRAP_KUBECONFIG, CLUSTER_CA].filter(isThere) };
   const ca = pinnedCa(join);
   const found = foundAs(BOOTSTRAP_KUBECONFIG, 0o600);
-  const kept = context.mode.asBooted && found !== undefined ? TOKEN_LINE.exec(found)?.[1] : undefined;
-  const token = kept ?? (context.joinToken ??= await readToken(context, config, join, region));
+  const keeps = context.mode.asBooted && !releasesNow(context, lifecycleTarget);
+  const kept = keeps && found !== undefined ? TOKEN_LINE.exec(found)?.[1] : undefined;
+  const token = kept ?? (context.joinToken ??= await tokenOrReason(context, config, join, region));
+  const caFile = { path: CLUSTER_CA, mode: 0o644, found: foundAs(CLUSTER_CA, 0o644), text: ca };
+  if (isFailure(token)) return { wanted: [caFile], dropped: [], withoutToken: token };
   return {
     wanted: [
       {
@@ -51,7 +60,7 @@ export async function observeJoin(
         text: bootstrapKubeconfig(cluster, apiServer.endpoint, ca, token),
         purpose: `what kubelet joins ${cluster} with, its token from ${join.token}`,
       },
-      { path: CLUSTER_CA, mode: 0o644, found: foundAs(CLUSTER_CA, 0o644), text: ca },
+      caFile,
     ],
     dropped: [],
   };
@@ -79,6 +88,33 @@ function bootstrapKubeconfig(cluster: string, server: string, ca: string, token:
 const TOKEN = /^[a-z0-9]{6}\.[a-z0-9]{16}$/;
 /** The token's line in YAML: in quotes where the token could be a number. */
 const TOKEN_LINE = /^ +token: "?([a-z0-9]{6}\.[a-z0-9]{16})"?$/m;
+
+/**
+ * kubelet's certificate in the default --cert-dir. While it is valid, kubelet reads no bootstrap kubeconfig. Source:
+ * kubernetes, pkg/kubelet/certificate/bootstrap, LoadClientConfig.
+ */
+const KUBELET_CERTIFICATE = '/var/lib/kubelet/pki/kubelet-client-current.pem';
+
+/** A node that has joined starts kubelet again also while Parameter Store is silent or the token is gone. */
+async function tokenOrReason(context: Context, config: Config, join: Join, region: string) {
+  try {
+    return await readToken(context, config, join, region);
+  } catch (error) {
+    if (isFailure(error) && hasCertificate(context.clock.now())) return error;
+    throw error;
+  }
+}
+
+function hasCertificate(now: Date): boolean {
+  try {
+    const certificate = new X509Certificate(
+      readBytesIfPresent(KUBELET_CERTIFICATE, bounds.documentBytes) ?? '',
+    );
+    return new Date(certificate.validTo) > now;
+  } catch {
+    return false;
+  }
+}
 
 async function readToken(context: Context, config: Config, { token: from }: Join, region: string) {
   const text = from.startsWith('ssm:')

@@ -17,14 +17,13 @@ import type { NodeFacts, PodEni, Vpc } from '../facts/facts.ts';
 import { type Check, fail, type Phase, pass, warn } from '../phase.ts';
 import { bandwidthCapabilities } from './bandwidth.ts';
 import { nodeFile } from './node-file.ts';
+import { isKubeletReleased, isWarming, RELEASE, releasesNow } from './release.ts';
 
 const NAME = '10-eniboot.conflist';
 const WRITTEN = `${RUN_DIR}/cni/${NAME}`;
 const CNI_FOLDER = '/etc/cni/net.d';
 /** Where cri-o and libcni look. tmpfiles.d removes the file at every boot before the runtime starts. */
 const COPY = `${CNI_FOLDER}/${NAME}`;
-/** kubelet.service has a condition on this file. It is absent while the instance waits in a warm pool. */
-const RELEASE = `${RUN_DIR}/kubelet-released`;
 /**
  * Written before kubelet is released by a run that does not end with a start of kubelet. Removed once systemd has accepted the
  * start.
@@ -33,9 +32,9 @@ const START_DUE = `${RUN_DIR}/kubelet-start-due`;
 
 interface Observed {
   files: WantedFile[];
-  /** The text that the plugin should find, and the node file that it would find. */
+  /** `text`: what node.json should hold. `node`: what the plugin reads from it now, or why it cannot read it. */
   told: { text: string; node: NodeFile | Failure };
-  /** There is a policy.json, of this boot or of an earlier run in it. */
+  /** policy.json exists: this run or an earlier run in this boot has written it. */
   policyFile: boolean;
   runtime: 'crio' | 'containerd';
   /** Names in CNI_FOLDER. */
@@ -79,7 +78,7 @@ function wantedFiles(context: Context, node: NodeFacts, told: string): Omit<Want
     { path: WRITTEN, text },
     { path: COPY, text, purpose: 'the runtime reports the network ready' },
     ...policyFiles(node),
-    ...(isWarming(node) ? [] : releaseFiles(context)),
+    ...(isWarming(node) || isTokenDue(context, node) ? [] : releaseFiles(context)),
     // Last: from here on this boot counts as READY.
     {
       path: BOOTED_CONFIG,
@@ -105,6 +104,13 @@ const policiesOff: Change = {
   path: POLICY_FILE,
   summary: `remove ${POLICY_FILE}: no \`policy\` any more`,
 };
+
+/** The phase kubelet could not read the token that kubelet joins with. The next repair tries again. */
+function isTokenDue(context: Context, { config, lifecycleTarget }: NodeFacts): boolean {
+  return (
+    config.join !== undefined && releasesNow(context, lifecycleTarget) && context.joinToken === undefined
+  );
+}
 
 function releaseFiles({ mode }: Context): Omit<WantedFile, 'found'>[] {
   // eniboot.service starts kubelet after its own boot. After a repair, or a boot by hand, no unit starts it.
@@ -157,17 +163,12 @@ function toldNode(): NodeFile | Failure {
   }
 }
 
-/** The facts that living pods follow; docs/limits.md has the table. */
+/** The facts that living pods follow; docs/runbook.md has the table. */
 const FOLLOWED: [what: string, fact: (node: NodeFile) => string][] = [
   ['addresses', (node) => [...node.nodeAddresses, ...(node.ipv6?.nodeAddresses ?? [])].join(' ')],
   ['routes of pods', (node) => node.podRoutes.join(' ')],
   ['MTU', (node) => `${node.mtu}`],
 ];
-
-/** Whether this boot lets kubelet run; it does not while the instance waits in a warm pool. */
-export function isKubeletReleased(): boolean {
-  return readIfPresent(RELEASE) !== undefined;
-}
 
 /**
  * Starts kubelet if a repair or a boot by hand has released it and systemd has not accepted a start yet. It does so once: an
@@ -179,11 +180,6 @@ export async function startIfDue(): Promise<void> {
   if (readIfPresent(START_DUE) === undefined || !isKubeletReleased()) return;
   await must('KUBELET_DOWN', 'systemctl', ['start', '--no-block', 'kubelet.service']);
   rmSync(START_DUE, { force: true });
-}
-
-/** In a warm pool the instance is prepared and stopped again: kubelet must not join the cluster meanwhile. */
-function isWarming({ lifecycleTarget }: NodeFacts): boolean {
-  return lifecycleTarget?.startsWith('Warmed:') === true;
 }
 
 /** One plugin does the whole chain. A runtime that knows version 1.1.0 can choose it from cniVersions. */

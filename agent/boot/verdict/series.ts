@@ -79,7 +79,7 @@ export const series = {
   }),
   eniboot_policy_denied_packets_total: ofNode(
     'counter',
-    'Packets that network policies have denied since boot. Where they are in force.',
+    'Packets that network policies have denied since boot. Written only where policies are in force.',
     {
       policy:
         '`namespace/name` of the policy that isolates the pod; `namespace/*` where several do; `namespace/` before its rules are known; `others` beyond 100 series',
@@ -88,8 +88,11 @@ export const series = {
   ),
   eniboot_policy_pods: ofNode(
     'gauge',
-    'Pods of this node by what network policies make of them. Where they are in force.',
-    { state: '`isolated`, `open`, or `pending`: tables that are to be put, that of the node among them' },
+    'Pods of this node by whether network policies isolate them. Written only where policies are in force.',
+    {
+      state:
+        '`isolated`, `open`, or `pending`: policy tables that are still to be written, the node’s own included',
+    },
   ),
   eniboot_pool_addresses: ofNode('gauge', 'Addresses of the pool, by ENI and state.', {
     eni: 'ID of the pod ENI',

@@ -32,7 +32,7 @@ export async function publish(status: Status, context: Context): Promise<void> {
   }
   const refused = await tag(status, context);
   if (refused !== undefined && status.verdict === 'ready') {
-    // A reader of the tag alone will wait for this node in vain, so the status on the node says why.
+    // A program that reads only the tag never sees this verdict, so the status on the node says why.
     status.degraded.push(`${refused.code}: ${refused.message}. ${refused.remedy}`);
     keep(status, context);
     await notifySystemd([summaryOf(status)]);

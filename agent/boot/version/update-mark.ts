@@ -1,10 +1,10 @@
 // The mark of an update that has switched and is not judged yet: the version and links it began from. It outlives a crash and a
 // reboot.
 import { rmSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { LIBEXEC_DIR, STATE_DIR } from '../../host/names.ts';
 import { isFailure } from '../../messages/failure.ts';
-import { listIfPresent, readJsonIfPresent, writeAtomic } from '../../port/fs.ts';
+import { isThere, listIfPresent, readJsonIfPresent, syncDirectory, writeAtomic } from '../../port/fs.ts';
 import { checkFiles, readManifest } from './manifest.ts';
 import { type Links, restoreLinks, runningFolder } from './versions.ts';
 
@@ -44,8 +44,12 @@ export async function takeBackUnjudged(): Promise<string | undefined> {
   return undefined;
 }
 
+/** The removal is on the disk when this returns: after a power cut the mark would take a judged version back. */
 export function forget(instanceId: string): void {
-  rmSync(markOf(instanceId), { force: true });
+  const path = markOf(instanceId);
+  if (!isThere(path)) return;
+  rmSync(path, { force: true });
+  syncDirectory(dirname(path));
 }
 
 export function writeMark(instanceId: string, mark: Mark): void {

@@ -183,7 +183,7 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
         return end('untouched', otherContents(request, sha256));
       health = await checkOneOf(1);
       const now = readPin(instanceId);
-      // When the rollout did not switch this node itself, it counts from when it found the version here.
+      // When the rollout did not switch this node itself, the counters count from the moment when it found the version here.
       await noteBaseline({ instanceId, version: from, rollout: request.rollout }, true).catch(
         () => undefined,
       );
@@ -203,7 +203,7 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
       health = await checkOneOf(3);
       if (!health.healthy)
         return end('untouched', new Failure('UPDATE_UNHEALTHY_BEFORE', health.failing.join(', ')));
-      // Noted before the switch: however the update ends, counts from before it are not held against the version.
+      // Noted before the switch, so that a gate counts only what happened after it, however the update ends.
       await noteBaseline({ instanceId, version: request.version, rollout: request.rollout });
       writeMark(instanceId, { from, to: request.version, rollout: request.rollout, links: readLinks() });
       switchTo(from, request.version);

@@ -293,6 +293,7 @@ function hostileReport(node: ModelledNode): object {
     { result: 'went-back', message: { toString: 1 } },
     { result: 'updated', schema: 2 },
     { result: 'updated', counters: { restarts: -1 } },
+    { result: 'untouched', code: 'UPDATE_HALTED' },
     { result: '__proto__', code: 'UPDATE_HALTED', message: '\u0000\u001b[2J' },
   ];
   const at = Number.parseInt(node.instanceId.slice(-4), 16) % reports.length;

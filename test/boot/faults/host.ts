@@ -61,7 +61,7 @@ async function flush({ instance }: Bench): Promise<void> {
 
 export const hostFaults: Fault[] = [
   // Each limit is reached in another place; with the largest, a first program starts.
-  ...[21, 24, 30].map(
+  ...[21, 24, 27].map(
     (openFiles): Fault => ({
       name: `no file descriptor is left for a program or a connection: ${openFiles} may be open`,
       deadlineSeconds: 10,

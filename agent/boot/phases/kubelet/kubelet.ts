@@ -11,7 +11,7 @@ import { type Change, planFiles, type WantedFile } from '../../change.ts';
 import type { Context } from '../../context.ts';
 import type { Capacity } from '../../facts/capacity.ts';
 import { isDualStack, type NodeFacts } from '../../facts/facts.ts';
-import { type Check, fail, type Phase, pass } from '../../phase.ts';
+import { type Check, fail, type Phase, pass, warn } from '../../phase.ts';
 import { BOOTSTRAP_KUBECONFIG, type JoinFiles, observeJoin } from '../join.ts';
 import { kubeletFiles } from './files.ts';
 
@@ -27,7 +27,7 @@ export function kubelet(context: Context, node: NodeFacts, capacity: Capacity): 
     async observe() {
       const [files, join] = await Promise.all([
         observeFiles(node, capacity),
-        observeJoin(context, node.config, node.identity),
+        observeJoin(context, node.config, node.identity, node.lifecycleTarget),
       ]);
       return { files, join };
     },
@@ -44,12 +44,23 @@ export function kubelet(context: Context, node: NodeFacts, capacity: Capacity): 
       ...checkJoin(node, join),
       pass('max-pods', `max-pods ${capacity.maxPods}: ${capacity.explain}`, { ...capacity }),
     ],
+
+    degradations: ({ join: { withoutToken } }) =>
+      withoutToken === undefined ? [] : [`${WITHOUT_TOKEN}: ${withoutToken.code}: ${withoutToken.message}`],
   };
 }
 
+const WITHOUT_TOKEN = 'kubelet has its certificate, and no token for the day when that ends';
+
 /** Checks the files only. Whether kubelet can join with them is decided by the API server. */
-function checkJoin({ config: { join } }: NodeFacts, { wanted }: JoinFiles): Check[] {
+function checkJoin({ config: { join } }: NodeFacts, { wanted, withoutToken }: JoinFiles): Check[] {
   if (join === undefined) return [];
+  if (withoutToken !== undefined)
+    return [
+      warn('kubelet-join', `${WITHOUT_TOKEN}: ${withoutToken.message}`, {
+        ...{ code: withoutToken.code, remedy: withoutToken.remedy },
+      }),
+    ];
   return [
     checkFiles(
       'kubelet-join',
