@@ -263,7 +263,7 @@ const podOf = (name: string, labels: object, more: object = {}) =>
     }),
   );
 
-test('the first policy of a namespace closes the pods there that nobody has told of, until they are told of', () => {
+test('the first policy of a namespace closes the pods there of which the API server has not told, until it does', () => {
   let isIsolated = false;
   const { decision, run, look, isOpen, puts } = node(() => isIsolated);
   run({ c1: 'x/p1' });
@@ -314,7 +314,7 @@ for (const [what, own, earlier] of identities)
     assert.ok(isOpen('c2'));
     decision.removePod('x/p1');
     look();
-    assert.not.ok(isOpen('c2'), 'nobody knows it any more');
+    assert.not.ok(isOpen('c2'), 'it is not known any more');
     decision.putPod(podOf('p1', {}, own));
     look();
     assert.ok(isOpen('c2'), 'its rules are what they were, and it is known again');
