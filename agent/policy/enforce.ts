@@ -96,6 +96,8 @@ export function createEnforcer(
   nowMs: () => number,
 ): Enforcer {
   const kept = new Map<string, KeptPod>();
+  /** Attachments whose namespace could not be opened at the last look. */
+  const unopened = new Set<string>();
   const own = target('the node', node.netns);
   const counts = { full: 0, deltas: 0 };
 
@@ -258,6 +260,7 @@ export function createEnforcer(
         denied.forget(counterOf('pod', one));
         own.grants = undefined;
       }
+      for (const id of unopened) if (!ids.has(id)) unopened.delete(id);
       for (const pod of pods) {
         if (kept.has(pod.id)) continue;
         try {
@@ -268,7 +271,10 @@ export function createEnforcer(
             rules: {},
             policies: policiesOf(pod),
           });
+          unopened.delete(pod.id);
         } catch (error) {
+          if (unopened.has(pod.id)) continue;
+          unopened.add(pod.id);
           tell({ kind: 'refused', where: pod.key, netns: pod.netns, why: String(error) });
         }
       }

@@ -19,7 +19,7 @@ const answer = (sequence: number, errno: number) =>
     ...le32(sequence),
     ...le32(0),
     ...le32(-errno),
-    ...Array.from({ length: 16 }, () => 0),
+    ...new Uint8Array(16),
   ]);
 
 /** A socket that answers the first transaction with `first` and each later one with an acknowledgement. */

@@ -195,7 +195,11 @@ test('by whole tables or by elements: the same', () => {
 });
 
 /** Two pods of namespace x on the node, and what the tests do with them. @param isClosed whether its namespace has a policy. */
-function node(isClosed: () => boolean, refuses: (netns: string) => boolean = () => false) {
+function node(
+  isClosed: () => boolean,
+  refuses: (netns: string) => boolean = () => false,
+  isGone: (netns: string) => boolean = () => false,
+) {
   const decision = createDecision();
   const kernels = new Map<string, ReturnType<typeof memoryNamespace>>();
   const puts: string[] = [];
@@ -205,6 +209,7 @@ function node(isClosed: () => boolean, refuses: (netns: string) => boolean = () 
   const enforcer = createEnforcer(
     decision,
     (netns) => {
+      if (isGone(netns)) throw new Error(`no such namespace: ${netns}`);
       const made = memoryNamespace();
       kernels.set(netns, made);
       const put: PolicyNamespace['put'] = (table) => {
@@ -258,7 +263,7 @@ const podOf = (name: string, labels: object, more: object = {}) =>
     }),
   );
 
-test('the first policy of a namespace closes the pods there of which the API server has not told, until it tells of them', () => {
+test('the first policy of a namespace closes the pods there of which the API server has not told, until it does', () => {
   let isIsolated = false;
   const { decision, run, look, isOpen, puts } = node(() => isIsolated);
   run({ c1: 'x/p1' });
@@ -309,7 +314,7 @@ for (const [what, own, earlier] of identities)
     assert.ok(isOpen('c2'));
     decision.removePod('x/p1');
     look();
-    assert.not.ok(isOpen('c2'), 'it is unknown again');
+    assert.not.ok(isOpen('c2'), 'it is not known any more');
     decision.putPod(podOf('p1', {}, own));
     look();
     assert.ok(isOpen('c2'), 'its rules are what they were, and it is known again');
@@ -326,6 +331,31 @@ for (const [what, uid, object] of [
     look();
     assert.ok(isOpen('c1'));
   });
+
+test('a pod whose namespace cannot be opened is told once, and again after it could be', () => {
+  let gone = 'c1';
+  const { run, look, events, isOpen } = node(
+    () => false,
+    () => false,
+    (netns) => netns === gone,
+  );
+  for (let looks = 0; looks < 10; looks += 1) {
+    run({ c1: 'x/p1', c2: 'x/p2' });
+    look();
+  }
+  assert.equal(
+    events.map(({ kind, where }) => `${kind} ${where}`),
+    ['refused x/p1'],
+  );
+  assert.ok(isOpen('c2'));
+  gone = 'none';
+  run({ c1: 'x/p1', c2: 'x/p2' });
+  assert.ok(isOpen('c1'));
+  gone = 'c1';
+  run({});
+  run({ c1: 'x/p1' });
+  assert.is(events.length, 2);
+});
 
 test('a table that the kernel refuses for good is tried and told ever more seldom, and a change of its rules tries at once', () => {
   let refused = 'c1';

@@ -199,7 +199,7 @@ test('a page that is too long is asked for again with fewer objects', async (con
   start(context);
   await eventually('the watch', () => api.watches() === 1);
   assert.is(names.size, 40);
-  assert.equal(told, ['begin', 'end'], 'no trouble is told');
+  assert.equal(told, ['begin', 'end'], 'and no problem is told');
   api.put('pods', pod('after'));
   await eventually('the change', () => names.has('after'));
 });
