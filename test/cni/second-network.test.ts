@@ -143,7 +143,8 @@ async function look(): Promise<string[]> {
       .replaceAll(/linkdown|expires \S+|packets \d+ bytes \d+/g, '')
       .split('\n')
       .map((line) => line.trim().replaceAll(/\s+/g, ' '))
-      .filter((line) => line !== '}')
+      // The kernel adds these when duplicate address detection has ended, a second after the link is up.
+      .filter((line) => line !== '}' && !/^(?:local|anycast) fe80::/.test(line))
   );
 }
 

@@ -136,7 +136,7 @@ async function joined(
   facts: Facts,
 ): Promise<Joined> {
   const { base, sh } = node;
-  const name = (await sh('hostname')).trim();
+  const name = await nameOf(node);
   const { metadata, spec, status } = await becomesReady(node, name, cluster, 180_000 * patience);
   const { capacity, instance } = JSON.parse(await sh('cat /run/eniboot/status.json'));
   const internal = status.addresses.filter(({ type }) => type === 'InternalIP');
@@ -171,6 +171,11 @@ async function joined(
   facts[`${base.name}: ${way}`] =
     `Node ${name} Ready, ${spec.providerID}, ${base.address}; eniboot check: ${checked}`;
   return { name, credentials, end };
+}
+
+/** The machine's name, once it has one: these machines get it by DHCP, which may come after the boot. */
+async function nameOf({ sh }: KubeNode): Promise<string> {
+  return (await sh('while hostname | grep -q ^localhost; do sleep 0.5; done; hostname')).trim();
 }
 
 async function becomesReady(
@@ -215,7 +220,7 @@ async function withPods(
     [one, 'web'],
     [two, 'far'],
   ] as const) {
-    const name = (await node.sh('hostname')).trim();
+    const name = await nameOf(node);
     const giveUpAt = performance.now() + 180_000 * patience;
     for (;;) {
       const path = `/api/v1/namespaces/default/pods/${pod}-${name}`;
