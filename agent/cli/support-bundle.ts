@@ -117,8 +117,7 @@ interface Entry {
 function pack(parts: Part[], now: Date): { bytes: Uint8Array; entries: Entry[] } {
   const files = parts.map((part) => {
     const limit = part.name.startsWith('journal-') ? JOURNAL_LIMIT : PART_LIMIT;
-    // Redaction sees twice as much as is kept: a secret that the first cut splits is removed by the second cut.
-    const { text, removed } = redact(part.text.slice(-2 * limit));
+    const { text, removed } = redact(endOf(part.text, 2 * limit));
     const bytes = Buffer.from(text).subarray(-limit);
     return { part, removed, cut: Math.max(0, Buffer.byteLength(part.text) - bytes.length), bytes };
   });
@@ -138,6 +137,13 @@ function pack(parts: Part[], now: Date): { bytes: Uint8Array; entries: Entry[] }
     ...files.map(({ part, bytes }) => ({ name: part.name, bytes })),
   ];
   return { bytes: tarGz(all, Math.floor(now.getTime() / 1000)), entries };
+}
+
+/** At most `limit` characters from the end of a text. A line of which the beginning would be missing could be the rest of a secret. */
+export function endOf(text: string, limit: number): string {
+  if (text.length <= limit) return text;
+  const newline = text.indexOf('\n', text.length - limit - 1);
+  return newline === -1 ? '' : text.slice(newline + 1);
 }
 
 function defaultFile(now: Date): string {

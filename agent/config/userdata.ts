@@ -292,7 +292,7 @@ function readText(text: string, bytes: Uint8Array, place: Place, within: Place):
   if (recognised === 'text/cloud-config-archive') {
     const { tree, problems } = parseSource(place.name, bytes);
     if (tree?.kind === 'list') return readArchive(tree.items, within);
-    const at = claimIn(text);
+    const at = claimIn(text) ?? typedEntryIn(text);
     if (at !== undefined) {
       const problem = `has configuration of eniboot's in a list of parts that cannot be read: ${problems[0]?.problem ?? 'it is no list'}`;
       return [refuse(place.name, problem, 'Write it as plain YAML, or as a MIME message.', at + 1)];
@@ -324,14 +324,23 @@ function isBase64(text: string, cut = false): boolean {
 function readArchive(items: Tree[], within: Place): ConfigSource[] {
   return items.flatMap((item, index) => {
     const content = textOf(item) ?? textOf(entryOf(item, 'content'));
-    if (content === undefined) return [];
-    return read(Buffer.from(content), {
-      ...within,
-      name: `${within.name}, part ${index + 1}`,
-      isPart: true,
-      type: textOf(entryOf(item, 'type'))?.toLowerCase(),
-    });
+    const type = textOf(entryOf(item, 'type'))?.toLowerCase();
+    const name = `${within.name}, part ${index + 1}`;
+    if (content !== undefined) return read(Buffer.from(content), { ...within, name, isPart: true, type });
+    if (type === undefined || !/eni-?boot/.test(type)) return [];
+    const problem = 'has no text as its `content`';
+    return [
+      refuse(name, problem, 'Write `content: |`, and the configuration below it, indented.', item.at.line),
+    ];
   });
+}
+
+/** The first line, from 0, of an archive that gives an entry a type of eniboot's. */
+function typedEntryIn(text: string): number | undefined {
+  const at = text
+    .split(/\r\n|\r|\n/)
+    .findIndex((line) => /^[\s[{"'-]*type["']?\s*:[\s"']*[\w./+-]*eni-?boot/i.test(line));
+  return at === -1 ? undefined : at;
 }
 
 const entryOf = (tree: Tree, key: string) => (tree.kind === 'map' ? tree.entries.get(key)?.tree : undefined);

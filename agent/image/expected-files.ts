@@ -38,6 +38,11 @@ export const EXPECTED_FILES: readonly ExpectedFile[] = [
     linkTo: '/lib/systemd/',
     why: 'systemctl(1) enable, before the merge of /usr',
   },
+  {
+    path: '/etc/systemd/system/multi-user.target.wants/amazon-ssm-agent.service',
+    linkTo: '/etc/systemd/system/amazon-ssm-agent.service',
+    why: "systemctl(1) enable: AWS's package has its unit in /etc (aws/amazon-ssm-agent, packaging/linux/amazon-ssm-agent.spec)",
+  },
   { path: '/etc/systemd/user/**', linkTo: '/usr/lib/systemd/', why: 'systemctl(1) --global enable' },
 
   // Accounts that packages and cloud-init make. No package has these files with their contents.

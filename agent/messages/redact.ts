@@ -339,6 +339,10 @@ interface Value {
 }
 
 const QUOTE = /\\*["']/y;
+/** The rest of an operator (`:=`, `==`, `=>`) whose first character is the separator. */
+const OPERATOR = /[=>]{1,2}(?=[ \t]*\S)/y;
+/** The beginning of a quoted text in shells ($'…') and in Python (b'…'). */
+const QUOTE_PREFIX = /(?:\$|[bru]{1,2})(?=["'])/iy;
 /** A value in a list or an object, up to what ends it; a comma inside the value does not end it. */
 const WORD = /(?:[^\s,;}\]"']|[,;](?![\s"']|[\w.-]{1,60}[:=]|$))+/y;
 const REST = /[^"'\n]*/y;
@@ -349,13 +353,15 @@ const SCHEME = /(?:bearer|basic|digest|negotiate|token)[ \t]{1,4}(?=[^\s"'])/iy;
 
 /** The position of the value after a separator, without its quotes. */
 function valueAfter(line: string, separator: number, name: Name, whole: boolean): Value {
-  let from = separator + 1;
+  const operator = Math.max(separator + 1, endOf(OPERATOR, line, separator + 1));
+  let from = operator;
   while (isBlank(line.charCodeAt(from))) from += 1;
-  const spaced = from > separator + 1;
+  const spaced = from > operator;
   if (endOf(BLOCK, line, from) === line.length) return { from, to: from, open: true };
-  const quoteEnd = endOf(QUOTE, line, from);
+  const open = Math.max(from, endOf(QUOTE_PREFIX, line, from));
+  const quoteEnd = endOf(QUOTE, line, open);
   if (quoteEnd !== -1) {
-    const close = closingQuote(line, from, quoteEnd);
+    const close = closingQuote(line, open, quoteEnd);
     return { from: quoteEnd, to: close === -1 ? line.length : close, open: false };
   }
   const bracket = endOf(BRACKET, line, from);
@@ -399,8 +405,12 @@ function closingQuote(line: string, open: number, from: number): number {
     let slashes = 0;
     while (slashes < 64 && at - slashes > from && line.charCodeAt(at - 1 - slashes) === BACKSLASH)
       slashes += 1;
-    // Within single quotes a backslash has no special meaning.
-    if (quote === "'" && level === 0) return at;
+    // Within single quotes a backslash has no special meaning; two quotes stand for one (YAML 1.2, 7.3.2).
+    if (quote === "'" && level === 0) {
+      if (line[at + 1] !== quote) return at;
+      at += 1;
+      continue;
+    }
     if (slashes % (2 * (level + 1)) === level) return at - level;
     // The surrounding text ends here, and with it all text inside.
     if (slashes < level) return at - slashes;

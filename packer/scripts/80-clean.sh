@@ -26,6 +26,8 @@ rm -rf /var/lib/amazon/ssm/* /var/log/amazon/* /var/lib/chrony/* /var/lib/lastlo
   /var/lib/systemd/coredump/*
 rm -rf /root/.bash_history /root/.cache /root/.local /root/.config /home/*/.bash_history /root/.ssh /var/tmp/* /etc/ssh/ssh_host_*
 rm -f /home/fedora/.ssh/authorized_keys
+# skopeo's cache: which registry has which blob (containers/image, pkg/blobinfocache/default.go).
+rm -rf /var/lib/containers/cache
 rm -rf /var/log/journal/*
 find /var/log -type f -exec truncate --size 0 {} +
 : >/etc/machine-id

@@ -97,7 +97,7 @@ export function makeHosts(work: string): Hosts {
   const agentRpm = join(agentFolder, 'amazon-ssm-agent.rpm');
   const made = makeRpm(
     work,
-    { name: 'amazon-ssm-agent', version: versions.agent, unit: 'amazon-ssm-agent' },
+    { name: 'amazon-ssm-agent', version: versions.agent, unit: 'amazon-ssm-agent', unitInEtc: true },
     agentFolder,
   );
   renameSync(made, agentRpm);
@@ -163,6 +163,8 @@ interface Rpm {
   arch?: string;
   /** Name of a unit in the package, which runs a program that only waits. */
   unit?: string;
+  /** The unit is in /etc, as in AWS's package (aws/amazon-ssm-agent, packaging/linux/amazon-ssm-agent.spec). */
+  unitInEtc?: true;
 }
 
 export function makeRpm(work: string, rpm: Rpm, into: string): string {
@@ -170,7 +172,8 @@ export function makeRpm(work: string, rpm: Rpm, into: string): string {
   const spec = join(folder, 'package.spec');
   const arch = rpm.arch ?? 'noarch';
   const program = `/usr/bin/${rpm.unit ?? ''}`;
-  const unit = `/usr/lib/systemd/system/${rpm.unit ?? ''}.service`;
+  const units = rpm.unitInEtc ? '/etc/systemd/system' : '/usr/lib/systemd/system';
+  const unit = `${units}/${rpm.unit ?? ''}.service`;
   const lines = [
     `Name: ${rpm.name}`,
     `Version: ${rpm.version}`,
@@ -183,11 +186,11 @@ export function makeRpm(work: string, rpm: Rpm, into: string): string {
     ...(rpm.unit === undefined
       ? ['%files']
       : [
-          `mkdir -p %{buildroot}/usr/bin %{buildroot}/usr/lib/systemd/system`,
+          `mkdir -p %{buildroot}/usr/bin %{buildroot}${units}`,
           // The boot asks kubelet for its version.
           `printf '#!/bin/sh\\n[ "$1" != --version ] || { echo Kubernetes v${rpm.version}; exit; }\\nexec sleep infinity\\n' >%{buildroot}${program}`,
           `printf '[Unit]\\nDescription=%s (stand-in)\\n[Service]\\nExecStart=%s\\n[Install]\\nWantedBy=multi-user.target\\n' ${rpm.name} ${program} >%{buildroot}${unit}`,
-          `%files\n%attr(0755,root,root) ${program}\n%attr(0644,root,root) ${unit}`,
+          `%files\n%attr(0755,root,root) ${program}\n${rpm.unitInEtc ? '%config(noreplace) ' : ''}%attr(0644,root,root) ${unit}`,
         ]),
   ];
   writeFileSync(spec, `${lines.join('\n')}\n`);

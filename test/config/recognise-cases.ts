@@ -563,6 +563,26 @@ export const userDataCases: UserDataCase[] = [
     becomes: /list of parts/,
   },
   {
+    name: 'an archive with a typed entry, and an anchor elsewhere',
+    data: '#cloud-config-archive\n- &a |\n  #!/bin/sh\n- type: application/vnd.eniboot.config+yaml\n  content: |\n    pods: {max: 33}\n',
+    becomes: /:4 .*list of parts that cannot be read: has an anchor/,
+  },
+  {
+    name: 'an archive that is no list',
+    data: '#cloud-config-archive\ntype: application/vnd.eniboot.config+yaml\ncontent: |\n  pods: {max: 33}\n',
+    becomes: /:2 .*list of parts that cannot be read: it is no list/,
+  },
+  {
+    name: 'an archive with a typed entry whose content is no text',
+    data: '#cloud-config-archive\n- type: application/vnd.eniboot.config+yaml\n  content:\n    pods: {max: 33}\n',
+    becomes: /part 1:2 has no text as its `content`/,
+  },
+  {
+    name: 'an archive with a typed entry without content',
+    data: '#cloud-config-archive\n- |\n  #!/bin/sh\n- type: text/vnd.eniboot.config+yaml\n',
+    becomes: /part 2:4 has no text as its `content`/,
+  },
+  {
     name: "an archive without eniboot's part",
     data: '#cloud-config-archive\n- |\n  #!/bin/sh\n',
     becomes: 'passes',

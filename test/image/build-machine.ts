@@ -98,12 +98,21 @@ printf '${AGENT}' >"$out"`,
 *' --show-keys '*) printf 'pub:\\nfpr:::::::::${KEY}:\\n' ;;
 *' --verify '*) echo '[GNUPG:] VALIDSIG ${KEY} 2026' ;;
 esac`,
-  systemctl: `echo "systemctl $*" >>/var/lib/stand-in/calls`,
+  // AWS's package has its unit in /etc (aws/amazon-ssm-agent, packaging/linux/amazon-ssm-agent.spec, %files): the link that
+  // systemctl makes leads there, and not below /usr.
+  systemctl: `echo "systemctl $*" >>/var/lib/stand-in/calls
+[ "$*" != 'enable amazon-ssm-agent.service' ] || {
+  wants=/etc/systemd/system/multi-user.target.wants
+  mkdir -p $wants && ln -sf /etc/systemd/system/amazon-ssm-agent.service $wants/
+}`,
   kubelet: `[ "$*" = --version ] && echo Kubernetes v1.36.1`,
   restorecon: `for word in "$@"; do case $word in -*) ;; *) [ -e "$word" ] || [ -L "$word" ] || exit 1; echo "label $word" >>/var/lib/stand-in/calls ;; esac; done`,
   modprobe: `! grep -qxs "$1" /var/lib/stand-in/missing-modules`,
   uname: `case $1 in -r) echo 6.17.1-300.fc44.x86_64 ;; *) exec /usr/bin/uname "$@" ;; esac`,
-  skopeo: `mkdir -p /var/lib/containers/storage/overlay-images; echo "$*" >/var/lib/containers/storage/overlay-images/images.json`,
+  // As root, each run of skopeo opens a cache of blobs (containers/image, pkg/blobinfocache/default.go).
+  skopeo: `mkdir -p /var/lib/containers/storage/overlay-images /var/lib/containers/cache
+echo "$*" >/var/lib/containers/storage/overlay-images/images.json
+echo "$*" >/var/lib/containers/cache/blob-info-cache-v1.sqlite`,
   ...Object.fromEntries(
     ['semanage', 'udevadm', 'nmcli', 'swapoff', 'journalctl', 'sync'].map((name) => [name, ':']),
   ),

@@ -3,6 +3,7 @@ import * as fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { fail, pass, warn } from '../../agent/boot/phase.ts';
+import { endOf } from '../../agent/cli/support-bundle.ts';
 import { loadConfig } from '../../agent/config/load.ts';
 import { Failure } from '../../agent/messages/failure.ts';
 import { redact } from '../../agent/messages/redact.ts';
@@ -24,6 +25,20 @@ for (const [what, text, ...secrets] of gone)
 
 for (const text of stays)
   test(`stays: ${JSON.stringify(text).slice(0, 80)}`, () => assert.equal(redact(text), { text, removed: 0 }));
+
+test('the end of a long text does not begin inside a secret, also when redaction leaves little of the rest', () => {
+  const limit = 400_000;
+  const rest = `\n${'x'.repeat(2 * limit - 10)}\nkept: yes\n`;
+  for (const before of ['', 'an earlier line\n'])
+    assert.is(
+      redact(endOf(`${before}password=one-hunter2${rest}`, rest.length + 8)).text.includes('hunter2'),
+      false,
+    );
+  assert.is(endOf('one\ntwo\n', 4), 'two\n');
+  assert.is(endOf('one\ntwo\n', 5), 'two\n');
+  assert.is(endOf('one\ntwo\n', 8), 'one\ntwo\n');
+  assert.is(endOf('x'.repeat(9), 8), '');
+});
 
 test('property: a secret in any form is removed', () => {
   const word = fc.stringMatching(/^[A-Za-z0-9/+=._][A-Za-z0-9/+=._-]{7,59}$/);
