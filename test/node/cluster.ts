@@ -127,7 +127,8 @@ export function memberOf(node: KubeNode): Member {
   };
 }
 
-interface NodeObject {
+/** The parts of a Node of the API that tests look at. */
+export interface NodeObject {
   metadata: { labels: Record<string, string> };
   spec: { providerID: string };
   status: {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startCloud } from '../aws/index.ts';
 import type { Bench } from '../vm/bench.ts';
+import type { NodeObject } from './cluster.ts';
 import {
   type Credentials,
   credentialsOf,
@@ -105,16 +106,6 @@ async function mended(bench: Bench, node: KubeNode, config: Joining['config']): 
     systemctl start eniboot.service || { eniboot status; exit 1; }`;
   await node.sh(start, 240_000 * bench.patience);
   assert.match(await node.base.node.announced(), /READY/);
-}
-
-interface NodeObject {
-  metadata: { labels: Record<string, string> };
-  spec: { providerID: string };
-  status: {
-    addresses: { type: string; address: string }[];
-    capacity: { pods: string };
-    conditions: { type: string; status: string; message: string }[];
-  };
 }
 
 interface Joined {
