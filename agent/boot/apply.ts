@@ -55,7 +55,9 @@ const ways: { [Do in Change['do']]: Way<Do> } = {
     const problem = speaking('KERNEL_CHANGE', 'the node', () => inNode((kernel) => kernel.run(operations)));
     if (problem !== undefined) throw failureOfProblem(problem);
   },
-  tables: (change) => replaceTables(change),
+  tables: async (change, context) => {
+    context.loaded = await replaceTables(change);
+  },
   'public-address': ({ node }, context) => requestPublicAddress(context, node),
   ec2: ({ step, node }, context) => takeStep(step, context, node),
   'finish-adding': () => finishAdding(),

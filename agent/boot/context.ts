@@ -4,6 +4,7 @@ import { createImds, type Imds } from '../aws/imds.ts';
 import type { InstanceIdentity } from '../aws/metadata.ts';
 import { type CallRecord, withPatience } from '../aws/patience.ts';
 import type { Config } from '../config/schema.ts';
+import type { NodeTables } from '../host/nft.ts';
 import { note } from '../host/tally.ts';
 import { Failure } from '../messages/failure.ts';
 import { isSilence } from '../messages/kinds.ts';
@@ -35,6 +36,8 @@ export interface Context {
   bundle: BundleState | undefined;
   /** The token of `join`, once it has been read in this run, or why a node that needs none now goes on without it. */
   joinToken: string | Failure | undefined;
+  /** The node's tables as this run has just loaded them. The next look takes them from here, once. */
+  loaded: NodeTables | undefined;
   /** Opens EC2 on first use, with the run's time limits. The region is needed only before identify is done. */
   ec2(region?: string): Promise<Ec2>;
   /** Boot-clock milliseconds at which the running phase must be over. */
@@ -74,6 +77,7 @@ export function openContext({ clock, log, mode, onThrottled = () => {} }: Contex
     known: {},
     bundle: undefined,
     joinToken: undefined,
+    loaded: undefined,
     phaseEndsAt: Number.POSITIVE_INFINITY,
     calls,
     until: () => Math.min(context.phaseEndsAt, patienceEndsAt ?? Number.POSITIVE_INFINITY),

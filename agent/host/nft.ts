@@ -84,7 +84,8 @@ export async function lookUp(name: string, address: string): Promise<string | un
 }
 
 /**
- * Replaces the tables in one transaction: a packet meets either the old tables or the new ones.
+ * Replaces the tables in one transaction: a packet meets either the old tables or the new ones. Returns them as the kernel lists
+ * them right after.
  *
  * @param tables `text` identifies the tables later; `loaded` is the same text with initial values for its counters.
  * @throws KERNEL_NO_EGRESS_HOOK when the tables are loaded for the first time, NFT_FAILED
@@ -93,7 +94,7 @@ export async function replaceTables(tables: {
   text: string;
   loaded: string;
   present: boolean;
-}): Promise<void> {
+}): Promise<NodeTables> {
   const { text, loaded, present } = tables;
   const emptied = NODE_TABLES.map((family) => emptying(family));
   // A node without pod ENIs has no chain at the egress hook yet, so the transaction also tests whether the kernel has
@@ -106,8 +107,11 @@ export async function replaceTables(tables: {
       throw new Failure('KERNEL_NO_EGRESS_HOOK', NO_EGRESS_HOOK, { kernel: release() });
     throw error;
   }
-  const applied = { version: version().version, text, listing: (await readTables()).listing };
+  const { listing, counted } = await readTables();
+  // Another program can have removed a table again: nothing is known of it then.
+  const applied = { version: version().version, text, listing: listing ?? '[]' };
   writeAtomic(APPLIED, JSON.stringify(applied), 0o600);
+  return { listing, applied, counted };
 }
 
 /** Makes sure that a table does not exist. The table is declared first, since nft before 1.0.8 has no `destroy`. */

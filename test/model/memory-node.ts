@@ -284,10 +284,12 @@ export async function listRules(): Promise<Rule[]> {
   return [{ priority: BOOT_ENI_RULE_PRIORITY, mark: BOOT_ENI_MARK, mask: BOOT_ENI_MARK, table: 'main' }];
 }
 
-export async function readTables(): Promise<{
+interface Tables {
   listing: string | undefined;
   counted: Map<string, { packets: number; bytes: number }>;
-}> {
+}
+
+export async function readTables(): Promise<Tables> {
   return { listing: node.egress, counted: new Map() };
 }
 
@@ -302,9 +304,10 @@ export function compareTables(
   return { intact: listing === body, present: listing !== undefined };
 }
 
-export async function replaceTables({ text }: { text: string }): Promise<void> {
+export async function replaceTables({ text }: { text: string }): Promise<Tables> {
   change('nft', 'replace');
   node.egress = text;
+  return readTables();
 }
 
 export function readSysctl(path: string): string {

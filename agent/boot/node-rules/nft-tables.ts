@@ -4,6 +4,7 @@ import { compareTables, type NodeTables, readTables, type TableState } from '../
 import { earlierNodeFile, type NodePodEni } from '../../host/node-file.ts';
 import { listOwned, type Owned } from '../../pool/entry.ts';
 import type { Change } from '../change.ts';
+import type { Context } from '../context.ts';
 import { isDualStack, type NodeFacts, type PodEni } from '../facts/facts.ts';
 import type { GuardedEni } from './nft-guard.ts';
 import { type EgressInput, renderTables } from './nft-text.ts';
@@ -18,11 +19,17 @@ export interface TablesSeen {
 }
 
 /** @param pods the pod ENIs that this run has found; none before attach */
-export async function observeTables(node: NodeFacts, pods: readonly PodEni[]): Promise<TablesSeen> {
+export async function observeTables(
+  context: Context,
+  node: NodeFacts,
+  pods: readonly PodEni[],
+): Promise<TablesSeen> {
+  const { loaded } = context;
+  context.loaded = undefined;
   const told = earlierNodeFile()?.podEnis ?? [];
   const macs = new Set([...node.otherEnis, ...told, ...pods].map((eni) => eni.mac));
   return {
-    kernel: await readTables(),
+    kernel: loaded ?? (await readTables()),
     owned: listOwned(),
     told,
     devices: new Map([...macs].map((mac) => [mac, deviceOf(mac)])),

@@ -88,7 +88,7 @@ export function attach(
       const [links, routes, tables] = await Promise.all([
         observeDevices(context, pods),
         mainRoutes(node),
-        observeTables(node, pods),
+        observeTables(context, node, pods),
       ]);
       return {
         ...{ pods, capacity, limits, seen, unattached, target, links, routes, tables },

@@ -56,7 +56,7 @@ export function egress(context: Context, node: NodeFacts, pods: readonly PodEni[
       const vpcSeen = await observeVpc(context, node);
       const publicAddress = await observePublicAddress(context, node);
       const [tables, rules, ofIpv6, route] = await Promise.all([
-        observeTables(node, pods),
+        observeTables(context, node, pods),
         listRules(),
         ipv6 ? listRules(6) : undefined,
         routeTo(SOMEWHERE),
