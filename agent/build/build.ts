@@ -88,7 +88,7 @@ async function build(arch: Arch): Promise<void> {
     '--minify',
     // The source map is embedded, and read only for a stack trace, which then names files and lines of the source.
     '--sourcemap=linked',
-    // A CNI call ends before compiled code is worth its cost; the agent asks for the normal policy when it starts.
+    // A CNI call ends before compiled code is worth its cost; the agent asks for another policy when it starts (port/runtime.ts).
     '--compile-jit-policy=1000',
     `--target=${targets[arch].target}`,
     `--compile-executable-path=${join(base, 'bin/bun')}`,

@@ -12,7 +12,7 @@ import type { Snapshot } from '../policy/snapshot.ts';
 import { type Standing, standingOf } from '../policy/standing.ts';
 import { systemClock } from '../port/clock.ts';
 import { readIfPresent } from '../port/fs.ts';
-import { expectLongRun, INTERRUPTED, interruption, requireRoot } from '../port/runtime.ts';
+import { INTERRUPTED, interruption, requireRoot, setJitPolicy } from '../port/runtime.ts';
 import { formed, parseVerb, verbOf } from './arguments.ts';
 import type { Command, CommandIo } from './command.ts';
 import { table } from './table.ts';
@@ -71,7 +71,7 @@ export const policyCommand: Command = {
 async function runService(args: string[], io: CommandIo): Promise<number> {
   parseVerb('policy', 'serve', args, options, taken);
   requireRoot('policy serve');
-  expectLongRun();
+  setJitPolicy(1);
   const { createLog } = await import('../port/log.ts');
   const { endPolicies, serve } = await import('../policy/serve.ts');
   const signal = interruption();
