@@ -8,6 +8,7 @@ import { type Carried, listCarried } from '../pool/carried.ts';
 import { strays } from '../pool/entry.ts';
 import { listLeases } from '../pool/lease.ts';
 import { checkPods } from './checks/pods.ts';
+import { checkPolicies, POLICY_SERVICE } from './checks/policies.ts';
 import { isBooted } from './facts/booted.ts';
 import { type Check, fail, pass, row, warn } from './phase.ts';
 import { isKubeletReleased } from './phases/release.ts';
@@ -21,11 +22,11 @@ export async function checkRunning(): Promise<Check[]> {
 /** Reads unit states. On a machine without systemd, one row says so. */
 async function checkUnits(): Promise<Check[]> {
   const shown = await showUnits(
-    ['crio.service', 'containerd.service', 'kubelet.service'],
+    ['crio.service', 'containerd.service', 'kubelet.service', POLICY_SERVICE],
     ['Id', 'LoadState', 'ActiveState'],
   );
   if ('reason' in shown) {
-    const summary = 'systemd does not answer: runtime and kubelet were not looked at';
+    const summary = 'systemd does not answer: runtime, kubelet and the policy service were not looked at';
     return [warn('units', summary, { stderr: shown.reason })];
   }
   const { units } = shown;
@@ -38,6 +39,7 @@ async function checkUnits(): Promise<Check[]> {
   return [
     active === undefined ? fail('runtime', 'RUNTIME_DOWN', why) : pass('runtime', `${active} is active`),
     checkKubelet(state('kubelet.service')),
+    ...checkPolicies(state(POLICY_SERVICE)),
   ];
 }
 

@@ -544,6 +544,12 @@ export const failureCodes = {
     remedy: 'See `journalctl -u kubelet -b`; once the cause is fixed, `systemctl start kubelet`.',
     transient: true,
   },
+  POLICY_SERVICE_DOWN: {
+    title: 'The service of network policies is not running.',
+    remedy:
+      'See `journalctl -u eniboot-policy -b`; once the cause is fixed, `systemctl restart eniboot-policy`. Rules of running pods stay in force meanwhile, and new pods in namespaces with a policy stay closed.',
+    transient: true,
+  },
   NOT_BOOTED: {
     title: 'This boot has no READY verdict.',
     remedy: 'Run `eniboot status`, fix what it names, then run `systemctl start eniboot.service`.',

@@ -2,8 +2,8 @@
 // elements of its sets when members of a rule have changed.
 import type { Refusal } from '../kernel/conversation.ts';
 import type { SetChange, Table } from '../kernel/operation.ts';
+import type { Counts } from './counts.ts';
 import type { Decision, Grant, Member, MemberChange, PodRules } from './decide.ts';
-import type { Denied } from './denied.ts';
 import { isInSet, namedOf, setName } from './grants.ts';
 import type { PolicyNamespace } from './namespace.ts';
 import { chainOf, nodeTable } from './node-table.ts';
@@ -92,7 +92,7 @@ export function createEnforcer(
   node: NodeNamespace,
   isClosedUntilKnown: (key: string) => boolean,
   tell: (event: Event) => void,
-  denied: Pick<Denied, 'note' | 'forget'>,
+  tally: Pick<Counts, 'denied' | 'forget'>,
   nowMs: () => number,
 ): Enforcer {
   const kept = new Map<string, KeptPod>();
@@ -129,7 +129,7 @@ export function createEnforcer(
       for (const direction of ['ingress', 'egress'] as const) {
         const counted = packets.get(where === 'pod' ? direction : chainOf(direction, one.pod));
         if (counted === undefined) continue;
-        denied.note(`${counterOf(where, one)}${direction}`, one.policies[direction], direction, counted);
+        tally.denied(`${counterOf(where, one)}${direction}`, one.policies[direction], direction, counted);
       }
   }
 
@@ -226,7 +226,7 @@ export function createEnforcer(
       tableOfNode(),
       pods.flatMap(({ rules }) => grantsOf(rules)),
     );
-    denied.forget('node ');
+    tally.forget('node ');
   }
 
   function apply(): void {
@@ -245,7 +245,7 @@ export function createEnforcer(
       one.known = decision.knows(one.pod.key, one.pod.uid);
       one.rules = rulesFor(one);
       put(one, tableOf(one), grantsOf(one.rules));
-      denied.forget(counterOf('pod', one));
+      tally.forget(counterOf('pod', one));
     }
     applyToNode(others, bySet);
   }
@@ -257,7 +257,7 @@ export function createEnforcer(
         if (ids.has(id)) continue;
         one.namespace.close();
         kept.delete(id);
-        denied.forget(counterOf('pod', one));
+        tally.forget(counterOf('pod', one));
         own.grants = undefined;
       }
       for (const id of unopened) if (!ids.has(id)) unopened.delete(id);

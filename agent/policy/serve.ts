@@ -6,9 +6,9 @@ import type { Clock } from '../port/clock.ts';
 import { watchFolder } from '../port/fs.ts';
 import type { Log } from '../port/log.ts';
 import { watchCluster } from './cluster.ts';
+import { createCounts } from './counts.ts';
 import { createDecision } from './decide.ts';
 import { createDenials, type Denials } from './denials.ts';
-import { createDenied } from './denied.ts';
 import { createEnforcer, type Event } from './enforce.ts';
 import type { ApiServer } from './follow.ts';
 import { nodeAddresses } from './local.ts';
@@ -75,14 +75,17 @@ export async function serve(
         log.warn('the API server does not answer', { path, problem: problem.message }),
     },
   );
-  const denied = createDenied();
+  const counts = createCounts();
   const enforcer = createEnforcer(
     decision,
     openPolicyNamespace,
     { netns: OWN_NAMESPACE, addresses: nodeAddresses(readNodeFile()) },
     (key) => isClosedAtFirst(key.slice(0, key.indexOf('/')), strict),
-    (event) => tell(log, event),
-    denied,
+    (event) => {
+      if (event.kind === 'put-back') counts.putBack(event.where, clock.bootMs());
+      tell(log, event);
+    },
+    counts,
     () => clock.bootMs(),
   );
   const denials = readNodeFile().policy?.logDenied
@@ -123,7 +126,7 @@ export async function serve(
       if (clock.bootMs() - countedMs >= COUNT_MS) {
         enforcer.count();
         const { pods: all, isolated, pending } = enforcer.counts();
-        denied.save({ isolated, open: all - isolated, pending });
+        counts.save({ isolated, open: all - isolated, pending });
         countedMs = clock.bootMs();
       }
     }
@@ -154,7 +157,7 @@ export async function endPolicies({ clock, signal }: { clock: Clock; signal: Abo
       { netns: OWN_NAMESPACE, addresses: [] },
       () => false,
       () => undefined,
-      { note: () => undefined, forget: () => undefined },
+      { denied: () => undefined, forget: () => undefined },
       () => clock.bootMs(),
     );
     enforcer.setPods(localPods(readNodeFile()));

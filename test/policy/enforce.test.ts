@@ -141,7 +141,7 @@ test('by whole tables or by elements: the same', () => {
         { netns: 'node', addresses: ['10.0.0.4'] },
         (key) => key.startsWith('x/'),
         (event) => events.push(event),
-        { note: () => undefined, forget: () => undefined },
+        { denied: () => undefined, forget: () => undefined },
         () => nowMs,
       );
       let nowMs = 0;
@@ -222,7 +222,7 @@ function node(
     { netns: 'node', addresses: ['10.0.0.4'] },
     isClosed,
     (event) => events.push(event),
-    { note: () => undefined, forget: () => undefined },
+    { denied: () => undefined, forget: () => undefined },
     () => nowMs,
   );
   return {

@@ -76,7 +76,7 @@ test('a pod that changes its nftables all the time ends nothing, and its table s
     { netns: '/proc/self/ns/net', addresses: ['10.0.0.4'] },
     () => true,
     (event) => events.push(event),
-    { note: () => undefined, forget: () => undefined },
+    { denied: () => undefined, forget: () => undefined },
     () => 0,
   );
   const pod = { id: 'c eth0', key: 'x/p', netns: NETNS, network, hostLink: 'enb1', addresses: ['10.0.0.1'] };

@@ -91,7 +91,7 @@ try {
       (event) => {
         if (event.kind === 'refused') wrong.push(`refused: ${event.why}`);
       },
-      { note: () => undefined, forget: () => undefined },
+      { denied: () => undefined, forget: () => undefined },
       () => 0,
     );
     const here: Step[] = [

@@ -80,6 +80,52 @@ test('a damaged settings file is no end of policies', async () => {
   await shut();
 });
 
+/** The row of policies in `eniboot check`, with systemd's word for the service's state; systemd itself is not there. */
+async function checked(state: string): Promise<{ result: string; code?: string; summary: string }> {
+  const units = `Id=eniboot-policy.service\\nLoadState=loaded\\nActiveState=${state}\\n`;
+  rig.one.instance.write('/opt/stand-ins/systemctl', `#!/bin/sh\nprintf '${units}'\n`, 0o755);
+  const path = 'PATH=/opt/stand-ins:/usr/sbin:/usr/bin:/sbin:/bin';
+  const { checks } = JSON.parse(await rig.one.sh(`${path} ${ENIBOOT} check --json || :`));
+  return checks.find(({ id }: { id: string }) => id === 'policies');
+}
+
+const putBack = async () =>
+  Number(
+    /^eniboot_policy_put_back_total (\d+)$/m.exec(
+      await rig.one.sh(`${ENIBOOT} pool refill >/dev/null; cat /var/lib/eniboot/metrics/node.prom`),
+    )?.[1],
+  );
+
+test('a table that another program empties is written again, and the journal, metrics and check tell of it', async () => {
+  await eventually('check knows the pods', async () =>
+    /1 pods isolated/.test((await checked('active')).summary),
+  );
+  const before = await putBack();
+  await rig.one.sh('ip netns exec b nft flush table inet eniboot_policy');
+  await eventually('check tells of pod b', async () =>
+    /rules of x\/b/.test((await checked('active')).summary),
+  );
+  assert.is((await checked('active')).result, 'warn');
+  assert.is(await ask(), '', 'b is shut again');
+  assert.match(rig.journal(), /another program has changed the rules[^\n]*x\/b/);
+  assert.is(await putBack(), before + 1);
+});
+
+test('check tells of a service that is down, starts, or hangs', async () => {
+  assert.equal(pick(await checked('failed')), ['fail', 'POLICY_SERVICE_DOWN']);
+  assert.equal(pick(await checked('activating')), ['warn', undefined]);
+  rig.service.kill();
+  await once(rig.service, 'exit');
+  await rig.one.sh('touch -d "2 minutes ago" /run/eniboot-policy/counts.json');
+  assert.equal(pick(await checked('active')), ['fail', 'POLICY_SERVICE_DOWN']);
+  rig.service = rig.serve(rig.one);
+  await eventually('check is content', async () => (await checked('active')).result !== 'fail');
+});
+
+function pick({ result, code }: { result: string; code?: string }) {
+  return [result, code];
+}
+
 test('no policies any more: a boot plans it, and the service takes the rules out and ends', async () => {
   const without = configText(rig.cloud, '');
   const planned = await rig.one.sh(`cat > /tmp/without.yaml <<'END'

@@ -38,6 +38,11 @@ export const checkGroups = {
     means: 'a pod could send as another pod, or has lost a setting that its packets need',
     rows: ['pods', 'addresses'],
   },
+  policies: {
+    title: 'network policies',
+    means: 'changed policies are not in force, and new pods in namespaces with a policy stay closed',
+    rows: ['policies'],
+  },
   pool: {
     title: 'pool',
     means: 'running pods notice nothing; new pods may wait for an address',

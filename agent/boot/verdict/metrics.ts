@@ -6,7 +6,7 @@ import { readCounters } from '../../host/nft.ts';
 import { readNodeFile } from '../../host/node-file.ts';
 import { fold, tallied } from '../../host/tally.ts';
 import { messageOf } from '../../messages/failure.ts';
-import { deniedBy, readCounts } from '../../policy/denied.ts';
+import { deniedBy, readCounts } from '../../policy/counts.ts';
 import { type PrefixState, takeInventory } from '../../pool/inventory.ts';
 import { systemClock } from '../../port/clock.ts';
 import { writeAtomic } from '../../port/fs.ts';
@@ -57,6 +57,7 @@ function policySamples(): Sample[] {
     ...Object.entries(counts.pods).map(
       ([state, value]): Sample => ({ name: 'eniboot_policy_pods', labels: { state }, value }),
     ),
+    { name: 'eniboot_policy_put_back_total', labels: {}, value: counts.putBack.times },
   ];
 }
 

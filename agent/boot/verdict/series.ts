@@ -94,6 +94,10 @@ export const series = {
         '`isolated`, `open`, or `pending`: policy tables that are still to be written, the node’s own included',
     },
   ),
+  eniboot_policy_put_back_total: ofNode(
+    'counter',
+    'Policy tables that were written again since another program, as a pod with NET_ADMIN, had changed them. Written only where policies are in force.',
+  ),
   eniboot_pool_addresses: ofNode('gauge', 'Addresses of the pool, by ENI and state.', {
     eni: 'ID of the pod ENI',
     state:

@@ -52,6 +52,7 @@ export const provokedElsewhere: Partial<Record<FailureCode, string>> = {
   CONFLIST_DIFFERS: 'test/boot/drift.test.ts',
   RUNTIME_DOWN: 'test/boot/drift.test.ts',
   KUBELET_DOWN: 'test/boot/drift.test.ts',
+  POLICY_SERVICE_DOWN: 'test/policy/service.test.ts',
   NOT_BOOTED: 'test/boot/drift.test.ts',
   NO_SANDBOX_LIST: 'test/boot/drift.test.ts',
   NODE_FILE_DAMAGED: 'test/boot/drift.test.ts',

@@ -2,7 +2,7 @@
 // has just booted does not ask the API server at once.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createDenied, deniedBy, readCounts } from '../../agent/policy/denied.ts';
+import { createCounts, deniedBy, readCounts } from '../../agent/policy/counts.ts';
 import { serve } from '../../agent/policy/serve.ts';
 import { systemClock } from '../../agent/port/clock.ts';
 
@@ -15,18 +15,18 @@ const saved = () => {
 
 test('counters that go on, are put anew, or are those of another run of the service', () => {
   assert.is(readCounts(), undefined);
-  const first = createDenied();
-  first.note('pod a ingress', 'x/n', 'ingress', 5);
-  first.note('pod a ingress', 'x/n', 'ingress', 7);
-  first.note('pod b egress', 'x/m', 'egress', 1);
+  const first = createCounts();
+  first.denied('pod a ingress', 'x/n', 'ingress', 5);
+  first.denied('pod a ingress', 'x/n', 'ingress', 7);
+  first.denied('pod b egress', 'x/m', 'egress', 1);
   first.forget('pod a ');
-  first.note('pod a ingress', 'x/n', 'ingress', 9);
+  first.denied('pod a ingress', 'x/n', 'ingress', 9);
   first.save(pods);
-  const next = createDenied();
-  next.note('pod a ingress', 'x/n', 'ingress', 10);
-  next.note('pod b egress', 'x/m', 'egress', 1);
+  const next = createCounts();
+  next.denied('pod a ingress', 'x/n', 'ingress', 10);
+  next.denied('pod b egress', 'x/m', 'egress', 1);
   // Another program has made the counter anew.
-  next.note('pod a ingress', 'x/n', 'ingress', 2);
+  next.denied('pod a ingress', 'x/n', 'ingress', 2);
   next.save(pods);
   assert.equal(saved(), {
     pods,
@@ -38,8 +38,8 @@ test('counters that go on, are put anew, or are those of another run of the serv
 });
 
 test('beyond a hundred names the rest has one', () => {
-  const denied = createDenied();
-  for (let at = 0; at < 500; at += 1) denied.note(`pod ${at} egress`, `y/n${at}`, 'egress', 2);
+  const denied = createCounts();
+  for (let at = 0; at < 500; at += 1) denied.denied(`pod ${at} egress`, `y/n${at}`, 'egress', 2);
   denied.save(pods);
   const all = saved().denied;
   assert.ok(all.length <= 101, `${all.length} series`);
