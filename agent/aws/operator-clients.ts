@@ -14,14 +14,15 @@ const LIMITS = { answerMs: 10_000, maxBytes: bounds.operatorAnswerBytes };
 
 /**
  * EC2, SSM and CloudWatch from anywhere: credentials, endpoint and (unless given) region come from the environment and ~/.aws,
- * as for every AWS tool. Throws USAGE when no region is set anywhere.
+ * as for every AWS tool. Throws USAGE when no region is set anywhere, or when it cannot be one.
  */
 export async function operatorClients(
   region: string | undefined,
   onDate?: OnDate,
 ): Promise<{ ec2: EC2Client; ssm: SSMClient; cloudwatch: CloudWatchClient }> {
-  // The SDK reads AWS_REGION and the profile's region; other AWS tools also read AWS_DEFAULT_REGION.
-  const wanted = region ?? environment('AWS_REGION') ?? environment('AWS_DEFAULT_REGION');
+  // The SDK reads AWS_REGION and the profile's region; other AWS tools also read AWS_DEFAULT_REGION. An empty variable is one that
+  // is not set: the SDK's clients are not made with an empty region.
+  const wanted = region ?? (environment('AWS_REGION') || environment('AWS_DEFAULT_REGION') || undefined);
   // One handler for all: the clients that the SDK makes to look for credentials use it too.
   const requestHandler = boundedHandler(LIMITS, onDate);
   const options = { ...(wanted === undefined ? {} : { region: wanted }), ...ONE_ATTEMPT, requestHandler };
@@ -33,7 +34,11 @@ export async function operatorClients(
   try {
     await clients.ec2.config.region();
   } catch (error) {
-    throw new Failure('USAGE', 'no AWS region: give --region or set AWS_REGION', {}, error);
+    const why =
+      wanted === undefined
+        ? 'no AWS region: give --region or set AWS_REGION'
+        : `${wanted} is not an AWS region, such as eu-central-1`;
+    throw new Failure('USAGE', why, {}, error);
   }
   return clients;
 }

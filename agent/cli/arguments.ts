@@ -4,13 +4,20 @@ import { Failure } from '../messages/failure.ts';
 
 type Options = NonNullable<ParseArgsConfig['options']>;
 
-/** Options and operands of one command. Throws USAGE, which names what was not understood and the likely meaning. */
+/**
+ * Options and operands of one command. Throws USAGE, which names what was not understood and the likely meaning. An empty text is
+ * refused: in a script it comes from a variable that is not set, and the command would look at something else, or at nothing.
+ */
 export function parse<O extends Options>(command: string, args: string[], options: O, operands = 0) {
   try {
     const parsed = parseArgs({ args, options, allowPositionals: true, strict: true });
     if (parsed.positionals.length > operands) {
       throw new Failure('USAGE', `eniboot ${command}: unexpected argument ${parsed.positionals[operands]}`);
     }
+    const empty = Object.entries(parsed.values).find(([, value]) => [value].flat().includes(''))?.[0];
+    if (empty !== undefined) throw new Failure('USAGE', `eniboot ${command}: --${empty} is empty`);
+    if (parsed.positionals.includes(''))
+      throw new Failure('USAGE', `eniboot ${command}: an argument is empty`);
     return parsed;
   } catch (error) {
     if (error instanceof Failure) throw error;

@@ -1,4 +1,4 @@
-import { bootNode } from '../boot/boot.ts';
+import { bootNode, type Watcher } from '../boot/boot.ts';
 import { isBooted } from '../boot/facts/booted.ts';
 import type { BundleState } from '../boot/facts/bundle-state.ts';
 import { startIfDue } from '../boot/phases/ready.ts';
@@ -49,6 +49,9 @@ export const bootCommand: Command = {
     const journal = environment('JOURNAL_STREAM') !== undefined;
     const log = createLog({ level: journal ? 'info' : 'warn', form: journal ? 'json' : 'text' });
     const terminal = terminalWatcher(io);
+    const successor = isSuccessor();
+    const living = isBooted();
+    const interruptible = successor ? [] : [sayWhenInterrupted(living, io)];
     const boot = (handedOver: 'to-us' | 'back' | undefined, bundle?: BundleState) =>
       bootNode({
         clock: systemClock,
@@ -56,15 +59,13 @@ export const bootCommand: Command = {
         handedOver,
         bundle,
         watchers: [
+          ...interruptible,
           statusFileWatcher(log),
           systemdWatcher,
           ...(journal ? [journalWatcher(log)] : []),
           ...(journal || values.json === true ? [] : [terminal.watch]),
         ],
       }).finally(() => terminal.stop());
-    const successor = isSuccessor();
-    const living = isBooted();
-    if (!successor) sayWhenInterrupted(living, io);
     // Only in the first boot run of a machine: on a node that is up, an update in place may still be running its checks.
     const before =
       living || successor
@@ -130,9 +131,12 @@ export const bootCommand: Command = {
  * When a run is interrupted, its changes stay, and the next run continues from there. On a node that was READY before, the
  * earlier status is written again. When this run has already made the node READY, kubelet runs, and only the verdict is still
  * to be published: the run ends by itself.
+ *
+ * @returns a watcher that comes before the one that writes the status. It reads the earlier one when this run first has
+ *   something to tell, which is under the lock: until then another run may still have been at work.
  */
-function sayWhenInterrupted(living: boolean, io: CommandIo): void {
-  const before = living ? readStatus() : undefined;
+function sayWhenInterrupted(living: boolean, io: CommandIo): Watcher {
+  let before: Status | undefined;
   interruption().addEventListener('abort', () => {
     if (!living && isBooted()) {
       io.stderr('the node is already READY; this run ends once its verdict is published\n');
@@ -140,12 +144,15 @@ function sayWhenInterrupted(living: boolean, io: CommandIo): void {
     }
     if (before !== undefined) writeStatus(before);
     io.stderr(
-      before === undefined
-        ? 'interrupted: there is no verdict yet; `eniboot boot` goes on\n'
-        : 'interrupted: the earlier verdict stands; `eniboot boot` looks again\n',
+      living
+        ? 'interrupted: the earlier verdict stands; `eniboot boot` looks again\n'
+        : 'interrupted: there is no verdict yet; `eniboot boot` goes on\n',
     );
     finish(INTERRUPTED);
   });
+  return () => {
+    if (living) before ??= readStatus();
+  };
 }
 
 /** winston reserves `message`, so the failure's message is logged as `reason`. */

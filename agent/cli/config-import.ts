@@ -20,7 +20,7 @@ export async function runImport(args: string[], io: CommandIo, describe: Describ
   );
   const [, file] = positionals;
   if (file === undefined) throw new Failure('USAGE', 'eniboot config import: which conflist?');
-  if (values.cluster === undefined || values.cluster === '')
+  if (values.cluster === undefined)
     throw new Failure(
       'USAGE',
       'eniboot config import: --cluster NAME is missing: a conflist does not name it',

@@ -1,6 +1,6 @@
 import { readStatus } from '../boot/verdict/status.ts';
 import { type Link, listLinks } from '../host/links.ts';
-import { readNodeFile } from '../host/node-file.ts';
+import { earlierNodeFile, type NodePodEni, readNodeFile } from '../host/node-file.ts';
 import { type PrefixState, takeInventory } from '../pool/inventory.ts';
 import { leavingEnis } from '../pool/leaving-enis.ts';
 import { systemClock } from '../port/clock.ts';
@@ -14,7 +14,8 @@ const help = `Usage: eniboot enis [--ec2] [--json]
 This instance's ENIs: the boot ENI, for the node only, and the pod ENIs in the order in which they are filled, each
 with its device in the kernel and its addresses in the pool. Reads /run/eniboot and the kernel.
 
-  --ec2     also asks EC2 what is attached, and says where kernel, pool and EC2 disagree (needs the node's role)
+  --ec2     also asks EC2 what is attached, and says where kernel, pool and EC2 disagree (needs the node's role); works
+            on a node that is not READY, too
   --json    one object: { "enis": [ { "eniId", "role", "mac"?, "device"?, "up"?, "carrier"?, "mtu"?, "addresses",
             "leased", "leaving", "ec2"? } ], "disagreements": [] }
 
@@ -57,10 +58,13 @@ export const enisCommand: Command = {
     const { values } = parse('enis', args, { ec2: { type: 'boolean' }, json: { type: 'boolean' } });
     requireRoot('enis');
     const described = values.ec2 === true ? await askEc2() : undefined;
+    // A node that is not READY has no node file. EC2 knows its ENIs all the same.
+    const node = described === undefined ? readNodeFile() : earlierNodeFile();
     const links = await listLinks();
-    const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs: readNodeFile().restMs });
+    const prefixes = takeInventory({ nowMs: systemClock.bootMs(), restMs: node?.restMs ?? 0 });
     const leaving = leavingEnis();
-    const rows = [...knownEnis(links, prefixes, described ?? [])].map(([eniId, known]): Row => {
+    const ordered = knownEnis(links, prefixes, described ?? [], node?.podEnis ?? []);
+    const rows = [...ordered].map(([eniId, known]): Row => {
       const link = links.find((candidate) => isDeviceOf(candidate, known));
       const ofEni = prefixes.filter((prefix) => prefix.eniId === eniId);
       return {
@@ -87,7 +91,12 @@ export const enisCommand: Command = {
 };
 
 /** The boot ENI, pod ENIs in the order in which they are filled, ENIs that only the pool has, ENIs that only EC2 has. */
-function knownEnis(links: Link[], prefixes: PrefixState[], described: Described[]): Map<string, Known> {
+function knownEnis(
+  links: Link[],
+  prefixes: PrefixState[],
+  described: Described[],
+  podEnis: NodePodEni[],
+): Map<string, Known> {
   const known = new Map<string, Known>();
   const bootEni = readStatus()?.bootEni;
   if (bootEni !== undefined) {
@@ -97,8 +106,8 @@ function knownEnis(links: Link[], prefixes: PrefixState[], described: Described[
   const add = (eniId: string, role: Row['role'], mac: string | undefined) => {
     if (!known.has(eniId)) known.set(eniId, { role, mac, device: undefined });
   };
-  for (const { eniId, mac } of readNodeFile().podEnis) add(eniId, 'pods', mac);
-  for (const { eniId } of prefixes) add(eniId, 'pods', undefined);
+  for (const { eniId, mac } of podEnis) add(eniId, 'pods', mac);
+  for (const { eniId } of prefixes) add(eniId, 'pods', described.find((eni) => eni.eniId === eniId)?.mac);
   for (const { eniId, role, mac } of described) add(eniId, role, mac);
   return known;
 }

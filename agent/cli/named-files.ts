@@ -39,6 +39,6 @@ export function requireWritable(path: string): void {
   } catch (error) {
     throw new Failure('FILE_WRITE', `${path} cannot be written: ${messageOf(error)}`, { path }, error);
   }
-  if (statIfPresent(path)?.isDirectory() === true)
+  if (path.endsWith('/') || statIfPresent(path)?.isDirectory() === true)
     throw new Failure('FILE_WRITE', `${path} cannot be written: it is a folder`, { path });
 }

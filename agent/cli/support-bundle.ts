@@ -46,7 +46,6 @@ export const supportBundleCommand: Command = {
       output: { type: 'string' },
       json: { type: 'boolean' },
     });
-    if (values.output === '') throw new Failure('USAGE', 'eniboot support-bundle: --output is empty');
     requireRoot('support-bundle');
     if (values.output !== undefined) {
       // Checked before the collection, which may take a minute.

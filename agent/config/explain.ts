@@ -106,6 +106,12 @@ function explainForm(issue: Issue, schema: v.GenericSchema, value: unknown): Fin
   if (/[<>{}$]|x{4,}|^(changeme|replace|todo)/i.test(value)) {
     return { problem: `${issue.message}; it looks like a placeholder`, remedy: `Replace it. ${like}` };
   }
+  if (/^ssm:\/[\w./-]+$/.test(value)) {
+    return {
+      problem: 'cannot come from a parameter',
+      remedy: `Write the value itself${example === undefined ? '' : `, like ${String(example)}`}.`,
+    };
+  }
   if (value.startsWith('ssm:')) {
     return {
       problem: 'is not a reference to a parameter',

@@ -149,7 +149,7 @@ export const failureCodes = {
   IMDS_FORBIDDEN: {
     title: 'The instance metadata service refuses this instance.',
     remedy:
-      'Turn the metadata endpoint on: `aws ec2 modify-instance-metadata-options --http-endpoint enabled`.',
+      'Turn the metadata endpoint on: `aws ec2 modify-instance-metadata-options --instance-id ID --http-endpoint enabled`.',
     transient: false,
   },
   IMDS_ERROR: {

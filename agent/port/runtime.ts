@@ -1,5 +1,5 @@
 import { readSync, writeSync } from 'node:fs';
-import { availableParallelism, hostname, userInfo } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { basename } from 'node:path';
 import { Failure } from '../messages/failure.ts';
 import { hasCode, readIfPresent } from './fs.ts';
@@ -59,9 +59,13 @@ export function hostName(): string {
   return hostname().toLowerCase();
 }
 
-/** user@host, for records that people read. */
+/**
+ * user@host, for records that people read. Not by userInfo(): it throws for a user without HOME and without an entry in passwd,
+ * as in a container.
+ */
 export function whoami(): string {
-  return `${userInfo().username}@${hostname()}`;
+  const user = process.env['USER'] || process.env['LOGNAME'] || `uid ${process.getuid?.()}`;
+  return `${user}@${hostname()}`;
 }
 
 /** The CPU architecture, as bundles name it. */

@@ -62,6 +62,7 @@ export function readEvents(id: string): Event[] {
 }
 
 function folderOf(id: string): string {
-  const state = environment('XDG_STATE_HOME') ?? `${environment('HOME') ?? '/root'}/.local/state`;
+  // An empty variable counts as one that is not set. Source: XDG Base Directory Specification.
+  const state = environment('XDG_STATE_HOME') || `${environment('HOME') || '/root'}/.local/state`;
   return `${state}/eniboot/rollouts/${id}`;
 }

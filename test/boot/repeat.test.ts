@@ -72,6 +72,27 @@ test('a run that is interrupted on a READY node changes neither its verdict nor 
   assert.is((await eniboot(['status'])).exitCode, 0);
 });
 
+test('a run that is interrupted keeps the verdict of the run that it has waited for', async () => {
+  const { instance, boot, eniboot } = await launchNode(cloud);
+  assert.is((await boot()).status?.verdict, 'ready');
+  cloud.latency.apiMs = 1_500;
+  const booting = async () => {
+    const text = () => instance.read('/run/eniboot/status.json') ?? '';
+    for (let tries = 0; !text().includes('"booting"') && tries < 500; tries += 1) await delay(20);
+  };
+  const first = instance.spawn(ENIBOOT, ['boot'], { stdio: 'ignore' });
+  await booting();
+  const second = instance.spawn(ENIBOOT, ['boot'], { stdio: 'ignore' });
+  const ended = new Promise((done) => second.once('close', done));
+  await new Promise((done) => first.once('close', done));
+  await booting();
+  second.kill('SIGINT');
+  assert.is(await ended, 130);
+  cloud.latency.apiMs = 0;
+  const { exitCode, stdout } = await eniboot(['status']);
+  assert.is(exitCode, 0, stdout);
+});
+
 test("from nothing to 110 pods takes at most 4 mutating calls, including the verdict's tag", async () => {
   const { instance, boot } = await launchNode(cloud);
   const { status } = await boot();

@@ -86,12 +86,29 @@ test('an extra argument, and an option without its value, are refused, exit 2', 
     ['eni', 'sweep', '--max', '0'],
     ['eni', 'sweep', '--min-age', '1h'],
     ['iam-policy', '--account', '12'],
-    ['support-bundle', '--output='],
     ['trace', 'pod', '--to', 'nowhere'],
   ]) {
     const { code, err } = await eniboot(args);
     assert.is(code, 2, args.join(' '));
     assert.match(err, 'USAGE');
+  }
+});
+
+test('an empty value is refused wherever it stands: a script gives it for a variable that is not set', async () => {
+  for (const [said, ...args] of [
+    ['--cluster is empty', 'eni', 'sweep', '--cluster', ''],
+    ['--region is empty', 'bundle', 'list', '--region='],
+    ['--region is empty', 'rollout', 'status', '--cluster', 'demo', '--region', ''],
+    ['--output is empty', 'support-bundle', '--output='],
+    ['--kms-key is empty', 'iam-policy', 'image', '--kms-key', ''],
+    ['--cluster is empty', 'config', 'import', 'x', '--cluster', ''],
+    ['an argument is empty', 'trace', ''],
+    ['an argument is empty', 'config', 'check', ''],
+  ]) {
+    // With a region: the refusal comes before any call.
+    const { code, err } = await eniboot(args, { env: { AWS_REGION: 'eu-west-1' } });
+    assert.is(code, 2, `${args.join(' ')}: ${err}`);
+    assert.match(err, said ?? '');
   }
 });
 

@@ -130,12 +130,17 @@ test('an output file that cannot be written is refused before the work', async (
     ['image', 'base', '--fedora', '44', '--lock'],
     ['image', 'check', '--report'],
   ];
-  const cases = [...writing, ['support-bundle', '--output']].map((args) => [...args, nowhere]);
-  for (const args of [...cases, ...writing.map((one) => [...one, folder])]) {
+  const bundle = ['support-bundle', '--output'];
+  const cases = [
+    ...[...writing, bundle].map((args) => [...args, nowhere]),
+    ...writing.map((args) => [...args, folder]),
+    ...[...writing, bundle].map((args) => [...args, `${folder}/x/`]),
+  ];
+  for (const args of cases) {
     const { code, err } = await eniboot(args, { env: operatorEnvironment(cloud) });
     assert.is(code, 1, args.join(' '));
     const path = args.at(-1);
-    const why = path === folder ? 'it is a folder' : 'ENOENT';
+    const why = path === nowhere ? 'ENOENT' : 'it is a folder';
     assert.ok(
       err.startsWith(`eniboot: FILE_WRITE: ${path} cannot be written: ${why}`),
       `${args.join(' ')}: ${err}`,

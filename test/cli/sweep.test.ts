@@ -166,6 +166,15 @@ test('without credentials, without a region, with a dead endpoint: each ends soo
   const homeless = await eniboot(['eni', 'sweep'], { env: noRegion });
   assert.is(homeless.code, 2);
   assert.match(homeless.err, /USAGE: no AWS region/);
+  for (const [env, code, said] of [
+    [{ AWS_REGION: '' }, 2, /USAGE: no AWS region/],
+    [{ AWS_REGION: '', AWS_DEFAULT_REGION: cloud.region }, 0, /^$/],
+    [{ AWS_REGION: 'eu_west 1' }, 2, /USAGE: eu_west 1 is not an AWS region, such as eu-central-1/],
+  ] as const) {
+    const ended = await eniboot(['eni', 'sweep'], { env: { ...noRegion, ...env } });
+    assert.is(ended.code, code, ended.err);
+    assert.match(ended.err, said);
+  }
   const wrongKey = await eniboot(['eni', 'sweep'], {
     env: { ...operatorEnvironment(cloud), AWS_SECRET_ACCESS_KEY: 'wrong' },
   });

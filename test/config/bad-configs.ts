@@ -1083,6 +1083,27 @@ export const badConfigs: BadConfig[] = [
     ],
   },
   {
+    name: 'a reference at keys that take none',
+    kind: 'schema',
+    text: after('kubernetes: {clusterDomain: "ssm:/eniboot/x"}', 'bundle: {lowest: "ssm:/eniboot/x"}'),
+    says: [
+      {
+        path: 'kubernetes.clusterDomain',
+        line: 6,
+        value: '"ssm:/eniboot/x"',
+        problem: /cannot come from a parameter/,
+        remedy: /^Write the value itself, like cluster\.local\.$/,
+      },
+      {
+        path: 'bundle.lowest',
+        line: 7,
+        value: '"ssm:/eniboot/x"',
+        problem: /cannot come from a parameter/,
+        remedy: /^Write the value itself, like 1\.4\.0\.$/,
+      },
+    ],
+  },
+  {
     name: 'a reference where a number belongs',
     kind: 'schema',
     text: after('pool: {target: "ssm:/eniboot/target"}'),

@@ -7,7 +7,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toNumber } from '../../agent/host/ipv4.ts';
 import { type Cloud, startCloud } from '../aws/index.ts';
-import type { Node } from '../boot/node.ts';
+import { launchNode, type Node } from '../boot/node.ts';
 import { bootClockMs, bootedNode, end, entries, lease, refill } from './node.ts';
 
 let cloud: Cloud;
@@ -151,6 +151,17 @@ test('on a node that has not booted all three fail with a code', async () => {
   }
   const pods = await node.eniboot(['pods']);
   assert.is(pods.stdout, 'no pod has an address on this node\n');
+});
+
+test('enis --ec2 shows a node whose boot has failed: the runbook sends people there', async () => {
+  const failed = await launchNode(cloud);
+  await failed.instance.run('rm', ['/usr/libexec/eniboot/kubelet-version']);
+  const { status } = await failed.boot();
+  assert.is(status?.failure?.code, 'KUBELET_MISSING', 'a phase behind attach');
+  const { exitCode, stdout, stderr } = await failed.eniboot(['enis', '--ec2']);
+  assert.is(exitCode, 0, stderr);
+  assert.match(stdout, /^eni-\S+ +boot +\S+ +up +9001 +- +- +attached at 0$/m);
+  assert.match(stdout, /^eni-\S+ +pods +\S+ +up +9001 +112 +0 +attached at 1$/m);
 });
 
 test('pool shows prefixes in the order of their addresses, as numbers', async () => {

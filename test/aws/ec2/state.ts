@@ -108,8 +108,10 @@ export interface ImageRecord {
   imdsV2: boolean;
   /** ISO 8601. */
   deprecateAt?: string | undefined;
-  /** True: deregistration protection is on. */
-  protected: boolean;
+  /** Deregistration protection, when it is on. */
+  protection?: 'with-cooldown' | 'without-cooldown' | undefined;
+  /** In the scheduler's milliseconds: after protection with a cooldown was turned off, the image stays protected until then. */
+  cooldownUntil?: number | undefined;
   /** IDs of the accounts that may launch it. */
   sharedWith: Set<string>;
   createdAt: number;

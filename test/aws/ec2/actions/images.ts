@@ -142,9 +142,12 @@ export function describeImages(world: World, request: DescribeImagesRequest): De
   };
 }
 
+/** Source: EC2 API reference, EnableImageDeregistrationProtection, WithCooldown. */
+const COOLDOWN_MS = 24 * 60 * 60_000;
+
 export function deregisterImage(world: World, request: DeregisterImageRequest): object {
   const image = imageOf(world, request.ImageId);
-  if (image.protected)
+  if (image.protection !== undefined || (image.cooldownUntil ?? 0) > world.scheduler.now())
     throw new AwsError(
       'OperationNotPermitted',
       `The image '${image.id}' has deregistration protection enabled.`,
@@ -173,7 +176,8 @@ export function enableImageDeregistrationProtection(
   world: World,
   request: EnableImageDeregistrationProtectionRequest,
 ): object {
-  imageOf(world, request.ImageId).protected = true;
+  const cooldown = request.WithCooldown === true ? 'with-cooldown' : 'without-cooldown';
+  imageOf(world, request.ImageId).protection = cooldown;
   return {};
 }
 
@@ -181,7 +185,9 @@ export function disableImageDeregistrationProtection(
   world: World,
   request: DisableImageDeregistrationProtectionRequest,
 ): object {
-  imageOf(world, request.ImageId).protected = false;
+  const image = imageOf(world, request.ImageId);
+  if (image.protection === 'with-cooldown') image.cooldownUntil = world.scheduler.now() + COOLDOWN_MS;
+  image.protection = undefined;
   return {};
 }
 
@@ -401,7 +407,6 @@ function register(
     ...what,
     id: world.nextId('ami'),
     snapshotId: snapshot.id,
-    protected: false,
     sharedWith: new Set(),
   };
   world.images.set(image.id, image);
@@ -427,7 +432,7 @@ function describeImage(world: World, image: ImageRecord): Image {
     EnaSupport: true,
     ...(image.imdsV2 ? { ImdsSupport: 'v2.0' } : {}),
     ...(image.deprecateAt === undefined ? {} : { DeprecationTime: image.deprecateAt }),
-    DeregistrationProtection: image.protected ? 'enabled-with-cooldown' : 'disabled',
+    DeregistrationProtection: image.protection === undefined ? 'disabled' : `enabled-${image.protection}`,
     BlockDeviceMappings: [
       {
         DeviceName: '/dev/sda1',
