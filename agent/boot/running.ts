@@ -9,14 +9,23 @@ import { strays } from '../pool/entry.ts';
 import { listLeases } from '../pool/lease.ts';
 import { checkPods } from './checks/pods.ts';
 import { checkPolicies, POLICY_SERVICE } from './checks/policies.ts';
-import { isBooted } from './facts/booted.ts';
+import { isBooted, whyNotBooted } from './facts/booted.ts';
 import { type Check, fail, pass, row, warn } from './phase.ts';
 import { isKubeletReleased } from './phases/release.ts';
 
 /** Takes at most as long as crictl does: some 15 s. */
 export async function checkRunning(): Promise<Check[]> {
   const [units, answers] = await Promise.all([checkUnits(), askRuntime()]);
-  return [...units, ...answers, checkPoolFolder(), ...checkCarried(), ...(isBooted() ? [checkPods()] : [])];
+  return [...units, ...answers, checkPoolFolder(), ...checkCarried(), ...checkBooted()];
+}
+
+/** Pods are looked at only on a node that has been READY. */
+function checkBooted(): Check[] {
+  const failure = whyNotBooted('no pod was looked at');
+  if (failure === undefined) return [checkPods()];
+  return failure.code === 'NOT_BOOTED'
+    ? []
+    : [fail('booted-config', failure.code, failure.message, failure.facts)];
 }
 
 /** Reads unit states. On a machine without systemd, one row says so. */

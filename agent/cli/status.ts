@@ -68,6 +68,7 @@ function show(status: Status, colour: boolean): string {
       ? []
       : [['max pods', `${status.capacity.maxPods} = ${status.capacity.explain}`]]),
     ...(sources === undefined ? [] : [['configuration', sources]]),
+    ...(status.configuration?.warnings ?? []).map((warning) => ['warning', warning]),
     [
       'cloud',
       `${status.cloud.imdsRequests} IMDS requests, ${Object.values(status.cloud.ec2Calls).reduce((a, b) => a + b, 0)} EC2 calls, ${status.cloud.ec2Mutating} of them changes; waited ${status.cloud.waitMs / 1000} s`,

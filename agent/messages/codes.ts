@@ -557,7 +557,8 @@ export const failureCodes = {
   },
   NODE_NOT_READY: {
     title: 'The node is not ready for pods.',
-    remedy: 'Run `eniboot status`: the boot writes /run/eniboot/node.json when every check holds.',
+    remedy:
+      'Run `eniboot status`: the boot writes /run/eniboot/node.json when every check holds. If it says READY, another program has removed that file, and `eniboot repair` writes it again.',
     transient: true,
   },
   NODE_FILE_DAMAGED: {

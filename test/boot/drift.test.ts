@@ -132,6 +132,18 @@ test('a damaged configuration of this boot: check, repair and refill name boot a
   assert.equal(await failing(), []);
 });
 
+test('the configuration of this boot is gone: check, repair and refill say so, and boot writes it again', async () => {
+  await shell('rm /run/eniboot/config.json');
+  assert.equal(await failing(), ['BOOTED_CONFIG_DAMAGED']);
+  for (const args of [['repair'], ['pool', 'refill']]) {
+    const { exitCode, stderr } = await node.eniboot(args);
+    assert.is(exitCode, 1);
+    assert.match(stderr, /BOOTED_CONFIG_DAMAGED[^]*config\.json is gone[^]*`eniboot boot`/);
+  }
+  assert.is((await node.boot()).status?.verdict, 'ready');
+  assert.equal(await failing(), []);
+});
+
 test('the runtime or kubelet does not run: RUNTIME_DOWN, KUBELET_DOWN', async () => {
   // A stand-in for systemctl: systemd does not run in a simulated instance.
   instance.write(

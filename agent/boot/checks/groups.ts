@@ -65,7 +65,7 @@ export const checkGroups = {
         'netlink',
         'ready',
       ],
-      ...['conflist*', 'node-file', 'units', 'runtime*'],
+      ...['conflist*', 'node-file', 'units', 'runtime*', 'booted-config'],
     ],
   },
   neighbours: {
