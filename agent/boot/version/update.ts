@@ -162,14 +162,19 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
         return end('failed', new Failure('UPDATE_NO_WAY_BACK', `no intact version beside ${from}`));
       pool = await takePool(from);
       // The pin is settled before the version is judged: from then on, nothing leads back to the version that is taken back.
+      let settled = false;
       try {
         settle(instanceId, { ...pin, version: back });
+        settled = true;
       } catch {
         // A full disk may be what is wrong with the version. Without a pin, the node follows its zone when it boots.
+      }
+      switchTo(from, back);
+      // Not before the switch: a rollback that cannot switch finds its way back in these notes when it is run again.
+      if (!settled) {
         forget(instanceId);
         forgetPin(instanceId);
       }
-      switchTo(from, back);
       pool.release();
       await adopt(until);
       health = await checkOneOf(1);
@@ -372,9 +377,9 @@ function wayBackOf(
   const mark = readMark(instanceId);
   if (mark?.to === running && mark.rollout === rollout) return { version: mark.from };
   const pin = readPin(instanceId);
-  return pin?.version === running && pin.rollout === rollout
-    ? { version: pin.from ?? readLinks().previous }
-    : undefined;
+  if (pin?.rollout !== rollout) return undefined;
+  // A pin of another version: an earlier rollback has noted where it goes, and could not switch.
+  return { version: pin.version === running ? (pin.from ?? readLinks().previous) : pin.version };
 }
 
 /** That version, if its folder exists and its files match its manifest. */
