@@ -519,6 +519,15 @@ test('with keys, an unsigned version is refused before it is downloaded, and so 
   assert.is((await links(node))[0], '0.1.0');
 });
 
+test('a version whose removal was cut short is staged anew', async () => {
+  const node = await bootedNode();
+  assert.is((await update(node, '9.1.0', digests.good)).report.result, 'updated');
+  assert.is((await update(node, '9.1.0', digests.good, '--action', 'rollback')).report.result, 'updated');
+  await node.instance.run('rm', [`${LIBEXEC}/9.1.0/eniboot`]);
+  const { report } = await update(node, '9.1.0', digests.good);
+  assert.equal([report.result, report.version], ['updated', '9.1.0'], report.message);
+});
+
 test('an archive with a set-user-ID file is refused by its code', async () => {
   const node = await bootedNode();
   bundles.publish('9.9.0', STAND_IN);
