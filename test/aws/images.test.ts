@@ -134,6 +134,12 @@ images(
       'OperationNotPermitted',
     );
     send('DisableImageDeregistrationProtection', { ImageId: copy.ImageId });
+    assert.is(
+      codeOf(() => send('DeregisterImage', { ImageId: copy.ImageId })),
+      'OperationNotPermitted',
+      'the cooldown takes a day',
+    );
+    scheduler.advance(24 * 3_600_000);
     send('DeregisterImage', { ImageId: copy.ImageId });
     assert.ok(buildLeftovers(world).includes(`snapshot ${snapshot} of no image`));
     send('DeleteSnapshot', { SnapshotId: snapshot });

@@ -108,8 +108,10 @@ export interface ImageRecord {
   imdsV2: boolean;
   /** ISO 8601. */
   deprecateAt?: string | undefined;
-  /** True: deregistration protection is on. */
-  protected: boolean;
+  /** Deregistration protection, when it is on. */
+  protection: 'enabled-with-cooldown' | 'enabled-without-cooldown' | undefined;
+  /** Until then the image cannot be deregistered although the protection is off. */
+  coolsUntil: number;
   /** IDs of the accounts that may launch it. */
   sharedWith: Set<string>;
   createdAt: number;

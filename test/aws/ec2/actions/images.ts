@@ -144,11 +144,8 @@ export function describeImages(world: World, request: DescribeImagesRequest): De
 
 export function deregisterImage(world: World, request: DeregisterImageRequest): object {
   const image = imageOf(world, request.ImageId);
-  if (image.protected)
-    throw new AwsError(
-      'OperationNotPermitted',
-      `The image '${image.id}' has deregistration protection enabled.`,
-    );
+  if (image.protection !== undefined || world.scheduler.now() < image.coolsUntil)
+    throw new AwsError('OperationNotPermitted', `The image '${image.id}' is protected from deregistration.`);
   world.images.delete(image.id);
   return {};
 }
@@ -173,15 +170,21 @@ export function enableImageDeregistrationProtection(
   world: World,
   request: EnableImageDeregistrationProtectionRequest,
 ): object {
-  imageOf(world, request.ImageId).protected = true;
+  const kind = request.WithCooldown === true ? 'enabled-with-cooldown' : 'enabled-without-cooldown';
+  imageOf(world, request.ImageId).protection = kind;
   return {};
 }
 
+const COOLDOWN_MS = 24 * 3_600_000;
+
+/** Source: EC2 user guide, "Protect an Amazon EC2 AMI from deregistration". */
 export function disableImageDeregistrationProtection(
   world: World,
   request: DisableImageDeregistrationProtectionRequest,
 ): object {
-  imageOf(world, request.ImageId).protected = false;
+  const image = imageOf(world, request.ImageId);
+  if (image.protection === 'enabled-with-cooldown') image.coolsUntil = world.scheduler.now() + COOLDOWN_MS;
+  image.protection = undefined;
   return {};
 }
 
@@ -401,7 +404,8 @@ function register(
     ...what,
     id: world.nextId('ami'),
     snapshotId: snapshot.id,
-    protected: false,
+    protection: undefined,
+    coolsUntil: 0,
     sharedWith: new Set(),
   };
   world.images.set(image.id, image);
@@ -427,7 +431,7 @@ function describeImage(world: World, image: ImageRecord): Image {
     EnaSupport: true,
     ...(image.imdsV2 ? { ImdsSupport: 'v2.0' } : {}),
     ...(image.deprecateAt === undefined ? {} : { DeprecationTime: image.deprecateAt }),
-    DeregistrationProtection: image.protected ? 'enabled-with-cooldown' : 'disabled',
+    DeregistrationProtection: image.protection ?? 'disabled',
     BlockDeviceMappings: [
       {
         DeviceName: '/dev/sda1',
