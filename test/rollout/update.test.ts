@@ -416,6 +416,18 @@ test('an update that is killed at any moment and run again ends on the new versi
   }
 });
 
+test('an update that was killed between its two links keeps the version before it, also when it goes back', async () => {
+  const node = await bootedNode();
+  assert.is((await update(node, '9.1.0', digests.good)).report.result, 'updated');
+  assert.is((await update(node, '9.1.0', digests.good, '--action', 'rollback')).report.result, 'updated');
+  // The state of a node where an update to 9.2.0 was killed after the first of two renames.
+  const began = { from: '0.1.0', to: '9.2.0', links: { current: '0.1.0', previous: '9.1.0' } };
+  node.instance.write(`/var/lib/eniboot/${node.instance.id}/update.json`, JSON.stringify(began));
+  await node.instance.run('ln', ['-sfn', '0.1.0', `${LIBEXEC}/previous`]);
+  assert.is((await update(node, '9.2.0', digests.bad)).report.result, 'went-back');
+  assert.equal(await links(node), ['0.1.0', '9.1.0']);
+});
+
 test('a reboot before the new version was judged comes up on the version before', async () => {
   const sha256 = bundles.publish('9.6.0');
   const node = await bootedNode();

@@ -210,7 +210,9 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
         return end('untouched', new Failure('UPDATE_UNHEALTHY_BEFORE', health.failing.join(', ')));
       // Noted before the switch, so that a gate counts only what happened after it, however the update ends.
       await noteBaseline({ instanceId, version: request.version, rollout: request.rollout });
-      writeMark(instanceId, { from, to: request.version, rollout: request.rollout, links: readLinks() });
+      // An update to this version that was killed between its two links has set the first: its mark has what they were before.
+      const links = begun?.from === from && begun.to === request.version ? begun.links : readLinks();
+      writeMark(instanceId, { from, to: request.version, rollout: request.rollout, links });
       switchTo(from, request.version);
     }
     pool.release();
