@@ -1,6 +1,5 @@
 import { statSync } from 'node:fs';
-import { Failure } from '../messages/failure.ts';
-import { hasCode, readJsonIfPresent, sha256Of, writeAtomic } from '../port/fs.ts';
+import { readJsonIfPresent, sha256Of, writeAtomic } from '../port/fs.ts';
 import { RUN_DIR } from './names.ts';
 
 export interface Digest {
@@ -57,13 +56,8 @@ async function compute(path: string): Promise<Digest> {
 }
 
 function identify(path: string): string {
-  try {
-    const stat = statSync(path, { bigint: true });
-    return [path, stat.dev, stat.ino, stat.size, stat.ctimeNs].join(':');
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) throw new Failure('BAD_DIGEST', `${path} is missing`, { path });
-    throw error;
-  }
+  const stat = statSync(path, { bigint: true });
+  return [path, stat.dev, stat.ino, stat.size, stat.ctimeNs].join(':');
 }
 
 function readCache(): Record<string, string> {

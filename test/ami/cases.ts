@@ -182,7 +182,7 @@ async function goodBuild({ cloud, build, disks, leftovers }: Workshop, change?: 
   assert.equal(image.tags.get('eniboot:executable'), manifest.files['x64/eniboot']?.sha256);
   assert.match(image.tags.get('eniboot:base') ?? '', /^ami-/);
   assert.equal(image.imdsV2, true, 'IMDSv2 is required');
-  assert.equal(image.protection, 'with-cooldown', 'protected against deregistration');
+  assert.equal(image.protection, 'enabled-with-cooldown', 'protected against deregistration');
   assert.ok(Date.parse(image.deprecateAt ?? '') > Date.now() + 100 * 86_400_000, 'deprecated in 120 days');
   assert.equal(cloud.ec2.world.snapshots.get(image.snapshotId)?.encrypted, true, 'encrypted');
   assert.deepEqual(await leftovers(), []);

@@ -137,9 +137,9 @@ images(
     assert.is(
       codeOf(() => send('DeregisterImage', { ImageId: copy.ImageId })),
       'OperationNotPermitted',
-      'the cooldown',
+      'the cooldown takes a day',
     );
-    scheduler.advance(24 * 60 * 60_000);
+    scheduler.advance(24 * 3_600_000);
     send('DeregisterImage', { ImageId: copy.ImageId });
     assert.ok(buildLeftovers(world).includes(`snapshot ${snapshot} of no image`));
     send('DeleteSnapshot', { SnapshotId: snapshot });

@@ -1,7 +1,7 @@
 // time limit: 180 s
 // Problems of an operator away from nodes: an AWS that does not answer, credentials that AWS refuses, and missing files. The
 // silent AWS is a server that accepts connections and sends nothing.
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -155,7 +155,7 @@ function versionOf(name: string, executable: Uint8Array): string {
   mkdirSync(from);
   writeFileSync(join(from, 'eniboot'), executable);
   const files = [{ path: 'eniboot', sha256: createHash('sha256').update(executable).digest('hex') }];
-  writeFileSync(join(from, 'manifest.json'), JSON.stringify({ version: '1.0.0', files }));
+  writeFileSync(join(from, 'manifest.json'), JSON.stringify({ version: '1.0.0', files, plugins: [] }));
   return from;
 }
 
@@ -177,11 +177,14 @@ test('a folder or file without an intact version is not packed and not published
   writeFileSync(join(changed, 'eniboot'), 'changed since');
   const lacking = versionOf('lacking', Buffer.from('x'));
   rmSync(join(lacking, 'eniboot'));
+  const packed = join(folder, 'lacking.tar.gz');
+  execFileSync('tar', ['-czf', packed, '-C', lacking, 'manifest.json']);
   for (const [args, said] of [
     [['bundle', 'build', '--from', folder], 'has no manifest.json that can be read'],
     [['bundle', 'build', '--from', changed], 'eniboot is not what its manifest says'],
     [['bundle', 'build', '--from', lacking], 'which its manifest names, is not there'],
     [archive(join(changed, 'eniboot')), 'it is no whole gzip'],
+    [archive(packed), 'eniboot is missing'],
   ] as const) {
     const { code, err } = await eniboot([...args], { env: operatorEnvironment(cloud) });
     assert.is(code, 1, err);

@@ -333,7 +333,7 @@ const update: Operation = {
   async arrange(node) {
     digest ??= node.world.bundles.publish(VERSION, STAND_IN);
     await node.sh(
-      `cd /usr/libexec/eniboot; rm -rf ${VERSION} previous; ln -sfn 0.1.0 current; rm -rf /var/lib/eniboot/*/pin.json`,
+      `cd /usr/libexec/eniboot; rm -rf ${VERSION} previous; ln -sfn 0.1.0 current; rm -f /var/lib/eniboot/*/version.json`,
     );
     return { args: ['update', '--version', VERSION, '--digests', digest, '--json'] };
   },

@@ -331,6 +331,32 @@ test('a version is taken back also when nothing can be recorded', async () => {
   assert.equal([report.result, report.version, report.healthy], ['updated', '0.1.0', true]);
 });
 
+/** Makes a folder a file system of its own. Bytes that are written to it are too many; files can be removed. */
+const FULL = `kept=$(mktemp -d); cp -a $1/. $kept; mount -t tmpfs -o size=16k full $1; cp -a $kept/. $1; rm -r $kept
+  dd if=/dev/zero of=$1/filler bs=4k count=9 || :`;
+for (const [state, fill] of [
+  ['has room', ':'],
+  ['is full', FULL],
+] as const)
+  test(`a rollback that cannot switch, while the disk of its notes ${state}, goes back when it is run again`, async () => {
+    const node = await bootedNode();
+    const asked = ['--rollout', 'one'];
+    assert.is((await update(node, '9.1.0', digests.good, ...asked)).report.result, 'updated');
+    const notes = `/var/lib/eniboot/${node.instance.id}`;
+    const must = async (script: string) => {
+      const { exitCode, stderr } = await node.instance.run('sh', ['-euc', script, 'sh', notes]);
+      assert.is(exitCode, 0, stderr);
+    };
+    await must(`${fill}; mount --rbind ${LIBEXEC} ${LIBEXEC}; mount -o remount,bind,ro ${LIBEXEC}`);
+    const back = async () =>
+      (await update(node, '9.1.0', digests.good, ...asked, '--action', 'rollback')).report;
+    const stuck = await back();
+    assert.equal([stuck.result, stuck.version], ['untouched', '9.1.0'], stuck.message);
+    await must(`mount -o remount,bind,rw ${LIBEXEC}; rm -f $1/filler`);
+    const again = await back();
+    assert.equal([again.result, again.version, again.code], ['updated', '0.1.0', undefined], again.message);
+  });
+
 test('a version that was taken back stays so over a reboot, even when the version before was not healthy', async () => {
   const sha256 = bundles.publish('9.8.0');
   const node = await bootedNode();
@@ -388,6 +414,18 @@ test('an update that is killed at any moment and run again ends on the new versi
     assert.ok(report.healthy && ['updated', 'already'].includes(report.result), JSON.stringify(report));
     assert.equal(await links(node), [version, from]);
   }
+});
+
+test('an update that was killed between its two links keeps the version before it, also when it goes back', async () => {
+  const node = await bootedNode();
+  assert.is((await update(node, '9.1.0', digests.good)).report.result, 'updated');
+  assert.is((await update(node, '9.1.0', digests.good, '--action', 'rollback')).report.result, 'updated');
+  // The state of a node where an update to 9.2.0 was killed after the first of two renames.
+  const began = { from: '0.1.0', to: '9.2.0', links: { current: '0.1.0', previous: '9.1.0' } };
+  node.instance.write(`/var/lib/eniboot/${node.instance.id}/update.json`, JSON.stringify(began));
+  await node.instance.run('ln', ['-sfn', '0.1.0', `${LIBEXEC}/previous`]);
+  assert.is((await update(node, '9.2.0', digests.bad)).report.result, 'went-back');
+  assert.equal(await links(node), ['0.1.0', '9.1.0']);
 });
 
 test('a reboot before the new version was judged comes up on the version before', async () => {
@@ -491,6 +529,15 @@ test('with keys, an unsigned version is refused before it is downloaded, and so 
   // A rollback needs no signature.
   assert.is((await update(node, '9.11.0', high, '--action', 'rollback')).report.result, 'updated');
   assert.is((await links(node))[0], '0.1.0');
+});
+
+test('a version whose removal was cut short is staged anew', async () => {
+  const node = await bootedNode();
+  assert.is((await update(node, '9.1.0', digests.good)).report.result, 'updated');
+  assert.is((await update(node, '9.1.0', digests.good, '--action', 'rollback')).report.result, 'updated');
+  await node.instance.run('rm', [`${LIBEXEC}/9.1.0/eniboot`]);
+  const { report } = await update(node, '9.1.0', digests.good);
+  assert.equal([report.result, report.version], ['updated', '9.1.0'], report.message);
 });
 
 test('an archive with a set-user-ID file is refused by its code', async () => {

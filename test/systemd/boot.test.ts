@@ -21,6 +21,14 @@ const kubelet = '#!/bin/sh\necho "$@" >>/run/kubelet-started\nexec sleep 1000\n'
 const notify = 'systemd-notify --ready --status=ready';
 const ready = `: >/run/eniboot/kubelet-released\n${notify}`;
 
+/** Lists the folders in which a unit may write. */
+const probing = `
+for path in /etc/cni/net.d /etc/kubernetes/kubelet.conf.d /etc/crio/crio.conf.d /opt/cni/bin /usr/libexec/eniboot \\
+  /run/NetworkManager/conf.d /run/eniboot /run/eniboot-policy /run/systemd/system /var/lib/eniboot /etc /usr/bin /var/log /run \\
+  /opt /etc/cni /root; do
+  if (: >"$path/probe") 2>/dev/null; then echo "$path"; fi
+done `;
+
 /** Stand-ins for `eniboot boot`, by their behaviour. */
 const agents = {
   good: ready,
@@ -31,13 +39,21 @@ const agents = {
   'warm up': notify,
   'end without READY': 'exit 0',
   environment: `env >/run/eniboot/environment\n${ready}`,
-  'write here and there': `
-for path in /etc/cni/net.d /etc/kubernetes/kubelet.conf.d /etc/crio/crio.conf.d /opt/cni/bin /usr/libexec/eniboot \\
-  /run/NetworkManager/conf.d /run/eniboot /var/lib/eniboot /etc /usr/bin /var/log /run /opt /etc/cni /root; do
-  if (: >"$path/probe") 2>/dev/null; then echo "$path"; fi
-done >/run/eniboot/writable
+  'write here and there': `${probing}>/run/eniboot/writable
+: >/run/eniboot/policy.json
 ${ready}`,
 } satisfies Record<string, string>;
+
+/** Those of its other commands; without an entry they succeed at once. */
+const others: Partial<Record<keyof typeof agents, string>> = {
+  'refill again and again': ': >/run/eniboot/pool/refill-wanted',
+  // A pod's namespace that comes while the service runs is a mount below /run.
+  'write here and there': `[ "$1" = policy ] || exit 0
+${probing}>/run/eniboot-policy/writable
+while case $(cat /proc/self/mountinfo) in *' /run/netns/pod '*) false ;; esac; do sleep 0.1; done
+: >/run/eniboot-policy/seen
+sleep 1000`,
+};
 
 async function boot(
   release: Release,
@@ -49,7 +65,7 @@ async function boot(
     'usr/libexec/eniboot/current/eniboot': `#!/bin/sh
 echo "$*" >>/run/eniboot/calls
 case "$*" in boot) ;; *)
-  ${agent === 'refill again and again' ? ': >/run/eniboot/pool/refill-wanted' : ''}
+  ${others[agent] ?? ''}
   exit 0 ;;
 esac
 echo attempt >>/run/eniboot/attempts
@@ -174,7 +190,7 @@ onOne('an instance prepared for a warm pool is READY without kubelet', (release)
   }),
 );
 
-onEach('the sandbox lets the agent write only where it must', (release) =>
+onEach('the sandboxes let the agent and the policy service write only where they must', (release) =>
   boot(release, 'write here and there', async (container) => {
     await settled(container);
     assert.equal(lines(container.read('run/eniboot/writable')), [
@@ -187,6 +203,15 @@ onEach('the sandbox lets the agent write only where it must', (release) =>
       '/run/eniboot',
       '/var/lib/eniboot',
     ]);
+    const writable = () => lines(container.read('run/eniboot-policy/writable'));
+    await container.until('the policy service has tried', () => writable().includes('/var/lib/eniboot'));
+    await pause(300);
+    assert.equal(writable(), ['/run/eniboot-policy', '/var/lib/eniboot']);
+    container.pin('run/netns/pod');
+    await container.until(
+      'the policy service sees a later namespace',
+      () => container.read('run/eniboot-policy/seen') !== undefined,
+    );
   }),
 );
 
@@ -290,8 +315,7 @@ onEach(
       release,
       'good',
       async (container) => {
-        const begun = () =>
-          lines(container.read('run/eniboot/calls')).filter((call) => call === 'policy serve');
+        const begun = () => lines(container.read('run/eniboot-policy/begun'));
         await container.until('policies are in force', () => begun().length === 1);
         container.write('run/eniboot/policy.json', 'changed');
         await container.until('the service has started anew', () => begun().length === 2);
@@ -306,11 +330,10 @@ onEach(
       },
       {
         'usr/libexec/eniboot/current/eniboot': `#!/bin/sh
-echo "$*" >>/run/eniboot/calls
 settings=/run/eniboot/policy.json
 case "$*" in
 boot) echo first >$settings; ${ready.replace('\n', '; ')} ;;
-'policy serve') was=$(cat $settings); while [ -e $settings ] && [ "$(cat $settings)" = "$was" ]; do sleep 0.1; done; [ -e $settings ] || exit 3 ;;
+'policy serve') echo begun >>/run/eniboot-policy/begun; was=$(cat $settings); while [ -e $settings ] && [ "$(cat $settings)" = "$was" ]; do sleep 0.1; done; [ -e $settings ] || exit 3 ;;
 esac
 `,
       },

@@ -1,6 +1,6 @@
 // Boots a node's root with the release's own systemd as process 1 of a PID namespace: no kernel, no network, but real jobs,
 // restarts, conditions and sandboxes, in seconds. Needs root and a cgroup2 hierarchy in which it may make groups.
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -10,6 +10,8 @@ export interface Container {
   /** The file is there whole or not at all. */
   write(path: string, text: string): void;
   remove(path: string): void;
+  /** Mounts a new folder onto itself, as a runtime mounts a pod's network namespace. */
+  pin(path: string): void;
   /** Runs systemctl in the container. */
   systemctl(...args: string[]): { exitCode: number | null; output: string };
   /** Polls until `condition` holds; throws with the console's last lines after `seconds`. */
@@ -47,6 +49,12 @@ export async function withContainer(
         renameSync(`${whole}.new`, whole);
       },
       remove: (path) => rmSync(join(root, path)),
+      pin(path) {
+        const whole = join(root, path);
+        mkdirSync(whole, { recursive: true });
+        const mount = ['--target', `${init(outer.pid)}`, '--mount', 'mount', '--bind', whole, whole];
+        execFileSync('nsenter', mount);
+      },
       systemctl(...args) {
         const inside = [
           '--target',
@@ -114,6 +122,8 @@ const boot = `
     ln -s pts/ptmx "$1/dev/ptmx"
     : >"$1/dev/console"
     mount --bind "$4" "$1/dev/console"
+    # As on a machine, where services get the mounts that come later.
+    mount --make-rshared /
     exec chroot "$1" /usr/bin/env -i container=test PATH=/usr/bin:/usr/sbin \\
       /usr/lib/systemd/systemd --show-status=yes --unit=multi-user.target
   ' sh "$@"`;

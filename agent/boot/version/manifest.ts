@@ -1,7 +1,7 @@
 // A version's manifest, and whether the version's files are those of the manifest.
 import { type Digest, digestOf } from '../../host/digest.ts';
 import { Failure } from '../../messages/failure.ts';
-import { readIfPresent } from '../../port/fs.ts';
+import { hasCode, readIfPresent } from '../../port/fs.ts';
 
 /** manifest.json, beside the executable; written by the build. */
 export interface Manifest {
@@ -45,7 +45,10 @@ export async function checkFiles(
   return Promise.all(
     manifest.files.map(async (file) => {
       const path = `${folder}/${file.path}`;
-      const { sha256, ms } = await hash(path);
+      const { sha256, ms } = await hash(path).catch((error: unknown) => {
+        if (!hasCode(error, 'ENOENT')) throw error;
+        throw new Failure('BAD_DIGEST', `${path} is missing`, { path });
+      });
       const facts = { path, wanted: file.sha256, actual: sha256 };
       if (sha256 !== file.sha256)
         throw new Failure('BAD_DIGEST', `${path} is not what its manifest says`, facts);

@@ -162,14 +162,19 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
         return end('failed', new Failure('UPDATE_NO_WAY_BACK', `no intact version beside ${from}`));
       pool = await takePool(from);
       // The pin is settled before the version is judged: from then on, nothing leads back to the version that is taken back.
+      let settled = false;
       try {
         settle(instanceId, { ...pin, version: back });
+        settled = true;
       } catch {
         // A full disk may be what is wrong with the version. Without a pin, the node follows its zone when it boots.
+      }
+      switchTo(from, back);
+      // Not before the switch: a rollback that cannot switch finds its way back in these notes when it is run again.
+      if (!settled) {
         forget(instanceId);
         forgetPin(instanceId);
       }
-      switchTo(from, back);
       pool.release();
       await adopt(until);
       health = await checkOneOf(1);
@@ -205,7 +210,9 @@ export async function updateNode(request: UpdateRequest, log: Log): Promise<Upda
         return end('untouched', new Failure('UPDATE_UNHEALTHY_BEFORE', health.failing.join(', ')));
       // Noted before the switch, so that a gate counts only what happened after it, however the update ends.
       await noteBaseline({ instanceId, version: request.version, rollout: request.rollout });
-      writeMark(instanceId, { from, to: request.version, rollout: request.rollout, links: readLinks() });
+      // An update to this version that was killed between its two links has set the first: its mark has what they were before.
+      const links = begun?.from === from && begun.to === request.version ? begun.links : readLinks();
+      writeMark(instanceId, { from, to: request.version, rollout: request.rollout, links });
       switchTo(from, request.version);
     }
     pool.release();
@@ -372,9 +379,9 @@ function wayBackOf(
   const mark = readMark(instanceId);
   if (mark?.to === running && mark.rollout === rollout) return { version: mark.from };
   const pin = readPin(instanceId);
-  return pin?.version === running && pin.rollout === rollout
-    ? { version: pin.from ?? readLinks().previous }
-    : undefined;
+  if (pin?.rollout !== rollout) return undefined;
+  // A pin of another version: an earlier rollback has noted where it goes, and could not switch.
+  return { version: pin.version === running ? (pin.from ?? readLinks().previous) : pin.version };
 }
 
 /** That version, if its folder exists and its files match its manifest. */

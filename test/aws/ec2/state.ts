@@ -109,9 +109,9 @@ export interface ImageRecord {
   /** ISO 8601. */
   deprecateAt?: string | undefined;
   /** Deregistration protection, when it is on. */
-  protection?: 'with-cooldown' | 'without-cooldown' | undefined;
-  /** In the scheduler's milliseconds: after protection with a cooldown was turned off, the image stays protected until then. */
-  cooldownUntil?: number | undefined;
+  protection: 'enabled-with-cooldown' | 'enabled-without-cooldown' | undefined;
+  /** Until then the image cannot be deregistered although the protection is off. */
+  coolsUntil: number;
   /** IDs of the accounts that may launch it. */
   sharedWith: Set<string>;
   createdAt: number;

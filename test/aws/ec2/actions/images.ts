@@ -142,16 +142,10 @@ export function describeImages(world: World, request: DescribeImagesRequest): De
   };
 }
 
-/** Source: EC2 API reference, EnableImageDeregistrationProtection, WithCooldown. */
-const COOLDOWN_MS = 24 * 60 * 60_000;
-
 export function deregisterImage(world: World, request: DeregisterImageRequest): object {
   const image = imageOf(world, request.ImageId);
-  if (image.protection !== undefined || (image.cooldownUntil ?? 0) > world.scheduler.now())
-    throw new AwsError(
-      'OperationNotPermitted',
-      `The image '${image.id}' has deregistration protection enabled.`,
-    );
+  if (image.protection !== undefined || world.scheduler.now() < image.coolsUntil)
+    throw new AwsError('OperationNotPermitted', `The image '${image.id}' is protected from deregistration.`);
   world.images.delete(image.id);
   return {};
 }
@@ -176,17 +170,20 @@ export function enableImageDeregistrationProtection(
   world: World,
   request: EnableImageDeregistrationProtectionRequest,
 ): object {
-  const cooldown = request.WithCooldown === true ? 'with-cooldown' : 'without-cooldown';
-  imageOf(world, request.ImageId).protection = cooldown;
+  const kind = request.WithCooldown === true ? 'enabled-with-cooldown' : 'enabled-without-cooldown';
+  imageOf(world, request.ImageId).protection = kind;
   return {};
 }
 
+const COOLDOWN_MS = 24 * 3_600_000;
+
+/** Source: EC2 user guide, "Protect an Amazon EC2 AMI from deregistration". */
 export function disableImageDeregistrationProtection(
   world: World,
   request: DisableImageDeregistrationProtectionRequest,
 ): object {
   const image = imageOf(world, request.ImageId);
-  if (image.protection === 'with-cooldown') image.cooldownUntil = world.scheduler.now() + COOLDOWN_MS;
+  if (image.protection === 'enabled-with-cooldown') image.coolsUntil = world.scheduler.now() + COOLDOWN_MS;
   image.protection = undefined;
   return {};
 }
@@ -407,6 +404,8 @@ function register(
     ...what,
     id: world.nextId('ami'),
     snapshotId: snapshot.id,
+    protection: undefined,
+    coolsUntil: 0,
     sharedWith: new Set(),
   };
   world.images.set(image.id, image);
@@ -432,7 +431,7 @@ function describeImage(world: World, image: ImageRecord): Image {
     EnaSupport: true,
     ...(image.imdsV2 ? { ImdsSupport: 'v2.0' } : {}),
     ...(image.deprecateAt === undefined ? {} : { DeprecationTime: image.deprecateAt }),
-    DeregistrationProtection: image.protection === undefined ? 'disabled' : `enabled-${image.protection}`,
+    DeregistrationProtection: image.protection ?? 'disabled',
     BlockDeviceMappings: [
       {
         DeviceName: '/dev/sda1',
