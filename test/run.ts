@@ -5,7 +5,6 @@ import { dirname, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { writeEvidence } from './bench/report.ts';
 import { buildExecutable } from './build/executable.ts';
-import { buildStandIn } from './build/stand-in.ts';
 import { type FileResult, inspectFile, runFiles } from './runner/run-files.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -42,7 +41,6 @@ if (coverage !== undefined) {
 
 // Black-box tests run the executable as it ships.
 buildExecutable();
-buildStandIn();
 
 // Sandboxes have no network: what a folder's tests need from outside is fetched before.
 for (const fetch of new Set(

@@ -5,7 +5,6 @@ import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { readArguments } from '../arguments.ts';
 import { buildExecutable } from '../build/executable.ts';
-import { buildStandIn } from '../build/stand-in.ts';
 import { kernelHasIpvlan } from '../cni/rig.ts';
 import type { Measured, Plan } from './policy-measure.ts';
 import { spread, type Target, table, targetTable, writeEvidence } from './report.ts';
@@ -49,7 +48,6 @@ const plan: Plan = options.quick
 const root = join(import.meta.dirname, '../..');
 process.stderr.write('building the executable …\n');
 buildExecutable();
-buildStandIn();
 process.stderr.write('measuring …\n');
 const measuring = spawnSync(
   'sh',

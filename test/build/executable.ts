@@ -1,6 +1,7 @@
 // The executable that tests, benchmarks and the demo run: built from what is checked out, in the form that ships.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import { buildStandIn } from './stand-in.ts';
 import { remember, whenChanged } from './when-changed.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -10,8 +11,12 @@ const own: Arch = process.arch === 'arm64' ? 'arm64' : 'x64';
 /** The inputs of build.ts, without the commit by which the executable names itself. */
 const inputs = ['agent', 'cni', 'systemd', 'package.json', 'package-lock.json', 'LICENSE', 'NOTICE'];
 
-/** Builds the executable for this CPU, or another, without a bundle, unless it is up to date. Returns its path. */
+/**
+ * Builds the executable for this CPU, or another, without a bundle, unless it is up to date; for this CPU also the one for
+ * kernels without ipvlan, which simulated nodes of pods run. Returns its path.
+ */
 export function buildExecutable(arch: Arch = own): string {
+  if (arch === own) buildStandIn();
   whenChanged(executable(arch), () => build('--no-bundle', arch));
   return join(root, 'dist', arch, 'eniboot');
 }

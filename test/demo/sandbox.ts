@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildExecutable } from '../build/executable.ts';
-import { buildStandIn } from '../build/stand-in.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -22,7 +21,6 @@ Run it as root (sudo npm run demo), or allow unprivileged user namespaces:
   }
   process.stderr.write('building the executable …\n');
   buildExecutable();
-  buildStandIn();
   const scratch = mkdtempSync(join(tmpdir(), 'eniboot-demo-'));
   process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
   const show = spawn('sh', [sandbox, process.execPath, join(import.meta.dirname, script), ...args], {

@@ -6,7 +6,6 @@ import { createInterface } from 'node:readline';
 import { readArguments } from '../arguments.ts';
 import { writeEvidence } from '../bench/report.ts';
 import { buildExecutable } from '../build/executable.ts';
-import { buildStandIn } from '../build/stand-in.ts';
 import { kernelHasIpvlan } from '../cni/rig.ts';
 import type { Played } from './play.ts';
 
@@ -39,7 +38,6 @@ const options = readArguments(help, {
 const count = options.case === undefined ? (options.count ?? 200) : 1;
 const seed = options.seed ?? Math.floor(Math.random() * 1e9);
 buildExecutable();
-buildStandIn();
 const started = performance.now();
 const all: Played[] = [];
 const workers = Math.max(1, Math.min(2, availableParallelism(), count));

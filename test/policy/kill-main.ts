@@ -5,7 +5,6 @@ import { createInterface } from 'node:readline';
 import { readArguments } from '../arguments.ts';
 import { spread, writeEvidence } from '../bench/report.ts';
 import { buildExecutable } from '../build/executable.ts';
-import { buildStandIn } from '../build/stand-in.ts';
 
 const help = `Usage: npm run test:policy [-- [--count N] [--seed S] [--json] [--evidence FILE]]
 
@@ -46,7 +45,6 @@ const options = readArguments(help, {
 const { count = options.quick ? 10 : 300, seed = Math.floor(Math.random() * 1e9) } = options;
 const root = join(import.meta.dirname, '../..');
 buildExecutable();
-buildStandIn();
 const worker = spawn(
   'sh',
   [
