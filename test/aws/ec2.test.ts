@@ -124,6 +124,23 @@ test('a client token makes a repeated create answer with the first ENI', () => {
   assert.is.not(create(ec2, pods, { ClientToken: 'b', Ipv4PrefixCount: 1 }), first);
 });
 
+test('each network card has its own indexes and limit', () => {
+  const { ec2, nodes, pods } = region();
+  const instance = run(ec2, nodes, { InstanceType: 'trn1.32xlarge' });
+  const on = (NetworkCardIndex: number, DeviceIndex: number) =>
+    codeOf(() =>
+      ec2.send('AttachNetworkInterface', {
+        NetworkInterfaceId: create(ec2, pods),
+        InstanceId: instance,
+        DeviceIndex,
+        NetworkCardIndex,
+      }),
+    );
+  assert.equal([on(0, 1), on(1, 1), on(1, 1)], ['none', 'none', 'InvalidParameterValue']);
+  assert.equal([on(0, 2), on(0, 3), on(0, 4)], ['none', 'none', 'none']);
+  assert.equal([on(0, 5), on(7, 1), on(8, 1)], ['AttachmentLimitExceeded', 'none', 'InvalidParameterValue']);
+});
+
 test('an attachment takes its time and its limits hold', () => {
   const { ec2, scheduler, nodes, pods, otherZone } = region();
   const instance = run(ec2, nodes);

@@ -65,7 +65,7 @@ export interface World {
   snapshots: Map<string, Snapshot>;
   /** By name. */
   keyPairs: Map<string, KeyPairRecord>;
-  /** Instance ID → its ENIs by device index. Kept beside `enis` so that a fleet of thousands stays fast. */
+  /** Instance ID → its ENIs by network card and device index. Kept beside `enis` so that a fleet of thousands stays fast. */
   attachments: Map<string, Map<number, Eni>>;
   /** Client token → the request that it came with, and its result. */
   tokens: Map<string, { request: string; result: string }>;
@@ -175,7 +175,7 @@ export function isYoung(world: World, since: number): boolean {
   return world.scheduler.now() - since < world.latency.describeLagMs;
 }
 
-/** The ENIs of an instance, by device index. */
+/** The ENIs of an instance, by network card and device index. */
 export function enisOf(world: World, instanceId: string): Eni[] {
   const byIndex = world.attachments.get(instanceId);
   if (byIndex === undefined) return [];

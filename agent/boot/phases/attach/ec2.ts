@@ -11,7 +11,7 @@ import { closeAttempt, noteCreated, openAttempts } from './attempts.ts';
 import { createEni, fallbacks } from './create.ts';
 import { describeAttached, lookUp } from './describe.ts';
 import { deleteEni } from './leftovers.ts';
-import { podEnisOf, poolSizeOf } from './plan.ts';
+import { onDefaultCard, podEnisOf, poolSizeOf } from './plan.ts';
 import { isRefusal, refusedWith, subnetExhausted, withoutIpv6 } from './refusals.ts';
 
 /** EC2's codes for an instance or an ENI that is not there yet: a machine runs before EC2 calls it running. */
@@ -191,7 +191,7 @@ async function attachAt(
         return;
       }
       const attached = await describeAttached(ec2, context, node);
-      const used = new Set(attached.map((eni) => eni.attachment?.deviceIndex));
+      const used = new Set(onDefaultCard(attached).map((eni) => eni.attachment?.deviceIndex));
       // Most likely attached by this run's own call, whose answer was lost, and the describes do not show it yet.
       if (refusedWith(error, 'InvalidNetworkInterface.InUse')) throw notYet(eniId, error);
       if (!used.has(deviceIndex) && !mentionsIndex(error)) throw error;
