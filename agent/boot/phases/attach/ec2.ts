@@ -1,6 +1,6 @@
 // The EC2 side of attach: carries out planned steps. When a run is killed, or an answer is lost on the way, the next run finds
 // everything that was done and finishes it.
-import type { AddressRequest, Ec2, Eni } from '../../../aws/ec2.ts';
+import type { AddressRequest, Ec2, Eni, Subnet } from '../../../aws/ec2.ts';
 import { Failure, isFailure, messageOf } from '../../../messages/failure.ts';
 import { welcomeBack } from '../../../pool/retire.ts';
 import type { AttachStep, Attempt, ResumptionStep } from '../../change.ts';
@@ -8,10 +8,10 @@ import type { Cloud } from '../../cloud.ts';
 import type { Context } from '../../context.ts';
 import { isDualStack, type NodeFacts } from '../../facts/facts.ts';
 import { closeAttempt, noteCreated, openAttempts } from './attempts.ts';
-import { createEni, fallbacks } from './create.ts';
+import { createEni, fallbacks, mayFit } from './create.ts';
 import { describeAttached, lookUp } from './describe.ts';
 import { deleteEni } from './leftovers.ts';
-import { onDefaultCard, podEnisOf, poolSizeOf } from './plan.ts';
+import { freeSlots, onDefaultCard, podEnisOf, poolSizeOf, sizeOf } from './plan.ts';
 import { isRefusal, refusedWith, subnetExhausted, withoutIpv6 } from './refusals.ts';
 
 /** EC2's codes for an instance or an ENI that is not there yet: a machine runs before EC2 calls it running. */
@@ -35,9 +35,10 @@ export async function takeStep(
     await waiting(ec2.setDeleteOnTermination(step.eniId, step.attachmentId));
     promise(cloud, step.eniId, 0);
   } else if (step.kind === 'assign') {
-    const assigned = await assign(ec2, step.eniId, step.addresses, context, node);
     const eni = attachedOf(cloud).find((one) => one.eniId === step.eniId);
-    if (eni !== undefined) promise(cloud, step.eniId, poolSizeOf(eni) + assigned);
+    if (eni === undefined) return;
+    const assigned = await assign(ec2, eni, step.addresses, context, node);
+    promise(cloud, step.eniId, poolSizeOf(eni) + assigned);
     if (assigned === 0) cloud.full.add(step.eniId);
   } else if (step.kind === 'assign-ipv6') {
     await assignIpv6(ec2, step.eniId, attachedOf(cloud), context);
@@ -105,18 +106,22 @@ async function assignIpv6(
 /** Returns the number of addresses that the pool gained: 0 when the subnet or the ENI is full. */
 async function assign(
   ec2: Ec2,
-  eniId: string,
+  eni: Eni,
   addresses: AddressRequest,
   context: Context,
   node: NodeFacts,
 ): Promise<number> {
-  for (const request of fallbacks(addresses, addresses.count, node)) {
+  const { eniId, vpcId, subnetId } = eni;
+  let subnet: Subnet | undefined;
+  for (const request of fallbacks(addresses, freeSlots(eni, node.limits), node)) {
+    if (subnet !== undefined && !mayFit(request, subnet)) continue;
     try {
       welcomeBack(eniId, await context.waiting(ec2.assignAddresses(eniId, request)));
-      return request.kind === 'prefixes' ? request.count * 16 : request.count;
+      return sizeOf(request);
     } catch (error) {
       if (!subnetExhausted(error) && !refusedWith(error, 'PrivateIpAddressLimitExceeded')) throw error;
       context.log.warn('addresses not assigned', { eniId, ...request, reason: String(error) });
+      [subnet] = await context.waiting(ec2.describeSubnets(vpcId, { ids: [subnetId] }));
     }
   }
   return 0;
