@@ -201,7 +201,7 @@ test('the boot ENI cannot be detached', () => {
   );
 });
 
-test('a describe by filter misses a young ENI, one by ID does not', () => {
+test('a describe by filter misses a young ENI, one by ID only where that is asked for', () => {
   const { ec2, scheduler, pods } = region();
   const TagSpecifications = [{ ResourceType: 'network-interface', Tags: [{ Key: 'cluster', Value: 'one' }] }];
   const eni = create(ec2, pods, { TagSpecifications });
@@ -213,6 +213,16 @@ test('a describe by filter misses a young ENI, one by ID does not', () => {
   const byTag = { Filters: [{ Name: 'tag:cluster', Values: ['o*'] }] };
   assert.is(find(byTag), 0);
   assert.is(find({ NetworkInterfaceIds: [eni] }), 1);
+  ec2.world.latency.idLagMs = 500;
+  for (const [action, request] of [
+    ['DescribeNetworkInterfaces', { NetworkInterfaceIds: [eni] }],
+    ['AttachNetworkInterface', { NetworkInterfaceId: eni, InstanceId: run(ec2, pods), DeviceIndex: 1 }],
+    ['DeleteNetworkInterface', { NetworkInterfaceId: eni }],
+  ] as const)
+    assert.is(
+      codeOf(() => ec2.send(action, request)),
+      'InvalidNetworkInterfaceID.NotFound',
+    );
   scheduler.advance(500);
   assert.is(find(byTag), 1);
   assert.is(find({ Filters: [{ Name: 'tag:cluster', Values: ['two'] }] }), 0);

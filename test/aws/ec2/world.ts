@@ -26,6 +26,8 @@ export interface Ec2Latency {
    * Until a new object is in a describe that does not name its ID, an instance in any describe, and a tag in the answer.
    */
   describeLagMs: number;
+  /** Until the ID of a new ENI is known to every call; default 0. */
+  idLagMs?: number;
   /** StopInstances, TerminateInstances until the new state holds. */
   instanceMs: number;
   /** RunInstances and StartInstances until `running`: `pending` comes first. */
@@ -137,7 +139,8 @@ export function eniOf(world: World, id: string | undefined): Eni {
   if (!/^eni-[0-9a-f]{8,17}$/.test(id))
     throw new AwsError('InvalidNetworkInterfaceID.Malformed', `Invalid id: "${id}" (expecting "eni-...")`);
   const eni = world.enis.get(id);
-  if (eni === undefined)
+  // Source: EC2 developer guide, "Eventual consistency in the Amazon EC2 API": also a command that names the ID is refused.
+  if (eni === undefined || world.scheduler.now() - eni.createdAt < (world.latency.idLagMs ?? 0))
     throw new AwsError(
       'InvalidNetworkInterfaceID.NotFound',
       `The networkInterface ID '${id}' does not exist`,

@@ -121,6 +121,50 @@ export const ec2Faults: Fault[] = [
     expect: { verdict: 'ready' },
     prove: provesOnePodEni,
   },
+  {
+    name: 'no call knows an ENI in its first 2 s, not even by its ID',
+    alone: (cloud) => {
+      const before = { ...cloud.latency };
+      Object.assign(cloud.latency, { describeLagMs: 2000, idLagMs: 2000 });
+      return () => Object.assign(cloud.latency, { idLagMs: 0 }, before);
+    },
+    expect: { verdict: 'ready' },
+    prove: (bench) => {
+      provesOnePodEni(bench);
+      is(accepted(bench, 'CreateNetworkInterface'), 1, 'no second ENI is made meanwhile');
+    },
+  },
+  {
+    name: 'no call knows an ENI that was made, until the deadline',
+    ...DEAD,
+    alone: (cloud) => {
+      cloud.latency.idLagMs = 60_000;
+      return () => {
+        cloud.latency.idLagMs = 0;
+      };
+    },
+    expect: {
+      verdict: 'failed',
+      code: 'EC2_INCONSISTENT',
+      phase: 'attach',
+      withinSeconds: 20,
+      leftBehind: 1,
+    },
+    prove: ({ cloud, instance }, { status }) => {
+      const id = cloud.leakReport().find((leak) => leak.tags[INSTANCE_TAG] === instance.id)?.id;
+      equal(status?.failure?.facts['leftBehind'], [id], 'the verdict names the ENI');
+    },
+  },
+  {
+    name: 'InvalidAttachmentID.NotFound to the first two settings of delete-on-termination',
+    arrange: ec2({
+      action: 'ModifyNetworkInterfaceAttribute',
+      error: 'InvalidAttachmentID.NotFound',
+      times: 2,
+    }),
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
   ...['InternalError', 'Unavailable', 'ServiceUnavailable', 'RequestExpired', 'AuthFailure'].map(
     (error): Fault => ({
       name: `${error} to the first three calls`,

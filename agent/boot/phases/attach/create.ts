@@ -34,7 +34,7 @@ export async function createEni(
       });
       try {
         const eni = await context.waiting(ec2.createEni(attempt.request));
-        noteCreated(attempt, eni.eniId);
+        noteCreated(attempt, eni.eniId, context.clock.bootMs());
         return eni;
       } catch (error) {
         if (isRefusal(error)) closeAttempt(attempt);

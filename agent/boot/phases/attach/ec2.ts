@@ -29,10 +29,10 @@ export async function takeStep(
   context: Context,
   node: NodeFacts,
 ): Promise<void> {
-  const { cloud, waiting } = context;
+  const { cloud } = context;
   const ec2 = await context.ec2();
   if (step.kind === 'protect') {
-    await waiting(ec2.setDeleteOnTermination(step.eniId, step.attachmentId));
+    await protect(ec2, step.eniId, step.attachmentId, context);
     promise(cloud, step.eniId, 0);
   } else if (step.kind === 'assign') {
     const eni = attachedOf(cloud).find((one) => one.eniId === step.eniId);
@@ -149,7 +149,7 @@ async function attachOrRemove(
 async function repeat(ec2: Ec2, attempt: Attempt, context: Context): Promise<void> {
   try {
     const { eniId } = await context.waiting(ec2.createEni(attempt.request));
-    noteCreated(attempt, eniId);
+    noteCreated(attempt, eniId, context.clock.bootMs());
   } catch (error) {
     if (!isRefusal(error)) throw error;
     closeAttempt(attempt);
@@ -169,7 +169,7 @@ async function attachAt(
   for (let tries = 1; ; tries += 1) {
     try {
       const attachmentId = await context.waiting(ec2.attachEni(eniId, identity.instanceId, deviceIndex));
-      await context.waiting(ec2.setDeleteOnTermination(eniId, attachmentId));
+      await protect(ec2, eniId, attachmentId, context);
       return;
     } catch (error) {
       if (refusedWith(error, 'AttachmentLimitExceeded')) {
@@ -191,7 +191,7 @@ async function attachAt(
       const mine = await lookUp(ec2, eniId, context);
       if (mine?.attachment?.instanceId === identity.instanceId) {
         if (!mine.attachment.deleteOnTermination) {
-          await context.waiting(ec2.setDeleteOnTermination(eniId, mine.attachment.attachmentId));
+          await protect(ec2, eniId, mine.attachment.attachmentId, context);
         }
         return;
       }
@@ -204,6 +204,17 @@ async function attachAt(
       while (used.has(deviceIndex)) deviceIndex += 1;
       context.log.warn('device index taken', { eniId, wanted: wantedIndex, next: deviceIndex });
     }
+  }
+}
+
+/** Sets delete-on-termination. EC2 may not know a new attachment by its ID at once ("Eventual consistency"). */
+async function protect(ec2: Ec2, eniId: string, attachmentId: string, context: Context): Promise<void> {
+  try {
+    await context.waiting(ec2.setDeleteOnTermination(eniId, attachmentId));
+  } catch (error) {
+    if (!refusedWith(error, 'InvalidAttachmentID.NotFound')) throw error;
+    const message = `EC2 does not know the attachment of ${eniId} yet: ${messageOf(error)}`;
+    throw new Failure('EC2_INCONSISTENT', message, { eniId, attachmentId }, error);
   }
 }
 
