@@ -121,7 +121,7 @@ async function assign(
     } catch (error) {
       if (!subnetExhausted(error) && !refusedWith(error, 'PrivateIpAddressLimitExceeded')) throw error;
       context.log.warn('addresses not assigned', { eniId, ...request, reason: String(error) });
-      [subnet] = await context.waiting(ec2.describeSubnets(vpcId, { ids: [subnetId] }));
+      subnet ??= (await context.waiting(ec2.describeSubnets(vpcId, { ids: [subnetId] })))[0];
     }
   }
   return 0;
