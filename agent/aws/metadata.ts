@@ -79,6 +79,12 @@ export async function knowsEni(imds: Imds, mac: string): Promise<boolean> {
   return (await imds.read(`meta-data/network/interfaces/macs/${mac}/interface-id`)) !== undefined;
 }
 
+/** Index of the network card. IMDS has no such key on types with one card (amazon-vpc-cni-k8s, pkg/awsutils/imds.go). */
+export async function readNetworkCard(imds: Imds, mac: string): Promise<number> {
+  const text = await imds.read(`meta-data/network/interfaces/macs/${mac}/network-card`);
+  return count('network-card', wholeNumber(text ?? '0'), MOST_DEVICES);
+}
+
 /**
  * One ENI, with its IPv6 prefixes if `ipv6`; undefined while IMDS has only part of it, as for an ENI that was just attached or
  * detached.

@@ -11,6 +11,8 @@ export interface Attempt {
   request: CreateEni;
   /** Known once EC2 has answered. */
   eniId?: string;
+  /** Boot-clock milliseconds of that answer. */
+  madeMs?: number;
 }
 
 export type AttachStep = { summary: string } & (

@@ -35,6 +35,7 @@ export interface Latency {
   deviceMs: number;
   detachMs: number;
   describeLagMs: number;
+  idLagMs?: number;
   imdsLagMs: number;
   instanceMs: number;
   /** From RunInstances or StartInstances to `running`. */

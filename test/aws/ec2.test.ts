@@ -124,6 +124,23 @@ test('a client token makes a repeated create answer with the first ENI', () => {
   assert.is.not(create(ec2, pods, { ClientToken: 'b', Ipv4PrefixCount: 1 }), first);
 });
 
+test('each network card has its own indexes and limit', () => {
+  const { ec2, nodes, pods } = region();
+  const instance = run(ec2, nodes, { InstanceType: 'trn1.32xlarge' });
+  const on = (NetworkCardIndex: number, DeviceIndex: number) =>
+    codeOf(() =>
+      ec2.send('AttachNetworkInterface', {
+        NetworkInterfaceId: create(ec2, pods),
+        InstanceId: instance,
+        DeviceIndex,
+        NetworkCardIndex,
+      }),
+    );
+  assert.equal([on(0, 1), on(1, 1), on(1, 1)], ['none', 'none', 'InvalidParameterValue']);
+  assert.equal([on(0, 2), on(0, 3), on(0, 4)], ['none', 'none', 'none']);
+  assert.equal([on(0, 5), on(7, 1), on(8, 1)], ['AttachmentLimitExceeded', 'none', 'InvalidParameterValue']);
+});
+
 test('an attachment takes its time and its limits hold', () => {
   const { ec2, scheduler, nodes, pods, otherZone } = region();
   const instance = run(ec2, nodes);
@@ -184,7 +201,7 @@ test('the boot ENI cannot be detached', () => {
   );
 });
 
-test('a describe by filter misses a young ENI, one by ID does not', () => {
+test('a describe by filter misses a young ENI, one by ID only where that is asked for', () => {
   const { ec2, scheduler, pods } = region();
   const TagSpecifications = [{ ResourceType: 'network-interface', Tags: [{ Key: 'cluster', Value: 'one' }] }];
   const eni = create(ec2, pods, { TagSpecifications });
@@ -196,6 +213,16 @@ test('a describe by filter misses a young ENI, one by ID does not', () => {
   const byTag = { Filters: [{ Name: 'tag:cluster', Values: ['o*'] }] };
   assert.is(find(byTag), 0);
   assert.is(find({ NetworkInterfaceIds: [eni] }), 1);
+  ec2.world.latency.idLagMs = 500;
+  for (const [action, request] of [
+    ['DescribeNetworkInterfaces', { NetworkInterfaceIds: [eni] }],
+    ['AttachNetworkInterface', { NetworkInterfaceId: eni, InstanceId: run(ec2, pods), DeviceIndex: 1 }],
+    ['DeleteNetworkInterface', { NetworkInterfaceId: eni }],
+  ] as const)
+    assert.is(
+      codeOf(() => ec2.send(action, request)),
+      'InvalidNetworkInterfaceID.NotFound',
+    );
   scheduler.advance(500);
   assert.is(find(byTag), 1);
   assert.is(find({ Filters: [{ Name: 'tag:cluster', Values: ['two'] }] }), 0);

@@ -15,6 +15,7 @@ export interface PodEniSpec {
   ipv6Prefixes?: number;
   tags?: Record<string, string>;
   deviceIndex?: number;
+  networkCard?: number;
   /** Default true, as for ENIs that are part of a launch. */
   deleteOnTermination?: boolean;
 }
@@ -88,7 +89,7 @@ function launchPodEni(ec2: Ec2, record: InstanceRecord, spec: PodEniSpec, nextIn
   const eni = eniOf(world, created.NetworkInterface?.NetworkInterfaceId);
   const attachment = attach(world, eni, record, {
     deviceIndex: spec.deviceIndex ?? nextIndex,
-    networkCardIndex: 0,
+    networkCardIndex: spec.networkCard ?? 0,
     deleteOnTermination: spec.deleteOnTermination ?? true,
   });
   finishAttach(world, eni, attachment);

@@ -101,6 +101,34 @@ test('one incomplete answer about a pod ENI changes nothing on the node', async 
   assert.is(await table(node.instance), tableBefore);
 });
 
+test('ENIs on other network cards take no room from pods, whether EC2 is asked or not', async () => {
+  const podEnis = [{ prefixes: 1, tags: { [ROLE_TAG]: POD_ROLE } }, ...otherCards()];
+  const pods = { addressing: 'addresses', max: '110' };
+  const config = configText(cloud, 'pool: { target: 16 }\n', pods);
+  const node = await readyNode({ type: 'trn1.32xlarge', podEnis, config });
+  assert.equal(await repair(node), NOTHING);
+  cloud.faults.ec2.add({ action: '*', unanswered: true });
+  const { status } = await node.boot();
+  assert.is(status?.verdict, 'ready');
+  assert.is(status?.capacity?.maxPods, 110);
+});
+
+test('the first boot leaves ENIs on other network cards alone when EC2 is silent', async () => {
+  cloud.faults.ec2.add({ action: '*', unanswered: true });
+  const config = configText(cloud, 'boot: { deadlineSeconds: 20 }\n');
+  const node = await launchNode(cloud, { type: 'trn1.32xlarge', podEnis: otherCards(), config });
+  const { status } = await node.boot();
+  assert.is(status?.failure?.code, 'EC2_UNAVAILABLE');
+  const links = await node.instance.run('ip', ['-j', 'link']);
+  for (const { mac } of node.instance.enis.slice(1))
+    assert.not.match(links.stdout, new RegExp(`"UP"[^{]*${mac}`), 'its device is as it was');
+});
+
+/** ENIs of EFA: one on each further card of a trn1.32xlarge. */
+function otherCards() {
+  return [1, 2, 3, 4, 5, 6, 7].map((networkCard) => ({ networkCard, deviceIndex: 1 }));
+}
+
 /** A stand-in for systemctl: systemd does not run in a simulated instance. */
 function systemctl(instance: Instance, start: string): void {
   instance.write(

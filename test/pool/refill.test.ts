@@ -104,6 +104,23 @@ test('a full ENI: another is created, attached, brought up and given to the plug
   await agrees(cloud, node);
 });
 
+test('a fragmented subnet: one run fills the pool with single addresses', async () => {
+  const node = await bootedNode(cloud, small);
+  lease(node.instance, 9);
+  const [eni] = node.instance.enis.slice(1);
+  const { space } = cloud.subnets.get(eni?.subnetId ?? '') ?? {};
+  const taken: string[] = [];
+  for (let block = 0; block < 256; block += 1) {
+    const address = `10.0.${64 + Math.floor(block / 16)}.${(block % 16) * 16 + 8}`;
+    if (space?.takeThis(address) === true) taken.push(address);
+  }
+  await refill(node);
+  for (const address of taken) space?.release(address);
+  assert.is(eni?.secondaryIps.length, 13, 'one for each slot');
+  assert.ok(entries(node.instance, 'free').length >= 24, 'up to the middle of the marks');
+  await agrees(cloud, node);
+});
+
 test('an ENI in the pool that the plugin was not told of is told at the next run', async () => {
   const node = await bootedNode(cloud, small);
   await refill(node);

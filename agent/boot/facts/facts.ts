@@ -17,7 +17,7 @@ export interface NodeFacts {
    * another program (keepalived, kube-vip) has given to its device or to the loopback.
    */
   readonly ownAddresses: { ipv4: readonly string[]; ipv6: readonly string[] };
-  /** ENIs other than the boot ENI, as far as IMDS describes them completely. */
+  /** ENIs other than the boot ENI on the default network card, as far as IMDS describes them completely. */
   readonly otherEnis: readonly MetadataEni[];
   readonly limits: InstanceLimits;
   /** EC2 was asked for the limits in this run: attach notes its answer. */

@@ -1,15 +1,18 @@
 // identify: finds which of this machine's devices is the boot ENI. By MAC, never by name and never by a guess: exactly one
 // physical device has the instance's own MAC, or the boot ends here and shows both lists.
 
+import type { Imds } from '../../aws/imds.ts';
 import type { InstanceLimits } from '../../aws/limits/limits.ts';
 import {
   type BootEniMetadata,
   type InstanceIdentity,
   listMacs,
+  type MetadataEni,
   readBootEni,
   readEni,
   readIdentity,
   readLifecycleTarget,
+  readNetworkCard,
 } from '../../aws/metadata.ts';
 import type { Config } from '../../config/schema.ts';
 import { type Link, listLinks } from '../../host/links.ts';
@@ -53,10 +56,16 @@ export function identify(context: Context): Phase<Observed> {
       ]);
       const config = await readConfig(context, identity);
       const ipv6 = isDualStack({ config });
+      const { limits, from } = await findLimits(context, identity);
       const [metadata, others] = await Promise.all([
         waiting(readBootEni(imds, identity.mac, ipv6)),
         waiting(
-          Promise.all(macs.filter((mac) => mac !== identity.mac).map((mac) => readEni(imds, mac, ipv6))),
+          readOthers(
+            imds,
+            macs.filter((mac) => mac !== identity.mac),
+            limits,
+            ipv6,
+          ),
         ),
       ]);
       // A problem with what the node joins with is found before anything is changed. A READY node is repaired without this
@@ -64,7 +73,6 @@ export function identify(context: Context): Phase<Observed> {
       if (!context.mode.asBooted) await observeJoin(context, config, identity, lifecycleTarget);
       const bootDevice = findBootDevice(links, metadata);
       const bootEni = { ...metadata, ipv6Addresses: carriedFirst(metadata.ipv6Addresses, bootDevice) };
-      const { limits, from } = await findLimits(context, identity);
       // A type that can hold no pods is found here, before anything is changed.
       capacity(limits, config.pods.addressing, config.pods.max);
       if (ipv6) requireIpv6(limits);
@@ -74,7 +82,7 @@ export function identify(context: Context): Phase<Observed> {
         bootEni,
         bootDevice,
         ownAddresses: ownAddresses(bootEni, [bootDevice, ...links.filter((link) => link.name === 'lo')]),
-        otherEnis: others.filter((eni) => eni !== undefined),
+        otherEnis: others,
         limits,
         limitsFromEc2: from === 'EC2',
         lifecycleTarget,
@@ -97,6 +105,25 @@ async function readConfig(context: Context, { region }: InstanceIdentity): Promi
     ? { config: readBootedConfig(), provenance: undefined }
     : await waiting(readNodeConfig(imds, region, log));
   return Object.assign(known, read).config;
+}
+
+/**
+ * The ENIs on the default network card, as far as IMDS describes them. Those on other cards are not eniboot's to touch and take
+ * no room from pods.
+ */
+async function readOthers(
+  imds: Imds,
+  macs: string[],
+  { cards }: InstanceLimits,
+  ipv6: boolean,
+): Promise<MetadataEni[]> {
+  const found = await Promise.all(
+    macs.map(async (mac) => {
+      const card = cards === 1 ? 0 : await readNetworkCard(imds, mac);
+      return card === 0 ? readEni(imds, mac, ipv6) : undefined;
+    }),
+  );
+  return found.filter((eni) => eni !== undefined);
 }
 
 function planTakeOver({ bootDevice }: NodeFacts, file: WantedFile | undefined): Change[] {

@@ -98,9 +98,12 @@ export function verify(
   };
 }
 
-/** When two phases want the same change, it is made once. */
+/**
+ * When two phases want the same change, it is made once. What EC2 would not give in attach is not asked for again: the ENIs
+ * are compared as attach left them.
+ */
 function planAgain({ again }: Observed): Change[] {
-  const changes = again.flatMap((looked) => looked.changes);
+  const changes = again.flatMap((looked) => looked.changes).filter((change) => change.do !== 'ec2');
   return [...new Map(changes.map((change) => [nameOf(change), change])).values()];
 }
 

@@ -1,6 +1,9 @@
 /** Limits of an instance type: network interfaces and IPv4 addresses on each (a /28 prefix counts as one). */
 export interface TypeLimits {
+  /** On each network card. */
   enis: number;
+  /** Network cards; default 1. */
+  cards?: number;
   addressesPerEni: number;
   vcpus: number;
   memoryMiB: number;
@@ -36,6 +39,7 @@ export const instanceTypes: Record<string, TypeLimits> = {
   'm6i.large': nitro(3, 10, 2, 8),
   'm6g.large': nitro(3, 10, 2, 8, 'arm64'),
   'm7g.xlarge': nitro(4, 15, 4, 16, 'arm64'),
+  'trn1.32xlarge': { ...nitro(5, 50, 128, 512), cards: 8 },
   'c6g.medium': nitro(2, 4, 1, 2, 'arm64'),
   // Invented: a type that EC2 knows and that no published table has.
   'z9.large': nitro(3, 10, 2, 8),

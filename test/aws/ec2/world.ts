@@ -26,6 +26,8 @@ export interface Ec2Latency {
    * Until a new object is in a describe that does not name its ID, an instance in any describe, and a tag in the answer.
    */
   describeLagMs: number;
+  /** Until the ID of a new ENI is known to every call; default 0. */
+  idLagMs?: number;
   /** StopInstances, TerminateInstances until the new state holds. */
   instanceMs: number;
   /** RunInstances and StartInstances until `running`: `pending` comes first. */
@@ -65,7 +67,7 @@ export interface World {
   snapshots: Map<string, Snapshot>;
   /** By name. */
   keyPairs: Map<string, KeyPairRecord>;
-  /** Instance ID → its ENIs by device index. Kept beside `enis` so that a fleet of thousands stays fast. */
+  /** Instance ID → its ENIs by network card and device index. Kept beside `enis` so that a fleet of thousands stays fast. */
   attachments: Map<string, Map<number, Eni>>;
   /** Client token → the request that it came with, and its result. */
   tokens: Map<string, { request: string; result: string }>;
@@ -137,7 +139,8 @@ export function eniOf(world: World, id: string | undefined): Eni {
   if (!/^eni-[0-9a-f]{8,17}$/.test(id))
     throw new AwsError('InvalidNetworkInterfaceID.Malformed', `Invalid id: "${id}" (expecting "eni-...")`);
   const eni = world.enis.get(id);
-  if (eni === undefined)
+  // Source: EC2 developer guide, "Eventual consistency in the Amazon EC2 API": also a command that names the ID is refused.
+  if (eni === undefined || world.scheduler.now() - eni.createdAt < (world.latency.idLagMs ?? 0))
     throw new AwsError(
       'InvalidNetworkInterfaceID.NotFound',
       `The networkInterface ID '${id}' does not exist`,
@@ -175,7 +178,7 @@ export function isYoung(world: World, since: number): boolean {
   return world.scheduler.now() - since < world.latency.describeLagMs;
 }
 
-/** The ENIs of an instance, by device index. */
+/** The ENIs of an instance, by network card and device index. */
 export function enisOf(world: World, instanceId: string): Eni[] {
   const byIndex = world.attachments.get(instanceId);
   if (byIndex === undefined) return [];

@@ -77,8 +77,9 @@ export function metadata(
     set(`iam/security-credentials/${instance.role}`, credentials());
   }
   if (instance.tagsInMetadata) for (const [key, value] of instance.tags) set(`tags/instance/${key}`, value);
+  const { cards = 1 } = limitsOf(instance.type);
   for (const eni of enis)
-    for (const [key, text] of interfaceLeaves(world, eni, visible))
+    for (const [key, text] of interfaceLeaves(world, eni, visible, cards))
       set(`network/interfaces/macs/${eni.mac}/${key}`, text);
 
   leaves.set('dynamic/instance-identity/document', identityDocument(world, instance, boot));
@@ -90,6 +91,7 @@ function interfaceLeaves(
   world: World,
   eni: Eni,
   visible: (since: number) => boolean,
+  cards: number,
 ): [string, string | undefined][] {
   const subnet = world.subnets.get(eni.subnetId);
   const known = (one: string): boolean => one === eni.primaryIp || visible(eni.assignedAt.get(one) ?? 0);
@@ -109,7 +111,8 @@ function interfaceLeaves(
     ['local-hostname', privateDnsName(world, eni.primaryIp)],
     ['local-ipv4s', [eni.primaryIp, ...eni.secondaryIps.filter(known)].join('\n')],
     ['mac', eni.mac],
-    ['network-card', String(eni.attachment?.networkCardIndex ?? 0)],
+    // Absent on a type with one card (amazon-vpc-cni-k8s, pkg/awsutils/imds.go, GetNetworkCard).
+    ['network-card', cards > 1 ? String(eni.attachment?.networkCardIndex ?? 0) : undefined],
     ['owner-id', world.accountId],
     ['public-hostname', eni.publicIp === undefined ? undefined : ''],
     ['public-ipv4s', eni.publicIp],

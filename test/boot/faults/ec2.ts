@@ -21,6 +21,10 @@ export const ec2CloudOptions: CloudOptions = {
     { cidr: '10.0.130.0/28', zone, tags: { eniboot: 'full', taken: 'all' } },
     { cidr: '10.0.130.16/28', zone, tags: { eniboot: 'full', taken: 'all' } },
     { cidr: '10.0.131.0/24', zone, tags: { eniboot: 'fragmented', taken: 'some' } },
+    { cidr: '10.0.134.0/24', zone, tags: { eniboot: 'fragmented-later', taken: 'later' } },
+    // Each has room for two prefixes: EC2 reserves addresses in the first and in the last block.
+    { cidr: '10.0.133.0/26', zone, tags: { eniboot: 'two' } },
+    { cidr: '10.0.133.64/26', zone, tags: { eniboot: 'two-auto' } },
   ],
 };
 
@@ -114,6 +118,50 @@ export const ec2Faults: Fault[] = [
         cloud.latency.describeLagMs = before;
       };
     },
+    expect: { verdict: 'ready' },
+    prove: provesOnePodEni,
+  },
+  {
+    name: 'no call knows an ENI in its first 2 s, not even by its ID',
+    alone: (cloud) => {
+      const before = { ...cloud.latency };
+      Object.assign(cloud.latency, { describeLagMs: 2000, idLagMs: 2000 });
+      return () => Object.assign(cloud.latency, { idLagMs: 0 }, before);
+    },
+    expect: { verdict: 'ready' },
+    prove: (bench) => {
+      provesOnePodEni(bench);
+      is(accepted(bench, 'CreateNetworkInterface'), 1, 'no second ENI is made meanwhile');
+    },
+  },
+  {
+    name: 'no call knows an ENI that was made, until the deadline',
+    ...DEAD,
+    alone: (cloud) => {
+      cloud.latency.idLagMs = 60_000;
+      return () => {
+        cloud.latency.idLagMs = 0;
+      };
+    },
+    expect: {
+      verdict: 'failed',
+      code: 'EC2_INCONSISTENT',
+      phase: 'attach',
+      withinSeconds: 20,
+      leftBehind: 1,
+    },
+    prove: ({ cloud, instance }, { status }) => {
+      const id = cloud.leakReport().find((leak) => leak.tags[INSTANCE_TAG] === instance.id)?.id;
+      equal(status?.failure?.facts['leftBehind'], [id], 'the verdict names the ENI');
+    },
+  },
+  {
+    name: 'InvalidAttachmentID.NotFound to the first two settings of delete-on-termination',
+    arrange: ec2({
+      action: 'ModifyNetworkInterfaceAttribute',
+      error: 'InvalidAttachmentID.NotFound',
+      times: 2,
+    }),
     expect: { verdict: 'ready' },
     prove: provesOnePodEni,
   },
@@ -494,10 +542,45 @@ export const ec2Faults: Fault[] = [
     },
   },
   {
+    name: 'the subnet of the pod ENI in place is fragmented: single addresses beside its prefix',
+    config: { pods: { subnets: { tags: { eniboot: 'fragmented-later' } } } },
+    arrange: (bench) => {
+      leaveEni(bench, 1, 'fragmented-later');
+      fragment(bench.cloud, 'fragmented-later');
+    },
+    expect: { verdict: 'ready' },
+    prove: ({ instance }) => {
+      is(instance.enis[1]?.prefixes.length, 1);
+      is(instance.enis[1]?.secondaryIps.length, 13, 'one for each slot');
+    },
+  },
+  {
     name: 'every pod subnet is fragmented, and the configuration requires prefixes',
     config: { pods: { subnets: { tags: { eniboot: 'fragmented' } }, addressing: 'prefixes' } },
     arrange: ({ cloud }) => fragment(cloud),
     expect: { verdict: 'failed', code: 'SUBNETS_FULL', phase: 'attach', atOnce: true },
+  },
+  {
+    name: 'the pod subnet has room for two prefixes of seven, and the configuration requires prefixes',
+    config: { pods: { subnets: { tags: { eniboot: 'two' } }, addressing: 'prefixes' } },
+    expect: { verdict: 'degraded' },
+    leaves: [/^assign 5 prefixes to eni-/],
+    prove: (bench, { status }) => {
+      provesOnePodEni(bench);
+      is(bench.instance.enis[1]?.prefixes.length, 2);
+      match(status?.degraded[0] ?? '', /^only 1 pod ENIs, .*SUBNETS_FULL/);
+    },
+  },
+  {
+    name: 'the pod subnet has room for two prefixes of seven: single addresses beside them',
+    config: { pods: { subnets: { tags: { eniboot: 'two-auto' } } } },
+    expect: { verdict: 'ready' },
+    leaves: [/^assign 4 prefixes to eni-/],
+    prove: ({ instance }) => {
+      is(instance.enis[1]?.prefixes.length, 2);
+      is(instance.enis[1]?.secondaryIps.length, 12, 'one for each slot that is left');
+      ok((instance.enis[2]?.secondaryIps.length ?? 0) > 7, 'most of what the subnet has left');
+    },
   },
   {
     name: 'the pod subnet is full, and a pod ENI without any address is in place',
@@ -514,10 +597,7 @@ export const ec2Faults: Fault[] = [
   {
     name: 'the subnet of the pod ENI in place is full: another ENI is made in a subnet with room',
     launch: smallPodEni,
-    arrange: ec2(
-      { action: 'AssignPrivateIpAddresses', error: 'InsufficientCidrBlocks', times: 1 },
-      { action: 'AssignPrivateIpAddresses', error: 'InsufficientFreeAddressesInSubnet', times: 1 },
-    ),
+    arrange: ec2({ action: 'AssignPrivateIpAddresses', error: 'InsufficientFreeAddressesInSubnet' }),
     expect: { verdict: 'ready' },
     prove: ({ instance }) => {
       is(instance.enis.length, 3);
@@ -770,8 +850,8 @@ function without(eniId: string): never {
 }
 
 /** Makes an ENI of this instance and leaves it unattached, as a killed run does. */
-function leaveEni({ cloud, instance }: Bench, prefixes: number): void {
-  const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('eniboot') === 'pods');
+function leaveEni({ cloud, instance }: Bench, prefixes: number, tag = 'pods'): void {
+  const subnet = [...cloud.subnets.values()].find((one) => one.tags.get('eniboot') === tag);
   const tags = {
     [ROLE_TAG]: POD_ROLE,
     [INSTANCE_TAG]: instance.id,
@@ -790,9 +870,10 @@ function leaveEni({ cloud, instance }: Bench, prefixes: number): void {
 }
 
 /** Takes one address in every block of 16: many addresses are free, and no prefix is. */
-function fragment(cloud: Cloud): void {
+function fragment(cloud: Cloud, tag?: string): void {
   for (const subnet of cloud.subnets.values()) {
-    if (subnet.tags.get('taken') !== 'some') continue;
+    if (tag === undefined ? subnet.tags.get('taken') !== 'some' : subnet.tags.get('eniboot') !== tag)
+      continue;
     const { first, last } = rangeOf(subnet.cidr);
     for (let address = first + 8; address < last; address += 16) subnet.space.takeThis(toAddress(address));
   }

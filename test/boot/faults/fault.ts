@@ -46,7 +46,7 @@ export interface Fault {
   /** After the boot `during` changes the node again: `eniboot plan` then lists the changes that undo it. */
   changesBack?: true;
   /** Changes that `eniboot plan` lists after the boot, before the refused change. */
-  leaves?: readonly string[];
+  leaves?: readonly (string | RegExp)[];
   /** The boot makes other programs change their addresses and routes, as intended. */
   othersChange?: true;
   expect: Expectation;

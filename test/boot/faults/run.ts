@@ -219,8 +219,10 @@ async function judgePlan(fault: Fault, bench: Bench, { status }: Outcome): Promi
     failure === undefined || phaseNames.indexOf(name as PhaseName) <= phaseNames.indexOf(failure.phase);
   const reached = plan.phases.filter(({ name }) => isReached(name));
   const failed = reached.find(({ name }) => name === failure?.phase);
+  const isMeant = (change: string) =>
+    fault.leaves?.some((one) => (typeof one === 'string' ? one === change : one.test(change)));
   const leftIn = (phases: typeof reached) =>
-    phases.flatMap(({ changes }) => changes).filter((change) => fault.leaves?.includes(change) !== true);
+    phases.flatMap(({ changes }) => changes).filter((change) => !isMeant(change));
   const left = leftIn(reached);
   const refused = failure?.facts['change'];
   const inVain = failure === undefined ? [] : seen.flatMap(({ changes }) => changes);

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import type { CreateEni, Eni } from '../../../aws/ec2.ts';
 import { RUN_DIR } from '../../../host/names.ts';
-import { isObject, list, optional, shape, text } from '../../../host/shape.ts';
+import { isCount, isObject, list, optional, shape, text } from '../../../host/shape.ts';
 import { bootId } from '../../../port/clock.ts';
 import { readJsonIfPresent, writeAtomic } from '../../../port/fs.ts';
 import type { Attempt } from '../../change.ts';
@@ -37,9 +37,9 @@ export function beginAttempt(instanceId: string, wanted: Omit<CreateEni, 'client
   return attempt;
 }
 
-export function noteCreated(attempt: Attempt, eniId: string): void {
+export function noteCreated(attempt: Attempt, eniId: string, madeMs: number): void {
   const book = read();
-  const open = book.open.map((one) => (sameRequest(one, attempt) ? { ...one, eniId } : one));
+  const open = book.open.map((one) => (sameRequest(one, attempt) ? { ...one, eniId, madeMs } : one));
   write({ ...book, open });
 }
 
@@ -65,7 +65,7 @@ const isRequest = shape<Pick<CreateEni, 'subnetId' | 'clientToken' | 'addresses'
 });
 const isBook = shape<Book>({
   counter: Number.isInteger,
-  open: list(shape<Attempt>({ request: isRequest, eniId: optional(text()) })),
+  open: list(shape<Attempt>({ request: isRequest, eniId: optional(text()), madeMs: optional(isCount) })),
 });
 
 function write(book: Book): void {

@@ -6,6 +6,7 @@ import type { AttachStep } from '../../change.ts';
 import type { Context } from '../../context.ts';
 import { isDualStack, type NodeFacts } from '../../facts/facts.ts';
 import { beginAttempt, closeAttempt, noteCreated } from './attempts.ts';
+import { sizeOf } from './plan.ts';
 import { isRefusal, refusedWith, subnetExhausted, withoutIpv6 } from './refusals.ts';
 
 /** EC2's code for an account that may have no more ENIs in this region. */
@@ -23,7 +24,7 @@ export async function createEni(
   const securityGroupIds = await securityGroups(ec2, attached, context, node);
   const refused: string[] = [];
   for (const addresses of fallbacks(step.addresses, node.limits.addressesPerEni - 1, node)) {
-    for (const subnet of subnets) {
+    for (const subnet of subnets.filter((one) => mayFit(addresses, one))) {
       const attempt = beginAttempt(node.identity.instanceId, {
         subnetId: subnet.subnetId,
         securityGroupIds,
@@ -33,7 +34,7 @@ export async function createEni(
       });
       try {
         const eni = await context.waiting(ec2.createEni(attempt.request));
-        noteCreated(attempt, eni.eniId);
+        noteCreated(attempt, eni.eniId, context.clock.bootMs());
         return eni;
       } catch (error) {
         if (isRefusal(error)) closeAttempt(attempt);
@@ -66,12 +67,23 @@ function labels(context: Context, node: NodeFacts): Pick<CreateEni, 'description
 }
 
 /**
+ * What to ask for, one after the other. EC2 gives all that a request asks for or nothing, so half of it is asked for next.
  * Prefixes need 16 addresses in a row. Where `auto` chose prefixes, a fragmented subnet can still give single addresses, one
  * for each slot.
  */
 export function fallbacks(addresses: AddressRequest, slots: number, node: NodeFacts): AddressRequest[] {
-  if (addresses.kind !== 'prefixes' || node.config.pods.addressing !== 'auto') return [addresses];
-  return [addresses, { kind: 'addresses', count: Math.min(slots, addresses.count * 16) }];
+  if (addresses.kind !== 'prefixes' || node.config.pods.addressing !== 'auto') return halves(addresses);
+  const singles = Math.min(slots, sizeOf(addresses));
+  return [...halves(addresses), ...halves({ kind: 'addresses', count: singles })];
+}
+
+function halves({ kind, count }: AddressRequest): AddressRequest[] {
+  return count < 1 ? [] : [{ kind, count }, ...halves({ kind, count: Math.floor(count / 2) })];
+}
+
+/** The smallest request is made in any case: the number of free addresses may be out of date. */
+export function mayFit(addresses: AddressRequest, { freeAddresses }: Subnet): boolean {
+  return addresses.count === 1 || sizeOf(addresses) < freeAddresses;
 }
 
 /** Pod subnets of the node's own zone, the one with the most free addresses first. */

@@ -3,6 +3,7 @@ import type { Ec2, Eni } from '../../../aws/ec2.ts';
 import { INSTANCE_TAG, POD_ROLE, ROLE_TAG } from '../../../aws/tags.ts';
 import { type Link, waitForLinks } from '../../../host/links.ts';
 import { Failure, isFailure } from '../../../messages/failure.ts';
+import type { Attempt } from '../../change.ts';
 import type { Cloud } from '../../cloud.ts';
 import type { Context } from '../../context.ts';
 import type { NodeFacts } from '../../facts/facts.ts';
@@ -52,6 +53,30 @@ export async function lookUp(ec2: Ec2, eniId: string, context: Context): Promise
     if (refusedWith(error, 'InvalidNetworkInterfaceID.NotFound')) return undefined;
     throw error;
   }
+}
+
+/**
+ * For how long EC2 may not know an ENI that it has just made, not even by its ID. Source: EC2 developer guide, "Eventual
+ * consistency in the Amazon EC2 API"; hashicorp/terraform-provider-aws#35568. Milliseconds.
+ */
+const UNKNOWN_MS = 30_000;
+
+/**
+ * The ENI of an attempt; undefined when EC2 does not know it.
+ *
+ * @throws EC2_INCONSISTENT while EC2 may not know it yet: another ENI would be made in its place.
+ */
+export async function lookUpMade(
+  ec2: Ec2,
+  eniId: string,
+  { madeMs = 0 }: Partial<Attempt>,
+  context: Context,
+): Promise<Eni | undefined> {
+  const eni = await lookUp(ec2, eniId, context);
+  if (eni !== undefined || context.clock.bootMs() - madeMs >= UNKNOWN_MS) return eni;
+  throw new Failure('EC2_INCONSISTENT', `EC2 does not know ${eniId} yet, which eniboot has just made`, {
+    eniId,
+  });
 }
 
 /**

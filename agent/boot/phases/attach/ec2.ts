@@ -1,6 +1,6 @@
 // The EC2 side of attach: carries out planned steps. When a run is killed, or an answer is lost on the way, the next run finds
 // everything that was done and finishes it.
-import type { AddressRequest, Ec2, Eni } from '../../../aws/ec2.ts';
+import type { AddressRequest, Ec2, Eni, Subnet } from '../../../aws/ec2.ts';
 import { Failure, isFailure, messageOf } from '../../../messages/failure.ts';
 import { welcomeBack } from '../../../pool/retire.ts';
 import type { AttachStep, Attempt, ResumptionStep } from '../../change.ts';
@@ -8,10 +8,10 @@ import type { Cloud } from '../../cloud.ts';
 import type { Context } from '../../context.ts';
 import { isDualStack, type NodeFacts } from '../../facts/facts.ts';
 import { closeAttempt, noteCreated, openAttempts } from './attempts.ts';
-import { createEni, fallbacks } from './create.ts';
+import { createEni, fallbacks, mayFit } from './create.ts';
 import { describeAttached, lookUp } from './describe.ts';
 import { deleteEni } from './leftovers.ts';
-import { podEnisOf, poolSizeOf } from './plan.ts';
+import { freeSlots, onDefaultCard, podEnisOf, poolSizeOf, sizeOf } from './plan.ts';
 import { isRefusal, refusedWith, subnetExhausted, withoutIpv6 } from './refusals.ts';
 
 /** EC2's codes for an instance or an ENI that is not there yet: a machine runs before EC2 calls it running. */
@@ -29,15 +29,16 @@ export async function takeStep(
   context: Context,
   node: NodeFacts,
 ): Promise<void> {
-  const { cloud, waiting } = context;
+  const { cloud } = context;
   const ec2 = await context.ec2();
   if (step.kind === 'protect') {
-    await waiting(ec2.setDeleteOnTermination(step.eniId, step.attachmentId));
+    await protect(ec2, step.eniId, step.attachmentId, context);
     promise(cloud, step.eniId, 0);
   } else if (step.kind === 'assign') {
-    const assigned = await assign(ec2, step.eniId, step.addresses, context, node);
     const eni = attachedOf(cloud).find((one) => one.eniId === step.eniId);
-    if (eni !== undefined) promise(cloud, step.eniId, poolSizeOf(eni) + assigned);
+    if (eni === undefined) return;
+    const assigned = await assign(ec2, eni, step.addresses, context, node);
+    promise(cloud, step.eniId, poolSizeOf(eni) + assigned);
     if (assigned === 0) cloud.full.add(step.eniId);
   } else if (step.kind === 'assign-ipv6') {
     await assignIpv6(ec2, step.eniId, attachedOf(cloud), context);
@@ -105,18 +106,22 @@ async function assignIpv6(
 /** Returns the number of addresses that the pool gained: 0 when the subnet or the ENI is full. */
 async function assign(
   ec2: Ec2,
-  eniId: string,
+  eni: Eni,
   addresses: AddressRequest,
   context: Context,
   node: NodeFacts,
 ): Promise<number> {
-  for (const request of fallbacks(addresses, addresses.count, node)) {
+  const { eniId, vpcId, subnetId } = eni;
+  let subnet: Subnet | undefined;
+  for (const request of fallbacks(addresses, freeSlots(eni, node.limits), node)) {
+    if (subnet !== undefined && !mayFit(request, subnet)) continue;
     try {
       welcomeBack(eniId, await context.waiting(ec2.assignAddresses(eniId, request)));
-      return request.kind === 'prefixes' ? request.count * 16 : request.count;
+      return sizeOf(request);
     } catch (error) {
       if (!subnetExhausted(error) && !refusedWith(error, 'PrivateIpAddressLimitExceeded')) throw error;
       context.log.warn('addresses not assigned', { eniId, ...request, reason: String(error) });
+      subnet ??= (await context.waiting(ec2.describeSubnets(vpcId, { ids: [subnetId] })))[0];
     }
   }
   return 0;
@@ -144,7 +149,7 @@ async function attachOrRemove(
 async function repeat(ec2: Ec2, attempt: Attempt, context: Context): Promise<void> {
   try {
     const { eniId } = await context.waiting(ec2.createEni(attempt.request));
-    noteCreated(attempt, eniId);
+    noteCreated(attempt, eniId, context.clock.bootMs());
   } catch (error) {
     if (!isRefusal(error)) throw error;
     closeAttempt(attempt);
@@ -164,7 +169,7 @@ async function attachAt(
   for (let tries = 1; ; tries += 1) {
     try {
       const attachmentId = await context.waiting(ec2.attachEni(eniId, identity.instanceId, deviceIndex));
-      await context.waiting(ec2.setDeleteOnTermination(eniId, attachmentId));
+      await protect(ec2, eniId, attachmentId, context);
       return;
     } catch (error) {
       if (refusedWith(error, 'AttachmentLimitExceeded')) {
@@ -186,12 +191,12 @@ async function attachAt(
       const mine = await lookUp(ec2, eniId, context);
       if (mine?.attachment?.instanceId === identity.instanceId) {
         if (!mine.attachment.deleteOnTermination) {
-          await context.waiting(ec2.setDeleteOnTermination(eniId, mine.attachment.attachmentId));
+          await protect(ec2, eniId, mine.attachment.attachmentId, context);
         }
         return;
       }
       const attached = await describeAttached(ec2, context, node);
-      const used = new Set(attached.map((eni) => eni.attachment?.deviceIndex));
+      const used = new Set(onDefaultCard(attached).map((eni) => eni.attachment?.deviceIndex));
       // Most likely attached by this run's own call, whose answer was lost, and the describes do not show it yet.
       if (refusedWith(error, 'InvalidNetworkInterface.InUse')) throw notYet(eniId, error);
       if (!used.has(deviceIndex) && !mentionsIndex(error)) throw error;
@@ -199,6 +204,17 @@ async function attachAt(
       while (used.has(deviceIndex)) deviceIndex += 1;
       context.log.warn('device index taken', { eniId, wanted: wantedIndex, next: deviceIndex });
     }
+  }
+}
+
+/** Sets delete-on-termination. EC2 may not know a new attachment by its ID at once ("Eventual consistency"). */
+async function protect(ec2: Ec2, eniId: string, attachmentId: string, context: Context): Promise<void> {
+  try {
+    await context.waiting(ec2.setDeleteOnTermination(eniId, attachmentId));
+  } catch (error) {
+    if (!refusedWith(error, 'InvalidAttachmentID.NotFound')) throw error;
+    const message = `EC2 does not know the attachment of ${eniId} yet: ${messageOf(error)}`;
+    throw new Failure('EC2_INCONSISTENT', message, { eniId, attachmentId }, error);
   }
 }
 

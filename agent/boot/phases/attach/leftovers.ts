@@ -4,7 +4,7 @@ import type { Ec2 } from '../../../aws/ec2.ts';
 import type { Context } from '../../context.ts';
 import type { NodeFacts } from '../../facts/facts.ts';
 import { closeAttempt, openAttempts } from './attempts.ts';
-import { describeUnattached, lookUp } from './describe.ts';
+import { describeUnattached, lookUpMade } from './describe.ts';
 import { refusedWith } from './refusals.ts';
 
 /**
@@ -20,11 +20,11 @@ export async function deleteUnattached(context: Context, node: NodeFacts): Promi
   const tagged = await describeUnattached(ec2, context, node).catch(() => []);
   const known = attempts.flatMap(({ eniId }) => eniId ?? []);
   for (const eniId of new Set([...known, ...tagged.map((eni) => eni.eniId)])) {
+    const attempt = attempts.find((one) => one.eniId === eniId);
     try {
-      const eni = await lookUp(ec2, eniId, context);
+      const eni = await lookUpMade(ec2, eniId, attempt ?? {}, context);
       if (eni?.attachment !== undefined) continue;
       if (eni !== undefined) await deleteEni(ec2, eniId, context);
-      const attempt = attempts.find((one) => one.eniId === eniId);
       if (attempt !== undefined) closeAttempt(attempt);
     } catch (error) {
       context.log.warn('ENI left behind', { eniId, reason: String(error) });

@@ -153,7 +153,8 @@ export function planAttach(input: AttachInput): AttachStep[] {
   return steps;
 }
 
-function freeSlots(eni: Eni, limits: InstanceLimits): number {
+/** Slots for prefixes or single addresses that the ENI has left. */
+export function freeSlots(eni: Eni, limits: InstanceLimits): number {
   return limits.addressesPerEni - 1 - eni.prefixes.length - eni.secondaryAddresses.length;
 }
 
@@ -167,7 +168,7 @@ function requestFor(
   return count > 0 ? { kind, count } : undefined;
 }
 
-function sizeOf(addresses: AddressRequest): number {
+export function sizeOf(addresses: AddressRequest): number {
   return addresses.kind === 'prefixes' ? addresses.count * PREFIX_SIZE : addresses.count;
 }
 

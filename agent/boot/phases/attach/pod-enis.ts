@@ -8,7 +8,7 @@ import { type Context, orSilence } from '../../context.ts';
 import { isDualStack, type NodeFacts, type PodEni } from '../../facts/facts.ts';
 import { linkOf } from '../../facts/pod-devices.ts';
 import { type OpenAttempt, openAttempts } from './attempts.ts';
-import { describeAttached, describeUnattached, lookUp } from './describe.ts';
+import { describeAttached, describeUnattached, lookUp, lookUpMade } from './describe.ts';
 import { recallEnis } from './known-enis.ts';
 import { foreignEnisOf, podEnisOf } from './plan.ts';
 
@@ -72,7 +72,9 @@ async function observeAttempts(context: Context, attached: readonly Eni[]): Prom
     const { eniId } = attempt;
     const listed = attached.find((eni) => eni.eniId === eniId);
     const eni =
-      eniId === undefined ? undefined : (listed ?? (await lookUp(await context.ec2(), eniId, context)));
+      eniId === undefined
+        ? undefined
+        : (listed ?? (await lookUpMade(await context.ec2(), eniId, attempt, context)));
     found.push({ attempt, eni });
   }
   return found;

@@ -163,6 +163,7 @@ export function describeInstanceTypes(
     InstanceTypes: names.map((name) => {
       const limits = limitsOf(name);
       const nitro = limits.hypervisor === 'nitro';
+      const { cards = 1 } = limits;
       return {
         InstanceType: name as never,
         Hypervisor: limits.hypervisor,
@@ -172,17 +173,15 @@ export function describeInstanceTypes(
         MemoryInfo: { SizeInMiB: limits.memoryMiB },
         ProcessorInfo: { SupportedArchitectures: [limits.arch] },
         NetworkInfo: {
-          MaximumNetworkInterfaces: limits.enis,
+          MaximumNetworkInterfaces: cards * limits.enis,
           Ipv4AddressesPerInterface: limits.addressesPerEni,
-          MaximumNetworkCards: 1,
+          MaximumNetworkCards: cards,
           DefaultNetworkCardIndex: 0,
-          NetworkCards: [
-            {
-              NetworkCardIndex: 0,
-              MaximumNetworkInterfaces: limits.enis,
-              NetworkPerformance: 'Up to 10 Gigabit',
-            },
-          ],
+          NetworkCards: Array.from({ length: cards }, (_, NetworkCardIndex) => ({
+            NetworkCardIndex,
+            MaximumNetworkInterfaces: limits.enis,
+            NetworkPerformance: 'Up to 10 Gigabit',
+          })),
           EnaSupport: nitro ? 'required' : 'unsupported',
           Ipv6Supported: true,
           Ipv6AddressesPerInterface: limits.addressesPerEni,

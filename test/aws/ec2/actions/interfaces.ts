@@ -116,21 +116,24 @@ export function attach(
       'You may not attach a network interface to an instance if they are not in the same availability zone',
     );
   const attached = world.attachments.get(instance.id) ?? new Map<number, Eni>();
-  const limit = limitsOf(instance.type).enis;
-  if (attached.size >= limit)
+  const { enis, cards = 1, addressesPerEni } = limitsOf(instance.type);
+  const { networkCardIndex } = wanted;
+  const onCard = [...attached.values()].filter(
+    (one) => one.attachment?.networkCardIndex === networkCardIndex,
+  ).length;
+  if (onCard >= enis)
     throw new AwsError(
       'AttachmentLimitExceeded',
-      `Interface count ${attached.size + 1} exceeds the limit for ${instance.type}`,
+      `Interface count ${onCard + 1} exceeds the limit for ${instance.type}`,
     );
-  const { addressesPerEni } = limitsOf(instance.type);
   if (1 + eni.secondaryIps.length + eni.prefixes.length > addressesPerEni)
     throw new AwsError(
       'PrivateIpAddressLimitExceeded',
       `Interface ${eni.id} has more addresses than the ${addressesPerEni} an interface of ${instance.type} may have`,
     );
-  if (wanted.networkCardIndex !== 0)
-    throw invalidValue(`Network card index ${wanted.networkCardIndex} is not valid for ${instance.type}`);
-  if (attached.has(wanted.deviceIndex))
+  if (networkCardIndex >= cards)
+    throw invalidValue(`Network card index ${networkCardIndex} is not valid for ${instance.type}`);
+  if (attached.has(placeOf(wanted)))
     throw invalidValue(
       `Instance '${instance.id}' already has an interface attached at device index '${wanted.deviceIndex}'.`,
     );
@@ -142,9 +145,14 @@ export function attach(
     attachedAt: world.scheduler.now(),
   };
   eni.attachment = attachment;
-  attached.set(wanted.deviceIndex, eni);
+  attached.set(placeOf(wanted), eni);
   world.attachments.set(instance.id, attached);
   return attachment;
+}
+
+/** Each network card has device indexes of its own. The boot ENI's place is 0. */
+function placeOf({ networkCardIndex, deviceIndex }: Pick<Attachment, 'networkCardIndex' | 'deviceIndex'>) {
+  return networkCardIndex * 1_000 + deviceIndex;
 }
 
 export function finishAttach(world: World, eni: Eni, attachment: Attachment): void {
@@ -175,7 +183,7 @@ export function detachNetworkInterface(world: World, request: DetachNetworkInter
 export function finishDetach(world: World, eni: Eni, attachment: Attachment): void {
   if (eni.attachment !== attachment) return;
   eni.attachment = undefined;
-  world.attachments.get(attachment.instanceId)?.delete(attachment.deviceIndex);
+  world.attachments.get(attachment.instanceId)?.delete(placeOf(attachment));
   world.emit({ kind: 'detached', eni, attachment });
 }
 
