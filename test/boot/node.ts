@@ -64,7 +64,9 @@ export async function launchNode(cloud: Cloud, options: NodeOptions = {}): Promi
     instance,
     eniboot: (args, runOptions) => instance.run(ENIBOOT, args, { timeoutMs: 120_000, ...runOptions }),
     async boot(runOptions) {
+      giveDigests(instance, built);
       const result = await instance.run(ENIBOOT, ['boot', '--json'], { timeoutMs: 120_000, ...runOptions });
+      keepDigests(instance, built);
       return { result, status: parseStatus(result.stdout) };
     },
     async reboot() {
@@ -83,14 +85,17 @@ const DIGESTS = '/run/eniboot/digests.json';
 const digests = new Map<string, string>();
 
 /**
- * Keeps the digest that a boot has computed, and gives it to nodes of the same build that have none yet: it is the same file, which
- * a boot knows by its identity, and it takes 0.1 s of processor to hash. For cases that are not about a version's files.
+ * Gives a node the digest that a boot of the same build has computed before: it is the same file, which a boot knows by its
+ * identity, and it takes 0.1 s of processor to hash. For cases that are not about a version's files.
  */
-export function shareDigests(instance: Instance, built = OWN_BUILD): void {
-  const kept = instance.read(DIGESTS);
+export function giveDigests(instance: Instance, built = OWN_BUILD): void {
   const known = digests.get(built);
-  if (known === undefined && kept !== undefined) digests.set(built, kept);
-  if (known !== undefined && kept === undefined) instance.write(DIGESTS, known, 0o600);
+  if (known !== undefined && instance.read(DIGESTS) === undefined) instance.write(DIGESTS, known, 0o600);
+}
+
+export function keepDigests(instance: Instance, built = OWN_BUILD): void {
+  const computed = digests.has(built) ? undefined : instance.read(DIGESTS);
+  if (computed !== undefined) digests.set(built, computed);
 }
 
 /** The executable is bind-mounted, not copied: 118 MB in each of many instances would not fit. */

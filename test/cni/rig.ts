@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecResult } from '../../agent/port/exec-result.ts';
 import type { Cloud } from '../aws/index.ts';
-import { launchNode, type Node, type NodeOptions, shareDigests } from '../boot/node.ts';
+import { launchNode, type Node, type NodeOptions } from '../boot/node.ts';
 import { STAND_IN_BUILD } from '../build/stand-in.ts';
 
 const PLUGINS = '/opt/cni/bin';
@@ -111,11 +111,8 @@ EOF`);
 
 /** Boots a node and makes it ready for pods. */
 export async function bootPodNode(cloud: Cloud, options: NodeOptions = {}): Promise<PodNode> {
-  const { built = STAND_IN_BUILD } = options;
-  const node = await launchNode(cloud, { ...options, built });
-  shareDigests(node.instance, built);
+  const node = await launchNode(cloud, { built: STAND_IN_BUILD, ...options });
   const { status, result } = await node.boot();
-  shareDigests(node.instance, built);
   if (status?.verdict !== 'ready') throw new Error(`the node did not boot: ${result.stderr}${result.stdout}`);
   return podNode(node);
 }
