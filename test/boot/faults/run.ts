@@ -35,7 +35,7 @@ sys.exit(os.waitstatus_to_exitcode(status) % 256)
 `;
 
 /** Nodes that boot at once: a failing boot mostly waits. */
-const LANES = 4;
+const LANES = 6;
 const USUAL_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Registers one test for each fault, and one that the cloud holds no ENI or address that no fault has named. */
