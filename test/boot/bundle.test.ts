@@ -14,6 +14,7 @@ import type { BundleState } from '../../agent/boot/facts/bundle-state.ts';
 import type { NodeFacts } from '../../agent/boot/facts/facts.ts';
 import { install } from '../../agent/boot/phases/install.ts';
 import { startCloud } from '../aws/index.ts';
+import { packStored } from '../rollout/bundles.ts';
 import { configText, ENIBOOT, launchNode, type Node } from './node.ts';
 
 const built = join(import.meta.dirname, '../../dist', process.arch === 'arm64' ? 'arm64' : 'x64');
@@ -51,7 +52,8 @@ function publish(version: string, options: PublishOptions = {}): void {
     join(folder, 'manifest.json'),
     JSON.stringify({ version, files: [{ path: 'eniboot', sha256 }], plugins: ['eniboot'] }),
   );
-  const bundle = execFileSync('sh', ['-c', `tar -C "$0" -cf - . | gzip -1`, folder], { maxBuffer: 1e9 });
+  packStored(folder, `${folder}.tar.gz`);
+  const bundle = readFileSync(`${folder}.tar.gz`);
   served.set(`/${version}.tar.gz`, bundle);
   announce(
     version,
@@ -141,7 +143,11 @@ test("a node with an older version comes up on the zone's version and keeps its 
 });
 
 for (const [name, prepare, reason] of [
-  ['a bundle with another digest', () => publish('9.2.0', { sha256: '0'.repeat(64) }), /SHA-256/],
+  [
+    'a bundle with another digest',
+    () => publish('9.2.0', { executable: '', sha256: '0'.repeat(64) }),
+    /SHA-256/,
+  ],
   ['a missing bundle', () => announce('9.3.0', '0'.repeat(64)), /404/],
   [
     'a version that does not become READY',

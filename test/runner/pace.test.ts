@@ -5,9 +5,9 @@ import { leavesRoom, runPaced } from './pace.ts';
 
 const GiB = 2 ** 30;
 const rows: [name: string, load: Parameters<typeof leavesRoom>[0], room: boolean][] = [
-  ['half a processor of two is idle', { running: 2, idle: 0.25, available: 8 * GiB }, true],
-  ['both compute', { running: 2, idle: 0.2, available: 8 * GiB }, false],
-  ['all wait, but six run', { running: 6, idle: 1, available: 8 * GiB }, false],
+  ['a third of a processor of two is idle', { running: 2, idle: 0.17, available: 8 * GiB }, true],
+  ['both compute', { running: 2, idle: 0.1, available: 8 * GiB }, false],
+  ['all wait, but eight run', { running: 8, idle: 1, available: 8 * GiB }, false],
   ['all wait, but memory is short', { running: 2, idle: 1, available: 1.9 * GiB }, false],
 ];
 for (const [name, load, room] of rows)

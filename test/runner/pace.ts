@@ -6,9 +6,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 /** Files at once however little they wait. More than two have not been tried without waiting. */
 const AT_LEAST = Math.min(2, availableParallelism());
 /** Files at once however little they compute: each has a sandbox, servers and machines of its own. */
-const AT_MOST = 6;
-/** Share of the processors that must be idle for one file more: a half of one of two. */
-const IDLE = 0.25;
+const AT_MOST = 8;
+/** Share of the processors that must be idle for one file more: a third of one of two. */
+const IDLE = 0.15;
 /** Bytes of memory that must be available for one file more. */
 const MEMORY = 2 * 2 ** 30;
 /** Milliseconds between two looks. A file that has just started shows in the next one. */

@@ -10,6 +10,9 @@ interface Bun {
 }
 const { Bun } = globalThis as { Bun?: Bun };
 
+// For the test's own process only: what it starts runs as elsewhere.
+delete process.env['GLIBC_TUNABLES'];
+
 // ./uvu.ts itself has the real one by now.
 if (Bun === undefined)
   modules.registerHooks({

@@ -1,6 +1,9 @@
 // The EC2 Query protocol: form parameters in, XML out. Names come from the API description inside
 // @aws-sdk/client-ec2, so that every action speaks AWS's own wire format.
-import * as sdk from '@aws-sdk/client-ec2';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { cacheFolder } from '../../../agent/build/cache.ts';
 import { AwsError } from '../ec2/errors.ts';
 import { refusal } from '../requests/check.ts';
 
@@ -21,8 +24,13 @@ interface Traits {
 interface Shape {
   kind: 'structure' | 'list' | 'boolean' | 'number' | 'timestamp' | 'string';
   traits: Traits;
-  members?: [string, unknown][];
-  item?: unknown;
+  members?: [string, Shape][];
+  item?: Shape;
+}
+
+interface Operation {
+  input: Shape;
+  output: Shape;
 }
 
 function open(schema: unknown): Shape {
@@ -34,9 +42,14 @@ function open(schema: unknown): Shape {
   const [kind, second] = target as unknown[];
   if (kind === structureKind && typeof second === 'string') {
     const [, , , , names, schemas] = target as [number, string, string, unknown, string[], unknown[]];
-    return { kind: 'structure', traits: {}, members: names.map((name, index) => [name, schemas[index]]) };
+    return {
+      kind: 'structure',
+      traits: {},
+      members: names.map((name, index) => [name, open(schemas[index])]),
+    };
   }
-  if (kind === listKind && typeof second === 'string') return { kind: 'list', traits: {}, item: target[4] };
+  if (kind === listKind && typeof second === 'string')
+    return { kind: 'list', traits: {}, item: open(target[4]) };
   if (kind === 0 && typeof second === 'string') return { kind: simple(target[4] as number), traits: {} };
   const traits = typeof second === 'object' && second !== null ? (second as Traits) : {};
   const inner = open(kind);
@@ -51,11 +64,45 @@ function simple(type: number): Shape['kind'] {
   return 'string';
 }
 
-function operation(action: string): { input: unknown; output: unknown } {
-  const shape: unknown = (sdk as Record<string, unknown>)[`${action}$`];
+const load = createRequire(import.meta.url);
+const { version } = load('@aws-sdk/client-ec2/package.json') as { version: string };
+/** Changes when the form of the kept descriptions changes. */
+const LAYOUT = '1';
+const folder = cacheFolder('ec2-shapes', `${version}-${LAYOUT}`);
+const known = new Map<string, Operation>();
+
+/**
+ * The SDK takes 0.2 s of processor and 60 MB of memory to load, and a test uses a dozen of its 700 operations: each is kept in a
+ * file when it is first used.
+ */
+function operation(action: string): Operation {
+  let found = known.get(action);
+  if (found === undefined) {
+    found = kept(action) ?? describe(action);
+    known.set(action, found);
+  }
+  return found;
+}
+
+function kept(action: string): Operation | undefined {
+  if (!/^\w+$/.test(action)) return undefined;
+  try {
+    return JSON.parse(readFileSync(join(folder, `${action}.json`), 'utf8')) as Operation;
+  } catch {
+    return undefined;
+  }
+}
+
+function describe(action: string): Operation {
+  const shape = (load('@aws-sdk/client-ec2') as Record<string, unknown>)[`${action}$`];
   if (!Array.isArray(shape) || shape[0] !== operationKind)
     throw new AwsError('InvalidAction', `The action ${action} is not valid for this web service.`);
-  return { input: shape[4], output: shape[5] };
+  const described = { input: open(shape[4]), output: open(shape[5]) };
+  const file = join(folder, `${action}.json`);
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(`${file}.${process.pid}`, JSON.stringify(described));
+  renameSync(`${file}.${process.pid}`, file);
+  return described;
 }
 
 interface Tree {
@@ -77,7 +124,7 @@ export function decodeRequest(action: string, form: URLSearchParams): object {
     at.text = value;
   }
   // Timestamps and blobs stay text: the simulated actions only compare them.
-  return decode(open(operation(action).input), root, '', (code, message) =>
+  return decode(operation(action).input, root, '', (code, message) =>
     refusal('ec2', action, code, message),
   ) as object;
 }
@@ -97,19 +144,19 @@ function decode(
     );
   if (shape.kind === 'structure') {
     const byName = new Map(
-      (shape.members ?? []).map(([name, schema]) => [queryName(name, open(schema)), { name, schema }]),
+      (shape.members ?? []).map(([name, member]) => [queryName(name, member), { name, member }]),
     );
     const result: Record<string, unknown> = {};
     for (const [key, child] of tree.children) {
-      const member = byName.get(key);
-      if (member === undefined)
+      const found = byName.get(key);
+      if (found === undefined)
         throw refuse('UnknownParameter', `The parameter ${path}${key} is not recognized`);
-      result[member.name] = decode(open(member.schema), child, `${path}${key}.`, refuse);
+      result[found.name] = decode(found.member, child, `${path}${key}.`, refuse);
     }
     return result;
   }
   if (shape.kind === 'list') {
-    const item = shape.item === undefined ? { kind: 'string' as const, traits: {} } : open(shape.item);
+    const item = shape.item ?? { kind: 'string' as const, traits: {} };
     return [...tree.children.entries()]
       .sort(([a], [b]) => Number(a) - Number(b))
       .map(([index, child]) => {
@@ -139,7 +186,7 @@ function queryName(name: string, shape: Shape): string {
 
 /** The SDK's output object as the XML document EC2 sends. */
 export function encodeResponse(action: string, answer: object, requestId: string): string {
-  const output = open(operation(action).output);
+  const { output } = operation(action);
   const empty = (output.members ?? []).length === 0 || Object.keys(answer).length === 0;
   // Actions without a result of their own answer <return>true</return>.
   const body = empty ? '<return>true</return>' : encode(output, answer);
@@ -149,17 +196,16 @@ export function encodeResponse(action: string, answer: object, requestId: string
 function encode(shape: Shape, value: unknown): string {
   if (shape.kind === 'structure') {
     return (shape.members ?? [])
-      .map(([name, schema]) => {
+      .map(([name, member]) => {
         const inner = (value as Record<string, unknown>)[name];
         if (inner === undefined || inner === null) return '';
-        const member = open(schema);
         const tag = member.traits.xmlName ?? name;
         return `<${tag}>${encode(member, inner)}</${tag}>`;
       })
       .join('');
   }
   if (shape.kind === 'list') {
-    const item = shape.item === undefined ? { kind: 'string' as const, traits: {} } : open(shape.item);
+    const item = shape.item ?? { kind: 'string' as const, traits: {} };
     return (value as unknown[]).map((one) => `<item>${encode(item, one)}</item>`).join('');
   }
   return escapeXml(value instanceof Date ? value.toISOString() : String(value));

@@ -19,14 +19,20 @@ const OWN = [
 export async function othersState(instance: Instance): Promise<string[]> {
   const device = instance.deviceOf(instance.bootEni.id) ?? '';
   const script = `
-ip -o -4 address show dev ${device} | sed 's/valid_lft.*//'
-ip -4 route show table main dev ${device}
-ip -4 rule show | grep -v '^512:'
-nft list tables | grep -Ev ' (inet|netdev) eniboot$' | while read -r word family name; do nft list table "$family" "$name"; done
+ip -o -4 -force -batch - <<'EOF'
+rule show
+address show dev ${device}
+route show table main dev ${device}
+EOF
+nft list ruleset
 find /etc /opt /usr/libexec/eniboot /var/lib -xdev \\( -type f -o -type l \\) -printf '%p %s %C@ %l\\n'
 `;
   const result = await instance.run('sh', ['-c', script], { timeoutMs: 60_000 });
-  const lines = result.stdout.split('\n').filter((line) => !OWN.some((path) => line.startsWith(path)));
+  const lines = result.stdout
+    .replace(/^table (inet|netdev) eniboot \{\n[^]*?^\}\n/gm, '')
+    .split('\n')
+    .map((line) => line.replace(/valid_lft.*/, ''))
+    .filter((line) => !line.startsWith('512:') && !OWN.some((path) => line.startsWith(path)));
   if (lines.length < 5) throw new Error(`the machine's state was not read: ${result.stderr}`);
   return lines.sort();
 }

@@ -7,7 +7,7 @@ import { type PhaseName, phaseNames } from '../../../agent/boot/phase.ts';
 import type { Status } from '../../../agent/boot/verdict/status.ts';
 import { type Cloud, type CloudOptions, startCloud } from '../../aws/index.ts';
 import { isChosen } from '../../runner/cases.ts';
-import { ENIBOOT, launchNode } from '../node.ts';
+import { ENIBOOT, giveDigests, keepDigests, launchNode } from '../node.ts';
 import { planOf } from '../planned.ts';
 import type { Bench, ConfigChange, Fault, Outcome } from './fault.ts';
 import { changesBetween, othersState } from './machine.ts';
@@ -35,7 +35,7 @@ sys.exit(os.waitstatus_to_exitcode(status) % 256)
 `;
 
 /** Nodes that boot at once: a failing boot mostly waits. */
-const LANES = 4;
+const LANES = 6;
 const USUAL_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Registers one test for each fault, and one that the cloud holds no ENI or address that no fault has named. */
@@ -86,6 +86,7 @@ export async function runFaults(faults: readonly Fault[], options: CloudOptions 
 async function play(cloud: Cloud, fault: Fault, leftBehind: string[]): Promise<void> {
   const node = await launchNode(cloud, { ...fault.launch, config: configFor(cloud, fault) });
   const bench: Bench = { cloud, node, instance: node.instance };
+  giveDigests(bench.instance, fault.launch?.built);
   if (fault.bootedBefore === true) {
     const { status, result } = await node.boot();
     assert.is(status?.verdict, 'ready', `before the fault: ${result.stdout}${result.stderr}`);
@@ -93,6 +94,7 @@ async function play(cloud: Cloud, fault: Fault, leftBehind: string[]): Promise<v
   await fault.arrange?.(bench);
   const before = await othersState(bench.instance);
   const outcome = await bootWith(bench, fault);
+  keepDigests(bench.instance, fault.launch?.built);
   const said = `${outcome.result.stdout.slice(0, 300)}\n${JSON.stringify(outcome.status?.failure)}\n${outcome.result.stderr.slice(-3000)}`;
   try {
     judgeVerdict(fault, outcome);
