@@ -124,9 +124,12 @@ test('nothing is changed when halted, not healthy, not staged, or of another dig
     assert.is(report.node, node.instance.id);
     assert.equal(await links(node), ['0.1.0']);
   };
-  await node.instance.run('mv', ['/run/eniboot/config.json', '/run/eniboot/config.away']);
+  const sh = (script: string) => node.instance.run('sh', ['-c', `cd /run/eniboot; ${script}`]);
+  await sh('mkdir away; mv config.json away');
+  await refused('BOOTED_CONFIG_DAMAGED', '9.1.0', digests.good);
+  await sh('mv status.json away');
   await refused('NOT_BOOTED', '9.1.0', digests.good);
-  await node.instance.run('mv', ['/run/eniboot/config.away', '/run/eniboot/config.json']);
+  await sh('mv away/* .; rmdir away');
   cloud.ssm.put('/eniboot/rollout/demo/halt', '{"halted":true,"why":"smoke"}');
   await refused('UPDATE_HALTED', '9.1.0', digests.good);
   cloud.ssm.put('/eniboot/rollout/demo/halt', '{"halted":false}');
