@@ -5,10 +5,25 @@ import { leavesRoom, runPaced } from './pace.ts';
 
 const GiB = 2 ** 30;
 const rows: [name: string, load: Parameters<typeof leavesRoom>[0], room: boolean][] = [
-  ['a third of a processor of two is idle', { running: 2, idle: 0.17, available: 8 * GiB }, true],
-  ['both compute', { running: 2, idle: 0.1, available: 8 * GiB }, false],
-  ['all wait, but eight run', { running: 8, idle: 1, available: 8 * GiB }, false],
-  ['all wait, but memory is short', { running: 2, idle: 1, available: 1.9 * GiB }, false],
+  [
+    'a third of a processor of two is idle',
+    { running: 2, idle: 0.17, available: 8 * GiB, bounded: false },
+    true,
+  ],
+  ['both compute', { running: 2, idle: 0.1, available: 8 * GiB, bounded: false }, false],
+  ['all wait, but eight run', { running: 8, idle: 1, available: 8 * GiB, bounded: false }, false],
+  [
+    'a file bounds time, and half is idle',
+    { running: 2, idle: 0.5, available: 8 * GiB, bounded: true },
+    true,
+  ],
+  [
+    'a file bounds time, and a third is idle',
+    { running: 2, idle: 0.33, available: 8 * GiB, bounded: true },
+    false,
+  ],
+  ['a file bounds time, and three run', { running: 3, idle: 1, available: 8 * GiB, bounded: true }, false],
+  ['all wait, but memory is short', { running: 2, idle: 1, available: 1.9 * GiB, bounded: false }, false],
 ];
 for (const [name, load, room] of rows)
   test(`${name}: ${room ? 'one more file starts' : 'no further file starts'}`, () => {

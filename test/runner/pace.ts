@@ -9,6 +9,9 @@ const AT_LEAST = Math.min(2, availableParallelism());
 const AT_MOST = 8;
 /** Share of the processors that must be idle for one file more: a third of one of two. */
 const IDLE = 0.15;
+/** The same beside files that bound time: the new file then finds most of a processor idle. And files at once there. */
+const IDLE_BOUNDED = 0.4;
+const AT_MOST_BOUNDED = AT_LEAST + 1;
 /** Bytes of memory that must be available for one file more. */
 const MEMORY = 2 * 2 ** 30;
 /** Milliseconds between two looks. A file that has just started shows in the next one. */
@@ -21,11 +24,14 @@ export interface Load {
   idle: number;
   /** Bytes. */
   available: number;
+  /** The next file bounds time, or one that runs does. */
+  bounded: boolean;
 }
 
 /** Whether a file more may start than there are processors for. */
-export function leavesRoom({ running, idle, available }: Load): boolean {
-  return running < AT_MOST && idle >= IDLE && available >= MEMORY;
+export function leavesRoom({ running, idle, available, bounded }: Load): boolean {
+  const [atMost, least] = bounded ? [AT_MOST_BOUNDED, IDLE_BOUNDED] : [AT_MOST, IDLE];
+  return running < atMost && idle >= least && available >= MEMORY;
 }
 
 /**
@@ -59,13 +65,13 @@ export async function runPaced<T>(
 }
 
 /** Looks at the machine each time that it is asked whether so many files leave room for one more. */
-export function watchMachine(): (running: number) => boolean {
+export function watchMachine(): (running: number, bounded: boolean) => boolean {
   let before = processors();
-  return (running) => {
+  return (running, bounded) => {
     const now = processors();
     const idle = (now.idle - before.idle) / Math.max(1, now.all - before.all);
     before = now;
-    return leavesRoom({ running, idle, available: availableMemory() });
+    return leavesRoom({ running, idle, available: availableMemory(), bounded });
   };
 }
 

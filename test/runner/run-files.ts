@@ -45,8 +45,8 @@ interface Ended {
 /**
  * Prints a line for each file as it ends, then the slowest files and the failed ones.
  *
- * Files whose first lines say `// bounds time` start first, and have no more beside them than there are processors: their cases
- * fail where a program takes too long. Then come those with the longest time limit, so that none is left to run alone at the end.
+ * Files whose first lines say `// bounds time` start first, and have at most one more beside them than there are processors, while
+ * most of a processor is idle: their cases fail where a program takes too long. Then come those with the longest time limit, so that none is left to run alone at the end.
  */
 export async function runFiles(files: readonly string[], options: RunOptions): Promise<FileResult[]> {
   const results: FileResult[] = [];
@@ -80,7 +80,7 @@ export async function runFiles(files: readonly string[], options: RunOptions): P
     results.push(result);
     printFile(result, ended.output);
   };
-  await runPaced(inOrder, runOne, (now, next) => isRoom(now.length) && ![...now, next].some(boundsTime));
+  await runPaced(inOrder, runOne, (now, next) => isRoom(now.length, [...now, next].some(boundsTime)));
   process.off('exit', clear);
   clear();
   printSummary(results);
