@@ -104,10 +104,11 @@ async function untilFound(found: (links: Link[]) => boolean, timeoutMs: number):
   // The monitor is started before the second look, so that no change in between is missed.
   const events = follow('ip', ['monitor', 'link'], timeoutMs);
   try {
-    for (;;) {
+    for (let ended = false; ; ended = (await events.next()) === 'ended') {
       const links = await listLinks();
       if (found(links)) return links;
-      if ((await events.next()) === 'ended') return undefined;
+      // Only after a look: the change may have come together with the end.
+      if (ended) return undefined;
     }
   } finally {
     events.stop();

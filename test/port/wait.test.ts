@@ -4,6 +4,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { waitForLinks } from '../../agent/host/links.ts';
 import { takeLock } from '../../agent/host/lock.ts';
 import { isFailure } from '../../agent/messages/failure.ts';
 import { systemClock } from '../../agent/port/clock.ts';
@@ -85,6 +86,17 @@ test('output before the end is kept', async () => {
     run('sh', ['-c', 'echo out; echo err >&2; sleep 60 & exit 3'], { timeoutMs: LIMIT_MS }),
   );
   assert.equal([stdout, stderr, exitCode], ['out\n', 'err\n', 3]);
+});
+
+test('a device that comes together with the end of the time is found', async () => {
+  let looks = 0;
+  const found = await bounded(
+    waitForLinks(() => {
+      looks += 1;
+      return looks === 3;
+    }, 10),
+  );
+  assert.ok(found, 'the devices of the last look');
 });
 
 test('a lock whose holder cannot report it fails, and no process keeps the lock', async () => {
