@@ -35,7 +35,8 @@ export const systemClock: Clock = {
   bootMs,
   now: () => new Date(),
   sleep: async (ms, signal) => {
-    await delay(ms, undefined, signal === undefined ? {} : { signal });
+    // The moment may have passed already, and the runtime warns of a negative time.
+    await delay(Math.max(0, ms), undefined, signal === undefined ? {} : { signal });
   },
 };
 
