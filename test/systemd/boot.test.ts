@@ -333,7 +333,7 @@ onEach(
 settings=/run/eniboot/policy.json
 case "$*" in
 boot) echo first >$settings; ${ready.replace('\n', '; ')} ;;
-'policy serve') echo begun >>/run/eniboot-policy/begun; was=$(cat $settings); while [ -e $settings ] && [ "$(cat $settings)" = "$was" ]; do sleep 0.1; done; [ -e $settings ] || exit 3 ;;
+'policy serve') was=$(cat $settings); echo begun >>/run/eniboot-policy/begun; while [ -e $settings ] && [ "$(cat $settings)" = "$was" ]; do sleep 0.1; done; [ -e $settings ] || exit 3 ;;
 esac
 `,
       },
