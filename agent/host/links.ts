@@ -2,6 +2,7 @@
 // at any moment.
 
 import { basename } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Failure } from '../messages/failure.ts';
 import { lookAfresh } from '../port/exec.ts';
 import { follow } from '../port/follow.ts';
@@ -87,9 +88,12 @@ export async function listLinks(): Promise<Link[]> {
   });
 }
 
+/** Milliseconds between two looks without an event. */
+const LOOK_MS = 1000;
+
 /**
- * Waits until `found` is true for the devices. The kernel's link events wake it, so it does not poll. Returns the
- * devices, or undefined after `timeoutMs`.
+ * Waits until `found` is true for the devices. The kernel's link events wake it. Returns the devices, or undefined after
+ * `timeoutMs`.
  */
 export function waitForLinks(
   found: (links: Link[]) => boolean,
@@ -101,14 +105,15 @@ export function waitForLinks(
 async function untilFound(found: (links: Link[]) => boolean, timeoutMs: number): Promise<Link[] | undefined> {
   const before = await listLinks();
   if (found(before)) return before;
-  // The monitor is started before the second look, so that no change in between is missed.
   const events = follow('ip', ['monitor', 'link'], timeoutMs);
   try {
-    for (let ended = false; ; ended = (await events.next()) === 'ended') {
+    for (let ended = false; ; ) {
       const links = await listLinks();
       if (found(links)) return links;
       // Only after a look: the change may have come together with the end.
       if (ended) return undefined;
+      // `ip monitor` does not say when it begins to listen. A change before that wakes nobody.
+      ended = (await Promise.race([events.next(), delay(LOOK_MS, undefined, { ref: false })])) === 'ended';
     }
   } finally {
     events.stop();

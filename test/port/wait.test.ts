@@ -99,6 +99,11 @@ test('a device that comes together with the end of the time is found', async () 
   assert.ok(found, 'the devices of the last look');
 });
 
+test('a device is found without an event: it may have come before anything listened', async () => {
+  const begun = performance.now();
+  await bounded(waitForLinks(() => performance.now() - begun > 300, 30_000));
+});
+
 test('a lock whose holder cannot report it fails, and no process keeps the lock', async () => {
   const path = '/run/lock/held';
   // As on a full disk: the holder's line cannot be written, and the caller would wait for it for ever.
