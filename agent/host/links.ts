@@ -112,7 +112,7 @@ async function untilFound(found: (links: Link[]) => boolean, timeoutMs: number):
       if (found(links)) return links;
       // Only after a look: the change may have come together with the end.
       if (ended) return undefined;
-      // `ip monitor` does not say when it begins to listen. A change before that wakes nobody.
+      // `ip monitor` does not say when it begins to listen. A change before that wakes nothing.
       ended = (await Promise.race([events.next(), delay(LOOK_MS, undefined, { ref: false })])) === 'ended';
     }
   } finally {
