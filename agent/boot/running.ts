@@ -9,7 +9,7 @@ import { strays } from '../pool/entry.ts';
 import { listLeases } from '../pool/lease.ts';
 import { checkPods } from './checks/pods.ts';
 import { checkPolicies, POLICY_SERVICE } from './checks/policies.ts';
-import { isBooted, whyNotBooted } from './facts/booted.ts';
+import { isBooted, notBooted } from './facts/booted.ts';
 import { type Check, fail, pass, row, warn } from './phase.ts';
 import { isKubeletReleased } from './phases/release.ts';
 
@@ -21,8 +21,8 @@ export async function checkRunning(): Promise<Check[]> {
 
 /** Pods are looked at only on a node that has been READY. */
 function checkBooted(): Check[] {
-  const failure = whyNotBooted('no pod was looked at');
-  if (failure === undefined) return [checkPods()];
+  if (isBooted()) return [checkPods()];
+  const failure = notBooted('no pod was looked at');
   return failure.code === 'NOT_BOOTED'
     ? []
     : [fail('booted-config', failure.code, failure.message, failure.facts)];

@@ -53,7 +53,7 @@ export interface NodeOptions extends LaunchOptions {
 export async function launchNode(cloud: Cloud, options: NodeOptions = {}): Promise<Node> {
   const { built = OWN_BUILD, config, files, ...launch } = options;
   if (!existsSync(join(built, 'eniboot')))
-    throw new Error(`${built} is missing: npm test builds it, also with --list of no file`);
+    throw new Error(`${built} is missing: npm test and the suites build it before they start`);
   const text = config === undefined ? configText(cloud) : config;
   const instance = await cloud.launch({
     ...launch,

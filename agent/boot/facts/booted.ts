@@ -12,9 +12,8 @@ export function isBooted(): boolean {
   return readIfPresent(BOOTED_CONFIG) !== undefined;
 }
 
-/** Why there is no booted configuration; undefined when it is there. `why` says what needs a READY boot. */
-export function whyNotBooted(why: string): Failure | undefined {
-  if (isBooted()) return undefined;
+/** Why there is no booted configuration. `why` says what needs a READY boot. */
+export function notBooted(why: string): Failure {
   const status = readJsonIfPresent(STATUS_FILE) as { verdict?: unknown } | null | undefined;
   return status?.verdict === 'ready'
     ? new Failure('BOOTED_CONFIG_DAMAGED', `${BOOTED_CONFIG} is gone`, { path: BOOTED_CONFIG })
@@ -23,6 +22,5 @@ export function whyNotBooted(why: string): Failure | undefined {
 
 /** @throws NOT_BOOTED, BOOTED_CONFIG_DAMAGED */
 export function requireBooted(why: string): void {
-  const failure = whyNotBooted(why);
-  if (failure !== undefined) throw failure;
+  if (!isBooted()) throw notBooted(why);
 }

@@ -8,7 +8,7 @@ import { readConfigSources } from '../../config/sources.ts';
 import { Failure, isFailure } from '../../messages/failure.ts';
 import { readIfPresent } from '../../port/fs.ts';
 import type { Log } from '../../port/log.ts';
-import { BOOTED_CONFIG, requireBooted } from './booted.ts';
+import { BOOTED_CONFIG, notBooted } from './booted.ts';
 
 /** Where a configuration comes from. */
 export interface Provenance {
@@ -47,8 +47,8 @@ export async function readNodeConfig(
  * @throws Failure NOT_BOOTED, BOOTED_CONFIG_DAMAGED.
  */
 export function readBootedConfig(): Config {
-  requireBooted('it has no configuration');
-  const content = readIfPresent(BOOTED_CONFIG) ?? '';
+  const content = readIfPresent(BOOTED_CONFIG);
+  if (content === undefined) throw notBooted('it has no configuration');
   // Checked like any other source, since another version may have written it.
   try {
     return loadConfig([{ name: BOOTED_CONFIG, content: Buffer.from(content) }]).config;
